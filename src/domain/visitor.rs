@@ -1,0 +1,131 @@
+//! Who stands at the gate.
+
+use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, Utc};
+
+use super::ids::{DeviceId, PaymentSourceId, VisitorId};
+
+/// The kind of visitor: `visitorDetails.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VisitorType {
+    /// Pays by card.
+    Shopper,
+    /// An employee of the store.
+    Associate,
+    /// Pays in cash, at stores that take it.
+    CashShopper,
+}
+
+impl VisitorType {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shopper => "SHOPPER",
+            Self::Associate => "ASSOCIATE",
+            Self::CashShopper => "CASH_SHOPPER",
+        }
+    }
+}
+
+/// A visitor as the gate is told of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Visitor {
+    /// The retailer's name for them.
+    pub id: VisitorId,
+    /// What kind of visitor.
+    pub kind: VisitorType,
+}
+
+/// A visitor as the directory knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shopper {
+    /// Who.
+    pub visitor: Visitor,
+    /// In good standing or not.
+    pub account: Account,
+    /// How they pay, if they have said so.
+    pub payment_method: Option<PaymentMethod>,
+}
+
+/// The state of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Account {
+    /// In good standing.
+    #[default]
+    Active,
+    /// Held back, for fraud or an outstanding balance.
+    Flagged,
+}
+
+/// A card or the like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentMethod {
+    /// Its name, when the answer is to carry it as `paymentSource`.
+    pub id: Option<PaymentSourceId>,
+    /// The last month in which it is valid.
+    pub last_month: Month,
+}
+
+/// A month of a year, as printed on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Month {
+    first_day: NaiveDate,
+}
+
+impl Month {
+    /// Reads `YYYY-MM`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (year, month) = text.split_once('-')?;
+        let digits = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(year, 4) || !digits(month, 2) {
+            return None;
+        }
+        let first_day = NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1)?;
+        Some(Self { first_day })
+    }
+
+    /// Whether the month is over at `time`: from 00:00 UTC on the first day of the next month.
+    #[must_use]
+    pub fn is_over_at(self, time: DateTime<Utc>) -> bool {
+        self.first_day
+            .checked_add_months(Months::new(1))
+            .is_some_and(|next| time >= next.and_time(NaiveTime::MIN).and_utc())
+    }
+}
+
+impl std::fmt::Display for Month {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}", self.first_day.year(), self.first_day.month())
+    }
+}
+
+/// A shopper found by a key or token, and the device that the key or token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Who holds it.
+    pub shopper: std::sync::Arc<Shopper>,
+    /// On which of their devices, when that is known.
+    pub device: Option<DeviceId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::timestamp::parse_utc;
+
+    #[test]
+    fn a_method_is_valid_to_the_last_instant_of_its_month() {
+        let month = Month::parse("2023-12").expect("a month");
+        assert!(!month.is_over_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
+        assert!(month.is_over_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
+        assert_eq!(month.to_string(), "2023-12");
+    }
+
+    #[test]
+    fn only_year_and_month_make_a_month() {
+        for bad in ["2023", "2023-13", "2023-00", "23-12", "2023-1", "2023-12-01", "+023-12", "2023-+1"] {
+            assert_eq!(Month::parse(bad), None, "{bad}");
+        }
+    }
+}
