@@ -5,3 +5,17 @@ pub mod domain;
 pub mod clock;
 
 pub mod digest;
+
+pub mod directory;
+
+pub mod ledger;
+
+pub mod rate_limit;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod metrics;
+
+pub mod connector;

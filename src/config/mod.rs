@@ -1,0 +1,265 @@
+//! Configuration that cannot be invalid: raw settings go in, a checked [`Config`] or every mistake at once comes out.
+//!
+//! Layers, the later ones over the earlier: `config/default.toml`, which is the manual of every setting and part of the
+//! binary; the demo's changes to it; a file; the environment, which is passed in as a map.
+
+mod layers;
+mod reader;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use tracing_subscriber::filter::LevelFilter;
+
+pub use reader::{ConfigError, Problem};
+
+use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use crate::ledger;
+use crate::rate_limit::Allowance;
+use layers::Layers;
+use reader::Reader;
+
+/// What the connector is started as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For real.
+    Serve,
+    /// In memory with the published test data, on loopback only.
+    Demo,
+}
+
+/// Where settings come from, besides the built-in defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// The environment, or what a test takes for it.
+    pub environment: HashMap<String, String>,
+}
+
+/// A configuration, every part of it valid and fit for the others.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The API's port and its limits.
+    pub server: Server,
+    /// The port of metrics and administration.
+    pub management: Management,
+    /// What each caller may ask.
+    pub rate_limit: Allowance,
+    /// What the ledger keeps.
+    pub ledger: ledger::Limits,
+    /// How Scan Key Codes look, if there are any.
+    pub scan_key: Option<ScanKeyFormat>,
+    /// Who is known.
+    pub directory: DirectorySource,
+    /// Whether a 200 carries the deprecated `paymentSource`.
+    pub tell_payment_source: bool,
+    /// How to log.
+    pub log: Log,
+}
+
+/// `server.*`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The API's address.
+    pub bind: SocketAddr,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections at once.
+    pub max_connections: u32,
+    /// The longest wait for the head of a request.
+    pub idle_timeout: Duration,
+    /// The longest wait for running requests at the end.
+    pub grace_period: Duration,
+}
+
+/// `management.*`.
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// The management port's address.
+    pub bind: SocketAddr,
+    /// The bearer token that it asks for.
+    pub token: Option<SecretString>,
+}
+
+/// Where the directory comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectorySource {
+    /// The published test data, which is part of the binary.
+    DemoData,
+    /// A file, which may hold the demo's faults only in a demo.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether keys may be set to fail.
+        may_have_faults: bool,
+    },
+}
+
+/// `log.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least that is logged.
+    pub level: LevelFilter,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// With every bad setting: its name, its value unless that is a secret, and what would do.
+    pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(Layers::read(mode, sources)?);
+        let config = Self {
+            server: server(&mut reader),
+            management: management(&mut reader),
+            rate_limit: Allowance {
+                per_second: reader.integer(
+                    "rate_limit.requests_per_second",
+                    NonZeroU32::MIN,
+                    NonZeroU32::MIN..=BILLION,
+                ),
+                burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
+                max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
+            },
+            ledger: ledger::Limits {
+                retention: delta(reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650))),
+                capacity: reader.integer("ledger.capacity", 1, 1..=100_000_000),
+                session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
+            },
+            scan_key: scan_key(&mut reader),
+            directory: directory(&mut reader, mode),
+            tell_payment_source: reader.boolean("answer.payment_source"),
+            log: Log {
+                format: reader.one_of("log.format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
+                level: reader.level("log.level"),
+            },
+        };
+        exposure(&mut reader, mode, &config);
+        reader.finish(config)
+    }
+}
+
+/// Reads `scan_key.*` alone, for the tools that write codes; where nobody has set it, the demo's.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_scan_key(sources: &Sources) -> Result<Option<ScanKeyFormat>, ConfigError> {
+    let mut reader = Reader::new(Layers::read(Mode::Demo, sources)?);
+    let format = scan_key(&mut reader);
+    reader.finish(format)
+}
+
+/// Reads `server.bind` alone, for the health check.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
+    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
+    let bind = reader.address("server.bind");
+    reader.finish(bind)
+}
+
+/// Every setting with the value that it has, a secret's hidden, in the order of names.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
+    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token"]))
+}
+
+const BILLION: NonZeroU32 = NonZeroU32::new(1_000_000_000).unwrap();
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+fn server(reader: &mut Reader) -> Server {
+    Server {
+        bind: reader.address("server.bind"),
+        trusted_proxies: reader.networks("server.trusted_proxies"),
+        max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
+        idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
+        grace_period: reader.duration("server.grace_period", Duration::ZERO..=MINUTE.saturating_mul(5)),
+    }
+}
+
+fn management(reader: &mut Reader) -> Management {
+    Management { bind: reader.address("management.bind"), token: reader.secret("management.token", 16) }
+}
+
+fn scan_key(reader: &mut Reader) -> Option<ScanKeyFormat> {
+    let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
+    let unit = reader.one_of("scan_key.timestamp_unit", &units);
+    let prefix = reader.text("scan_key.customer_prefix");
+    if prefix.is_empty() {
+        return None;
+    }
+    let format = ScanKeyFormat::new(&prefix, unit);
+    format.map_err(|error| reader.refuse("scan_key.customer_prefix", &error.to_string())).ok()
+}
+
+fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {
+    let path = PathBuf::from(reader.text("directory.file"));
+    match mode {
+        Mode::Demo if path.as_os_str().is_empty() => DirectorySource::DemoData,
+        Mode::Serve if path.as_os_str().is_empty() => {
+            reader.refuse(
+                "directory.file",
+                "must name a directory file: without one nobody is known and every scan is refused",
+            );
+            DirectorySource::DemoData
+        }
+        _ => DirectorySource::File { path, may_have_faults: mode == Mode::Demo },
+    }
+}
+
+/// Whether what is open to the network is guarded.
+fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
+    let allowed = reader.boolean("server.allow_unauthenticated");
+    let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
+    if mode == Mode::Demo {
+        let loopback = "must stay on loopback, such as 127.0.0.1 or [::1]: the demo's keys are public";
+        if !api {
+            reader.refuse("server.bind", loopback);
+        }
+        if !management {
+            reader.refuse("management.bind", loopback);
+        }
+        return;
+    }
+    if !api && !allowed {
+        reader.refuse(
+            "server.bind",
+            "is not loopback, and no caller is authenticated: bind to loopback, or set server.allow_unauthenticated = true \
+             behind a proxy that authenticates Amazon's gateway",
+        );
+    }
+    if !management && config.management.token.is_none() {
+        reader.refuse("management.bind", "is not loopback: set management.token (or token_file), or bind to loopback");
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,224 @@
+//! Reads settings one by one and keeps every mistake, where serde would stop at the first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+use ipnet::IpNet;
+use secrecy::SecretString;
+use thiserror::Error;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::layers::Layers;
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Error)]
+pub struct ConfigError(Vec<Problem>);
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct Problem {
+    /// The setting.
+    pub setting: String,
+    /// Its value as it was given; `None` where that is or may be a secret.
+    pub value: Option<String>,
+    /// What is wrong and what would do.
+    pub what: String,
+}
+
+impl Problem {
+    pub(super) fn new(setting: &str, what: String) -> Self {
+        Self { setting: setting.to_owned(), value: None, what }
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, value, what } = self;
+        match value {
+            Some(value) => write!(f, "{setting} = {value:?}: {what}"),
+            None => write!(f, "{setting}: {what}"),
+        }
+    }
+}
+
+/// Hands out settings. A bad one is noted and answered with a stand-in, which [`Reader::finish`] never lets out.
+pub(super) struct Reader {
+    values: BTreeMap<String, Value>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    pub(super) fn new(layers: Layers) -> Self {
+        let problems = layers
+            .unknown
+            .iter()
+            .map(|name| {
+                // Its value stays hidden: a misspelt secret is still one.
+                let nearest = layers
+                    .values
+                    .keys()
+                    .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+                let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+                Problem::new(name, format!("is no setting{nearest}"))
+            })
+            .collect();
+        Self { values: layers.values, problems }
+    }
+
+    /// The value, if there was nothing wrong with any setting.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
+    }
+
+    /// Notes that a setting is wrong, with its value.
+    pub(super) fn refuse(&mut self, setting: &str, what: &str) {
+        let value = Some(self.text(setting));
+        self.problems.push(Problem { setting: setting.to_owned(), value, what: what.to_owned() });
+    }
+
+    pub(super) fn text(&self, setting: &str) -> String {
+        self.values.get(setting).map(|value| shown(value.clone())).unwrap_or_default()
+    }
+
+    /// Every setting as one would write it in a file, those in `secrets` hidden.
+    pub(super) fn effective(&self, secrets: &[&str]) -> Vec<(String, String)> {
+        let written = |name: &String| match self.text(name) {
+            text if secrets.contains(&name.as_str()) && !text.is_empty() => "(hidden)".to_owned(),
+            text => format!("{text:?}"),
+        };
+        self.values.keys().map(|name| (name.clone(), written(name))).collect()
+    }
+
+    fn parse<T: FromStr>(&mut self, setting: &str, stand_in: T, wanted: &str, fits: impl Fn(&T) -> bool) -> T {
+        match self.text(setting).trim().parse() {
+            Ok(value) if fits(&value) => value,
+            _ => {
+                self.refuse(setting, &format!("must be {wanted}"));
+                stand_in
+            }
+        }
+    }
+
+    pub(super) fn integer<T>(&mut self, setting: &str, stand_in: T, range: RangeInclusive<T>) -> T
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        let wanted = format!("a whole number, {} to {}", range.start(), range.end());
+        self.parse(setting, stand_in, &wanted, |value| range.contains(value))
+    }
+
+    pub(super) fn boolean(&mut self, setting: &str) -> bool {
+        self.parse(setting, false, "true or false", |_| true)
+    }
+
+    pub(super) fn address(&mut self, setting: &str) -> SocketAddr {
+        let stand_in = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        self.parse(setting, stand_in, "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080", |_| true)
+    }
+
+    pub(super) fn duration(&mut self, setting: &str, range: RangeInclusive<Duration>) -> Duration {
+        match humantime::parse_duration(self.text(setting).trim()) {
+            Ok(duration) if range.contains(&duration) => duration,
+            _ => {
+                let [least, most] = [range.start(), range.end()].map(|end| spell(*end));
+                self.refuse(setting, &format!("must be a duration with its unit, {least} to {most}"));
+                *range.start()
+            }
+        }
+    }
+
+    pub(super) fn one_of<T: Copy>(&mut self, setting: &str, choices: &[(&str, T); 2]) -> T {
+        let text = self.text(setting);
+        let [(first, stand_in), (second, _)] = choices;
+        match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, choice)) => *choice,
+            None => {
+                self.refuse(setting, &format!("must be {first} or {second}"));
+                *stand_in
+            }
+        }
+    }
+
+    pub(super) fn level(&mut self, setting: &str) -> LevelFilter {
+        self.parse(setting, LevelFilter::INFO, "off, error, warn, info, debug or trace", |_| true)
+    }
+
+    /// A list of networks; an address alone is a network of one.
+    pub(super) fn networks(&mut self, setting: &str) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        let text = self.text(setting);
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.refuse(
+                    setting,
+                    &format!("{part:?} is neither an address nor a network such as 10.0.0.0/8 or 2001:db8::/32"),
+                ),
+            }
+        }
+        networks
+    }
+
+    /// A secret, from the setting or from the file that its `_file` twin names. Empty is none.
+    pub(super) fn secret(&mut self, setting: &str, at_least: usize) -> Option<SecretString> {
+        let twin = format!("{setting}_file");
+        let (here, file) = (self.text(setting), self.text(&twin));
+        let (named, secret) = match (here.is_empty(), file.is_empty()) {
+            (true, true) => return None,
+            (false, true) => (setting, here),
+            (true, false) => match std::fs::read_to_string(&file) {
+                Ok(content) => (twin.as_str(), content.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => {
+                    self.refuse(&twin, &format!("cannot be read: {error}"));
+                    return None;
+                }
+            },
+            (false, false) => {
+                self.problems.push(Problem::new(setting, format!("is set, and so is {twin}: only one of them may be")));
+                return None;
+            }
+        };
+        if secret.chars().count() < at_least {
+            self.problems.push(Problem::new(named, format!("must have at least {at_least} characters")));
+            return None;
+        }
+        Some(secret.into())
+    }
+}
+
+/// A value as one would write it in the environment.
+fn shown(value: Value) -> String {
+    match value.kind {
+        ValueKind::Array(parts) => parts.into_iter().map(shown).collect::<Vec<_>>().join(","),
+        _ => value.into_string().unwrap_or_default(),
+    }
+}
+
+/// A duration in the greatest unit that divides it.
+fn spell(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{seconds}s"), |(unit, word)| format!("{}{word}", seconds.div_euclid(*unit)))
+}

@@ -1,0 +1,125 @@
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+fn load(mode: Mode, settings: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::load(mode, &Sources { file: None, environment }).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_defaults_are_those_that_the_manual_states() {
+    let config = load(Mode::Serve, &[("CONNECTOR__DIRECTORY__FILE", "d.json")]).expect("valid");
+    assert_eq!(config.server.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.management.bind.to_string(), "127.0.0.1:9090");
+    assert_eq!((config.rate_limit.per_second.get(), config.rate_limit.burst.get()), (1000, 2000));
+    assert_eq!(config.ledger.retention, TimeDelta::days(7));
+    assert_eq!(config.ledger.session_max_age, TimeDelta::hours(24));
+    assert_eq!(config.scan_key, None);
+}
+
+#[test]
+fn every_mistake_is_named_at_once_and_no_secret_is() {
+    let error = load(
+        Mode::Serve,
+        &[
+            ("CONNECTOR__SERVER__BIND", "localhost"),
+            ("CONNECTOR__SERVER__TRUSTED_PROXIES", "10.0.0.0/8, nonsense"),
+            ("CONNECTOR__RATE_LIMIT__BURST", "0"),
+            ("CONNECTOR__LEDGER__RETENTION", "23h"),
+            ("CONNECTOR__SESSION__MAX_AGE", "86400"),
+            ("CONNECTOR__SCAN_KEY__CUSTOMER_PREFIX", "ABC"),
+            ("CONNECTOR__LOG__FORMAT", "xml"),
+            ("CONNECTOR__MANAGEMENT__TOKEN", "hunter2"),
+            ("CONNECTOR__MANAGEMENT__TOKN", "s3cret-s3cret-s3cret"),
+        ],
+    )
+    .expect_err("all of it is wrong");
+    for wanted in [
+        "server.bind = \"localhost\": must be an IP address and a port",
+        "\"nonsense\" is neither an address nor a network",
+        "rate_limit.burst = \"0\": must be a whole number, 1 to 1000000000",
+        "ledger.retention = \"23h\": must be a duration with its unit, 1d to 3650d",
+        "session.max_age = \"86400\": must be a duration",
+        "scan_key.customer_prefix = \"ABC\": would make the shortest code 48 characters long",
+        "log.format = \"xml\": must be json or text",
+        "management.token: must have at least 16 characters",
+        "management.tokn: is no setting; did you mean management.token?",
+        "directory.file = \"\": must name a directory file",
+    ] {
+        assert!(error.contains(wanted), "{wanted:?} is not in\n{error}");
+    }
+    assert!(!error.contains("hunter2") && !error.contains("s3cret"), "{error}");
+}
+
+#[test]
+fn the_environment_overrides_a_file_and_a_file_the_defaults() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n").expect("written");
+    let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".to_owned(), "9".to_owned())]);
+    let sources = Sources { file: Some(file.path().to_owned()), environment };
+    let config = Config::load(Mode::Demo, &sources).expect("valid");
+    assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
+}
+
+#[test]
+fn off_loopback_something_must_guard_it() {
+    let file = ("CONNECTOR__DIRECTORY__FILE", "d.json");
+    let open = ("CONNECTOR__SERVER__BIND", "0.0.0.0:8080");
+    let allowed = ("CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED", "true");
+    assert!(load(Mode::Serve, &[file, open]).is_err_and(|error| error.contains("server.allow_unauthenticated")));
+    assert!(load(Mode::Serve, &[file, open, allowed]).is_ok());
+    assert!(load(Mode::Demo, &[open, allowed]).is_err_and(|error| error.contains("loopback")));
+
+    let open = ("CONNECTOR__MANAGEMENT__BIND", "[::]:9090");
+    let token = ("CONNECTOR__MANAGEMENT__TOKEN", "a token of sixteen or more");
+    assert!(load(Mode::Serve, &[file, open]).is_err_and(|error| error.contains("management.token")));
+    assert!(load(Mode::Serve, &[file, open, token]).is_ok());
+    assert!(load(Mode::Demo, &[open, token]).is_err_and(|error| error.contains("loopback")));
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "a token of sixteen or more\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let config = load(Mode::Demo, &[("CONNECTOR__MANAGEMENT__TOKEN_FILE", path)]).expect("valid");
+    let token = config.management.token.expect("a token");
+    assert_eq!(token.expose_secret(), "a token of sixteen or more");
+    assert!(!format!("{token:?}").contains("sixteen"));
+
+    let both =
+        [("CONNECTOR__MANAGEMENT__TOKEN_FILE", path), ("CONNECTOR__MANAGEMENT__TOKEN", "another of sixteen or so")];
+    assert!(load(Mode::Demo, &both).is_err_and(|error| error.contains("only one of them")));
+}
+
+#[test]
+fn every_setting_is_read_by_somebody() {
+    let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
+    let source = include_str!("mod.rs");
+    for name in defaults {
+        let twin = name.trim_end_matches("_file");
+        assert!(
+            source.contains(&format!("\"{twin}\"")) || source.contains(&format!("\"{name}\"")),
+            "{name} is read nowhere"
+        );
+    }
+}
+
+/// The names of settings in a TOML file of plain sections.
+mod toml_names {
+    pub(super) type Names = Vec<String>;
+
+    pub(super) fn of(toml: &str) -> Names {
+        let mut section = "";
+        let mut names = Vec::new();
+        for line in toml.lines().filter(|line| !line.starts_with('#')) {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                names.push(format!("{section}.{key}"));
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,148 @@
+//! The use case: a scan comes in, a verdict goes out. Knows no HTTP.
+//!
+//! *Find, decide, record.* Deciding has no side effect; recording is one step that is never cancelled once begun, and
+//! never begun once the time is up.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::digest::HashKey;
+use crate::directory::{Directory, DirectoryError, Registration};
+use crate::domain::decision::{Decision, Denial, decide};
+use crate::domain::identity_key::{Presented, unregistered};
+use crate::domain::scan::Scan;
+use crate::domain::scan_key_code::ScanKeyFormat;
+use crate::domain::store::Store;
+use crate::domain::visitor::Holder;
+use crate::ledger::{Entry, Ledger, LedgerError, Lookup, Record, Recorded};
+
+/// What the connector says to a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is decided, and the record stands.
+    Decided {
+        /// The record from which every retry is answered.
+        record: Record,
+        /// Whether it stood before this scan came.
+        replay: bool,
+    },
+    /// It was not decided, and nothing is recorded.
+    Refused(Refusal),
+}
+
+/// Why a scan is not decided: the sender's doing, or a limit of ours that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such store, or a disabled one at its entry.
+    UnknownStore,
+    /// The auth event was decided with other parameters.
+    EventReused,
+    /// The ledger has no room, and may have some after this time.
+    LedgerFull(TimeDelta),
+}
+
+/// A fault on our side: nothing was recorded that this scan could know of, and a retry reaches the true decision.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// The directory could not tell.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The ledger could not tell or could not be written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The decision came after the time was up, so recording it was not begun.
+    #[error("decided too late to be recorded")]
+    TooLate,
+    /// Recording panicked.
+    #[error("recording failed: {0}")]
+    Recording(#[from] tokio::task::JoinError),
+}
+
+/// What a connector is made of.
+#[derive(Debug)]
+pub struct Connector {
+    /// Who is known.
+    pub directory: Directory,
+    /// What was decided.
+    pub ledger: Arc<Ledger>,
+    /// Under which fingerprints are kept.
+    pub hash_key: HashKey,
+    /// How the retailer's Scan Key Codes look; without it, every code is refused.
+    pub scan_key: Option<ScanKeyFormat>,
+    /// Whether answers tell the payment source.
+    pub tell_payment_source: bool,
+}
+
+impl Connector {
+    /// Answers a scan: from its record if there is one, else by deciding and recording.
+    ///
+    /// Dropping the future before the record is begun leaves no trace; after that, it is finished all the same. It is not
+    /// begun after `deadline`.
+    ///
+    /// # Errors
+    /// When the fault is on our side.
+    pub async fn verify(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
+        let fingerprint = self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location);
+        let known = self.ledger.find(scan.event.id, &fingerprint, now).await?;
+        if let Lookup::Recorded(record) = known {
+            return Ok(Verdict::Decided { record, replay: true });
+        }
+        let store = self.directory.store(&scan.store_id).await?;
+        let Some(store) = store.filter(|store| store.serves(scan.event.location)) else {
+            return Ok(Verdict::Refused(Refusal::UnknownStore));
+        };
+        if known == Lookup::Mismatch {
+            return Ok(Verdict::Refused(Refusal::EventReused));
+        }
+        let decision = match self.identify(scan, &store).await? {
+            Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
+            Err(denial) => Decision::Denied(denial),
+        };
+        let entry = Entry { event: scan.event, fingerprint, store_id: scan.store_id.clone(), decision };
+        self.record(entry, now, deadline).await
+    }
+
+    /// From key to shopper, the first rule that applies. Everything here is answered with 401, never with an error that the
+    /// key itself provokes.
+    async fn identify(&self, scan: &Scan, store: &Store) -> Result<Result<Holder, Denial>, DirectoryError> {
+        let (registration, unknown) = match scan.identity_key.presented() {
+            Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
+            Presented::ScanKeyCode(text) => {
+                let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
+                    return Ok(Err(Denial::InvalidKey));
+                };
+                if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
+                    return Ok(Err(denial));
+                }
+                (self.directory.recognition_token(&code.token).await?, Denial::KeyNotFound)
+            }
+            Presented::Key(text) => (self.directory.identity_key(text).await?, unregistered(text)),
+        };
+        Ok(match registration {
+            None => Err(unknown),
+            Some(Registration::Revoked) => Err(Denial::InvalidKey),
+            Some(Registration::Active { holder, channel }) => match (channel, scan.channel) {
+                (Some(only), Some(given)) if only != given => Err(Denial::InvalidKey),
+                _ => Ok(holder),
+            },
+        })
+    }
+
+    async fn record(&self, entry: Entry, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
+        if Instant::now() >= deadline {
+            return Err(VerifyError::TooLate);
+        }
+        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
+        let ledger = Arc::clone(&self.ledger);
+        let recorded = tokio::spawn(async move { ledger.record(entry, now).await }).await??;
+        Ok(match recorded {
+            Recorded::New(record) => Verdict::Decided { record, replay: false },
+            Recorded::Replay(record) => Verdict::Decided { record, replay: true },
+            Recorded::Mismatch => Verdict::Refused(Refusal::EventReused),
+            Recorded::Full { retry_after } => Verdict::Refused(Refusal::LedgerFull(retry_after)),
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Metrics in the Prometheus text format, without globals: each running connector has its own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::ledger::Ledger;
+
+/// What is counted: clones share it.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    answers: Family<Answer, Counter>,
+    latency: Histogram,
+    rate_limited: Counter,
+    records: Gauge,
+    evictions: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    status: Option<u16>,
+    reason: &'static str,
+}
+
+/// Upper bounds of the latency buckets in seconds: fine where answers should be, and the promises at 1.5 s and 2 s.
+const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("connector");
+        let answers = Family::<Answer, Counter>::default();
+        registry.register(
+            "answers",
+            "Answers to VerifyIdentityKeys by status and reason; no status where the caller hung up",
+            answers.clone(),
+        );
+        let latency = Histogram::new(LATENCY_BUCKETS);
+        let help = "Seconds from the head of a VerifyIdentityKeys request to its answer";
+        registry.register("answer_seconds", help, latency.clone());
+        let rate_limited = Counter::default();
+        registry.register("rate_limited", "Requests refused by the rate limit", rate_limited.clone());
+        let records = Gauge::default();
+        registry.register("ledger_records", "Decisions remembered", records.clone());
+        let evictions = Counter::default();
+        let help = "Decisions forgotten before their retention ended, because the ledger was full";
+        registry.register("ledger_evictions", help, evictions.clone());
+        Self(Arc::new(Inner { registry, answers, latency, rate_limited, records, evictions }))
+    }
+
+    /// An answer to `VerifyIdentityKeys`, or none because the caller hung up, and how long it took.
+    pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
+        self.0.answers.get_or_create(&Answer { status, reason }).inc();
+        self.0.latency.observe(took.as_secs_f64());
+    }
+
+    /// A request that the rate limit refused.
+    pub fn rate_limited(&self) {
+        self.0.rate_limited.inc();
+    }
+
+    /// Everything, in the text format; the ledger's figures as they are now.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a string does not fail.
+    pub fn encode(&self, ledger: &Ledger) -> Result<String, fmt::Error> {
+        self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
+        self.0.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
+        let mut text = String::new();
+        text::encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
