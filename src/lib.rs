@@ -1,4 +1,16 @@
 //! The retailer's Identity Connector for Just Walk Out gates.
+//!
+//! A shopper shows a code at a gate; Amazon's Identity Gateway asks, and has two seconds to learn whether to open. Read in the
+//! order in which a scan travels:
+//!
+//! ```text
+//! bytes → request (http::wire) → who is this? (directory) → may they? (domain::decision)
+//!       → remember it (ledger: the first record wins) → answer (http::answer)
+//! ```
+//!
+//! [`connector`] is that journey without HTTP; [`app`] puts everything together and runs it, for the binary and for the
+//! tests alike. [`gate`] stands on the other side of the wire. Imports point one way: a module knows only those that stand
+//! above it in the list below, as `tests/service/architecture.rs` checks.
 
 pub mod domain;
 
@@ -19,3 +31,13 @@ pub mod telemetry;
 pub mod metrics;
 
 pub mod connector;
+
+pub mod http;
+
+pub mod server;
+
+pub mod app;
+
+pub mod gate;
+
+pub mod cli;

@@ -1,0 +1,229 @@
+//! Everything put together: `build(config)`, ask for the addresses, `run(stop)`. The binary and the tests run the same.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use crate::config::{Config, DirectorySource};
+use crate::connector::Connector;
+use crate::digest::HashKey;
+use crate::directory::file::{self, DirectoryFileError, Loaded};
+use crate::directory::{Directory, Faults, FaultyDirectory};
+use crate::http::{self, Admission, Api, Management, Readiness};
+use crate::ledger::{Ledger, MemoryLedger};
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use crate::server::{self, Limits};
+
+const DEMO_DATA: &str = include_str!("../config/demo-data.json");
+
+/// How often what is past its time is let go.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why a connector does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The directory file cannot be read.
+    #[error("directory.file: {path}: {error}")]
+    DirectoryUnreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The directory file is wrong.
+    #[error(transparent)]
+    DirectoryFile(#[from] DirectoryFileError),
+    /// An address cannot be bound.
+    #[error("{setting} = {address}: {error}")]
+    Bind {
+        /// The setting.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The operating system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
+/// A connector that is bound to its ports and not running yet.
+#[derive(Debug)]
+pub struct App {
+    api: Port,
+    management: Port,
+    readiness: Readiness,
+    ledger: Arc<Ledger>,
+    limits: RateLimits,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    limits: Limits,
+}
+
+/// Opens what the configuration names and binds the ports.
+///
+/// # Errors
+/// When a file cannot be used or an address not be bound.
+pub async fn build(config: Config) -> Result<App, StartError> {
+    build_with(config, Clock::System, Faults::default()).await
+}
+
+/// As [`build`], with another clock, and the switch by which a demo's directory fails on command.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
+    let hash_key = HashKey::random()?;
+    let directory = open_directory(&config.directory, &hash_key, faults)?;
+    let ledger = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
+    let limits = RateLimits::new(config.rate_limit);
+    let metrics = Metrics::new();
+    let readiness = Readiness::default();
+
+    let connector = Connector {
+        directory,
+        ledger: Arc::clone(&ledger),
+        hash_key,
+        scan_key: config.scan_key,
+        tell_payment_source: config.tell_payment_source,
+    };
+    let api = Api { connector: Arc::new(connector), clock: clock.clone() };
+    let admission = Admission { limits: limits.clone(), trusted_proxies: config.server.trusted_proxies };
+    let management = Management {
+        ledger: Arc::clone(&ledger),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        token: config.management.token,
+    };
+    let port_limits = Limits {
+        max_connections: config.server.max_connections,
+        idle_timeout: config.server.idle_timeout,
+        grace_period: config.server.grace_period,
+    };
+    Ok(App {
+        api: Port::bind(
+            "server.bind",
+            config.server.bind,
+            http::api(api, admission, readiness.clone(), metrics),
+            port_limits,
+        )
+        .await?,
+        management: Port::bind(
+            "management.bind",
+            config.management.bind,
+            http::management(management, readiness.clone()),
+            port_limits,
+        )
+        .await?,
+        readiness,
+        ledger,
+        limits,
+        clock,
+    })
+}
+
+/// Reads the directory that a configuration names: also what `check-config` does with it.
+///
+/// # Errors
+/// When the file cannot be read or is wrong.
+pub fn open_directory(source: &DirectorySource, hash_key: &HashKey, faults: Faults) -> Result<Directory, StartError> {
+    let Loaded { directory, faults: by_key } = match source {
+        DirectorySource::DemoData => file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?,
+        DirectorySource::File { path, may_have_faults } => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| StartError::DirectoryUnreadable { path: name.clone(), error })?;
+            let loaded = file::parse(&text, &name, hash_key, *may_have_faults)?;
+            if !may_have_faults {
+                return Ok(Directory::Memory(loaded.directory));
+            }
+            loaded
+        }
+    };
+    Ok(Directory::Faulty(FaultyDirectory::new(directory, faults, by_key)))
+}
+
+impl Port {
+    async fn bind(
+        setting: &'static str,
+        address: SocketAddr,
+        router: Router,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let refuse = |error| StartError::Bind { setting, address, error };
+        let listener = TcpListener::bind(address).await.map_err(refuse)?;
+        let address = listener.local_addr().map_err(refuse)?;
+        Ok(Self { listener, address, router, limits })
+    }
+
+    fn serve(self, stop: watch::Receiver<bool>) -> impl Future<Output = ()> {
+        server::serve(self.listener, self.router, self.limits, stop)
+    }
+}
+
+impl App {
+    /// Where the API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.address
+    }
+
+    /// Where metrics and administration listen.
+    #[must_use]
+    pub fn management_address(&self) -> SocketAddr {
+        self.management.address
+    }
+
+    /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running
+    /// within the grace period. The management port answers to the last, so that the drain can be watched.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let (stop_api, api_stops) = watch::channel(false);
+        let (stop_management, management_stops) = watch::channel(false);
+        let readiness = self.readiness;
+        readiness.set(true);
+        tracing::info!(api = %self.api.address, management = %self.management.address, "ready");
+        let api = async {
+            self.api.serve(api_stops).await;
+            stop_management.send_replace(true);
+        };
+        let signal = async {
+            stop.await;
+            readiness.set(false);
+            tracing::info!("stopping");
+            stop_api.send_replace(true);
+        };
+        let serving = async { tokio::join!(signal, api, self.management.serve(management_stops)) };
+        tokio::select! {
+            _ = serving => tracing::info!("stopped"),
+            () = sweep(&self.ledger, &self.limits, &self.clock) => {}
+        }
+    }
+}
+
+/// Lets go of what is past its time, for ever.
+async fn sweep(ledger: &Ledger, limits: &RateLimits, clock: &Clock) {
+    let mut ticks = interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        ledger.sweep(clock.now()).await;
+        limits.sweep();
+    }
+}

@@ -1,0 +1,60 @@
+//! `healthcheck`: what a container runtime asks every few seconds.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigArgs, EXIT_USAGE, fail, print};
+use crate::config::load_bind;
+use crate::http::READYZ;
+
+/// How long the connector may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Args, Debug)]
+pub(super) struct HealthcheckArgs {
+    /// The connector's base URL [default: this machine, at the port of server.bind]
+    #[arg(long)]
+    url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) async fn run(args: &HealthcheckArgs) -> ExitCode {
+    let url = match &args.url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => match load_bind(&args.config.sources()) {
+            Ok(bind) => format!("http://{}", reachable(bind)),
+            Err(error) => return fail(EXIT_USAGE, &error),
+        },
+    };
+    match ask(&url).await {
+        Ok(status) if status.is_success() => {
+            print("ready\n");
+            ExitCode::SUCCESS
+        }
+        Ok(status) => fail(1, &format!("not ready: {READYZ} answers {status}")),
+        Err(error) => fail(1, &format!("not ready: {error}")),
+    }
+}
+
+async fn ask(url: &str) -> Result<reqwest::StatusCode, reqwest::Error> {
+    let mut client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    if url.starts_with("http://") {
+        // Without TLS there are no root certificates to load, nor to miss in an image without any.
+        client = client.tls_certs_only([]);
+    }
+    Ok(client.build()?.get(format!("{url}{READYZ}")).send().await?.status())
+}
+
+/// Where a connector that listens on every address can be asked.
+fn reachable(bind: SocketAddr) -> SocketAddr {
+    let ip = match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bind.port())
+}

@@ -1,0 +1,109 @@
+//! The command line: one thin file a subcommand.
+//!
+//! What was asked for goes to standard output, everything else to standard error. Exit codes: 0 done, 1 not, 64 used or
+//! configured wrongly.
+
+mod check_config;
+mod demo;
+mod gate;
+mod healthcheck;
+mod scan_key;
+mod serve;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::Sources;
+
+/// The exit code for bad usage and bad configuration (`EX_USAGE` of sysexits).
+const EXIT_USAGE: u8 = 64;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CONNECTOR_COMMIT"), ")");
+
+/// The retailer's Identity Connector for Just Walk Out gates.
+#[derive(Parser)]
+#[command(name = "identity-connector", version = VERSION, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the connector
+    Serve(ConfigArgs),
+    /// Runs it in memory with the published test data, on loopback, and says what to try
+    Demo(ConfigArgs),
+    /// Plays Amazon's gate: scans once and tells whether it opens
+    Gate(gate::GateArgs),
+    /// Makes a Scan Key Code: as text, as Base64 and as a QR code
+    ScanKey(scan_key::ScanKeyArgs),
+    /// Asks a running connector on this machine whether it is ready: exit code 0 if so
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Checks the configuration and the directory file without starting
+    CheckConfig(ConfigArgs),
+}
+
+/// Where settings come from.
+#[derive(Args, Clone, Debug)]
+struct ConfigArgs {
+    /// TOML file with settings; the environment (CONNECTOR__SECTION__KEY) overrides it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn sources(&self) -> Sources {
+        let environment: HashMap<String, String> = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        Sources { file: self.config.clone(), environment }
+    }
+}
+
+/// Runs the subcommand that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(EXIT_USAGE),
+            };
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(&args.sources()).await,
+            Command::Demo(args) => demo::run(&args.sources()).await,
+            Command::Gate(args) => gate::run(&args, Clock::System.now()).await,
+            Command::ScanKey(args) => scan_key::run(&args, Clock::System.now()),
+            Command::Healthcheck(args) => healthcheck::run(&args).await,
+            Command::CheckConfig(args) => check_config::run(&args.sources()),
+        }
+    })
+}
+
+/// Says what went wrong, and with which exit code it ends.
+fn fail(code: u8, error: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}
+
+/// Prints what was asked for. A reader that has gone away is no error of ours.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,51 @@
+//! `serve`: the connector for real; and what `demo` has in common with it.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{EXIT_USAGE, fail};
+use crate::app::{self, App, StartError};
+use crate::config::{Config, Mode, Sources};
+use crate::telemetry;
+
+pub(super) async fn run(sources: &Sources) -> ExitCode {
+    start(Mode::Serve, sources, |_| ()).await
+}
+
+/// Starts, calls `started`, and runs until SIGTERM or SIGINT.
+pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&App)) -> ExitCode {
+    let config = match Config::load(mode, sources) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    if let Err(error) = telemetry::init(&config.log) {
+        return fail(1, &error);
+    }
+    let app = match app::build(config).await {
+        Ok(app) => app,
+        Err(error) => return fail(exit_code(&error), &error),
+    };
+    // Taken over before anybody can see that it runs, so that no signal finds the default, which is to die at once.
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return fail(1, &error),
+    };
+    started(&app);
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    app.run(stop).await;
+    ExitCode::SUCCESS
+}
+
+/// A wrong file is wrong configuration; anything else may be better at the next start.
+pub(super) fn exit_code(error: &StartError) -> u8 {
+    match error {
+        StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
+        StartError::Bind { .. } | StartError::Randomness(_) => 1,
+    }
+}

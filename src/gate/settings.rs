@@ -1,0 +1,123 @@
+//! What a gate is told before it asks, checked before anything is sent.
+
+use std::{net::IpAddr, time::Duration};
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::report::GateDecision;
+
+const ENDPOINT: &str = "/v1/identity/identity-keys";
+
+/// Where a gate asks, as whom, and how patiently.
+#[derive(Debug, Clone)]
+pub struct GateSettings {
+    /// The connector's base URL, `http` or `https`; `/v1/identity/identity-keys` is appended unless
+    /// the URL already ends in it.
+    pub url: String,
+    /// Sent as `X-Api-Key`.
+    pub api_key: Option<SecretString>,
+    /// Sent as `X-Forwarded-For`, as a proxy in front of the connector would.
+    pub forwarded_for: Option<IpAddr>,
+    /// The longest one attempt may take, its answer's body included; over zero.
+    pub attempt_timeout: Duration,
+    /// The longest a scan may take, all attempts and waits together; over zero.
+    pub budget: Duration,
+    /// The nominal wait before the first retry; doubles with every further one; over zero.
+    pub first_backoff: Duration,
+    /// The store's default gate decision: what holds when the budget is spent without a decision.
+    pub default_decision: GateDecision,
+}
+
+impl GateSettings {
+    /// 2 s an attempt, 6 s in all, back-off from 100 ms, default decision closed, no API key.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            api_key: None,
+            forwarded_for: None,
+            attempt_timeout: Duration::from_secs(2),
+            budget: Duration::from_secs(6),
+            first_backoff: Duration::from_millis(100),
+            default_decision: GateDecision::Closed,
+        }
+    }
+}
+
+/// Settings that no gate can work with. Shows neither the API key nor the URL, which may hold a
+/// password.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The URL cannot be asked.
+    #[error("the URL {0}; give the connector's base URL, such as http://127.0.0.1:8080")]
+    Url(String),
+    /// The API key cannot be sent.
+    #[error("the API key cannot be sent as a header; use printable ASCII characters only")]
+    ApiKey,
+    /// A duration that must be over zero is not.
+    #[error("the {0} is zero; give a duration such as 2s or 100ms")]
+    Zero(&'static str),
+    /// The HTTP client could not be made, for example for want of root certificates.
+    #[error("the HTTP client cannot start: {0}")]
+    Client(String),
+}
+
+/// Where a request goes.
+pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
+    let refuse = |problem: &str| Err(GateError::Url(problem.to_owned()));
+    let mut url = match Url::parse(url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        Err(error) if url.contains("://") => return refuse(&format!("cannot be read ({error})")),
+        _ => return refuse("does not begin with http:// or https://"),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("holds a user name or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("has a part after ? or #");
+    }
+    let path = url.path().trim_end_matches('/');
+    let base = path.strip_suffix(ENDPOINT).unwrap_or(path);
+    let path = format!("{base}{ENDPOINT}");
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// What every request carries: who asks, and for whom.
+pub(super) fn headers(settings: &GateSettings) -> Result<HeaderMap, GateError> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = &settings.api_key {
+        let mut value = HeaderValue::from_str(key.expose_secret()).map_err(|_| GateError::ApiKey)?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static("x-api-key"), value);
+    }
+    if let Some(address) = settings.forwarded_for
+        && let Ok(value) = HeaderValue::from_str(&address.to_string())
+    {
+        headers.insert(HeaderName::from_static("x-forwarded-for"), value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_may_be_a_base_or_the_endpoint_itself() {
+        for (given, asked) in [
+            ("http://h:1", "http://h:1/v1/identity/identity-keys"),
+            ("https://h/", "https://h/v1/identity/identity-keys"),
+            ("http://h/a/", "http://h/a/v1/identity/identity-keys"),
+            ("http://h/v1/identity/identity-keys", "http://h/v1/identity/identity-keys"),
+        ] {
+            assert_eq!(endpoint(given).unwrap().as_str(), asked);
+        }
+        for given in ["", "h", "localhost:8080", "ftp://h", "http://u:pw@h", "http://h?a=b"] {
+            let message = endpoint(given).unwrap_err().to_string();
+            assert!(message.contains("http://127.0.0.1:8080"), "{message}");
+            assert!(!message.contains("pw"), "{message}");
+        }
+    }
+}

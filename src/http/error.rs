@@ -1,0 +1,110 @@
+//! The one door through which every refusal leaves: `{"message": "…"}`, whoever refuses.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::wire::Invalid;
+
+/// The body of every answer that is not a success.
+#[derive(Serialize)]
+struct Message {
+    message: String,
+}
+
+/// A request that gets no success.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// The request is wrong: 400.
+    Invalid(Invalid),
+    /// The auth event was decided with other parameters: 400.
+    EventReused,
+    /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
+    TooManyRequests { retry_after: u64, reason: &'static str },
+    /// The management token is missing or wrong: 401.
+    Unauthorized,
+    /// A query that the management port cannot answer: 400, with what would do.
+    BadQuery(&'static str),
+    /// No such path: 404.
+    NotFound,
+    /// Not with that method: 405. The router adds `Allow`.
+    MethodNotAllowed,
+    /// A fault on our side: 500. The cause is for the log alone.
+    Internal { reason: &'static str, cause: String },
+}
+
+/// What the log line says of an answer; travels beside it and is never sent.
+#[derive(Clone, Debug)]
+pub(super) struct Why {
+    /// A stable word.
+    pub(super) reason: &'static str,
+    /// What went wrong on our side, when something did.
+    pub(super) cause: Option<String>,
+    /// Whether the answer comes from a record that stood before.
+    pub(super) replay: bool,
+}
+
+impl Why {
+    pub(super) fn reason(reason: &'static str) -> Self {
+        Self { reason, cause: None, replay: false }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, message, why) = match self {
+            Self::Invalid(invalid) => (StatusCode::BAD_REQUEST, invalid.to_string(), Why::reason(reason(invalid))),
+            Self::EventReused => (
+                StatusCode::BAD_REQUEST,
+                "authEvent.id already used with different parameters".to_owned(),
+                Why::reason("event_reused"),
+            ),
+            Self::TooManyRequests { retry_after, reason } => {
+                let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Why::reason(reason));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
+                return response;
+            }
+            Self::Unauthorized => {
+                let why = Why::reason("unauthorized");
+                let mut response = respond(StatusCode::UNAUTHORIZED, "Unauthorized", why);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+            Self::BadQuery(message) => (StatusCode::BAD_REQUEST, message.to_owned(), Why::reason("bad_query")),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not found".to_owned(), Why::reason("not_found")),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed".to_owned(), Why::reason("method_not_allowed"))
+            }
+            Self::Internal { reason, cause } => {
+                let why = Why { reason, cause: Some(cause), replay: false };
+                (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error".to_owned(), why)
+            }
+        };
+        respond(status, &message, why)
+    }
+}
+
+fn respond(status: StatusCode, message: &str, why: Why) -> Response {
+    let mut response = (status, Json(Message { message: message.to_owned() })).into_response();
+    response.extensions_mut().insert(why);
+    response
+}
+
+/// The stable word for a request that is wrong.
+fn reason(invalid: Invalid) -> &'static str {
+    match invalid {
+        Invalid::Body => "invalid_body",
+        Invalid::Missing(_) => "missing_field",
+        Invalid::RequestId => "invalid_request_id",
+        Invalid::IdentityKeyTooLong => "identity_key_too_long",
+        Invalid::IdentityKeyEncoding => "invalid_identity_key_encoding",
+        Invalid::StoreIdTooLong => "store_id_too_long",
+        Invalid::StoreId => "invalid_store_id",
+        Invalid::AuthEvent => "invalid_auth_event",
+        Invalid::AuthEventId => "invalid_auth_event_id",
+        Invalid::AuthEventTimestamp => "invalid_auth_event_timestamp",
+        Invalid::AuthEventLocation => "invalid_auth_event_location",
+        Invalid::KeyChannel => "invalid_key_channel",
+    }
+}

@@ -1,0 +1,134 @@
+//! A JSON object of which only some members are ours: those at most once each, the others whatever they like.
+//!
+//! Values stay raw text. So an unknown member cannot hurt, be it nested ten thousand deep, a number that no machine can hold
+//! or a broken surrogate; and a known one of the wrong type is a mistake in that field, not in the body.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{self, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of an object that were asked for, in the order of asking.
+#[derive(Debug)]
+pub(super) struct Members<'a, const N: usize> {
+    /// Each as it stands in the text; `None` when it is absent.
+    pub(super) values: [Option<Raw<'a>>; N],
+    /// Whether the object has no member at all.
+    pub(super) is_empty: bool,
+}
+
+/// One JSON value as it stands in the text.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    pub(super) fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    pub(super) fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// The string that it is; `None` when it is no string, or one that no Unicode text can be.
+    pub(super) fn as_str(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?;
+        match inner.strip_suffix('"') {
+            Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+            _ => serde_json::from_str::<String>(self.0).ok().map(Cow::Owned),
+        }
+    }
+
+    /// The members of the object that it is.
+    pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<Members<'a, N>> {
+        Members::parse(self.0, names)
+    }
+}
+
+/// A value may be an identity key: it is not shown.
+impl fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Raw(…)")
+    }
+}
+
+impl<'a, const N: usize> Members<'a, N> {
+    /// Reads an object. `None` when the text is not JSON or not an object, or names one of `names` twice.
+    pub(super) fn parse(text: &'a str, names: [&str; N]) -> Option<Self> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let members = json.deserialize_map(Reader { names }).ok()?;
+        json.end().ok()?;
+        Some(members)
+    }
+}
+
+struct Reader<'n, const N: usize> {
+    names: [&'n str; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for Reader<'_, N> {
+    type Value = Members<'de, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members { values: [None; N], is_empty: true };
+        // A name is read raw as well: one that no Unicode text can be is nobody we know, and no error.
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            members.is_empty = false;
+            let Some(name) = Raw(name.get()).as_str() else { continue };
+            let known = self.names.iter().zip(&mut members.values).find(|(known, _)| **known == name);
+            if let Some((_, slot)) = known
+                && slot.replace(Raw(value.get())).is_some()
+            {
+                return Err(de::Error::custom("a member is given twice"));
+            }
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<Members<'_, 2>> {
+        Members::parse(text, ["a", "b"])
+    }
+
+    #[test]
+    fn known_members_once_and_strange_ones_ignored() {
+        let deep = format!("{{\"a\":1,\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        for good in [r#"{"a":1,"x":1e999,"x":"\ud800","\ud800":0}"#, r#" {"b" : {"a":1,"a":2} } "#, &deep] {
+            assert!(parse(good).is_some(), "{good:.60}");
+        }
+        for bad in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":1}"#,
+            "[]",
+            "",
+            "null",
+            r#"{"a":1}{}"#,
+            r#"{"a":1,}"#,
+            "{\"a\u{1}\":1}",
+            "\u{feff}{}",
+        ] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_unescaped_and_nothing_else_is_one() {
+        let members = parse(r#"{"a":"\u00e4\"b","b":"plain"}"#).expect("an object");
+        let texts = members.values.map(|value| value.and_then(Raw::as_str));
+        assert_eq!(texts, [Some("ä\"b".into()), Some("plain".into())]);
+        for not in [r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":"\ud800"}"#, r#"{"a":["x"]}"#] {
+            let members = parse(not).expect("an object");
+            assert_eq!(members.values[0].and_then(Raw::as_str), None, "{not}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! HTTP: routes, the layers around them, and the one form in which everything is refused.
+
+mod answer;
+mod body;
+mod caller;
+mod error;
+mod identity_keys;
+mod limit;
+mod management;
+mod members;
+mod probes;
+mod request_log;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use ipnet::IpNet;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub(crate) use body::LingeringBody;
+pub(crate) use caller::Peer;
+pub use management::Management;
+pub use probes::Readiness;
+pub(crate) use request_log::Arrival;
+
+use crate::clock::Clock;
+use crate::connector::Connector;
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use error::ApiError;
+use limit::RateLimitLayer;
+
+/// The one call that a gate waits for.
+pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
+/// Whether the process lives.
+pub const LIVEZ: &str = "/livez";
+/// Whether it takes requests.
+pub const READYZ: &str = "/readyz";
+
+/// What the API's endpoints need.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The use case.
+    pub connector: Arc<Connector>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How the API's port treats its callers.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// What each caller may ask.
+    pub limits: RateLimits,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Everything that the API's port answers.
+pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metrics) -> Router {
+    let rate_limit = RateLimitLayer {
+        limits: admission.limits,
+        trusted_proxies: admission.trusted_proxies.into(),
+        metrics: metrics.clone(),
+    };
+    // Top down, as a request meets them.
+    let gate = ServiceBuilder::new()
+        // Before anything is spent on a caller who asks too much.
+        .layer(rate_limit)
+        // Around all that can wait, but inside the log: a request that ran out of time is the one to read about.
+        .layer(from_fn(identity_keys::deadline));
+    let routes = Router::new()
+        .route(IDENTITY_KEYS, post(identity_keys::verify).route_layer(gate))
+        .with_state(api)
+        .merge(probes::routes(readiness));
+    common(routes, metrics)
+}
+
+/// Everything that the management port answers.
+pub fn management(management: Management, readiness: Readiness) -> Router {
+    let metrics = management.metrics.clone();
+    common(management::routes(management).merge(probes::routes(readiness)), metrics)
+}
+
+/// What every port does for every request.
+fn common(routes: Router, metrics: Metrics) -> Router {
+    let no_sniffing = HeaderName::from_static("x-content-type-options");
+    // Top down, as a request meets them; an answer meets them bottom up.
+    let stack = ServiceBuilder::new()
+        // First, so that nothing happens unlogged: time-outs, panics and callers who hang up least of all.
+        .layer(from_fn_with_state(metrics, request_log::log))
+        // An answer is about one shopper at one moment, and is what it says it is.
+        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::overriding(no_sniffing, HeaderValue::from_static("nosniff")))
+        // Inside the log and the headers: a panic is one 500 like any other, and the service lives on.
+        .layer(CatchPanicLayer::custom(|_| panicked()));
+    routes
+        .fallback(async |_: Request| ApiError::NotFound)
+        .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
+        .layer(stack)
+}
+
+/// The payload of a panic may quote what it choked on, an identity key say; where it happened is in the log already.
+fn panicked() -> Response {
+    ApiError::Internal { reason: "panic", cause: "a handler panicked".to_owned() }.into_response()
+}

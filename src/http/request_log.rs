@@ -1,0 +1,105 @@
+//! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, a caller who hangs up.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::time::Instant;
+
+use super::error::Why;
+use super::wire::Named;
+use super::{IDENTITY_KEYS, LIVEZ, READYZ};
+use crate::domain::ids::StoreId;
+use crate::metrics::Metrics;
+
+/// What a probe is called in the log.
+const PROBE: &str = "probe";
+
+/// When the head of a request was complete: every deadline counts from here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival(pub(crate) Instant);
+
+/// What the line is to name, handed up as soon as the body is read, so that even a request that is cut off is known by it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogNames(Arc<OnceLock<Named>>);
+
+impl LogNames {
+    pub(super) fn set(&self, named: Named) {
+        let _ = self.0.set(named); // a request is read once
+    }
+}
+
+/// The outermost layer.
+pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+    let arrival = request.extensions().get::<Arrival>().map_or_else(Instant::now, |arrival| arrival.0);
+    let path = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| match path.as_str() {
+        IDENTITY_KEYS => IDENTITY_KEYS,
+        LIVEZ | READYZ => PROBE,
+        _ => "management",
+    });
+    let names = LogNames::default();
+    request.extensions_mut().insert(names.clone());
+    let mut line = Line { metrics, path, arrival, names, outcome: None };
+    let response = next.run(request).await;
+    let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
+    line.outcome = Some((response.status(), why));
+    response
+}
+
+/// Written when it is dropped, and dropped in any case: a caller who hangs up takes the rest of the request along.
+struct Line {
+    metrics: Metrics,
+    path: &'static str,
+    arrival: Instant,
+    names: LogNames,
+    outcome: Option<(StatusCode, Why)>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let took = self.arrival.elapsed();
+        let (status, why) = match self.outcome.take() {
+            Some((status, why)) => (Some(status.as_u16()), why),
+            None => (None, Why::reason("caller_hung_up")),
+        };
+        if self.path == IDENTITY_KEYS {
+            self.metrics.answered(status, why.reason, took);
+        }
+        write(self.path, self.names.0.get().unwrap_or(&Named::default()), status, &why, took);
+    }
+}
+
+fn write(path: &str, named: &Named, status: Option<u16>, why: &Why, took: Duration) {
+    let decision = match (path, status) {
+        (IDENTITY_KEYS, Some(200)) => Some("accepted"),
+        (IDENTITY_KEYS, Some(401)) => Some("denied"),
+        _ => None,
+    };
+    let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                path,
+                status,
+                decision,
+                reason = why.reason,
+                requestId = named.request_id.map(display),
+                authEventId = named.event_id.map(display),
+                storeId = named.store_id.as_ref().map(StoreId::as_str),
+                replay = why.replay.then_some(true),
+                cause = why.cause.as_deref(),
+                ms,
+                "request"
+            )
+        };
+    }
+    match (path, status) {
+        (_, Some(500..)) if path != PROBE => line!(error),
+        (_, None) => line!(warn),
+        (PROBE, _) => line!(debug),
+        _ => line!(info),
+    }
+}

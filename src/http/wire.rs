@@ -1,0 +1,136 @@
+//! The request on the wire, and how it becomes a [`Scan`]: rule by rule, the first failure wins.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use super::members::{Members, Raw};
+use crate::domain::identity_key::{IdentityKey, IdentityKeyError};
+use crate::domain::ids::{EventId, RequestId, StoreId, TextIdError};
+use crate::domain::scan::{AuthEvent, KeyChannel, Location, Scan};
+use crate::domain::timestamp::parse_utc;
+
+/// What is wrong with a request. The text is what Amazon receives.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(super) enum Invalid {
+    #[error("Invalid request body")]
+    Body,
+    #[error("Missing required field: {0}")]
+    Missing(&'static str),
+    #[error("Invalid requestId format")]
+    RequestId,
+    #[error("identityKey exceeds maximum length of 1000 characters")]
+    IdentityKeyTooLong,
+    #[error("Invalid identityKey encoding")]
+    IdentityKeyEncoding,
+    #[error("storeId exceeds maximum length of 255 characters")]
+    StoreIdTooLong,
+    #[error("Invalid storeId")]
+    StoreId,
+    #[error("Invalid authEvent format")]
+    AuthEvent,
+    #[error("Invalid authEvent.id format")]
+    AuthEventId,
+    #[error("Invalid authEvent.timestamp format")]
+    AuthEventTimestamp,
+    #[error("Invalid authEvent.location value")]
+    AuthEventLocation,
+    #[error("Invalid keyChannel value")]
+    KeyChannel,
+}
+
+/// A body that is a JSON object, its fields not looked at yet.
+pub(super) struct WireRequest<'a> {
+    request_id: Option<Raw<'a>>,
+    identity_key: Option<Raw<'a>>,
+    store_id: Option<Raw<'a>>,
+    auth_event: Option<Raw<'a>>,
+    key_channel: Option<Raw<'a>>,
+    event_id: Option<Raw<'a>>,
+    timestamp: Option<Raw<'a>>,
+    location: Option<Raw<'a>>,
+}
+
+impl<'a> WireRequest<'a> {
+    /// Rule 1: a JSON object, not empty, that gives none of our members twice, at either level.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Invalid> {
+        let text = std::str::from_utf8(body).map_err(|_| Invalid::Body)?;
+        let names = ["requestId", "identityKey", "storeId", "authEvent", "keyChannel"];
+        let members = Members::parse(text, names).filter(|members| !members.is_empty).ok_or(Invalid::Body)?;
+        let [request_id, identity_key, store_id, auth_event, key_channel] = members.values;
+        let [event_id, timestamp, location] = match auth_event.filter(|event| event.is_object()) {
+            Some(event) => event.members(["id", "timestamp", "location"]).ok_or(Invalid::Body)?.values,
+            None => [None; 3],
+        };
+        Ok(Self { request_id, identity_key, store_id, auth_event, key_channel, event_id, timestamp, location })
+    }
+
+    /// What of it the log may name, as far as it is valid.
+    pub(super) fn named(&self) -> Named {
+        let text = |raw: Option<Raw<'a>>| raw.and_then(Raw::as_str);
+        Named {
+            request_id: text(self.request_id).and_then(|text| RequestId::parse(&text)),
+            event_id: text(self.event_id).and_then(|text| EventId::parse(&text)),
+            store_id: text(self.store_id).and_then(|text| StoreId::parse(&text).ok()),
+        }
+    }
+}
+
+/// What a log line names of a request, which as a whole may be refused. The identity key is no part of it.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) request_id: Option<RequestId>,
+    pub(super) event_id: Option<EventId>,
+    pub(super) store_id: Option<StoreId>,
+}
+
+impl TryFrom<&WireRequest<'_>> for Scan {
+    type Error = Invalid;
+
+    /// Rules 2 to 9, in their order. Whether the store exists is rule 10, and not for here to know.
+    fn try_from(wire: &WireRequest<'_>) -> Result<Self, Invalid> {
+        let request_id = required(wire.request_id, "requestId", Invalid::RequestId)?;
+        let request_id = RequestId::parse(&request_id).ok_or(Invalid::RequestId)?;
+
+        let identity_key = required(wire.identity_key, "identityKey", Invalid::IdentityKeyEncoding)?;
+        let identity_key = IdentityKey::from_base64(&identity_key).map_err(|error| match error {
+            IdentityKeyError::TooLong => Invalid::IdentityKeyTooLong,
+            IdentityKeyError::Encoding => Invalid::IdentityKeyEncoding,
+        })?;
+
+        let store_id = required(wire.store_id, "storeId", Invalid::StoreId)?;
+        let store_id = StoreId::parse(&store_id).map_err(|error| match error {
+            TextIdError::TooLong => Invalid::StoreIdTooLong,
+            TextIdError::Empty => Invalid::StoreId,
+        })?;
+
+        if !present(wire.auth_event, "authEvent")?.is_object() {
+            return Err(Invalid::AuthEvent);
+        }
+        let id = required(wire.event_id, "authEvent.id", Invalid::AuthEventId)?;
+        let id = EventId::parse(&id).ok_or(Invalid::AuthEventId)?;
+        let timestamp = required(wire.timestamp, "authEvent.timestamp", Invalid::AuthEventTimestamp)?;
+        let timestamp = parse_utc(&timestamp).ok_or(Invalid::AuthEventTimestamp)?;
+        let location = required(wire.location, "authEvent.location", Invalid::AuthEventLocation)?;
+        let location = Location::parse(&location).ok_or(Invalid::AuthEventLocation)?;
+
+        let channel = match wire.key_channel.filter(|channel| !channel.is_null()) {
+            Some(raw) => {
+                let channel = raw.as_str().and_then(|text| KeyChannel::parse(&text));
+                Some(channel.ok_or(Invalid::KeyChannel)?)
+            }
+            None => None,
+        };
+        Ok(Self { request_id, identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
+    }
+}
+
+/// A member that must be there; null is absent.
+fn present<'a>(raw: Option<Raw<'a>>, name: &'static str) -> Result<Raw<'a>, Invalid> {
+    raw.filter(|raw| !raw.is_null()).ok_or(Invalid::Missing(name))
+}
+
+/// A string that must be there.
+fn required<'a>(raw: Option<Raw<'a>>, name: &'static str, otherwise: Invalid) -> Result<Cow<'a, str>, Invalid> {
+    present(raw, name)?.as_str().ok_or(otherwise)
+}
