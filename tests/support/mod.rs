@@ -1,0 +1,25 @@
+//! What the test binaries share: the real stack in this process, and the binary in a process of its own.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test binary uses its part of this, so that what is unused differs"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails where it panics"
+)]
+
+mod process;
+mod scans;
+mod server;
+
+pub(crate) use {
+    process::{Ended, Process},
+    scans::{IDENTITY_KEYS, scan, scan_with_key},
+    server::{Answer, Server},
+};

@@ -1,0 +1,118 @@
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::server::environment;
+
+/// How long anything that a process is asked for may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary in a process of its own; killed when dropped.
+pub(crate) struct Process {
+    pub(crate) api: String,
+    pub(crate) management: String,
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// What a process leaves.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Process {
+    /// `demo` on free ports, with settings by their names; returns once it is ready.
+    pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
+        Self::start("demo", settings).await
+    }
+
+    /// `serve` or `demo` on free ports; returns once the log says `ready`, which names the ports.
+    pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
+            .arg(subcommand)
+            .envs(environment(ports.iter().chain(settings)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let stdout = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let (ready, is_ready) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        // Read to the end, or the process would wait for room in the pipe.
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            for line in lines.map_while(Result::ok) {
+                let json = serde_json::from_str::<serde_json::Value>(&line).unwrap_or_default();
+                if json["message"] == "ready" {
+                    let _ = ready
+                        .send(["api", "management"].map(|port| format!("http://{}", json[port].as_str().unwrap())));
+                }
+                text.push_str(&line);
+                text.push('\n');
+            }
+            text
+        });
+        let Ok([api, management]) = is_ready.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            panic!("{subcommand} did not become ready:\n{}", stderr.join().unwrap());
+        };
+        Self { api, management, child, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success(), "kill -{name}");
+    }
+
+    /// Waits for its end and returns what it left.
+    pub(crate) fn ended(mut self) -> Ended {
+        let code = wait(&mut self.child).code();
+        let [stdout, stderr] = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());
+        Ended { code, stdout, stderr }
+    }
+}
+
+impl Ended {
+    /// Runs a subcommand that ends by itself.
+    pub(crate) fn of(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let output = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
+            .args(arguments)
+            .envs(environment(settings))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        Self { code: output.status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process did not end");
+        std::thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
+    }
+}

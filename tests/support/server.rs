@@ -1,0 +1,142 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use identity_connector::app;
+use identity_connector::clock::{Clock, ManualClock};
+use identity_connector::config::{Config, Mode, Sources};
+use identity_connector::directory::Faults;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::IDENTITY_KEYS;
+
+/// The real stack in this process, on free ports, with the demo's configuration and data; stops when dropped.
+pub(crate) struct Server {
+    pub(crate) api: String,
+    pub(crate) management: String,
+    pub(crate) faults: Faults,
+    pub(crate) clock: ManualClock,
+    pub(crate) client: reqwest::Client,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Server {
+    /// With settings by their names, such as `("rate_limit.burst", "5")`.
+    pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let environment = environment(ports.iter().chain(settings));
+        let sources = Sources { file: None, environment: environment.into_iter().collect() };
+        let config = Config::load(Mode::Demo, &sources).unwrap();
+        let clock = ManualClock::starting_at(Clock::System.now());
+        let faults = Faults::default();
+        let app = app::build_with(config, Clock::Manual(clock.clone()), faults.clone()).await.unwrap();
+        let (address, management) = (app.api_address(), app.management_address());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        Self {
+            api: format!("http://{address}"),
+            management: format!("http://{management}"),
+            faults,
+            clock,
+            client: client(),
+            address,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    /// With a directory file of this content.
+    pub(crate) async fn with_directory(directory: Value, settings: &[(&str, &str)]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), directory.to_string()).unwrap();
+        let path = file.path().to_str().unwrap();
+        let settings: Vec<_> = [("directory.file", path)].into_iter().chain(settings.iter().copied()).collect();
+        Self::demo(&settings).await
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) async fn verify(&self, body: &Value) -> Answer {
+        self.post(body.to_string()).await
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
+        let url = format!("{}{IDENTITY_KEYS}", self.api);
+        Answer::of(self.client.post(url).body(body.into()).send().await.unwrap()).await
+    }
+
+    /// Every session, the newest first.
+    pub(crate) async fn sessions(&self) -> Vec<Value> {
+        let mut sessions = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let url = format!("{}/admin/v1/sessions?limit=50{cursor}", self.management);
+            let page: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
+            sessions.extend(page["sessions"].as_array().unwrap().iter().cloned());
+            match page.get("nextCursor") {
+                Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
+                None => return sessions,
+            }
+        }
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        self.client.get(format!("{}/metrics", self.management)).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Asks it to stop, as SIGTERM does, and goes on at once.
+    pub(crate) fn ask_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(mut self) {
+        self.ask_to_stop();
+        tokio::time::timeout(Duration::from_secs(20), &mut self.running).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn message(&self) -> Option<String> {
+        self.json().get("message").and_then(Value::as_str).map(str::to_owned)
+    }
+}
+
+/// A client that asks no proxy and, since it speaks plain HTTP, needs no root certificates.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// Settings as variables of the environment.
+pub(crate) fn environment<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> Vec<(String, String)> {
+    let variable = |name: &str| format!("CONNECTOR__{}", name.to_uppercase().replace('.', "__"));
+    settings.into_iter().map(|(name, value)| (variable(name), (*value).to_owned())).collect()
+}
