@@ -86,7 +86,7 @@ struct SessionList<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SessionRow<'a> {
-    id: u64,
+    id: String,
     visitor: VisitorDetails<'a>,
     store_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ impl<'a> From<&'a Session> for SessionRow<'a> {
             SessionState::TimedOut => "timed_out",
         };
         Self {
-            id: session.id.0,
+            id: session.id.0.to_string(),
             visitor: VisitorDetails::from(&session.visitor),
             store_id: session.store_id.as_str(),
             shopper_device_id: session.device.as_ref().map(DeviceId::as_str),

@@ -33,10 +33,10 @@ impl Process {
 
     /// `serve` or `demo` on free ports; returns once the log says `ready`, which names the ports.
     pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
-        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
+        let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
         let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
             .arg(subcommand)
-            .envs(environment(ports.iter().chain(settings)))
+            .envs(environment(defaults.iter().chain(settings)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -54,10 +54,8 @@ impl Process {
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();
             for line in lines.map_while(Result::ok) {
-                let json = serde_json::from_str::<serde_json::Value>(&line).unwrap_or_default();
-                if json["message"] == "ready" {
-                    let _ = ready
-                        .send(["api", "management"].map(|port| format!("http://{}", json[port].as_str().unwrap())));
+                if let Some(ports) = ready_ports(&line) {
+                    let _ = ready.send(ports);
                 }
                 text.push_str(&line);
                 text.push('\n');
@@ -104,6 +102,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The API's and the management port's URL, from the line that says `ready`, be it JSON or text.
+fn ready_ports(line: &str) -> Option<[String; 2]> {
+    let json = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
+    let in_text = |name: &str| Some(line.split_once(&format!(" {name}="))?.1.split(' ').next()?.to_owned());
+    let is_ready = json["message"] == "ready" || line.contains(" ready api=");
+    let port = |name: &str| json[name].as_str().map(str::to_owned).or_else(|| in_text(name));
+    is_ready.then(|| ["api", "management"].map(|name| format!("http://{}", port(name).unwrap())))
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

@@ -27,8 +27,8 @@ pub(crate) struct Server {
 impl Server {
     /// With settings by their names, such as `("rate_limit.burst", "5")`.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
-        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-        let environment = environment(ports.iter().chain(settings));
+        let free_ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let environment = environment(free_ports.iter().chain(settings));
         let sources = Sources { file: None, environment: environment.into_iter().collect() };
         let config = Config::load(Mode::Demo, &sources).unwrap();
         let clock = ManualClock::starting_at(Clock::System.now());

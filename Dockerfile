@@ -1,0 +1,40 @@
+# Build: the toolchain, the dependencies in a layer of their own, then the source.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+
+# Nothing here changes with the source, so that the dependencies are compiled again only when they change themselves.
+COPY Cargo.toml Cargo.lock build.rs ./
+RUN mkdir -p src tests/published_cases \
+ && touch src/lib.rs tests/published_cases/main.rs \
+ && echo 'fn main() {}' > src/main.rs \
+ && cargo build --release --locked
+
+# Which commit `--version` and the log name: docker build --build-arg CONNECTOR_COMMIT="$(git rev-parse --short=12 HEAD)"
+ARG CONNECTOR_COMMIT=unknown
+COPY config config
+COPY src src
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+
+# The final image's whole file system: the binary, the shared libraries it is linked with, root certificates, a user.
+RUN mkdir -p /rootfs/etc/ssl/certs /rootfs/tmp \
+ && cp target/release/identity-connector /rootfs/ \
+ && ldd target/release/identity-connector | grep -o '/[^ )]*' | xargs cp --parents --dereference --target-directory=/rootfs \
+ && cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/ \
+ && echo 'nonroot:x:65532:65532:nonroot:/:/nonexistent' > /rootfs/etc/passwd \
+ && echo 'nonroot:x:65532:' > /rootfs/etc/group
+
+# Nothing else: no shell, no package manager, nothing to update but the above.
+FROM scratch
+COPY --from=build /rootfs /
+USER 65532:65532
+
+# Reachable from outside the container. So it starts only if callers are authenticated, or somebody says that a proxy in
+# front does that: CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true.
+ENV CONNECTOR__SERVER__BIND=0.0.0.0:8080
+EXPOSE 8080
+
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/identity-connector", "healthcheck"]
+# The binary is process 1 itself: SIGTERM reaches it, and it drains.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/identity-connector"]
+CMD ["serve"]

@@ -1,0 +1,108 @@
+//! Start, drain, stop: what SIGTERM finds running is finished, and nobody can hold up the end.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
+
+/// A demo in which one key stalls until the deadline.
+async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
+    let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory.to_string()).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let settings: Vec<_> = [("directory.file", path.as_str())].into_iter().chain(settings.iter().copied()).collect();
+    Process::demo(&settings).await
+}
+
+/// Polls until a condition holds.
+async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn readyz(url: &str) -> Option<u16> {
+    let answer = client().get(format!("{url}/readyz")).send().await.ok()?;
+    Some(answer.status().as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
+    let process = with_stalling_key(&[]).await;
+    assert_eq!(readyz(&process.api).await, Some(200));
+    let url = format!("{}{IDENTITY_KEYS}", process.api);
+    let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
+    // The only sign of a request that is running is that it is not answered: it has surely begun once a later one is.
+    until("an answer", || async { readyz(&process.api).await == Some(200) }).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    process.signal("TERM");
+    until("not ready", || async { readyz(&process.management).await == Some(503) }).await;
+    until("no new connection", || async { readyz(&process.api).await.is_none() }).await;
+
+    let answer = running.await.unwrap().unwrap();
+    assert_eq!(answer.status().as_u16(), 500, "the deadline of a stalled directory");
+    let ended = process.ended();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_silent_peer_nor_an_idle_one_holds_up_the_end() {
+    let process = Process::demo(&[]).await;
+    let address = process.api.strip_prefix("http://").unwrap().to_owned();
+    let silent = TcpStream::connect(&address).unwrap();
+    let mut half = TcpStream::connect(&address).unwrap();
+    std::io::Write::write_all(&mut half, b"POST / HTTP/1.1\r\nhost: x\r\n").unwrap();
+    let idle = client();
+    assert!(idle.get(format!("{}/livez", process.api)).send().await.is_ok());
+
+    let asked = Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.ended().code, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(6), "well within the grace period of 8 s: {:?}", asked.elapsed());
+    drop((silent, half));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_grace_period_ends_what_does_not() {
+    let process = with_stalling_key(&[("server.grace_period", "0s")]).await;
+    let url = format!("{}{IDENTITY_KEYS}", process.api);
+    let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
+    until("an answer", || async { readyz(&process.api).await == Some(200) }).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    process.signal("INT");
+    let ended = process.ended();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(running.await.unwrap().is_err(), "it was cut off");
+    assert!(ended.stderr.contains("stopped with requests still running"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("caller_hung_up") || ended.stderr.contains("stopped"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_asks_is_sent_away() {
+    let process = Process::demo(&[("server.idle_timeout", "1s")]).await;
+    let mut silent = TcpStream::connect(process.api.strip_prefix("http://").unwrap()).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut said = Vec::new();
+    silent.read_to_end(&mut said).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
+    let process = Process::demo(&[("server.max_connections", "2")]).await;
+    let address = process.api.strip_prefix("http://").unwrap().to_owned();
+    let held = [TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap()];
+    let third = tokio::spawn(client().get(format!("{}/livez", process.api)).send());
+    until("the management port has a cap of its own", || async { readyz(&process.management).await == Some(200) })
+        .await;
+    assert!(!third.is_finished());
+    drop(held);
+    assert_eq!(third.await.unwrap().unwrap().status().as_u16(), 200);
+}

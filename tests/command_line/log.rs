@@ -1,0 +1,150 @@
+//! One structured line a request, and no secret in any of them, nor in the metrics.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Answer, IDENTITY_KEYS, Process, client, scan, scan_with_key};
+
+async fn post(process: &Process, body: impl Into<reqwest::Body>) -> Answer {
+    Answer::of(client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap()).await
+}
+
+/// The line about a request, found by its request id.
+fn line_of(log: &str, request_id: &Value) -> Value {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut lines = lines.filter(|line| line["requestId"] == *request_id);
+    let line = lines.next().unwrap_or_else(|| panic!("no line about {request_id} in\n{log}"));
+    assert!(lines.next().is_none(), "more than one line about {request_id} in\n{log}");
+    line
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
+    let process = Process::demo(&[]).await;
+    let accepted = scan();
+    let denied = scan_with_key(b"flagged_shopper_key");
+    let failed = scan_with_key(b"unavailable_backend_key");
+    let mut invalid = scan();
+    invalid["authEvent"]["location"] = json!("ROOF");
+    for body in [&accepted, &denied, &failed, &invalid] {
+        post(&process, body.to_string()).await;
+    }
+    let mut again = accepted.clone();
+    again["requestId"] = json!(Uuid::new_v4());
+    post(&process, again.to_string()).await;
+
+    process.signal("TERM");
+    let log = process.ended().stderr;
+    for (request, status, decision, reason, level) in [
+        (&accepted, 200, json!("accepted"), "accepted", "INFO"),
+        (&denied, 401, json!("denied"), "account_flagged", "INFO"),
+        (&failed, 500, Value::Null, "directory_unavailable", "ERROR"),
+        (&invalid, 400, Value::Null, "invalid_auth_event_location", "INFO"),
+    ] {
+        let line = line_of(&log, &request["requestId"]);
+        assert_eq!(line["authEventId"], request["authEvent"]["id"], "{line}");
+        assert_eq!(line["storeId"], "STORE-001", "{line}");
+        assert_eq!((&line["status"], &line["decision"]), (&json!(status), &decision), "{line}");
+        assert_eq!((&line["reason"], &line["level"]), (&json!(reason), &json!(level)), "{line}");
+        assert!(line["ms"].is_f64() && line["timestamp"].is_string(), "{line}");
+    }
+    assert_eq!(line_of(&log, &again["requestId"])["replay"], true);
+    assert!(line_of(&log, &failed["requestId"])["cause"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_reaches_the_log_or_the_metrics() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let keys = [
+        "valid_shopper_key",
+        "device_shopper_key",
+        "associate_key",
+        "cash_shopper_key",
+        "radio_badge_key",
+        "invalid_key",
+        "flagged_shopper_key",
+        "expired_payment_key",
+        "test-identity-key",
+        "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae",
+        "unavailable_backend_key",
+        "a key that nobody has registered",
+        "JWOACME0123456789abcdef0123456789abcdef1707501237guest",
+        "JWOACME0123456789abcdef0123456789abcdef17075o1237",
+    ];
+    let process = Process::demo(&[("log.level", "trace")]).await;
+    for key in keys {
+        post(&process, scan_with_key(key.as_bytes()).to_string()).await;
+        // Where a key does not belong, and in a body that is cut off behind it.
+        let mut misplaced = scan_with_key(key.as_bytes());
+        misplaced["requestId"] = json!(key);
+        misplaced["authEvent"]["timestamp"] = json!(key);
+        post(&process, misplaced.to_string()).await;
+        let whole = scan_with_key(key.as_bytes()).to_string();
+        post(&process, whole.strip_suffix('}').unwrap().to_owned()).await;
+    }
+    let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
+    process.signal("TERM");
+    let ended = process.ended();
+    let said = [ended.stderr, metrics].concat();
+    assert!(said.contains("key_not_found") && said.contains("connector_answers_total"), "{said}");
+    for secret in keys.into_iter().chain([token]) {
+        let encoded = BASE64_STANDARD.encode(secret);
+        let stem = encoded.trim_end_matches('=');
+        // `invalid_key` is also the word for a reason.
+        let found = said.contains(stem) || (secret != "invalid_key" && said.contains(secret));
+        assert!(!found, "{secret} is in\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_says_where_but_not_with_which_words() {
+    let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "boom", "fault": "panic" }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory.to_string()).unwrap();
+    let process = Process::demo(&[("directory.file", file.path().to_str().unwrap())]).await;
+    let request = scan_with_key(b"boom");
+    let answer = post(&process, request.to_string()).await;
+    assert_eq!((answer.status, answer.message().as_deref()), (500, Some("Internal server error")));
+    assert_eq!(post(&process, scan().to_string()).await.status, 401, "the service lives on");
+    process.signal("TERM");
+    let log = process.ended().stderr;
+    assert_eq!(line_of(&log, &request["requestId"])["reason"], "panic");
+    assert!(log.contains("faulty.rs") && !log.contains("told to panic"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_caller_sends_cannot_forge_a_line() {
+    for format in ["json", "text"] {
+        // The log is JSON until `ready` is seen; in text, the same words come unparsed.
+        let process = Process::start("demo", &[("log.format", format)]).await;
+        let mut request = scan();
+        request["storeId"] = json!("S\n2026-01-01T00:00:00Z INFO forged\u{1b}[31m");
+        assert_eq!(post(&process, request.to_string()).await.status, 400);
+        process.signal("TERM");
+        let log = process.ended().stderr;
+        assert!(log.contains("forged"), "the store is named\n{log}");
+        assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
+        assert!(!log.contains('\u{1b}'), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_is_in_the_log() {
+    let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory.to_string()).unwrap();
+    let process = Process::demo(&[("directory.file", file.path().to_str().unwrap())]).await;
+    let request = scan_with_key(b"slow");
+    let hung_up = client()
+        .post(format!("{}{IDENTITY_KEYS}", process.api))
+        .body(request.to_string())
+        .timeout(std::time::Duration::from_millis(300))
+        .send()
+        .await;
+    assert!(hung_up.is_err_and(|error| error.is_timeout()));
+    process.signal("TERM");
+    let line = line_of(&process.ended().stderr, &request["requestId"]);
+    assert_eq!((&line["reason"], &line["level"]), (&json!("caller_hung_up"), &json!("WARN")));
+}

@@ -1,0 +1,110 @@
+//! `gate`, `scan-key` and `healthcheck`, as a person runs them.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use crate::support::{Ended, Process};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gates_exit_code_is_the_gate() {
+    let demo = Process::demo(&[]).await;
+    let scan =
+        |arguments: &[&str]| Ended::of(&[&["gate", "--url", &demo.api, "--budget", "500ms"], arguments].concat(), &[]);
+
+    let open = scan(&["--key", "valid_shopper_key"]);
+    assert_eq!(open.code, Some(0), "{}", open.stderr);
+    assert!(open.stdout.contains("OPEN    200 SHOPPER shopper-uuid-001"), "{}", open.stdout);
+
+    let closed = scan(&["--key", "flagged_shopper_key"]);
+    assert_eq!(closed.code, Some(1));
+    assert!(closed.stdout.contains("CLOSED  401 Shopper account flagged"), "{}", closed.stdout);
+
+    assert_eq!(scan(&["--token", TOKEN]).code, Some(0));
+    assert_eq!(scan(&["--key", "radio_badge_key", "--channel", "optical"]).code, Some(1));
+    assert_eq!(scan(&["--key", "radio_badge_key", "--channel", "radio"]).code, Some(0));
+    assert_eq!(scan(&["--key", "cash_shopper_key", "--store", "CASH-ENABLED-STORE-001"]).code, Some(0));
+    assert_eq!(scan(&["--key", "flagged_shopper_key", "--location", "exit"]).code, Some(0));
+    assert_eq!(scan(&["--key", "unavailable_backend_key"]).code, Some(1));
+    assert_eq!(scan(&["--key", "unavailable_backend_key", "--default-gate", "open"]).code, Some(0));
+
+    let json = scan(&["--key", "valid_shopper_key", "--json"]);
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((&report["decision"], &report["cause"]), (&"open".into(), &"authorized".into()), "{report}");
+    assert_eq!(report["attempts"][0]["status"], 200, "{report}");
+
+    let event = "5f0c0c6e-6b0a-4c8c-9a3e-0c6f3f8f1f11";
+    assert_eq!(scan(&["--key", "valid_shopper_key", "--event", event]).code, Some(0));
+    let reused = scan(&["--key", "associate_key", "--event", event]);
+    assert!(reused.stdout.contains("CLOSED  400 authEvent.id already used"), "{}", reused.stdout);
+}
+
+#[test]
+fn the_gate_repeats_no_secret_when_it_refuses() {
+    for arguments in [
+        &["gate", "--url", "http://127.0.0.1:1", "--token", "hush-hush"][..],
+        &["gate", "--url", "ftp://127.0.0.1:1", "--key", "hush-hush", "--api-key", "hush-hush"],
+        &["gate", "--url", "http://127.0.0.1:1", "--key", "hush-hush", "--code", "hush-hush"],
+        &["gate", "--url", "http://127.0.0.1:1", "--key", "hush-hush", "--store", "S", "--event", "5"],
+    ] {
+        let ended = Ended::of(arguments, &[]);
+        assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+        assert!(!ended.stderr.is_empty() && !ended.stderr.contains("hush-hush"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_from_scan_key_opens_the_gate() {
+    let settings = [("scan_key.customer_prefix", "SHOP"), ("scan_key.timestamp_unit", "milliseconds")];
+    let demo = Process::demo(&settings).await;
+    let made = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &settings);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let line = |name: &str| made.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let (code, encoded) = (line("code"), line("base64"));
+    assert!(code.starts_with(&format!("JWOSHOP{TOKEN}")) && code.ends_with("guest1"), "{code}");
+    assert_eq!(BASE64_STANDARD.decode(encoded).unwrap(), code.as_bytes());
+    assert!(made.stdout.contains('█'), "the QR code is drawn");
+    let scanned = Ended::of(&["gate", "--url", &demo.api, "--code", &code], &[]);
+    assert_eq!(scanned.code, Some(0), "{}{}", scanned.stdout, scanned.stderr);
+}
+
+#[test]
+fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
+    let pattern = |settings: &[(&str, &str)]| Ended::of(&["scan-key", "pattern"], settings).stdout;
+    assert_eq!(pattern(&[]), "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{0,105}$\n");
+    let settings = [("scan_key.customer_prefix", "SHOP1"), ("scan_key.timestamp_unit", "milliseconds")];
+    assert_eq!(pattern(&settings), "^JWOSHOP1[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,101}$\n");
+}
+
+#[test]
+fn scan_key_refuses_what_makes_no_code() {
+    for arguments in [
+        &["scan-key"][..],
+        &["scan-key", "--token", "hush-hush"],
+        &["scan-key", "--token", TOKEN, "--custom", "not alphanumeric"],
+        &["scan-key", "--token", TOKEN, "--at", "yesterday"],
+        &["scan-key", "--token", TOKEN, "--at", "1970-01-01T00:00:00Z"],
+    ] {
+        let ended = Ended::of(arguments, &[]);
+        assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("hush-hush") && !ended.stderr.contains(TOKEN), "{}", ended.stderr);
+    }
+    assert_eq!(Ended::of(&["scan-key", "pattern"], &[("scan_key.customer_prefix", "ABC")]).code, Some(64));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn healthcheck_exits_0_when_readyz_says_so() {
+    let demo = Process::demo(&[]).await;
+    let bind = demo.api.strip_prefix("http://").unwrap().to_owned();
+    assert_eq!(Ended::of(&["healthcheck"], &[("server.bind", &bind)]).code, Some(0));
+    assert_eq!(Ended::of(&["healthcheck", "--url", &demo.api], &[]).code, Some(0));
+    let port = bind.rsplit_once(':').unwrap().1;
+    assert_eq!(Ended::of(&["healthcheck"], &[("server.bind", &format!("0.0.0.0:{port}"))]).code, Some(0));
+    demo.signal("TERM");
+    demo.ended();
+    let down = Ended::of(&["healthcheck"], &[("server.bind", &bind)]);
+    assert_eq!(down.code, Some(1));
+    assert!(down.stderr.contains("not ready"), "{}", down.stderr);
+}

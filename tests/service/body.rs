@@ -1,0 +1,248 @@
+//! The API contract's rules about bodies as they travel: at most 64 KiB, whole within a second of the head, and a
+//! sender who sends too much still gets to see the answer.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, scan},
+    wire::{Wire, chunk, request},
+};
+
+const LIMIT: usize = 64 * 1024;
+const CHUNKED: &str = "transfer-encoding: chunked\r\n";
+
+/// An answer "at once" is one that waited for neither of the contract's time limits.
+const AT_ONCE: Duration = Duration::from_millis(700);
+
+fn length(bytes: usize) -> String {
+    format!("content-length: {bytes}\r\n")
+}
+
+/// A good body of exactly so many bytes.
+fn body_of(bytes: usize) -> String {
+    let body = scan_with("padding", "").to_string();
+    let padding = "x".repeat(bytes - body.len());
+    let body = scan_with("padding", padding).to_string();
+    assert_eq!(body.len(), bytes);
+    body
+}
+
+fn assert_in_time(wire: &Wire, what: &str) {
+    let elapsed = wire.elapsed();
+    let expected = Duration::from_millis(900)..Duration::from_millis(1_500);
+    assert!(expected.contains(&elapsed), "{what}: {elapsed:?} after the head");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_64_kib_pass_and_a_byte_more_does_not() {
+    let server = Server::demo(&[]).await;
+    for (bytes, passes) in [(LIMIT - 1, true), (LIMIT, true), (LIMIT + 1, false), (2 * LIMIT, false)] {
+        let body = body_of(bytes);
+        let mut with_length = Wire::connect(&server).await;
+        with_length.send(request(&body)).await;
+        let mut chunked = Wire::connect(&server).await;
+        chunked.send_head(CHUNKED).await;
+        for piece in body.as_bytes().chunks(8_000) {
+            chunked.send(chunk(piece)).await;
+        }
+        chunked.send(chunk(b"")).await;
+        for answer in [with_length.answer().await, chunked.answer().await] {
+            if passes {
+                assert_granted(&answer, "shopper-uuid-001", "SHOPPER", &bytes.to_string());
+            } else {
+                assert_refused(&answer, 400, INVALID_BODY, &bytes.to_string());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn white_space_counts_towards_the_limit() {
+    let server = Server::demo(&[]).await;
+    let body = scan().to_string();
+    let body = format!("{body}{}", " ".repeat(LIMIT + 1 - body.len()));
+    assert_refused(&server.post(body).await, 400, INVALID_BODY, "a blank too many");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_over_long_body_is_answered_while_it_is_still_being_sent() {
+    let server = Server::demo(&[]).await;
+    for headers in [length(8 * LIMIT), CHUNKED.to_owned()] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head(&headers).await;
+        let sent = vec![b'x'; LIMIT + 1];
+        wire.send(if headers == CHUNKED { chunk(&sent) } else { sent }).await;
+        let over_long_since = Instant::now();
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, &headers);
+        assert!(over_long_since.elapsed() < AT_ONCE, "{headers}: {:?}", over_long_since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sender_of_an_over_long_body_can_finish_and_then_read() {
+    let server = Server::demo(&[]).await;
+    for headers in [length(8 * LIMIT), CHUNKED.to_owned()] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head(&headers).await;
+        for (place, piece) in vec![b'x'; 8 * LIMIT].chunks(8 * 1024).enumerate() {
+            if place == 10 {
+                wire.is_answered().await;
+            }
+            if place > 10 {
+                // Time for a service that stopped reading with its answer to refuse the rest.
+                server.verify(&scan()).await;
+            }
+            wire.send(if headers == CHUNKED { chunk(piece) } else { piece.to_vec() }).await;
+        }
+        if headers == CHUNKED {
+            wire.send(chunk(b"")).await;
+        }
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, &headers);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_of_an_over_long_body_is_not_waited_for_for_ever() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&length(8 * LIMIT)).await;
+    wire.send(vec![b'x'; LIMIT + 1]).await;
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "over-long");
+    assert!(wire.rest().await.is_empty(), "the connection ends, since the body did not");
+    assert!(wire.elapsed() < Duration::from_secs(4), "{:?}", wire.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_over_long_body_is_not_read_for_ever() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(CHUNKED).await;
+    // What is sent beyond the MiB that is thrown away has only the sockets' buffers to go to.
+    let piece = chunk(&vec![b'x'; LIMIT]);
+    let mut sent = 0;
+    while let Ok(Ok(())) = timeout(Duration::from_secs(2), wire.try_send(&piece)).await {
+        sent += piece.len();
+        assert!(sent < 64 * 1024 * 1024, "it reads and reads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_end_is_answered_as_soon_as_it_is_over_long() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(CHUNKED).await;
+    let answer = loop {
+        // Once answered, the service may stop reading; what counts is the answer.
+        let sent = wire.try_send(chunk(&[b'x'; 8 * 1024])).await;
+        if let Some(answer) = wire.answer_within(Duration::from_millis(1)).await {
+            break answer;
+        }
+        sent.expect("not refused before it is answered");
+    };
+    assert_refused(&answer, 400, INVALID_BODY, "without end");
+    assert!(wire.elapsed() < AT_ONCE, "{:?}", wire.elapsed());
+}
+
+/// Feeds the body piece by piece until the answer comes.
+async fn trickle(wire: &mut Wire, piece: &[u8]) -> Answer {
+    loop {
+        if let Some(answer) = wire.answer_within(Duration::from_millis(50)).await {
+            return answer;
+        }
+        wire.send(piece).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_trickles_in_gets_its_answer_in_time() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&length(1_000)).await;
+    let answer = trickle(&mut wire, b" ").await;
+    assert_in_time(&wire, "with a length");
+    assert_refused(&answer, 400, INVALID_BODY, "with a length");
+
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(CHUNKED).await;
+    let answer = trickle(&mut wire, &chunk(b" ")).await;
+    assert_in_time(&wire, "in chunks");
+    assert_refused(&answer, 400, INVALID_BODY, "in chunks");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stops_or_never_starts_gets_its_answer_in_time() {
+    let server = Server::demo(&[]).await;
+    let body = scan().to_string();
+    let beginning = body.as_bytes()[..body.len() / 2].to_vec();
+    let bodies = [
+        (length(body.len()), Vec::new()),
+        (length(body.len()), beginning.clone()),
+        (length(body.len() + 1), body.as_bytes().to_vec()),
+        (CHUNKED.to_owned(), Vec::new()),
+        (CHUNKED.to_owned(), chunk(&beginning)),
+        (CHUNKED.to_owned(), chunk(body.as_bytes())),
+        (CHUNKED.to_owned(), b"10".to_vec()),
+    ];
+    let mut waiting = Vec::new();
+    for (headers, sent) in bodies {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head(&headers).await;
+        wire.send(&sent).await;
+        waiting.push((wire, format!("{} bytes and no more, {headers}", sent.len())));
+    }
+    for (mut wire, what) in waiting {
+        let answer = wire.answer().await;
+        assert_in_time(&wire, &what);
+        assert_refused(&answer, 400, INVALID_BODY, &what);
+    }
+    assert!(server.sessions().await.is_empty(), "a body that is not whole decides nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_body_that_is_whole_within_the_second_passes() {
+    let server = Server::demo(&[]).await;
+    let body = scan().to_string();
+    let (first, second) = body.split_at(20);
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&length(body.len())).await;
+    wire.send(first).await;
+    assert!(wire.answer_within(Duration::from_millis(500)).await.is_none(), "answered before it was whole");
+    wire.send(second).await;
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "after half a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_who_ends_the_body_early_and_waits_is_answered() {
+    let server = Server::demo(&[]).await;
+    let body = scan().to_string();
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&length(body.len() + 1)).await;
+    wire.send(&body).await;
+    wire.finish_sending().await.unwrap();
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "cut short");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_broken_chunks_is_the_senders_fault() {
+    let server = Server::demo(&[]).await;
+    for broken in ["zz\r\n", "-1\r\n", "ffffffffffffffffffff\r\n", "5\r\nabcdefgh\r\n0\r\n\r\n", "\r\n\r\n"] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head(CHUNKED).await;
+        wire.send(broken).await;
+        assert_eq!(wire.answer().await.status, 400, "{broken:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_body_at_all_is_an_empty_one() {
+    let server = Server::demo(&[]).await;
+    for headers in ["", "content-length: 0\r\n"] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head(headers).await;
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, headers);
+        assert!(wire.elapsed() < AT_ONCE, "{:?}", wire.elapsed());
+    }
+}

@@ -1,0 +1,45 @@
+//! The API contract's requests as they share a connection: kept alive, pipelined, and asked before they are sent.
+
+use crate::{
+    checks::*,
+    support::{Server, scan},
+    wire::{Wire, request},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_who_asks_first_is_told_to_continue() {
+    let server = Server::demo(&[]).await;
+    let body = scan().to_string();
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&format!("expect: 100-continue\r\ncontent-length: {}\r\n", body.len())).await;
+    assert_eq!(wire.answer().await.status, 100);
+    wire.send(&body).await;
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "after 100 Continue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_carries_many_scans() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    for _ in 0..5 {
+        wire.send(request(&scan().to_string())).await;
+        assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "kept alive");
+        wire.send(request("not json")).await;
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, "kept alive");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let server = Server::demo(&[]).await;
+    let associate = scan_with("identityKey", base64("associate_key")).to_string();
+    let unknown = scan_with("identityKey", base64("unknown_key")).to_string();
+    let all = [scan().to_string(), associate, "{}".to_owned(), unknown, scan().to_string()];
+    let mut wire = Wire::connect(&server).await;
+    wire.send(all.map(|body| request(&body)).concat()).await;
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "first");
+    assert_granted(&wire.answer().await, "associate-uuid-001", "ASSOCIATE", "second");
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "third");
+    assert_refused(&wire.answer().await, 401, KEY_NOT_FOUND, "fourth");
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "fifth");
+}

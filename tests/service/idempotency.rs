@@ -1,0 +1,239 @@
+//! The API contract's idempotency: an event is answered from its record, whatever else the retry says; what is
+//! recorded and what never; and what another key, store or location under the same event gets.
+
+use serde_json::{Value, json};
+
+use crate::{
+    checks::*,
+    support::{Answer, Server},
+};
+
+/// What a retry may change, one at a time. The last tells whether the request is then a different one.
+fn changes() -> Vec<(&'static str, Value, bool)> {
+    vec![
+        ("requestId", json!(new_id()), false),
+        ("requestId", json!("A1B2C3D4-E5F6-7890-ABCD-EF1234567890"), false),
+        ("authEvent.timestamp", json!("2024-02-09T17:53:58Z"), false),
+        ("authEvent.timestamp", json!("2099-12-31T23:59:59.999999999Z"), false),
+        ("authEvent.timestamp", json!("2100-01-01T00:00:00+00:00"), false),
+        ("keyChannel", json!("RADIO"), false),
+        ("keyChannel", Value::Null, false),
+        ("somethingNew", json!([1]), false),
+        ("authEvent.somethingNew", json!({}), false),
+        ("storeId", json!("STORE-002"), true),
+        ("authEvent.location", json!("EXIT"), true),
+        ("identityKey", json!(base64("associate_key")), true),
+        ("identityKey", json!(base64("device_shopper_key")), true),
+        ("identityKey", json!(base64("unknown_key")), true),
+        ("identityKey", json!(base64("invalid_key")), true),
+        ("identityKey", json!(base64("\n")), true),
+    ]
+}
+
+#[track_caller]
+fn assert_same(first: &Answer, again: &Answer, what: &str) {
+    assert_eq!((first.status, &first.body), (again.status, &again.body), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_acceptance_only_another_key_store_or_location_is_another_request() {
+    let server = Server::demo(&[]).await;
+    for (path, value, differs) in changes() {
+        let body = scan_of(&new_id(), "valid_shopper_key");
+        let what = format!("{path} {value}");
+        let first = server.verify(&body).await;
+        assert_granted(&first, "shopper-uuid-001", "SHOPPER", &what);
+        let sessions = server.sessions().await.len();
+        for _ in 0..2 {
+            let changed = server.verify(&set(body.clone(), path, value.clone())).await;
+            if differs {
+                assert_refused(&changed, 400, ALREADY_USED, &what);
+            } else {
+                assert_same(&first, &changed, &what);
+            }
+        }
+        assert_same(&first, &server.verify(&body).await, &what);
+        assert_eq!(server.sessions().await.len(), sessions, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh() {
+    let server = Server::demo(&[]).await;
+    // Each key's rejection would be another outcome if the changed member were looked at.
+    for (key, path, value, outcome) in [
+        ("unknown_key", "requestId", json!(new_id()), Err(KEY_NOT_FOUND)),
+        ("unknown_key", "somethingNew", json!(1), Err(KEY_NOT_FOUND)),
+        ("expired_payment_key", "authEvent.timestamp", json!("2019-06-01T00:00:00Z"), Err(PAYMENT_EXPIRED)),
+        ("radio_badge_key", "keyChannel", json!("RADIO"), Err(INVALID_KEY)),
+        ("radio_badge_key", "keyChannel", Value::Null, Err(INVALID_KEY)),
+        ("cash_shopper_key", "storeId", json!("CASH-ENABLED-STORE-001"), Ok("cash-shopper-uuid-001")),
+        ("cash_shopper_key", "storeId", json!("STORE-002"), Err(NO_CASH_HERE)),
+        ("flagged_shopper_key", "authEvent.location", json!("EXIT"), Ok("flagged-shopper-uuid-001")),
+        ("unknown_key", "identityKey", json!(base64("valid_shopper_key")), Ok("shopper-uuid-001")),
+        ("unknown_key", "identityKey", json!(base64("invalid_key")), Err(INVALID_KEY)),
+        ("invalid_key", "identityKey", json!(base64("unknown_key")), Err(KEY_NOT_FOUND)),
+    ] {
+        let body = scan_of(&new_id(), key);
+        let what = format!("{key}, then {path} {value}");
+        let first = server.verify(&body).await;
+        assert_eq!(first.status, 401, "{what}");
+        let changed = set(body.clone(), path, value);
+        for _ in 0..2 {
+            let answer = server.verify(&changed).await;
+            match outcome {
+                Ok(visitor) => assert_eq!(
+                    (answer.status, &answer.json()["visitorDetails"]["id"]),
+                    (200, &json!(visitor)),
+                    "{what}"
+                ),
+                Err(message) => assert_refused(&answer, 401, message, &what),
+            }
+            assert_same(&first, &server.verify(&retry(&body)).await, &what);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_and_a_later_acceptance_both_stand() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    let (refused, accepted, third) =
+        (scan_of(&event, "invalid_key"), scan_of(&event, "valid_shopper_key"), scan_of(&event, "associate_key"));
+    for _ in 0..3 {
+        assert_refused(&server.verify(&retry(&refused)).await, 401, INVALID_KEY, "the rejection");
+        assert_granted(&server.verify(&retry(&accepted)).await, "shopper-uuid-001", "SHOPPER", "the acceptance");
+        assert_refused(&server.verify(&retry(&third)).await, 400, ALREADY_USED, "a third request");
+    }
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_refused_as_already_used_leaves_no_record() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    server.verify(&scan_of(&event, "valid_shopper_key")).await;
+    let records = metric(&server, "connector_ledger_records").await;
+    for key in ["associate_key", "unknown_key", "invalid_key"] {
+        assert_refused(&server.verify(&scan_of(&event, key)).await, 400, ALREADY_USED, key);
+    }
+    assert_eq!(metric(&server, "connector_ledger_records").await, records);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_takes_eight_rejections() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    let guess = |number: usize| scan_of(&event, &format!("guess {number}"));
+    for number in 1..=8 {
+        assert_refused(&server.verify(&guess(number)).await, 401, KEY_NOT_FOUND, &number.to_string());
+    }
+    for number in 9..=12 {
+        assert_refused(&server.verify(&guess(number)).await, 400, ALREADY_USED, &number.to_string());
+    }
+    for number in 1..=8 {
+        assert_refused(&server.verify(&guess(number)).await, 401, KEY_NOT_FOUND, &format!("{number} again"));
+    }
+    assert_refused(&server.verify(&scan_of(&new_id(), "guess 9")).await, 401, KEY_NOT_FOUND, "another event");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeating_a_rejection_uses_up_none_of_the_eight() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    for _ in 0..20 {
+        assert_refused(&server.verify(&scan_of(&event, "unknown_key")).await, 401, KEY_NOT_FOUND, "again");
+    }
+    for number in 2..=7 {
+        assert_refused(&server.verify(&scan_of(&event, &number.to_string())).await, 401, KEY_NOT_FOUND, "another");
+    }
+    let answer = server.verify(&scan_of(&event, "valid_shopper_key")).await;
+    assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "after seven rejections");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_spellings_of_an_event_id_are_one_event() {
+    let server = Server::demo(&[]).await;
+    for (first, again) in [
+        (str::to_lowercase as fn(&str) -> String, str::to_uppercase as fn(&str) -> String),
+        (str::to_uppercase, str::to_lowercase),
+    ] {
+        let event = new_id();
+        let accepted = server.verify(&scan_of(&first(&event), "valid_shopper_key")).await;
+        assert_same(&accepted, &server.verify(&scan_of(&again(&event), "valid_shopper_key")).await, &event);
+        let other = server.verify(&scan_of(&again(&event), "associate_key")).await;
+        assert_refused(&other, 400, ALREADY_USED, &event);
+    }
+    assert_eq!(server.sessions().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_with_and_without_its_padding_is_one_key() {
+    let server = Server::demo(&[]).await;
+    let body = scan_of(&new_id(), "valid_shopper_key");
+    let padded = body["identityKey"].as_str().unwrap().to_owned();
+    assert!(padded.ends_with('='), "{padded}");
+    let first = server.verify(&body).await;
+    let again = server.verify(&set(body, "identityKey", padded.trim_end_matches('='))).await;
+    assert_granted(&first, "shopper-uuid-001", "SHOPPER", &padded);
+    assert_same(&first, &again, &padded);
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_key_code_that_passed_once_passes_on_every_retry() {
+    let server = Server::demo(&[]).await;
+    let body = scan_of(&new_id(), &code(SCANNED_AT, ""));
+    let first = server.verify(&body).await;
+    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
+    let later = set(body.clone(), "authEvent.timestamp", "2024-02-09T18:53:57Z");
+    assert_same(&first, &server.verify(&later).await, "an hour later it would be expired");
+    let another = set(later, "authEvent.id", new_id());
+    assert_refused(&server.verify(&another).await, 401, KEY_EXPIRED, "and under another event it is");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_must_itself_be_valid() {
+    let server = Server::demo(&[]).await;
+    let body = scan_of(&new_id(), "valid_shopper_key");
+    let first = server.verify(&body).await;
+    for (path, value, message) in [
+        ("requestId", json!("?"), "Invalid requestId format"),
+        ("keyChannel", json!("?"), "Invalid keyChannel value"),
+        ("authEvent.timestamp", json!("?"), "Invalid authEvent.timestamp format"),
+    ] {
+        assert_refused(&server.verify(&set(body.clone(), path, value)).await, 400, message, path);
+    }
+    assert_same(&first, &server.verify(&body).await, "and the record stands");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_400_is_not_recorded() {
+    let server = Server::demo(&[]).await;
+    for (path, value) in [
+        ("requestId", Value::Null),
+        ("identityKey", json!("!")),
+        ("storeId", json!("NONEXISTENT-STORE")),
+        ("authEvent.timestamp", json!("?")),
+        ("authEvent.location", json!("INVALID")),
+        ("keyChannel", json!("BLUETOOTH")),
+    ] {
+        let event = new_id();
+        let refused = server.verify(&set(scan_of(&event, "associate_key"), path, value)).await;
+        assert_eq!(refused.status, 400, "{path}");
+        let answer = server.verify(&scan_of(&event, "valid_shopper_key")).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_of_validation_do_not_count_as_rejections() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    for number in 0..20 {
+        let body = set(scan_of(&event, &number.to_string()), "storeId", format!("NONEXISTENT-{number}"));
+        assert_refused(&server.verify(&body).await, 400, INVALID_STORE, "unknown store");
+    }
+    let answer = server.verify(&scan_of(&event, "unknown_key")).await;
+    assert_refused(&answer, 401, KEY_NOT_FOUND, "the first rejection");
+}

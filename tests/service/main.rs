@@ -1,0 +1,40 @@
+//! Black-box tests of the API contract (`docs/api.md`), rule by rule: the real service, a real socket, and nothing
+//! known of what is behind it. The published cases, by their numbers, are a test of their own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod checks;
+mod wire;
+
+mod body;
+mod connections;
+mod decision;
+mod failure;
+mod formats;
+mod idempotency;
+mod identity;
+mod json;
+mod lengths;
+mod members;
+mod properties;
+mod races;
+mod rate_limit;
+mod retention;
+mod routing;
+mod scan_key;
+mod scan_key_age;
+mod session_list;
+mod sessions;
+mod trusted_proxies;
+mod validation;

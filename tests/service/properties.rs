@@ -1,0 +1,220 @@
+//! The API contract's promise that no input is our fault: whatever arrives, the answer is one of those documented, in
+//! exactly its form. A 500 that a shopper can provoke could open a gate.
+
+use std::collections::BTreeSet;
+
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, scan, scan_with_key},
+};
+
+const CASES: u32 = 150;
+
+const FIELDS: [&str; 8] = [
+    "requestId",
+    "identityKey",
+    "storeId",
+    "authEvent",
+    "authEvent.id",
+    "authEvent.timestamp",
+    "authEvent.location",
+    "keyChannel",
+];
+
+/// Runs `property` on values of `strategy`, all against one server, and holds each answer against the contract.
+fn holds<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
+    let runtime = Runtime::new().unwrap();
+    let limits = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1000000000")];
+    let server = runtime.block_on(Server::demo(&limits));
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&strategy, |value| {
+        let answer = runtime.block_on(server.post(request(value)));
+        documented(&answer).map_err(TestCaseError::fail)
+    });
+    // The server ends within its runtime.
+    runtime.block_on(async { drop(server) });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+/// Whether an answer is one that the contract documents for a request, the rate limit and our own faults apart.
+fn documented(answer: &Answer) -> Result<(), String> {
+    let shown = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+    let body: Value = serde_json::from_slice(&answer.body).map_err(|_| shown.clone())?;
+    let Value::Object(members) = &body else { return Err(shown) };
+    let names: BTreeSet<&str> = members.keys().map(String::as_str).collect();
+    let fine = match answer.status {
+        200 => {
+            let visitor = body["visitorDetails"].as_object().ok_or_else(|| shown.clone())?;
+            names.is_subset(&BTreeSet::from(["visitorDetails", "shopperDeviceId"]))
+                && visitor.keys().all(|name| ["id", "type"].contains(&name.as_str()))
+                && visitor.get("id").is_some_and(Value::is_string)
+                && visitor
+                    .get("type")
+                    .is_some_and(|kind| ["SHOPPER", "ASSOCIATE", "CASH_SHOPPER"].contains(&kind.as_str().unwrap_or("")))
+        }
+        400 => names == BTreeSet::from(["message"]) && body["message"].as_str().is_some_and(documented_400),
+        401 => {
+            let messages = [INVALID_KEY, KEY_EXPIRED, KEY_NOT_FOUND, FLAGGED, PAYMENT_EXPIRED, NO_CASH_HERE];
+            names == BTreeSet::from(["message"]) && messages.contains(&body["message"].as_str().unwrap_or(""))
+        }
+        _ => false,
+    };
+    if fine { Ok(()) } else { Err(shown) }
+}
+
+fn documented_400(message: &str) -> bool {
+    let missing = message.strip_prefix("Missing required field: ");
+    missing.is_some_and(|field| FIELDS.contains(&field) && field != "keyChannel")
+        || [
+            INVALID_BODY,
+            INVALID_STORE,
+            ALREADY_USED,
+            "Invalid requestId format",
+            BAD_KEY,
+            KEY_TOO_LONG,
+            STORE_TOO_LONG,
+            "Invalid authEvent format",
+            "Invalid authEvent.id format",
+            "Invalid authEvent.timestamp format",
+            "Invalid authEvent.location value",
+            "Invalid keyChannel value",
+        ]
+        .contains(&message)
+}
+
+fn with(path: &str, value: Value) -> Vec<u8> {
+    scan_with(path, value).to_string().into_bytes()
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop::sample::select(&["ENTRY", "EXIT", "OPTICAL", "STORE-001", "2024-02-09T17:53:57Z"][..])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        let name = prop_oneof![
+            any::<String>(),
+            prop::sample::select(&["id", "timestamp", "location", "requestId"][..]).prop_map(str::to_owned)
+        ];
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::from),
+            btree_map(name, inner, 0..6)
+                .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+        ]
+    })
+}
+
+/// Small changes to a text: what is replaced, put in or taken out, and where.
+fn mutations() -> impl Strategy<Value = Vec<(u8, prop::sample::Index, u8)>> {
+    vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 1..6)
+}
+
+fn mutated(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for (kind, place, byte) in mutations {
+        let place = place.index(bytes.len() + 1);
+        match kind {
+            0 => bytes.insert(place, byte),
+            1 if place < bytes.len() => bytes[place] = byte,
+            2 if place < bytes.len() => drop(bytes.remove(place)),
+            3 => bytes.truncate(place),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+#[test]
+fn any_bytes_as_the_body() {
+    holds(vec(any::<u8>(), 0..2_000), |bytes| bytes);
+}
+
+#[test]
+fn any_text_as_the_body() {
+    holds("[\\[\\]{}\",:0-9a-z\\\\ ]{0,60}", String::into_bytes);
+}
+
+#[test]
+fn a_good_body_with_some_bytes_changed() {
+    holds(mutations(), |mutations| mutated(&scan().to_string(), mutations));
+}
+
+#[test]
+fn any_json_as_the_body() {
+    holds(any_json(), |value| value.to_string().into_bytes());
+}
+
+#[test]
+fn any_json_as_any_field() {
+    holds((prop::sample::select(&FIELDS[..]), any_json()), |(field, value)| with(field, value));
+}
+
+#[test]
+fn any_string_as_any_field() {
+    holds((prop::sample::select(&FIELDS[..]), any::<String>()), |(field, text)| with(field, json!(text)));
+}
+
+#[test]
+fn any_printable_string_as_any_field() {
+    holds((prop::sample::select(&FIELDS[..]), "\\PC{0,300}"), |(field, text)| with(field, json!(text)));
+}
+
+#[test]
+fn any_string_as_an_unknown_members_name_and_value() {
+    holds((any::<String>(), any_json()), |(name, value)| {
+        let named = FIELDS.contains(&name.as_str());
+        if named { scan().to_string().into_bytes() } else { with(&name.replace('.', ""), value) }
+    });
+}
+
+#[test]
+fn any_bytes_as_the_decoded_key() {
+    holds(vec(any::<u8>(), 0..760), |key| scan_with_key(&key).to_string().into_bytes());
+}
+
+#[test]
+fn any_printable_ascii_as_the_decoded_key() {
+    holds("[ -~]{0,200}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
+}
+
+#[test]
+fn any_letters_and_digits_after_the_prefix_of_a_scan_key_code() {
+    holds("JWO(ACME)?[0-9A-Za-z]{0,160}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
+}
+
+#[test]
+fn a_scan_key_code_with_some_bytes_changed() {
+    holds(mutations(), |mutations| {
+        scan_with_key(&mutated(&code(SCANNED_AT, "Custom1"), mutations)).to_string().into_bytes()
+    });
+}
+
+#[test]
+fn any_ten_digits_in_a_scan_key_code_at_any_time() {
+    let time = (0..=9_999_u32, 1..=12_u32, 1..=31_u32, 0..=23_u32, 0..=60_u32, "(\\.[0-9]{1,10})?");
+    holds(("[0-9]{10}", time), |(made, (year, month, day, hour, minute, fraction))| {
+        let key = format!("{PREFIX}{TOKEN}{made}");
+        let time = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:59{fraction}Z");
+        set(scan_with_key(key.as_bytes()), "authEvent.timestamp", time).to_string().into_bytes()
+    });
+}
+
+#[test]
+fn any_base64_alphabet_as_the_key() {
+    holds("[A-Za-z0-9+/=_ -]{0,80}", |key| with("identityKey", json!(key)));
+}

@@ -1,0 +1,194 @@
+//! The API contract's "one atomic step": whoever asks at the same instant gets the same bytes, and nothing happens twice.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::{Value, json};
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, scan},
+};
+
+#[track_caller]
+fn assert_all_same(answers: &[Answer]) {
+    let distinct: BTreeSet<_> = answers.iter().map(|answer| (answer.status, &answer.body)).collect();
+    assert_eq!(distinct.len(), 1, "{distinct:?}");
+}
+
+async fn open_and_closed(server: &Server) -> (usize, usize) {
+    let sessions = server.sessions().await;
+    let of = |state: &str| sessions.iter().filter(|session| session["state"] == state).count();
+    assert_eq!(of("open") + of("closed"), sessions.len());
+    (of("open"), of("closed"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let answers = at_once(&server, vec![scan(); 64]).await;
+    assert_all_same(&answers);
+    assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_retries_with_their_own_request_ids_are_one_scan() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let body = scan_of(&new_id(), "device_shopper_key");
+    let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
+    assert_all_same(&answers);
+    assert_eq!(answers[0].json()["shopperDeviceId"], "device-abc-123");
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_that_differ_in_all_that_does_not_count_are_one_scan() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let event = new_id();
+    let bodies = (0..64).map(|number: usize| {
+        let event = if number.is_multiple_of(2) { event.to_lowercase() } else { event.to_uppercase() };
+        // One half of the timestamps would find the payment method expired.
+        let time = format!("{}-01-01T00:00:00Z", if number.is_multiple_of(3) { 2024 } else { 2100 });
+        let body = set(retry(&scan_of(&event, "valid_shopper_key")), "authEvent.timestamp", time);
+        set(body, "keyChannel", ["OPTICAL", "RADIO"][number % 2])
+    });
+    let answers = at_once(&server, bodies.collect()).await;
+    assert_all_same(&answers);
+    let expected = usize::from(answers[0].status == 200);
+    assert_eq!(server.sessions().await.len(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_rejections_are_the_same() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let body = scan_of(&new_id(), "unknown_key");
+    let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
+    assert_all_same(&answers);
+    assert_refused(&answers[0], 401, KEY_NOT_FOUND, "one of 64");
+    assert!(server.sessions().await.is_empty());
+}
+
+/// Races acceptances of one event; the winner's answer, after checking that each request had one answer throughout.
+async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
+    let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
+    let answers = at_once(server, bodies).await;
+    let mut winner = None;
+    for (place, request) in requests.iter().enumerate() {
+        let own: Vec<_> = answers.iter().skip(place).step_by(requests.len()).collect();
+        let distinct: BTreeSet<_> = own.iter().map(|answer| (answer.status, &answer.body)).collect();
+        assert_eq!(distinct.len(), 1, "{request}: {distinct:?}");
+        match own[0].status {
+            200 => assert!(winner.replace(place).is_none(), "two acceptances"),
+            _ => assert_refused(own[0], 400, ALREADY_USED, &request.to_string()),
+        }
+    }
+    server.verify(&requests[winner.expect("one acceptance")]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_shoppers_under_one_event_one_is_accepted() {
+    let server = Arc::new(Server::demo(&[]).await);
+    for round in 1..=8 {
+        let event = new_id();
+        let requests = ["valid_shopper_key", "associate_key"].map(|key| scan_of(&event, key));
+        let winner = race(&server, &requests).await;
+        assert_eq!(winner.status, 200);
+        let sessions = server.sessions().await;
+        assert_eq!(sessions.len(), round);
+        let of_event =
+            |session: &&Value| session["entry"]["authEventId"].as_str().unwrap().eq_ignore_ascii_case(&event);
+        let session = sessions.iter().find(of_event).expect("the event's session");
+        assert_eq!(session["visitor"], winner.json()["visitorDetails"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_stores_or_locations_under_one_event_one_is_accepted() {
+    let server = Arc::new(Server::demo(&[]).await);
+    for (path, values) in [("storeId", ["STORE-001", "STORE-002"]), ("authEvent.location", ["ENTRY", "EXIT"])] {
+        for _ in 0..4 {
+            let body = scan_of(&new_id(), "valid_shopper_key");
+            let requests = values.map(|value| set(body.clone(), path, value));
+            assert_granted(&race(&server, &requests).await, "shopper-uuid-001", "SHOPPER", path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history() {
+    let server = Arc::new(Server::demo(&[]).await);
+    for round in 1..=8 {
+        let event = new_id();
+        let requests = ["valid_shopper_key", "unknown_key"].map(|key| scan_of(&event, key));
+        let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
+        let answers = at_once(&server, bodies).await;
+        let (accepted, rejected): (Vec<_>, Vec<_>) =
+            answers.into_iter().enumerate().partition(|(place, _)| place % 2 == 0);
+        let only = |answers: Vec<(usize, Answer)>| answers.into_iter().map(|(_, answer)| answer).collect::<Vec<_>>();
+        let (accepted, rejected) = (only(accepted), only(rejected));
+        assert_all_same(&accepted);
+        assert_granted(&accepted[0], "shopper-uuid-001", "SHOPPER", "the acceptance");
+        assert_all_same(&rejected);
+        match rejected[0].status {
+            401 => assert_refused(&rejected[0], 401, KEY_NOT_FOUND, "rejected before the acceptance"),
+            _ => assert_refused(&rejected[0], 400, ALREADY_USED, "rejected after the acceptance"),
+        }
+        let again = server.verify(&requests[1]).await;
+        assert_eq!((again.status, again.body), (rejected[0].status, rejected[0].body.clone()));
+        assert_eq!(server.sessions().await.len(), round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_guesses_under_one_event_get_eight_rejections() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let event = new_id();
+    let guesses: Vec<_> = (0..32).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
+    let first = at_once(&server, guesses.clone()).await;
+    let rejected = first.iter().filter(|answer| answer.status == 401).count();
+    assert_eq!(rejected, 8);
+    let again = at_once(&server, guesses).await;
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!((first.status, &first.body), (again.status, &again.body));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_exits_of_one_event_close_one_session() {
+    let server = Arc::new(Server::demo(&[]).await);
+    for _ in 0..3 {
+        server.verify(&scan()).await;
+    }
+    let exit = scan_with("authEvent.location", "EXIT");
+    let answers = at_once(&server, (0..64).map(|_| retry(&exit)).collect()).await;
+    assert_all_same(&answers);
+    assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
+    assert_eq!(open_and_closed(&server).await, (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_exits_of_different_events_close_a_session_each() {
+    let server = Arc::new(Server::demo(&[]).await);
+    for _ in 0..24 {
+        server.verify(&scan()).await;
+    }
+    let exits = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
+    let answers = at_once(&server, exits).await;
+    assert_all_same(&answers);
+    assert_eq!(open_and_closed(&server).await, (8, 16));
+    let sessions = server.sessions().await;
+    let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
+    assert_eq!(exits.len(), 16, "each exit closed a session of its own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_scans_of_different_events_open_a_session_each() {
+    let server = Arc::new(Server::demo(&[]).await);
+    let answers = at_once(&server, (0..50).map(|_| scan()).collect()).await;
+    assert_all_same(&answers);
+    let sessions = server.sessions().await;
+    let ids: BTreeSet<_> = sessions.iter().map(|session| session["id"].to_string()).collect();
+    assert_eq!((sessions.len(), ids.len()), (50, 50));
+    assert_eq!(open_and_closed(&server).await, (50, 0));
+    assert_eq!(json!(sessions[0]["visitor"]), json!({ "id": "shopper-uuid-001", "type": "SHOPPER" }));
+}

@@ -1,0 +1,147 @@
+//! The API contract's rate limit: per caller, charged at the head of every request, and nobody else's business.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    checks::*,
+    support::{Server, scan},
+    wire::Wire,
+};
+
+const BURST: usize = 5;
+
+/// A caller may make five requests at once and one a second after that.
+const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "5")];
+
+/// Sends `body` until it is refused as one too many; how many were let through first.
+async fn exhaust(server: &Server, body: &Value) -> usize {
+    for passed in 0..100 {
+        let answer = server.verify(body).await;
+        if answer.status == 429 {
+            assert_too_many(&answer, &body.to_string());
+            return passed;
+        }
+    }
+    panic!("a hundred requests and no 429")
+}
+
+/// How many requests `LOW` may have let through by the passing of time.
+fn refilled(since: Instant) -> usize {
+    usize::try_from(since.elapsed().as_secs()).unwrap() + 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_passes_and_what_follows_is_told_to_wait() {
+    let server = Server::demo(&LOW).await;
+    let began = Instant::now();
+    let passed = exhaust(&server, &scan()).await;
+    assert!((BURST..=BURST + refilled(began)).contains(&passed), "{passed} requests");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_passes_again() {
+    let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
+    exhaust(&server, &scan()).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.verify(&scan()).await.status == 429 {
+        assert!(Instant::now() < deadline, "refused for ever");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_and_invalid_requests_are_charged_too() {
+    for body in
+        [scan(), scan_with("identityKey", base64("unknown_key")), scan_with("storeId", "?"), json!({}), json!([])]
+    {
+        let server = Server::demo(&LOW).await;
+        let began = Instant::now();
+        exhaust(&server, &body).await;
+        let passed = exhaust(&server, &scan()).await;
+        assert!(passed <= refilled(began), "{passed} requests after {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_too_many_is_refused_before_its_body_is_read() {
+    let server = Server::demo(&LOW).await;
+    for headers in ["content-length: 1000\r\n", "content-length: 100000000\r\n", "transfer-encoding: chunked\r\n"] {
+        // A second may have passed just then, and let one more request through: it is the next that counts.
+        for last_try in [false, true] {
+            exhaust(&server, &scan()).await;
+            let mut wire = Wire::connect(&server).await;
+            wire.send_head(headers).await;
+            let answer = wire.answer().await;
+            if answer.status == 429 || last_try {
+                assert_too_many(&answer, headers);
+                assert!(wire.elapsed() < Duration::from_millis(700), "{headers}: {:?}", wire.elapsed());
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_charged_before_its_body_is_read() {
+    let server = Server::demo(&LOW).await;
+    let began = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..BURST {
+        let mut wire = Wire::connect(&server).await;
+        wire.send_head("expect: 100-continue\r\ncontent-length: 100\r\n").await;
+        assert_eq!(wire.answer().await.status, 100, "the body is asked for");
+        waiting.push(wire);
+    }
+    let passed = exhaust(&server, &scan()).await;
+    assert!(passed <= refilled(began), "{passed} requests");
+    for mut wire in waiting {
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, "its body never came");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_request_is_not_recorded() {
+    let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
+    let mut accepted = 0;
+    let refused = loop {
+        let body = scan();
+        match server.verify(&body).await.status {
+            429 => break body,
+            _ => accepted += 1,
+        }
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let answer = loop {
+        let answer = server.verify(&retry(&refused)).await;
+        if answer.status != 429 {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "refused for ever");
+    };
+    assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the retry");
+    assert_eq!(server.sessions().await.len(), accepted + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liveness_and_readiness_are_not_limited() {
+    let server = Server::demo(&LOW).await;
+    exhaust(&server, &scan()).await;
+    for _ in 0..20 {
+        for port in [&server.api, &server.management] {
+            for path in ["/livez", "/readyz"] {
+                assert_eq!(reqwest::get(format!("{port}{path}")).await.unwrap().status(), 200, "{port}{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liveness_and_readiness_are_not_charged() {
+    let server = Server::demo(&LOW).await;
+    for _ in 0..20 {
+        reqwest::get(format!("{}/livez", server.api)).await.unwrap();
+    }
+    let passed = exhaust(&server, &scan()).await;
+    assert!(passed >= BURST, "{passed} requests");
+}

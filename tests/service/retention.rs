@@ -1,0 +1,173 @@
+//! The API contract's limits of memory: how long a record stands by our clock, and what gives way when the ledger is
+//! full. That a record stands shows in that another request under its event is refused as already used.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, scan},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A ledger this small is full soon.
+const CAPACITY: usize = 4;
+const SMALL: (&str, &str) = ("ledger.capacity", "4");
+
+async fn accept(server: &Server, event: &str) -> Answer {
+    server.verify(&scan_of(event, "valid_shopper_key")).await
+}
+
+/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
+async fn stands(server: &Server, event: &str) -> bool {
+    let answer = server.verify(&scan_of(event, "associate_key")).await;
+    if answer.status == 400 {
+        assert_refused(&answer, 400, ALREADY_USED, event);
+    }
+    answer.status == 400
+}
+
+/// Fills the ledger; the event ids, in their order.
+async fn fill(server: &Server, records: usize) -> Vec<String> {
+    let events: Vec<_> = (0..records).map(|_| new_id()).collect();
+    for event in &events {
+        assert_eq!(accept(server, event).await.status, 200);
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
+    for (settings, retention) in
+        [(vec![], 7 * DAY), (vec![("ledger.retention", "24h")], DAY), (vec![("ledger.retention", "30d")], 30 * DAY)]
+    {
+        let server = Server::demo(&settings).await;
+        let event = new_id();
+        let first = accept(&server, &event).await;
+        server.clock.advance(retention - 30 * SECOND);
+        assert_eq!(accept(&server, &event).await.body, first.body, "{retention:?}");
+        assert!(stands(&server, &event).await, "{retention:?}");
+        server.clock.advance(60 * SECOND);
+        let answer = server.verify(&scan_of(&event, "associate_key")).await;
+        assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", &format!("past {retention:?}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_does_not_lengthen_the_retention() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    for _ in 0..7 {
+        assert_eq!(accept(&server, &event).await.status, 200);
+        server.clock.advance(DAY);
+    }
+    server.clock.advance(MINUTE);
+    assert!(!stands(&server, &event).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_is_kept_as_long_and_no_longer() {
+    let server = Server::demo(&[]).await;
+    let rejected = scan_of(&new_id(), "expired_payment_key");
+    let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
+    assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "first");
+    server.clock.advance(7 * DAY - 30 * SECOND);
+    assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
+    server.clock.advance(60 * SECOND);
+    assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the id is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_past_its_retention_opens_a_session_of_its_own() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    accept(&server, &event).await;
+    server.clock.advance(7 * DAY + MINUTE);
+    accept(&server, &event).await;
+    let sessions = server.sessions().await;
+    let open = sessions.iter().filter(|session| session["state"] == "open").count();
+    assert_eq!(open, 1, "{}", json!(sessions));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_ledger_of_young_records_answers_429_and_keeps_them() {
+    let server = Server::demo(&[SMALL]).await;
+    let events = fill(&server, CAPACITY).await;
+    let refused = scan();
+    assert_too_many(&server.verify(&refused).await, "an acceptance too many");
+    assert_too_many(&server.verify(&scan_with("identityKey", base64("unknown_key"))).await, "a rejection too many");
+    for event in &events {
+        let answer = accept(&server, event).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "recorded events are still answered");
+        assert!(stands(&server, event).await);
+    }
+    assert_eq!(server.sessions().await.len(), CAPACITY, "what was not recorded opened nothing");
+    assert_refused(&server.post("{}").await, 400, INVALID_BODY, "what needs no record");
+
+    server.clock.advance(11 * MINUTE);
+    assert_granted(&server.verify(&retry(&refused)).await, "shopper-uuid-001", "SHOPPER", "the retry, later");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_record_over_ten_minutes_old_gives_way() {
+    let server = Server::demo(&[SMALL]).await;
+    let mut events = Vec::new();
+    for _ in 0..CAPACITY {
+        events.extend(fill(&server, 1).await);
+        server.clock.advance(MINUTE);
+    }
+    let evictions = metric(&server, "connector_ledger_evictions_total").await;
+    assert_eq!(evictions, 0);
+
+    // The first is now four minutes old, the last one.
+    server.clock.advance(5 * MINUTE + 30 * SECOND);
+    assert_too_many(&server.verify(&scan()).await, "the oldest is nine and a half minutes old");
+    server.clock.advance(MINUTE);
+    let new = fill(&server, 1).await;
+    assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 1);
+    assert_too_many(&server.verify(&scan()).await, "the others are younger");
+    for event in events.iter().skip(1).chain(&new) {
+        assert!(stands(&server, event).await);
+    }
+
+    server.clock.advance(MINUTE);
+    // The id of the record that gave way is new.
+    let answer = server.verify(&scan_of(&events[0], "associate_key")).await;
+    assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "decided afresh, in place of the second");
+    assert!(stands(&server, &events[2]).await);
+    assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expired_records_give_way_before_any_other() {
+    let server = Server::demo(&[SMALL, ("ledger.retention", "24h")]).await;
+    let expired = fill(&server, 2).await;
+    server.clock.advance(23 * HOUR);
+    let old = fill(&server, 2).await;
+    server.clock.advance(2 * HOUR);
+    let new = fill(&server, 2).await;
+    for event in old.iter().chain(&new) {
+        assert!(stands(&server, event).await, "only the expired were to go");
+    }
+    // Full again, of two records two hours old and two new ones: the next takes the place of an old one.
+    let answer = server.verify(&scan_of(&expired[0], "associate_key")).await;
+    assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "an expired id is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_records_is_told() {
+    let server = Server::demo(&[]).await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 0);
+    let events = fill(&server, 3).await;
+    for event in &events {
+        accept(&server, event).await;
+    }
+    server.verify(&scan_of(&new_id(), "unknown_key")).await;
+    server.post("{}").await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 4);
+}

@@ -1,0 +1,152 @@
+//! The API contract's "elsewhere": unknown paths, wrong methods, liveness and readiness, and which port answers what.
+
+use reqwest::{Client, Method};
+
+use crate::{
+    checks::*,
+    support::{Answer, IDENTITY_KEYS, Server, scan},
+    wire::{Wire, request},
+};
+
+async fn ask(method: Method, url: String) -> Answer {
+    let answer = Client::new().request(method, url).body(scan().to_string()).send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    Answer { status, headers, body: answer.bytes().await.unwrap().to_vec() }
+}
+
+fn allowed(answer: &Answer) -> Vec<String> {
+    let allow = answer.headers.get("allow").expect("Allow").to_str().unwrap();
+    allow.split(',').map(|method| method.trim().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_path_is_404_for_every_method() {
+    let server = Server::demo(&[]).await;
+    let paths = [
+        "/",
+        "/v1",
+        "/v1/identity",
+        "/v1/identity/identity-keys/",
+        "/v1/identity/identity-keys/x",
+        "/v1/identity/identity-key",
+        "/v1/identity/Identity-Keys",
+        "/v2/identity/identity-keys",
+        "//v1/identity/identity-keys",
+        "/favicon.ico",
+        "/livez/",
+        "/v1/%00",
+        "/v1/%ff%fe",
+    ];
+    for path in paths {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let what = format!("{method} {path}");
+            assert_error_form(&ask(method, format!("{}{path}", server.api)).await, 404, &what);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_method_than_post_is_405_and_told_what_is_allowed() {
+    let server = Server::demo(&[]).await;
+    let methods = [Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE];
+    let odd = ["PROPFIND", "post", "X", "GETT"].map(|name| Method::from_bytes(name.as_bytes()).unwrap());
+    for method in methods.into_iter().chain(odd) {
+        let what = method.to_string();
+        let answer = ask(method, format!("{}{IDENTITY_KEYS}", server.api)).await;
+        assert_error_form(&answer, 405, &what);
+        assert_eq!(allowed(&answer), ["POST"], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_is_405_too_and_has_no_body() {
+    let server = Server::demo(&[]).await;
+    let answer = ask(Method::HEAD, format!("{}{IDENTITY_KEYS}", server.api)).await;
+    assert_eq!((answer.status, answer.body.len()), (405, 0));
+    assert_eq!(allowed(&answer), ["POST"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_method_decides_nothing() {
+    let server = Server::demo(&[]).await;
+    for method in [Method::PUT, Method::GET] {
+        ask(method, format!("{}{IDENTITY_KEYS}", server.api)).await;
+    }
+    assert!(server.sessions().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_does_not_change_the_path() {
+    let server = Server::demo(&[]).await;
+    for query in ["?", "?a=b", "?requestId=1", "?%00%ff"] {
+        let answer = ask(Method::POST, format!("{}{IDENTITY_KEYS}{query}", server.api)).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", query);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ports_tell_that_they_live_and_are_ready() {
+    let server = Server::demo(&[]).await;
+    for port in [&server.api, &server.management] {
+        for path in ["/livez", "/readyz"] {
+            let answer = ask(Method::GET, format!("{port}{path}")).await;
+            assert_eq!(answer.status, 200, "{port}{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liveness_and_readiness_are_only_read() {
+    let server = Server::demo(&[]).await;
+    for path in ["/livez", "/readyz"] {
+        for method in [Method::POST, Method::DELETE] {
+            let answer = ask(method, format!("{}{path}", server.api)).await;
+            assert_error_form(&answer, 405, path);
+            assert!(allowed(&answer).contains(&"GET".to_owned()), "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_and_administration_are_not_on_the_port_of_the_api() {
+    let server = Server::demo(&[]).await;
+    for path in ["/metrics", "/admin", "/admin/v1/sessions", "/admin/v1/sessions?limit=1"] {
+        for method in [Method::GET, Method::POST] {
+            assert_error_form(&ask(method, format!("{}{path}", server.api)).await, 404, path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_port_opens_no_gate() {
+    let server = Server::demo(&[]).await;
+    let answer = ask(Method::POST, format!("{}{IDENTITY_KEYS}", server.management)).await;
+    assert_eq!(answer.status, 404);
+    assert!(server.sessions().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_http_gets_no_5xx_and_harms_nobody() {
+    let server = Server::demo(&[]).await;
+    let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1_000));
+    let garbage = [
+        "\r\n\r\n\r\n\r\nx\r\n\r\n",
+        "garbage\r\n\r\n",
+        "POST\r\n\r\n",
+        "\0\u{1}\u{2}\r\n\r\n",
+        &long_line,
+        &many_headers,
+    ];
+    for bytes in garbage {
+        let mut wire = Wire::connect(&server).await;
+        // It may be refused, and the connection ended, before it is all sent.
+        let _ = wire.try_send(bytes).await;
+        let _ = wire.finish_sending().await;
+        let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let mut wire = Wire::connect(&server).await;
+    wire.send(request(&scan().to_string())).await;
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "after the garbage");
+}

@@ -1,0 +1,143 @@
+//! The API contract's Scan Key Codes, over the wire: their form, every boundary of their length, and their tokens.
+
+use serde_json::{Value, json};
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, scan_with_key},
+};
+
+async fn verify(server: &Server, code: &str) -> Answer {
+    server.verify(&scan_with_key(code.as_bytes())).await
+}
+
+/// What becomes of a code, in a word or the refusal's.
+#[track_caller]
+fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str) {
+    match refusal {
+        None => assert_granted(answer, "shopper-uuid-001", "SHOPPER", what),
+        Some(message) => assert_refused(answer, 401, message, what),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_has_49_to_154_characters() {
+    let server = Server::demo(&[]).await;
+    for custom in [0, 1, 52, 104, 105] {
+        let code = code(SCANNED_AT, &"c".repeat(custom));
+        assert_outcome(&verify(&server, &code).await, None, &format!("{} characters", code.len()));
+    }
+    for custom in [106, 107, 595] {
+        let code = code(SCANNED_AT, &"c".repeat(custom));
+        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), &format!("{} characters", code.len()));
+    }
+    let short = &code(SCANNED_AT, "")[..48];
+    assert_outcome(&verify(&server, short).await, Some(INVALID_KEY), "48 characters");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_is_letters_and_digits_in_every_place() {
+    let server = Server::demo(&[]).await;
+    let good = code(SCANNED_AT, "Az09");
+    assert_outcome(&verify(&server, &good).await, None, &good);
+    for place in 3..good.len() {
+        for wrong in ["@", " ", "-"] {
+            let mut bad = good.clone();
+            bad.replace_range(place..=place, wrong);
+            assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
+        }
+    }
+    for bad in [
+        format!("{good} "),
+        format!("{good}_"),
+        format!("{good}="),
+        format!(" {good}"),
+        format!("{good}\n"),
+        format!("{good}é"),
+    ] {
+        assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_starts_with_both_prefixes_exactly() {
+    let server = Server::demo(&[]).await;
+    for prefix in ["ABCACME", "jwoACME", "JW0ACME", "JWOacme", "JWOACMF", "JWOBCME", "ACMEJWO", "JWO0000"] {
+        let code = format!("{prefix}{TOKEN}{SCANNED_AT}");
+        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), &code);
+    }
+    let without_prefix = format!("JWO{TOKEN}{SCANNED_AT}abcd");
+    assert_outcome(&verify(&server, &without_prefix).await, Some(INVALID_KEY), &without_prefix);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_customer_prefix_is_configured() {
+    let server = Server::demo(&[("scan_key.customer_prefix", "Shop2Day")]).await;
+    let code = format!("JWOShop2Day{TOKEN}{SCANNED_AT}");
+    assert_outcome(&verify(&server, &code).await, None, &code);
+    assert_outcome(&verify(&server, &code[..52]).await, Some(INVALID_KEY), "a character short");
+    let longest = format!("{code}{}", "c".repeat(154 - code.len()));
+    assert_outcome(&verify(&server, &longest).await, None, "154 characters");
+    assert_outcome(&verify(&server, &format!("{longest}c")).await, Some(INVALID_KEY), "155 characters");
+    let of_another = crate::checks::code(SCANNED_AT, "");
+    assert_outcome(&verify(&server, &of_another).await, Some(INVALID_KEY), "another prefix");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timestamp_is_ten_digits() {
+    let server = Server::demo(&[]).await;
+    for timestamp in
+        ["170750123a", "+707501237", "0x65C66B75", "17O7501237", "1e00000009", "          ", "170750123.", "A707501237"]
+    {
+        let code = format!("{PREFIX}{TOKEN}{timestamp}");
+        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), &code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_known_or_not_and_its_case_counts() {
+    let server = Server::demo(&[]).await;
+    for token in ["0".repeat(32), TOKEN.to_uppercase(), TOKEN.replace('0', "1"), "z".repeat(32)] {
+        let code = format!("{PREFIX}{token}{SCANNED_AT}");
+        assert_outcome(&verify(&server, &code).await, Some(KEY_NOT_FOUND), &code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_can_be_revoked_and_can_tell_the_device() {
+    let [first, gone] = ["1".repeat(32), "2".repeat(32)];
+    let directory = json!({
+        "stores": [{ "id": "STORE-001" }],
+        "shoppers": [{ "id": "v1", "type": "SHOPPER", "devices": ["d1"] }],
+        "recognitionTokens": [
+            { "token": first, "shopper": "v1", "device": "d1" },
+            { "token": gone, "shopper": "v1", "device": "d1", "revoked": true },
+        ],
+    });
+    let server = Server::with_directory(directory, &[]).await;
+    let expected = json!({ "visitorDetails": { "id": "v1", "type": "SHOPPER" }, "shopperDeviceId": "d1" });
+    assert_json(&verify(&server, &format!("{PREFIX}{first}{SCANNED_AT}")).await, 200, &expected, "with a device");
+    let answer = verify(&server, &format!("{PREFIX}{gone}{SCANNED_AT}")).await;
+    assert_refused(&answer, 401, INVALID_KEY, "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_passes_over_any_channel() {
+    let server = Server::demo(&[]).await;
+    for channel in [json!("OPTICAL"), json!("RADIO"), Value::Null] {
+        let body = scan_with_key(code(SCANNED_AT, "").as_bytes());
+        let answer = server.verify(&set(body, "keyChannel", channel.clone())).await;
+        assert_outcome(&answer, None, &channel.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_is_subject_to_the_rules_of_its_shoppers_account() {
+    let directory = json!({
+        "stores": [{ "id": "STORE-001" }],
+        "shoppers": [{ "id": "v1", "type": "SHOPPER", "account": "flagged" }],
+        "recognitionTokens": [{ "token": TOKEN, "shopper": "v1" }],
+    });
+    let server = Server::with_directory(directory, &[]).await;
+    assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "flagged");
+}

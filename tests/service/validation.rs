@@ -1,0 +1,203 @@
+//! The API contract's validation table: each field's refusals in the contract's words, and which of two comes first.
+
+use serde_json::{Value, json};
+
+use crate::{
+    checks::*,
+    support::{IDENTITY_KEYS, Server, scan, scan_with_key},
+};
+
+/// The required fields, in the order of the table, and what each is refused as when it is not well-formed.
+const REQUIRED: [(&str, &str); 7] = [
+    ("requestId", "Invalid requestId format"),
+    ("identityKey", BAD_KEY),
+    ("storeId", INVALID_STORE),
+    ("authEvent", "Invalid authEvent format"),
+    ("authEvent.id", "Invalid authEvent.id format"),
+    ("authEvent.timestamp", "Invalid authEvent.timestamp format"),
+    ("authEvent.location", "Invalid authEvent.location value"),
+];
+
+/// Values that no string field takes: other types, and the right value in a wrapping.
+fn not_strings(right: &Value) -> Vec<Value> {
+    vec![
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(-1.5),
+        json!([]),
+        json!({}),
+        json!([right]),
+        json!({ "value": right }),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_required_field_that_is_absent_is_named() {
+    let server = Server::demo(&[]).await;
+    for (path, _) in REQUIRED {
+        let answer = server.verify(&unset(scan(), path)).await;
+        assert_refused(&answer, 400, &format!("Missing required field: {path}"), path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn null_is_the_same_as_absent() {
+    let server = Server::demo(&[]).await;
+    for (path, _) in REQUIRED {
+        let answer = server.verify(&scan_with(path, Value::Null)).await;
+        assert_refused(&answer, 400, &format!("Missing required field: {path}"), path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_auth_event_misses_its_first_field() {
+    let server = Server::demo(&[]).await;
+    let answer = server.verify(&scan_with("authEvent", json!({}))).await;
+    assert_refused(&answer, 400, "Missing required field: authEvent.id", "authEvent {}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_unknown_members_alone_misses_the_first_field() {
+    let server = Server::demo(&[]).await;
+    let answer = server.verify(&json!({ "somethingNew": 1 })).await;
+    assert_refused(&answer, 400, "Missing required field: requestId", "no known member");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_is_not_a_string_gets_its_own_refusal() {
+    let server = Server::demo(&[]).await;
+    for (path, refusal) in REQUIRED.into_iter().filter(|(path, _)| *path != "authEvent") {
+        let right = scan().pointer(&format!("/{}", path.replace('.', "/"))).unwrap().clone();
+        for wrong in not_strings(&right) {
+            let answer = server.verify(&scan_with(path, wrong.clone())).await;
+            assert_refused(&answer, 400, refusal, &format!("{path} {wrong}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_auth_event_that_is_not_an_object_gets_its_own_refusal() {
+    let server = Server::demo(&[]).await;
+    let event = scan()["authEvent"].clone();
+    let positional = json!([event["id"], event["timestamp"], event["location"]]);
+    let as_text = json!(event.to_string());
+    for wrong in [json!(true), json!(0), json!(""), json!("ENTRY"), json!([]), json!([event]), positional, as_text] {
+        let answer = server.verify(&scan_with("authEvent", wrong.clone())).await;
+        assert_refused(&answer, 400, "Invalid authEvent format", &wrong.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_strings_are_refused_as_malformed_not_as_missing() {
+    let server = Server::demo(&[]).await;
+    for (path, refusal) in REQUIRED {
+        assert_refused(&server.verify(&scan_with(path, "")).await, 400, refusal, path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_channel_may_be_absent_or_null() {
+    let server = Server::demo(&[]).await;
+    for body in [unset(scan(), "keyChannel"), scan_with("keyChannel", Value::Null)] {
+        assert_granted(&server.verify(&body).await, "shopper-uuid-001", "SHOPPER", &body.to_string());
+    }
+    for channel in ["OPTICAL", "RADIO"] {
+        let answer = server.verify(&scan_with("keyChannel", channel)).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", channel);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_channel_is_one_of_two_words_exactly() {
+    let server = Server::demo(&[]).await;
+    let words = ["", "optical", "Radio", "BLUETOOTH", " OPTICAL", "OPTICAL ", "OPTICAL\u{0}", "OPTICALRADIO", "null"];
+    for wrong in words.map(Value::from).into_iter().chain(not_strings(&json!("OPTICAL"))) {
+        let answer = server.verify(&scan_with("keyChannel", wrong.clone())).await;
+        assert_refused(&answer, 400, "Invalid keyChannel value", &wrong.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_location_is_one_of_two_words_exactly() {
+    let server = Server::demo(&[]).await;
+    for wrong in ["entry", "Exit", "INVALID", " ENTRY", "ENTRY ", "EXIT\n", "ENTRYEXIT", "0"] {
+        let answer = server.verify(&scan_with("authEvent.location", wrong)).await;
+        assert_refused(&answer, 400, "Invalid authEvent.location value", wrong);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_store_is_refused_before_the_key_is_looked_at() {
+    let server = Server::demo(&[]).await;
+    for store in ["NONEXISTENT-STORE", "store-001", " STORE-001", "STORE-001 ", "STORE-001\u{0}", "STORE-0"] {
+        for key in ["valid_shopper_key", "unknown_key"] {
+            let answer = server.verify(&set(scan_with_key(key.as_bytes()), "storeId", store)).await;
+            assert_refused(&answer, 400, INVALID_STORE, store);
+        }
+    }
+}
+
+/// Ways to break a body, row by row of the table. The first of two decides.
+fn breakages() -> Vec<(&'static str, Option<Value>, String)> {
+    let mut all = Vec::new();
+    for (path, refusal) in REQUIRED {
+        all.push((path, None, format!("Missing required field: {path}")));
+        all.push((path, Some(Value::Null), format!("Missing required field: {path}")));
+        all.push((path, Some(json!(1)), refusal.to_owned()));
+        all.push((path, Some(json!("?")), refusal.to_owned()));
+        match path {
+            "identityKey" => all.push((path, Some(json!("A".repeat(1001))), KEY_TOO_LONG.to_owned())),
+            "storeId" => all.push((path, Some(json!("A".repeat(256))), STORE_TOO_LONG.to_owned())),
+            _ => {}
+        }
+    }
+    all.retain(|(path, value, _)| *path != "storeId" || *value != Some(json!("?")));
+    all.push(("keyChannel", Some(json!("BLUETOOTH")), "Invalid keyChannel value".to_owned()));
+    all.push(("storeId", Some(json!("NONEXISTENT-STORE")), INVALID_STORE.to_owned()));
+    all
+}
+
+fn broken(body: Value, path: &str, value: Option<&Value>) -> Value {
+    match value {
+        Some(value) => set(body, path, value.clone()),
+        None => unset(body, path),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_failures_the_first_row_answers() {
+    let server = Server::demo(&[]).await;
+    let breakages = breakages();
+    for (place, (first, first_value, refusal)) in breakages.iter().enumerate() {
+        for (second, second_value, _) in breakages[place..].iter().filter(|(second, ..)| second != first) {
+            let body = broken(scan(), second, second_value.as_ref());
+            let body = broken(body, first, first_value.as_ref());
+            assert_refused(&server.verify(&body).await, 400, refusal, &body.to_string());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_not_json_is_refused_as_that_whatever_else_is_wrong() {
+    let server = Server::demo(&[]).await;
+    for (path, value, _) in breakages() {
+        let body = format!("{}}}", broken(scan(), path, value.as_ref()));
+        assert_refused(&server.post(body.clone()).await, 400, INVALID_BODY, &body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_of_the_body_counts_and_not_its_content_type() {
+    let server = Server::demo(&[]).await;
+    let url = format!("{}{IDENTITY_KEYS}", server.api);
+    let client = reqwest::Client::new();
+    for kind in [None, Some("text/plain"), Some("application/xml"), Some("application/json; charset=utf-16"), Some("?")]
+    {
+        for (body, status) in [(scan().to_string(), 200), (String::new(), 400)] {
+            let request = client.post(&url).body(body);
+            let request = kind.into_iter().fold(request, |request, kind| request.header("content-type", kind));
+            assert_eq!(request.send().await.unwrap().status(), status, "{kind:?}");
+        }
+    }
+}

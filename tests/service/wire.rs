@@ -1,0 +1,152 @@
+//! A hand-held HTTP/1.1 client: sends what no library would, and reads answers as they come.
+
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{Answer, IDENTITY_KEYS, Server};
+
+/// Longer than anything here takes: what is waited for this long has not happened.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The head of a request to the identity endpoint; `headers` are whole lines, each ending in `\r\n`.
+pub(crate) fn head(headers: &str) -> String {
+    format!("POST {IDENTITY_KEYS} HTTP/1.1\r\nhost: connector\r\n{headers}\r\n")
+}
+
+/// A whole request to the identity endpoint.
+pub(crate) fn request(body: &str) -> String {
+    format!("{}{body}", head(&format!("content-length: {}\r\n", body.len())))
+}
+
+/// `data` as one chunk of a chunked body.
+pub(crate) fn chunk(data: &[u8]) -> Vec<u8> {
+    let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
+    chunk.extend_from_slice(data);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
+}
+
+pub(crate) struct Wire {
+    stream: TcpStream,
+    unread: Vec<u8>,
+    /// When the last head went out.
+    since: Instant,
+}
+
+impl Wire {
+    pub(crate) async fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, unread: Vec::new(), since: Instant::now() }
+    }
+
+    /// Sends a head, and starts the time that `elapsed` tells.
+    pub(crate) async fn send_head(&mut self, headers: &str) {
+        self.since = Instant::now();
+        self.send(head(headers).as_bytes()).await;
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("the peer reads on");
+    }
+
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the peer reads")
+    }
+
+    /// Ends our side of the connection; the other stays open.
+    pub(crate) async fn finish_sending(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Waits until an answer begins to come, and leaves it unread.
+    pub(crate) async fn is_answered(&self) {
+        let length = timeout(PATIENCE, self.stream.peek(&mut [0])).await.expect("an answer").unwrap();
+        assert!(length > 0, "the peer ended the connection");
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The next answer, interim ones included.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        self.answer_within(PATIENCE).await.expect("an answer")
+    }
+
+    /// The next answer, or nothing if it does not come in time.
+    pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+        timeout(time, self.read_answer()).await.ok()
+    }
+
+    /// Whatever the peer sends until it ends the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while timeout(PATIENCE, self.read_more()).await.expect("the peer ends") {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Cancel-safe: what was read stays in `unread` until an answer is whole.
+    async fn read_answer(&mut self) -> Answer {
+        loop {
+            if let Some((answer, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return answer;
+            }
+            let unread = String::from_utf8_lossy(&self.unread).into_owned();
+            assert!(self.read_more().await, "the peer ended the connection after {unread:?}");
+        }
+    }
+
+    async fn read_more(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        let length = self.stream.read(&mut piece).await.unwrap_or(0);
+        self.unread.extend_from_slice(&piece[..length]);
+        length > 0
+    }
+}
+
+/// The answer at the start of `bytes`, if it is whole, and its length there.
+fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
+    let body_at = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..body_at]).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().unwrap();
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let name: HeaderName = name.parse().unwrap();
+        headers.append(name, HeaderValue::from_str(value.trim()).unwrap());
+    }
+    let rest = &bytes[body_at..];
+    let (body, length) = if headers.contains_key("transfer-encoding") {
+        unchunk(rest)?
+    } else {
+        let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+        (rest.get(..length)?.to_vec(), length)
+    };
+    Some((Answer { status, headers, body }, body_at + length))
+}
+
+/// A chunked body without trailers, if it is whole, and its length on the wire.
+fn unchunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = bytes[at..].windows(2).position(|end| end == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[at..at + line]).unwrap();
+        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        at += line + 2;
+        body.extend_from_slice(bytes.get(at..at + size)?);
+        at += size + 2;
+        if size == 0 {
+            return (at <= bytes.len()).then_some((body, at));
+        }
+        if at > bytes.len() {
+            return None;
+        }
+    }
+}
