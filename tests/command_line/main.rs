@@ -1,12 +1,6 @@
 //! The binary from the outside: its subcommands, exit codes, configuration, life cycle and log.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "a test fails where it panics"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test fails where it panics")]
 
 #[path = "../support/mod.rs"]
 mod support;

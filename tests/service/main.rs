@@ -17,6 +17,7 @@ mod support;
 mod checks;
 mod wire;
 
+mod architecture;
 mod body;
 mod connections;
 mod decision;
