@@ -196,3 +196,80 @@ impl MemoryLedger {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::digest::HashKey;
+    use crate::domain::decision::Denial;
+    use crate::domain::identity_key::IdentityKey;
+    use crate::domain::ids::StoreId;
+    use crate::domain::scan::AuthEvent;
+
+    /// A rejection of an event of its own.
+    fn entry(number: u32, now: DateTime<Utc>) -> Entry {
+        let id = EventId::parse(&format!("00000000-0000-0000-0000-{number:012}")).expect("a UUID");
+        let store_id = StoreId::parse("S").expect("an id");
+        let key = IdentityKey::from_base64("YQ==").expect("Base64");
+        Entry {
+            event: AuthEvent { id, timestamp: now, location: Location::Entry },
+            fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, Location::Entry),
+            store_id,
+            decision: Decision::Denied(Denial::KeyNotFound),
+        }
+    }
+
+    fn ledger(capacity: usize) -> MemoryLedger {
+        let (retention, session_max_age) = (TimeDelta::days(7), TimeDelta::hours(24));
+        MemoryLedger::new(Limits { retention, capacity, session_max_age })
+    }
+
+    #[test]
+    fn the_warning_that_the_ledger_is_full_comes_once_and_every_eviction_is_counted() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let writer = move || Written(Arc::clone(&lines));
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+            let later = start.checked_add_signed(TimeDelta::minutes(11)).expect("in range");
+            for number in 0..2 {
+                assert!(matches!(ledger.record(entry(number, start), start), Recorded::New(_)));
+            }
+            for number in 2..4 {
+                assert!(matches!(ledger.record(entry(number, later), later), Recorded::New(_)));
+            }
+            assert_eq!((ledger.records(), ledger.evictions()), (2, 2));
+        });
+        let log = String::from_utf8(lock(&log).clone()).expect("UTF-8");
+        assert_eq!(log.matches("the ledger is full").count(), 1, "{log}");
+    }
+
+    /// What expired without anybody asking for it leaves no trace: neither of the record nor of its place in the order.
+    #[test]
+    fn a_sweep_leaves_nothing_that_has_expired() {
+        let (ledger, start) = (ledger(100), DateTime::UNIX_EPOCH);
+        for number in 0..50 {
+            ledger.record(entry(number, start), start);
+        }
+        ledger.sweep(start.checked_add_signed(TimeDelta::days(8)).expect("in range"));
+        assert_eq!((ledger.records(), ledger.events.len(), lock(&ledger.order).len()), (0, 0, 0));
+        assert_eq!(ledger.evictions(), 0);
+    }
+
+    #[derive(Clone)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+}
