@@ -101,7 +101,8 @@ impl Connector {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
-        let entry = Entry { event: scan.event, fingerprint, store_id: scan.store_id.clone(), decision };
+        // The store's own copy of its name: shared, where the scan's would be one more for every record.
+        let entry = Entry { event: scan.event, fingerprint, store_id: store.id.clone(), decision };
         self.record(entry, now, deadline).await
     }
 
@@ -132,12 +133,16 @@ impl Connector {
     }
 
     async fn record(&self, entry: Entry, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
-        if Instant::now() >= deadline {
-            return Err(VerifyError::TooLate);
-        }
-        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
+        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun. It may start late,
+        // so it looks at the time itself.
         let ledger = Arc::clone(&self.ledger);
-        let recorded = tokio::spawn(async move { ledger.record(entry, now).await }).await??;
+        let recording = tokio::spawn(async move {
+            if Instant::now() >= deadline {
+                return Err(VerifyError::TooLate);
+            }
+            Ok(ledger.record(entry, now).await?)
+        });
+        let recorded = recording.await??;
         Ok(match recorded {
             Recorded::New(record) => Verdict::Decided { record, replay: false },
             Recorded::Replay(record) => Verdict::Decided { record, replay: true },

@@ -21,9 +21,10 @@ pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Ca
     let mut caller = peer.to_canonical();
     if is_trusted(caller) {
         let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-        for part in lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(',')) {
+        // By bytes: a line may be anything where the caller wrote it, and is to be read where the proxy did.
+        for part in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
             // Behind a word that is no address nothing can be believed: the proxy that passed it on is charged.
-            let Some(address) = address(part.trim()) else { break };
+            let Some(address) = std::str::from_utf8(part).ok().and_then(|part| address(part.trim())) else { break };
             caller = address;
             if !is_trusted(caller) {
                 break;
@@ -49,7 +50,7 @@ mod tests {
         let trusted = ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).expect("a header"));
         }
         caller(peer.parse().expect("an address"), &headers, &trusted)
     }
@@ -66,6 +67,7 @@ mod tests {
             ("127.0.0.1", &["10.0.0.1, 10.0.0.2"], "10.0.0.1"),
             ("127.0.0.1", &["198.51.100.7, nonsense, 10.0.0.2"], "10.0.0.2"),
             ("127.0.0.1", &["198.51.100.7, "], "127.0.0.1"),
+            ("127.0.0.1", &["\u{e9}, 198.51.100.7"], "198.51.100.7"),
             ("127.0.0.1", &["198.51.100.7:4711"], "198.51.100.7"),
             ("::ffff:127.0.0.1", &["::ffff:198.51.100.7"], "198.51.100.7"),
             ("fd00::1", &["[2001:db8::1]:4711"], "2001:db8::1"),

@@ -1,6 +1,6 @@
 //! The ledger in memory: records in a `DashMap`, bounded by retention and by capacity.
 //!
-//! Locks are taken in one order and none is held across an await: a shard of `events`, then `sessions`; `order` alone.
+//! Locks are taken in one order and none is held across an await: a shard of `events`, then `sessions` or `order`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
+use dashmap::Entry::Occupied;
 
 use super::event::EventRecords;
 use super::sessions::Sessions;
@@ -16,6 +17,9 @@ use crate::digest::Fingerprint;
 use crate::domain::decision::Decision;
 use crate::domain::ids::EventId;
 use crate::domain::scan::Location;
+
+/// How much a sweep lets go of before it steps aside.
+const SWEEP_BATCH: usize = 1000;
 
 /// How much a ledger keeps, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -70,74 +74,71 @@ impl MemoryLedger {
     }
 
     pub(super) fn record(&self, entry: Entry, now: DateTime<Utc>) -> Recorded {
-        // Room is made before the event's shard is locked, since making it may lock any shard.
-        if let Err(retry_after) = self.reserve(now) {
-            return match self.find(entry.event.id, &entry.fingerprint, now) {
-                Lookup::Recorded(record) => Recorded::Replay(record),
-                Lookup::Mismatch => Recorded::Mismatch,
-                Lookup::Unknown => Recorded::Full { retry_after },
-            };
+        loop {
+            if let Some(recorded) = self.record_if_there_is_room(&entry, now) {
+                return recorded;
+            }
+            // The expired go first, since they are the oldest; then the oldest that no gate can still be retrying.
+            if let Err(retry_after) = self.drop_oldest(EVICTABLE_AFTER.min(self.limits.retention), now) {
+                return Recorded::Full { retry_after };
+            }
         }
-        let (event, fingerprint) = (entry.event.id, entry.fingerprint);
-        let recorded = self.record_in_reserved_room(entry, now);
-        match recorded {
-            Recorded::New(_) => lock(&self.order).push_back(Place { event, fingerprint, recorded_at: now }),
-            _ => self.release(1),
-        }
-        recorded
     }
 
-    /// The atomic step: while the event's shard is locked, nobody else finds, records or opens anything for it.
-    fn record_in_reserved_room(&self, entry: Entry, now: DateTime<Utc>) -> Recorded {
+    /// The atomic step: while the event's shard is locked, nobody else finds, records or opens anything for it. `None` when
+    /// the ledger is full: making room may lock any shard, so it is not done in here.
+    fn record_if_there_is_room(&self, entry: &Entry, now: DateTime<Utc>) -> Option<Recorded> {
         let Entry { event, fingerprint, store_id, decision } = entry;
-        let mut records = self.events.entry(event.id).or_default();
-        match records.find(&fingerprint, now, self.limits.retention) {
-            Lookup::Recorded(record) => return Recorded::Replay(record),
-            Lookup::Mismatch => return Recorded::Mismatch,
-            Lookup::Unknown => {}
-        }
         let retention = self.limits.retention;
-        self.release(records.remove(|_, record| record.is_past(retention, now)));
-        let session = match (&decision, event.location) {
+        // Not `entry`, which would leave an empty event behind when there is no room.
+        let mut shard = self.events.entry(event.id);
+        if let Occupied(records) = &mut shard {
+            match records.get().find(fingerprint, now, retention) {
+                Lookup::Recorded(record) => return Some(Recorded::Replay(record)),
+                Lookup::Mismatch => return Some(Recorded::Mismatch),
+                Lookup::Unknown => {}
+            }
+            self.release(records.get_mut().remove(|_, record| record.is_past(retention, now)));
+        }
+        self.reserve()?;
+        let session = match (decision, event.location) {
             (Decision::Denied(_), _) => SessionEffect::Untouched,
             (Decision::Accepted(grant), Location::Entry) => {
-                SessionEffect::Opened(lock(&self.sessions).open(&event, store_id, grant, now))
+                SessionEffect::Opened(lock(&self.sessions).open(event, store_id.clone(), grant, now))
             }
             (Decision::Accepted(grant), Location::Exit) => {
-                let closed = lock(&self.sessions).close(&event, &store_id, &grant.visitor.id, now);
+                let closed = lock(&self.sessions).close(event, store_id, &grant.visitor.id, now);
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
-        let record = Record { decision, session, recorded_at: now };
-        records.push(fingerprint, record.clone());
-        Recorded::New(record)
+        let record = Record { decision: decision.clone(), session, recorded_at: now };
+        shard.or_default().push(*fingerprint, record.clone());
+        lock(&self.order).push_back(Place { event: event.id, fingerprint: *fingerprint, recorded_at: now });
+        Some(Recorded::New(record))
     }
 
-    /// Takes up room for one record; at capacity, by letting go of expired records, then of the oldest that no gate can still
-    /// be retrying. Otherwise says how long until that may be.
-    fn reserve(&self, now: DateTime<Utc>) -> Result<(), TimeDelta> {
-        loop {
-            let taken = self.records.fetch_update(Ordering::AcqRel, Ordering::Acquire, |records| {
-                (records < self.limits.capacity).then(|| records.saturating_add(1))
-            });
-            if taken.is_ok() {
-                return Ok(());
-            }
-            self.drop_oldest(EVICTABLE_AFTER.min(self.limits.retention), now)?;
-        }
+    /// Takes up the room of one record, if there is any.
+    fn reserve(&self) -> Option<()> {
+        let taken = self.records.fetch_update(Ordering::AcqRel, Ordering::Acquire, |records| {
+            (records < self.limits.capacity).then(|| records.saturating_add(1))
+        });
+        taken.ok().map(|_| ())
     }
 
-    /// Drops the oldest record if it is older than `age`.
+    /// Drops the oldest record if it is older than `age`, else says how long until it is.
+    ///
+    /// One that is further in the future than that was made by a clock that has been set back since: it would stand in the way
+    /// of all that came after it, so it goes as well.
     fn drop_oldest(&self, age: TimeDelta, now: DateTime<Utc>) -> Result<(), TimeDelta> {
         let place = {
             let mut order = lock(&self.order);
-            // Without a place, every record is being written this very moment.
-            let oldest = order.front().map_or(now, |place| place.recorded_at);
-            let left = age.checked_sub(&now.signed_duration_since(oldest)).unwrap_or(TimeDelta::MAX);
-            match order.front() {
-                Some(_) if left < TimeDelta::zero() => order.pop_front(),
-                _ => return Err(left),
+            // Without a place, there is no record, or the only one is being written this very moment.
+            let Some(oldest) = order.front() else { return Err(age) };
+            let its = now.signed_duration_since(oldest.recorded_at);
+            if its.abs() <= age {
+                return Err(age.checked_sub(&its).unwrap_or(age));
             }
+            order.pop_front()
         };
         if let Some(place) = place
             && self.remove(&place) > 0
@@ -175,12 +176,13 @@ impl MemoryLedger {
         sessions.page(before, limit)
     }
 
-    pub(super) fn sweep(&self, now: DateTime<Utc>) {
-        // One record at a time: a scan never waits for more than one removal.
-        while self.drop_oldest(self.limits.retention, now).is_ok() {}
+    /// Lets go of some of what is past its time, and says whether there may be more: in between, scans come first.
+    pub(super) fn sweep_some(&self, now: DateTime<Utc>) -> bool {
+        let more_records = (0..SWEEP_BATCH).all(|_| self.drop_oldest(self.limits.retention, now).is_ok());
         let mut sessions = lock(&self.sessions);
-        sessions.time_out(now);
-        sessions.forget(self.limits.retention, now);
+        let more_open = (0..SWEEP_BATCH).all(|_| sessions.time_out_oldest(now));
+        let more_ended = (0..SWEEP_BATCH).all(|_| sessions.forget_oldest(self.limits.retention, now));
+        more_records || more_open || more_ended
     }
 
     pub(super) fn records(&self) -> usize {
@@ -254,9 +256,35 @@ mod tests {
         for number in 0..50 {
             ledger.record(entry(number, start), start);
         }
-        ledger.sweep(start.checked_add_signed(TimeDelta::days(8)).expect("in range"));
+        let later = start.checked_add_signed(TimeDelta::days(8)).expect("in range");
+        while ledger.sweep_some(later) {}
         assert_eq!((ledger.records(), ledger.events.len(), lock(&ledger.order).len()), (0, 0, 0));
         assert_eq!(ledger.evictions(), 0);
+    }
+
+    #[test]
+    fn a_record_from_a_clock_that_was_fast_does_not_stand_in_the_way() {
+        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+        let fast = start.checked_add_signed(TimeDelta::hours(8)).expect("in range");
+        let soon = start.checked_add_signed(TimeDelta::minutes(1)).expect("in range");
+        assert!(matches!(ledger.record(entry(0, fast), fast), Recorded::New(_)));
+        assert!(matches!(ledger.record(entry(1, start), start), Recorded::New(_)));
+        assert!(matches!(ledger.record(entry(2, soon), soon), Recorded::New(_)));
+        let full = ledger.record(entry(3, soon), soon);
+        assert_eq!(full, Recorded::Full { retry_after: TimeDelta::minutes(9) });
+    }
+
+    #[test]
+    fn duplicates_at_the_last_free_place_are_all_answered() {
+        for round in 0..200 {
+            let (ledger, now) = (ledger(1), DateTime::UNIX_EPOCH);
+            std::thread::scope(|scope| {
+                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| ledger.record(entry(round, now), now))).collect();
+                for recorded in tries.into_iter().map(|thread| thread.join().expect("no panic")) {
+                    assert!(matches!(recorded, Recorded::New(_) | Recorded::Replay(_)), "{recorded:?}");
+                }
+            });
+        }
     }
 
     #[derive(Clone)]

@@ -156,28 +156,33 @@ impl Sessions {
 
     /// Closes what has been open for longer than `max_age`.
     pub(super) fn time_out(&mut self, now: DateTime<Utc>) {
-        while let Some(id) = self.by_age.first().copied() {
-            if let Some(session) = self.by_id.get_mut(&id) {
-                let opened_at = session.entry.recorded_at;
-                if now.signed_duration_since(opened_at) <= self.max_age {
-                    return;
-                }
-                session.timed_out_at = opened_at.checked_add_signed(self.max_age);
-            }
-            self.end(id);
-        }
+        while self.time_out_oldest(now) {}
     }
 
-    /// Forgets what ended longer than `retention` ago.
-    pub(super) fn forget(&mut self, retention: TimeDelta, now: DateTime<Utc>) {
-        while let Some(id) = self.ended.front().copied() {
-            let ended_at = self.by_id.get(&id).and_then(Session::ended_at);
-            if ended_at.is_some_and(|at| now.signed_duration_since(at) <= retention) {
-                return;
+    /// Closes the oldest open session if it has been open for too long, and says whether it has.
+    pub(super) fn time_out_oldest(&mut self, now: DateTime<Utc>) -> bool {
+        let Some(id) = self.by_age.first().copied() else { return false };
+        if let Some(session) = self.by_id.get_mut(&id) {
+            let opened_at = session.entry.recorded_at;
+            if now.signed_duration_since(opened_at) <= self.max_age {
+                return false;
             }
-            self.ended.pop_front();
-            self.by_id.remove(&id);
+            session.timed_out_at = opened_at.checked_add_signed(self.max_age);
         }
+        self.end(id);
+        true
+    }
+
+    /// Forgets the longest ended session if it ended longer than `retention` ago, and says whether it did.
+    pub(super) fn forget_oldest(&mut self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
+        let Some(id) = self.ended.front().copied() else { return false };
+        let ended_at = self.by_id.get(&id).and_then(Session::ended_at);
+        if ended_at.is_some_and(|at| now.signed_duration_since(at) <= retention) {
+            return false;
+        }
+        self.ended.pop_front();
+        self.by_id.remove(&id);
+        true
     }
 
     pub(super) fn page(&self, before: Option<SessionId>, limit: usize) -> Page {
