@@ -10,7 +10,8 @@ use axum::Router;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource};
@@ -22,9 +23,12 @@ use crate::http::{self, Admission, Api, Management, Readiness};
 use crate::ledger::{Ledger, MemoryLedger};
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits};
+use crate::server::{self, Limits, Stop};
 
 const DEMO_DATA: &str = include_str!("../config/demo-data.json");
+
+/// How many connections the management port takes at once: scrapers, probes, a person or two.
+const MANAGEMENT_CONNECTIONS: u32 = 64;
 
 /// How often what is past its time is let go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -67,6 +71,7 @@ pub struct App {
     ledger: Arc<Ledger>,
     limits: RateLimits,
     clock: Clock,
+    grace_period: Duration,
 }
 
 #[derive(Debug)]
@@ -114,9 +119,10 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     let port_limits = Limits {
         max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
-        grace_period: config.server.grace_period,
     };
+    let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
     Ok(App {
         api: Port::bind(
             "server.bind",
@@ -129,13 +135,14 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             "management.bind",
             config.management.bind,
             http::management(management, readiness.clone()),
-            port_limits,
+            few,
         )
         .await?,
         readiness,
         ledger,
         limits,
         clock,
+        grace_period: config.server.grace_period,
     })
 }
 
@@ -173,7 +180,7 @@ impl Port {
         Ok(Self { listener, address, router, limits })
     }
 
-    fn serve(self, stop: watch::Receiver<bool>) -> impl Future<Output = ()> {
+    fn serve(self, stop: Stop) -> impl Future<Output = ()> {
         server::serve(self.listener, self.router, self.limits, stop)
     }
 }
@@ -192,33 +199,35 @@ impl App {
     }
 
     /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running
-    /// within the grace period. The management port answers to the last, so that the drain can be watched.
+    /// within the grace period.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let (stop_api, api_stops) = watch::channel(false);
-        let (stop_management, management_stops) = watch::channel(false);
+        let (stop_api, api_stops) = watch::channel(None);
+        let (stop_management, management_stops) = watch::channel(None);
         let readiness = self.readiness;
         readiness.set(true);
         tracing::info!(api = %self.api.address, management = %self.management.address, "ready");
         let api = async {
-            self.api.serve(api_stops).await;
-            stop_management.send_replace(true);
+            self.api.serve(api_stops.clone()).await;
+            // To the last, so that the drain can be watched, but no longer than the API itself might have taken.
+            stop_management.send_replace(*api_stops.borrow());
         };
         let signal = async {
             stop.await;
             readiness.set(false);
             tracing::info!("stopping");
-            stop_api.send_replace(true);
+            let now = Instant::now();
+            stop_api.send_replace(Some(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        let serving = async { tokio::join!(signal, api, self.management.serve(management_stops)) };
-        tokio::select! {
-            _ = serving => tracing::info!("stopped"),
-            () = sweep(&self.ledger, &self.limits, &self.clock) => {}
-        }
+        // A task of its own, which scans do not wait for; it ends when the set is dropped.
+        let mut sweeper = JoinSet::new();
+        sweeper.spawn(sweep(self.ledger, self.limits, self.clock));
+        tokio::join!(signal, api, self.management.serve(management_stops));
+        tracing::info!("stopped");
     }
 }
 
 /// Lets go of what is past its time, for ever.
-async fn sweep(ledger: &Ledger, limits: &RateLimits, clock: &Clock) {
+async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::ledger::Ledger;
+use crate::telemetry;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -22,9 +23,11 @@ struct Inner {
     registry: Registry,
     answers: Family<Answer, Counter>,
     latency: Histogram,
+    in_flight: Gauge,
     rate_limited: Counter,
     records: Gauge,
     evictions: Counter,
+    dropped_lines: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,12 +47,14 @@ impl Metrics {
         let answers = Family::<Answer, Counter>::default();
         registry.register(
             "answers",
-            "Answers to VerifyIdentityKeys by status and reason; no status where the caller hung up",
+            "Answers to VerifyIdentityKeys by status and reason; no status where one was cut off at the end",
             answers.clone(),
         );
         let latency = Histogram::new(LATENCY_BUCKETS);
         let help = "Seconds from the head of a VerifyIdentityKeys request to its answer";
         registry.register("answer_seconds", help, latency.clone());
+        let in_flight = Gauge::default();
+        registry.register("in_flight", "VerifyIdentityKeys requests that are running", in_flight.clone());
         let rate_limited = Counter::default();
         registry.register("rate_limited", "Requests refused by the rate limit", rate_limited.clone());
         let records = Gauge::default();
@@ -57,13 +62,22 @@ impl Metrics {
         let evictions = Counter::default();
         let help = "Decisions forgotten before their retention ended, because the ledger was full";
         registry.register("ledger_evictions", help, evictions.clone());
-        Self(Arc::new(Inner { registry, answers, latency, rate_limited, records, evictions }))
+        let dropped_lines = Counter::default();
+        let help = "Log lines dropped because nobody took them";
+        registry.register("log_lines_dropped", help, dropped_lines.clone());
+        Self(Arc::new(Inner { in_flight, registry, answers, latency, rate_limited, records, evictions, dropped_lines }))
     }
 
-    /// An answer to `VerifyIdentityKeys`, or none because the caller hung up, and how long it took.
+    /// An answer to `VerifyIdentityKeys`, or none because it was cut off at the end, and how long it took.
     pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
         self.0.answers.get_or_create(&Answer { status, reason }).inc();
         self.0.latency.observe(took.as_secs_f64());
+        self.0.in_flight.dec();
+    }
+
+    /// A request that has begun; [`Metrics::answered`] ends it.
+    pub fn begun(&self) {
+        self.0.in_flight.inc();
     }
 
     /// A request that the rate limit refused.
@@ -78,6 +92,7 @@ impl Metrics {
     pub fn encode(&self, ledger: &Ledger) -> Result<String, fmt::Error> {
         self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
         self.0.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
+        self.0.dropped_lines.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)

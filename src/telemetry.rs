@@ -1,7 +1,9 @@
 //! Log lines, and what is said of a panic.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -9,16 +11,29 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
 
+/// How many lines may wait to be written. When whoever reads them is stuck, further ones are dropped and counted.
+const BACKLOG: usize = 20_000;
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many log lines were dropped since the start because nobody took them.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
+}
+
 /// Sets up logging to standard error for the whole process, and a panic hook that says where, but not with which words: they
-/// may quote what a shopper showed.
+/// may quote what a shopper showed. Lines are written by a thread of their own; dropping the guard writes what waits.
 ///
 /// # Errors
 /// When logging was set up before.
-pub fn init(log: &Log) -> Result<(), TryInitError> {
+pub fn init(log: &Log) -> Result<WorkerGuard, TryInitError> {
     // The level is the connector's; of the libraries under it, only their warnings matter.
     let libraries = log.level.min(LevelFilter::WARN);
     let filter = Targets::new().with_default(libraries).with_target(env!("CARGO_CRATE_NAME"), log.level);
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BACKLOG).finish(io::stderr());
+    let _ = DROPPED.set(writer.error_counter());
+    let lines = fmt::layer().with_writer(writer).with_target(false);
     let lines = match log.format {
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()
@@ -30,5 +45,5 @@ pub fn init(log: &Log) -> Result<(), TryInitError> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panic");
     }));
-    Ok(())
+    Ok(guard)
 }

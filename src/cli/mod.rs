@@ -10,7 +10,6 @@ mod healthcheck;
 mod scan_key;
 mod serve;
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -61,10 +60,7 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn sources(&self) -> Sources {
-        let environment: HashMap<String, String> = std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-            .collect();
-        Sources { file: self.config.clone(), environment }
+        Sources { file: self.config.clone(), environment: std::env::vars_os().collect() }
     }
 }
 

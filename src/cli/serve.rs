@@ -19,17 +19,18 @@ pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&A
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
-    if let Err(error) = telemetry::init(&config.log) {
-        return fail(1, &error);
-    }
-    let app = match app::build(config).await {
-        Ok(app) => app,
-        Err(error) => return fail(exit_code(&error), &error),
+    let _written_at_the_end = match telemetry::init(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return fail(1, &error),
     };
-    // Taken over before anybody can see that it runs, so that no signal finds the default, which is to die at once.
+    // Taken over before anything else: process 1 of a container ignores a signal that nobody has.
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return fail(1, &error),
+    };
+    let app = match app::build(config).await {
+        Ok(app) => app,
+        Err(error) => return fail(exit_code(&error), &error),
     };
     started(&app);
     let stop = async {

@@ -1,6 +1,7 @@
 //! The layers of settings, laid over one another by the `config` crate, and the names that exist.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use config::{ConfigBuilder, Environment, File, FileFormat, Value, ValueKind, builder::DefaultState};
 
@@ -12,63 +13,127 @@ const DEMO: &str = include_str!("../../config/demo.toml");
 const PREFIX: &str = "CONNECTOR";
 const SEPARATOR: &str = "__";
 
-/// Every setting by its full name, such as `server.bind`.
+/// Every setting by its full name, such as `server.bind`, as one would write it in the environment.
 pub(super) struct Layers {
-    pub(super) values: BTreeMap<String, Value>,
-    /// Names that are set somewhere but are no settings.
-    pub(super) unknown: Vec<String>,
+    pub(super) values: BTreeMap<String, String>,
+    /// What is set but is no setting, or stands where none can.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Layers {
     pub(super) fn read(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
-        let known = flatten(build(config::Config::builder().add_source(text(DEFAULTS)))?);
+        let mut known = BTreeMap::new();
+        flatten("", build(config::Config::builder().add_source(text(DEFAULTS)))?, &mut known);
+        let mut problems = Vec::new();
         let mut layers = config::Config::builder().add_source(text(DEFAULTS));
         if mode == Mode::Demo {
             layers = layers.add_source(text(DEMO));
         }
         if let Some(path) = &sources.file {
-            let content = std::fs::read_to_string(path)
-                .map_err(|error| Problem::new("--config", format!("{}: {error}", path.display())))?;
-            let file = build(config::Config::builder().add_source(text(&content)))
-                .map_err(|error| Problem::new("--config", format!("{}: {error}", path.display())))?;
-            layers = layers.add_source(file);
+            layers = layers.add_source(text(&read_file(path)?));
         }
-        let ours: HashMap<String, String> = sources
-            .environment
-            .iter()
-            .filter(|(name, _)| name.starts_with("CONNECTOR__"))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let environment =
-            Environment::with_prefix(PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR).source(Some(ours));
-        let all = flatten(build(layers.add_source(environment))?);
-        let (values, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            all.into_iter().partition(|(name, _)| known.contains_key(name));
-        Ok(Self { values, unknown: unknown.into_keys().collect() })
+        let environment = Environment::with_prefix(PREFIX)
+            .prefix_separator(SEPARATOR)
+            .separator(SEPARATOR)
+            .source(Some(variables(sources, &known, &mut problems)));
+        let mut all = BTreeMap::new();
+        flatten("", build(layers.add_source(environment))?, &mut all);
+
+        let mut values = BTreeMap::new();
+        for (name, value) in &all {
+            match (known.contains_key(name), written(value)) {
+                (true, Some(value)) => drop(values.insert(name.clone(), value)),
+                (true, None) => problems.push(Problem::new(name, "must be one value, or a list of values")),
+                (false, _) => problems.push(unknown(name, &known)),
+            }
+        }
+        for name in known.keys().filter(|name| !all.contains_key(*name)) {
+            let is_below = |other: &String| name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            if !all.keys().any(is_below) {
+                problems.push(Problem::new(name, "is a setting, not a section"));
+            }
+        }
+        Ok(Self { values, problems })
     }
+}
+
+/// Reads a TOML file. Of a mistake it tells the line and what was expected, not what stands there: it may be a secret.
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let refuse = |what: String| Problem::new("--config", format!("{}: {what}", path.display()));
+    let content = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    toml::from_str::<toml::Table>(&content).map_err(|error| {
+        let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count().saturating_add(1);
+        refuse(format!("line {line}: {}", error.message()))
+    })?;
+    Ok(content)
+}
+
+/// The variables that are settings. One that is nearly named like a setting, or is not Unicode, is a mistake.
+fn variables(
+    sources: &Sources,
+    known: &BTreeMap<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> HashMap<String, String> {
+    let fold = |name: &str| name.to_uppercase().replace('_', "");
+    let variable = |name: &str| format!("{PREFIX}{SEPARATOR}{}", name.to_uppercase().replace('.', SEPARATOR));
+    let settings: HashMap<String, String> =
+        known.keys().map(|name| variable(name)).map(|variable| (fold(&variable), variable)).collect();
+    let mut variables = HashMap::new();
+    for (name, value) in &sources.environment {
+        let Some(name) = name.to_str() else { continue };
+        let meant = settings.get(&fold(name));
+        let is_ours = name.starts_with("CONNECTOR__") && name.to_uppercase() == name;
+        match (is_ours, meant, value.to_str()) {
+            (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
+            (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
+            (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),
+            (false, None, _) => {}
+        }
+    }
+    variables
+}
+
+/// A name that is no setting. Its value stays hidden: a misspelt secret is still one.
+fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
+    if known.keys().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))) {
+        return Problem::new(name, "is a section, not a setting");
+    }
+    let likeness = |known: &String| strsim::jaro_winkler(name, known);
+    let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+    Problem::new(name, format!("is no setting{nearest}"))
 }
 
 fn text(toml: &str) -> File<config::FileSourceString, FileFormat> {
     File::from_str(toml, FileFormat::Toml)
 }
 
-fn build(builder: ConfigBuilder<DefaultState>) -> Result<config::Config, Problem> {
-    builder.build().map_err(|error| Problem::new("configuration", error.to_string()))
+/// The layers as one table. What cannot be read was refused before, so the error's own words, which quote, are not needed.
+fn build(builder: ConfigBuilder<DefaultState>) -> Result<Value, Problem> {
+    let built = builder.build().map_err(|_| Problem::new("configuration", "its layers do not fit together"))?;
+    Ok(built.cache)
 }
 
 /// Names with dots instead of tables within tables; a list is one value.
-fn flatten(config: config::Config) -> BTreeMap<String, Value> {
-    fn walk(name: &str, value: Value, into: &mut BTreeMap<String, Value>) {
-        if let ValueKind::Table(table) = value.kind {
-            for (key, value) in table {
-                let name = if name.is_empty() { key } else { format!("{name}.{key}") };
-                walk(&name, value, into);
-            }
-        } else {
-            into.insert(name.to_owned(), value);
+fn flatten(name: &str, value: Value, into: &mut BTreeMap<String, Value>) {
+    if let ValueKind::Table(table) = value.kind {
+        for (key, value) in table {
+            let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+            flatten(&name, value, into);
         }
+    } else {
+        into.insert(name.to_owned(), value);
     }
-    let mut into = BTreeMap::new();
-    walk("", config.cache, &mut into);
-    into
+}
+
+/// A value as one would write it in the environment.
+fn written(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::Array(parts) => {
+            let parts: Option<Vec<String>> = parts.iter().map(written).collect();
+            parts.map(|parts| parts.join(","))
+        }
+        _ => value.clone().into_string().ok(),
+    }
 }

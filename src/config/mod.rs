@@ -7,6 +7,7 @@ mod layers;
 mod reader;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// The environment, or what a test takes for it.
-    pub environment: HashMap<String, String>,
+    pub environment: HashMap<OsString, OsString>,
 }
 
 /// A configuration, every part of it valid and fit for the others.
@@ -73,7 +74,9 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections at once.
     pub max_connections: u32,
-    /// The longest wait for the head of a request.
+    /// The longest wait for the head of a connection's first request.
+    pub header_timeout: Duration,
+    /// The longest wait for the head of a later one.
     pub idle_timeout: Duration,
     /// The longest wait for running requests at the end.
     pub grace_period: Duration,
@@ -148,8 +151,12 @@ impl Config {
             directory: directory(&mut reader, mode),
             tell_payment_source: reader.boolean("answer.payment_source"),
             log: Log {
-                format: reader.one_of("log.format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
-                level: reader.level("log.level"),
+                format: reader.one_of(
+                    "log.format",
+                    LogFormat::Json,
+                    &[("json", LogFormat::Json), ("text", LogFormat::Text)],
+                ),
+                level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
             },
         };
         exposure(&mut reader, mode, &config);
@@ -185,6 +192,14 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
     Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token"]))
 }
 
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
 const BILLION: NonZeroU32 = NonZeroU32::new(1_000_000_000).unwrap();
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -199,6 +214,7 @@ fn server(reader: &mut Reader) -> Server {
         bind: reader.address("server.bind"),
         trusted_proxies: reader.networks("server.trusted_proxies"),
         max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
+        header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
         idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
         grace_period: reader.duration("server.grace_period", Duration::ZERO..=MINUTE.saturating_mul(5)),
     }
@@ -210,7 +226,7 @@ fn management(reader: &mut Reader) -> Management {
 
 fn scan_key(reader: &mut Reader) -> Option<ScanKeyFormat> {
     let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
-    let unit = reader.one_of("scan_key.timestamp_unit", &units);
+    let unit = reader.one_of("scan_key.timestamp_unit", TimestampUnit::Seconds, &units);
     let prefix = reader.text("scan_key.customer_prefix");
     if prefix.is_empty() {
         return None;
@@ -234,8 +250,14 @@ fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {
     }
 }
 
-/// Whether what is open to the network is guarded.
+/// Whether what is open to the network is guarded, and administration apart from the API.
 fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
+    let [one, other] = [config.server.bind, config.management.bind];
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    if one.port() != 0 && one.port() == other.port() && overlap {
+        reader.refuse("management.bind", "must not be the API's port");
+    }
+
     let allowed = reader.boolean("server.allow_unauthenticated");
     let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
     if mode == Mode::Demo {

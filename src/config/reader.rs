@@ -7,11 +7,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use config::{Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use thiserror::Error;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::layers::Layers;
 
@@ -31,8 +29,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(setting: &str, what: String) -> Self {
-        Self { setting: setting.to_owned(), value: None, what }
+    pub(super) fn new(setting: &str, what: impl Into<String>) -> Self {
+        Self { setting: setting.to_owned(), value: None, what: what.into() }
     }
 }
 
@@ -64,26 +62,13 @@ impl fmt::Display for Problem {
 
 /// Hands out settings. A bad one is noted and answered with a stand-in, which [`Reader::finish`] never lets out.
 pub(super) struct Reader {
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, String>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        let problems = layers
-            .unknown
-            .iter()
-            .map(|name| {
-                // Its value stays hidden: a misspelt secret is still one.
-                let nearest = layers
-                    .values
-                    .keys()
-                    .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
-                let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
-                Problem::new(name, format!("is no setting{nearest}"))
-            })
-            .collect();
-        Self { values: layers.values, problems }
+        Self { values: layers.values, problems: layers.problems }
     }
 
     /// The value, if there was nothing wrong with any setting.
@@ -98,7 +83,7 @@ impl Reader {
     }
 
     pub(super) fn text(&self, setting: &str) -> String {
-        self.values.get(setting).map(|value| shown(value.clone())).unwrap_or_default()
+        self.values.get(setting).cloned().unwrap_or_default()
     }
 
     /// Every setting as one would write it in a file, those in `secrets` hidden.
@@ -148,20 +133,15 @@ impl Reader {
         }
     }
 
-    pub(super) fn one_of<T: Copy>(&mut self, setting: &str, choices: &[(&str, T); 2]) -> T {
+    /// One of several words; `stand_in` is for when it is none.
+    pub(super) fn one_of<T: Copy>(&mut self, setting: &str, stand_in: T, choices: &[(&str, T)]) -> T {
         let text = self.text(setting);
-        let [(first, stand_in), (second, _)] = choices;
-        match choices.iter().find(|(word, _)| *word == text) {
-            Some((_, choice)) => *choice,
-            None => {
-                self.refuse(setting, &format!("must be {first} or {second}"));
-                *stand_in
-            }
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+            return *choice;
         }
-    }
-
-    pub(super) fn level(&mut self, setting: &str) -> LevelFilter {
-        self.parse(setting, LevelFilter::INFO, "off, error, warn, info, debug or trace", |_| true)
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        self.refuse(setting, &format!("must be {}", words.join(" or ")));
+        stand_in
     }
 
     /// A list of networks; an address alone is a network of one.
@@ -170,6 +150,9 @@ impl Reader {
         let text = self.text(setting);
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) if network.prefix_len() == 0 => {
+                    self.refuse(setting, &format!("{part} is everybody: then every caller names itself"));
+                }
                 Ok(network) => networks.push(network),
                 Err(_) => self.refuse(
                     setting,
@@ -180,7 +163,7 @@ impl Reader {
         networks
     }
 
-    /// A secret, from the setting or from the file that its `_file` twin names. Empty is none.
+    /// A secret that can travel in a header, from the setting or from the file that its `_file` twin names. Empty is none.
     pub(super) fn secret(&mut self, setting: &str, at_least: usize) -> Option<SecretString> {
         let twin = format!("{setting}_file");
         let (here, file) = (self.text(setting), self.text(&twin));
@@ -199,19 +182,13 @@ impl Reader {
                 return None;
             }
         };
-        if secret.chars().count() < at_least {
-            self.problems.push(Problem::new(named, format!("must have at least {at_least} characters")));
+        if secret.chars().count() < at_least || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let wanted =
+                format!("must have at least {at_least} characters, all of them printable ASCII without spaces");
+            self.problems.push(Problem::new(named, wanted));
             return None;
         }
         Some(secret.into())
-    }
-}
-
-/// A value as one would write it in the environment.
-fn shown(value: Value) -> String {
-    match value.kind {
-        ValueKind::Array(parts) => parts.into_iter().map(shown).collect::<Vec<_>>().join(","),
-        _ => value.into_string().unwrap_or_default(),
     }
 }
 

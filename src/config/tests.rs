@@ -3,7 +3,7 @@ use secrecy::ExposeSecret as _;
 use super::*;
 
 fn load(mode: Mode, settings: &[(&str, &str)]) -> Result<Config, String> {
-    let environment = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment = settings.iter().map(|(name, value)| (name.into(), value.into())).collect();
     Config::load(mode, &Sources { file: None, environment }).map_err(|error| error.to_string())
 }
 
@@ -56,7 +56,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is() {
 fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n").expect("written");
-    let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".to_owned(), "9".to_owned())]);
+    let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".into(), "9".into())]);
     let sources = Sources { file: Some(file.path().to_owned()), environment };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
     assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
@@ -72,7 +72,7 @@ fn off_loopback_something_must_guard_it() {
     assert!(load(Mode::Demo, &[open, allowed]).is_err_and(|error| error.contains("loopback")));
 
     let open = ("CONNECTOR__MANAGEMENT__BIND", "[::]:9090");
-    let token = ("CONNECTOR__MANAGEMENT__TOKEN", "a token of sixteen or more");
+    let token = ("CONNECTOR__MANAGEMENT__TOKEN", "a-token-of-sixteen-or-more");
     assert!(load(Mode::Serve, &[file, open]).is_err_and(|error| error.contains("management.token")));
     assert!(load(Mode::Serve, &[file, open, token]).is_ok());
     assert!(load(Mode::Demo, &[open, token]).is_err_and(|error| error.contains("loopback")));
@@ -81,15 +81,15 @@ fn off_loopback_something_must_guard_it() {
 #[test]
 fn a_secret_may_stand_in_a_file_of_its_own() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "a token of sixteen or more\n").expect("written");
+    std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("written");
     let path = file.path().to_str().expect("UTF-8");
     let config = load(Mode::Demo, &[("CONNECTOR__MANAGEMENT__TOKEN_FILE", path)]).expect("valid");
     let token = config.management.token.expect("a token");
-    assert_eq!(token.expose_secret(), "a token of sixteen or more");
+    assert_eq!(token.expose_secret(), "a-token-of-sixteen-or-more");
     assert!(!format!("{token:?}").contains("sixteen"));
 
     let both =
-        [("CONNECTOR__MANAGEMENT__TOKEN_FILE", path), ("CONNECTOR__MANAGEMENT__TOKEN", "another of sixteen or so")];
+        [("CONNECTOR__MANAGEMENT__TOKEN_FILE", path), ("CONNECTOR__MANAGEMENT__TOKEN", "another-of-sixteen-or-so")];
     assert!(load(Mode::Demo, &both).is_err_and(|error| error.contains("only one of them")));
 }
 

@@ -43,7 +43,7 @@ pub(super) struct StoreRow {
     pub(super) takes_cash: bool,
     #[serde(default, with = "GateDefaultWord")]
     pub(super) default_gate_decision: GateDefault,
-    pub(super) scan_key_window_seconds: Option<u8>,
+    pub(super) scan_key_window_seconds: Option<u64>,
     #[serde(default, with = "ExitPolicyWord")]
     pub(super) exit_policy: ExitPolicy,
 }
@@ -206,18 +206,26 @@ pub fn parse(
 ) -> Result<Loaded, DirectoryFileError> {
     let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
     let mut json = serde_json::Deserializer::from_str(text);
-    let file: DirectoryFile = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| refuse(vec![Problem { place: error.path().to_string(), what: describe(error.inner()) }]))?;
+    let file: DirectoryFile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let what = describe(error.inner());
+        let path = error.path().to_string();
+        // The path ends in the name of a field that is not known. Where keys stand, that may be a key.
+        let place = match path.rsplit_once('.') {
+            Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
+            _ => path,
+        };
+        refuse(vec![Problem { place, what }])
+    })?;
     json.end()
         .map_err(|error| refuse(vec![Problem { place: "end of the file".to_owned(), what: describe(&error) }]))?;
     Check::new(hash_key).run(file, may_have_faults).map_err(refuse)
 }
 
-/// serde_json's message without the value that it quotes: that might be a key.
+/// serde_json's message without the value or name that it quotes: that might be a key.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(['`', '"']) {
-        Some((kind, rest)) if kind.starts_with("invalid ") => {
+        Some((kind, rest)) if kind.starts_with("invalid ") || kind.starts_with("unknown ") => {
             let expected = rest.rsplit_once(", expected ").map_or("something else", |(_, expected)| expected);
             format!("{}, expected {expected}", kind.trim_end())
         }

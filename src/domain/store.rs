@@ -60,8 +60,8 @@ impl ScanKeyWindow {
 
     /// Takes 30 to 90 seconds.
     #[must_use]
-    pub fn from_seconds(seconds: u8) -> Option<Self> {
-        (30..=90).contains(&seconds).then_some(Self(seconds))
+    pub fn from_seconds(seconds: u64) -> Option<Self> {
+        u8::try_from(seconds).ok().filter(|seconds| (30..=90).contains(seconds)).map(Self)
     }
 
     /// As a span of time.

@@ -94,7 +94,7 @@ fn common(routes: Router, metrics: Metrics) -> Router {
     let no_sniffing = HeaderName::from_static("x-content-type-options");
     // Top down, as a request meets them; an answer meets them bottom up.
     let stack = ServiceBuilder::new()
-        // First, so that nothing happens unlogged: time-outs, panics and callers who hang up least of all.
+        // First, so that nothing happens unlogged: time-outs and panics least of all.
         .layer(from_fn_with_state(metrics, request_log::log))
         // An answer is about one shopper at one moment, and is what it says it is.
         .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))

@@ -1,4 +1,4 @@
-//! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, a caller who hangs up.
+//! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, the end of the process.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,6 +40,9 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
         LIVEZ | READYZ => PROBE,
         _ => "management",
     });
+    if path == IDENTITY_KEYS {
+        metrics.begun();
+    }
     let names = LogNames::default();
     request.extensions_mut().insert(names.clone());
     let mut line = Line { metrics, path, arrival, names, outcome: None };
@@ -49,7 +52,7 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     response
 }
 
-/// Written when it is dropped, and dropped in any case: a caller who hangs up takes the rest of the request along.
+/// Written when it is dropped, and dropped in any case: what is still running at the end of the grace period is cut off.
 struct Line {
     metrics: Metrics,
     path: &'static str,
@@ -63,7 +66,7 @@ impl Drop for Line {
         let took = self.arrival.elapsed();
         let (status, why) = match self.outcome.take() {
             Some((status, why)) => (Some(status.as_u16()), why),
-            None => (None, Why::reason("caller_hung_up")),
+            None => (None, Why::reason("cut_off")),
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);

@@ -73,9 +73,9 @@ impl MemoryLedger {
         records.map_or(Lookup::Unknown, |records| records.find(fingerprint, now, self.limits.retention))
     }
 
-    pub(super) fn record(&self, entry: Entry, now: DateTime<Utc>) -> Recorded {
+    pub(super) fn record(&self, entry: &Entry, now: DateTime<Utc>) -> Recorded {
         loop {
-            if let Some(recorded) = self.record_if_there_is_room(&entry, now) {
+            if let Some(recorded) = self.record_if_there_is_room(entry, now) {
                 return recorded;
             }
             // The expired go first, since they are the oldest; then the oldest that no gate can still be retrying.
@@ -238,10 +238,10 @@ mod tests {
             let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
             let later = start.checked_add_signed(TimeDelta::minutes(11)).expect("in range");
             for number in 0..2 {
-                assert!(matches!(ledger.record(entry(number, start), start), Recorded::New(_)));
+                assert!(matches!(ledger.record(&entry(number, start), start), Recorded::New(_)));
             }
             for number in 2..4 {
-                assert!(matches!(ledger.record(entry(number, later), later), Recorded::New(_)));
+                assert!(matches!(ledger.record(&entry(number, later), later), Recorded::New(_)));
             }
             assert_eq!((ledger.records(), ledger.evictions()), (2, 2));
         });
@@ -254,7 +254,7 @@ mod tests {
     fn a_sweep_leaves_nothing_that_has_expired() {
         let (ledger, start) = (ledger(100), DateTime::UNIX_EPOCH);
         for number in 0..50 {
-            ledger.record(entry(number, start), start);
+            ledger.record(&entry(number, start), start);
         }
         let later = start.checked_add_signed(TimeDelta::days(8)).expect("in range");
         while ledger.sweep_some(later) {}
@@ -267,10 +267,10 @@ mod tests {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
         let fast = start.checked_add_signed(TimeDelta::hours(8)).expect("in range");
         let soon = start.checked_add_signed(TimeDelta::minutes(1)).expect("in range");
-        assert!(matches!(ledger.record(entry(0, fast), fast), Recorded::New(_)));
-        assert!(matches!(ledger.record(entry(1, start), start), Recorded::New(_)));
-        assert!(matches!(ledger.record(entry(2, soon), soon), Recorded::New(_)));
-        let full = ledger.record(entry(3, soon), soon);
+        assert!(matches!(ledger.record(&entry(0, fast), fast), Recorded::New(_)));
+        assert!(matches!(ledger.record(&entry(1, start), start), Recorded::New(_)));
+        assert!(matches!(ledger.record(&entry(2, soon), soon), Recorded::New(_)));
+        let full = ledger.record(&entry(3, soon), soon);
         assert_eq!(full, Recorded::Full { retry_after: TimeDelta::minutes(9) });
     }
 
@@ -279,7 +279,7 @@ mod tests {
         for round in 0..200 {
             let (ledger, now) = (ledger(1), DateTime::UNIX_EPOCH);
             std::thread::scope(|scope| {
-                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| ledger.record(entry(round, now), now))).collect();
+                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| ledger.record(&entry(round, now), now))).collect();
                 for recorded in tries.into_iter().map(|thread| thread.join().expect("no panic")) {
                     assert!(matches!(recorded, Recorded::New(_) | Recorded::Replay(_)), "{recorded:?}");
                 }

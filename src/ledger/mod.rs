@@ -123,7 +123,7 @@ impl Ledger {
     /// When the ledger cannot be written; nothing is recorded then.
     pub async fn record(&self, entry: Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         match self {
-            Self::Memory(ledger) => Ok(ledger.record(entry, now)),
+            Self::Memory(ledger) => Ok(ledger.record(&entry, now)),
         }
     }
 

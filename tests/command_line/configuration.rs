@@ -30,7 +30,7 @@ fn every_bad_setting_is_named_at_once_with_what_would_do() {
         "ledger.retention = \"1h\": must be a duration with its unit, 1d to 3650d",
         "management.token: must have at least 16 characters",
         "server.bnd: is no setting; did you mean server.bind?",
-        "log.level = \"loud\": must be off, error, warn, info, debug or trace",
+        "log.level = \"loud\": must be off or error or warn or info or debug or trace",
         "directory.file = \"\": must name a directory file",
     ] {
         assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");

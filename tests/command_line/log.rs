@@ -1,5 +1,7 @@
 //! One structured line a request, and no secret in any of them, nor in the metrics.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -131,7 +133,7 @@ async fn what_a_caller_sends_cannot_forge_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_hangs_up_is_in_the_log() {
+async fn a_caller_who_has_hung_up_is_in_the_log_like_any_other() {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), directory.to_string()).unwrap();
@@ -140,11 +142,25 @@ async fn a_caller_who_hangs_up_is_in_the_log() {
     let hung_up = client()
         .post(format!("{}{IDENTITY_KEYS}", process.api))
         .body(request.to_string())
-        .timeout(std::time::Duration::from_millis(300))
+        .timeout(Duration::from_millis(300))
         .send()
         .await;
     assert!(hung_up.is_err_and(|error| error.is_timeout()));
     process.signal("TERM");
     let line = line_of(&process.ended().stderr, &request["requestId"]);
-    assert_eq!((&line["reason"], &line["level"]), (&json!("caller_hung_up"), &json!("WARN")));
+    assert_eq!((&line["reason"], &line["level"]), (&json!("deadline"), &json!("ERROR")));
+}
+
+/// A log collector that is stuck holds the pipe and reads nothing. Far more is logged here than a pipe holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_the_log_cannot_hold_up_a_gate() {
+    let process = Process::with_stuck_log(&[("log.level", "trace")]).await;
+    let client = client();
+    for number in 0..1000 {
+        let answer = client.post(format!("{}{IDENTITY_KEYS}", process.api)).body(scan().to_string());
+        let answer = answer.timeout(Duration::from_secs(2)).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().as_u16() == 200), "scan {number}");
+    }
+    process.signal("TERM");
+    assert_eq!(process.ended().code, Some(0), "it stops when it is told to");
 }

@@ -16,6 +16,8 @@ pub(crate) struct Process {
     child: Child,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
+    /// Dropped when the process has ended.
+    end: Option<mpsc::Sender<()>>,
 }
 
 /// What a process leaves.
@@ -33,6 +35,16 @@ impl Process {
 
     /// `serve` or `demo` on free ports; returns once the log says `ready`, which names the ports.
     pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(subcommand, settings, |_| false).await
+    }
+
+    /// `demo`, whose log is read until it is ready and never again, while the pipe stays open.
+    pub(crate) async fn with_stuck_log(settings: &[(&str, &str)]) -> Self {
+        Self::spawn("demo", settings, |is_ready| is_ready).await
+    }
+
+    /// `stuck` says whether to read no further, given whether the log has said `ready`.
+    async fn spawn(subcommand: &str, settings: &[(&str, &str)], stuck: fn(bool) -> bool) -> Self {
         let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
         let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
             .arg(subcommand)
@@ -49,16 +61,23 @@ impl Process {
             text
         });
         let (ready, is_ready) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (end, ended) = mpsc::channel::<()>();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         // Read to the end, or the process would wait for room in the pipe.
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();
-            for line in lines.map_while(Result::ok) {
-                if let Some(ports) = ready_ports(&line) {
-                    let _ = ready.send(ports);
-                }
+            while let Some(Ok(line)) = lines.next() {
+                let ports = ready_ports(&line);
                 text.push_str(&line);
                 text.push('\n');
+                let is_stuck = stuck(ports.is_some());
+                if let Some(ports) = ports {
+                    let _ = ready.send(ports);
+                }
+                if is_stuck {
+                    let _ = ended.recv(); // the pipe is held, and nothing read
+                    break;
+                }
             }
             text
         });
@@ -66,7 +85,7 @@ impl Process {
             let _ = child.kill();
             panic!("{subcommand} did not become ready:\n{}", stderr.join().unwrap());
         };
-        Self { api, management, child, stdout: Some(stdout), stderr: Some(stderr) }
+        Self { api, management, child, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -78,6 +97,7 @@ impl Process {
     /// Waits for its end and returns what it left.
     pub(crate) fn ended(mut self) -> Ended {
         let code = wait(&mut self.child).code();
+        self.end = None;
         let [stdout, stderr] = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());
         Ended { code, stdout, stderr }
     }

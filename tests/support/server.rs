@@ -29,7 +29,10 @@ impl Server {
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
         let free_ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
         let environment = environment(free_ports.iter().chain(settings));
-        let sources = Sources { file: None, environment: environment.into_iter().collect() };
+        let sources = Sources {
+            file: None,
+            environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        };
         let config = Config::load(Mode::Demo, &sources).unwrap();
         let clock = ManualClock::starting_at(Clock::System.now());
         let faults = Faults::default();
