@@ -79,6 +79,57 @@ fn off_loopback_something_must_guard_it() {
 }
 
 #[test]
+fn administration_is_never_on_the_apis_port() {
+    let one = ("CONNECTOR__SERVER__BIND", "127.0.0.1:9000");
+    let other = ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:9000");
+    assert!(load(Mode::Demo, &[one, other]).is_err_and(|error| error.contains("must not be the API's port")));
+    assert!(load(Mode::Demo, &[one, ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.2:9000")]).is_ok());
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_a_mistake_and_others_are_none() {
+    for near in
+        ["CONNECTOR_SERVER__BIND", "CONNECTOR_SERVER_BIND", "connector__server__bind", "Connector__Server__Bind"]
+    {
+        let error = load(Mode::Demo, &[(near, "127.0.0.1:1")]).expect_err("it would not be read");
+        assert!(error.contains(&format!("{near}: is not read; write CONNECTOR__SERVER__BIND")), "{error}");
+    }
+    for other in ["CONNECTOR_URL", "CONNECTOR_API_KEY", "CONNECTOR_SERVICE_HOST", "SERVER__BIND"] {
+        assert!(load(Mode::Demo, &[(other, "x")]).is_ok(), "{other}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_a_mistake() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let token = OsString::from_vec(vec![0xff; 20]);
+    let environment = HashMap::from([("CONNECTOR__MANAGEMENT__TOKEN".into(), token)]);
+    let error = Config::load(Mode::Demo, &Sources { file: None, environment }).expect_err("not UTF-8");
+    assert!(error.to_string().contains("CONNECTOR__MANAGEMENT__TOKEN: must be text in UTF-8"), "{error}");
+}
+
+#[test]
+fn sections_settings_and_lists_are_told_apart() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for (toml, wanted) in [
+        ("server = 1", "server: is a section, not a setting"),
+        ("[server.bind]", "server.bind: is a setting, not a section"),
+        ("[server.bind]\nport = 1", "server.bind.port: is no setting"),
+        ("[server]\ntrusted_proxies = [{ a = 1 }]", "server.trusted_proxies: must be one value"),
+        ("[server]\ntrusted_proxies = ['10.0.0.0/8', '0.0.0.0/0']", "0.0.0.0/0 is everybody"),
+        ("[log]\nlevel = ''", "log.level = \"\": must be off or error"),
+        ("[management]\ntoken = hush-hush-hush-hush-hush", "line 2: "),
+        ("[management]\ntoken = 'hush-hush-hush-hush-hush", "line 2: "),
+        ("[management]\ntoken = 'hush hush hush hush'", "printable ASCII without spaces"),
+    ] {
+        std::fs::write(file.path(), toml).expect("written");
+        let sources = Sources { file: Some(file.path().to_owned()), environment: HashMap::new() };
+        let error = Config::load(Mode::Demo, &sources).expect_err(toml).to_string();
+        assert!(error.contains(wanted) && !error.contains("hush"), "{toml}\n{error}");
+    }
+}
+
+#[test]
 fn a_secret_may_stand_in_a_file_of_its_own() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("written");
