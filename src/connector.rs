@@ -151,3 +151,69 @@ impl Connector {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::file;
+    use crate::domain::identity_key::IdentityKey;
+    use crate::domain::ids::{EventId, RequestId, StoreId};
+    use crate::domain::scan::{AuthEvent, Location};
+    use crate::ledger::{Limits, MemoryLedger};
+
+    const DIRECTORY: &str = r#"{
+        "stores": [{ "id": "S" }],
+        "shoppers": [{ "id": "v", "type": "SHOPPER" }],
+        "identityKeys": [{ "key": "a", "shopper": "v" }]
+    }"#;
+
+    fn connector() -> Connector {
+        let hash_key = HashKey::new(&[0; 32]);
+        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("sound");
+        let limits = Limits { retention: TimeDelta::days(7), capacity: 10, session_max_age: TimeDelta::hours(24) };
+        Connector {
+            directory: Directory::Memory(loaded.directory),
+            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
+            hash_key,
+            scan_key: None,
+            tell_payment_source: false,
+        }
+    }
+
+    fn scan() -> Scan {
+        let id = "11111111-2222-3333-4444-555555555555";
+        Scan {
+            request_id: RequestId::parse(id).expect("a UUID"),
+            identity_key: IdentityKey::from_base64("YQ==").expect("Base64"),
+            store_id: StoreId::parse("S").expect("an id"),
+            event: AuthEvent {
+                id: EventId::parse(id).expect("a UUID"),
+                timestamp: DateTime::UNIX_EPOCH,
+                location: Location::Entry,
+            },
+            channel: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn no_recording_begins_after_the_deadline() {
+        let connector = connector();
+        let late = connector.verify(&scan(), DateTime::UNIX_EPOCH, Instant::now()).await;
+        assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
+        assert_eq!(connector.ledger.records(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_has_begun_is_finished_though_its_caller_is_gone() {
+        let (connector, scan) = (connector(), scan());
+        let deadline = Instant::now().checked_add(std::time::Duration::from_secs(60)).expect("in range");
+        tokio::select! {
+            biased;
+            done = connector.verify(&scan, DateTime::UNIX_EPOCH, deadline) => panic!("at the first turn: {done:?}"),
+            () = std::future::ready(()) => {} // by now it waits for its recording, and is dropped
+        }
+        assert_eq!(connector.ledger.records(), 0);
+        tokio::task::yield_now().await;
+        assert_eq!(connector.ledger.records(), 1);
+    }
+}

@@ -178,10 +178,7 @@ impl ScanKeyFormat {
     }
 
     fn instant(&self, digits: &str) -> Option<DateTime<Utc>> {
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let number = digits.parse().ok()?;
+        let number = digits.parse().ok()?; // letters and digits only get here, so no sign does
         match self.unit {
             TimestampUnit::Seconds => DateTime::from_timestamp(number, 0),
             TimestampUnit::Milliseconds => DateTime::from_timestamp_millis(number),

@@ -87,3 +87,85 @@ impl From<VerifyError> for ApiError {
         Self::Internal { reason, cause: error.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+
+    use axum::body::{Body, Bytes};
+    use axum::http::StatusCode;
+    use chrono::TimeDelta;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::connector::Connector;
+    use crate::digest::HashKey;
+    use crate::directory::{Directory, Fault, Faults, FaultyDirectory, file};
+    use crate::http::{Admission, IDENTITY_KEYS, Readiness, api};
+    use crate::ledger::{Ledger, Limits, MemoryLedger};
+    use crate::metrics::Metrics;
+    use crate::rate_limit::{Allowance, RateLimits};
+
+    const SCAN: &str = r#"{
+        "requestId": "11111111-2222-3333-4444-555555555555",
+        "identityKey": "YQ==",
+        "storeId": "S",
+        "authEvent": { "id": "11111111-2222-3333-4444-555555555555", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" }
+    }"#;
+
+    /// What the API answers to a body that arrived just now, and after how long by the clock of the runtime, which is paused
+    /// and leaps to whatever is waited for: exact, and in no time.
+    async fn answer(body: Body, faults: Faults) -> (StatusCode, Duration) {
+        let hash_key = HashKey::new(&[0; 32]);
+        let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("sound");
+        let limits = Limits { retention: TimeDelta::days(7), capacity: 10, session_max_age: TimeDelta::hours(24) };
+        let connector = Connector {
+            directory: Directory::Faulty(FaultyDirectory::new(loaded.directory, faults, loaded.faults)),
+            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
+            hash_key,
+            scan_key: None,
+            tell_payment_source: false,
+        };
+        let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
+        let admission = Admission { limits: RateLimits::new(allowance), trusted_proxies: Vec::new() };
+        let state = Api { connector: Arc::new(connector), clock: Clock::System };
+        let router = api(state, admission, Readiness::default(), Metrics::new());
+        let began = Instant::now();
+        let request = Request::post(IDENTITY_KEYS).extension(Arrival(began)).body(body).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        (response.status(), began.elapsed())
+    }
+
+    /// A body that never comes.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_one_second_from_the_head() {
+        let answer = answer(Body::new(Endless), Faults::default()).await;
+        assert_eq!(answer, (StatusCode::BAD_REQUEST, Duration::from_millis(1000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_given_one_and_a_half_seconds_from_the_head() {
+        let faults = Faults::default();
+        faults.set(Some(Fault::Stall));
+        let answer = answer(Body::from(SCAN), faults).await;
+        assert_eq!(answer, (StatusCode::INTERNAL_SERVER_ERROR, Duration::from_millis(1500)));
+    }
+}

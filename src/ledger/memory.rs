@@ -205,10 +205,12 @@ mod tests {
 
     use super::*;
     use crate::digest::HashKey;
-    use crate::domain::decision::Denial;
+    use crate::domain::decision::{Denial, Grant};
     use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::StoreId;
+    use crate::domain::ids::{StoreId, VisitorId};
     use crate::domain::scan::AuthEvent;
+    use crate::domain::visitor::{Visitor, VisitorType};
+    use crate::ledger::{Session, SessionState};
 
     /// A rejection of an event of its own.
     fn entry(number: u32, now: DateTime<Utc>) -> Entry {
@@ -272,6 +274,32 @@ mod tests {
         assert!(matches!(ledger.record(&entry(2, soon), soon), Recorded::New(_)));
         let full = ledger.record(&entry(3, soon), soon);
         assert_eq!(full, Recorded::Full { retry_after: TimeDelta::minutes(9) });
+    }
+
+    #[test]
+    fn a_record_is_kept_for_exactly_its_retention() {
+        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+        let entry = entry(0, start);
+        ledger.record(&entry, start);
+        let end = start.checked_add_signed(TimeDelta::days(7)).expect("in range");
+        let past = end.checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");
+        let find = |at| ledger.find(entry.event.id, &entry.fingerprint, at);
+        assert!(matches!(find(end), Lookup::Recorded(_)));
+        assert_eq!(find(past), Lookup::Unknown);
+    }
+
+    #[test]
+    fn a_session_may_be_open_for_exactly_its_greatest_age() {
+        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+        let visitor = Visitor { id: VisitorId::parse("v").expect("an id"), kind: VisitorType::Associate };
+        let grant = Grant { visitor, device: None, payment_source: None };
+        let accepted = Entry { decision: Decision::Accepted(grant), ..entry(0, start) };
+        ledger.record(&accepted, start);
+        let end = start.checked_add_signed(TimeDelta::hours(24)).expect("in range");
+        let past = end.checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");
+        let state = |at| ledger.sessions(None, 1, at).sessions.first().map(Session::state);
+        assert_eq!(state(end), Some(SessionState::Open));
+        assert_eq!(state(past), Some(SessionState::TimedOut));
     }
 
     #[test]

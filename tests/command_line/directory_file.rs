@@ -63,6 +63,7 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
         ("/shoppers/0/devices", json!(["d", ""]), "shoppers[0].devices[1]"),
         ("/shoppers/-", json!({ "id": "v", "type": "ASSOCIATE" }), "shoppers[1].id"),
         ("/identityKeys/0/key", json!(""), "identityKeys[0].key"),
+        ("/identityKeys/0/key", json!("s".repeat(751)), "identityKeys[0].key"),
         ("/identityKeys/0/key", json!("secret\n"), "identityKeys[0].key"),
         ("/identityKeys/0/key", json!("secret-é"), "identityKeys[0].key"),
         ("/identityKeys/0/key", json!(key), "identityKeys[0].key"),

@@ -59,6 +59,16 @@ async fn exactly_64_kib_pass_and_a_byte_more_does_not() {
     }
 }
 
+/// Not a byte of the body is waited for when the head has said that there will be too many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_that_is_too_long_is_answered_at_once() {
+    let server = Server::demo(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send_head(&length(LIMIT + 1)).await;
+    let answer = wire.answer_within(AT_ONCE).await.expect("an answer before any body");
+    assert_refused(&answer, 400, INVALID_BODY, "too long by its head");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn white_space_counts_towards_the_limit() {
     let server = Server::demo(&[]).await;

@@ -172,3 +172,12 @@ pub(crate) async fn assert_passes(server: &Server, body: String) {
     let shown = body.chars().take(400).collect::<String>();
     assert_granted(&server.post(body).await, "shopper-uuid-001", "SHOPPER", &shown);
 }
+
+/// What becomes of a code, in a word or the refusal's.
+#[track_caller]
+pub(crate) fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str) {
+    match refusal {
+        None => assert_granted(answer, "shopper-uuid-001", "SHOPPER", what),
+        Some(message) => assert_refused(answer, 401, message, what),
+    }
+}

@@ -171,3 +171,34 @@ async fn the_number_of_records_is_told() {
     server.post("{}").await;
     assert_eq!(metric(&server, "connector_ledger_records").await, 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_ledger_says_when_the_oldest_record_may_give_way() {
+    let server = Server::demo(&[SMALL]).await;
+    fill(&server, CAPACITY).await;
+    server.clock.advance(4 * MINUTE);
+    let answer = accept(&server, &new_id()).await;
+    assert_too_many(&answer, "full");
+    let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((360..=362).contains(&seconds), "six minutes and no less: {seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_not_counted_as_given_up_early() {
+    let server = Server::demo(&[SMALL]).await;
+    fill(&server, CAPACITY).await;
+    server.clock.advance(8 * DAY);
+    fill(&server, CAPACITY).await;
+    assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 0);
+    assert_eq!(metric(&server, "connector_ledger_records").await, CAPACITY as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_decided_anew_after_its_retention_is_counted_once() {
+    let server = Server::demo(&[]).await;
+    let event = new_id();
+    accept(&server, &event).await;
+    server.clock.advance(8 * DAY);
+    accept(&server, &event).await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 1);
+}

@@ -11,15 +11,6 @@ async fn verify(server: &Server, code: &str) -> Answer {
     server.verify(&scan_with_key(code.as_bytes())).await
 }
 
-/// What becomes of a code, in a word or the refusal's.
-#[track_caller]
-fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str) {
-    match refusal {
-        None => assert_granted(answer, "shopper-uuid-001", "SHOPPER", what),
-        Some(message) => assert_refused(answer, 401, message, what),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_has_49_to_154_characters() {
     let server = Server::demo(&[]).await;
@@ -140,4 +131,34 @@ async fn a_code_is_subject_to_the_rules_of_its_shoppers_account() {
     });
     let server = Server::with_directory(directory, &[]).await;
     assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "flagged");
+}
+
+/// Form before age, age before token: of several faults, the first is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_faults_the_form_is_told_before_the_age_and_the_age_before_the_token() {
+    let revoked = "r".repeat(32);
+    let directory = json!({
+        "stores": [{ "id": "STORE-001" }],
+        "recognitionTokens": [{ "token": revoked, "revoked": true }],
+    });
+    let server = Server::with_directory(directory, &[]).await;
+    let old = SCANNED_AT - 1000;
+    for (code, message) in [
+        (format!("JWOELSE{revoked}{old}"), INVALID_KEY),
+        (format!("{PREFIX}{revoked}{old}"), KEY_EXPIRED),
+        (format!("{PREFIX}{TOKEN}{old}"), KEY_EXPIRED),
+        (format!("{PREFIX}{revoked}{SCANNED_AT}"), INVALID_KEY),
+        (format!("{PREFIX}{TOKEN}{SCANNED_AT}"), KEY_NOT_FOUND),
+    ] {
+        assert_outcome(&verify(&server, &code).await, Some(message), message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_configured_prefix_every_code_is_refused() {
+    let server = Server::demo(&[("scan_key.customer_prefix", "")]).await;
+    for code in [code(SCANNED_AT, ""), format!("JWO{}", "a".repeat(46)), format!("JWO{TOKEN}{SCANNED_AT}guest")] {
+        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), "no prefix");
+    }
+    assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a key is none of that");
 }

@@ -19,15 +19,6 @@ async fn verify_at(server: &Server, code: &str, time: &str) -> Answer {
     server.verify(&set(scan_with_key(code.as_bytes()), "authEvent.timestamp", time)).await
 }
 
-/// What becomes of a code, in a word or the refusal's.
-#[track_caller]
-fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str) {
-    match refusal {
-        None => assert_granted(answer, "shopper-uuid-001", "SHOPPER", what),
-        Some(message) => assert_refused(answer, 401, message, what),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_is_good_for_its_window_and_the_network_and_not_a_second_longer() {
     let server = Server::demo(&[]).await;
