@@ -14,16 +14,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource};
+use crate::config::{Config, DirectorySource, Storage};
 use crate::connector::Connector;
 use crate::digest::HashKey;
 use crate::directory::file::{self, DirectoryFileError, Loaded};
 use crate::directory::{Directory, Faults, FaultyDirectory};
 use crate::http::{self, Admission, Api, Management, Readiness};
-use crate::ledger::{Ledger, MemoryLedger};
+use crate::ledger::{self, Ledger, LedgerError, MemoryLedger, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Stop};
+use crate::storage::{SqliteDatabase, StorageError};
 
 const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 
@@ -36,6 +37,12 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Why a connector does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The ledger in it cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The directory file cannot be read.
     #[error("directory.file: {path}: {error}")]
     DirectoryUnreadable {
@@ -95,9 +102,9 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 /// # Errors
 /// As [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
-    let hash_key = HashKey::random()?;
+    let (hash_key, ledger) = open_ledger(&config.storage, config.hash_key, config.ledger).await?;
     let directory = open_directory(&config.directory, &hash_key, faults)?;
-    let ledger = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
+    let ledger = Arc::new(ledger);
     let limits = RateLimits::new(config.rate_limit);
     let metrics = Metrics::new();
     let readiness = Readiness::default();
@@ -144,6 +151,25 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         clock,
         grace_period: config.server.grace_period,
     })
+}
+
+/// Opens the ledger, and finds the key under which its fingerprints are made.
+async fn open_ledger(
+    storage: &Storage,
+    hash_key: Option<HashKey>,
+    limits: ledger::Limits,
+) -> Result<(HashKey, Ledger), StartError> {
+    match storage {
+        Storage::Memory => {
+            let hash_key = hash_key.map_or_else(HashKey::random, Ok)?;
+            Ok((hash_key, Ledger::Memory(MemoryLedger::new(limits))))
+        }
+        Storage::Sqlite(path) => {
+            let database = SqliteDatabase::open(path, hash_key).await?;
+            let hash_key = database.hash_key().clone();
+            Ok((hash_key, Ledger::Sqlite(SqliteLedger::open(database, limits).await?)))
+        }
+    }
 }
 
 /// Reads the directory that a configuration names: also what `check-config` does with it.
@@ -232,7 +258,9 @@ async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        ledger.sweep(clock.now()).await;
+        if let Err(error) = ledger.sweep(clock.now()).await {
+            tracing::warn!(%error, "what has expired is still there");
+        }
         limits.sweep();
     }
 }

@@ -4,8 +4,11 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use thiserror::Error;
 
 use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::StoreId;
@@ -16,7 +19,27 @@ use crate::domain::scan_key_code::RecognitionToken;
 #[derive(Clone)]
 pub struct HashKey(Hmac<Sha256>);
 
+/// A text that is not a hash key.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("must be 32 bytes in Base64, such as `openssl rand -base64 32` makes")]
+pub struct HashKeyError;
+
 impl HashKey {
+    /// Reads 32 bytes in Base64.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn from_base64(text: &str) -> Result<Self, HashKeyError> {
+        let bytes = BASE64_STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(|bytes| Self::new(&bytes)).ok_or(HashKeyError)
+    }
+
+    /// What a database remembers of its key, to know it again: it tells nothing about the key.
+    #[must_use]
+    pub fn check_value(&self) -> [u8; 32] {
+        self.digest(b"check", &[]).0
+    }
+
     /// A hash key of the given bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
@@ -87,6 +110,20 @@ impl fmt::Debug for Digest {
 /// The keyed hash of what makes two scans of one event the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(Digest);
+
+impl Fingerprint {
+    /// The fingerprint of these bytes, as they were stored.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Digest(bytes))
+    }
+
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,8 @@ pub mod clock;
 
 pub mod digest;
 
+pub mod storage;
+
 pub mod directory;
 
 pub mod ledger;

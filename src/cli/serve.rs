@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError};
 use crate::config::{Config, Mode, Sources};
+use crate::storage::StorageError;
 use crate::telemetry;
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
@@ -47,6 +48,12 @@ pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&A
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
-        StartError::Bind { .. } | StartError::Randomness(_) => 1,
+        StartError::Storage(
+            StorageError::InUse(_)
+            | StorageError::OtherKey(_)
+            | StorageError::KeyFile { .. }
+            | StorageError::File { .. },
+        ) => EXIT_USAGE,
+        StartError::Storage(_) | StartError::Ledger(_) | StartError::Bind { .. } | StartError::Randomness(_) => 1,
     }
 }

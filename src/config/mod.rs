@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
 pub use reader::{ConfigError, Problem};
 
+use crate::digest::HashKey;
 use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
 use crate::ledger;
 use crate::rate_limit::Allowance;
@@ -53,6 +54,10 @@ pub struct Config {
     pub management: Management,
     /// What each caller may ask.
     pub rate_limit: Allowance,
+    /// Where decisions are kept.
+    pub storage: Storage,
+    /// The key under which everything is hashed, if it is given.
+    pub hash_key: Option<HashKey>,
     /// What the ledger keeps.
     pub ledger: ledger::Limits,
     /// How Scan Key Codes look, if there are any.
@@ -89,6 +94,15 @@ pub struct Management {
     pub bind: SocketAddr,
     /// The bearer token that it asks for.
     pub token: Option<SecretString>,
+}
+
+/// `storage.url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In this process's memory: gone with it.
+    Memory,
+    /// In a SQLite file.
+    Sqlite(PathBuf),
 }
 
 /// Where the directory comes from.
@@ -142,6 +156,8 @@ impl Config {
                 burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
                 max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
             },
+            storage: storage(&mut reader),
+            hash_key: hash_key(&mut reader),
             ledger: ledger::Limits {
                 retention: delta(reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650))),
                 capacity: reader.integer("ledger.capacity", 1, 1..=100_000_000),
@@ -189,7 +205,7 @@ pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 /// # Errors
 /// When a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
-    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token"]))
+    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token", "security.hash_key"]))
 }
 
 const LEVELS: [(&str, LevelFilter); 6] = [
@@ -222,6 +238,24 @@ fn server(reader: &mut Reader) -> Server {
 
 fn management(reader: &mut Reader) -> Management {
     Management { bind: reader.address("management.bind"), token: reader.secret("management.token", 16) }
+}
+
+fn storage(reader: &mut Reader) -> Storage {
+    let url = reader.text("storage.url");
+    match url.strip_prefix("sqlite://") {
+        Some(path) if !path.is_empty() => return Storage::Sqlite(path.into()),
+        _ if url == "memory:" => {}
+        _ => {
+            reader.refuse("storage.url", "must be memory: or sqlite:// and a path, such as sqlite://data/connector.db")
+        }
+    }
+    Storage::Memory
+}
+
+fn hash_key(reader: &mut Reader) -> Option<HashKey> {
+    let text = reader.secret("security.hash_key", 1)?;
+    let key = HashKey::from_base64(text.expose_secret());
+    key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
 }
 
 fn scan_key(reader: &mut Reader) -> Option<ScanKeyFormat> {

@@ -82,6 +82,11 @@ impl Reader {
         self.problems.push(Problem { setting: setting.to_owned(), value, what: what.to_owned() });
     }
 
+    /// Notes that a secret is wrong, without its value.
+    pub(super) fn refuse_secret(&mut self, setting: &str, what: &str) {
+        self.problems.push(Problem::new(setting, what));
+    }
+
     pub(super) fn text(&self, setting: &str) -> String {
         self.values.get(setting).cloned().unwrap_or_default()
     }

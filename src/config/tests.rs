@@ -16,6 +16,7 @@ fn the_defaults_are_those_that_the_manual_states() {
     assert_eq!(config.ledger.retention, TimeDelta::days(7));
     assert_eq!(config.ledger.session_max_age, TimeDelta::hours(24));
     assert_eq!(config.scan_key, None);
+    assert_eq!(config.storage, Storage::Sqlite("data/connector.db".into()));
 }
 
 #[test]

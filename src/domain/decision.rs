@@ -56,7 +56,22 @@ impl Denial {
         }
     }
 
-    /// The stable word for logs and metrics.
+    const ALL: [Self; 6] = [
+        Self::InvalidKey,
+        Self::KeyNotFound,
+        Self::KeyExpired,
+        Self::AccountFlagged,
+        Self::PaymentExpired,
+        Self::CashNotSupported,
+    ];
+
+    /// Reads its stable word back.
+    #[must_use]
+    pub fn parse(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|denial| denial.reason() == reason)
+    }
+
+    /// The stable word for logs, metrics and the ledger.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -16,6 +16,12 @@ pub enum VisitorType {
 }
 
 impl VisitorType {
+    /// Reads the word on the wire.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Shopper, Self::Associate, Self::CashShopper].into_iter().find(|kind| kind.as_str() == text)
+    }
+
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -7,12 +7,14 @@
 mod event;
 mod memory;
 mod sessions;
+mod sqlite;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
 pub use memory::{Limits, MemoryLedger};
 pub use sessions::{Moment, Page, Session, SessionId, SessionState};
+pub use sqlite::SqliteLedger;
 
 use crate::digest::Fingerprint;
 use crate::domain::decision::Decision;
@@ -99,6 +101,8 @@ pub struct LedgerError(pub String);
 pub enum Ledger {
     /// In this process's memory: gone with it.
     Memory(MemoryLedger),
+    /// In a SQLite file.
+    Sqlite(SqliteLedger),
 }
 
 impl Ledger {
@@ -114,6 +118,7 @@ impl Ledger {
     ) -> Result<Lookup, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.find(event, fingerprint, now)),
+            Self::Sqlite(ledger) => ledger.find(event, fingerprint, now).await,
         }
     }
 
@@ -124,6 +129,7 @@ impl Ledger {
     pub async fn record(&self, entry: Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.record(&entry, now)),
+            Self::Sqlite(ledger) => ledger.record(entry, now).await,
         }
     }
 
@@ -139,17 +145,25 @@ impl Ledger {
     ) -> Result<Page, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.sessions(before, limit, now)),
+            Self::Sqlite(ledger) => ledger.sessions(before, limit, now).await,
         }
     }
 
-    /// Lets go of what is past its time. Called now and then; nothing depends on when.
-    pub async fn sweep(&self, now: DateTime<Utc>) {
-        match self {
-            Self::Memory(ledger) => {
-                while ledger.sweep_some(now) {
-                    tokio::task::yield_now().await;
-                }
+    /// Lets go of what is past its time, in small batches between which scans come first. Called now and then; nothing
+    /// depends on when.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        loop {
+            let more = match self {
+                Self::Memory(ledger) => ledger.sweep_some(now),
+                Self::Sqlite(ledger) => ledger.sweep_some(now).await?,
+            };
+            if !more {
+                return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -158,6 +172,7 @@ impl Ledger {
     pub fn records(&self) -> usize {
         match self {
             Self::Memory(ledger) => ledger.records(),
+            Self::Sqlite(ledger) => ledger.records(),
         }
     }
 
@@ -166,6 +181,7 @@ impl Ledger {
     pub fn evictions(&self) -> u64 {
         match self {
             Self::Memory(ledger) => ledger.evictions(),
+            Self::Sqlite(_) => 0, // a disk is not full at a number of records
         }
     }
 }

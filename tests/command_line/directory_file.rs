@@ -18,7 +18,7 @@ fn refused(content: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     let path = file.path().to_str().unwrap();
-    let ended = Ended::of(&["serve"], &[("directory.file", path), ("server.bind", "127.0.0.1:0")]);
+    let ended = Ended::of(&["serve"], &[("directory.file", path), ("storage.url", "memory:")]);
     assert_eq!(ended.code, Some(64), "{content}: {}", ended.stderr);
     assert!(ended.stderr.contains(path), "{}", ended.stderr);
     assert!(!ended.stderr.to_lowercase().contains("secret"), "{}", ended.stderr);

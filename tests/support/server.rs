@@ -7,6 +7,7 @@ use identity_connector::config::{Config, Mode, Sources};
 use identity_connector::directory::Faults;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -22,6 +23,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
+    /// Where its database is.
+    _folder: Option<TempDir>,
 }
 
 impl Server {
@@ -49,7 +52,18 @@ impl Server {
             address,
             stop: Some(stop),
             running,
+            _folder: None,
         }
+    }
+
+    /// The same, with its ledger in a SQLite file of its own.
+    pub(crate) async fn sqlite(settings: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("connector.db").display());
+        let settings: Vec<_> = [("storage.url", url.as_str())].into_iter().chain(settings.iter().copied()).collect();
+        let mut server = Self::demo(&settings).await;
+        server._folder = Some(folder);
+        server
     }
 
     /// With a directory file of this content.

@@ -55,7 +55,7 @@ async fn becomes(server: &Server, entry: &str, expected: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let mut entries = Vec::new();
     for second in 50..53 {
         let event = new_id();
@@ -77,7 +77,7 @@ async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_without_an_entry_passes_and_opens_nothing() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     exit(&server).await;
     assert!(server.sessions().await.is_empty());
     let entry = enter(&server).await;
@@ -86,7 +86,7 @@ async fn an_exit_without_an_entry_passes_and_opens_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_closes_only_that_visitors_session_at_that_store() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let here = enter(&server).await;
     pass(&server, "valid_shopper_key", "STORE-002", "EXIT").await;
     pass(&server, "associate_key", "STORE-001", "EXIT").await;
@@ -101,7 +101,7 @@ async fn an_exit_closes_only_that_visitors_session_at_that_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visitor_may_leave_by_another_of_their_keys() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let entry = enter(&server).await;
     pass(&server, "device_shopper_key", "STORE-001", "EXIT").await;
     assert_eq!(state(&server, &entry).await, "closed");
@@ -112,7 +112,7 @@ async fn a_visitor_may_leave_by_another_of_their_keys() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_opens_and_closes_nothing() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let (first, second) = (enter(&server).await, enter(&server).await);
     let entry = scan_of(&first, "valid_shopper_key");
     for _ in 0..5 {
@@ -129,7 +129,7 @@ async fn a_retry_opens_and_closes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejections_touch_no_session() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let entry = enter(&server).await;
     for key in ["invalid_key", "unknown_key", "flagged_shopper_key", "expired_payment_key", "radio_badge_key"] {
         assert_eq!(server.verify(&scan_with_key(key.as_bytes())).await.status, 401, "{key}");
@@ -144,7 +144,7 @@ async fn rejections_touch_no_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_open_longer_than_its_greatest_age_has_timed_out() {
     for (settings, age) in [(vec![], 24 * HOUR), (vec![("session.max_age", "2h")], 2 * HOUR)] {
-        let server = Server::demo(&settings).await;
+        let server = super::demo(&settings).await;
         let entry = enter(&server).await;
         server.clock.advance(age - 60 * SECOND);
         assert_eq!(state(&server, &entry).await, "open");
@@ -155,7 +155,7 @@ async fn a_session_open_longer_than_its_greatest_age_has_timed_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_after_the_time_out_closes_the_next_session_instead() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let forgotten = enter(&server).await;
     server.clock.advance(25 * HOUR);
     let today = enter(&server).await;
@@ -168,7 +168,7 @@ async fn an_exit_after_the_time_out_closes_the_next_session_instead() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_session_does_not_time_out() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let entry = enter(&server).await;
     exit(&server).await;
     server.clock.advance(25 * HOUR);

@@ -24,7 +24,7 @@ async fn open_and_closed(server: &Server) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let answers = at_once(&server, vec![scan(); 64]).await;
     assert_all_same(&answers);
     assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
@@ -33,7 +33,7 @@ async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_retries_with_their_own_request_ids_are_one_scan() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let body = scan_of(&new_id(), "device_shopper_key");
     let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
@@ -43,7 +43,7 @@ async fn sixty_four_retries_with_their_own_request_ids_are_one_scan() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_that_differ_in_all_that_does_not_count_are_one_scan() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let event = new_id();
     let bodies = (0..64).map(|number: usize| {
         let event = if number.is_multiple_of(2) { event.to_lowercase() } else { event.to_uppercase() };
@@ -60,7 +60,7 @@ async fn retries_that_differ_in_all_that_does_not_count_are_one_scan() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_rejections_are_the_same() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let body = scan_of(&new_id(), "unknown_key");
     let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
@@ -87,7 +87,7 @@ async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_shoppers_under_one_event_one_is_accepted() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
         let requests = ["valid_shopper_key", "associate_key"].map(|key| scan_of(&event, key));
@@ -104,7 +104,7 @@ async fn of_two_shoppers_under_one_event_one_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_stores_or_locations_under_one_event_one_is_accepted() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     for (path, values) in [("storeId", ["STORE-001", "STORE-002"]), ("authEvent.location", ["ENTRY", "EXIT"])] {
         for _ in 0..4 {
             let body = scan_of(&new_id(), "valid_shopper_key");
@@ -116,7 +116,7 @@ async fn of_two_stores_or_locations_under_one_event_one_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
         let requests = ["valid_shopper_key", "unknown_key"].map(|key| scan_of(&event, key));
@@ -141,7 +141,7 @@ async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_guesses_under_one_event_get_eight_rejections() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let event = new_id();
     let guesses: Vec<_> = (0..32).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
     let first = at_once(&server, guesses.clone()).await;
@@ -155,7 +155,7 @@ async fn simultaneous_guesses_under_one_event_get_eight_rejections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_exits_of_one_event_close_one_session() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     for _ in 0..3 {
         server.verify(&scan()).await;
     }
@@ -168,7 +168,7 @@ async fn simultaneous_exits_of_one_event_close_one_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_exits_of_different_events_close_a_session_each() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     for _ in 0..24 {
         server.verify(&scan()).await;
     }
@@ -183,7 +183,7 @@ async fn simultaneous_exits_of_different_events_close_a_session_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_scans_of_different_events_open_a_session_each() {
-    let server = Arc::new(Server::demo(&[]).await);
+    let server = Arc::new(super::demo(&[]).await);
     let answers = at_once(&server, (0..50).map(|_| scan()).collect()).await;
     assert_all_same(&answers);
     let sessions = server.sessions().await;

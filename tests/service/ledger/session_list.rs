@@ -5,15 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::{
-    checks::*,
-    sessions::{enter, pass, session},
-    support::Server,
-};
+use super::sessions::{enter, pass, session};
+use crate::checks::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_tells_who_where_and_when() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let began = server.clock.now();
     let entry = pass(&server, "device_shopper_key", "STORE-002", "ENTRY").await;
     let open = session(&server, &entry).await;
@@ -44,7 +41,7 @@ async fn a_session_tells_who_where_and_when() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn associates_are_told_apart_and_no_device_is_made_up() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let associate = session(&server, &pass(&server, "associate_key", "STORE-001", "ENTRY").await).await;
     assert_eq!(associate["visitor"], json!({ "id": "associate-uuid-001", "type": "ASSOCIATE" }));
     assert!(associate.get("shopperDeviceId").is_none(), "{associate}");
@@ -54,7 +51,7 @@ async fn associates_are_told_apart_and_no_device_is_made_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_is_read_page_by_page() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let mut expected = BTreeSet::new();
     for _ in 0..5 {
         expected.insert(enter(&server).await);
@@ -87,7 +84,7 @@ async fn the_list_is_read_page_by_page() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strange_pages_are_never_our_fault() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     enter(&server).await;
     let client = reqwest::Client::new();
     for query in [

@@ -3,10 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    checks::*,
-    support::{Answer, Server},
-};
+use crate::{checks::*, support::Answer};
 
 /// What a retry may change, one at a time. The last tells whether the request is then a different one.
 fn changes() -> Vec<(&'static str, Value, bool)> {
@@ -37,7 +34,7 @@ fn assert_same(first: &Answer, again: &Answer, what: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_acceptance_only_another_key_store_or_location_is_another_request() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     for (path, value, differs) in changes() {
         let body = scan_of(&new_id(), "valid_shopper_key");
         let what = format!("{path} {value}");
@@ -59,7 +56,7 @@ async fn after_an_acceptance_only_another_key_store_or_location_is_another_reque
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     // Each key's rejection would be another outcome if the changed member were looked at.
     for (key, path, value, outcome) in [
         ("unknown_key", "requestId", json!(new_id()), Err(KEY_NOT_FOUND)),
@@ -96,7 +93,7 @@ async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_and_a_later_acceptance_both_stand() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let event = new_id();
     let (refused, accepted, third) =
         (scan_of(&event, "invalid_key"), scan_of(&event, "valid_shopper_key"), scan_of(&event, "associate_key"));
@@ -110,7 +107,7 @@ async fn a_rejection_and_a_later_acceptance_both_stand() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_refused_as_already_used_leaves_no_record() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let event = new_id();
     server.verify(&scan_of(&event, "valid_shopper_key")).await;
     let records = metric(&server, "connector_ledger_records").await;
@@ -122,7 +119,7 @@ async fn a_request_refused_as_already_used_leaves_no_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_takes_eight_rejections() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let event = new_id();
     let guess = |number: usize| scan_of(&event, &format!("guess {number}"));
     for number in 1..=8 {
@@ -139,7 +136,7 @@ async fn an_event_takes_eight_rejections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeating_a_rejection_uses_up_none_of_the_eight() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let event = new_id();
     for _ in 0..20 {
         assert_refused(&server.verify(&scan_of(&event, "unknown_key")).await, 401, KEY_NOT_FOUND, "again");
@@ -153,7 +150,7 @@ async fn repeating_a_rejection_uses_up_none_of_the_eight() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_spellings_of_an_event_id_are_one_event() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     for (first, again) in [
         (str::to_lowercase as fn(&str) -> String, str::to_uppercase as fn(&str) -> String),
         (str::to_uppercase, str::to_lowercase),
@@ -169,7 +166,7 @@ async fn two_spellings_of_an_event_id_are_one_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_with_and_without_its_padding_is_one_key() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let padded = body["identityKey"].as_str().unwrap().to_owned();
     assert!(padded.ends_with('='), "{padded}");
@@ -182,7 +179,7 @@ async fn a_key_with_and_without_its_padding_is_one_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scan_key_code_that_passed_once_passes_on_every_retry() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let body = scan_of(&new_id(), &code(SCANNED_AT, ""));
     let first = server.verify(&body).await;
     assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
@@ -194,7 +191,7 @@ async fn a_scan_key_code_that_passed_once_passes_on_every_retry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_must_itself_be_valid() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let first = server.verify(&body).await;
     for (path, value, message) in [
@@ -209,7 +206,7 @@ async fn a_retry_must_itself_be_valid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_400_is_not_recorded() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     for (path, value) in [
         ("requestId", Value::Null),
         ("identityKey", json!("!")),
@@ -228,7 +225,7 @@ async fn a_400_is_not_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_of_validation_do_not_count_as_rejections() {
-    let server = Server::demo(&[]).await;
+    let server = super::demo(&[]).await;
     let event = new_id();
     for number in 0..20 {
         let body = set(scan_of(&event, &number.to_string()), "storeId", format!("NONEXISTENT-{number}"));

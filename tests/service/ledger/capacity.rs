@@ -1,9 +1,7 @@
-//! The API contract's limits of memory: how long a record stands by our clock, and what gives way when the ledger is
-//! full. That a record stands shows in that another request under its event is refused as already used.
+//! What gives way when a ledger in memory is full. That a record stands shows in that another request under its event is
+//! refused as already used.
 
 use std::time::Duration;
-
-use serde_json::json;
 
 use crate::{
     checks::*,
@@ -42,61 +40,8 @@ async fn fill(server: &Server, records: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
-    for (settings, retention) in
-        [(vec![], 7 * DAY), (vec![("ledger.retention", "24h")], DAY), (vec![("ledger.retention", "30d")], 30 * DAY)]
-    {
-        let server = Server::demo(&settings).await;
-        let event = new_id();
-        let first = accept(&server, &event).await;
-        server.clock.advance(retention - 30 * SECOND);
-        assert_eq!(accept(&server, &event).await.body, first.body, "{retention:?}");
-        assert!(stands(&server, &event).await, "{retention:?}");
-        server.clock.advance(60 * SECOND);
-        let answer = server.verify(&scan_of(&event, "associate_key")).await;
-        assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", &format!("past {retention:?}"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_does_not_lengthen_the_retention() {
-    let server = Server::demo(&[]).await;
-    let event = new_id();
-    for _ in 0..7 {
-        assert_eq!(accept(&server, &event).await.status, 200);
-        server.clock.advance(DAY);
-    }
-    server.clock.advance(MINUTE);
-    assert!(!stands(&server, &event).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rejection_is_kept_as_long_and_no_longer() {
-    let server = Server::demo(&[]).await;
-    let rejected = scan_of(&new_id(), "expired_payment_key");
-    let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
-    assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "first");
-    server.clock.advance(7 * DAY - 30 * SECOND);
-    assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
-    server.clock.advance(60 * SECOND);
-    assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the id is new");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_past_its_retention_opens_a_session_of_its_own() {
-    let server = Server::demo(&[]).await;
-    let event = new_id();
-    accept(&server, &event).await;
-    server.clock.advance(7 * DAY + MINUTE);
-    accept(&server, &event).await;
-    let sessions = server.sessions().await;
-    let open = sessions.iter().filter(|session| session["state"] == "open").count();
-    assert_eq!(open, 1, "{}", json!(sessions));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_ledger_of_young_records_answers_429_and_keeps_them() {
-    let server = Server::demo(&[SMALL]).await;
+    let server = super::demo(&[SMALL]).await;
     let events = fill(&server, CAPACITY).await;
     let refused = scan();
     assert_too_many(&server.verify(&refused).await, "an acceptance too many");
@@ -115,7 +60,7 @@ async fn a_full_ledger_of_young_records_answers_429_and_keeps_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oldest_record_over_ten_minutes_old_gives_way() {
-    let server = Server::demo(&[SMALL]).await;
+    let server = super::demo(&[SMALL]).await;
     let mut events = Vec::new();
     for _ in 0..CAPACITY {
         events.extend(fill(&server, 1).await);
@@ -145,7 +90,7 @@ async fn the_oldest_record_over_ten_minutes_old_gives_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expired_records_give_way_before_any_other() {
-    let server = Server::demo(&[SMALL, ("ledger.retention", "24h")]).await;
+    let server = super::demo(&[SMALL, ("ledger.retention", "24h")]).await;
     let expired = fill(&server, 2).await;
     server.clock.advance(23 * HOUR);
     let old = fill(&server, 2).await;
@@ -160,21 +105,8 @@ async fn expired_records_give_way_before_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_number_of_records_is_told() {
-    let server = Server::demo(&[]).await;
-    assert_eq!(metric(&server, "connector_ledger_records").await, 0);
-    let events = fill(&server, 3).await;
-    for event in &events {
-        accept(&server, event).await;
-    }
-    server.verify(&scan_of(&new_id(), "unknown_key")).await;
-    server.post("{}").await;
-    assert_eq!(metric(&server, "connector_ledger_records").await, 4);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_ledger_says_when_the_oldest_record_may_give_way() {
-    let server = Server::demo(&[SMALL]).await;
+    let server = super::demo(&[SMALL]).await;
     fill(&server, CAPACITY).await;
     server.clock.advance(4 * MINUTE);
     let answer = accept(&server, &new_id()).await;
@@ -185,20 +117,10 @@ async fn a_full_ledger_says_when_the_oldest_record_may_give_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_expired_is_not_counted_as_given_up_early() {
-    let server = Server::demo(&[SMALL]).await;
+    let server = super::demo(&[SMALL]).await;
     fill(&server, CAPACITY).await;
     server.clock.advance(8 * DAY);
     fill(&server, CAPACITY).await;
     assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 0);
     assert_eq!(metric(&server, "connector_ledger_records").await, CAPACITY as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_decided_anew_after_its_retention_is_counted_once() {
-    let server = Server::demo(&[]).await;
-    let event = new_id();
-    accept(&server, &event).await;
-    server.clock.advance(8 * DAY);
-    accept(&server, &event).await;
-    assert_eq!(metric(&server, "connector_ledger_records").await, 1);
 }

@@ -1,0 +1,55 @@
+-- What was decided, and who is in the store. Times are nanoseconds since 1970 by our clock; an auth event's own time, which may
+-- lie anywhere between the years 0 and 9999, is text in RFC 3339.
+
+-- One row for each thing that is known about the database itself.
+CREATE TABLE property (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A visit. Sessions are numbered in the order in which they were opened. One whose exit is not known is open until it is older
+-- than session.max_age; that it has timed out is seen from its age and written nowhere.
+CREATE TABLE session (
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    visitor_id        TEXT NOT NULL,
+    visitor_type      TEXT NOT NULL CHECK (visitor_type IN ('SHOPPER', 'ASSOCIATE', 'CASH_SHOPPER')),
+    store_id          TEXT NOT NULL,
+    device_id         TEXT,
+    entry_event_id    BLOB NOT NULL CHECK (length(entry_event_id) = 16),
+    entry_timestamp   TEXT NOT NULL,
+    entry_recorded_at INTEGER NOT NULL,
+    exit_event_id     BLOB CHECK (length(exit_event_id) = 16),
+    exit_timestamp    TEXT,
+    exit_recorded_at  INTEGER
+) STRICT;
+
+-- Finds the oldest open session of a visitor at a store.
+CREATE INDEX session_open ON session (visitor_id, store_id, id) WHERE exit_event_id IS NULL;
+-- Finds what has been kept long enough.
+CREATE INDEX session_by_exit ON session (exit_recorded_at) WHERE exit_event_id IS NOT NULL;
+CREATE INDEX session_by_entry ON session (entry_recorded_at) WHERE exit_event_id IS NULL;
+
+-- A decision. It never changes; it goes when its retention ends. An event has at most one acceptance, and a rejection stands
+-- under event and fingerprint.
+CREATE TABLE decision (
+    event_id       BLOB NOT NULL CHECK (length(event_id) = 16),
+    fingerprint    BLOB NOT NULL CHECK (length(fingerprint) = 32),
+    recorded_at    INTEGER NOT NULL,
+    -- Why not, by its stable word; null when it was accepted.
+    denial         TEXT,
+    -- Whom it was accepted for, as they were told to the gate.
+    visitor_id     TEXT,
+    visitor_type   TEXT,
+    device_id      TEXT,
+    payment_source TEXT,
+    -- What it did: opened or closed this session, or found none_open; null for a rejection.
+    session_effect TEXT CHECK (session_effect IN ('opened', 'closed', 'none_open')),
+    session_id     INTEGER,
+    PRIMARY KEY (event_id, fingerprint),
+    CHECK ((denial IS NULL) = (visitor_id IS NOT NULL)),
+    CHECK ((denial IS NULL) = (session_effect IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX decision_one_acceptance ON decision (event_id) WHERE denial IS NULL;
+-- Finds what has been kept long enough.
+CREATE INDEX decision_by_age ON decision (recorded_at);

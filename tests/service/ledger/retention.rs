@@ -1,0 +1,108 @@
+//! The API contract's limits of memory: how long a record stands by our clock. That it stands shows in that another request
+//! under its event is refused as already used.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    checks::*,
+    support::{Answer, Server},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn accept(server: &Server, event: &str) -> Answer {
+    server.verify(&scan_of(event, "valid_shopper_key")).await
+}
+
+/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
+async fn stands(server: &Server, event: &str) -> bool {
+    let answer = server.verify(&scan_of(event, "associate_key")).await;
+    if answer.status == 400 {
+        assert_refused(&answer, 400, ALREADY_USED, event);
+    }
+    answer.status == 400
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
+    for (settings, retention) in
+        [(vec![], 7 * DAY), (vec![("ledger.retention", "24h")], DAY), (vec![("ledger.retention", "30d")], 30 * DAY)]
+    {
+        let server = super::demo(&settings).await;
+        let event = new_id();
+        let first = accept(&server, &event).await;
+        server.clock.advance(retention - 30 * SECOND);
+        assert_eq!(accept(&server, &event).await.body, first.body, "{retention:?}");
+        assert!(stands(&server, &event).await, "{retention:?}");
+        server.clock.advance(60 * SECOND);
+        let answer = server.verify(&scan_of(&event, "associate_key")).await;
+        assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", &format!("past {retention:?}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_does_not_lengthen_the_retention() {
+    let server = super::demo(&[]).await;
+    let event = new_id();
+    for _ in 0..7 {
+        assert_eq!(accept(&server, &event).await.status, 200);
+        server.clock.advance(DAY);
+    }
+    server.clock.advance(MINUTE);
+    assert!(!stands(&server, &event).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_is_kept_as_long_and_no_longer() {
+    let server = super::demo(&[]).await;
+    let rejected = scan_of(&new_id(), "expired_payment_key");
+    let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
+    assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "first");
+    server.clock.advance(7 * DAY - 30 * SECOND);
+    assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
+    server.clock.advance(60 * SECOND);
+    assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the id is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_past_its_retention_opens_a_session_of_its_own() {
+    let server = super::demo(&[]).await;
+    let event = new_id();
+    accept(&server, &event).await;
+    server.clock.advance(7 * DAY + MINUTE);
+    accept(&server, &event).await;
+    let sessions = server.sessions().await;
+    let open = sessions.iter().filter(|session| session["state"] == "open").count();
+    assert_eq!(open, 1, "{}", json!(sessions));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_records_is_told() {
+    let server = super::demo(&[]).await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 0);
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        events.push(new_id());
+        accept(&server, events.last().unwrap()).await;
+    }
+    for event in &events {
+        accept(&server, event).await;
+    }
+    server.verify(&scan_of(&new_id(), "unknown_key")).await;
+    server.post("{}").await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_decided_anew_after_its_retention_is_counted_once() {
+    let server = super::demo(&[]).await;
+    let event = new_id();
+    accept(&server, &event).await;
+    server.clock.advance(8 * DAY);
+    accept(&server, &event).await;
+    assert_eq!(metric(&server, "connector_ledger_records").await, 1);
+}
