@@ -7,6 +7,7 @@ mod support;
 
 mod configuration;
 mod directory_file;
+mod durability;
 mod life_cycle;
 mod log;
 mod tools;

@@ -50,8 +50,11 @@ impl SqliteLedger {
         fingerprint: &Fingerprint,
         now: DateTime<Utc>,
     ) -> Result<Lookup, LedgerError> {
-        let mut connection = self.database.readers().acquire().await?;
-        Ok(rows::records(&mut connection, event).await?.find(fingerprint, now, self.limits.retention))
+        let readers = self.database.readers().clone();
+        // A task of its own: a request that runs out of time must not leave a statement half read on a shared connection.
+        let read = tokio::spawn(async move { rows::records(&mut *readers.acquire().await?, event).await });
+        let records = read.await.map_err(|error| LedgerError(error.to_string()))??;
+        Ok(records.find(fingerprint, now, self.limits.retention))
     }
 
     pub(super) async fn record(&self, entry: Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
@@ -86,7 +89,7 @@ impl SqliteLedger {
 }
 
 fn gone() -> LedgerError {
-    LedgerError("the writer has ended".to_owned())
+    LedgerError("it was not committed".to_owned())
 }
 
 impl From<sqlx::Error> for LedgerError {

@@ -1,0 +1,183 @@
+//! A connector on a SQLite file loses nothing: not by a restart, not by a crash at any moment.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key};
+
+/// How often the crash test crashes; `CONNECTOR_TEST_KILLS` says otherwise.
+const KILLS: usize = 3;
+/// How many callers ask at the same time.
+const CALLERS: usize = 8;
+
+/// A folder for a database, and the settings that put it there.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// `demo` for its data and its keys, but on a file.
+    async fn start(&self) -> Process {
+        Process::demo(&[("storage.url", &self.url()), ("rate_limit.burst", "1000000")]).await
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.file("new/connector.db"))
+    }
+}
+
+async fn verify(api: &str, body: &Value) -> Option<(u16, Vec<u8>)> {
+    let answer = client().post(format!("{api}{IDENTITY_KEYS}")).body(body.to_string()).send().await.ok()?;
+    let status = answer.status().as_u16();
+    Some((status, answer.bytes().await.ok()?.to_vec()))
+}
+
+async fn sessions(process: &Process) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let url = format!("{}/admin/v1/sessions?limit=1000{cursor}", process.management);
+        let page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+        all.extend(page["sessions"].as_array().unwrap().iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// How many sessions each event has opened.
+async fn sessions_by_event(process: &Process) -> HashMap<String, usize> {
+    let mut by_event = HashMap::new();
+    for session in sessions(process).await {
+        *by_event.entry(session["entry"]["authEventId"].to_string()).or_insert(0) += 1;
+    }
+    by_event
+}
+
+/// How many decisions are remembered.
+async fn records(process: &Process) -> usize {
+    let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("connector_ledger_records "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_forgets_nothing() {
+    let place = Place::new();
+    let (accepted, denied) = (scan(), scan_with_key(b"flagged_shopper_key"));
+    let process = place.start().await;
+    let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
+    let listed = sessions(&process).await;
+    process.signal("TERM");
+    assert_eq!(process.ended().code, Some(0));
+
+    let process = place.start().await;
+    let after = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
+    assert_eq!(before, after);
+    assert_eq!((listed.len(), &sessions(&process).await), (1, &listed));
+    assert_eq!(records(&process).await, 2);
+}
+
+/// Callers ask and ask again while the process is killed and started; whatever any of them was answered stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_moment_loses_nothing_and_doubles_nothing() {
+    let kills = std::env::var("CONNECTOR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let place = Place::new();
+    let answered = Arc::new(Mutex::new(HashMap::new()));
+    for _ in 0..kills {
+        let process = place.start().await;
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let (api, answered) = (process.api.clone(), Arc::clone(&answered));
+            callers.spawn(async move {
+                loop {
+                    // Every second scan is a rejection; each is asked twice, so that some retries find their record being made.
+                    let body = if caller % 2 == 0 { scan() } else { scan_with_key(b"unknown") };
+                    let (first, second) = tokio::join!(verify(&api, &body), verify(&api, &body));
+                    for answer in [first, second] {
+                        let Some(answer) = answer else { return };
+                        answered.lock().unwrap().insert(body["authEvent"]["id"].to_string(), (body.clone(), answer));
+                    }
+                }
+            });
+        }
+        let moment = rand::rng().random_range(50..400);
+        tokio::time::sleep(Duration::from_millis(moment)).await; // the moment of the crash is what varies
+        process.kill();
+        callers.join_all().await;
+    }
+    let process = place.start().await;
+    let answered = std::mem::take(&mut *answered.lock().unwrap());
+    assert!(answered.len() > 10 * kills, "only {} scans were answered", answered.len());
+    // Before anybody asks again, since a scan decided anew is decided alike.
+    let records = records(&process).await;
+    let by_event = sessions_by_event(&process).await;
+    assert!(records >= answered.len(), "{records} records of {} answers", answered.len());
+    for (event, (_, (status, _))) in &answered {
+        assert!(*status != 200 || by_event.contains_key(event), "{event} was accepted and its session is lost");
+    }
+    for (body, answer) in answered.values() {
+        assert_eq!(verify(&process.api, body).await.as_ref(), Some(answer), "{body}");
+    }
+    assert!(sessions_by_event(&process).await.values().all(|count| *count == 1), "an event has more than one session");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_the_same_file_is_told_why_not() {
+    let place = Place::new();
+    let process = place.start().await;
+    let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+    let second = Ended::of(&["demo"], &[&ports[..], &[("storage.url", &place.url())]].concat());
+    assert_eq!(second.code, Some(64));
+    assert!(second.stderr.contains("in use by another connector"), "{}", second.stderr);
+    assert_eq!(verify(&process.api, &scan()).await.unwrap().0, 200, "the first is not disturbed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hash_key_is_its_owners_alone_and_no_other_will_do() {
+    let place = Place::new();
+    let process = place.start().await;
+    process.signal("TERM");
+    process.ended();
+    let key = place.file("new/connector.db.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let url = place.url();
+    let settings = |key: &str| {
+        let all = [("storage.url", url.as_str()), ("security.hash_key", key)];
+        let ended = Ended::of(&["demo"], &all);
+        assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+        assert!(key.is_empty() || !ended.stderr.contains(key), "{}", ended.stderr);
+        ended.stderr
+    };
+    assert!(settings("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").contains("made with another hash key"));
+    assert!(settings("c2hvcnQ=").contains("security.hash_key: must be 32 bytes in Base64"));
+    std::fs::write(&key, "nonsense").unwrap();
+    assert!(settings("").contains("connector.db.key: must be 32 bytes"));
+    std::fs::remove_file(&key).unwrap();
+    assert!(settings("").contains("connector.db.key"), "a database without its key is not given a new one");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let ended = Ended::of(&["demo"], &[("storage.url", "sqlite:///proc/nowhere/connector.db")]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("storage.url: /proc/nowhere"), "{}", ended.stderr);
+    for url in ["sqlite://", "mysql://x", "connector.db", ""] {
+        let ended = Ended::of(&["demo"], &[("storage.url", url)]);
+        assert!(ended.stderr.contains("must be memory: or sqlite://"), "{url}: {}", ended.stderr);
+    }
+}
