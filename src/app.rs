@@ -27,6 +27,10 @@ use crate::server::{self, Limits, Stop};
 
 const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 
+/// What to say of recognition tokens without a prefix.
+pub const CODES_REFUSED: &str =
+    "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
 const MANAGEMENT_CONNECTIONS: u32 = 64;
 
@@ -97,6 +101,9 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     let hash_key = HashKey::random()?;
     let directory = open_directory(&config.directory, &hash_key, faults)?;
+    if config.scan_key.is_none() && directory.in_memory().recognition_tokens() > 0 {
+        tracing::warn!("{CODES_REFUSED}");
+    }
     let ledger = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
     let limits = RateLimits::new(config.rate_limit);
     let metrics = Metrics::new();
