@@ -28,7 +28,7 @@ FROM scratch
 COPY --from=build /rootfs /
 USER 65532:65532
 
-# Reachable from outside the container. So it starts only if callers are authenticated, or somebody says that a proxy in
+# Reachable from outside the container. Callers are not authenticated, so it starts only when somebody says that a proxy in
 # front does that: CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true.
 ENV CONNECTOR__SERVER__BIND=0.0.0.0:8080
 EXPOSE 8080

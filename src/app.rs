@@ -28,6 +28,10 @@ use crate::storage::{SqliteDatabase, StorageError};
 
 const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 
+/// What to say of recognition tokens without a prefix.
+pub const CODES_REFUSED: &str =
+    "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
 const MANAGEMENT_CONNECTIONS: u32 = 64;
 
@@ -104,6 +108,9 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     let (hash_key, ledger) = open_ledger(&config.storage, config.hash_key, config.ledger).await?;
     let directory = open_directory(&config.directory, &hash_key, faults)?;
+    if config.scan_key.is_none() && directory.in_memory().recognition_tokens() > 0 {
+        tracing::warn!("{CODES_REFUSED}");
+    }
     let ledger = Arc::new(ledger);
     let limits = RateLimits::new(config.rate_limit);
     let metrics = Metrics::new();

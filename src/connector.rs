@@ -17,7 +17,7 @@ use crate::domain::scan::Scan;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
-use crate::ledger::{Entry, Ledger, LedgerError, Lookup, Record, Recorded};
+use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub enum VerifyError {
     /// The decision came after the time was up, so recording it was not begun.
     #[error("decided too late to be recorded")]
     TooLate,
-    /// Recording panicked.
-    #[error("recording failed: {0}")]
+    /// Recording panicked. What it choked on is not repeated.
+    #[error("recording panicked")]
     Recording(#[from] tokio::task::JoinError),
 }
 
@@ -102,7 +102,7 @@ impl Connector {
             Err(denial) => Decision::Denied(denial),
         };
         // The store's own copy of its name: shared, where the scan's would be one more for every record.
-        let entry = Entry { event: scan.event, fingerprint, store_id: store.id.clone(), decision };
+        let entry = NewRecord { event: scan.event, fingerprint, store_id: store.id.clone(), decision };
         self.record(entry, now, deadline).await
     }
 
@@ -132,7 +132,7 @@ impl Connector {
         })
     }
 
-    async fn record(&self, entry: Entry, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
+    async fn record(&self, entry: NewRecord, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun. It may start late,
         // so it looks at the time itself.
         let ledger = Arc::clone(&self.ledger);
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::directory::file;
     use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::{EventId, RequestId, StoreId};
+    use crate::domain::ids::{EventId, StoreId};
     use crate::domain::scan::{AuthEvent, Location};
     use crate::ledger::{Limits, MemoryLedger};
 
@@ -183,7 +183,6 @@ mod tests {
     fn scan() -> Scan {
         let id = "11111111-2222-3333-4444-555555555555";
         Scan {
-            request_id: RequestId::parse(id).expect("a UUID"),
             identity_key: IdentityKey::from_base64("YQ==").expect("Base64"),
             store_id: StoreId::parse("S").expect("an id"),
             event: AuthEvent {

@@ -1,6 +1,6 @@
 //! Keyed hashes: identity keys, recognition tokens and fingerprints are kept and compared only as HMAC-SHA-256.
 //!
-//! Whoever reads the memory or, later, the database of a connector finds no key that opens a gate.
+//! What is looked up or remembered of a key is of no use at a gate.
 
 use std::fmt;
 

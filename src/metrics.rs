@@ -1,4 +1,4 @@
-//! Metrics in the Prometheus text format, without globals: each running connector has its own.
+//! Metrics in the Prometheus text format. Each running connector has its own; only the log is the process's.
 
 use std::fmt;
 use std::sync::Arc;

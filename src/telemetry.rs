@@ -1,6 +1,6 @@
 //! Log lines, and what is said of a panic.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -10,6 +10,12 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
+
+/// Whether what is written there may have colours: to a terminal, unless `NO_COLOR` is set.
+#[must_use]
+pub fn may_colour(to: &impl IsTerminal) -> bool {
+    to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// How many lines may wait to be written. When whoever reads them is stuck, further ones are dropped and counted.
 const BACKLOG: usize = 20_000;
@@ -38,7 +44,7 @@ pub fn init(log: &Log) -> Result<WorkerGuard, TryInitError> {
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()
         }
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_ansi(may_colour(&io::stderr())).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(lines).try_init()?;
     std::panic::set_hook(Box::new(|panic| {

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use super::serve::exit_code;
 use super::{EXIT_USAGE, fail, print};
-use crate::app::open_directory;
+use crate::app::{CODES_REFUSED, open_directory};
 use crate::config::{Config, Mode, Sources, effective};
 use crate::digest::HashKey;
-use crate::directory::{Directory, Faults};
+use crate::directory::{Faults, MemoryDirectory};
+use crate::domain::store::GateDefault;
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let settings = Config::load(Mode::Serve, sources).and_then(|config| Ok((config, effective(Mode::Serve, sources)?)));
@@ -28,13 +29,25 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     for (name, value) in settings {
         let _ = writeln!(text, "{name} = {value}");
     }
-    if let Directory::Memory(directory) = directory {
-        let (stores, registrations) = (directory.stores(), directory.registrations());
-        let _ = writeln!(
-            text,
-            "\nThe configuration is sound. Directory: {stores} stores, {registrations} keys and tokens."
-        );
+    let _ = writeln!(text, "\nThe configuration is sound. {}", describe(directory.in_memory()));
+    if config.scan_key.is_none() && directory.in_memory().recognition_tokens() > 0 {
+        let _ = writeln!(text, "Warning: {CODES_REFUSED}.");
     }
     print(&text);
     ExitCode::SUCCESS
+}
+
+fn describe(directory: &MemoryDirectory) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let open = directory.stores().filter(|store| store.default_gate_decision == GateDefault::Open).count();
+    let mut text = format!(
+        "The directory has {}, {} and {}.",
+        count(directory.stores().len(), "store"),
+        count(directory.identity_keys(), "identity key"),
+        count(directory.recognition_tokens(), "recognition token"),
+    );
+    if open > 0 {
+        let _ = write!(text, "\nDefault gate decision open, so that a 500 lets people in: {}.", count(open, "store"));
+    }
+    text
 }

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::Url;
 
 use super::{ConfigArgs, EXIT_USAGE, fail, print};
 use crate::config::load_bind;
+use crate::gate::innermost;
 use crate::http::READYZ;
 
 /// How long the connector may take to answer.
@@ -30,23 +32,26 @@ pub(super) async fn run(args: &HealthcheckArgs) -> ExitCode {
             Err(error) => return fail(EXIT_USAGE, &error),
         },
     };
-    match ask(&url).await {
+    let Ok(url) = Url::parse(&format!("{url}{READYZ}")) else {
+        return fail(EXIT_USAGE, &"--url: not a URL such as http://127.0.0.1:8080");
+    };
+    match ask(url).await {
         Ok(status) if status.is_success() => {
             print("ready\n");
             ExitCode::SUCCESS
         }
         Ok(status) => fail(1, &format!("not ready: {READYZ} answers {status}")),
-        Err(error) => fail(1, &format!("not ready: {error}")),
+        Err(error) => fail(1, &format!("not ready: {}", innermost(&error))),
     }
 }
 
-async fn ask(url: &str) -> Result<reqwest::StatusCode, reqwest::Error> {
+async fn ask(url: Url) -> Result<reqwest::StatusCode, reqwest::Error> {
     let mut client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-    if url.starts_with("http://") {
+    if url.scheme() == "http" {
         // Without TLS there are no root certificates to load, nor to miss in an image without any.
         client = client.tls_certs_only([]);
     }
-    Ok(client.build()?.get(format!("{url}{READYZ}")).send().await?.status())
+    Ok(client.build()?.get(url).send().await?.status())
 }
 
 /// Where a connector that listens on every address can be asked.

@@ -15,8 +15,11 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
+use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::config::Sources;
@@ -41,10 +44,11 @@ enum Command {
     /// Runs it in memory with the published test data, on loopback, and says what to try
     Demo(ConfigArgs),
     /// Plays Amazon's gate: scans once and tells whether it opens
+    #[command(after_help = "Exit code: 0 open, 1 closed, 64 bad usage.")]
     Gate(gate::GateArgs),
     /// Makes a Scan Key Code: as text, as Base64 and as a QR code
     ScanKey(scan_key::ScanKeyArgs),
-    /// Asks a running connector on this machine whether it is ready: exit code 0 if so
+    /// Asks a running connector on this machine whether it is ready: exit code 0 if so, 1 if not
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Checks the configuration and the directory file without starting
     CheckConfig(ConfigArgs),
@@ -91,6 +95,18 @@ pub fn main() -> ExitCode {
             Command::CheckConfig(args) => check_config::run(&args.sources()),
         }
     })
+}
+
+/// A secret on the command line. Parsing it never fails, so that clap never repeats it in an error.
+fn secret() -> impl TypedValueParser<Value = SecretString> {
+    StringValueParser::new().map(SecretString::from)
+}
+
+/// A time on the command line.
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.to_utc())
+        .map_err(|_| "not an RFC 3339 time such as 2030-01-31T12:00:00Z".to_owned())
 }
 
 /// Says what went wrong, and with which exit code it ends.

@@ -1,7 +1,7 @@
 //! `scan-key`: a Scan Key Code as the shopper's app would show it.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use base64::Engine as _;
@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::types::QrError;
 use qrcode::{EcLevel, QrCode};
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ConfigArgs, EXIT_USAGE, fail, print};
+use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, secret};
 use crate::config::load_scan_key;
 use crate::domain::scan_key_code::RecognitionToken;
 
@@ -22,11 +23,11 @@ pub(super) struct ScanKeyArgs {
     #[command(subcommand)]
     command: Option<ScanKeyCommand>,
     /// The recognition token: 32 letters and digits
-    #[arg(long, required = true)]
-    token: Option<String>,
+    #[arg(long, required = true, value_parser = secret(), allow_hyphen_values = true)]
+    token: Option<SecretString>,
     /// When the code is made, such as 2030-01-31T12:00:00Z [default: now]
-    #[arg(long, value_name = "TIME")]
-    at: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    timestamp: Option<DateTime<Utc>>,
     /// The retailer's own information at the end of the code: letters and digits
     #[arg(long, default_value = "", hide_default_value = true)]
     custom: String,
@@ -46,17 +47,25 @@ pub(super) fn run(args: &ScanKeyArgs, now: DateTime<Utc>) -> ExitCode {
         None => &args.config,
     };
     let format = match load_scan_key(&config.sources()) {
-        Ok(Some(format)) => format,
-        Ok(None) => return fail(EXIT_USAGE, &"scan_key.customer_prefix is not set: there are no Scan Key Codes"),
+        Ok((Some(format), is_demos)) => {
+            if is_demos {
+                let _ = writeln!(io::stderr(), "note: scan_key.customer_prefix is not set; this is the demo's, ACME");
+            }
+            format
+        }
+        Ok((None, _)) => return fail(EXIT_USAGE, &"scan_key.customer_prefix is not set: there are no Scan Key Codes"),
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     if args.command.is_some() {
         print(&format!("{}\n", format.pattern()));
         return ExitCode::SUCCESS;
     }
-    let code = RecognitionToken::parse(args.token.as_deref().unwrap_or_default())
+    let token = args.token.as_ref().map_or("", |token| token.expose_secret());
+    let code = RecognitionToken::parse(token)
         .map_err(|error| format!("--token: {error}"))
-        .and_then(|token| format.write(&token, args.at.unwrap_or(now), &args.custom).map_err(|error| error.to_string()))
+        .and_then(|token| {
+            format.write(&token, args.timestamp.unwrap_or(now), &args.custom).map_err(|error| error.to_string())
+        })
         .and_then(|code| show(&code).map_err(|error| error.to_string()));
     match code {
         Ok(shown) => {

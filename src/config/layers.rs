@@ -99,8 +99,14 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
     if known.keys().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))) {
         return Problem::new(name, "is a section, not a setting");
     }
-    let likeness = |known: &String| strsim::jaro_winkler(name, known);
+    // A section may be misspelt, or left out.
+    let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let likeness = |known: &String| match key(known) == key(name) {
+        true => 1.0,
+        false => strsim::jaro_winkler(name, known),
+    };
     let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = nearest.filter(|nearest| likeness(nearest) > 0.85);
     let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
     Problem::new(name, format!("is no setting{nearest}"))
 }

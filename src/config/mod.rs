@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
-pub use reader::{ConfigError, Problem};
+pub use reader::ConfigError;
 
 use crate::digest::HashKey;
 use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
@@ -180,14 +180,21 @@ impl Config {
     }
 }
 
-/// Reads `scan_key.*` alone, for the tools that write codes; where nobody has set it, the demo's.
+/// Reads `scan_key.*` alone, for the tools that write codes. Without a file and a prefix it is the demo's, and the second value
+/// says so; a file without a prefix has none.
 ///
 /// # Errors
 /// As [`Config::load`].
-pub fn load_scan_key(sources: &Sources) -> Result<Option<ScanKeyFormat>, ConfigError> {
-    let mut reader = Reader::new(Layers::read(Mode::Demo, sources)?);
-    let format = scan_key(&mut reader);
-    reader.finish(format)
+pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
+    let format = |mode| {
+        let mut reader = Reader::new(Layers::read(mode, sources)?);
+        let format = scan_key(&mut reader);
+        reader.finish(format)
+    };
+    match format(Mode::Serve)? {
+        None if sources.file.is_none() => Ok((format(Mode::Demo)?, true)),
+        format => Ok((format, false)),
+    }
 }
 
 /// Reads `server.bind` alone, for the health check.
@@ -246,7 +253,7 @@ fn storage(reader: &mut Reader) -> Storage {
         Some(path) if !path.is_empty() => return Storage::Sqlite(path.into()),
         _ if url == "memory:" => {}
         _ => {
-            reader.refuse("storage.url", "must be memory: or sqlite:// and a path, such as sqlite://data/connector.db")
+            reader.refuse("storage.url", "must be memory: or sqlite:// and a path, such as sqlite://data/connector.db");
         }
     }
     Storage::Memory
@@ -312,7 +319,10 @@ fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
         );
     }
     if !management && config.management.token.is_none() {
-        reader.refuse("management.bind", "is not loopback: set management.token (or token_file), or bind to loopback");
+        reader.refuse(
+            "management.bind",
+            "is not loopback: set management.token (or management.token_file), or bind to loopback",
+        );
     }
 }
 

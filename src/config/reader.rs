@@ -95,6 +95,7 @@ impl Reader {
     pub(super) fn effective(&self, secrets: &[&str]) -> Vec<(String, String)> {
         let written = |name: &String| match self.text(name) {
             text if secrets.contains(&name.as_str()) && !text.is_empty() => "(hidden)".to_owned(),
+            text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text,
             text => format!("{text:?}"),
         };
         self.values.keys().map(|name| (name.clone(), written(name))).collect()

@@ -60,6 +60,7 @@ impl<'a> Check<'a> {
         for (place, row) in places("identityKeys", file.identity_keys) {
             self.identity_key(&place, &row);
         }
+        let recognition_tokens = file.recognition_tokens.len();
         for (place, row) in places("recognitionTokens", file.recognition_tokens) {
             self.recognition_token(&place, &row);
         }
@@ -73,8 +74,12 @@ impl<'a> Check<'a> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        let directory =
-            MemoryDirectory { hash_key: self.hash_key.clone(), stores: self.stores, registrations: self.registrations };
+        let directory = MemoryDirectory {
+            hash_key: self.hash_key.clone(),
+            stores: self.stores,
+            registrations: self.registrations,
+            recognition_tokens,
+        };
         Ok(Loaded { directory: Arc::new(directory), faults })
     }
 

@@ -68,6 +68,10 @@ impl FaultyDirectory {
         Self { inner, faults, by_key: Arc::new(by_key) }
     }
 
+    pub(super) fn inner(&self) -> &MemoryDirectory {
+        &self.inner
+    }
+
     pub(super) async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
         suffer(self.faults.next()).await?;
         Ok(self.inner.store(id))

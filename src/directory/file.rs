@@ -211,6 +211,7 @@ pub fn parse(
         let path = error.path().to_string();
         // The path ends in the name of a field that is not known. Where keys stand, that may be a key.
         let place = match path.rsplit_once('.') {
+            _ if path == "." || path == "?" => "the file".to_owned(),
             Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
             _ => path,
         };

@@ -15,6 +15,7 @@ pub struct MemoryDirectory {
     pub(super) hash_key: HashKey,
     pub(super) stores: HashMap<StoreId, Arc<Store>>,
     pub(super) registrations: HashMap<Digest, Registration>,
+    pub(super) recognition_tokens: usize,
 }
 
 impl MemoryDirectory {
@@ -30,16 +31,21 @@ impl MemoryDirectory {
         self.registrations.get(&self.hash_key.recognition_token(token)).cloned()
     }
 
-    /// How many stores there are.
-    #[must_use]
-    pub fn stores(&self) -> usize {
-        self.stores.len()
+    /// The stores, in no order.
+    pub fn stores(&self) -> impl ExactSizeIterator<Item = &Store> {
+        self.stores.values().map(Arc::as_ref)
     }
 
-    /// How many keys and tokens there are.
+    /// How many identity keys there are.
     #[must_use]
-    pub fn registrations(&self) -> usize {
-        self.registrations.len()
+    pub fn identity_keys(&self) -> usize {
+        self.registrations.len().saturating_sub(self.recognition_tokens)
+    }
+
+    /// How many recognition tokens there are.
+    #[must_use]
+    pub fn recognition_tokens(&self) -> usize {
+        self.recognition_tokens
     }
 }
 

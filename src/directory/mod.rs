@@ -50,6 +50,15 @@ pub enum Directory {
 }
 
 impl Directory {
+    /// What of it is held in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> &MemoryDirectory {
+        match self {
+            Self::Memory(directory) => directory,
+            Self::Faulty(directory) => directory.inner(),
+        }
+    }
+
     /// The store of that name.
     ///
     /// # Errors

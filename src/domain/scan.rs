@@ -3,13 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use super::identity_key::IdentityKey;
-use super::ids::{EventId, RequestId, StoreId};
+use super::ids::{EventId, StoreId};
 
 /// One call of the gate, every part valid by itself. Whether the store exists and who holds the key is not known yet.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// This attempt.
-    pub request_id: RequestId,
     /// What the reader saw.
     pub identity_key: IdentityKey,
     /// Where.

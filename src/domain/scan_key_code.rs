@@ -24,7 +24,7 @@ pub const FIXED_PREFIX: &str = "JWO";
 pub const MIN_LENGTH: usize = 49;
 /// The longest code, in characters.
 pub const MAX_LENGTH: usize = 154;
-/// What the network may take, in seconds, either way of a code's window.
+/// What the network may take, either way of a code's window.
 pub const NETWORK_ALLOWANCE: TimeDelta = TimeDelta::seconds(15);
 
 const TOKEN_LENGTH: usize = 32;

@@ -1,6 +1,6 @@
 //! Who stands at the gate.
 
-use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
 
 use super::ids::{DeviceId, PaymentSourceId, VisitorId};
 
@@ -100,12 +100,6 @@ impl Month {
     }
 }
 
-impl std::fmt::Display for Month {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:04}-{:02}", self.first_day.year(), self.first_day.month())
-    }
-}
-
 /// A shopper found by a key or token, and the device that the key or token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -125,7 +119,6 @@ mod tests {
         let month = Month::parse("2023-12").expect("a month");
         assert!(!month.is_over_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
         assert!(month.is_over_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
-        assert_eq!(month.to_string(), "2023-12");
     }
 
     #[test]

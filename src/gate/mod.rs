@@ -143,7 +143,7 @@ fn spent(last_seen: Option<u16>, default: GateDecision) -> (GateDecision, Cause)
 }
 
 /// The innermost cause, which is the one that tells a person something: "connection refused".
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;

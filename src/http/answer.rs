@@ -5,10 +5,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::error::Why;
+use super::error::{Why, refuse};
 use crate::domain::decision::{Decision, Grant};
 use crate::domain::ids::DeviceId;
 use crate::domain::visitor::Visitor;
+use crate::ledger::Record;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,22 +39,23 @@ struct PaymentSource<'a> {
     id: &'a str,
 }
 
-#[derive(Serialize)]
-struct Denied {
-    message: &'static str,
-}
-
 /// 200 with whom the gate opens for, or 401 with why it stays shut.
-pub(super) fn render(decision: &Decision, replay: bool) -> Response {
-    let (mut response, reason) = match decision {
-        Decision::Accepted(grant) => (Json(authorized(grant)).into_response(), "accepted"),
-        Decision::Denied(denial) => {
-            let body = Json(Denied { message: denial.message() });
-            ((StatusCode::UNAUTHORIZED, body).into_response(), denial.reason())
-        }
+pub(super) fn render(record: &Record, replay: bool) -> Response {
+    let why = |reason, decision| Why {
+        reason,
+        cause: None,
+        decision: Some(decision),
+        session: record.session.as_str(),
+        replay,
     };
-    response.extensions_mut().insert(Why { reason, cause: None, replay });
-    response
+    match &record.decision {
+        Decision::Accepted(grant) => {
+            let mut response = Json(authorized(grant)).into_response();
+            response.extensions_mut().insert(why("accepted", "accepted"));
+            response
+        }
+        Decision::Denied(denial) => refuse(StatusCode::UNAUTHORIZED, denial.message(), why(denial.reason(), "denied")),
+    }
 }
 
 fn authorized(grant: &Grant) -> Authorized<'_> {

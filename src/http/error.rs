@@ -9,8 +9,8 @@ use super::wire::Invalid;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
-struct Message {
-    message: String,
+struct Message<'a> {
+    message: &'a str,
 }
 
 /// A request that gets no success.
@@ -35,58 +35,62 @@ pub(super) enum ApiError {
 }
 
 /// What the log line says of an answer; travels beside it and is never sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Why {
     /// A stable word.
     pub(super) reason: &'static str,
     /// What went wrong on our side, when something did.
     pub(super) cause: Option<String>,
+    /// What was decided about the shopper, if it came to that.
+    pub(super) decision: Option<&'static str>,
+    /// What the decision did to the visitor's sessions, if anything.
+    pub(super) session: Option<&'static str>,
     /// Whether the answer comes from a record that stood before.
     pub(super) replay: bool,
 }
 
 impl Why {
     pub(super) fn reason(reason: &'static str) -> Self {
-        Self { reason, cause: None, replay: false }
+        Self { reason, ..Self::default() }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, message, why) = match self {
-            Self::Invalid(invalid) => (StatusCode::BAD_REQUEST, invalid.to_string(), Why::reason(reason(invalid))),
-            Self::EventReused => (
-                StatusCode::BAD_REQUEST,
-                "authEvent.id already used with different parameters".to_owned(),
-                Why::reason("event_reused"),
-            ),
+        match self {
+            Self::Invalid(invalid) => {
+                refuse(StatusCode::BAD_REQUEST, &invalid.to_string(), Why::reason(reason(invalid)))
+            }
+            Self::EventReused => {
+                let message = "authEvent.id already used with different parameters";
+                refuse(StatusCode::BAD_REQUEST, message, Why::reason("event_reused"))
+            }
             Self::TooManyRequests { retry_after, reason } => {
-                let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Why::reason(reason));
+                let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Why::reason(reason));
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
-                return response;
+                response
             }
             Self::Unauthorized => {
-                let why = Why::reason("unauthorized");
-                let mut response = respond(StatusCode::UNAUTHORIZED, "Unauthorized", why);
+                let mut response = refuse(StatusCode::UNAUTHORIZED, "Unauthorized", Why::reason("unauthorized"));
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return response;
+                response
             }
-            Self::BadQuery(message) => (StatusCode::BAD_REQUEST, message.to_owned(), Why::reason("bad_query")),
-            Self::NotFound => (StatusCode::NOT_FOUND, "Not found".to_owned(), Why::reason("not_found")),
+            Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
+            Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Why::reason("not_found")),
             Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed".to_owned(), Why::reason("method_not_allowed"))
+                refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", Why::reason("method_not_allowed"))
             }
             Self::Internal { reason, cause } => {
-                let why = Why { reason, cause: Some(cause), replay: false };
-                (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error".to_owned(), why)
+                let why = Why { cause: Some(cause), ..Why::reason(reason) };
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", why)
             }
-        };
-        respond(status, &message, why)
+        }
     }
 }
 
-fn respond(status: StatusCode, message: &str, why: Why) -> Response {
-    let mut response = (status, Json(Message { message: message.to_owned() })).into_response();
+/// The door itself.
+pub(super) fn refuse(status: StatusCode, message: &str, why: Why) -> Response {
+    let mut response = (status, Json(Message { message })).into_response();
     response.extensions_mut().insert(why);
     response
 }

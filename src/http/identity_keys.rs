@@ -49,7 +49,7 @@ pub(super) async fn verify(
     let scan = read(&body, &log).map_err(ApiError::Invalid)?;
     let verdict = api.connector.verify(&scan, api.clock.now(), deadline).await?;
     match verdict {
-        Verdict::Decided { record, replay } => Ok(answer::render(&record.decision, replay)),
+        Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
         Verdict::Refused(refusal) => Err(refusal.into()),
     }
 }

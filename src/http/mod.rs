@@ -80,17 +80,17 @@ pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metric
         .route(IDENTITY_KEYS, post(identity_keys::verify).route_layer(gate))
         .with_state(api)
         .merge(probes::routes(readiness));
-    common(routes, metrics)
+    on_every_port(routes, metrics)
 }
 
 /// Everything that the management port answers.
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
-    common(management::routes(management).merge(probes::routes(readiness)), metrics)
+    on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
 }
 
 /// What every port does for every request.
-fn common(routes: Router, metrics: Metrics) -> Router {
+fn on_every_port(routes: Router, metrics: Metrics) -> Router {
     let no_sniffing = HeaderName::from_static("x-content-type-options");
     // Top down, as a request meets them; an answer meets them bottom up.
     let stack = ServiceBuilder::new()

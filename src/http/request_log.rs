@@ -34,7 +34,7 @@ impl LogNames {
 
 /// The outermost layer.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
-    let arrival = request.extensions().get::<Arrival>().map_or_else(Instant::now, |arrival| arrival.0);
+    let Arrival(arrival) = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| match path.as_str() {
         IDENTITY_KEYS => IDENTITY_KEYS,
         LIVEZ | READYZ => PROBE,
@@ -76,22 +76,18 @@ impl Drop for Line {
 }
 
 fn write(path: &str, named: &Named, status: Option<u16>, why: &Why, took: Duration) {
-    let decision = match (path, status) {
-        (IDENTITY_KEYS, Some(200)) => Some("accepted"),
-        (IDENTITY_KEYS, Some(401)) => Some("denied"),
-        _ => None,
-    };
     let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 path,
                 status,
-                decision,
+                decision = why.decision,
                 reason = why.reason,
                 requestId = named.request_id.map(display),
                 authEventId = named.event_id.map(display),
                 storeId = named.store_id.as_ref().map(StoreId::as_str),
+                session = why.session,
                 replay = why.replay.then_some(true),
                 cause = why.cause.as_deref(),
                 ms,

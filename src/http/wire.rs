@@ -90,7 +90,7 @@ impl TryFrom<&WireRequest<'_>> for Scan {
     /// Rules 2 to 9, in their order. Whether the store exists is rule 10, and not for here to know.
     fn try_from(wire: &WireRequest<'_>) -> Result<Self, Invalid> {
         let request_id = required(wire.request_id, "requestId", Invalid::RequestId)?;
-        let request_id = RequestId::parse(&request_id).ok_or(Invalid::RequestId)?;
+        RequestId::parse(&request_id).ok_or(Invalid::RequestId)?; // of no further use: it is new on every retry
 
         let identity_key = required(wire.identity_key, "identityKey", Invalid::IdentityKeyEncoding)?;
         let identity_key = IdentityKey::from_base64(&identity_key).map_err(|error| match error {
@@ -121,7 +121,7 @@ impl TryFrom<&WireRequest<'_>> for Scan {
             }
             None => None,
         };
-        Ok(Self { request_id, identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
+        Ok(Self { identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
     }
 }
 

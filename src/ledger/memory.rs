@@ -12,7 +12,7 @@ use dashmap::Entry::Occupied;
 
 use super::event::EventRecords;
 use super::sessions::Sessions;
-use super::{EVICTABLE_AFTER, Entry, Lookup, Page, Record, Recorded, SessionEffect, SessionId};
+use super::{EVICTABLE_AFTER, Lookup, NewRecord, Page, Record, Recorded, SessionEffect, SessionId};
 use crate::digest::Fingerprint;
 use crate::domain::decision::Decision;
 use crate::domain::ids::EventId;
@@ -73,7 +73,7 @@ impl MemoryLedger {
         records.map_or(Lookup::Unknown, |records| records.find(fingerprint, now, self.limits.retention))
     }
 
-    pub(super) fn record(&self, entry: &Entry, now: DateTime<Utc>) -> Recorded {
+    pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
         loop {
             if let Some(recorded) = self.record_if_there_is_room(entry, now) {
                 return recorded;
@@ -87,8 +87,8 @@ impl MemoryLedger {
 
     /// The atomic step: while the event's shard is locked, nobody else finds, records or opens anything for it. `None` when
     /// the ledger is full: making room may lock any shard, so it is not done in here.
-    fn record_if_there_is_room(&self, entry: &Entry, now: DateTime<Utc>) -> Option<Recorded> {
-        let Entry { event, fingerprint, store_id, decision } = entry;
+    fn record_if_there_is_room(&self, entry: &NewRecord, now: DateTime<Utc>) -> Option<Recorded> {
+        let NewRecord { event, fingerprint, store_id, decision } = entry;
         let retention = self.limits.retention;
         // Not `entry`, which would leave an empty event behind when there is no room.
         let mut shard = self.events.entry(event.id);
@@ -213,11 +213,11 @@ mod tests {
     use crate::ledger::{Session, SessionState};
 
     /// A rejection of an event of its own.
-    fn entry(number: u32, now: DateTime<Utc>) -> Entry {
+    fn entry(number: u32, now: DateTime<Utc>) -> NewRecord {
         let id = EventId::parse(&format!("00000000-0000-0000-0000-{number:012}")).expect("a UUID");
         let store_id = StoreId::parse("S").expect("an id");
         let key = IdentityKey::from_base64("YQ==").expect("Base64");
-        Entry {
+        NewRecord {
             event: AuthEvent { id, timestamp: now, location: Location::Entry },
             fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, Location::Entry),
             store_id,
@@ -293,7 +293,7 @@ mod tests {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
         let visitor = Visitor { id: VisitorId::parse("v").expect("an id"), kind: VisitorType::Associate };
         let grant = Grant { visitor, device: None, payment_source: None };
-        let accepted = Entry { decision: Decision::Accepted(grant), ..entry(0, start) };
+        let accepted = NewRecord { decision: Decision::Accepted(grant), ..entry(0, start) };
         ledger.record(&accepted, start);
         let end = start.checked_add_signed(TimeDelta::hours(24)).expect("in range");
         let past = end.checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");

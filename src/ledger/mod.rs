@@ -29,7 +29,7 @@ pub const EVICTABLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// A decision to be recorded.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct NewRecord {
     /// The interaction.
     pub event: AuthEvent,
     /// What makes a scan of it the same scan.
@@ -62,6 +62,19 @@ pub enum SessionEffect {
     NoneOpen,
     /// A rejection touches none.
     Untouched,
+}
+
+impl SessionEffect {
+    /// The stable word for it, if there is anything to say.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Opened(_) => Some("opened"),
+            Self::Closed(_) => Some("closed"),
+            Self::NoneOpen => Some("none_open"),
+            Self::Untouched => None,
+        }
+    }
 }
 
 /// What the ledger knows of a scan before it is decided.
@@ -126,7 +139,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be written; nothing is recorded then.
-    pub async fn record(&self, entry: Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+    pub async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.record(&entry, now)),
             Self::Sqlite(ledger) => ledger.record(entry, now).await,

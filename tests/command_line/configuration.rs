@@ -79,11 +79,31 @@ fn check_config_shows_what_would_run_and_no_secret() {
     ];
     let ended = Ended::of(&["check-config"], &settings);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("rate_limit.burst = \"7\""), "{}", ended.stdout);
+    assert!(ended.stdout.contains("rate_limit.burst = 7\n"), "{}", ended.stdout);
     assert!(ended.stdout.contains("management.token = (hidden)"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("Directory: 1 stores, 1 keys and tokens."), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("The directory has 1 store, 1 identity key and 0 recognition tokens."),
+        "{}",
+        ended.stdout
+    );
     assert!(!ended.stdout.contains("a-secret"), "{}", ended.stdout);
     refused(&["check-config"], &[("directory.file", "/nonexistent/d.json")]);
+}
+
+#[test]
+fn check_config_warns_of_codes_that_would_all_be_refused_and_of_gates_that_open_by_default() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let directory = r#"{
+        "stores": [{ "id": "S", "defaultGateDecision": "open" }],
+        "recognitionTokens": [{ "token": "0123456789abcdef0123456789abcdef", "revoked": true }]
+    }"#;
+    std::fs::write(file.path(), directory).unwrap();
+    let path = ("directory.file", file.path().to_str().unwrap());
+    let bare = Ended::of(&["check-config"], &[path]).stdout;
+    assert!(bare.contains("Warning: there are recognition tokens, but scan_key.customer_prefix is not set"), "{bare}");
+    assert!(bare.contains("Default gate decision open, so that a 500 lets people in: 1 store."), "{bare}");
+    let set = Ended::of(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
+    assert!(!set.contains("Warning"), "{set}");
 }
 
 #[test]

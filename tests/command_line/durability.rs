@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key};
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key, sessions};
 
 /// How often the crash test crashes; `CONNECTOR_TEST_KILLS` says otherwise.
 const KILLS: usize = 3;
@@ -45,24 +45,12 @@ async fn verify(api: &str, body: &Value) -> Option<(u16, Vec<u8>)> {
     Some((status, answer.bytes().await.ok()?.to_vec()))
 }
 
-async fn sessions(process: &Process) -> Vec<Value> {
-    let (mut all, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let url = format!("{}/admin/v1/sessions?limit=1000{cursor}", process.management);
-        let page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
-        all.extend(page["sessions"].as_array().unwrap().iter().cloned());
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return all,
-        }
-    }
-}
-
 /// How many sessions each event has opened.
 async fn sessions_by_event(process: &Process) -> HashMap<String, usize> {
     let mut by_event = HashMap::new();
-    for session in sessions(process).await {
-        *by_event.entry(session["entry"]["authEventId"].to_string()).or_insert(0) += 1;
+    for session in sessions(&process.management).await {
+        let event = session.pointer("/entry/authEventId").unwrap().to_string();
+        *by_event.entry(event).or_insert(0) += 1;
     }
     by_event
 }
@@ -80,14 +68,14 @@ async fn a_restart_forgets_nothing() {
     let (accepted, denied) = (scan(), scan_with_key(b"flagged_shopper_key"));
     let process = place.start().await;
     let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
-    let listed = sessions(&process).await;
+    let listed = sessions(&process.management).await;
     process.signal("TERM");
     assert_eq!(process.ended().code, Some(0));
 
     let process = place.start().await;
     let after = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     assert_eq!(before, after);
-    assert_eq!((listed.len(), &sessions(&process).await), (1, &listed));
+    assert_eq!((listed.len(), &sessions(&process.management).await), (1, &listed));
     assert_eq!(records(&process).await, 2);
 }
 

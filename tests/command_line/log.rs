@@ -36,6 +36,11 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
     let mut again = accepted.clone();
     again["requestId"] = json!(Uuid::new_v4());
     post(&process, again.to_string()).await;
+    let (mut leaving, mut left) = (scan(), scan());
+    for exit in [&mut leaving, &mut left] {
+        exit["authEvent"]["location"] = json!("EXIT");
+        post(&process, exit.to_string()).await;
+    }
 
     process.signal("TERM");
     let log = process.ended().stderr;
@@ -53,6 +58,10 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
         assert!(line["ms"].is_f64() && line["timestamp"].is_string(), "{line}");
     }
     assert_eq!(line_of(&log, &again["requestId"])["replay"], true);
+    for (request, session) in [(&accepted, "opened"), (&leaving, "closed"), (&left, "none_open")] {
+        assert_eq!(line_of(&log, &request["requestId"])["session"], session);
+    }
+    assert!(line_of(&log, &denied["requestId"]).get("session").is_none(), "a rejection touches none");
     assert!(line_of(&log, &failed["requestId"])["cause"].is_string());
 }
 
@@ -119,7 +128,6 @@ async fn a_panic_says_where_but_not_with_which_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_caller_sends_cannot_forge_a_line() {
     for format in ["json", "text"] {
-        // The log is JSON until `ready` is seen; in text, the same words come unparsed.
         let process = Process::start("demo", &[("log.format", format)]).await;
         let mut request = scan();
         request["storeId"] = json!("S\n2026-01-01T00:00:00Z INFO forged\u{1b}[31m");

@@ -68,6 +68,8 @@ async fn a_code_from_scan_key_opens_the_gate() {
     assert!(made.stdout.contains('█'), "the QR code is drawn");
     let scanned = Ended::of(&["gate", "--url", &demo.api, "--code", &code], &[]);
     assert_eq!(scanned.code, Some(0), "{}{}", scanned.stdout, scanned.stderr);
+    let by_token = Ended::of(&["gate", "--url", &demo.api, "--token", TOKEN], &settings);
+    assert_eq!(by_token.code, Some(0), "the gate reads the same settings: {}{}", by_token.stdout, by_token.stderr);
 }
 
 #[test]
@@ -78,14 +80,27 @@ fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
     assert_eq!(pattern(&settings), "^JWOSHOP1[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,101}$\n");
 }
 
+/// The demo's prefix is never taken for the retailer's: not in silence, and not when there is a configuration.
+#[test]
+fn scan_key_says_when_the_prefix_is_the_demos() {
+    let demos = Ended::of(&["scan-key", "pattern"], &[]);
+    assert!(demos.stderr.contains("this is the demo's, ACME"), "{}", demos.stderr);
+    let own = Ended::of(&["scan-key", "pattern"], &[("scan_key.customer_prefix", "SHOP")]);
+    assert_eq!(own.stderr, "");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[log]\nlevel = 'warn'\n").unwrap();
+    let none = Ended::of(&["scan-key", "pattern", "--config", file.path().to_str().unwrap()], &[]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(64), ""), "{}", none.stderr);
+}
+
 #[test]
 fn scan_key_refuses_what_makes_no_code() {
     for arguments in [
         &["scan-key"][..],
         &["scan-key", "--token", "hush-hush"],
         &["scan-key", "--token", TOKEN, "--custom", "not alphanumeric"],
-        &["scan-key", "--token", TOKEN, "--at", "yesterday"],
-        &["scan-key", "--token", TOKEN, "--at", "1970-01-01T00:00:00Z"],
+        &["scan-key", "--token", TOKEN, "--timestamp", "yesterday"],
+        &["scan-key", "--token", TOKEN, "--timestamp", "1970-01-01T00:00:00Z"],
     ] {
         let ended = Ended::of(arguments, &[]);
         assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
@@ -106,5 +121,6 @@ async fn healthcheck_exits_0_when_readyz_says_so() {
     demo.ended();
     let down = Ended::of(&["healthcheck"], &[("server.bind", &bind)]);
     assert_eq!(down.code, Some(1));
-    assert!(down.stderr.contains("not ready"), "{}", down.stderr);
+    assert!(down.stderr.contains("not ready: connection refused"), "{}", down.stderr);
+    assert_eq!(Ended::of(&["healthcheck", "--url", "nonsense"], &[]).code, Some(64));
 }

@@ -28,8 +28,10 @@ struct Setup {
     default_decision: Decision,
     /// The gate's own default if absent.
     budget_milliseconds: Option<u64>,
-    /// So many attempts are answered 500 by a proxy; only the later ones reach the connector.
+    /// So many attempts are failed by a proxy; only the later ones reach the connector.
     failed_attempts: Option<usize>,
+    /// With this status: 500 if absent, or 429.
+    failed_with: Option<u16>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -90,7 +92,7 @@ impl GateStep {
         let Some(failures) = self.gate.failed_attempts else {
             return self.report.compare(&self.gate.scan(&connector.api, connector, &scan).await?);
         };
-        let proxy = Stutter::start(connector, failures).await?;
+        let proxy = Stutter::start(connector, failures, self.gate.failed_with.unwrap_or(500)).await?;
         let report = self.gate.scan(&proxy.url, connector, &scan).await?;
         self.report.compare(&report)?;
         are_retries_of(&scan, &report, &proxy.seen())

@@ -1,4 +1,4 @@
-//! A reverse proxy that stutters: it answers the first attempts 500 itself, and passes on the later ones. With it, a
+//! A reverse proxy that stutters: it fails the first attempts itself, with 500 or 429, and passes on the later ones. With it, a
 //! transient failure can be shown on any connector.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,18 +26,21 @@ struct Road {
     client: Client,
     upstream: String,
     failures: usize,
+    status: StatusCode,
     /// The bodies of the attempts so far.
     seen: Mutex<Vec<Value>>,
 }
 
 impl Stutter {
-    pub(crate) async fn start(connector: &Connector, failures: usize) -> Result<Self, String> {
+    pub(crate) async fn start(connector: &Connector, failures: usize, status: u16) -> Result<Self, String> {
+        let status = StatusCode::from_u16(status).map_err(|error| format!("failedWith: {error}"))?;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("proxy: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("proxy: {error}"))?;
         let road = Arc::new(Road {
             client: connector.client.clone(),
             upstream: connector.api.clone(),
             failures,
+            status,
             seen: Mutex::default(),
         });
         let proxy = Router::new().fallback(pass).with_state(Arc::clone(&road));
@@ -69,8 +72,11 @@ impl Road {
 
 async fn pass(State(road): State<Arc<Road>>, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Response {
     if road.fails(&body) {
-        let body = axum::Json(json!({ "message": "Internal server error" }));
-        return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
+        let message = match road.status {
+            StatusCode::TOO_MANY_REQUESTS => "Too Many Requests",
+            _ => "Internal server error",
+        };
+        return (road.status, axum::Json(json!({ "message": message }))).into_response();
     }
     for own in [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
         headers.remove(own); // the next connection has its own

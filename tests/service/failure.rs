@@ -165,7 +165,7 @@ async fn liveness_does_not_depend_on_the_directory() {
     let server = Server::demo(&[]).await;
     for fault in [Fault::Fail, Fault::Stall, Fault::Panic] {
         server.faults.set(Some(fault));
-        let answer = reqwest::get(format!("{}/livez", server.api)).await.unwrap();
+        let answer = crate::support::client().get(format!("{}/livez", server.api)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
 }

@@ -1,6 +1,6 @@
 //! The API contract's "elsewhere": unknown paths, wrong methods, liveness and readiness, and which port answers what.
 
-use reqwest::{Client, Method};
+use reqwest::Method;
 
 use crate::{
     checks::*,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 async fn ask(method: Method, url: String) -> Answer {
-    let answer = Client::new().request(method, url).body(scan().to_string()).send().await.unwrap();
+    let answer = crate::support::client().request(method, url).body(scan().to_string()).send().await.unwrap();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     Answer { status, headers, body: answer.bytes().await.unwrap().to_vec() }
 }

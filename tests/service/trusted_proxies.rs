@@ -20,7 +20,7 @@ impl Caller {
         let mut settings = vec![("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "5")];
         settings.extend(trusted_proxies.map(|proxies| ("server.trusted_proxies", proxies)));
         let server = Server::demo(&settings).await;
-        Self { client: Client::new(), url: format!("{}{IDENTITY_KEYS}", server.api), server }
+        Self { client: crate::support::client(), url: format!("{}{IDENTITY_KEYS}", server.api), server }
     }
 
     /// One request with these `X-Forwarded-For` lines; its status.

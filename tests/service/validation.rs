@@ -191,7 +191,7 @@ async fn a_body_that_is_not_json_is_refused_as_that_whatever_else_is_wrong() {
 async fn the_form_of_the_body_counts_and_not_its_content_type() {
     let server = Server::demo(&[]).await;
     let url = format!("{}{IDENTITY_KEYS}", server.api);
-    let client = reqwest::Client::new();
+    let client = crate::support::client();
     for kind in [None, Some("text/plain"), Some("application/xml"), Some("application/json; charset=utf-16"), Some("?")]
     {
         for (body, status) in [(scan().to_string(), 200), (String::new(), 400)] {

@@ -21,5 +21,5 @@ mod server;
 pub(crate) use {
     process::{Ended, Process},
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, Server, client},
+    server::{Answer, Server, client, sessions},
 };

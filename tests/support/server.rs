@@ -90,17 +90,7 @@ impl Server {
 
     /// Every session, the newest first.
     pub(crate) async fn sessions(&self) -> Vec<Value> {
-        let mut sessions = Vec::new();
-        let mut cursor = String::new();
-        loop {
-            let url = format!("{}/admin/v1/sessions?limit=50{cursor}", self.management);
-            let page: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
-            sessions.extend(page["sessions"].as_array().unwrap().iter().cloned());
-            match page.get("nextCursor") {
-                Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
-                None => return sessions,
-            }
-        }
+        sessions(&self.management).await
     }
 
     pub(crate) async fn metrics(&self) -> String {
@@ -144,6 +134,20 @@ impl Answer {
 
     pub(crate) fn message(&self) -> Option<String> {
         self.json().get("message").and_then(Value::as_str).map(str::to_owned)
+    }
+}
+
+/// Every session that a management port lists, the newest first.
+pub(crate) async fn sessions(management: &str) -> Vec<Value> {
+    let (client, mut sessions, mut cursor) = (client(), Vec::new(), String::new());
+    loop {
+        let url = format!("{management}/admin/v1/sessions?limit=50{cursor}");
+        let page: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+        sessions.extend(page["sessions"].as_array().unwrap().iter().cloned());
+        match page.get("nextCursor") {
+            Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
+            None => return sessions,
+        }
     }
 }
 

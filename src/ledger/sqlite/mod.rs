@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, LedgerError, Limits, Lookup, Page, Recorded, SessionId};
+use super::{LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
 use crate::digest::Fingerprint;
 use crate::domain::ids::EventId;
 use crate::storage::SqliteDatabase;
@@ -57,7 +57,7 @@ impl SqliteLedger {
         Ok(records.find(fingerprint, now, self.limits.retention))
     }
 
-    pub(super) async fn record(&self, entry: Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+    pub(super) async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Job::Record { entry: Box::new(entry), now, reply }).await?;
         answer.await.map_err(|_| gone())?

@@ -9,7 +9,7 @@ use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, StoreId, VisitorId};
 use crate::domain::visitor::{Visitor, VisitorType};
 use crate::ledger::event::EventRecords;
-use crate::ledger::{Entry, LedgerError, Limits, Moment, Page, Record, Session, SessionEffect, SessionId};
+use crate::ledger::{LedgerError, Limits, Moment, NewRecord, Page, Record, Session, SessionEffect, SessionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -110,7 +110,7 @@ pub(super) async fn forget_event(
 
 pub(super) async fn open_session(
     connection: &mut SqliteConnection,
-    entry: &Entry,
+    entry: &NewRecord,
     grant: &Grant,
     now: DateTime<Utc>,
 ) -> Result<SessionId> {
@@ -134,7 +134,7 @@ pub(super) async fn open_session(
 /// Closes the oldest open session of a visitor at a store that was opened no earlier than `oldest`.
 pub(super) async fn close_session(
     connection: &mut SqliteConnection,
-    entry: &Entry,
+    entry: &NewRecord,
     grant: &Grant,
     now: DateTime<Utc>,
     oldest: DateTime<Utc>,
@@ -278,6 +278,7 @@ fn text(time: DateTime<Utc>) -> String {
 }
 
 /// Something stands in the database that this connector cannot have written.
+#[expect(clippy::needless_pass_by_value, reason = "so that it can be named where an error is mapped")]
 fn corrupt(what: impl ToString) -> LedgerError {
     LedgerError(format!("a row cannot be read: {}", what.to_string()))
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::rows;
 use crate::domain::decision::Decision;
 use crate::domain::scan::Location;
-use crate::ledger::{Entry, LedgerError, Limits, Lookup, Record, Recorded, SessionEffect};
+use crate::ledger::{LedgerError, Limits, Lookup, NewRecord, Record, Recorded, SessionEffect};
 
 /// The most that one commit takes along.
 const BATCH: usize = 256;
@@ -24,7 +24,7 @@ type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 #[derive(Debug)]
 pub(super) enum Job {
     /// A decision and what it does to the sessions.
-    Record { entry: Box<Entry>, now: DateTime<Utc>, reply: Reply<Recorded> },
+    Record { entry: Box<NewRecord>, now: DateTime<Utc>, reply: Reply<Recorded> },
     /// Some of what is past its time is to go.
     Sweep { now: DateTime<Utc>, reply: Reply<bool> },
 }
@@ -113,7 +113,7 @@ impl Writer<'_> {
         Ok(done)
     }
 
-    async fn record(&mut self, entry: &Entry, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+    async fn record(&mut self, entry: &NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         let event = entry.event.id;
         let records = rows::records(self.connection, event).await?;
         match records.find(&entry.fingerprint, now, self.limits.retention) {

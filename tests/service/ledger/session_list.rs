@@ -56,7 +56,7 @@ async fn the_list_is_read_page_by_page() {
     for _ in 0..5 {
         expected.insert(enter(&server).await);
     }
-    let client = reqwest::Client::new();
+    let client = crate::support::client();
     let (mut seen, mut cursor, mut pages) = (BTreeSet::new(), None::<String>, 0);
     loop {
         let mut url = format!("{}/admin/v1/sessions?limit=2", server.management);
@@ -86,7 +86,7 @@ async fn the_list_is_read_page_by_page() {
 async fn strange_pages_are_never_our_fault() {
     let server = super::demo(&[]).await;
     enter(&server).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::client();
     for query in [
         "limit=0",
         "limit=-1",
