@@ -12,6 +12,7 @@ RUN mkdir -p src tests/published_cases \
 # Which commit `--version` and the log name: docker build --build-arg CONNECTOR_COMMIT="$(git rev-parse --short=12 HEAD)"
 ARG CONNECTOR_COMMIT=unknown
 COPY config config
+COPY migrations migrations
 COPY src src
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 
@@ -21,12 +22,18 @@ RUN mkdir -p /rootfs/etc/ssl/certs /rootfs/tmp \
  && ldd target/release/identity-connector | grep -o '/[^ )]*' | xargs cp --parents --dereference --target-directory=/rootfs \
  && cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/ \
  && echo 'nonroot:x:65532:65532:nonroot:/:/nonexistent' > /rootfs/etc/passwd \
- && echo 'nonroot:x:65532:' > /rootfs/etc/group
+ && echo 'nonroot:x:65532:' > /rootfs/etc/group \
+ && mkdir /data
 
 # Nothing else: no shell, no package manager, nothing to update but the above.
 FROM scratch
 COPY --from=build /rootfs /
+COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
+
+# Decisions and sessions: to be kept, so to be mounted. With a read-only root it is the only place that is written.
+ENV CONNECTOR__STORAGE__URL=sqlite:///data/connector.db
+VOLUME /data
 
 # Reachable from outside the container. Callers are not authenticated, so it starts only when somebody says that a proxy in
 # front does that: CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true.

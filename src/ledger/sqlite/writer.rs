@@ -44,20 +44,22 @@ pub(super) async fn run(
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.recv_many(&mut batch, BATCH).await > 0 {
-        let mut writer = Writer { connection: &mut connection, limits, change: 0 };
-        let done = writer.write(batch.drain(..)).await;
-        let change = writer.change;
-        match done {
-            Ok(done) => {
+        let mut writer =
+            Writer { connection: &mut connection, limits, change: 0, done: Vec::with_capacity(batch.len()) };
+        let written = writer.write(batch.drain(..)).await;
+        let (change, done) = (writer.change, writer.done);
+        match written {
+            Ok(()) => {
                 records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add_signed(change)).ok();
                 done.into_iter().for_each(Done::tell);
             }
-            // Nothing of the batch is committed: whoever waits hears that their channel is closed, which is a fault of ours.
+            // Nothing of the batch is committed. Jobs that were not come to hear it from their channel, which is closed.
             Err(error) => {
-                tracing::error!(%error, "a batch could not be committed");
                 if let Err(error) = connection.execute("ROLLBACK").await {
                     tracing::debug!(%error, "nothing to roll back");
                 }
+                let error = LedgerError::from(error);
+                done.into_iter().for_each(|done| done.fail(&error));
             }
         }
     }
@@ -67,6 +69,13 @@ pub(super) async fn run(
 }
 
 impl Done {
+    fn fail(self, error: &LedgerError) {
+        match self {
+            Self::Recorded(reply, _) => drop(reply.send(Err(error.clone()))),
+            Self::Swept(reply, _) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+
     fn tell(self) {
         // Whoever asked may have gone; what is written stays.
         match self {
@@ -81,12 +90,13 @@ struct Writer<'c> {
     limits: Limits,
     /// By how much the number of records has changed.
     change: isize,
+    /// What the jobs of this batch came to.
+    done: Vec<Done>,
 }
 
 impl Writer<'_> {
-    async fn write(&mut self, batch: impl Iterator<Item = Job>) -> Result<Vec<Done>, sqlx::Error> {
+    async fn write(&mut self, batch: impl Iterator<Item = Job>) -> Result<(), sqlx::Error> {
         self.connection.execute("BEGIN IMMEDIATE").await?;
-        let mut done = Vec::new();
         for job in batch {
             self.connection.execute("SAVEPOINT job").await?;
             let before = self.change;
@@ -102,15 +112,15 @@ impl Writer<'_> {
                     (Done::Swept(reply, result), failed)
                 }
             };
+            self.done.push(this);
             if failed {
                 self.change = before;
                 self.connection.execute("ROLLBACK TO job").await?;
             }
             self.connection.execute("RELEASE job").await?;
-            done.push(this);
         }
         self.connection.execute("COMMIT").await?;
-        Ok(done)
+        Ok(())
     }
 
     async fn record(&mut self, entry: &NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
