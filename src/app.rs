@@ -271,3 +271,34 @@ async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
         limits.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::{Mode, Sources};
+    use crate::domain::scan::Location;
+    use crate::rate_limit::{Allowance, Caller};
+
+    /// On a paused clock, which leaps to the next sweep.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_past_its_time_is_swept_without_being_asked_for() {
+        let config = Config::load(Mode::Demo, &Sources::default()).expect("the demo's");
+        let records = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
+        let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
+        let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 });
+        let clock = ManualClock::starting_at(chrono::DateTime::UNIX_EPOCH);
+        let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
+        tokio::time::sleep(SWEEP / 2).await;
+
+        records.record(ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
+        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).expect("the first");
+        assert_eq!((records.records(), limits.callers()), (1, 1));
+        clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
+        tokio::time::sleep(SWEEP).await;
+        assert_eq!((records.records(), limits.callers()), (0, 0));
+        sweeper.abort();
+    }
+}

@@ -71,7 +71,7 @@ pub struct SqliteDatabase {
 }
 
 impl SqliteDatabase {
-    /// Opens the file, or makes it with its folder; brings its schema up to date; finds or makes its hash key.
+    /// Opens the file, or makes it with its folder, for its owner alone; brings its schema up to date; finds or makes its hash key.
     ///
     /// # Errors
     /// When another process has it, it belongs to another hash key, or it cannot be used.
@@ -80,10 +80,15 @@ impl SqliteDatabase {
             std::fs::create_dir_all(folder).map_err(file_error(folder))?;
         }
         let lock = lock(&beside(path, "lock"), path)?;
-        let is_new = !path.exists();
+        // The key comes first: a database without one would be of no use to whoever finds it after a crash.
+        let hash_key = match hash_key {
+            Some(hash_key) => hash_key,
+            None => key_beside(&beside(path, "key"), !path.exists())?,
+        };
+        // Its owner's alone, as are the files that SQLite makes beside it: they take its mode.
+        private().open(path).map_err(file_error(path))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .busy_timeout(PATIENCE)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -91,16 +96,12 @@ impl SqliteDatabase {
             .disable_statement_logging();
         let mut connection = options.connect().await?;
         migrations().run_direct(None, &mut connection, false).await?;
-        let hash_key = match hash_key {
-            Some(hash_key) => hash_key,
-            None => key_beside(&beside(path, "key"), is_new)?,
-        };
         check_key(&mut connection, &hash_key, path).await?;
         connection.close().await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
-            .connect_with(options.clone().read_only(true).create_if_missing(false))
+            .connect_with(options.clone().read_only(true))
             .await?;
         Ok(Self { options, readers, hash_key, _lock: lock })
     }
@@ -145,8 +146,15 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// To create or write a file that only its owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).mode(0o600);
+    options
+}
+
 fn lock(lock: &Path, database: &Path) -> Result<File, StorageError> {
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(lock).map_err(file_error(lock))?;
+    let file = private().open(lock).map_err(file_error(lock))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse(database.display().to_string())),
@@ -159,10 +167,12 @@ fn key_beside(path: &Path, is_new: bool) -> Result<HashKey, StorageError> {
     if is_new && !path.exists() {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
-        let mut file =
-            OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(file_error(path))?;
+        // Written aside and then renamed, so that a crash leaves a whole key or none.
+        let aside = beside(path, "new");
+        let mut file = private().truncate(true).open(&aside).map_err(file_error(&aside))?;
         file.write_all(BASE64_STANDARD.encode(bytes).as_bytes())
             .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&aside, path))
             .map_err(file_error(path))?;
     }
     let text = std::fs::read_to_string(path).map_err(file_error(path))?;

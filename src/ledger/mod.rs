@@ -198,3 +198,6 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

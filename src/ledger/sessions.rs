@@ -223,3 +223,38 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::scan::Location;
+    use crate::domain::visitor::VisitorType;
+
+    fn grant(visitor: &str) -> Grant {
+        let visitor = Visitor { id: VisitorId::parse(visitor).expect("an id"), kind: VisitorType::Shopper };
+        Grant { visitor, device: None, payment_source: None }
+    }
+
+    #[test]
+    fn at_capacity_the_longest_ended_goes_first_and_then_the_oldest() {
+        let now = DateTime::UNIX_EPOCH;
+        let store = StoreId::parse("S").expect("an id");
+        let id = EventId::parse("11111111-2222-3333-4444-555555555555").expect("a UUID");
+        let event = AuthEvent { id, timestamp: now, location: Location::Entry };
+        let mut sessions = Sessions::new(TimeDelta::hours(24), 3);
+        let enter = |sessions: &mut Sessions, visitor| sessions.open(&event, store.clone(), &grant(visitor), now);
+        let [a, b, c] = ["a", "b", "c"].map(|visitor| enter(&mut sessions, visitor));
+        let leave = |sessions: &mut Sessions, visitor: &str| {
+            sessions.close(&event, &store, &VisitorId::parse(visitor).expect("an id"), now)
+        };
+        assert_eq!([leave(&mut sessions, "b"), leave(&mut sessions, "c")], [Some(b), Some(c)]);
+        let d = enter(&mut sessions, "d");
+        let ids = |sessions: &Sessions| sessions.page(None, 10).sessions.iter().map(|s| s.id).collect::<Vec<_>>();
+        assert_eq!(ids(&sessions), [d, c, a], "b had ended before c");
+        let e = enter(&mut sessions, "e");
+        assert_eq!(ids(&sessions), [e, d, a]);
+        let f = enter(&mut sessions, "f");
+        assert_eq!(ids(&sessions), [f, e, d], "none had ended, and a was the oldest");
+        assert_eq!(leave(&mut sessions, "a"), None);
+    }
+}

@@ -115,9 +115,26 @@ mod tests {
     }
 
     #[test]
+    fn who_has_rested_is_forgotten_and_makes_room() {
+        let burst = NonZeroU32::MIN;
+        let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
+        let limits = RateLimits::new(Allowance { per_second, burst, max_callers: 3 });
+        for round in 0..3 {
+            for number in 0..3 {
+                assert!(limits.charge(caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
+            }
+            assert_eq!(limits.callers(), 3);
+            std::thread::sleep(Duration::from_millis(1)); // a millionfold of what a rest takes
+            limits.sweep();
+            assert_eq!(limits.callers(), 0);
+        }
+    }
+
+    #[test]
     fn one_ipv6_network_is_one_caller_and_a_mapped_address_is_ipv4() {
         let of = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
+        assert_eq!(of("2001:db8:1:2:ffff:ffff:ffff:ffff"), of("2001:db8:1:2::"));
         assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }

@@ -141,7 +141,9 @@ async fn the_hash_key_is_its_owners_alone_and_no_other_will_do() {
     process.signal("TERM");
     process.ended();
     let key = place.file("new/connector.db.key");
-    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    for file in [&key, &place.file("new/connector.db")] {
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
 
     let url = place.url();
     let settings = |key: &str| {

@@ -149,3 +149,20 @@ async fn liveness_and_readiness_are_not_charged() {
     let passed = exhaust(&server, &scan()).await;
     assert!(passed >= BURST, "{passed} requests");
 }
+
+/// A billion a second never refuses anybody, however small the burst.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_long_run_and_the_burst_are_two_settings() {
+    let settings = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1")];
+    let server = Server::demo(&settings).await;
+    for number in 0..50 {
+        assert_eq!(server.verify(&scan()).await.status, 200, "request {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_counted() {
+    let server = Server::demo(&LOW).await;
+    exhaust(&server, &scan()).await;
+    assert_eq!(metric(&server, "connector_rate_limited_total").await, 1);
+}

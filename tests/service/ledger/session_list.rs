@@ -101,3 +101,25 @@ async fn strange_pages_are_never_our_fault() {
         assert!(answer.status().as_u16() < 500, "{query}: {}", answer.status());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right() {
+    let server = super::demo(&[]).await;
+    for _ in 0..3 {
+        enter(&server).await;
+    }
+    let ask = async |query: &str| {
+        let url = format!("{}/admin/v1/sessions?{query}", server.management);
+        let answer = server.client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    for (query, sessions) in [("limit=1", 1), ("limit=2", 2), ("limit=3", 3), ("limit=1000", 3), ("", 3)] {
+        let (status, page) = ask(query).await;
+        assert_eq!((status, page["sessions"].as_array().unwrap().len()), (200, sessions), "{query}");
+        assert_eq!(page.get("nextCursor").is_some(), sessions < 3, "{query}");
+    }
+    for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "cursor=x", "cursor=-1"] {
+        let wrong = json!({ "message": "limit is 1 to 1000, cursor is what nextCursor was" });
+        assert_eq!(ask(query).await, (400, wrong), "{query}");
+    }
+}

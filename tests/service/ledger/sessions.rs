@@ -150,6 +150,9 @@ async fn a_session_open_longer_than_its_greatest_age_has_timed_out() {
         assert_eq!(state(&server, &entry).await, "open");
         server.clock.advance(120 * SECOND);
         becomes(&server, &entry, "timed_out").await;
+        let session = session(&server, &entry).await;
+        let [ended, began] = [&session["timedOutAt"], &session["entry"]["recordedAt"]].map(instant);
+        assert_eq!((ended - began).to_std(), Ok(age), "it ended when its time was up, not when somebody looked");
     }
 }
 
