@@ -238,7 +238,8 @@ impl App {
         let (stop_management, management_stops) = watch::channel(None);
         let readiness = self.readiness;
         readiness.set(true);
-        tracing::info!(api = %self.api.address, management = %self.management.address, "ready");
+        let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("CONNECTOR_COMMIT"));
+        tracing::info!(api = %self.api.address, management = %self.management.address, version, commit, "ready");
         let api = async {
             self.api.serve(api_stops.clone()).await;
             // To the last, so that the drain can be watched, but no longer than the API itself might have taken.
