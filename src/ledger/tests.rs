@@ -1,5 +1,9 @@
 //! What a sweep lets go of, on every engine: nobody can see it happen from outside, since nothing depends on when it does.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::digest::HashKey;
 use crate::domain::decision::Grant;
@@ -64,4 +68,34 @@ async fn a_sweep_in_sqlite() {
     let database = SqliteDatabase::open(&folder.path().join("c.db"), None).await.expect("opened");
     let ledger = SqliteLedger::open(database, LIMITS).await.expect("opened");
     a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Sqlite(ledger)).await;
+}
+
+/// Somebody has written into the database what no connector writes: the event concerned cannot be answered, the others can.
+#[tokio::test]
+async fn a_row_that_fails_fails_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = SqliteDatabase::open(&folder.path().join("c.db"), None).await.expect("opened");
+    let mut intruder = database.writer().await.expect("connected");
+    let broken = accepted(7, Location::Entry);
+    sqlx::query(
+        "INSERT INTO decision (event_id, fingerprint, recorded_at, denial) VALUES (?, zeroblob(32), 0, 'nonsense')",
+    )
+    .bind(broken.event.id.as_bytes().as_slice())
+    .execute(&mut intruder)
+    .await
+    .expect("inserted");
+    drop(intruder);
+    let ledger = Arc::new(Ledger::Sqlite(SqliteLedger::open(database, LIMITS).await.expect("opened")));
+    let mut recording = JoinSet::new();
+    for number in 0..20 {
+        let ledger = Arc::clone(&ledger);
+        recording.spawn(async move { (number, ledger.record(accepted(number, Location::Entry), at(0)).await) });
+    }
+    for (number, recorded) in recording.join_all().await {
+        match number {
+            7 => assert!(recorded.is_err_and(|error| error.to_string().contains("denial")), "the broken one"),
+            _ => assert!(matches!(recorded, Ok(Recorded::New(_))), "{number}"),
+        }
+    }
+    assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
 }
