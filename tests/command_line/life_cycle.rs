@@ -106,6 +106,15 @@ async fn a_peer_that_never_asks_is_sent_away() {
     assert_eq!(read_to_the_end(half).unwrap(), b"");
 }
 
+/// The answer takes half a second longer than a new connection may take to ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_has_asked_is_answered_however_long_that_takes() {
+    let process = with_stalling_key(&[("server.header_timeout", "1s")]).await;
+    let body = scan_with_key(b"slow").to_string();
+    let answer = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await;
+    assert_eq!(answer.unwrap().status().as_u16(), 500);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_idle_is_sent_away() {
     let process = Process::demo(&[("server.header_timeout", "1h"), ("server.idle_timeout", "1s")]).await;

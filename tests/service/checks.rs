@@ -181,3 +181,17 @@ pub(crate) fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str)
         Some(message) => assert_refused(answer, 401, message, what),
     }
 }
+
+/// Asks for a valid shopper under an event.
+pub(crate) async fn accept(server: &Server, event: &str) -> Answer {
+    server.verify(&scan_of(event, "valid_shopper_key")).await
+}
+
+/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
+pub(crate) async fn stands(server: &Server, event: &str) -> bool {
+    let answer = server.verify(&scan_of(event, "associate_key")).await;
+    if answer.status == 400 {
+        assert_refused(&answer, 400, ALREADY_USED, event);
+    }
+    answer.status == 400
+}

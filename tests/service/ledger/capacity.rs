@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     checks::*,
-    support::{Answer, Server, scan},
+    support::{Server, scan},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,19 +16,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A ledger this small is full soon.
 const CAPACITY: usize = 4;
 const SMALL: (&str, &str) = ("ledger.capacity", "4");
-
-async fn accept(server: &Server, event: &str) -> Answer {
-    server.verify(&scan_of(event, "valid_shopper_key")).await
-}
-
-/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
-async fn stands(server: &Server, event: &str) -> bool {
-    let answer = server.verify(&scan_of(event, "associate_key")).await;
-    if answer.status == 400 {
-        assert_refused(&answer, 400, ALREADY_USED, event);
-    }
-    answer.status == 400
-}
 
 /// Fills the ledger; the event ids, in their order.
 async fn fill(server: &Server, records: usize) -> Vec<String> {

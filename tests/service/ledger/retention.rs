@@ -5,27 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{
-    checks::*,
-    support::{Answer, Server},
-};
+use crate::checks::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-async fn accept(server: &Server, event: &str) -> Answer {
-    server.verify(&scan_of(event, "valid_shopper_key")).await
-}
-
-/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
-async fn stands(server: &Server, event: &str) -> bool {
-    let answer = server.verify(&scan_of(event, "associate_key")).await;
-    if answer.status == 400 {
-        assert_refused(&answer, 400, ALREADY_USED, event);
-    }
-    answer.status == 400
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
