@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Storage};
@@ -31,6 +31,9 @@ const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 /// What to say of recognition tokens without a prefix.
 pub const CODES_REFUSED: &str =
     "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
+/// How long the ledger may take to close at the end. What was answered is kept in any case.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
 const MANAGEMENT_CONNECTIONS: u32 = 64;
@@ -254,9 +257,14 @@ impl App {
         };
         // A task of its own, which scans do not wait for; it ends when the set is dropped.
         let mut sweeper = JoinSet::new();
-        sweeper.spawn(sweep(self.ledger, self.limits, self.clock));
+        sweeper.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
         tokio::join!(signal, api, self.management.serve(management_stops));
-        tracing::info!("stopped");
+        sweeper.shutdown().await;
+        match timeout(CLOSE, self.ledger.close()).await {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
+            Err(_) => tracing::warn!("stopped, but the ledger took too long to close"),
+        }
     }
 }
 

@@ -180,6 +180,17 @@ impl Ledger {
         }
     }
 
+    /// Ends it: nothing can be found or recorded afterwards.
+    ///
+    /// # Errors
+    /// When it could not be closed cleanly; what was recorded is recorded all the same.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sqlite(ledger) => ledger.close().await,
+        }
+    }
+
     /// How many records there are.
     #[must_use]
     pub fn records(&self) -> usize {

@@ -70,7 +70,10 @@ async fn a_restart_forgets_nothing() {
     let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     let listed = sessions(&process.management).await;
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0));
+    let ended = process.ended();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
+    assert!(!std::fs::exists(place.file("new/connector.db-wal")).unwrap(), "the file is whole, and can be copied");
 
     let process = place.start().await;
     let after = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];

@@ -79,6 +79,15 @@ impl SqliteLedger {
         answer.await.map_err(|_| gone())?
     }
 
+    /// Writes what waits, and leaves the database as one whole file.
+    pub(super) async fn close(&self) -> Result<(), LedgerError> {
+        // First, since only the last connection puts the file together, and a reader could not.
+        self.database.readers().close().await;
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Close { reply }).await?;
+        answer.await.map_err(|_| gone())?
+    }
+
     pub(super) fn records(&self) -> usize {
         self.records.load(Ordering::Relaxed)
     }

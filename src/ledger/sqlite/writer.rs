@@ -20,22 +20,25 @@ const SWEEP_BATCH: usize = 500;
 
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
-/// Something to be written.
+/// Something to be written, or the end of it.
 #[derive(Debug)]
 pub(super) enum Job {
     /// A decision and what it does to the sessions.
     Record { entry: Box<NewRecord>, now: DateTime<Utc>, reply: Reply<Recorded> },
     /// Some of what is past its time is to go.
     Sweep { now: DateTime<Utc>, reply: Reply<bool> },
+    /// Nothing more is to be written.
+    Close { reply: Reply<()> },
 }
 
 /// What a job came to, to be told once it is committed.
 enum Done {
+    Closing(Reply<()>),
     Recorded(Reply<Recorded>, Result<Recorded, LedgerError>),
     Swept(Reply<bool>, Result<bool, LedgerError>),
 }
 
-/// Writes until nobody can ask any more and nothing waits.
+/// Writes until it is told to close, or nobody can ask any more; then closes the database, which is one whole file again.
 pub(super) async fn run(
     mut connection: SqliteConnection,
     mut jobs: mpsc::Receiver<Job>,
@@ -43,7 +46,8 @@ pub(super) async fn run(
     records: Arc<AtomicUsize>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    while jobs.recv_many(&mut batch, BATCH).await > 0 {
+    let mut closing = Vec::new();
+    while closing.is_empty() && jobs.recv_many(&mut batch, BATCH).await > 0 {
         let mut writer =
             Writer { connection: &mut connection, limits, change: 0, done: Vec::with_capacity(batch.len()) };
         let written = writer.write(batch.drain(..)).await;
@@ -51,7 +55,7 @@ pub(super) async fn run(
         match written {
             Ok(()) => {
                 records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add_signed(change)).ok();
-                done.into_iter().for_each(Done::tell);
+                closing.extend(done.into_iter().filter_map(Done::tell));
             }
             // Nothing of the batch is committed. Jobs that were not come to hear it from their channel, which is closed.
             Err(error) => {
@@ -63,25 +67,33 @@ pub(super) async fn run(
             }
         }
     }
-    if let Err(error) = connection.close().await {
+    let closed = connection.close().await.map_err(LedgerError::from);
+    if let Err(error) = &closed {
         tracing::warn!(%error, "the database was not closed cleanly");
+    }
+    for reply in closing {
+        let _ = reply.send(closed.clone());
     }
 }
 
 impl Done {
     fn fail(self, error: &LedgerError) {
         match self {
+            Self::Closing(reply) => drop(reply.send(Err(error.clone()))),
             Self::Recorded(reply, _) => drop(reply.send(Err(error.clone()))),
             Self::Swept(reply, _) => drop(reply.send(Err(error.clone()))),
         }
     }
 
-    fn tell(self) {
+    /// Tells whoever waits, except those who wait for the end: they are returned.
+    fn tell(self) -> Option<Reply<()>> {
         // Whoever asked may have gone; what is written stays.
         match self {
+            Self::Closing(reply) => return Some(reply),
             Self::Recorded(reply, result) => drop(reply.send(result)),
             Self::Swept(reply, result) => drop(reply.send(result)),
         }
+        None
     }
 }
 
@@ -106,6 +118,7 @@ impl Writer<'_> {
                     let failed = result.is_err();
                     (Done::Recorded(reply, result), failed)
                 }
+                Job::Close { reply } => (Done::Closing(reply), false),
                 Job::Sweep { now, reply } => {
                     let result = self.sweep(now).await;
                     let failed = result.is_err();
