@@ -56,11 +56,14 @@ fn every_mistake_is_named_at_once_and_no_secret_is() {
 #[test]
 fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n").expect("written");
+    let toml = "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n[scan_key]\ncustomer_prefix = 'SHOP'\n";
+    std::fs::write(file.path(), toml).expect("written");
     let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".into(), "9".into())]);
     let sources = Sources { file: Some(file.path().to_owned()), environment };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
     assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
+    let own = ScanKeyFormat::new("SHOP", TimestampUnit::Seconds).ok();
+    assert_eq!(config.scan_key, own, "and the demo's own, too");
 }
 
 #[test]
@@ -85,6 +88,13 @@ fn administration_is_never_on_the_apis_port() {
     let other = ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:9000");
     assert!(load(Mode::Demo, &[one, other]).is_err_and(|error| error.contains("must not be the API's port")));
     assert!(load(Mode::Demo, &[one, ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.2:9000")]).is_ok());
+    let everywhere = [
+        ("CONNECTOR__SERVER__BIND", "0.0.0.0:9000"),
+        ("CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED", "true"),
+        ("CONNECTOR__DIRECTORY__FILE", "d.json"),
+        other,
+    ];
+    assert!(load(Mode::Serve, &everywhere).is_err_and(|error| error.contains("must not be the API's port")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::{
     checks::*,
     support::{Server, scan},
-    wire::{Wire, request},
+    wire::{Wire, head, request},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,4 +42,23 @@ async fn pipelined_requests_are_answered_in_their_order() {
     assert_refused(&wire.answer().await, 400, INVALID_BODY, "third");
     assert_refused(&wire.answer().await, 401, KEY_NOT_FOUND, "fourth");
     assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "fifth");
+}
+
+/// A head may be some sixteen KiB long; what is far longer is refused by hyper, unread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_without_end_is_refused() {
+    let server = Server::demo(&[]).await;
+    let padded = |bytes: usize| {
+        let body = scan().to_string();
+        let headers = format!("content-length: {}\r\nx-padding: {}\r\n", body.len(), "x".repeat(bytes));
+        format!("{}{body}", head(&headers))
+    };
+    let mut long = Wire::connect(&server).await;
+    long.send(padded(8 * 1024)).await;
+    assert_granted(&long.answer().await, "shopper-uuid-001", "SHOPPER", "8 KiB");
+
+    let mut endless = Wire::connect(&server).await;
+    let _ = endless.try_send(padded(256 * 1024)).await; // the other end may be gone before all of it is sent
+    let said = endless.rest().await;
+    assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
 }

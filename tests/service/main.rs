@@ -27,6 +27,7 @@ mod identity;
 mod json;
 mod ledger;
 mod lengths;
+mod management;
 mod members;
 mod properties;
 mod rate_limit;
