@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,20 +18,24 @@ use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::connector::Connector;
 use crate::digest::HashKey;
-use crate::directory::file::{self, DirectoryFileError, Loaded};
-use crate::directory::{Directory, Faults, FaultyDirectory};
+use crate::directory::file::{self, Content, DirectoryFileError, Loaded};
+use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Kind};
 use crate::http::{self, Admission, Api, Management, Readiness};
-use crate::ledger::{self, Ledger, LedgerError, MemoryLedger, SqliteLedger};
+use crate::ledger::{Ledger, LedgerError, MemoryLedger, SqlLedger};
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Stop};
-use crate::storage::{SqliteDatabase, StorageError};
+use crate::storage::{Database, StorageError};
 
 const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 
 /// What to say of recognition tokens without a prefix.
 pub const CODES_REFUSED: &str =
     "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
+/// What to say of a directory without a store.
+pub const NO_STORE: &str =
+    "the directory has no store: every scan is refused; set directory.file, import one, or use the administration";
 
 /// How long the ledger may take to close at the end. What was answered is kept in any case.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -41,6 +46,9 @@ const MANAGEMENT_CONNECTIONS: u32 = 64;
 /// How often what is past its time is let go.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// How often one looks at what others have changed.
+const REFRESH: Duration = Duration::from_secs(1);
+
 /// Why a connector does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -50,6 +58,9 @@ pub enum StartError {
     /// The ledger in it cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The directory in it cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The directory file cannot be read.
     #[error("directory.file: {path}: {error}")]
     DirectoryUnreadable {
@@ -82,6 +93,7 @@ pub struct App {
     api: Port,
     management: Port,
     readiness: Readiness,
+    directory: Arc<Directory>,
     ledger: Arc<Ledger>,
     limits: RateLimits,
     clock: Clock,
@@ -109,18 +121,20 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 /// # Errors
 /// As [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
-    let (hash_key, ledger) = open_ledger(&config.storage, config.hash_key, config.ledger).await?;
-    let directory = open_directory(&config.directory, &hash_key, faults)?;
-    if config.scan_key.is_none() && directory.in_memory().recognition_tokens() > 0 {
+    let (database, directory, ledger) = open(&config, faults, clock.now()).await?;
+    let hash_key = directory.hash_key().clone();
+    if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");
     }
-    let ledger = Arc::new(ledger);
+    if directory.stores(None, 1).await?.is_empty() {
+        tracing::warn!("{NO_STORE}");
+    }
     let limits = RateLimits::new(config.rate_limit);
     let metrics = Metrics::new();
-    let readiness = Readiness::default();
+    let readiness = Readiness::new(database.clone());
 
     let connector = Connector {
-        directory,
+        directory: Arc::clone(&directory),
         ledger: Arc::clone(&ledger),
         hash_key,
         scan_key: config.scan_key,
@@ -131,6 +145,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let management = Management {
         ledger: Arc::clone(&ledger),
         clock: clock.clone(),
+        database,
         metrics: metrics.clone(),
         token: config.management.token,
     };
@@ -156,6 +171,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         )
         .await?,
         readiness,
+        directory,
         ledger,
         limits,
         clock,
@@ -163,44 +179,50 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     })
 }
 
-/// Opens the ledger, and finds the key under which its fingerprints are made.
-async fn open_ledger(
-    storage: &Storage,
-    hash_key: Option<HashKey>,
-    limits: ledger::Limits,
-) -> Result<(HashKey, Ledger), StartError> {
-    match storage {
+/// Opens what is kept, and brings what the configuration names into the directory.
+async fn open(
+    config: &Config,
+    faults: Faults,
+    now: DateTime<Utc>,
+) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
+    let (database, directory, ledger) = match &config.storage {
         Storage::Memory => {
-            let hash_key = hash_key.map_or_else(HashKey::random, Ok)?;
-            Ok((hash_key, Ledger::Memory(MemoryLedger::new(limits))))
+            let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
+            (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
         }
-        Storage::Sqlite(path) => {
-            let database = SqliteDatabase::open(path, hash_key).await?;
-            let hash_key = database.hash_key().clone();
-            Ok((hash_key, Ledger::Sqlite(SqliteLedger::open(database, limits).await?)))
+        Storage::Database(location) => {
+            let database = Database::open(location, config.hash_key.clone()).await?;
+            let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
+            (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
         }
-    }
+    };
+    let directory = match read_source(&config.directory, directory.hash_key())? {
+        Some(Loaded { changes, faults: by_key, content }) => {
+            let changed = directory.apply_all(changes, now).await?;
+            let Content { stores, shoppers, identity_keys, recognition_tokens, .. } = content;
+            tracing::info!(stores, shoppers, identity_keys, recognition_tokens, changed, "directory file imported");
+            directory.with_faults(FaultsByKey::new(faults, by_key))
+        }
+        None => directory,
+    };
+    Ok((database, Arc::new(directory), Arc::new(ledger)))
 }
 
-/// Reads the directory that a configuration names: also what `check-config` does with it.
+/// Reads what a configuration brings into the directory, if anything: also what `check-config` does with it.
 ///
 /// # Errors
 /// When the file cannot be read or is wrong.
-pub fn open_directory(source: &DirectorySource, hash_key: &HashKey, faults: Faults) -> Result<Directory, StartError> {
-    let Loaded { directory, faults: by_key } = match source {
-        DirectorySource::DemoData => file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?,
+pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
+    Ok(match source {
+        DirectorySource::Kept => None,
+        DirectorySource::DemoData => Some(file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?),
         DirectorySource::File { path, may_have_faults } => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
                 .map_err(|error| StartError::DirectoryUnreadable { path: name.clone(), error })?;
-            let loaded = file::parse(&text, &name, hash_key, *may_have_faults)?;
-            if !may_have_faults {
-                return Ok(Directory::Memory(loaded.directory));
-            }
-            loaded
+            Some(file::parse(&text, &name, hash_key, *may_have_faults)?)
         }
-    };
-    Ok(Directory::Faulty(FaultyDirectory::new(directory, faults, by_key)))
+    })
 }
 
 impl Port {
@@ -258,6 +280,7 @@ impl App {
         // A task of its own, which scans do not wait for; it ends when the set is dropped.
         let mut sweeper = JoinSet::new();
         sweeper.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
+        sweeper.spawn(refresh(self.directory, Arc::clone(&self.ledger)));
         tokio::join!(signal, api, self.management.serve(management_stops));
         sweeper.shutdown().await;
         match timeout(CLOSE, self.ledger.close()).await {
@@ -278,6 +301,20 @@ async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
             tracing::warn!(%error, "what has expired is still there");
         }
         limits.sweep();
+    }
+}
+
+/// Looks at what other connectors have changed in the directory, for ever.
+async fn refresh(directory: Arc<Directory>, ledger: Arc<Ledger>) {
+    let mut ticks = interval(REFRESH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match directory.refresh().await {
+            Ok(true) => ledger.forget(), // somebody was erased, and may stand in what is remembered
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "what others have changed is not known"),
+        }
     }
 }
 
@@ -302,7 +339,7 @@ mod tests {
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 
-        records.record(ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
+        records.record(crate::ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
         limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).expect("the first");
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));

@@ -1,7 +1,8 @@
 //! The use case: a scan comes in, a verdict goes out. Knows no HTTP.
 //!
-//! *Find, decide, record.* Deciding has no side effect; recording is one step that is never cancelled once begun, and
-//! never begun once the time is up.
+//! *Decide, then record; records never change.* Deciding has no side effect, so it may be done again for a scan that was decided before:
+//! recording finds what stands, and that is the answer. Recording is one step that is never cancelled once begun, and never
+//! begun once the time is up.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::digest::HashKey;
 use crate::directory::{Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
+use crate::domain::ids::StoreId;
 use crate::domain::scan::Scan;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
@@ -65,7 +67,7 @@ pub enum VerifyError {
 #[derive(Debug)]
 pub struct Connector {
     /// Who is known.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// What was decided.
     pub ledger: Arc<Ledger>,
     /// Under which fingerprints are kept.
@@ -86,24 +88,37 @@ impl Connector {
     /// When the fault is on our side.
     pub async fn verify(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
         let fingerprint = self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location);
-        let known = self.ledger.find(scan.event.id, &fingerprint, now).await?;
-        if let Lookup::Recorded(record) = known {
-            return Ok(Verdict::Decided { record, replay: true });
+        match self.ledger.recall(scan.event.id, &fingerprint, now) {
+            Lookup::Recorded(record) => return Ok(Verdict::Decided { record, replay: true }),
+            // Whether the store is known is told before whether the event is.
+            Lookup::Mismatch | Lookup::Unknown => {}
         }
+        let decided = self.decide(scan).await;
+        if let Ok(Some((store_id, decision))) = decided {
+            // Recording finds what stands already, so nothing need be looked up before.
+            let entry = NewRecord { event: scan.event, fingerprint, store_id, decision };
+            return self.record(entry, now, deadline).await;
+        }
+        // What cannot be decided any more may have been decided before.
+        match self.ledger.find(scan.event.id, &fingerprint, now).await? {
+            Lookup::Recorded(record) => Ok(Verdict::Decided { record, replay: true }),
+            Lookup::Mismatch if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
+            Lookup::Mismatch | Lookup::Unknown => {
+                decided.map(|_| Verdict::Refused(Refusal::UnknownStore)).map_err(Into::into)
+            }
+        }
+    }
+
+    /// What the rules say of a scan, and the store's own copy of its name: shared, where the scan's would be one more for every
+    /// record. `None` when there is no such store, or a disabled one at its entry.
+    async fn decide(&self, scan: &Scan) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
         let store = self.directory.store(&scan.store_id).await?;
-        let Some(store) = store.filter(|store| store.serves(scan.event.location)) else {
-            return Ok(Verdict::Refused(Refusal::UnknownStore));
-        };
-        if known == Lookup::Mismatch {
-            return Ok(Verdict::Refused(Refusal::EventReused));
-        }
+        let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let decision = match self.identify(scan, &store).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
-        // The store's own copy of its name: shared, where the scan's would be one more for every record.
-        let entry = NewRecord { event: scan.event, fingerprint, store_id: store.id.clone(), decision };
-        self.record(entry, now, deadline).await
+        Ok(Some((store.id.clone(), decision)))
     }
 
     /// From key to shopper, the first rule that applies. Everything here is answered with 401, never with an error that the
@@ -157,7 +172,7 @@ mod tests {
     use super::*;
     use crate::directory::file;
     use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::{EventId, StoreId};
+    use crate::domain::ids::EventId;
     use crate::domain::scan::{AuthEvent, Location};
     use crate::ledger::{Limits, MemoryLedger};
 
@@ -167,12 +182,15 @@ mod tests {
         "identityKeys": [{ "key": "a", "shopper": "v" }]
     }"#;
 
-    fn connector() -> Connector {
+    async fn connector() -> Connector {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("sound");
-        let limits = Limits { retention: TimeDelta::days(7), capacity: 10, session_max_age: TimeDelta::hours(24) };
+        let directory = Directory::in_memory(hash_key.clone());
+        directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
+        let limits =
+            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         Connector {
-            directory: Directory::Memory(loaded.directory),
+            directory: Arc::new(directory),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
@@ -196,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_recording_begins_after_the_deadline() {
-        let connector = connector();
+        let connector = connector().await;
         let late = connector.verify(&scan(), DateTime::UNIX_EPOCH, Instant::now()).await;
         assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
         assert_eq!(connector.ledger.records(), 0);
@@ -204,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_recording_that_has_begun_is_finished_though_its_caller_is_gone() {
-        let (connector, scan) = (connector(), scan());
+        let (connector, scan) = (connector().await, scan());
         let deadline = Instant::now().checked_add(std::time::Duration::from_secs(60)).expect("in range");
         tokio::select! {
             biased;

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use thiserror::Error;
 
 use crate::domain::identity_key::IdentityKey;
-use crate::domain::ids::StoreId;
+use crate::domain::ids::{StoreId, VisitorId};
 use crate::domain::scan::Location;
 use crate::domain::scan_key_code::RecognitionToken;
 
@@ -80,6 +80,15 @@ impl HashKey {
         Fingerprint(self.digest(b"fingerprint", &parts))
     }
 
+    /// What stands for a visitor who was erased: the same wherever they were named, and of no use for finding out who they were.
+    #[must_use]
+    pub fn pseudonym(&self, visitor: &VisitorId) -> VisitorId {
+        let digest = self.digest(b"pseudonym", &[visitor.as_str().as_bytes()]);
+        let mut name = digest.to_hex();
+        name.truncate(32);
+        VisitorId::parse(&format!("erased-{name}")).unwrap_or_else(|_| visitor.clone())
+    }
+
     /// Every part goes in with its length before it, so that no two lists of parts read the same.
     fn digest(&self, purpose: &[u8], parts: &[&[u8]]) -> Digest {
         let mut mac = self.0.clone();
@@ -98,8 +107,36 @@ impl fmt::Debug for HashKey {
 }
 
 /// The keyed hash of a key or token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes, as they were stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// In hexadecimal: how what cannot be shown is named. Of no use at a gate.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// Reads 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,13 +145,13 @@ impl fmt::Debug for Digest {
 }
 
 /// The keyed hash of what makes two scans of one event the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(Digest);
 
 impl Fingerprint {
     /// The fingerprint of these bytes, as they were stored.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Digest(bytes))
     }
 

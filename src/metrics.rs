@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::ledger::Ledger;
+use crate::storage::Database;
 use crate::telemetry;
 
 /// What is counted: clones share it.
@@ -27,6 +28,9 @@ struct Inner {
     rate_limited: Counter,
     records: Gauge,
     evictions: Counter,
+    cached: Gauge,
+    database_up: Gauge,
+    database_failures: Counter,
     dropped_lines: Counter,
 }
 
@@ -62,10 +66,30 @@ impl Metrics {
         let evictions = Counter::default();
         let help = "Decisions forgotten before their retention ended, because the ledger was full";
         registry.register("ledger_evictions", help, evictions.clone());
+        let cached = Gauge::default();
+        registry.register("ledger_cached", "Decisions remembered in front of the database", cached.clone());
+        let database_up = Gauge::default();
+        let help = "1 while the database answers, 0 while scans get a 500 because it does not; 1 without one";
+        registry.register("database_up", help, database_up.clone());
+        let database_failures = Counter::default();
+        let help = "Times that the database did not answer, or not in time";
+        registry.register("database_failures", help, database_failures.clone());
         let dropped_lines = Counter::default();
         let help = "Log lines dropped because nobody took them";
         registry.register("log_lines_dropped", help, dropped_lines.clone());
-        Self(Arc::new(Inner { in_flight, registry, answers, latency, rate_limited, records, evictions, dropped_lines }))
+        Self(Arc::new(Inner {
+            registry,
+            answers,
+            latency,
+            in_flight,
+            rate_limited,
+            records,
+            evictions,
+            cached,
+            database_up,
+            database_failures,
+            dropped_lines,
+        }))
     }
 
     /// An answer to `VerifyIdentityKeys`, or none because it was cut off at the end, and how long it took.
@@ -85,13 +109,16 @@ impl Metrics {
         self.0.rate_limited.inc();
     }
 
-    /// Everything, in the text format; the ledger's figures as they are now.
+    /// Everything, in the text format; the ledger's and the database's figures as they are now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub fn encode(&self, ledger: &Ledger) -> Result<String, fmt::Error> {
+    pub fn encode(&self, ledger: &Ledger, database: Option<&Database>) -> Result<String, fmt::Error> {
         self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
         self.0.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
+        self.0.cached.set(i64::try_from(ledger.cached()).unwrap_or(i64::MAX));
+        self.0.database_up.set(database.is_none_or(Database::is_up).into());
+        self.0.database_failures.inner().store(database.map_or(0, Database::failures), Ordering::Relaxed);
         self.0.dropped_lines.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;

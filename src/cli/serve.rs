@@ -52,8 +52,14 @@ pub(super) fn exit_code(error: &StartError) -> u8 {
             StorageError::InUse(_)
             | StorageError::OtherKey(_)
             | StorageError::KeyFile { .. }
-            | StorageError::File { .. },
+            | StorageError::File { .. }
+            | StorageError::NoKey
+            | StorageError::Encoding(_),
         ) => EXIT_USAGE,
-        StartError::Storage(_) | StartError::Ledger(_) | StartError::Bind { .. } | StartError::Randomness(_) => 1,
+        StartError::Storage(_)
+        | StartError::Ledger(_)
+        | StartError::Directory(_)
+        | StartError::Bind { .. }
+        | StartError::Randomness(_) => 1,
     }
 }

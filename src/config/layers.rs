@@ -16,6 +16,8 @@ const SEPARATOR: &str = "__";
 /// Every setting by its full name, such as `server.bind`, as one would write it in the environment.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<String, String>,
+    /// The values that are built in, whatever overrides them.
+    pub(super) built_in: BTreeMap<String, String>,
     /// What is set but is no setting, or stands where none can.
     pub(super) problems: Vec<Problem>,
 }
@@ -29,6 +31,9 @@ impl Layers {
         if mode == Mode::Demo {
             layers = layers.add_source(text(DEMO));
         }
+        let mut built_in = BTreeMap::new();
+        flatten("", build(layers.clone())?, &mut built_in);
+        let built_in = built_in.iter().filter_map(|(name, value)| Some((name.clone(), written(value)?))).collect();
         if let Some(path) = &sources.file {
             layers = layers.add_source(text(&read_file(path)?));
         }
@@ -53,7 +58,7 @@ impl Layers {
                 problems.push(Problem::new(name, "is a setting, not a section"));
             }
         }
-        Ok(Self { values, problems })
+        Ok(Self { values, built_in, problems })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::digest::HashKey;
 use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
 use crate::ledger;
 use crate::rate_limit::Allowance;
+use crate::storage;
 use layers::Layers;
 use reader::Reader;
 
@@ -54,7 +55,7 @@ pub struct Config {
     pub management: Management,
     /// What each caller may ask.
     pub rate_limit: Allowance,
-    /// Where decisions are kept.
+    /// Where directory and ledger are kept.
     pub storage: Storage,
     /// The key under which everything is hashed, if it is given.
     pub hash_key: Option<HashKey>,
@@ -96,18 +97,20 @@ pub struct Management {
     pub token: Option<SecretString>,
 }
 
-/// `storage.url`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `storage.*`.
+#[derive(Clone, Debug)]
 pub enum Storage {
     /// In this process's memory: gone with it.
     Memory,
-    /// In a SQLite file.
-    Sqlite(PathBuf),
+    /// In a database.
+    Database(storage::Location),
 }
 
-/// Where the directory comes from.
+/// What is brought into the directory at each start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectorySource {
+    /// Nothing: it is as it was left.
+    Kept,
     /// The published test data, which is part of the binary.
     DemoData,
     /// A file, which may hold the demo's faults only in a demo.
@@ -144,6 +147,7 @@ impl Config {
     /// With every bad setting: its name, its value unless that is a secret, and what would do.
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
+        let storage = storage_settings(&mut reader);
         let config = Self {
             server: server(&mut reader),
             management: management(&mut reader),
@@ -156,11 +160,12 @@ impl Config {
                 burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
                 max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
             },
-            storage: storage(&mut reader),
-            hash_key: hash_key(&mut reader),
+            hash_key: hash_key(&mut reader, &storage),
+            storage,
             ledger: ledger::Limits {
                 retention: delta(reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650))),
                 capacity: reader.integer("ledger.capacity", 1, 1..=100_000_000),
+                cache: reader.integer("ledger.cache", 1, 1..=100_000_000),
                 session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
             },
             scan_key: scan_key(&mut reader),
@@ -212,7 +217,7 @@ pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 /// # Errors
 /// When a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
-    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token", "security.hash_key"]))
+    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token", "security.hash_key", "storage.url"]))
 }
 
 const LEVELS: [(&str, LevelFilter); 6] = [
@@ -247,20 +252,35 @@ fn management(reader: &mut Reader) -> Management {
     Management { bind: reader.address("management.bind"), token: reader.secret("management.token", 16) }
 }
 
-fn storage(reader: &mut Reader) -> Storage {
-    let url = reader.text("storage.url");
-    match url.strip_prefix("sqlite://") {
-        Some(path) if !path.is_empty() => return Storage::Sqlite(path.into()),
-        _ if url == "memory:" => {}
-        _ => {
-            reader.refuse("storage.url", "must be memory: or sqlite:// and a path, such as sqlite://data/connector.db");
+fn storage_settings(reader: &mut Reader) -> Storage {
+    let connections = reader.integer("storage.max_connections", 10, 3..=1000);
+    let url = reader.secret_text("storage.url").unwrap_or_default();
+    match url.expose_secret().split_once(':') {
+        Some(("sqlite", path)) if path.len() > 2 && path.starts_with("//") => {
+            return Storage::Database(storage::Location::Sqlite(path.trim_start_matches("//").into()));
         }
+        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+            return Storage::Database(storage::Location::Postgres { url, connections });
+        }
+        Some(("memory", "")) => {}
+        _ => reader.refuse_secret(
+            "storage.url",
+            "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database",
+        ),
     }
     Storage::Memory
 }
 
-fn hash_key(reader: &mut Reader) -> Option<HashKey> {
-    let text = reader.secret("security.hash_key", 1)?;
+fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
+    let Some(text) = reader.secret("security.hash_key", 1) else {
+        if matches!(storage, Storage::Database(storage::Location::Postgres { .. })) {
+            reader.refuse_secret(
+                "security.hash_key",
+                "is required with PostgreSQL: 32 bytes in Base64, such as `openssl rand -base64 32` makes, the same for every connector",
+            );
+        }
+        return None;
+    };
     let key = HashKey::from_base64(text.expose_secret());
     key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
 }
@@ -280,13 +300,7 @@ fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {
     let path = PathBuf::from(reader.text("directory.file"));
     match mode {
         Mode::Demo if path.as_os_str().is_empty() => DirectorySource::DemoData,
-        Mode::Serve if path.as_os_str().is_empty() => {
-            reader.refuse(
-                "directory.file",
-                "must name a directory file: without one nobody is known and every scan is refused",
-            );
-            DirectorySource::DemoData
-        }
+        Mode::Serve if path.as_os_str().is_empty() => DirectorySource::Kept,
         _ => DirectorySource::File { path, may_have_faults: mode == Mode::Demo },
     }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
 use super::layers::Layers;
@@ -63,12 +63,13 @@ impl fmt::Display for Problem {
 /// Hands out settings. A bad one is noted and answered with a stand-in, which [`Reader::finish`] never lets out.
 pub(super) struct Reader {
     values: BTreeMap<String, String>,
+    built_in: BTreeMap<String, String>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        Self { values: layers.values, problems: layers.problems }
+        Self { values: layers.values, built_in: layers.built_in, problems: layers.problems }
     }
 
     /// The value, if there was nothing wrong with any setting.
@@ -171,30 +172,41 @@ impl Reader {
 
     /// A secret that can travel in a header, from the setting or from the file that its `_file` twin names. Empty is none.
     pub(super) fn secret(&mut self, setting: &str, at_least: usize) -> Option<SecretString> {
+        let secret = self.secret_text(setting)?;
+        let text = secret.expose_secret();
+        if text.chars().count() < at_least || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let wanted =
+                format!("must have at least {at_least} characters, all of them printable ASCII without spaces");
+            let named = if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() };
+            self.problems.push(Problem::new(&named, wanted));
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// A secret of any characters, from the setting or from the file that its `_file` twin names, less the end of its line. What is
+    /// built in gives way to the file.
+    pub(super) fn secret_text(&mut self, setting: &str) -> Option<SecretString> {
         let twin = format!("{setting}_file");
-        let (here, file) = (self.text(setting), self.text(&twin));
-        let (named, secret) = match (here.is_empty(), file.is_empty()) {
-            (true, true) => return None,
-            (false, true) => (setting, here),
+        let (mut here, file) = (self.text(setting), self.text(&twin));
+        if !file.is_empty() && self.built_in.get(setting) == Some(&here) {
+            here.clear();
+        }
+        match (here.is_empty(), file.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(here.into()),
             (true, false) => match std::fs::read_to_string(&file) {
-                Ok(content) => (twin.as_str(), content.trim_end_matches(['\r', '\n']).to_owned()),
+                Ok(content) => Some(content.trim_end_matches(['\r', '\n']).into()),
                 Err(error) => {
                     self.refuse(&twin, &format!("cannot be read: {error}"));
-                    return None;
+                    None
                 }
             },
             (false, false) => {
                 self.problems.push(Problem::new(setting, format!("is set, and so is {twin}: only one of them may be")));
-                return None;
+                None
             }
-        };
-        if secret.chars().count() < at_least || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let wanted =
-                format!("must have at least {at_least} characters, all of them printable ASCII without spaces");
-            self.problems.push(Problem::new(named, wanted));
-            return None;
         }
-        Some(secret.into())
     }
 }
 

@@ -1,217 +1,171 @@
-//! Turns the rows of a directory file into a directory, or into the list of everything that is wrong with them.
+//! Turns a row, as somebody wrote it, into a valid value, or into the list of everything that is wrong with it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::fmt;
 
-use super::file::{
-    DirectoryFile, FaultRow, IdentityKeyRow, Loaded, PaymentMethodRow, Problem, RecognitionTokenRow, ShopperRow,
-    StoreRow,
-};
-use super::{Fault, MemoryDirectory, Registration};
+use super::change::{Link, Profile};
+use super::rows::{IdentityKeyRow, PaymentMethodRow, RecognitionTokenRow, ShopperRow, StoreRow};
 use crate::digest::{Digest, HashKey};
 use crate::domain::identity_key::{MAX_DECODED, is_printable, is_scan_key_code};
 use crate::domain::ids::{DeviceId, PaymentSourceId, StoreId, TextIdError, VisitorId};
-use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ScanKeyWindow, Store};
-use crate::domain::visitor::{Holder, Month, PaymentMethod, Shopper, Visitor};
+use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
 
-/// A check under way: what was found sound so far, and what was not.
-pub(super) struct Check<'a> {
-    hash_key: &'a HashKey,
-    stores: HashMap<StoreId, Arc<Store>>,
-    shoppers: HashMap<String, Known>,
-    registrations: HashMap<Digest, Registration>,
-    problems: Vec<Problem>,
+/// One thing wrong with what somebody wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Where, such as `shopper` or `identityKeys[3].shopper`.
+    pub(crate) place: String,
+    /// What is wrong and what would be right; never a key or a token.
+    pub(crate) what: String,
 }
 
-struct Known {
-    shopper: Arc<Shopper>,
-    devices: HashSet<String>,
+impl Problem {
+    pub(crate) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { place: place.into(), what: what.into() }
+    }
+
+    /// The same, seen from further out.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        Self { place: format!("{outer}.{}", self.place), what: self.what }
+    }
 }
 
-/// The part of a row that says whom a key or token stands for.
-struct Link<'a> {
-    place: &'a str,
-    shopper: Option<&'a str>,
-    device: Option<&'a str>,
-    revoked: bool,
-    channel: Option<KeyChannel>,
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
 }
 
-impl<'a> Check<'a> {
-    pub(super) fn new(hash_key: &'a HashKey) -> Self {
-        Self {
-            hash_key,
-            stores: HashMap::new(),
-            shoppers: HashMap::new(),
-            registrations: HashMap::new(),
-            problems: Vec::new(),
-        }
+type Checked<T> = Result<T, Vec<Problem>>;
+
+/// Collects what is wrong, and lets a value out only if that is nothing.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Problem::new(place, what));
     }
 
-    pub(super) fn run(mut self, file: DirectoryFile, may_have_faults: bool) -> Result<Loaded, Vec<Problem>> {
-        for (place, row) in places("stores", file.stores) {
-            self.store(&place, &row);
+    fn id<T>(&mut self, place: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+        if text.contains('\0') {
+            self.add(place, "must not contain U+0000: not every database can keep it");
+            return None;
         }
-        for (place, row) in places("shoppers", file.shoppers) {
-            self.shopper(&place, row);
-        }
-        for (place, row) in places("identityKeys", file.identity_keys) {
-            self.identity_key(&place, &row);
-        }
-        let recognition_tokens = file.recognition_tokens.len();
-        for (place, row) in places("recognitionTokens", file.recognition_tokens) {
-            self.recognition_token(&place, &row);
-        }
-        if self.stores.is_empty() && self.problems.is_empty() {
-            self.problem("stores", "is empty: without a store every scan is refused");
-        }
-        if !may_have_faults && !file.faults.is_empty() {
-            self.problem("faults", "only the demo may be told to fail");
-        }
-        let faults = file.faults.iter().map(|row| self.fault(row)).collect();
-        if !self.problems.is_empty() {
-            return Err(self.problems);
-        }
-        let directory = MemoryDirectory {
-            hash_key: self.hash_key.clone(),
-            stores: self.stores,
-            registrations: self.registrations,
-            recognition_tokens,
-        };
-        Ok(Loaded { directory: Arc::new(directory), faults })
+        parse(text).map_err(|error| self.add(place, error.to_string())).ok()
     }
 
-    fn store(&mut self, place: &str, row: &StoreRow) {
-        let seconds = row.scan_key_window_seconds;
-        let window = seconds.map_or(Some(ScanKeyWindow::DEFAULT), ScanKeyWindow::from_seconds);
-        if window.is_none() {
-            self.problem(&format!("{place}.scanKeyWindowSeconds"), "must be 30 to 90");
-        }
-        let Some(id) = self.id(place, "id", &row.id, StoreId::parse) else { return };
-        let store = Store {
-            id: id.clone(),
-            enabled: row.enabled,
-            takes_cash: row.takes_cash,
-            default_gate_decision: row.default_gate_decision,
-            scan_key_window: window.unwrap_or(ScanKeyWindow::DEFAULT),
-            exit_policy: row.exit_policy,
-        };
-        if self.stores.insert(id, Arc::new(store)).is_some() {
-            self.problem(&format!("{place}.id"), "names a store that stands further up already");
-        }
+    fn finish<T>(self, value: Option<T>) -> Checked<T> {
+        value.filter(|_| self.0.is_empty()).ok_or(self.0)
     }
+}
 
-    fn shopper(&mut self, place: &str, row: ShopperRow) {
-        let payment_method =
-            row.payment_method.and_then(|method| self.payment_method(&format!("{place}.paymentMethod"), &method));
-        for (number, device) in row.devices.iter().enumerate() {
-            self.id(place, &format!("devices[{number}]"), device, DeviceId::parse);
-        }
-        let Some(id) = self.id(place, "id", &row.id, VisitorId::parse) else { return };
+/// Checks a store.
+pub(crate) fn store(row: &StoreRow) -> Checked<Store> {
+    let mut problems = Problems::default();
+    let window = row.scan_key_window_seconds.map_or(Some(ScanKeyWindow::DEFAULT), ScanKeyWindow::from_seconds);
+    if window.is_none() {
+        problems.add("scanKeyWindowSeconds", "must be 30 to 90");
+    }
+    let id = problems.id("id", &row.id, StoreId::parse);
+    let store = id.zip(window).map(|(id, scan_key_window)| Store {
+        id,
+        enabled: row.enabled,
+        takes_cash: row.takes_cash,
+        default_gate_decision: row.default_gate_decision,
+        scan_key_window,
+        exit_policy: row.exit_policy,
+    });
+    problems.finish(store)
+}
+
+/// Checks a shopper.
+pub(crate) fn shopper(row: &ShopperRow) -> Checked<Profile> {
+    let mut problems = Problems::default();
+    let payment_method = row.payment_method.as_ref().and_then(|method| payment_method(&mut problems, method));
+    let devices = row.devices.iter().enumerate();
+    let devices = devices
+        .filter_map(|(number, device)| problems.id(&format!("devices[{number}]"), device, DeviceId::parse))
+        .collect();
+    let id = problems.id("id", &row.id, VisitorId::parse);
+    let profile = id.map(|id| {
         let visitor = Visitor { id, kind: row.kind };
-        let shopper = Arc::new(Shopper { visitor, account: row.account, payment_method });
-        let known = Known { shopper, devices: row.devices.into_iter().collect() };
-        if self.shoppers.insert(row.id, known).is_some() {
-            self.problem(&format!("{place}.id"), "names a shopper who stands further up already");
-        }
-    }
-
-    fn payment_method(&mut self, place: &str, row: &PaymentMethodRow) -> Option<PaymentMethod> {
-        let id = match &row.id {
-            Some(id) => Some(self.id(place, "id", id, PaymentSourceId::parse)?),
-            None => None,
-        };
-        let last_month = Month::parse(&row.last_month);
-        if last_month.is_none() {
-            self.problem(&format!("{place}.lastMonth"), "must be a month such as 2099-12");
-        }
-        Some(PaymentMethod { id, last_month: last_month? })
-    }
-
-    fn identity_key(&mut self, place: &str, row: &IdentityKeyRow) {
-        let key_place = format!("{place}.key");
-        if row.key.is_empty() || row.key.len() > MAX_DECODED || !is_printable(&row.key) {
-            self.problem(
-                &key_place,
-                "must be 1 to 750 printable ASCII characters: no reader could present it otherwise",
-            );
-        } else if is_scan_key_code(&row.key) {
-            self.problem(
-                &key_place,
-                "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code",
-            );
-        }
-        let (shopper, device) = (row.shopper.as_deref(), row.device.as_deref());
-        let link = Link { place, shopper, device, revoked: row.revoked, channel: row.channel };
-        let digest = self.hash_key.identity_key(&row.key);
-        self.register(&link, "key", digest);
-    }
-
-    fn recognition_token(&mut self, place: &str, row: &RecognitionTokenRow) {
-        let (shopper, device) = (row.shopper.as_deref(), row.device.as_deref());
-        let link = Link { place, shopper, device, revoked: row.revoked, channel: None };
-        match RecognitionToken::parse(&row.token) {
-            Ok(token) => self.register(&link, "token", self.hash_key.recognition_token(&token)),
-            Err(error) => self.problem(&format!("{place}.token"), &error.to_string()),
-        }
-    }
-
-    fn register(&mut self, link: &Link<'_>, field: &str, digest: Digest) {
-        let Some(registration) = self.registration(link) else { return };
-        if self.registrations.insert(digest, registration).is_some() {
-            self.problem(&format!("{}.{field}", link.place), "stands further up already");
-        }
-    }
-
-    fn registration(&mut self, link: &Link<'_>) -> Option<Registration> {
-        let Some(name) = link.shopper else {
-            if !link.revoked {
-                self.problem(
-                    &format!("{}.shopper", link.place),
-                    "is missing: only what is revoked may belong to nobody",
-                );
-                return None;
-            }
-            return Some(Registration::Revoked);
-        };
-        let Some(known) = self.shoppers.get(name) else {
-            self.problem(&format!("{}.shopper", link.place), "names nobody among the shoppers");
-            return None;
-        };
-        let shopper = Arc::clone(&known.shopper);
-        if link.device.is_some_and(|device| !known.devices.contains(device)) {
-            self.problem(&format!("{}.device", link.place), "is none of that shopper's devices");
-            return None;
-        }
-        if link.revoked {
-            return Some(Registration::Revoked);
-        }
-        let device = link.device.and_then(|device| DeviceId::parse(device).ok());
-        Some(Registration::Active { holder: Holder { shopper, device }, channel: link.channel })
-    }
-
-    fn fault(&self, row: &FaultRow) -> (Digest, Fault) {
-        (self.hash_key.identity_key(&row.key), row.fault)
-    }
-
-    fn id<T>(
-        &mut self,
-        place: &str,
-        field: &str,
-        text: &str,
-        parse: impl Fn(&str) -> Result<T, TextIdError>,
-    ) -> Option<T> {
-        parse(text).map_err(|error| self.problem(&format!("{place}.{field}"), &error.to_string())).ok()
-    }
-
-    fn problem(&mut self, place: &str, what: &str) {
-        self.problems.push(Problem { place: place.to_owned(), what: what.to_owned() });
-    }
+        Profile { shopper: Shopper { visitor, account: row.account, payment_method }, devices }
+    });
+    problems.finish(profile)
 }
 
-/// Each row with its place, such as `stores[0]`.
-fn places<T>(list: &'static str, rows: Vec<T>) -> impl Iterator<Item = (String, T)> {
-    rows.into_iter().enumerate().map(move |(number, row)| (format!("{list}[{number}]"), row))
+fn payment_method(problems: &mut Problems, row: &PaymentMethodRow) -> Option<PaymentMethod> {
+    let id = row.id.as_ref().map(|id| problems.id("paymentMethod.id", id, PaymentSourceId::parse));
+    let last_month = Month::parse(&row.last_month);
+    if last_month.is_none() {
+        problems.add("paymentMethod.lastMonth", "must be a month such as 2099-12");
+    }
+    Some(PaymentMethod { id: id.flatten(), last_month: last_month? })
+}
+
+/// Checks an identity key, and gives the digest under which it is kept.
+pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
+    let mut problems = Problems::default();
+    let digest = match (&row.key, &row.digest) {
+        (Some(key), None) => {
+            if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
+                problems
+                    .add("key", "must be 1 to 750 printable ASCII characters: no reader could present it otherwise");
+            } else if is_scan_key_code(key) {
+                problems
+                    .add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
+            }
+            Some(hash_key.identity_key(key))
+        }
+        (None, digest) => kept(&mut problems, "key", digest.as_deref()),
+        (Some(_), Some(_)) => both(&mut problems, "key"),
+    };
+    let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
+    let link = link.map(|link| Link { channel: row.channel, ..link });
+    problems.finish(digest.zip(link))
+}
+
+/// Checks a recognition token, and gives the digest under which it is kept.
+pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
+    let mut problems = Problems::default();
+    let digest = match (&row.token, &row.digest) {
+        (Some(token), None) => RecognitionToken::parse(token)
+            .map(|token| hash_key.recognition_token(&token))
+            .map_err(|error| problems.add("token", error.to_string()))
+            .ok(),
+        (None, digest) => kept(&mut problems, "token", digest.as_deref()),
+        (Some(_), Some(_)) => both(&mut problems, "token"),
+    };
+    let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
+    problems.finish(digest.zip(link))
+}
+
+/// The digest that stands in the place of what is not told.
+fn kept(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
+    let Some(digest) = digest else {
+        problems.add(field, "is missing");
+        return None;
+    };
+    let parsed = Digest::from_hex(digest);
+    if parsed.is_none() {
+        problems.add("digest", "must be 64 hexadecimal digits, as an export tells them");
+    }
+    parsed
+}
+
+fn both(problems: &mut Problems, field: &str) -> Option<Digest> {
+    problems.add("digest", format!("stands for the {field}: only one of them may be given"));
+    None
+}
+
+fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {
+    if shopper.is_none() && !revoked {
+        problems.add("shopper", "is missing: only what is revoked may belong to nobody");
+        return None;
+    }
+    let shopper = shopper.map(|shopper| problems.id("shopper", shopper, VisitorId::parse));
+    let device = device.map(|device| problems.id("device", device, DeviceId::parse));
+    Some(Link { shopper: shopper.flatten(), device: device.flatten(), channel: None, revoked })
 }

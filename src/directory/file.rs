@@ -3,141 +3,43 @@
 //! Keys and tokens stand in the file as they are presented, so the file is a secret; messages about it name places and
 //! fields, never a key or a token.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::check::Check;
-use super::{Fault, MemoryDirectory};
+use super::Fault;
+use super::change::{Change, Kind, Link};
+use super::check::{self, Problem};
+use super::rows::{IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
 use crate::digest::{Digest, HashKey};
-use crate::domain::scan::KeyChannel;
-use crate::domain::store::{ExitPolicy, GateDefault};
-use crate::domain::visitor::{Account, VisitorType};
+use crate::domain::ids::{DeviceId, StoreId, VisitorId};
+use crate::domain::store::GateDefault;
 
-/// The file as it is written. Member names are camelCase; unknown ones are refused, since they are misspelt ones.
+/// The file as it is written.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct DirectoryFile {
-    pub(super) stores: Vec<StoreRow>,
+struct DirectoryFile {
+    stores: Vec<StoreRow>,
     #[serde(default)]
-    pub(super) shoppers: Vec<ShopperRow>,
+    shoppers: Vec<ShopperRow>,
     #[serde(default)]
-    pub(super) identity_keys: Vec<IdentityKeyRow>,
+    identity_keys: Vec<IdentityKeyRow>,
     #[serde(default)]
-    pub(super) recognition_tokens: Vec<RecognitionTokenRow>,
+    recognition_tokens: Vec<RecognitionTokenRow>,
     /// Keys for which the directory fails: the demo's alone.
     #[serde(default)]
-    pub(super) faults: Vec<FaultRow>,
+    faults: Vec<FaultRow>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct StoreRow {
-    pub(super) id: String,
-    #[serde(default = "yes")]
-    pub(super) enabled: bool,
-    #[serde(default)]
-    pub(super) takes_cash: bool,
-    #[serde(default, with = "GateDefaultWord")]
-    pub(super) default_gate_decision: GateDefault,
-    pub(super) scan_key_window_seconds: Option<u64>,
-    #[serde(default, with = "ExitPolicyWord")]
-    pub(super) exit_policy: ExitPolicy,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct ShopperRow {
-    pub(super) id: String,
-    #[serde(rename = "type", with = "VisitorTypeWord")]
-    pub(super) kind: VisitorType,
-    #[serde(default, with = "AccountWord")]
-    pub(super) account: Account,
-    pub(super) payment_method: Option<PaymentMethodRow>,
-    #[serde(default)]
-    pub(super) devices: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PaymentMethodRow {
-    pub(super) id: Option<String>,
-    pub(super) last_month: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct IdentityKeyRow {
-    pub(super) key: String,
-    pub(super) shopper: Option<String>,
-    #[serde(default, deserialize_with = "channel")]
-    pub(super) channel: Option<KeyChannel>,
-    #[serde(default)]
-    pub(super) revoked: bool,
-    pub(super) device: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RecognitionTokenRow {
-    pub(super) token: String,
-    pub(super) shopper: Option<String>,
-    #[serde(default)]
-    pub(super) revoked: bool,
-    pub(super) device: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct FaultRow {
-    pub(super) key: String,
+struct FaultRow {
+    key: String,
     #[serde(with = "FaultWord")]
-    pub(super) fault: Fault,
-}
-
-// How the words of the domain are spelt in the file.
-
-#[derive(Deserialize)]
-#[serde(remote = "GateDefault", rename_all = "snake_case")]
-enum GateDefaultWord {
-    Open,
-    Closed,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "ExitPolicy", rename_all = "snake_case")]
-enum ExitPolicyWord {
-    LetOut,
-    CheckAccount,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "VisitorType", rename_all = "SCREAMING_SNAKE_CASE")]
-enum VisitorTypeWord {
-    Shopper,
-    Associate,
-    CashShopper,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Account", rename_all = "snake_case")]
-enum AccountWord {
-    Active,
-    Flagged,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "KeyChannel", rename_all = "SCREAMING_SNAKE_CASE")]
-enum ChannelWord {
-    Optical,
-    Radio,
+    fault: Fault,
 }
 
 #[derive(Deserialize)]
@@ -148,20 +50,30 @@ enum FaultWord {
     Panic,
 }
 
-/// An absent or null channel is any channel.
-fn channel<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<KeyChannel>, D::Error> {
-    #[derive(Deserialize)]
-    struct Word(#[serde(with = "ChannelWord")] KeyChannel);
-    Ok(Option::<Word>::deserialize(deserializer)?.map(|Word(channel)| channel))
-}
-
 /// What a file holds, once it is found to be sound.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Who is known.
-    pub directory: Arc<MemoryDirectory>,
+    /// What it says, to be applied in this order.
+    pub changes: Vec<Change>,
     /// The keys that fail when they are presented. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
+    /// How much it is.
+    pub content: Content,
+}
+
+/// How much a directory holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Stores,
+    pub stores: usize,
+    /// and those among them whose default gate decision is open.
+    pub open_by_default: usize,
+    /// Shoppers.
+    pub shoppers: usize,
+    /// Identity keys.
+    pub identity_keys: usize,
+    /// Recognition tokens.
+    pub recognition_tokens: usize,
 }
 
 /// Why a file cannot be used: every place that is wrong, as far as it could be read.
@@ -171,21 +83,12 @@ pub struct DirectoryFileError {
     problems: Vec<Problem>,
 }
 
-/// One thing wrong with a file.
-#[derive(Debug)]
-pub(super) struct Problem {
-    /// Where, such as `identityKeys[3].shopper`.
-    pub(super) place: String,
-    /// What is wrong and what would be right.
-    pub(super) what: String,
-}
-
 impl fmt::Display for DirectoryFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = 20;
         write!(f, "directory file {} cannot be used:", self.source_name)?;
-        for Problem { place, what } in self.problems.iter().take(shown) {
-            write!(f, "\n  {place}: {what}")?;
+        for problem in self.problems.iter().take(shown) {
+            write!(f, "\n  {problem}")?;
         }
         match self.problems.len().saturating_sub(shown) {
             0 => Ok(()),
@@ -205,8 +108,14 @@ pub fn parse(
     may_have_faults: bool,
 ) -> Result<Loaded, DirectoryFileError> {
     let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
+    let file: DirectoryFile = read(text).map_err(|problem| refuse(vec![problem]))?;
+    Sheet::default().check(file, hash_key, may_have_faults).map_err(refuse)
+}
+
+/// Reads JSON. Of what is wrong it tells the place and what was expected, not what stands there: that may be a key.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let file: DirectoryFile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let what = describe(error.inner());
         let path = error.path().to_string();
         // The path ends in the name of a field that is not known. Where keys stand, that may be a key.
@@ -215,15 +124,14 @@ pub fn parse(
             Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
             _ => path,
         };
-        refuse(vec![Problem { place, what }])
+        Problem::new(place, what)
     })?;
-    json.end()
-        .map_err(|error| refuse(vec![Problem { place: "end of the file".to_owned(), what: describe(&error) }]))?;
-    Check::new(hash_key).run(file, may_have_faults).map_err(refuse)
+    json.end().map_err(|error| Problem::new("end of the file", describe(&error)))?;
+    Ok(value)
 }
 
 /// serde_json's message without the value or name that it quotes: that might be a key.
-fn describe(error: &serde_json::Error) -> String {
+pub(crate) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(['`', '"']) {
         Some((kind, rest)) if kind.starts_with("invalid ") || kind.starts_with("unknown ") => {
@@ -232,4 +140,101 @@ fn describe(error: &serde_json::Error) -> String {
         }
         _ => text,
     }
+}
+
+/// A check under way: what was found sound so far, and what was not. What a file names must stand in the file.
+#[derive(Default)]
+struct Sheet {
+    stores: HashSet<StoreId>,
+    shoppers: HashMap<VisitorId, HashSet<DeviceId>>,
+    registrations: HashSet<(Kind, Digest)>,
+    changes: Vec<Change>,
+    content: Content,
+    problems: Vec<Problem>,
+}
+
+impl Sheet {
+    fn check(mut self, file: DirectoryFile, hash_key: &HashKey, may_have_faults: bool) -> Result<Loaded, Vec<Problem>> {
+        for (place, row) in places("stores", &file.stores) {
+            let Some(store) = self.sound(&place, check::store(row)) else { continue };
+            if !self.stores.insert(store.id.clone()) {
+                self.problem(&place, "id", "names a store that stands further up already");
+            }
+            let open = usize::from(store.default_gate_decision == GateDefault::Open);
+            self.content.open_by_default = self.content.open_by_default.saturating_add(open);
+            self.changes.push(Change::PutStore(store));
+        }
+        for (place, row) in places("shoppers", &file.shoppers) {
+            let Some(profile) = self.sound(&place, check::shopper(row)) else { continue };
+            let devices = profile.devices.iter().cloned().collect();
+            if self.shoppers.insert(profile.shopper.visitor.id.clone(), devices).is_some() {
+                self.problem(&place, "id", "names a shopper who stands further up already");
+            }
+            self.changes.push(Change::PutShopper(profile));
+        }
+        for (place, row) in places("identityKeys", &file.identity_keys) {
+            if let Some((digest, link)) = self.sound(&place, check::identity_key(row, hash_key)) {
+                self.register(&place, "key", Kind::IdentityKey, digest, link);
+            }
+        }
+        for (place, row) in places("recognitionTokens", &file.recognition_tokens) {
+            if let Some((digest, link)) = self.sound(&place, check::recognition_token(row, hash_key)) {
+                self.register(&place, "token", Kind::RecognitionToken, digest, link);
+            }
+        }
+        if file.stores.is_empty() && self.problems.is_empty() {
+            self.problems.push(Problem::new("stores", "is empty: without a store every scan is refused"));
+        }
+        if !may_have_faults && !file.faults.is_empty() {
+            self.problems.push(Problem::new("faults", "only the demo may be told to fail"));
+        }
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let content = Content {
+            stores: file.stores.len(),
+            shoppers: file.shoppers.len(),
+            identity_keys: file.identity_keys.len(),
+            recognition_tokens: file.recognition_tokens.len(),
+            ..self.content
+        };
+        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault)).collect();
+        Ok(Loaded { changes: self.changes, faults, content })
+    }
+
+    fn register(&mut self, place: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
+        if let Some(shopper) = &link.shopper {
+            match self.shoppers.get(shopper) {
+                None => return self.problem(place, "shopper", "names nobody among the shoppers"),
+                Some(devices) if link.device.as_ref().is_some_and(|device| !devices.contains(device)) => {
+                    return self.problem(place, "device", "is none of that shopper's devices");
+                }
+                Some(_) => {}
+            }
+        }
+        if !self.registrations.insert((kind, digest)) {
+            self.problem(place, field, "stands further up already");
+        }
+        self.changes.push(Change::PutRegistration(kind, digest, link));
+    }
+
+    /// What was found sound; what was not is noted.
+    fn sound<T>(&mut self, place: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
+        match checked {
+            Ok(value) => Some(value),
+            Err(problems) => {
+                self.problems.extend(problems.into_iter().map(|problem| problem.within(place)));
+                None
+            }
+        }
+    }
+
+    fn problem(&mut self, place: &str, field: &str, what: &str) {
+        self.problems.push(Problem::new(format!("{place}.{field}"), what));
+    }
+}
+
+/// Each row with its place, such as `stores[0]`.
+fn places<'a, T>(list: &'static str, rows: &'a [T]) -> impl Iterator<Item = (String, &'a T)> + use<'a, T> {
+    rows.iter().enumerate().map(move |(number, row)| (format!("{list}[{number}]"), row))
 }

@@ -3,23 +3,38 @@
 //! The directory answers with facts and decides nothing. Keys and tokens go in as they are presented and are looked up by
 //! keyed hash. An error means that the directory could not tell, never that somebody is unknown.
 
+mod change;
 mod check;
-mod faulty;
+mod faults;
 pub mod file;
 mod memory;
+mod rows;
+mod sql;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-pub use faulty::{Fault, Faults, FaultyDirectory};
-pub use memory::MemoryDirectory;
+pub use change::{AuditEntry, Change, Kind, Link, Outcome, Profile, Refusal};
+pub use faults::{Fault, Faults, FaultsByKey};
+pub(crate) use {
+    check::{Problem, identity_key, recognition_token, shopper, store},
+    rows::{IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow},
+};
 
-use crate::domain::ids::StoreId;
+use crate::digest::{Digest, HashKey};
+use crate::domain::ids::{StoreId, VisitorId};
 use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
+use crate::storage::Database;
+use memory::MemoryDirectory;
+use sql::SqlDirectory;
+
+/// How many changes are made at once, when there are many.
+const BATCH: usize = 500;
 
 /// A directory could not be asked.
 #[derive(Clone, Debug, Error)]
@@ -40,23 +55,41 @@ pub enum Registration {
     },
 }
 
-/// The directories that there are.
-#[derive(Clone, Debug)]
-pub enum Directory {
-    /// Held in memory, read from a file at the start.
-    Memory(Arc<MemoryDirectory>),
-    /// One that fails on command.
-    Faulty(FaultyDirectory),
+/// A directory, wherever it is kept.
+#[derive(Debug)]
+pub struct Directory {
+    backend: Backend,
+    hash_key: HashKey,
+    faults: FaultsByKey,
+}
+
+/// Where directories are kept.
+#[derive(Debug)]
+enum Backend {
+    /// In this process's memory: gone with it.
+    Memory(MemoryDirectory),
+    /// In a database.
+    Sql(SqlDirectory),
 }
 
 impl Directory {
-    /// What of it is held in memory.
+    /// An empty one in memory.
     #[must_use]
-    pub fn in_memory(&self) -> &MemoryDirectory {
-        match self {
-            Self::Memory(directory) => directory,
-            Self::Faulty(directory) => directory.inner(),
-        }
+    pub fn in_memory(hash_key: HashKey) -> Self {
+        Self { backend: Backend::Memory(MemoryDirectory::default()), hash_key, faults: FaultsByKey::default() }
+    }
+
+    /// The one in a database.
+    #[must_use]
+    pub fn in_database(database: Database) -> Self {
+        let hash_key = database.hash_key().clone();
+        Self { backend: Backend::Sql(SqlDirectory::new(database)), hash_key, faults: FaultsByKey::default() }
+    }
+
+    /// The same, failing on command.
+    #[must_use]
+    pub fn with_faults(self, faults: FaultsByKey) -> Self {
+        Self { faults, ..self }
     }
 
     /// The store of that name.
@@ -64,9 +97,12 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
-        match self {
-            Self::Memory(directory) => Ok(directory.store(id)),
-            Self::Faulty(directory) => directory.store(id).await,
+        self.faults.suffer().await?;
+        match &self.backend {
+            // No store has such a name, and PostgreSQL would refuse the question.
+            _ if id.as_str().contains('\0') => Ok(None),
+            Backend::Memory(directory) => Ok(directory.store(id)),
+            Backend::Sql(directory) => directory.store(id).await,
         }
     }
 
@@ -75,10 +111,9 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn identity_key(&self, key: &str) -> Result<Option<Registration>, DirectoryError> {
-        match self {
-            Self::Memory(directory) => Ok(directory.identity_key(key)),
-            Self::Faulty(directory) => directory.identity_key(key).await,
-        }
+        let digest = self.hash_key.identity_key(key);
+        self.faults.suffer_key(&digest).await?;
+        self.registration(Kind::IdentityKey, digest).await
     }
 
     /// What is known of a recognition token.
@@ -86,9 +121,129 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn recognition_token(&self, token: &RecognitionToken) -> Result<Option<Registration>, DirectoryError> {
-        match self {
-            Self::Memory(directory) => Ok(directory.recognition_token(token)),
-            Self::Faulty(directory) => directory.recognition_token(token).await,
+        self.faults.suffer().await?;
+        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token)).await
+    }
+
+    async fn registration(&self, kind: Kind, digest: Digest) -> Result<Option<Registration>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.registration(kind, digest)),
+            Backend::Sql(directory) => directory.registration(kind, digest).await,
         }
+    }
+
+    /// For whom and how a key or token stands, if it is there.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.link(kind, digest)),
+            Backend::Sql(directory) => directory.link(kind, digest).await,
+        }
+    }
+
+    /// A shopper with their devices, if they are there.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn profile(&self, id: &VisitorId) -> Result<Option<Profile>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.profile(id)),
+            Backend::Sql(directory) => directory.profile(id).await,
+        }
+    }
+
+    /// Stores in the order of their ids: at most `limit`, those behind `after`.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.stores(after.as_ref(), limit)),
+            Backend::Sql(directory) => directory.stores(after, limit).await,
+        }
+    }
+
+    /// Shoppers in the order of their ids: at most `limit`, those behind `after`.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn shoppers(&self, after: Option<VisitorId>, limit: usize) -> Result<Vec<Profile>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.shoppers(after.as_ref(), limit)),
+            Backend::Sql(directory) => directory.shoppers(after, limit).await,
+        }
+    }
+
+    /// Keys or tokens in the order of their digests: at most `limit`, those behind `after`.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn registrations(
+        &self,
+        kind: Kind,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, Link)>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.registrations(kind, after, limit)),
+            Backend::Sql(directory) => directory.registrations(kind, after, limit).await,
+        }
+    }
+
+    /// What was changed, the latest first: at most `limit`, older than `before` if given.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.audit(before, limit)),
+            Backend::Sql(directory) => directory.audit(before, limit).await,
+        }
+    }
+
+    /// Makes changes, together or not at all, and says of each what came of it. They hold for the next scan here, and within two
+    /// seconds for those of other connectors on the same database.
+    ///
+    /// # Errors
+    /// When the directory cannot be changed.
+    pub async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.apply(changes, now)),
+            Backend::Sql(directory) => directory.apply(changes, now).await,
+        }
+    }
+
+    /// Makes any number of changes, some at a time, and says how many of them changed something.
+    ///
+    /// # Errors
+    /// When the directory cannot be changed; those before may have been made.
+    pub async fn apply_all(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<usize, DirectoryError> {
+        let (mut rest, mut changed) = (changes.into_iter().peekable(), 0_usize);
+        while rest.peek().is_some() {
+            let outcomes = self.apply(rest.by_ref().take(BATCH).collect(), now).await?;
+            let new = outcomes.iter().filter(|outcome| **outcome == Outcome::Changed).count();
+            changed = changed.saturating_add(new);
+        }
+        Ok(changed)
+    }
+
+    /// Looks at what other connectors have changed in a shared database; says whether they have erased somebody. To be called every
+    /// second: what was read is believed for two.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn refresh(&self) -> Result<bool, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(false),
+            Backend::Sql(directory) => directory.refresh().await,
+        }
+    }
+
+    /// The key under which keys and tokens are kept.
+    #[must_use]
+    pub fn hash_key(&self) -> &HashKey {
+        &self.hash_key
     }
 }

@@ -78,4 +78,13 @@ impl KeyChannel {
             _ => None,
         }
     }
+
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Optical => "OPTICAL",
+            Self::Radio => "RADIO",
+        }
+    }
 }

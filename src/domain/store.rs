@@ -64,6 +64,12 @@ impl ScanKeyWindow {
         u8::try_from(seconds).ok().filter(|seconds| (30..=90).contains(seconds)).map(Self)
     }
 
+    /// In seconds.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        self.0.into()
+    }
+
     /// As a span of time.
     #[must_use]
     pub fn as_delta(self) -> TimeDelta {

@@ -1,5 +1,7 @@
 //! Who stands at the gate.
 
+use std::fmt;
+
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
 
 use super::ids::{DeviceId, PaymentSourceId, VisitorId};
@@ -97,6 +99,12 @@ impl Month {
         self.first_day
             .checked_add_months(Months::new(1))
             .is_some_and(|next| time >= next.and_time(NaiveTime::MIN).and_utc())
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first_day.format("%Y-%m"))
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::connector::Connector;
     use crate::digest::HashKey;
-    use crate::directory::{Directory, Fault, Faults, FaultyDirectory, file};
+    use crate::directory::{Directory, Fault, Faults, FaultsByKey, file};
     use crate::http::{Admission, IDENTITY_KEYS, Readiness, api};
     use crate::ledger::{Ledger, Limits, MemoryLedger};
     use crate::metrics::Metrics;
@@ -122,9 +122,12 @@ mod tests {
     async fn answer(body: Body, faults: Faults) -> (StatusCode, Duration) {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("sound");
-        let limits = Limits { retention: TimeDelta::days(7), capacity: 10, session_max_age: TimeDelta::hours(24) };
+        let limits =
+            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
+        let directory = Directory::in_memory(hash_key.clone());
+        directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("applied");
         let connector = Connector {
-            directory: Directory::Faulty(FaultyDirectory::new(loaded.directory, faults, loaded.faults)),
+            directory: Arc::new(directory.with_faults(FaultsByKey::new(faults, loaded.faults))),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
@@ -133,7 +136,7 @@ mod tests {
         let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
         let admission = Admission { limits: RateLimits::new(allowance), trusted_proxies: Vec::new() };
         let state = Api { connector: Arc::new(connector), clock: Clock::System };
-        let router = api(state, admission, Readiness::default(), Metrics::new());
+        let router = api(state, admission, Readiness::new(None), Metrics::new());
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS).extension(Arrival(began)).body(body).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");

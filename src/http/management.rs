@@ -19,12 +19,15 @@ use crate::clock::Clock;
 use crate::domain::ids::DeviceId;
 use crate::ledger::{Ledger, Moment, Session, SessionId, SessionState};
 use crate::metrics::Metrics;
+use crate::storage::Database;
 
 /// What the management port shows.
 #[derive(Clone, Debug)]
 pub struct Management {
     /// Records and sessions.
     pub ledger: Arc<Ledger>,
+    /// Where they are kept, if in a database.
+    pub database: Option<Database>,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -61,7 +64,7 @@ async fn authenticate(State(management): State<Management>, request: Request, ne
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let text = management.metrics.encode(&management.ledger);
+    let text = management.metrics.encode(&management.ledger, management.database.as_ref());
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

@@ -11,15 +11,28 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use super::{LIVEZ, READYZ};
+use crate::storage::Database;
 
 /// Whether the connector takes requests: not before it runs, and not once it is asked to stop. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+///
+/// One whose database does not answer is ready all the same: it answers what it remembers, and to take every connector out at once would help
+/// nobody.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    ready: Arc<AtomicBool>,
+    database: Option<Database>,
+}
 
 impl Readiness {
+    /// Not ready yet; on that database, if there is one.
+    #[must_use]
+    pub fn new(database: Option<Database>) -> Self {
+        Self { ready: Arc::default(), database }
+    }
+
     /// Says that requests are welcome, or no more.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.ready.store(ready, Ordering::Release);
     }
 }
 
@@ -37,8 +50,9 @@ async fn livez() -> Json<Status> {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    if readiness.0.load(Ordering::Acquire) {
-        Json(Status { status: "ready" }).into_response()
+    if readiness.ready.load(Ordering::Acquire) {
+        let is_up = readiness.database.is_none_or(|database| database.is_up());
+        Json(Status { status: if is_up { "ready" } else { "degraded" } }).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(Status { status: "unready" })).into_response()
     }

@@ -4,7 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Lookup, MAX_REJECTIONS, Record};
 use crate::digest::Fingerprint;
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Grant};
+use crate::domain::ids::VisitorId;
+use crate::domain::visitor::Visitor;
 
 /// At most one acceptance and [`MAX_REJECTIONS`] rejections, each under its fingerprint.
 #[derive(Debug, Default)]
@@ -30,6 +32,23 @@ impl EventRecords {
     /// Puts a record beside the others; the caller has found that there is room.
     pub(super) fn push(&mut self, fingerprint: Fingerprint, record: Record) {
         self.0.push((fingerprint, record));
+    }
+
+    /// The record under a fingerprint, expired or not.
+    pub(super) fn record(&self, fingerprint: &Fingerprint) -> Option<&Record> {
+        self.0.iter().find(|(of, _)| of == fingerprint).map(|(_, record)| record)
+    }
+
+    /// Puts a pseudonym in a visitor's place, and drops what else could tell who it was.
+    pub(super) fn rename(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
+        for (_, record) in &mut self.0 {
+            if let Decision::Accepted(grant) = &mut record.decision
+                && grant.visitor.id == *visitor
+            {
+                let visitor = Visitor { id: pseudonym.clone(), kind: grant.visitor.kind };
+                *grant = Grant { visitor, device: None, payment_source: None };
+            }
+        }
     }
 
     /// Drops the records of which `gone` says so and returns how many they were.

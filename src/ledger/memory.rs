@@ -2,7 +2,7 @@
 //!
 //! Locks are taken in one order and none is held across an await: a shard of `events`, then `sessions` or `order`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,25 +12,17 @@ use dashmap::Entry::Occupied;
 
 use super::event::EventRecords;
 use super::sessions::Sessions;
-use super::{EVICTABLE_AFTER, Lookup, NewRecord, Page, Record, Recorded, SessionEffect, SessionId};
+use super::{
+    DecisionCursor, DecisionEntry, DecisionPage, EVICTABLE_AFTER, Limits, Lookup, NewRecord, Page, Record, Recorded,
+    SessionEffect, SessionId,
+};
 use crate::digest::Fingerprint;
 use crate::domain::decision::Decision;
-use crate::domain::ids::EventId;
+use crate::domain::ids::{EventId, VisitorId};
 use crate::domain::scan::Location;
 
 /// How much a sweep lets go of before it steps aside.
 const SWEEP_BATCH: usize = 1000;
-
-/// How much a ledger keeps, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long a record is kept, at least 24 hours.
-    pub retention: TimeDelta,
-    /// How many records there may be, and how many sessions.
-    pub capacity: usize,
-    /// How long a session may be open.
-    pub session_max_age: TimeDelta,
-}
 
 /// A ledger that lives and dies with the process.
 #[derive(Debug)]
@@ -51,6 +43,13 @@ struct Place {
     event: EventId,
     fingerprint: Fingerprint,
     recorded_at: DateTime<Utc>,
+}
+
+impl Place {
+    fn cursor(&self) -> DecisionCursor {
+        let recorded_at = self.recorded_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
+        DecisionCursor { recorded_at, event: self.event, fingerprint: self.fingerprint }
+    }
 }
 
 impl MemoryLedger {
@@ -176,6 +175,36 @@ impl MemoryLedger {
         sessions.page(before, limit)
     }
 
+    /// Decisions, the newest first. Looks through all of them: this is a list for a person, now and then.
+    pub(super) fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> DecisionPage {
+        let before = before.unwrap_or(DecisionCursor::NEWEST);
+        let mut newest = BTreeSet::new();
+        for place in lock(&self.order).iter().map(Place::cursor).filter(|cursor| *cursor < before) {
+            newest.insert(place);
+            if newest.len() > limit.saturating_add(1) {
+                newest.pop_first(); // one more than is wanted tells whether there are any
+            }
+        }
+        let more = newest.len() > limit;
+        let decisions: Vec<DecisionEntry> =
+            newest.iter().rev().take(limit).filter_map(|cursor| self.entry(cursor)).collect();
+        let next = newest.iter().rev().take(limit).last().filter(|_| more).copied();
+        DecisionPage { decisions, next }
+    }
+
+    fn entry(&self, cursor: &DecisionCursor) -> Option<DecisionEntry> {
+        let DecisionCursor { event, fingerprint, .. } = *cursor;
+        let record = self.events.get(&event)?.record(&fingerprint)?.clone();
+        Some(DecisionEntry { event, fingerprint, record }).filter(|entry| entry.cursor() == *cursor)
+    }
+
+    pub(super) fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) {
+        for mut records in self.events.iter_mut() {
+            records.rename(visitor, pseudonym);
+        }
+        lock(&self.sessions).rename(visitor, pseudonym);
+    }
+
     /// Lets go of some of what is past its time, and says whether there may be more: in between, scans come first.
     pub(super) fn sweep_some(&self, now: DateTime<Utc>) -> bool {
         let more_records = (0..SWEEP_BATCH).all(|_| self.drop_oldest(self.limits.retention, now).is_ok());
@@ -227,7 +256,7 @@ mod tests {
 
     fn ledger(capacity: usize) -> MemoryLedger {
         let (retention, session_max_age) = (TimeDelta::days(7), TimeDelta::hours(24));
-        MemoryLedger::new(Limits { retention, capacity, session_max_age })
+        MemoryLedger::new(Limits { retention, capacity, cache: 0, session_max_age })
     }
 
     #[test]

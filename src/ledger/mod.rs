@@ -4,21 +4,22 @@
 //! [`MAX_REJECTIONS`] of them. Recording is one atomic step that also opens or closes the session and returns what holds;
 //! whoever comes second, a duplicate at the same instant included, is answered from what the first one recorded.
 
+mod cache;
 mod event;
 mod memory;
 mod sessions;
-mod sqlite;
+mod sql;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
-pub use memory::{Limits, MemoryLedger};
+pub use memory::MemoryLedger;
 pub use sessions::{Moment, Page, Session, SessionId, SessionState};
-pub use sqlite::SqliteLedger;
+pub use sql::SqlLedger;
 
 use crate::digest::Fingerprint;
 use crate::domain::decision::Decision;
-use crate::domain::ids::{EventId, StoreId};
+use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
 
 /// How many rejections an event may gather before other fingerprints are refused unseen.
@@ -77,6 +78,68 @@ impl SessionEffect {
     }
 }
 
+/// How much a ledger keeps, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a record is kept, at least 24 hours.
+    pub retention: TimeDelta,
+    /// How many records there may be in memory, and how many sessions.
+    pub capacity: usize,
+    /// How many records are remembered in front of a database.
+    pub cache: usize,
+    /// How long a session may be open.
+    pub session_max_age: TimeDelta,
+}
+
+/// A decision in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionEntry {
+    /// Of which auth event.
+    pub event: EventId,
+    /// Under which fingerprint.
+    pub fingerprint: Fingerprint,
+    /// What stands.
+    pub record: Record,
+}
+
+impl DecisionEntry {
+    /// Where it stands in the list.
+    #[must_use]
+    pub fn cursor(&self) -> DecisionCursor {
+        let recorded_at = self.record.recorded_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
+        DecisionCursor { recorded_at, event: self.event, fingerprint: self.fingerprint }
+    }
+}
+
+/// A place in the list of decisions: the list goes on behind it, with what is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DecisionCursor {
+    /// When it was recorded, in nanoseconds since 1970.
+    pub recorded_at: i64,
+    /// Decisions of one instant come in the order of their events,
+    pub event: EventId,
+    /// and those of one event in the order of their fingerprints.
+    pub fingerprint: Fingerprint,
+}
+
+impl DecisionCursor {
+    /// Where the list begins.
+    pub const NEWEST: Self = Self {
+        recorded_at: i64::MAX,
+        event: EventId::from_bytes([0xff; 16]),
+        fingerprint: Fingerprint::from_bytes([0xff; 32]),
+    };
+}
+
+/// A page of decisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionPage {
+    /// The newest first.
+    pub decisions: Vec<DecisionEntry>,
+    /// Where the next page begins, when there is one.
+    pub next: Option<DecisionCursor>,
+}
+
 /// What the ledger knows of a scan before it is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -114,11 +177,20 @@ pub struct LedgerError(pub String);
 pub enum Ledger {
     /// In this process's memory: gone with it.
     Memory(MemoryLedger),
-    /// In a SQLite file.
-    Sqlite(SqliteLedger),
+    /// In a database.
+    Sql(SqlLedger),
 }
 
 impl Ledger {
+    /// What this process remembers of a scan, at no cost: a database may know more.
+    #[must_use]
+    pub fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
+        match self {
+            Self::Memory(ledger) => ledger.find(event, fingerprint, now),
+            Self::Sql(ledger) => ledger.recall(event, fingerprint, now),
+        }
+    }
+
     /// What is known of a scan.
     ///
     /// # Errors
@@ -131,7 +203,7 @@ impl Ledger {
     ) -> Result<Lookup, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.find(event, fingerprint, now)),
-            Self::Sqlite(ledger) => ledger.find(event, fingerprint, now).await,
+            Self::Sql(ledger) => ledger.find(event, fingerprint, now).await,
         }
     }
 
@@ -142,7 +214,7 @@ impl Ledger {
     pub async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.record(&entry, now)),
-            Self::Sqlite(ledger) => ledger.record(entry, now).await,
+            Self::Sql(ledger) => ledger.record(entry, now).await,
         }
     }
 
@@ -158,7 +230,41 @@ impl Ledger {
     ) -> Result<Page, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.sessions(before, limit, now)),
-            Self::Sqlite(ledger) => ledger.sessions(before, limit, now).await,
+            Self::Sql(ledger) => ledger.sessions(before, limit, now).await,
+        }
+    }
+
+    /// Decisions, the newest first: at most `limit`, older than `before` if given.
+    ///
+    /// # Errors
+    /// When the ledger cannot tell.
+    pub async fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> Result<DecisionPage, LedgerError> {
+        match self {
+            Self::Memory(ledger) => Ok(ledger.decisions(before, limit)),
+            Self::Sql(ledger) => ledger.decisions(before, limit).await,
+        }
+    }
+
+    /// Puts a pseudonym wherever a visitor is named, and drops their devices and payment methods: the one thing that changes a
+    /// record. Asked for again, it does what is left to do.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written; some of it may be done.
+    pub async fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) -> Result<(), LedgerError> {
+        match self {
+            Self::Memory(ledger) => {
+                ledger.erase(visitor, pseudonym);
+                Ok(())
+            }
+            Self::Sql(ledger) => ledger.erase(visitor, pseudonym).await,
+        }
+    }
+
+    /// Forgets what is only remembered and not kept: somebody was erased elsewhere.
+    pub fn forget(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Sql(ledger) => ledger.forget(),
         }
     }
 
@@ -171,7 +277,7 @@ impl Ledger {
         loop {
             let more = match self {
                 Self::Memory(ledger) => ledger.sweep_some(now),
-                Self::Sqlite(ledger) => ledger.sweep_some(now).await?,
+                Self::Sql(ledger) => ledger.sweep_some(now).await?,
             };
             if !more {
                 return Ok(());
@@ -187,7 +293,7 @@ impl Ledger {
     pub async fn close(&self) -> Result<(), LedgerError> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Sqlite(ledger) => ledger.close().await,
+            Self::Sql(ledger) => ledger.close().await,
         }
     }
 
@@ -196,7 +302,16 @@ impl Ledger {
     pub fn records(&self) -> usize {
         match self {
             Self::Memory(ledger) => ledger.records(),
-            Self::Sqlite(ledger) => ledger.records(),
+            Self::Sql(ledger) => ledger.records(),
+        }
+    }
+
+    /// How many records are remembered in front of a database.
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Sql(ledger) => ledger.cached(),
         }
     }
 
@@ -205,7 +320,7 @@ impl Ledger {
     pub fn evictions(&self) -> u64 {
         match self {
             Self::Memory(ledger) => ledger.evictions(),
-            Self::Sqlite(_) => 0, // a disk is not full at a number of records
+            Self::Sql(_) => 0, // a disk is not full at a number of records
         }
     }
 }

@@ -196,6 +196,18 @@ impl Sessions {
         Page { sessions, next }
     }
 
+    /// Puts a pseudonym in a visitor's place, and drops their devices.
+    pub(super) fn rename(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
+        for session in self.by_id.values_mut().filter(|session| session.visitor.id == *visitor) {
+            session.visitor.id = pseudonym.clone();
+            session.device = None;
+            let open = (visitor.clone(), session.store_id.clone());
+            if let Some(ids) = self.open.remove(&open) {
+                self.open.insert((pseudonym.clone(), session.store_id.clone()), ids);
+            }
+        }
+    }
+
     /// Takes a session out of those that are open. Whatever ends is the oldest of its visitor at its store.
     fn end(&mut self, id: SessionId) {
         self.by_age.remove(&id);

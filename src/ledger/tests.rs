@@ -11,10 +11,10 @@ use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::VisitorId;
 use crate::domain::scan::Location;
 use crate::domain::visitor::{Visitor, VisitorType};
-use crate::storage::SqliteDatabase;
+use crate::storage::{Database, Location as Place};
 
 const LIMITS: Limits =
-    Limits { retention: TimeDelta::days(7), capacity: 10_000, session_max_age: TimeDelta::hours(24) };
+    Limits { retention: TimeDelta::days(7), capacity: 10_000, cache: 100, session_max_age: TimeDelta::hours(24) };
 
 fn at(hours: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::hours(hours)).expect("in range")
@@ -62,30 +62,32 @@ async fn a_sweep_in_memory() {
     a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
 }
 
+async fn open(folder: &tempfile::TempDir) -> Database {
+    Database::open(&Place::Sqlite(folder.path().join("c.db")), None).await.expect("opened")
+}
+
 #[tokio::test]
 async fn a_sweep_in_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = SqliteDatabase::open(&folder.path().join("c.db"), None).await.expect("opened");
-    let ledger = SqliteLedger::open(database, LIMITS).await.expect("opened");
-    a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Sqlite(ledger)).await;
+    let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("opened");
+    a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Sql(ledger)).await;
 }
 
 /// Somebody has written into the database what no connector writes: the event concerned cannot be answered, the others can.
 #[tokio::test]
 async fn a_row_that_fails_fails_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = SqliteDatabase::open(&folder.path().join("c.db"), None).await.expect("opened");
-    let mut intruder = database.writer().await.expect("connected");
-    let broken = accepted(7, Location::Entry);
-    sqlx::query(
-        "INSERT INTO decision (event_id, fingerprint, recorded_at, denial) VALUES (?, zeroblob(32), 0, 'nonsense')",
-    )
-    .bind(broken.event.id.as_bytes().as_slice())
-    .execute(&mut intruder)
-    .await
-    .expect("inserted");
-    drop(intruder);
-    let ledger = Arc::new(Ledger::Sqlite(SqliteLedger::open(database, LIMITS).await.expect("opened")));
+    let database = open(&folder).await;
+    let broken = accepted(7, Location::Entry).event.id;
+    let intruder = database.transaction(move |connection| {
+        let statement =
+            "INSERT INTO decision (event_id, fingerprint, recorded_at, denial) VALUES ($1, zeroblob(32), 0, 'nonsense')";
+        Box::pin(async move {
+            Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?)
+        })
+    });
+    intruder.await.expect("inserted");
+    let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened")));
     let mut recording = JoinSet::new();
     for number in 0..20 {
         let ledger = Arc::clone(&ledger);

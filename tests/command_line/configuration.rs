@@ -31,7 +31,6 @@ fn every_bad_setting_is_named_at_once_with_what_would_do() {
         "management.token: must have at least 16 characters",
         "server.bnd: is no setting; did you mean server.bind?",
         "log.level = \"loud\": must be off or error or warn or info or debug or trace",
-        "directory.file = \"\": must name a directory file",
     ] {
         assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
     }
@@ -82,7 +81,7 @@ fn check_config_shows_what_would_run_and_no_secret() {
     assert!(ended.stdout.contains("rate_limit.burst = 7\n"), "{}", ended.stdout);
     assert!(ended.stdout.contains("management.token = (hidden)"), "{}", ended.stdout);
     assert!(
-        ended.stdout.contains("The directory has 1 store, 1 identity key and 0 recognition tokens."),
+        ended.stdout.contains("The directory file has 1 store, 1 identity key and 0 recognition tokens."),
         "{}",
         ended.stdout
     );

@@ -5,11 +5,8 @@ use std::collections::HashMap;
 use std::future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DirectoryError, MemoryDirectory, Registration};
+use super::DirectoryError;
 use crate::digest::Digest;
-use crate::domain::ids::StoreId;
-use crate::domain::scan_key_code::RecognitionToken;
-use crate::domain::store::Store;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,42 +50,28 @@ impl Faults {
     }
 }
 
-/// A directory in memory behind that switch. Some of its keys may be set to fail whenever they are presented.
-#[derive(Clone, Debug)]
-pub struct FaultyDirectory {
-    inner: Arc<MemoryDirectory>,
+/// That switch, and the keys that fail whatever it says. By default nothing ever fails.
+#[derive(Clone, Debug, Default)]
+pub struct FaultsByKey {
     faults: Faults,
     by_key: Arc<HashMap<Digest, Fault>>,
 }
 
-impl FaultyDirectory {
-    /// Puts `inner` behind the switch; the keys in `by_key` fail whatever the switch says.
+impl FaultsByKey {
+    /// Look-ups fail when `faults` says so; the keys in `by_key` always do.
     #[must_use]
-    pub fn new(inner: Arc<MemoryDirectory>, faults: Faults, by_key: HashMap<Digest, Fault>) -> Self {
-        Self { inner, faults, by_key: Arc::new(by_key) }
+    pub fn new(faults: Faults, by_key: HashMap<Digest, Fault>) -> Self {
+        Self { faults, by_key: Arc::new(by_key) }
     }
 
-    pub(super) fn inner(&self) -> &MemoryDirectory {
-        &self.inner
+    /// What a look-up goes through.
+    pub(super) async fn suffer(&self) -> Result<(), DirectoryError> {
+        suffer(self.faults.next()).await
     }
 
-    pub(super) async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
-        suffer(self.faults.next()).await?;
-        Ok(self.inner.store(id))
-    }
-
-    pub(super) async fn identity_key(&self, key: &str) -> Result<Option<Registration>, DirectoryError> {
-        let by_key = self.by_key.get(&self.inner.hash_key.identity_key(key)).copied();
-        suffer(by_key.or_else(|| self.faults.next())).await?;
-        Ok(self.inner.identity_key(key))
-    }
-
-    pub(super) async fn recognition_token(
-        &self,
-        token: &RecognitionToken,
-    ) -> Result<Option<Registration>, DirectoryError> {
-        suffer(self.faults.next()).await?;
-        Ok(self.inner.recognition_token(token))
+    /// What looking up this key goes through.
+    pub(super) async fn suffer_key(&self, key: &Digest) -> Result<(), DirectoryError> {
+        suffer(self.by_key.get(key).copied().or_else(|| self.faults.next())).await
     }
 }
 

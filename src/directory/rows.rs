@@ -1,0 +1,198 @@
+//! How stores, shoppers, keys and tokens are written: in the directory file, in files that are imported and exported, and in the
+//! administration's JSON. Member names are camelCase; unknown ones are refused, since they are misspelt ones.
+//!
+//! Keys and tokens go in as they are presented and never come out: what comes out is the digest under which they are kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::change::{Link, Profile};
+use crate::digest::Digest;
+use crate::domain::ids::{DeviceId, VisitorId};
+use crate::domain::scan::KeyChannel;
+use crate::domain::store::{ExitPolicy, GateDefault, Store};
+use crate::domain::visitor::{Account, VisitorType};
+
+/// A store.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StoreRow {
+    pub(crate) id: String,
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    #[serde(default)]
+    pub(crate) takes_cash: bool,
+    #[serde(default, with = "GateDefaultWord")]
+    pub(crate) default_gate_decision: GateDefault,
+    pub(crate) scan_key_window_seconds: Option<u64>,
+    #[serde(default, with = "ExitPolicyWord")]
+    pub(crate) exit_policy: ExitPolicy,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A shopper.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ShopperRow {
+    pub(crate) id: String,
+    #[serde(rename = "type", with = "VisitorTypeWord")]
+    pub(crate) kind: VisitorType,
+    #[serde(default, with = "AccountWord")]
+    pub(crate) account: Account,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payment_method: Option<PaymentMethodRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<String>,
+}
+
+/// A payment method.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PaymentMethodRow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) last_month: String,
+}
+
+/// An identity key: by itself, or by the digest that an export tells.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct IdentityKeyRow {
+    #[serde(skip_serializing)]
+    pub(crate) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shopper: Option<String>,
+    #[serde(default, with = "channel", skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<KeyChannel>,
+    #[serde(default)]
+    pub(crate) revoked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
+}
+
+/// A recognition token: by itself, or by the digest that an export tells.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RecognitionTokenRow {
+    #[serde(skip_serializing)]
+    pub(crate) token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shopper: Option<String>,
+    #[serde(default)]
+    pub(crate) revoked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
+}
+
+impl From<&Store> for StoreRow {
+    fn from(store: &Store) -> Self {
+        Self {
+            id: store.id.as_str().to_owned(),
+            enabled: store.enabled,
+            takes_cash: store.takes_cash,
+            default_gate_decision: store.default_gate_decision,
+            scan_key_window_seconds: Some(store.scan_key_window.seconds()),
+            exit_policy: store.exit_policy,
+        }
+    }
+}
+
+impl From<&Profile> for ShopperRow {
+    fn from(Profile { shopper, devices }: &Profile) -> Self {
+        Self {
+            id: shopper.visitor.id.as_str().to_owned(),
+            kind: shopper.visitor.kind,
+            account: shopper.account,
+            payment_method: shopper.payment_method.as_ref().map(|method| PaymentMethodRow {
+                id: method.id.as_ref().map(|id| id.as_str().to_owned()),
+                last_month: method.last_month.to_string(),
+            }),
+            devices: devices.iter().map(|device| device.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl IdentityKeyRow {
+    /// A key as it is kept.
+    pub(crate) fn kept(digest: &Digest, link: &Link) -> Self {
+        Self {
+            key: None,
+            digest: Some(digest.to_hex()),
+            shopper: link.shopper.as_ref().map(VisitorId::as_str).map(str::to_owned),
+            channel: link.channel,
+            revoked: link.revoked,
+            device: link.device.as_ref().map(DeviceId::as_str).map(str::to_owned),
+        }
+    }
+}
+
+impl RecognitionTokenRow {
+    /// A token as it is kept.
+    pub(crate) fn kept(digest: &Digest, link: &Link) -> Self {
+        let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::kept(digest, link);
+        Self { token: None, digest, shopper, revoked, device }
+    }
+}
+
+// How the words of the domain are spelt.
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "GateDefault", rename_all = "snake_case")]
+enum GateDefaultWord {
+    Open,
+    Closed,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "ExitPolicy", rename_all = "snake_case")]
+enum ExitPolicyWord {
+    LetOut,
+    CheckAccount,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "VisitorType", rename_all = "SCREAMING_SNAKE_CASE")]
+enum VisitorTypeWord {
+    Shopper,
+    Associate,
+    CashShopper,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Account", rename_all = "snake_case")]
+enum AccountWord {
+    Active,
+    Flagged,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "KeyChannel", rename_all = "SCREAMING_SNAKE_CASE")]
+enum ChannelWord {
+    Optical,
+    Radio,
+}
+
+/// An absent or null channel is any channel.
+mod channel {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{ChannelWord, KeyChannel};
+
+    #[derive(Deserialize, Serialize)]
+    struct Word(#[serde(with = "ChannelWord")] KeyChannel);
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KeyChannel>, D::Error> {
+        Ok(Option::<Word>::deserialize(deserializer)?.map(|Word(channel)| channel))
+    }
+
+    #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+    pub(super) fn serialize<S: Serializer>(channel: &Option<KeyChannel>, serializer: S) -> Result<S::Ok, S::Error> {
+        channel.map(Word).serialize(serializer)
+    }
+}

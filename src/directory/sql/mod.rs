@@ -1,0 +1,219 @@
+//! The directory in a database, with what was read lately in front of it.
+
+mod cache;
+mod changes;
+mod tables;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyConnection, Row as _, query};
+use tokio::time::Instant;
+
+use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
+use super::{DirectoryError, Registration};
+use crate::digest::Digest;
+use crate::domain::ids::{StoreId, VisitorId};
+use crate::domain::store::Store;
+use crate::storage::{Database, DatabaseError, Engine};
+use cache::Cache;
+
+/// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Stores, shoppers, keys and tokens in tables.
+#[derive(Debug)]
+pub(super) struct SqlDirectory {
+    database: Database,
+    cache: Cache,
+    seen: Seen,
+    /// Tells keys apart for the breaker, in a way that nobody outside can foresee.
+    subjects: RandomState,
+}
+
+/// The numbers of `directory_version` as they were last seen.
+#[derive(Debug)]
+struct Seen {
+    version: AtomicI64,
+    erasures: AtomicI64,
+}
+
+impl SqlDirectory {
+    pub(super) fn new(database: Database) -> Self {
+        let cache = Cache::new(database.engine() == Engine::Postgres);
+        let seen = Seen { version: AtomicI64::new(0), erasures: AtomicI64::new(0) };
+        Self { database, cache, seen, subjects: RandomState::new() }
+    }
+
+    pub(super) async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
+        let generation = self.cache.generation();
+        if let Some(store) = self.cache.stores.find(id, generation) {
+            return Ok(Some(store));
+        }
+        let name = id.clone();
+        let read = self.database.read(self.subjects.hash_one(id), |connection| Box::pin(find_store(connection, name)));
+        let store = read.await?.map(Arc::new);
+        if let Some(store) = &store {
+            self.cache.stores.keep(id.clone(), generation, Arc::clone(store));
+        }
+        Ok(store)
+    }
+
+    pub(super) async fn registration(
+        &self,
+        kind: Kind,
+        digest: Digest,
+    ) -> Result<Option<Registration>, DirectoryError> {
+        let (generation, key) = (self.cache.generation(), (kind, digest));
+        if let Some(registration) = self.cache.registrations.find(&key, generation) {
+            return Ok(Some(registration));
+        }
+        let subject = self.subjects.hash_one(digest);
+        let read = self.database.read(subject, move |connection| Box::pin(find_registration(connection, kind, digest)));
+        let registration = read.await?;
+        // Strangers are not kept: whoever makes up keys would fill the cache with them.
+        if let Some(registration) = &registration {
+            self.cache.registrations.keep(key, generation, registration.clone());
+        }
+        Ok(registration)
+    }
+
+    pub(super) async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>, DirectoryError> {
+        let sql = "SELECT shopper_id, device_id, channel, revoked FROM registration WHERE kind = $1 AND digest = $2";
+        let read = self.database.look_up(move |connection| {
+            Box::pin(async move {
+                let query = query::<Any>(sql).bind(kind.as_str()).bind(digest.as_bytes().as_slice());
+                query.fetch_optional(connection).await?.as_ref().map(tables::link).transpose()
+            })
+        });
+        Ok(read.await?)
+    }
+
+    pub(super) async fn profile(&self, id: &VisitorId) -> Result<Option<Profile>, DirectoryError> {
+        let id = id.clone();
+        let read = self.database.look_up(move |connection| {
+            Box::pin(async move {
+                let query = query::<Any>("SELECT * FROM shopper WHERE id = $1").bind(id.as_str());
+                query.fetch_optional(connection).await?.as_ref().map(tables::profile).transpose()
+            })
+        });
+        Ok(read.await?)
+    }
+
+    pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
+        let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
+        self.list("SELECT * FROM store WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::store).await
+    }
+
+    pub(super) async fn shoppers(
+        &self,
+        after: Option<VisitorId>,
+        limit: usize,
+    ) -> Result<Vec<Profile>, DirectoryError> {
+        let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
+        self.list("SELECT * FROM shopper WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::profile).await
+    }
+
+    pub(super) async fn registrations(
+        &self,
+        kind: Kind,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, Link)>, DirectoryError> {
+        let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
+        let sql = match kind {
+            Kind::IdentityKey => {
+                "SELECT * FROM registration WHERE kind = 'identity_key' AND digest > $1 ORDER BY digest LIMIT $2"
+            }
+            Kind::RecognitionToken => {
+                "SELECT * FROM registration WHERE kind = 'recognition_token' AND digest > $1 ORDER BY digest LIMIT $2"
+            }
+        };
+        self.list(sql, after, limit, |row| Ok((tables::digest(row)?, tables::link(row)?))).await
+    }
+
+    pub(super) async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
+        let sql = "SELECT * FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
+        self.list(sql, before.unwrap_or(i64::MAX), limit, tables::audit_entry).await
+    }
+
+    async fn list<T, A>(
+        &self,
+        sql: &'static str,
+        after: A,
+        limit: usize,
+        read: fn(&AnyRow) -> Result<T, DatabaseError>,
+    ) -> Result<Vec<T>, DirectoryError>
+    where
+        T: Send + 'static,
+        A: for<'q> sqlx::Encode<'q, Any> + sqlx::Type<Any> + Send + 'static,
+    {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let list = self.database.look_up(move |connection| {
+            Box::pin(async move {
+                let rows = query::<Any>(sql).bind(after).bind(limit).fetch_all(connection).await?;
+                rows.iter().map(read).collect()
+            })
+        });
+        Ok(list.await?)
+    }
+
+    pub(super) async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
+        let apply = self.database.transaction(move |connection| Box::pin(changes::apply(connection, changes, now)));
+        let outcomes = apply.await;
+        // Even if it failed: it may have been committed.
+        self.cache.move_on();
+        Ok(outcomes?)
+    }
+
+    /// Looks at what others have changed; says whether they have erased somebody.
+    pub(super) async fn refresh(&self) -> Result<bool, DirectoryError> {
+        let looked = Instant::now();
+        let read = self.database.read(0, |connection| {
+            Box::pin(async move {
+                let row = query::<Any>("SELECT version, erasures FROM directory_version").fetch_one(connection).await?;
+                Ok((row.try_get("version")?, row.try_get("erasures")?))
+            })
+        });
+        let (version, erasures): (i64, i64) = read.await?;
+        if self.seen.version.swap(version, Ordering::AcqRel) != version {
+            self.cache.move_on();
+        }
+        self.cache.is_fresh(looked, FRESH);
+        let before = self.seen.erasures.swap(erasures, Ordering::AcqRel);
+        Ok(before != 0 && before != erasures)
+    }
+}
+
+async fn find_store(connection: &mut AnyConnection, id: StoreId) -> Result<Option<Store>, DatabaseError> {
+    let found = query::<Any>("SELECT * FROM store WHERE id = $1").bind(id.as_str()).fetch_optional(connection).await?;
+    found.as_ref().map(tables::store).transpose()
+}
+
+async fn find_registration(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    digest: Digest,
+) -> Result<Option<Registration>, DatabaseError> {
+    let found = query::<Any>(
+        "SELECT r.shopper_id, r.device_id, r.channel, r.revoked,
+                s.id, s.type, s.account, s.payment_source, s.last_month
+         FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id
+         WHERE r.kind = $1 AND r.digest = $2",
+    )
+    .bind(kind.as_str())
+    .bind(digest.as_bytes().as_slice())
+    .fetch_optional(connection)
+    .await?;
+    found.as_ref().map(tables::registration).transpose()
+}
+
+impl From<DatabaseError> for DirectoryError {
+    fn from(error: DatabaseError) -> Self {
+        Self(error.to_string())
+    }
+}

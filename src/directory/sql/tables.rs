@@ -1,0 +1,193 @@
+//! The directory's tables: how values become rows and rows become values.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use crate::digest::Digest;
+use crate::directory::Registration;
+use crate::directory::change::{AuditEntry, Kind, Link, Profile};
+use crate::domain::ids::{DeviceId, PaymentSourceId, StoreId, TextIdError, VisitorId};
+use crate::domain::scan::KeyChannel;
+use crate::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
+use crate::domain::visitor::{Account, Holder, Month, PaymentMethod, Shopper, Visitor, VisitorType};
+use crate::storage::{DatabaseError, corrupt};
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// A value of a row: all that a table's columns hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Value {
+    Text(Option<String>),
+    Number(i64),
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    fn text(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+
+    fn flag(flag: bool) -> Self {
+        Self::Number(flag.into())
+    }
+}
+
+/// A table, as far as writing rows to it goes.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// What tells its rows apart, the last column alone within one statement.
+    pub(super) key: &'static [&'static str],
+    /// The other columns.
+    pub(super) rest: &'static [&'static str],
+}
+
+pub(super) const STORE: Table = Table {
+    name: "store",
+    key: &["id"],
+    rest: &["enabled", "takes_cash", "default_gate_decision", "scan_key_window", "exit_policy"],
+};
+pub(super) const SHOPPER: Table =
+    Table { name: "shopper", key: &["id"], rest: &["type", "account", "payment_source", "last_month", "devices"] };
+pub(super) const REGISTRATION: Table =
+    Table { name: "registration", key: &["kind", "digest"], rest: &["shopper_id", "device_id", "channel", "revoked"] };
+
+/// A store as a row of [`STORE`].
+pub(super) fn store_row(store: &Store) -> Vec<Value> {
+    vec![
+        Value::text(store.id.as_str()),
+        Value::flag(store.enabled),
+        Value::flag(store.takes_cash),
+        Value::text(word(&GATE_DEFAULTS, store.default_gate_decision)),
+        Value::Number(store.scan_key_window.as_delta().num_seconds()),
+        Value::text(word(&EXIT_POLICIES, store.exit_policy)),
+    ]
+}
+
+/// A shopper as a row of [`SHOPPER`].
+pub(super) fn shopper_row(Profile { shopper, devices }: &Profile) -> Vec<Value> {
+    let method = shopper.payment_method.as_ref();
+    let source = method.and_then(|method| method.id.as_ref()).map(|id| id.as_str().to_owned());
+    let devices: Vec<&str> = devices.iter().map(DeviceId::as_str).collect();
+    vec![
+        Value::text(shopper.visitor.id.as_str()),
+        Value::text(shopper.visitor.kind.as_str()),
+        Value::text(word(&ACCOUNTS, shopper.account)),
+        Value::Text(source),
+        Value::Text(method.map(|method| method.last_month.to_string())),
+        Value::Text(Some(serde_json::json!(devices).to_string())),
+    ]
+}
+
+/// A key or token as a row of [`REGISTRATION`].
+pub(super) fn registration_row(kind: Kind, digest: &Digest, link: &Link) -> Vec<Value> {
+    let owned = |text: &str| text.to_owned();
+    vec![
+        Value::text(kind.as_str()),
+        Value::Bytes(digest.as_bytes().to_vec()),
+        Value::Text(link.shopper.as_ref().map(VisitorId::as_str).map(owned)),
+        Value::Text(link.device.as_ref().map(DeviceId::as_str).map(owned)),
+        Value::Text(link.channel.map(KeyChannel::as_str).map(owned)),
+        Value::flag(link.revoked),
+    ]
+}
+
+pub(super) fn store(row: &AnyRow) -> Result<Store> {
+    let window: i64 = number(row, "scan_key_window")?;
+    let window = u64::try_from(window).ok().and_then(ScanKeyWindow::from_seconds);
+    Ok(Store {
+        id: id(row, "id", StoreId::parse)?.ok_or_else(|| corrupt("id"))?,
+        enabled: number(row, "enabled")? == 1,
+        takes_cash: number(row, "takes_cash")? == 1,
+        default_gate_decision: value(&GATE_DEFAULTS, row.try_get("default_gate_decision")?)?,
+        scan_key_window: window.ok_or_else(|| corrupt("scan_key_window"))?,
+        exit_policy: value(&EXIT_POLICIES, row.try_get("exit_policy")?)?,
+    })
+}
+
+pub(super) fn profile(row: &AnyRow) -> Result<Profile> {
+    Ok(Profile { shopper: shopper(row)?, devices: devices(row.try_get("devices")?)? })
+}
+
+pub(super) fn devices(json: &str) -> Result<Vec<DeviceId>> {
+    let devices: Vec<String> = serde_json::from_str(json).map_err(|_| corrupt("devices"))?;
+    devices.iter().map(|device| DeviceId::parse(device).map_err(corrupt)).collect()
+}
+
+fn shopper(row: &AnyRow) -> Result<Shopper> {
+    let kind: &str = row.try_get("type")?;
+    let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("type"))?;
+    let last_month: Option<&str> = row.try_get("last_month")?;
+    let payment_method = match last_month {
+        None => None,
+        Some(month) => Some(PaymentMethod {
+            id: id(row, "payment_source", PaymentSourceId::parse)?,
+            last_month: Month::parse(month).ok_or_else(|| corrupt("last_month"))?,
+        }),
+    };
+    Ok(Shopper {
+        visitor: Visitor { id: id(row, "id", VisitorId::parse)?.ok_or_else(|| corrupt("id"))?, kind },
+        account: value(&ACCOUNTS, row.try_get("account")?)?,
+        payment_method,
+    })
+}
+
+/// What a key or token stands for, of a row that joins it with its shopper.
+pub(super) fn registration(row: &AnyRow) -> Result<Registration> {
+    if number(row, "revoked")? == 1 {
+        return Ok(Registration::Revoked);
+    }
+    let Link { device, channel, .. } = link(row)?;
+    Ok(Registration::Active { holder: Holder { shopper: Arc::new(shopper(row)?), device }, channel })
+}
+
+pub(super) fn link(row: &AnyRow) -> Result<Link> {
+    let channel: Option<&str> = row.try_get("channel")?;
+    Ok(Link {
+        shopper: id(row, "shopper_id", VisitorId::parse)?,
+        device: id(row, "device_id", DeviceId::parse)?,
+        channel: channel.map(|word| KeyChannel::parse(word).ok_or_else(|| corrupt("channel"))).transpose()?,
+        revoked: number(row, "revoked")? == 1,
+    })
+}
+
+pub(super) fn digest(row: &AnyRow) -> Result<Digest> {
+    let digest: &[u8] = row.try_get("digest")?;
+    digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))
+}
+
+pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.try_get("id")?,
+        at: DateTime::from_timestamp_nanos(row.try_get("at")?),
+        action: row.try_get("action")?,
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+    })
+}
+
+fn number(row: &AnyRow, column: &str) -> Result<i64> {
+    Ok(row.try_get(column)?)
+}
+
+fn id<T>(row: &AnyRow, column: &str, parse: fn(&str) -> std::result::Result<T, TextIdError>) -> Result<Option<T>> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(parse).transpose().map_err(corrupt)
+}
+
+const GATE_DEFAULTS: [(&str, GateDefault); 2] = [("open", GateDefault::Open), ("closed", GateDefault::Closed)];
+const EXIT_POLICIES: [(&str, ExitPolicy); 2] =
+    [("let_out", ExitPolicy::LetOut), ("check_account", ExitPolicy::CheckAccount)];
+pub(super) const ACCOUNTS: [(&str, Account); 2] = [("active", Account::Active), ("flagged", Account::Flagged)];
+
+/// The word under which a value is kept.
+pub(super) fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, its)| *its == value).map_or("", |(word, _)| word)
+}
+
+fn value<T: Copy>(words: &[(&'static str, T)], word: &str) -> Result<T> {
+    words.iter().find(|(its, _)| *its == word).map(|(_, value)| *value).ok_or_else(|| corrupt(word))
+}

@@ -1,0 +1,93 @@
+//! Decisions and sessions a page at a time, the newest first.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyConnection, Row as _, query};
+
+use super::rows::{device, event_id, fingerprint, instant, number, record, session_id, visitor};
+use crate::domain::ids::StoreId;
+use crate::ledger::{DecisionCursor, DecisionEntry, DecisionPage, Moment, Page, Session, SessionId};
+use crate::storage::{DatabaseError, corrupt};
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// Decisions, the newest first.
+pub(super) async fn decisions(
+    connection: &mut AnyConnection,
+    before: Option<DecisionCursor>,
+    limit: usize,
+) -> Result<DecisionPage> {
+    let before = before.unwrap_or(DecisionCursor::NEWEST);
+    // One more than is wanted tells whether there are any.
+    let rows = query::<Any>(
+        "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+                session_effect, session_id
+         FROM decision WHERE (recorded_at, event_id, fingerprint) < ($1, $2, $3)
+         ORDER BY recorded_at DESC, event_id DESC, fingerprint DESC LIMIT $4",
+    )
+    .bind(before.recorded_at)
+    .bind(before.event.as_bytes().as_slice())
+    .bind(before.fingerprint.as_bytes().as_slice())
+    .bind(i64::try_from(limit).map_err(corrupt)?.saturating_add(1))
+    .fetch_all(connection)
+    .await?;
+    let entry = |row: &AnyRow| {
+        Ok(DecisionEntry { event: event_id(row, "event_id")?, fingerprint: fingerprint(row)?, record: record(row)? })
+    };
+    let mut decisions = rows.iter().map(entry).collect::<Result<Vec<_>>>()?;
+    let more = decisions.len() > limit;
+    decisions.truncate(limit);
+    let next = decisions.last().filter(|_| more).map(DecisionEntry::cursor);
+    Ok(DecisionPage { decisions, next })
+}
+
+/// A page of sessions, the newest first.
+pub(super) async fn sessions(
+    connection: &mut AnyConnection,
+    before: Option<SessionId>,
+    limit: usize,
+    now: DateTime<Utc>,
+    max_age: TimeDelta,
+) -> Result<Page> {
+    // One more than is wanted tells whether there are any.
+    let rows = query::<Any>("SELECT * FROM session WHERE id < $1 ORDER BY id DESC LIMIT $2")
+        .bind(before.map_or(i64::MAX, number))
+        .bind(i64::try_from(limit).map_err(corrupt)?.saturating_add(1))
+        .fetch_all(connection)
+        .await?;
+    let mut sessions = rows.iter().map(|row| session(row, now, max_age)).collect::<Result<Vec<_>>>()?;
+    let more = sessions.len() > limit;
+    sessions.truncate(limit);
+    let next = sessions.last().filter(|_| more).map(|session| session.id);
+    Ok(Page { sessions, next })
+}
+
+fn session(row: &AnyRow, now: DateTime<Utc>, max_age: TimeDelta) -> Result<Session> {
+    let entry = moment(row, "entry")?.ok_or_else(|| corrupt("entry"))?;
+    let exit = moment(row, "exit")?;
+    let ends_at = entry.recorded_at.checked_add_signed(max_age);
+    let timed_out_at = ends_at.filter(|ends_at| exit.is_none() && *ends_at < now);
+    let store_id: &str = row.try_get("store_id")?;
+    Ok(Session {
+        id: session_id(row.try_get("id")?)?,
+        visitor: visitor(row)?,
+        store_id: StoreId::parse(store_id).map_err(corrupt)?,
+        device: device(row)?,
+        entry,
+        exit,
+        timed_out_at,
+    })
+}
+
+fn moment(row: &AnyRow, end: &str) -> Result<Option<Moment>> {
+    let event = format!("{end}_event_id");
+    if row.try_get::<Option<&[u8]>, _>(event.as_str())?.is_none() {
+        return Ok(None);
+    }
+    let timestamp: &str = row.try_get(format!("{end}_timestamp").as_str())?;
+    Ok(Some(Moment {
+        event_id: event_id(row, &event)?,
+        timestamp: DateTime::parse_from_rfc3339(timestamp).map_err(corrupt)?.to_utc(),
+        recorded_at: instant(row.try_get(format!("{end}_recorded_at").as_str())?),
+    }))
+}

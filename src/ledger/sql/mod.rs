@@ -1,0 +1,182 @@
+//! The ledger in a database: what was answered is safe before the answer leaves.
+//!
+//! One task writes. It takes whatever waits, has it committed as one batch, and only then tells those who wait. In front stand
+//! the records that this process has seen.
+
+mod lists;
+mod postgres;
+mod rows;
+mod sqlite;
+mod upkeep;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::RecordCache;
+use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
+use crate::digest::Fingerprint;
+use crate::domain::ids::{EventId, VisitorId};
+use crate::storage::{Database, DatabaseError, Engine, Subject};
+use writer::Job;
+
+/// How many jobs may wait for the writer. More than it can do within a request's deadline.
+const QUEUE: usize = 4096;
+/// The most that one sweep lets go of, so that no scan waits long behind it.
+const SWEEP_BATCH: usize = 500;
+
+/// A ledger in a database. Dropping it lets the writer finish what waits.
+#[derive(Debug)]
+pub struct SqlLedger {
+    limits: Limits,
+    database: Database,
+    jobs: mpsc::Sender<Job>,
+    cache: RecordCache,
+    records: Arc<AtomicUsize>,
+}
+
+impl SqlLedger {
+    /// Opens the ledger in a database, and starts its writer.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn open(database: Database, limits: Limits) -> Result<Self, LedgerError> {
+        let engine = database.engine();
+        let count = database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
+        let records = Arc::new(AtomicUsize::new(count));
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records)));
+        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records })
+    }
+
+    /// What this process has seen.
+    pub(super) fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
+        let record = self.cache.find(event, fingerprint, now, self.limits.retention);
+        record.map_or(Lookup::Unknown, Lookup::Recorded)
+    }
+
+    pub(super) async fn find(
+        &self,
+        event: EventId,
+        fingerprint: &Fingerprint,
+        now: DateTime<Utc>,
+    ) -> Result<Lookup, LedgerError> {
+        let records =
+            self.database.read(subject(event), move |connection| Box::pin(rows::records(connection, event))).await?;
+        let found = records.find(fingerprint, now, self.limits.retention);
+        if let Lookup::Recorded(record) = &found {
+            self.cache.keep(event, *fingerprint, record);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+        if !self.database.is_up() {
+            return Err(DatabaseError::Down.into()); // at once: it would only queue
+        }
+        let (event, fingerprint) = (entry.event.id, entry.fingerprint);
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Record { entry: Box::new(entry), now, reply }).await?;
+        let recorded = answer.await.map_err(|_| gone())??;
+        if let Recorded::New(record) | Recorded::Replay(record) = &recorded {
+            self.cache.keep(event, fingerprint, record);
+        }
+        Ok(recorded)
+    }
+
+    pub(super) async fn sessions(
+        &self,
+        before: Option<SessionId>,
+        limit: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Page, LedgerError> {
+        let max_age = self.limits.session_max_age;
+        let page =
+            self.database.look_up(move |connection| Box::pin(lists::sessions(connection, before, limit, now, max_age)));
+        Ok(page.await?)
+    }
+
+    pub(super) async fn decisions(
+        &self,
+        before: Option<DecisionCursor>,
+        limit: usize,
+    ) -> Result<DecisionPage, LedgerError> {
+        Ok(self.database.look_up(move |connection| Box::pin(lists::decisions(connection, before, limit))).await?)
+    }
+
+    /// Puts a pseudonym in a visitor's place, in small batches.
+    pub(super) async fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) -> Result<(), LedgerError> {
+        loop {
+            let (of, to) = (visitor.clone(), pseudonym.clone());
+            let keys = self
+                .database
+                .look_up(move |connection| Box::pin(upkeep::find_visitor(connection, of, SWEEP_BATCH)))
+                .await?;
+            if keys.is_empty() {
+                self.forget();
+                return Ok(());
+            }
+            self.database.transaction(move |connection| Box::pin(upkeep::rename_visitor(connection, keys, to))).await?;
+        }
+    }
+
+    /// Forgets what it remembers of the database.
+    pub(super) fn forget(&self) {
+        self.cache.clear();
+    }
+
+    /// Lets go of some of what is past its time, and says whether there may be more.
+    pub(super) async fn sweep_some(&self, now: DateTime<Utc>) -> Result<bool, LedgerError> {
+        let (limits, engine) = (self.limits, self.database.engine());
+        let swept = self
+            .database
+            .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, SWEEP_BATCH)));
+        let (records, sessions) = swept.await?;
+        if engine == Engine::Postgres {
+            // Others record and sweep as well: an estimate, as the server keeps it.
+            let count = self.database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
+            self.records.store(count, Ordering::Relaxed);
+        } else {
+            self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records))).ok();
+        }
+        Ok(records == SWEEP_BATCH || sessions == SWEEP_BATCH)
+    }
+
+    /// Writes what waits, and closes the database.
+    pub(super) async fn close(&self) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Close { reply }).await?;
+        answer.await.map_err(|_| gone())?;
+        self.database.close().await;
+        Ok(())
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    async fn ask(&self, job: Job) -> Result<(), LedgerError> {
+        self.jobs.send(job).await.map_err(|_| gone())
+    }
+}
+
+fn subject(event: EventId) -> Subject {
+    u128::from_be_bytes(*event.as_bytes()).rotate_left(64) as Subject
+}
+
+fn gone() -> LedgerError {
+    LedgerError("it was not committed".to_owned())
+}
+
+impl From<DatabaseError> for LedgerError {
+    fn from(error: DatabaseError) -> Self {
+        Self(error.to_string())
+    }
+}

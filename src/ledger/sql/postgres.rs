@@ -1,0 +1,85 @@
+//! Recording in PostgreSQL: one call of `record_decisions` a batch, which is one statement, one round trip and one commit. The function,
+//! its rules and why connectors do not wait for one another there are in `migrations/postgres/0001_ledger.sql`.
+
+use serde::Serialize;
+use sqlx::any::Any;
+use sqlx::query;
+use sqlx::{AnyConnection, Row as _};
+
+use super::rows::{self, before, nanos, text};
+use super::writer::{Waiting, Written};
+use crate::domain::decision::{Decision, Grant};
+use crate::domain::ids::{DeviceId, PaymentSourceId};
+use crate::ledger::{LedgerError, Limits, Recorded};
+use crate::storage::{DatabaseError, corrupt};
+
+/// A decision as the function takes it.
+#[derive(Serialize)]
+struct Job<'a> {
+    number: usize,
+    event: String,
+    scan: String,
+    recorded_at: i64,
+    kept_since: i64,
+    entered_since: i64,
+    denial: Option<&'static str>,
+    visitor_id: Option<&'a str>,
+    visitor_type: Option<&'static str>,
+    device_id: Option<&'a str>,
+    payment_source: Option<&'a str>,
+    store_id: &'a str,
+    location: &'static str,
+    at: String,
+}
+
+impl<'a> Job<'a> {
+    fn new(number: usize, Waiting { entry, now }: &'a Waiting, limits: &Limits) -> Self {
+        let (denial, grant): (_, Option<&Grant>) = match &entry.decision {
+            Decision::Denied(denial) => (Some(denial.reason()), None),
+            Decision::Accepted(grant) => (None, Some(grant)),
+        };
+        Self {
+            number,
+            event: hex::encode(entry.event.id.as_bytes()),
+            scan: hex::encode(entry.fingerprint.as_bytes()),
+            recorded_at: nanos(*now),
+            kept_since: before(*now, limits.retention),
+            entered_since: before(*now, limits.session_max_age),
+            denial,
+            visitor_id: grant.map(|grant| grant.visitor.id.as_str()),
+            visitor_type: grant.map(|grant| grant.visitor.kind.as_str()),
+            device_id: grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
+            payment_source: grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+            store_id: entry.store_id.as_str(),
+            location: entry.event.location.as_str(),
+            at: text(entry.event.timestamp),
+        }
+    }
+}
+
+/// Records a batch, whole or not at all.
+pub(super) async fn record(
+    connection: &mut AnyConnection,
+    waiting: Vec<Waiting>,
+    limits: Limits,
+) -> Result<Written, DatabaseError> {
+    let jobs: Vec<Job<'_>> = waiting.iter().enumerate().map(|(number, one)| Job::new(number, one, &limits)).collect();
+    let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
+    let rows = query::<Any>("SELECT * FROM record_decisions($1)").bind(jobs).fetch_all(connection).await?;
+    let mut recorded: Vec<Option<Recorded>> = waiting.iter().map(|_| None).collect();
+    let mut change = 0_isize;
+    for row in &rows {
+        let (number, outcome): (i32, &str) = (row.try_get("number")?, row.try_get("outcome")?);
+        let place = usize::try_from(number).ok().and_then(|number| recorded.get_mut(number));
+        *place.ok_or_else(|| corrupt("number"))? = Some(match outcome {
+            "new" => {
+                change = change.saturating_add(1);
+                Recorded::New(rows::record(row)?)
+            }
+            "replay" => Recorded::Replay(rows::record(row)?),
+            _ => Recorded::Mismatch,
+        });
+    }
+    let missing = || LedgerError::from(corrupt("a decision without an outcome"));
+    Ok(Written { recorded: recorded.into_iter().map(|one| one.ok_or_else(missing)).collect(), change })
+}

@@ -1,0 +1,199 @@
+//! Rows to values and back: every statement that the ledger uses.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyConnection, Row as _, query, query_scalar};
+
+use crate::digest::Fingerprint;
+use crate::domain::decision::{Decision, Denial, Grant};
+use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, VisitorId};
+use crate::domain::visitor::{Visitor, VisitorType};
+use crate::ledger::event::EventRecords;
+use crate::ledger::{NewRecord, Record, SessionEffect, SessionId};
+use crate::storage::{DatabaseError, corrupt};
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// What was decided of an event, expired or not.
+pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<EventRecords> {
+    let rows = query::<Any>(
+        "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
+                session_id
+         FROM decision WHERE event_id = $1",
+    )
+    .bind(event.as_bytes().as_slice())
+    .fetch_all(connection)
+    .await?;
+    let mut records = EventRecords::default();
+    for row in &rows {
+        records.push(fingerprint(row)?, record(row)?);
+    }
+    Ok(records)
+}
+
+pub(super) fn fingerprint(row: &AnyRow) -> Result<Fingerprint> {
+    let fingerprint: &[u8] = row.try_get("fingerprint")?;
+    fingerprint.try_into().map(Fingerprint::from_bytes).map_err(|_| corrupt("fingerprint"))
+}
+
+pub(super) fn event_id(row: &AnyRow, column: &str) -> Result<EventId> {
+    let id: &[u8] = row.try_get(column)?;
+    id.try_into().map(EventId::from_bytes).map_err(|_| corrupt("event id"))
+}
+
+/// A decision of a row that has its columns.
+pub(super) fn record(row: &AnyRow) -> Result<Record> {
+    let denial: Option<&str> = row.try_get("denial")?;
+    let decision = match denial {
+        Some(word) => Decision::Denied(Denial::parse(word).ok_or_else(|| corrupt("denial"))?),
+        None => {
+            let payment_source: Option<&str> = row.try_get("payment_source")?;
+            let payment_source = payment_source.map(PaymentSourceId::parse).transpose().map_err(corrupt)?;
+            Decision::Accepted(Grant { visitor: visitor(row)?, device: device(row)?, payment_source })
+        }
+    };
+    let effect: Option<&str> = row.try_get("session_effect")?;
+    let id: Option<i64> = row.try_get("session_id")?;
+    let session = match (effect, id) {
+        (None, None) => SessionEffect::Untouched,
+        (Some("none_open"), None) => SessionEffect::NoneOpen,
+        (Some("opened"), Some(id)) => SessionEffect::Opened(session_id(id)?),
+        (Some("closed"), Some(id)) => SessionEffect::Closed(session_id(id)?),
+        _ => return Err(corrupt("session_effect")),
+    };
+    Ok(Record { decision, session, recorded_at: instant(row.try_get("recorded_at")?) })
+}
+
+/// Adds a decision. The keys of the table refuse what the rules forbid.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    event: EventId,
+    fingerprint: &Fingerprint,
+    record: &Record,
+) -> Result<()> {
+    let (denial, grant) = match &record.decision {
+        Decision::Denied(denial) => (Some(denial.reason()), None),
+        Decision::Accepted(grant) => (None, Some(grant)),
+    };
+    let (effect, id) = match record.session {
+        SessionEffect::Untouched => (None, None),
+        SessionEffect::NoneOpen => (Some("none_open"), None),
+        SessionEffect::Opened(id) => (Some("opened"), Some(id)),
+        SessionEffect::Closed(id) => (Some("closed"), Some(id)),
+    };
+    query::<Any>("INSERT INTO decision VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+        .bind(event.as_bytes().as_slice())
+        .bind(fingerprint.as_bytes().as_slice())
+        .bind(nanos(record.recorded_at))
+        .bind(denial)
+        .bind(grant.map(|grant| grant.visitor.id.as_str()))
+        .bind(grant.map(|grant| grant.visitor.kind.as_str()))
+        .bind(grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str))
+        .bind(grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str))
+        .bind(effect)
+        .bind(id.map(number))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Drops what has expired of an event, and says how much that was.
+pub(super) async fn forget_event(
+    connection: &mut AnyConnection,
+    event: EventId,
+    retention: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    let gone = query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
+        .bind(event.as_bytes().as_slice())
+        .bind(before(now, retention))
+        .execute(connection)
+        .await?;
+    usize::try_from(gone.rows_affected()).map_err(corrupt)
+}
+
+pub(super) async fn open_session(
+    connection: &mut AnyConnection,
+    entry: &NewRecord,
+    grant: &Grant,
+    now: DateTime<Utc>,
+) -> Result<SessionId> {
+    let opened: i64 = query_scalar::<Any, _>(
+        "INSERT INTO session (visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp,
+                              entry_recorded_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+    )
+    .bind(grant.visitor.id.as_str())
+    .bind(grant.visitor.kind.as_str())
+    .bind(entry.store_id.as_str())
+    .bind(grant.device.as_ref().map(DeviceId::as_str))
+    .bind(entry.event.id.as_bytes().as_slice())
+    .bind(text(entry.event.timestamp))
+    .bind(nanos(now))
+    .fetch_one(connection)
+    .await?;
+    session_id(opened)
+}
+
+/// Closes the oldest open session of a visitor at a store, if there is one.
+pub(super) async fn close_session(
+    connection: &mut AnyConnection,
+    entry: &NewRecord,
+    grant: &Grant,
+    now: DateTime<Utc>,
+    max_age: TimeDelta,
+) -> Result<Option<SessionId>> {
+    let closed: Option<i64> = query_scalar::<Any, _>(
+        "UPDATE session SET exit_event_id = $1, exit_timestamp = $2, exit_recorded_at = $3
+         WHERE id = (SELECT id FROM session
+                     WHERE visitor_id = $4 AND store_id = $5 AND exit_event_id IS NULL AND entry_recorded_at >= $6
+                     ORDER BY id LIMIT 1)
+         RETURNING id",
+    )
+    .bind(entry.event.id.as_bytes().as_slice())
+    .bind(text(entry.event.timestamp))
+    .bind(nanos(now))
+    .bind(grant.visitor.id.as_str())
+    .bind(entry.store_id.as_str())
+    .bind(before(now, max_age))
+    .fetch_optional(connection)
+    .await?;
+    closed.map(session_id).transpose()
+}
+
+pub(super) fn visitor(row: &AnyRow) -> Result<Visitor> {
+    let (id, kind): (&str, &str) = (row.try_get("visitor_id")?, row.try_get("visitor_type")?);
+    let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("visitor_type"))?;
+    Ok(Visitor { id: VisitorId::parse(id).map_err(corrupt)?, kind })
+}
+
+pub(super) fn device(row: &AnyRow) -> Result<Option<DeviceId>> {
+    let device: Option<&str> = row.try_get("device_id")?;
+    device.map(DeviceId::parse).transpose().map_err(corrupt)
+}
+
+pub(super) fn session_id(id: i64) -> Result<SessionId> {
+    u64::try_from(id).map(SessionId).map_err(corrupt)
+}
+
+pub(super) fn number(SessionId(id): SessionId) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// Our clock in nanoseconds, which reaches from 1677 to 2262; beyond, the nearest that can be said.
+pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
+    let bound = if time < DateTime::UNIX_EPOCH { i64::MIN } else { i64::MAX };
+    time.timestamp_nanos_opt().unwrap_or(bound)
+}
+
+pub(super) fn instant(nanos: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_nanos(nanos)
+}
+
+pub(super) fn before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
+    nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
+}
+
+pub(super) fn text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}

@@ -1,0 +1,113 @@
+//! What keeps the tables in order: counting, letting go of what is past its time, erasing a visitor.
+
+use chrono::{DateTime, Utc};
+use sqlx::any::Any;
+use sqlx::{AnyConnection, Row as _, query, query_scalar};
+
+use super::rows::{before, instant};
+use crate::domain::ids::VisitorId;
+use crate::ledger::Limits;
+use crate::storage::{DatabaseError, Engine, corrupt};
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// How many decisions there are: on PostgreSQL about how many, since counting millions takes its time.
+pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Result<usize> {
+    let statement = match engine {
+        Engine::Sqlite => "SELECT count(*) FROM decision",
+        Engine::Postgres => "SELECT greatest(reltuples, 0)::BIGINT FROM pg_class WHERE oid = 'decision'::regclass",
+    };
+    let count: i64 = query_scalar::<Any, _>(statement).fetch_one(connection).await?;
+    usize::try_from(count).map_err(corrupt)
+}
+
+/// Drops decisions and ended sessions that were kept long enough, at most `batch` of each, and says how many of each.
+pub(super) async fn sweep(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    limits: Limits,
+    now: DateTime<Utc>,
+    batch: usize,
+) -> Result<(usize, usize)> {
+    let batch = i64::try_from(batch).map_err(corrupt)?;
+    let kept_since = before(now, limits.retention);
+    let entered_since = before(instant(kept_since), limits.session_max_age);
+    let [decisions, sessions] = match engine {
+        Engine::Sqlite => [
+            "DELETE FROM decision WHERE (event_id, fingerprint) IN
+                 (SELECT event_id, fingerprint FROM decision WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2)",
+            "DELETE FROM session WHERE id IN
+                 (SELECT id FROM session WHERE exit_event_id IS NOT NULL AND exit_recorded_at < $1
+                  UNION ALL
+                  SELECT id FROM session WHERE exit_event_id IS NULL AND entry_recorded_at < $2
+                  LIMIT $3)",
+        ],
+        // What another connector has in hand is left to it.
+        Engine::Postgres => [
+            "DELETE FROM decision WHERE (event_id, fingerprint) IN
+                 (SELECT event_id, fingerprint FROM decision WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2
+                  FOR UPDATE SKIP LOCKED)",
+            "DELETE FROM session WHERE id IN
+                 (SELECT id FROM session WHERE (exit_event_id IS NOT NULL AND exit_recorded_at < $1)
+                      OR (exit_event_id IS NULL AND entry_recorded_at < $2)
+                  LIMIT $3 FOR UPDATE SKIP LOCKED)",
+        ],
+    };
+    let decisions = query::<Any>(decisions).bind(kept_since).bind(batch).execute(&mut *connection).await?;
+    let sessions =
+        query::<Any>(sessions).bind(kept_since).bind(entered_since).bind(batch).execute(&mut *connection).await?;
+    let number = |rows| usize::try_from(rows).map_err(corrupt);
+    Ok((number(decisions.rows_affected())?, number(sessions.rows_affected())?))
+}
+
+/// What names a visitor, by the keys of its rows.
+pub(super) struct Named {
+    decisions: Vec<(Vec<u8>, Vec<u8>)>,
+    sessions: Vec<i64>,
+}
+
+impl Named {
+    pub(super) fn is_empty(&self) -> bool {
+        self.decisions.is_empty() && self.sessions.is_empty()
+    }
+}
+
+/// Finds some of what names a visitor. No index helps: it is asked for once in a while, and an index would cost every scan.
+pub(super) async fn find_visitor(connection: &mut AnyConnection, visitor: VisitorId, batch: usize) -> Result<Named> {
+    let batch = i64::try_from(batch).map_err(corrupt)?;
+    let decisions = query::<Any>("SELECT event_id, fingerprint FROM decision WHERE visitor_id = $1 LIMIT $2")
+        .bind(visitor.as_str())
+        .bind(batch)
+        .fetch_all(&mut *connection)
+        .await?;
+    let decisions = decisions.iter().map(|row| Ok((row.try_get("event_id")?, row.try_get("fingerprint")?)));
+    let sessions = query_scalar::<Any, i64>("SELECT id FROM session WHERE visitor_id = $1 LIMIT $2")
+        .bind(visitor.as_str())
+        .bind(batch)
+        .fetch_all(&mut *connection)
+        .await?;
+    Ok(Named { decisions: decisions.collect::<Result<_>>()?, sessions })
+}
+
+/// Puts a pseudonym where a visitor was named, and drops what else could tell who it was.
+pub(super) async fn rename_visitor(connection: &mut AnyConnection, named: Named, pseudonym: VisitorId) -> Result<()> {
+    for (event, fingerprint) in named.decisions {
+        query::<Any>(
+            "UPDATE decision SET visitor_id = $1, device_id = NULL, payment_source = NULL
+             WHERE event_id = $2 AND fingerprint = $3",
+        )
+        .bind(pseudonym.as_str())
+        .bind(event)
+        .bind(fingerprint)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for session in named.sessions {
+        query::<Any>("UPDATE session SET visitor_id = $1, device_id = NULL WHERE id = $2")
+            .bind(pseudonym.as_str())
+            .bind(session)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}

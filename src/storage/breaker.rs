@@ -1,0 +1,111 @@
+//! The breaker: when the database does not answer, whoever asks is told so at once instead of queueing.
+//!
+//! It counts connections that fail and statements that take too long, and only over several distinct subjects: what one
+//! auth event or key provokes, a row that somebody has locked for instance, is no sign of the database's health.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many distinct subjects must have failed, with no success in between.
+const DISTINCT_FAILURES: usize = 3;
+
+/// What a statement is about, so that one that fails again and again is told from many that fail.
+pub(crate) type Subject = u64;
+
+/// Whether the database is asked, or nobody but a probe asks until it answers again.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    open: AtomicBool,
+    failures: AtomicU64,
+    reading: Mutex<HashSet<Subject>>,
+    writing: Mutex<HashSet<Subject>>,
+}
+
+/// Reads and writes fail apart: a database that cannot commit may still read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+}
+
+impl Breaker {
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How many failures it has counted.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Something of that kind was answered.
+    pub(super) fn succeeded(&self, kind: Kind) {
+        let mut failed = self.failed_of(kind);
+        if !failed.is_empty() {
+            failed.clear();
+        }
+    }
+
+    /// What these subjects asked for was not answered. Says whether that opened the breaker.
+    pub(super) fn failed(&self, kind: Kind, subjects: &[Subject]) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut failed = self.failed_of(kind);
+        failed.extend(subjects.iter().take(DISTINCT_FAILURES)); // bounded: more would not count
+        failed.len() >= DISTINCT_FAILURES && !self.open.swap(true, Ordering::Relaxed)
+    }
+
+    /// A probe was answered, reading and writing.
+    pub(super) fn close(&self) {
+        self.failed_of(Kind::Read).clear();
+        self.failed_of(Kind::Write).clear();
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    fn failed_of(&self, kind: Kind) -> MutexGuard<'_, HashSet<Subject>> {
+        let failed = match kind {
+            Kind::Read => &self.reading,
+            Kind::Write => &self.writing,
+        };
+        failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_subject_that_fails_for_ever_opens_nothing() {
+        let breaker = Breaker::default();
+        for _ in 0..100 {
+            assert!(!breaker.failed(Kind::Read, &[7]));
+        }
+        assert!(!breaker.is_open());
+        assert_eq!(breaker.failures(), 100);
+    }
+
+    #[test]
+    fn three_subjects_open_it_once_unless_one_was_answered_in_between() {
+        let breaker = Breaker::default();
+        assert!(!breaker.failed(Kind::Read, &[1, 2]));
+        breaker.succeeded(Kind::Read);
+        assert!(!breaker.failed(Kind::Read, &[3, 4]));
+        assert!(breaker.failed(Kind::Read, &[5]));
+        assert!(!breaker.failed(Kind::Read, &[6]), "it is open already");
+        assert!(breaker.is_open());
+        breaker.close();
+        assert!(!breaker.is_open());
+        assert!(!breaker.failed(Kind::Read, &[7, 8]), "counted afresh");
+    }
+
+    #[test]
+    fn a_database_that_reads_but_cannot_commit_is_out_of_order() {
+        let breaker = Breaker::default();
+        for subject in 1..=2 {
+            assert!(!breaker.failed(Kind::Write, &[subject]));
+            breaker.succeeded(Kind::Read);
+        }
+        assert!(breaker.failed(Kind::Write, &[3]));
+    }
+}

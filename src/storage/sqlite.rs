@@ -1,0 +1,102 @@
+//! A SQLite file that this process alone writes to: its folder, its lock, its key, and how connections to it behave.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sqlx::AnyPool;
+use sqlx::ConnectOptions as _;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::{ACQUIRE, StorageError, quietly, with_settings};
+use crate::digest::HashKey;
+
+/// How many connections read at once. Reading is quick.
+const READERS: u32 = 4;
+
+/// Said to every connection. The time to wait for a lock comes first, since going over to WAL may need one.
+const SETTINGS: &str =
+    "PRAGMA busy_timeout = 500; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+
+/// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key. The lock is held for as long as the file
+/// that is returned is open.
+pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, HashKey), StorageError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(file_error(folder))?;
+    }
+    let lock = lock(&beside(path, "lock"), path)?;
+    // The key comes first: a database without one would be of no use to whoever finds it after a crash.
+    let hash_key = match hash_key {
+        Some(hash_key) => hash_key,
+        None => key_beside(&beside(path, "key"), !path.exists())?,
+    };
+    // Its owner's alone, as are the files that SQLite makes beside it: they take its mode.
+    private().open(path).map_err(file_error(path))?;
+    Ok((lock, hash_key))
+}
+
+pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+    let url = SqliteConnectOptions::new().filename(path).to_url_lossy();
+    Ok(quietly(AnyConnectOptions::from_url(&url)?))
+}
+
+/// Those that read, and the one that writes.
+pub(super) async fn pools(options: &AnyConnectOptions) -> Result<(AnyPool, AnyPool), sqlx::Error> {
+    let pool = |size| {
+        let options = AnyPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE).test_before_acquire(false);
+        with_settings(options.idle_timeout(None).max_lifetime(None), SETTINGS)
+    };
+    let writes = pool(1).connect_with(options.clone()).await?;
+    let reads = pool(READERS).connect_with(options.clone()).await?;
+    Ok((reads, writes))
+}
+
+/// `data/connector.db` → `data/connector.db.lock`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+/// To create or write a file that only its owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).mode(0o600);
+    options
+}
+
+fn lock(lock: &Path, database: &Path) -> Result<File, StorageError> {
+    let file = private().open(lock).map_err(file_error(lock))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(database.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(file_error(lock)(error)),
+    }
+}
+
+/// The key in the file beside the database, which only its owner can read; made with a new database.
+fn key_beside(path: &Path, is_new: bool) -> Result<HashKey, StorageError> {
+    if is_new && !path.exists() {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        // Written aside and then renamed, so that a crash leaves a whole key or none.
+        let aside = beside(path, "new");
+        let mut file = private().truncate(true).open(&aside).map_err(file_error(&aside))?;
+        file.write_all(BASE64_STANDARD.encode(bytes).as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&aside, path))
+            .map_err(file_error(path))?;
+    }
+    let text = std::fs::read_to_string(path).map_err(file_error(path))?;
+    HashKey::from_base64(text.trim()).map_err(|error| StorageError::KeyFile { path: path.display().to_string(), error })
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> StorageError {
+    let path = path.display().to_string();
+    move |error| StorageError::File { path: path.clone(), error }
+}
