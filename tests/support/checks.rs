@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::support::{Answer, Server, scan, scan_with_key};
+use super::{Answer, Server, scan, scan_with_key};
 
 pub(crate) const INVALID_BODY: &str = "Invalid request body";
 pub(crate) const KEY_TOO_LONG: &str = "identityKey exceeds maximum length of 1000 characters";
