@@ -41,8 +41,8 @@ impl Engine {
             Self::Memory => Server::try_demo(settings).await,
             Self::Sqlite => Server::try_sqlite(settings).await,
             Self::Postgres => {
-                let database = Database(postgres().database());
-                Ok(Server::try_postgres(&database.0, settings).await?.keeping(database))
+                let database = Database::new();
+                Ok(Server::try_postgres(database.url(), settings).await?.keeping(database))
             }
         }
     }
@@ -78,6 +78,17 @@ pub(crate) fn in_memory(module: &str, properties: &[(&str, Property<Engine>)]) -
     on(Engine::Memory, module, properties)
 }
 
+/// What only a database does that connectors share.
+pub(crate) fn on_postgres(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+    on(Engine::Postgres, module, properties)
+}
+
+/// What may happen to a server: each trial has one of its own.
+pub(crate) fn on_a_postgres_of_its_own(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
+    let its_own = |property: &_| trial("postgres", module, *property, Postgres::missing, Postgres::start);
+    properties.iter().map(its_own).collect()
+}
+
 fn on(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     properties
         .iter()
@@ -100,7 +111,18 @@ pub(crate) fn stop_shared_servers() {
 }
 
 /// A database, dropped with the connector on it: hundreds of them would fill a small disk.
-struct Database(String);
+pub(crate) struct Database(String);
+
+impl Database {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self(postgres().database())
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Drop for Database {
     fn drop(&mut self) {

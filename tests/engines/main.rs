@@ -7,6 +7,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a test that cannot go on has failed, and says where"
@@ -19,9 +20,13 @@ mod engine;
 mod servers;
 
 mod capacity;
+mod crash;
 mod hostile;
 mod idempotency;
+mod locked;
+mod outage;
 mod races;
+mod replicas;
 mod retention;
 mod session_list;
 mod sessions;
@@ -34,9 +39,13 @@ use support::checks;
 fn main() -> ExitCode {
     let trials = [
         capacity::trials(),
+        crash::trials(),
         hostile::trials(),
         idempotency::trials(),
+        locked::trials(),
+        outage::trials(),
         races::trials(),
+        replicas::trials(),
         retention::trials(),
         session_list::trials(),
         sessions::trials(),

@@ -30,12 +30,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     )
 }
 
-#[track_caller]
-fn assert_all_same(answers: &[Answer]) {
-    let distinct: BTreeSet<_> = answers.iter().map(|answer| (answer.status, &answer.body)).collect();
-    assert_eq!(distinct.len(), 1, "{distinct:?}");
-}
-
 async fn open_and_closed(server: &Server) -> (usize, usize) {
     let sessions = server.sessions().await;
     let of = |state: &str| sessions.iter().filter(|session| session["state"] == state).count();

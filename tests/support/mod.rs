@@ -22,10 +22,11 @@ mod process;
 mod scans;
 mod server;
 mod signals;
+mod transaction;
 
 pub(crate) use {
     postgres::Postgres,
     process::{Ended, Process},
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, Server, client, sessions},
+    server::{Answer, HASH_KEY, Server, client, sessions},
 };

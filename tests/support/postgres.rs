@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::installed::{User, postgres_binaries};
 use super::signals::{children, is_running, signal};
+use super::transaction::Transaction;
 
 /// How long a server may take to start, recovery after a crash included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,6 +115,11 @@ impl Postgres {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Begins a transaction with these statements, and leaves it at that: what they lock is locked until it is dropped.
+    pub(crate) fn begin(&self, url: &str, statements: &str) -> Transaction {
+        Transaction::begin(self.psql(url), statements)
+    }
+
     /// Stops every process of the server where it stands, as a machine does that is starved: it neither answers nor hangs up.
     pub(crate) fn pause(&self) {
         let server = self.server();
@@ -170,7 +176,7 @@ impl Postgres {
     fn try_run(&self) -> bool {
         let fixed = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "dynamic_shared_memory_type=mmap"];
         // A time zone of its own, which is not to be seen in any answer.
-        let fitting = ["max_connections=200", "shared_buffers=16MB", "timezone=Asia/Kathmandu"];
+        let fitting = ["max_connections=1000", "shared_buffers=16MB", "timezone=Asia/Kathmandu"];
         let settings = fixed.into_iter().chain(fitting).chain(self.settings.iter().map(String::as_str));
         let mut watch = self
             .user
