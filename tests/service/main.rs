@@ -14,7 +14,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod checks;
+use support::checks;
+
 mod wire;
 
 mod architecture;
@@ -25,7 +26,6 @@ mod failure;
 mod formats;
 mod identity;
 mod json;
-mod ledger;
 mod lengths;
 mod management;
 mod members;

@@ -8,18 +8,25 @@
 )]
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a test fails where it panics"
 )]
 
+pub(crate) mod checks;
+mod installed;
+mod postgres;
 mod process;
 mod scans;
 mod server;
+mod signals;
+mod transaction;
 
 pub(crate) use {
+    postgres::Postgres,
     process::{Ended, Process},
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, Server, client, sessions},
+    server::{Answer, HASH_KEY, Server, client, sessions},
 };

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::IDENTITY_KEYS;
 
+/// The key of every database that tests share.
+pub(crate) const HASH_KEY: &str = "dGhlIGhhc2gga2V5IG9mIHRlc3RzLCAzMiBieXRlcy4=";
+
 /// The real stack in this process, on free ports, with the demo's configuration and data; stops when dropped.
 pub(crate) struct Server {
     pub(crate) api: String,
@@ -23,27 +27,65 @@ pub(crate) struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
-    /// Where its database is.
-    _folder: Option<TempDir>,
+    settings: Vec<(String, String)>,
+    /// What its database is in, which goes when it does.
+    place: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
     /// With settings by their names, such as `("rate_limit.burst", "5")`.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
+        Self::try_demo(settings).await.unwrap()
+    }
+
+    /// The same, or why it does not start.
+    pub(crate) async fn try_demo(settings: &[(&str, &str)]) -> Result<Self, String> {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start(settings, ManualClock::starting_at(Clock::System.now())).await
+    }
+
+    /// The same, with its ledger in a SQLite file of its own.
+    pub(crate) async fn sqlite(settings: &[(&str, &str)]) -> Self {
+        Self::try_sqlite(settings).await.unwrap()
+    }
+
+    pub(crate) async fn try_sqlite(settings: &[(&str, &str)]) -> Result<Self, String> {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("connector.db").display());
+        let settings = [&[("storage.url", url.as_str())], settings].concat();
+        Ok(Self::try_demo(&settings).await?.keeping(folder))
+    }
+
+    /// The same, with its ledger in this PostgreSQL database.
+    pub(crate) async fn postgres(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::try_postgres(url, settings).await.unwrap()
+    }
+
+    pub(crate) async fn try_postgres(url: &str, settings: &[(&str, &str)]) -> Result<Self, String> {
+        Self::try_demo(&[&[("storage.url", url), ("security.hash_key", HASH_KEY)], settings].concat()).await
+    }
+
+    /// Another connector with the same settings, and so on the same database, that goes by the same clock.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::start(self.settings.clone(), self.clock.clone()).await.unwrap()
+    }
+
+    async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
         let free_ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-        let environment = environment(free_ports.iter().chain(settings));
+        let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment = environment(&free_ports.into_iter().chain(given).collect::<Vec<_>>());
         let sources = Sources {
             file: None,
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         };
-        let config = Config::load(Mode::Demo, &sources).unwrap();
-        let clock = ManualClock::starting_at(Clock::System.now());
+        let config = Config::load(Mode::Demo, &sources).map_err(|error| error.to_string())?;
         let faults = Faults::default();
-        let app = app::build_with(config, Clock::Manual(clock.clone()), faults.clone()).await.unwrap();
+        let app = app::build_with(config, Clock::Manual(clock.clone()), faults.clone());
+        let app = app.await.map_err(|error| error.to_string())?;
         let (address, management) = (app.api_address(), app.management_address());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
-        Self {
+        Ok(Self {
             api: format!("http://{address}"),
             management: format!("http://{management}"),
             faults,
@@ -52,18 +94,15 @@ impl Server {
             address,
             stop: Some(stop),
             running,
-            _folder: None,
-        }
+            settings,
+            place: None,
+        })
     }
 
-    /// The same, with its ledger in a SQLite file of its own.
-    pub(crate) async fn sqlite(settings: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("connector.db").display());
-        let settings: Vec<_> = [("storage.url", url.as_str())].into_iter().chain(settings.iter().copied()).collect();
-        let mut server = Self::demo(&settings).await;
-        server._folder = Some(folder);
-        server
+    /// Keeps what its database is in.
+    pub(crate) fn keeping(mut self, place: impl Any + Send + Sync) -> Self {
+        self.place = Some(Box::new(place));
+        self
     }
 
     /// With a directory file of this content.

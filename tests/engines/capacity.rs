@@ -3,10 +3,26 @@
 
 use std::time::Duration;
 
+use libtest_mimic::Trial;
+
+use crate::engine::{Engine, in_memory, properties};
 use crate::{
     checks::*,
     support::{Server, scan},
 };
+
+pub(crate) fn trials() -> Vec<Trial> {
+    in_memory(
+        module_path!(),
+        properties![
+            a_full_ledger_of_young_records_answers_429_and_keeps_them,
+            the_oldest_record_over_ten_minutes_old_gives_way,
+            expired_records_give_way_before_any_other,
+            a_full_ledger_says_when_the_oldest_record_may_give_way,
+            what_has_expired_is_not_counted_as_given_up_early,
+        ],
+    )
+}
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,9 +42,8 @@ async fn fill(server: &Server, records: usize) -> Vec<String> {
     events
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_ledger_of_young_records_answers_429_and_keeps_them() {
-    let server = super::demo(&[SMALL]).await;
+async fn a_full_ledger_of_young_records_answers_429_and_keeps_them(engine: Engine) {
+    let server = engine.demo(&[SMALL]).await;
     let events = fill(&server, CAPACITY).await;
     let refused = scan();
     assert_too_many(&server.verify(&refused).await, "an acceptance too many");
@@ -45,9 +60,8 @@ async fn a_full_ledger_of_young_records_answers_429_and_keeps_them() {
     assert_granted(&server.verify(&retry(&refused)).await, "shopper-uuid-001", "SHOPPER", "the retry, later");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_oldest_record_over_ten_minutes_old_gives_way() {
-    let server = super::demo(&[SMALL]).await;
+async fn the_oldest_record_over_ten_minutes_old_gives_way(engine: Engine) {
+    let server = engine.demo(&[SMALL]).await;
     let mut events = Vec::new();
     for _ in 0..CAPACITY {
         events.extend(fill(&server, 1).await);
@@ -75,9 +89,8 @@ async fn the_oldest_record_over_ten_minutes_old_gives_way() {
     assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expired_records_give_way_before_any_other() {
-    let server = super::demo(&[SMALL, ("ledger.retention", "24h")]).await;
+async fn expired_records_give_way_before_any_other(engine: Engine) {
+    let server = engine.demo(&[SMALL, ("ledger.retention", "24h")]).await;
     let expired = fill(&server, 2).await;
     server.clock.advance(23 * HOUR);
     let old = fill(&server, 2).await;
@@ -91,9 +104,8 @@ async fn expired_records_give_way_before_any_other() {
     assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "an expired id is new");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_ledger_says_when_the_oldest_record_may_give_way() {
-    let server = super::demo(&[SMALL]).await;
+async fn a_full_ledger_says_when_the_oldest_record_may_give_way(engine: Engine) {
+    let server = engine.demo(&[SMALL]).await;
     fill(&server, CAPACITY).await;
     server.clock.advance(4 * MINUTE);
     let answer = accept(&server, &new_id()).await;
@@ -102,9 +114,8 @@ async fn a_full_ledger_says_when_the_oldest_record_may_give_way() {
     assert!((360..=362).contains(&seconds), "six minutes and no less: {seconds}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_expired_is_not_counted_as_given_up_early() {
-    let server = super::demo(&[SMALL]).await;
+async fn what_has_expired_is_not_counted_as_given_up_early(engine: Engine) {
+    let server = engine.demo(&[SMALL]).await;
     fill(&server, CAPACITY).await;
     server.clock.advance(8 * DAY);
     fill(&server, CAPACITY).await;

@@ -2,17 +2,32 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::engine::{Engine, on_every_engine, properties};
 use crate::{
     checks::*,
     support::{Answer, Server, scan},
 };
 
-#[track_caller]
-fn assert_all_same(answers: &[Answer]) {
-    let distinct: BTreeSet<_> = answers.iter().map(|answer| (answer.status, &answer.body)).collect();
-    assert_eq!(distinct.len(), 1, "{distinct:?}");
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            sixty_four_identical_requests_get_the_same_bytes_and_open_one_session,
+            sixty_four_retries_with_their_own_request_ids_are_one_scan,
+            retries_that_differ_in_all_that_does_not_count_are_one_scan,
+            simultaneous_rejections_are_the_same,
+            of_two_shoppers_under_one_event_one_is_accepted,
+            of_two_stores_or_locations_under_one_event_one_is_accepted,
+            an_acceptance_and_a_rejection_racing_leave_one_consistent_history,
+            simultaneous_guesses_under_one_event_get_eight_rejections,
+            simultaneous_exits_of_one_event_close_one_session,
+            simultaneous_exits_of_different_events_close_a_session_each,
+            simultaneous_scans_of_different_events_open_a_session_each,
+        ],
+    )
 }
 
 async fn open_and_closed(server: &Server) -> (usize, usize) {
@@ -22,18 +37,16 @@ async fn open_and_closed(server: &Server) -> (usize, usize) {
     (of("open"), of("closed"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let answers = at_once(&server, vec![scan(); 64]).await;
     assert_all_same(&answers);
     assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_retries_with_their_own_request_ids_are_one_scan() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn sixty_four_retries_with_their_own_request_ids_are_one_scan(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let body = scan_of(&new_id(), "device_shopper_key");
     let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
@@ -41,9 +54,8 @@ async fn sixty_four_retries_with_their_own_request_ids_are_one_scan() {
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retries_that_differ_in_all_that_does_not_count_are_one_scan() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn retries_that_differ_in_all_that_does_not_count_are_one_scan(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let event = new_id();
     let bodies = (0..64).map(|number: usize| {
         let event = if number.is_multiple_of(2) { event.to_lowercase() } else { event.to_uppercase() };
@@ -58,9 +70,8 @@ async fn retries_that_differ_in_all_that_does_not_count_are_one_scan() {
     assert_eq!(server.sessions().await.len(), expected);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simultaneous_rejections_are_the_same() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn simultaneous_rejections_are_the_same(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let body = scan_of(&new_id(), "unknown_key");
     let answers = at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
@@ -85,9 +96,8 @@ async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
     server.verify(&requests[winner.expect("one acceptance")]).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_shoppers_under_one_event_one_is_accepted() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn of_two_shoppers_under_one_event_one_is_accepted(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
         let requests = ["valid_shopper_key", "associate_key"].map(|key| scan_of(&event, key));
@@ -102,9 +112,8 @@ async fn of_two_shoppers_under_one_event_one_is_accepted() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_stores_or_locations_under_one_event_one_is_accepted() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn of_two_stores_or_locations_under_one_event_one_is_accepted(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     for (path, values) in [("storeId", ["STORE-001", "STORE-002"]), ("authEvent.location", ["ENTRY", "EXIT"])] {
         for _ in 0..4 {
             let body = scan_of(&new_id(), "valid_shopper_key");
@@ -114,9 +123,8 @@ async fn of_two_stores_or_locations_under_one_event_one_is_accepted() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
         let requests = ["valid_shopper_key", "unknown_key"].map(|key| scan_of(&event, key));
@@ -139,9 +147,8 @@ async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simultaneous_guesses_under_one_event_get_eight_rejections() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn simultaneous_guesses_under_one_event_get_eight_rejections(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let event = new_id();
     let guesses: Vec<_> = (0..32).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
     let first = at_once(&server, guesses.clone()).await;
@@ -153,9 +160,8 @@ async fn simultaneous_guesses_under_one_event_get_eight_rejections() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simultaneous_exits_of_one_event_close_one_session() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn simultaneous_exits_of_one_event_close_one_session(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     for _ in 0..3 {
         server.verify(&scan()).await;
     }
@@ -166,9 +172,8 @@ async fn simultaneous_exits_of_one_event_close_one_session() {
     assert_eq!(open_and_closed(&server).await, (2, 1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simultaneous_exits_of_different_events_close_a_session_each() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn simultaneous_exits_of_different_events_close_a_session_each(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     for _ in 0..24 {
         server.verify(&scan()).await;
     }
@@ -181,9 +186,8 @@ async fn simultaneous_exits_of_different_events_close_a_session_each() {
     assert_eq!(exits.len(), 16, "each exit closed a session of its own");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simultaneous_scans_of_different_events_open_a_session_each() {
-    let server = Arc::new(super::demo(&[]).await);
+async fn simultaneous_scans_of_different_events_open_a_session_each(engine: Engine) {
+    let server = Arc::new(engine.demo(&[]).await);
     let answers = at_once(&server, (0..50).map(|_| scan()).collect()).await;
     assert_all_same(&answers);
     let sessions = server.sessions().await;

@@ -1,9 +1,31 @@
 //! The API contract's idempotency: an event is answered from its record, whatever else the retry says; what is
 //! recorded and what never; and what another key, store or location under the same event gets.
 
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::engine::{Engine, on_every_engine, properties};
 use crate::{checks::*, support::Answer};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            after_an_acceptance_only_another_key_store_or_location_is_another_request,
+            after_a_rejection_only_another_key_store_or_location_is_decided_afresh,
+            a_rejection_and_a_later_acceptance_both_stand,
+            a_request_refused_as_already_used_leaves_no_record,
+            an_event_takes_eight_rejections,
+            repeating_a_rejection_uses_up_none_of_the_eight,
+            two_spellings_of_an_event_id_are_one_event,
+            a_key_with_and_without_its_padding_is_one_key,
+            a_scan_key_code_that_passed_once_passes_on_every_retry,
+            a_retry_must_itself_be_valid,
+            a_400_is_not_recorded,
+            refusals_of_validation_do_not_count_as_rejections,
+        ],
+    )
+}
 
 /// What a retry may change, one at a time. The last tells whether the request is then a different one.
 fn changes() -> Vec<(&'static str, Value, bool)> {
@@ -32,9 +54,8 @@ fn assert_same(first: &Answer, again: &Answer, what: &str) {
     assert_eq!((first.status, &first.body), (again.status, &again.body), "{what}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_acceptance_only_another_key_store_or_location_is_another_request() {
-    let server = super::demo(&[]).await;
+async fn after_an_acceptance_only_another_key_store_or_location_is_another_request(engine: Engine) {
+    let server = engine.demo(&[]).await;
     for (path, value, differs) in changes() {
         let body = scan_of(&new_id(), "valid_shopper_key");
         let what = format!("{path} {value}");
@@ -54,9 +75,8 @@ async fn after_an_acceptance_only_another_key_store_or_location_is_another_reque
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh() {
-    let server = super::demo(&[]).await;
+async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh(engine: Engine) {
+    let server = engine.demo(&[]).await;
     // Each key's rejection would be another outcome if the changed member were looked at.
     for (key, path, value, outcome) in [
         ("unknown_key", "requestId", json!(new_id()), Err(KEY_NOT_FOUND)),
@@ -91,9 +111,8 @@ async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rejection_and_a_later_acceptance_both_stand() {
-    let server = super::demo(&[]).await;
+async fn a_rejection_and_a_later_acceptance_both_stand(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     let (refused, accepted, third) =
         (scan_of(&event, "invalid_key"), scan_of(&event, "valid_shopper_key"), scan_of(&event, "associate_key"));
@@ -105,9 +124,8 @@ async fn a_rejection_and_a_later_acceptance_both_stand() {
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_refused_as_already_used_leaves_no_record() {
-    let server = super::demo(&[]).await;
+async fn a_request_refused_as_already_used_leaves_no_record(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     server.verify(&scan_of(&event, "valid_shopper_key")).await;
     let records = metric(&server, "connector_ledger_records").await;
@@ -117,9 +135,8 @@ async fn a_request_refused_as_already_used_leaves_no_record() {
     assert_eq!(metric(&server, "connector_ledger_records").await, records);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_takes_eight_rejections() {
-    let server = super::demo(&[]).await;
+async fn an_event_takes_eight_rejections(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     let guess = |number: usize| scan_of(&event, &format!("guess {number}"));
     for number in 1..=8 {
@@ -134,9 +151,8 @@ async fn an_event_takes_eight_rejections() {
     assert_refused(&server.verify(&scan_of(&new_id(), "guess 9")).await, 401, KEY_NOT_FOUND, "another event");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn repeating_a_rejection_uses_up_none_of_the_eight() {
-    let server = super::demo(&[]).await;
+async fn repeating_a_rejection_uses_up_none_of_the_eight(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     for _ in 0..20 {
         assert_refused(&server.verify(&scan_of(&event, "unknown_key")).await, 401, KEY_NOT_FOUND, "again");
@@ -148,9 +164,8 @@ async fn repeating_a_rejection_uses_up_none_of_the_eight() {
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "after seven rejections");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_spellings_of_an_event_id_are_one_event() {
-    let server = super::demo(&[]).await;
+async fn two_spellings_of_an_event_id_are_one_event(engine: Engine) {
+    let server = engine.demo(&[]).await;
     for (first, again) in [
         (str::to_lowercase as fn(&str) -> String, str::to_uppercase as fn(&str) -> String),
         (str::to_uppercase, str::to_lowercase),
@@ -164,9 +179,8 @@ async fn two_spellings_of_an_event_id_are_one_event() {
     assert_eq!(server.sessions().await.len(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_with_and_without_its_padding_is_one_key() {
-    let server = super::demo(&[]).await;
+async fn a_key_with_and_without_its_padding_is_one_key(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let padded = body["identityKey"].as_str().unwrap().to_owned();
     assert!(padded.ends_with('='), "{padded}");
@@ -177,9 +191,8 @@ async fn a_key_with_and_without_its_padding_is_one_key() {
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_key_code_that_passed_once_passes_on_every_retry() {
-    let server = super::demo(&[]).await;
+async fn a_scan_key_code_that_passed_once_passes_on_every_retry(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), &code(SCANNED_AT, ""));
     let first = server.verify(&body).await;
     assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
@@ -189,9 +202,8 @@ async fn a_scan_key_code_that_passed_once_passes_on_every_retry() {
     assert_refused(&server.verify(&another).await, 401, KEY_EXPIRED, "and under another event it is");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_must_itself_be_valid() {
-    let server = super::demo(&[]).await;
+async fn a_retry_must_itself_be_valid(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let first = server.verify(&body).await;
     for (path, value, message) in [
@@ -204,9 +216,8 @@ async fn a_retry_must_itself_be_valid() {
     assert_same(&first, &server.verify(&body).await, "and the record stands");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_400_is_not_recorded() {
-    let server = super::demo(&[]).await;
+async fn a_400_is_not_recorded(engine: Engine) {
+    let server = engine.demo(&[]).await;
     for (path, value) in [
         ("requestId", Value::Null),
         ("identityKey", json!("!")),
@@ -223,9 +234,8 @@ async fn a_400_is_not_recorded() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_of_validation_do_not_count_as_rejections() {
-    let server = super::demo(&[]).await;
+async fn refusals_of_validation_do_not_count_as_rejections(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     for number in 0..20 {
         let body = set(scan_of(&event, &number.to_string()), "storeId", format!("NONEXISTENT-{number}"));

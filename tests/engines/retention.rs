@@ -3,20 +3,35 @@
 
 use std::time::Duration;
 
+use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            a_record_stands_for_its_retention_and_then_the_id_is_new,
+            a_retry_does_not_lengthen_the_retention,
+            a_rejection_is_kept_as_long_and_no_longer,
+            an_event_past_its_retention_opens_a_session_of_its_own,
+            the_number_of_records_is_told,
+            an_event_decided_anew_after_its_retention_is_counted_once,
+        ],
+    )
+}
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
+async fn a_record_stands_for_its_retention_and_then_the_id_is_new(engine: Engine) {
     for (settings, retention) in
         [(vec![], 7 * DAY), (vec![("ledger.retention", "24h")], DAY), (vec![("ledger.retention", "30d")], 30 * DAY)]
     {
-        let server = super::demo(&settings).await;
+        let server = engine.demo(&settings).await;
         let event = new_id();
         let first = accept(&server, &event).await;
         server.clock.advance(retention - 30 * SECOND);
@@ -28,9 +43,8 @@ async fn a_record_stands_for_its_retention_and_then_the_id_is_new() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_does_not_lengthen_the_retention() {
-    let server = super::demo(&[]).await;
+async fn a_retry_does_not_lengthen_the_retention(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     for _ in 0..7 {
         assert_eq!(accept(&server, &event).await.status, 200);
@@ -40,9 +54,8 @@ async fn a_retry_does_not_lengthen_the_retention() {
     assert!(!stands(&server, &event).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rejection_is_kept_as_long_and_no_longer() {
-    let server = super::demo(&[]).await;
+async fn a_rejection_is_kept_as_long_and_no_longer(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let rejected = scan_of(&new_id(), "expired_payment_key");
     let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
     assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "first");
@@ -52,9 +65,8 @@ async fn a_rejection_is_kept_as_long_and_no_longer() {
     assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the id is new");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_past_its_retention_opens_a_session_of_its_own() {
-    let server = super::demo(&[]).await;
+async fn an_event_past_its_retention_opens_a_session_of_its_own(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     accept(&server, &event).await;
     server.clock.advance(7 * DAY + MINUTE);
@@ -64,9 +76,8 @@ async fn an_event_past_its_retention_opens_a_session_of_its_own() {
     assert_eq!(open, 1, "{}", json!(sessions));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_number_of_records_is_told() {
-    let server = super::demo(&[]).await;
+async fn the_number_of_records_is_told(engine: Engine) {
+    let server = engine.demo(&[]).await;
     assert_eq!(metric(&server, "connector_ledger_records").await, 0);
     let mut events = Vec::new();
     for _ in 0..3 {
@@ -81,9 +92,8 @@ async fn the_number_of_records_is_told() {
     assert_eq!(metric(&server, "connector_ledger_records").await, 4);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_decided_anew_after_its_retention_is_counted_once() {
-    let server = super::demo(&[]).await;
+async fn an_event_decided_anew_after_its_retention_is_counted_once(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let event = new_id();
     accept(&server, &event).await;
     server.clock.advance(8 * DAY);

@@ -3,14 +3,28 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::sessions::{enter, pass, session};
 use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_tells_who_where_and_when() {
-    let server = super::demo(&[]).await;
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            a_session_tells_who_where_and_when,
+            associates_are_told_apart_and_no_device_is_made_up,
+            the_list_is_read_page_by_page,
+            strange_pages_are_never_our_fault,
+            a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right,
+        ],
+    )
+}
+
+async fn a_session_tells_who_where_and_when(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let began = server.clock.now();
     let entry = pass(&server, "device_shopper_key", "STORE-002", "ENTRY").await;
     let open = session(&server, &entry).await;
@@ -39,9 +53,8 @@ async fn a_session_tells_who_where_and_when() {
     assert!((stayed - TimeDelta::hours(1)).abs() < TimeDelta::seconds(60), "{stayed}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn associates_are_told_apart_and_no_device_is_made_up() {
-    let server = super::demo(&[]).await;
+async fn associates_are_told_apart_and_no_device_is_made_up(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let associate = session(&server, &pass(&server, "associate_key", "STORE-001", "ENTRY").await).await;
     assert_eq!(associate["visitor"], json!({ "id": "associate-uuid-001", "type": "ASSOCIATE" }));
     assert!(associate.get("shopperDeviceId").is_none(), "{associate}");
@@ -49,9 +62,8 @@ async fn associates_are_told_apart_and_no_device_is_made_up() {
     assert_eq!(session(&server, &cash).await["visitor"]["type"], "CASH_SHOPPER");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_list_is_read_page_by_page() {
-    let server = super::demo(&[]).await;
+async fn the_list_is_read_page_by_page(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let mut expected = BTreeSet::new();
     for _ in 0..5 {
         expected.insert(enter(&server).await);
@@ -82,9 +94,8 @@ async fn the_list_is_read_page_by_page() {
     assert_eq!(seen, expected);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strange_pages_are_never_our_fault() {
-    let server = super::demo(&[]).await;
+async fn strange_pages_are_never_our_fault(engine: Engine) {
+    let server = engine.demo(&[]).await;
     enter(&server).await;
     let client = crate::support::client();
     for query in [
@@ -102,9 +113,8 @@ async fn strange_pages_are_never_our_fault() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right() {
-    let server = super::demo(&[]).await;
+async fn a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right(engine: Engine) {
+    let server = engine.demo(&[]).await;
     for _ in 0..3 {
         enter(&server).await;
     }

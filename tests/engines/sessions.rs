@@ -2,12 +2,31 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 
+use crate::engine::{Engine, on_every_engine, properties};
 use crate::{
     checks::*,
     support::{Server, scan_with_key},
 };
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            a_shopper_may_bring_guests_and_the_oldest_session_closes_first,
+            an_exit_without_an_entry_passes_and_opens_nothing,
+            an_exit_closes_only_that_visitors_session_at_that_store,
+            a_visitor_may_leave_by_another_of_their_keys,
+            a_retry_opens_and_closes_nothing,
+            rejections_touch_no_session,
+            a_session_open_longer_than_its_greatest_age_has_timed_out,
+            an_exit_after_the_time_out_closes_the_next_session_instead,
+            a_closed_session_does_not_time_out,
+        ],
+    )
+}
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,9 +72,8 @@ async fn becomes(server: &Server, entry: &str, expected: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first() {
-    let server = super::demo(&[]).await;
+async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let mut entries = Vec::new();
     for second in 50..53 {
         let event = new_id();
@@ -75,18 +93,16 @@ async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first() {
     assert_eq!(server.sessions().await.len(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_without_an_entry_passes_and_opens_nothing() {
-    let server = super::demo(&[]).await;
+async fn an_exit_without_an_entry_passes_and_opens_nothing(engine: Engine) {
+    let server = engine.demo(&[]).await;
     exit(&server).await;
     assert!(server.sessions().await.is_empty());
     let entry = enter(&server).await;
     assert_eq!(state(&server, &entry).await, "open", "an earlier exit closes no later entry");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_closes_only_that_visitors_session_at_that_store() {
-    let server = super::demo(&[]).await;
+async fn an_exit_closes_only_that_visitors_session_at_that_store(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let here = enter(&server).await;
     pass(&server, "valid_shopper_key", "STORE-002", "EXIT").await;
     pass(&server, "associate_key", "STORE-001", "EXIT").await;
@@ -99,9 +115,8 @@ async fn an_exit_closes_only_that_visitors_session_at_that_store() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_may_leave_by_another_of_their_keys() {
-    let server = super::demo(&[]).await;
+async fn a_visitor_may_leave_by_another_of_their_keys(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     pass(&server, "device_shopper_key", "STORE-001", "EXIT").await;
     assert_eq!(state(&server, &entry).await, "closed");
@@ -110,9 +125,8 @@ async fn a_visitor_may_leave_by_another_of_their_keys() {
     assert_eq!(state(&server, &entry).await, "closed");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_opens_and_closes_nothing() {
-    let server = super::demo(&[]).await;
+async fn a_retry_opens_and_closes_nothing(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let (first, second) = (enter(&server).await, enter(&server).await);
     let entry = scan_of(&first, "valid_shopper_key");
     for _ in 0..5 {
@@ -127,9 +141,8 @@ async fn a_retry_opens_and_closes_nothing() {
     assert_eq!(server.sessions().await.len(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rejections_touch_no_session() {
-    let server = super::demo(&[]).await;
+async fn rejections_touch_no_session(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     for key in ["invalid_key", "unknown_key", "flagged_shopper_key", "expired_payment_key", "radio_badge_key"] {
         assert_eq!(server.verify(&scan_with_key(key.as_bytes())).await.status, 401, "{key}");
@@ -141,10 +154,9 @@ async fn rejections_touch_no_session() {
     assert_eq!((state(&server, &entry).await.as_str(), server.sessions().await.len()), ("open", 1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_open_longer_than_its_greatest_age_has_timed_out() {
+async fn a_session_open_longer_than_its_greatest_age_has_timed_out(engine: Engine) {
     for (settings, age) in [(vec![], 24 * HOUR), (vec![("session.max_age", "2h")], 2 * HOUR)] {
-        let server = super::demo(&settings).await;
+        let server = engine.demo(&settings).await;
         let entry = enter(&server).await;
         server.clock.advance(age - 60 * SECOND);
         assert_eq!(state(&server, &entry).await, "open");
@@ -156,9 +168,8 @@ async fn a_session_open_longer_than_its_greatest_age_has_timed_out() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_after_the_time_out_closes_the_next_session_instead() {
-    let server = super::demo(&[]).await;
+async fn an_exit_after_the_time_out_closes_the_next_session_instead(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let forgotten = enter(&server).await;
     server.clock.advance(25 * HOUR);
     let today = enter(&server).await;
@@ -169,9 +180,8 @@ async fn an_exit_after_the_time_out_closes_the_next_session_instead() {
     assert_eq!(state(&server, &forgotten).await, "timed_out", "and stays so");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_closed_session_does_not_time_out() {
-    let server = super::demo(&[]).await;
+async fn a_closed_session_does_not_time_out(engine: Engine) {
+    let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     exit(&server).await;
     server.clock.advance(25 * HOUR);

@@ -1,5 +1,6 @@
 //! What many tests here say: a scan with one thing changed, and an answer held against the contract's words.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -7,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::support::{Answer, Server, scan, scan_with_key};
+use super::{Answer, Server, scan, scan_with_key};
 
 pub(crate) const INVALID_BODY: &str = "Invalid request body";
 pub(crate) const KEY_TOO_LONG: &str = "identityKey exceeds maximum length of 1000 characters";
@@ -137,10 +138,16 @@ pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
 
 /// Sends all bodies at the same instant; the answers in the order of the bodies.
 pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    let start = Arc::new(Barrier::new(bodies.len()));
+    let to_it = |body| (Arc::clone(server), body);
+    at_once_each(bodies.into_iter().map(to_it).collect()).await
+}
+
+/// The same, each body to a connector of its own.
+pub(crate) async fn at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
+    let start = Arc::new(Barrier::new(scans.len()));
     let mut running = JoinSet::new();
-    for (place, body) in bodies.into_iter().enumerate() {
-        let (server, start) = (Arc::clone(server), Arc::clone(&start));
+    for (place, (server, body)) in scans.into_iter().enumerate() {
+        let start = Arc::clone(&start);
         running.spawn(async move {
             start.wait().await;
             (place, server.verify(&body).await)
@@ -149,6 +156,13 @@ pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Ans
     let mut answers = running.join_all().await;
     answers.sort_by_key(|(place, _)| *place);
     answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// They are the same to the byte.
+#[track_caller]
+pub(crate) fn assert_all_same<'a>(answers: impl IntoIterator<Item = &'a Answer>) {
+    let distinct: BTreeSet<_> = answers.into_iter().map(|answer| (answer.status, &answer.body)).collect();
+    assert_eq!(distinct.len(), 1, "{distinct:?}");
 }
 
 /// The value of a metric, its label sets added up; zero when it is not there.

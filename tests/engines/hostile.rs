@@ -1,0 +1,205 @@
+//! Texts that mean something to somebody on their way: to SQL, to a pattern, to C, to a terminal, to Unicode. Whoever scans one is
+//! told no; whoever is called so is who they are, to the byte.
+
+use std::collections::BTreeSet;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+use crate::support::Server;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            a_hostile_store_is_unknown,
+            a_hostile_key_is_refused_and_remembered,
+            a_key_is_itself_and_no_pattern,
+            names_come_back_to_the_byte,
+            a_nul_in_a_name_is_refused_at_the_start_or_comes_back,
+            names_that_look_alike_are_two,
+        ],
+    )
+}
+
+/// Each is 1 to 255 characters.
+fn hostile() -> Vec<String> {
+    let mut texts: Vec<_> = [
+        "'",
+        "\"",
+        "`",
+        "''",
+        "\\",
+        "\\'",
+        "\\\\",
+        "%",
+        "_",
+        "$1",
+        "?",
+        ":id",
+        "{}",
+        "NULL",
+        "null",
+        "0",
+        "-1",
+        " ",
+        "\t",
+        "\n",
+        "\r\n",
+        "'; DROP TABLE session; --",
+        "' OR '1'='1",
+        "\\x00",
+        "\\u0000",
+        "x' UNION SELECT value FROM property --",
+        "<script>alert(1)</script>",
+        "../../etc/passwd",
+        "🛒👨‍👩‍👧‍👦",
+        "\u{202e}sdrawkcab",
+        "متجر",
+        "חנות",
+        "e\u{301}\u{301}\u{301}",
+        "\u{feff}bom",
+        "\u{200b}",
+        "\u{ffff}",
+        "\u{10ffff}",
+        "\u{85}\u{9f}",
+        "\u{7f}",
+    ]
+    .map(str::to_owned)
+    .into();
+    texts.extend(["a", "ß", "𝕊", "'", "\\", "%"].map(|character| character.repeat(255)));
+    texts
+}
+
+/// The same, with what C takes for the end of a text.
+fn with_nul() -> Vec<String> {
+    ["\0", "STORE-001\0", "\0STORE-001", "valid_shopper_key\0", "a\0b"].map(str::to_owned).into()
+}
+
+async fn a_hostile_store_is_unknown(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let similar = ["STORE-001 ", " STORE-001", "store-001", "STORE-00_", "STORE%", "ＳＴＯＲＥ-001"].map(str::to_owned);
+    for store in hostile().into_iter().chain(with_nul()).chain(similar) {
+        for location in ["ENTRY", "EXIT"] {
+            let body = set(scan_with("storeId", store.as_str()), "authEvent.location", location);
+            assert_refused(&server.verify(&body).await, 400, INVALID_STORE, &store);
+        }
+    }
+    assert!(server.sessions().await.is_empty());
+    enters(&server, "valid_shopper_key", "STORE-001").await;
+}
+
+async fn a_hostile_key_is_refused_and_remembered(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let beyond_text =
+        [&b"\xff\xfe"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\x80", b"\xf8\x88\x80\x80\x80"].map(<[u8]>::to_vec);
+    let texts = hostile().into_iter().chain(with_nul()).map(String::into_bytes);
+    for key in texts.filter(|key| key.len() <= 750).chain(beyond_text) {
+        let shown = String::from_utf8_lossy(&key).into_owned();
+        let is_text = key.iter().all(|byte| (0x20..=0x7e).contains(byte));
+        let message = if is_text && key.len() < 49 { KEY_NOT_FOUND } else { INVALID_KEY };
+        let body = scan_with("identityKey", base64(&key));
+        for _ in 0..2 {
+            assert_refused(&server.verify(&retry(&body)).await, 401, message, &shown);
+        }
+    }
+    assert!(server.sessions().await.is_empty());
+}
+
+async fn a_key_is_itself_and_no_pattern(engine: Engine) {
+    let keys = ["%", "_", "'", "\\", "\"", "' OR '1'='1", "a%", "A", "a", "a ", " a", "$1", "?"];
+    let shopper = |key: &str| json!({ "id": format!("<{key}>"), "type": "SHOPPER" });
+    let registered = |key: &str| json!({ "key": key, "shopper": format!("<{key}>") });
+    let server = engine
+        .with_directory(&json!({
+            "stores": [{ "id": "S" }],
+            "shoppers": keys.map(shopper),
+            "identityKeys": keys.map(registered),
+        }))
+        .await;
+    let scan = |key: &str| set(scan_with("storeId", "S"), "identityKey", base64(key));
+    for key in keys {
+        assert_granted(&server.verify(&scan(key)).await, &format!("<{key}>"), "SHOPPER", key);
+    }
+    for key in ["b", "%%", "__", "ab", "''", "\\\\", "  a", "1"] {
+        assert_refused(&server.verify(&scan(key)).await, 401, KEY_NOT_FOUND, key);
+    }
+}
+
+/// A shopper, their device and a store, all of one name, and a key of its own for each.
+fn directory(names: &[String]) -> Value {
+    let shopper = |name: &String| json!({ "id": name, "type": "SHOPPER", "devices": [name] });
+    let key =
+        |(number, name): (usize, &String)| json!({ "key": format!("key {number}"), "shopper": name, "device": name });
+    json!({
+        "stores": names.iter().map(|name| json!({ "id": name })).collect::<Vec<_>>(),
+        "shoppers": names.iter().map(shopper).collect::<Vec<_>>(),
+        "identityKeys": names.iter().enumerate().map(key).collect::<Vec<_>>(),
+    })
+}
+
+/// Everybody enters at the store of their name, and leaves; every answer and every session names them exactly.
+async fn assert_named_exactly(server: &Server, names: &[String]) {
+    for (number, name) in names.iter().enumerate() {
+        let key = format!("key {number}");
+        let expected = json!({ "visitorDetails": { "id": name, "type": "SHOPPER" }, "shopperDeviceId": name });
+        let mut entry = Value::Null;
+        for location in ["ENTRY", "EXIT"] {
+            let body = set(set(scan_of(&new_id(), &key), "storeId", name.as_str()), "authEvent.location", location);
+            for _ in 0..2 {
+                assert_json(&server.verify(&retry(&body)).await, 200, &expected, name);
+            }
+            let listed = server.sessions().await;
+            assert_eq!(listed.len(), number + 1, "{name}");
+            entry = listed[0].clone();
+        }
+        assert_eq!(entry["visitor"], expected["visitorDetails"], "{name}");
+        assert_eq!((&entry["storeId"], &entry["shopperDeviceId"]), (&json!(name), &json!(name)));
+        assert_eq!(entry["state"], "closed", "{name}");
+    }
+}
+
+async fn names_come_back_to_the_byte(engine: Engine) {
+    let names = hostile();
+    let server = engine.with_directory(&directory(&names)).await;
+    assert_named_exactly(&server, &names).await;
+}
+
+/// PostgreSQL's text cannot hold it. Whoever says so, says it at the start: at a gate it would be a 500.
+async fn a_nul_in_a_name_is_refused_at_the_start_or_comes_back(engine: Engine) {
+    for name in with_nul() {
+        let names = [name];
+        match engine.try_with_directory(&directory(&names)).await {
+            Ok(server) => assert_named_exactly(&server, &names).await,
+            Err(error) => assert!(error.contains("stores[0].id"), "{error}"),
+        }
+    }
+}
+
+/// None of these is another, though a collation or a padded column would think so: nobody's exit closes another's session.
+async fn names_that_look_alike_are_two(engine: Engine) {
+    let names = ["é", "e\u{301}", "É", "e", "E", "e ", " e", "ｅ", "е", "ß", "ss", "\u{212a}", "K", "k", "i", "ı", "İ"]
+        .map(str::to_owned);
+    let server = engine.with_directory(&directory(&names)).await;
+    let mut inside: BTreeSet<_> = names.iter().cloned().collect();
+    let store = names[0].as_str();
+    for number in 0..names.len() {
+        enters(&server, &format!("key {number}"), store).await;
+    }
+    for (number, name) in names.iter().enumerate() {
+        let body =
+            set(set(scan_of(&new_id(), &format!("key {number}")), "storeId", store), "authEvent.location", "EXIT");
+        assert_eq!(server.verify(&body).await.status, 200, "{name}");
+        inside.remove(name);
+        let sessions = server.sessions().await;
+        let open = sessions.iter().filter(|session| session["state"] == "open");
+        let open: BTreeSet<_> = open.map(|session| session["visitor"]["id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(open, inside, "after {name} left");
+    }
+}
+
+async fn enters(server: &Server, key: &str, store: &str) {
+    assert_eq!(server.verify(&set(scan_of(&new_id(), key), "storeId", store)).await.status, 200, "{key}");
+}

@@ -1,0 +1,56 @@
+//! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
+//! what only a database that is shared can do, or fail to.
+//!
+//! PostgreSQL is started from the binaries that are installed. Without them its trials show as ignored, with the reason;
+//! `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod engine;
+mod servers;
+
+mod capacity;
+mod crash;
+mod hostile;
+mod idempotency;
+mod locked;
+mod outage;
+mod races;
+mod replicas;
+mod retention;
+mod session_list;
+mod sessions;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use support::checks;
+
+fn main() -> ExitCode {
+    let trials = [
+        capacity::trials(),
+        crash::trials(),
+        hostile::trials(),
+        idempotency::trials(),
+        locked::trials(),
+        outage::trials(),
+        races::trials(),
+        replicas::trials(),
+        retention::trials(),
+        session_list::trials(),
+        sessions::trials(),
+    ];
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
+    engine::stop_shared_servers();
+    conclusion.exit_code()
+}

@@ -1,0 +1,245 @@
+//! Connectors that share a database are one: whichever of them a scan reaches, and how many at the same instant.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Database, Engine, on_postgres, properties};
+use crate::support::{Answer, Server, scan};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_postgres(
+        module_path!(),
+        properties![
+            duplicates_over_replicas_are_one_scan,
+            of_conflicting_acceptances_over_replicas_one_stands,
+            guesses_over_replicas_get_eight_rejections,
+            an_acceptance_and_rejections_over_replicas_leave_one_history,
+            exits_over_replicas_close_the_oldest_sessions,
+            what_one_has_recorded_all_answer,
+            a_session_is_everyones,
+            a_record_outlives_its_store_on_every_replica,
+            replicas_may_start_at_the_same_instant,
+            a_key_that_is_not_the_databases_is_refused,
+        ],
+    )
+}
+
+/// How many requests are under way at once.
+const CROWD: usize = 64;
+
+/// So many connectors on an empty database; the first one keeps it.
+async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
+    let mut replicas = vec![engine.demo(&[]).await];
+    while replicas.len() < count {
+        replicas.push(replicas[0].replica().await);
+    }
+    replicas.into_iter().map(Arc::new).collect()
+}
+
+/// Sends the requests at the same instant, each in so many copies that there is a crowd, the copies in turn to the replicas;
+/// the answers to each request.
+async fn spray(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
+    let copies = (CROWD / requests.len()).max(replicas.len());
+    let to_replicas = |copy: usize| {
+        requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
+    };
+    let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
+    for (place, answer) in at_once_each((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate() {
+        answers[place % requests.len()].push(answer);
+    }
+    answers
+}
+
+/// Every replica gives this answer when it is asked again.
+async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: &Answer) {
+    for replica in replicas {
+        let again = replica.verify(&retry(request)).await;
+        assert_all_same([expected, &again]);
+    }
+}
+
+/// Every session, which all replicas list alike.
+async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
+    let listed = replicas[0].sessions().await;
+    for replica in replicas {
+        assert_eq!(replica.sessions().await, listed);
+    }
+    listed
+}
+
+async fn duplicates_over_replicas_are_one_scan(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        for round in 1..=4 {
+            let request = scan();
+            let answers = spray(&replicas, std::slice::from_ref(&request)).await;
+            assert_all_same(&answers[0]);
+            assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of them");
+            assert_all_answer(&replicas, &request, &answers[0][0]).await;
+            assert_eq!(sessions(&replicas).await.len(), round);
+        }
+    }
+}
+
+async fn of_conflicting_acceptances_over_replicas_one_stands(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        for round in 1..=4 {
+            let event = new_id();
+            let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
+                .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
+            let mut accepted = Vec::new();
+            for (request, answers) in requests.iter().zip(spray(&replicas, &requests).await) {
+                assert_all_same(&answers);
+                match answers[0].status {
+                    200 => accepted.push(answers[0].json()),
+                    _ => assert_refused(&answers[0], 400, ALREADY_USED, "another was accepted"),
+                }
+                assert_all_answer(&replicas, request, &answers[0]).await;
+            }
+            let sessions = sessions(&replicas).await;
+            assert_eq!((accepted.len(), sessions.len()), (1, round));
+            assert_eq!(sessions[0]["visitor"], accepted[0]["visitorDetails"]);
+        }
+    }
+}
+
+async fn guesses_over_replicas_get_eight_rejections(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        let event = new_id();
+        let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
+        let mut rejected = 0;
+        for (guess, answers) in guesses.iter().zip(spray(&replicas, &guesses).await) {
+            assert_all_same(&answers);
+            match answers[0].status {
+                401 => rejected += 1,
+                _ => assert_refused(&answers[0], 400, ALREADY_USED, "the ninth and more"),
+            }
+            assert_all_answer(&replicas, guess, &answers[0]).await;
+        }
+        assert_eq!(rejected, 8);
+    }
+}
+
+async fn an_acceptance_and_rejections_over_replicas_leave_one_history(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    for round in 1..=4 {
+        let event = new_id();
+        // Fewer than eight: there is room for the acceptance, whenever it comes.
+        let requests =
+            ["valid_shopper_key", "unknown_key", "invalid_key", "flagged_shopper_key"].map(|key| scan_of(&event, key));
+        let answers = spray(&replicas, &requests).await;
+        for (request, answers) in requests.iter().zip(&answers) {
+            assert_all_same(answers);
+            assert_all_answer(&replicas, request, &answers[0]).await;
+        }
+        assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "the acceptance");
+        for rejected in &answers[1..] {
+            assert!(rejected[0].status == 401 || rejected[0].message().as_deref() == Some(ALREADY_USED));
+        }
+        assert_eq!(sessions(&replicas).await.len(), round);
+    }
+}
+
+async fn exits_over_replicas_close_the_oldest_sessions(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    for number in 0..24 {
+        assert_eq!(replicas[number % replicas.len()].verify(&scan()).await.status, 200);
+    }
+    let exits: Vec<_> = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
+    for (exit, answers) in exits.iter().zip(spray(&replicas, &exits).await) {
+        assert_all_same(&answers);
+        assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "an exit");
+        assert_all_answer(&replicas, exit, &answers[0]).await;
+    }
+    let sessions = sessions(&replicas).await;
+    let states: Vec<_> = sessions.iter().map(|session| session["state"].as_str().unwrap()).collect();
+    assert_eq!(states, [["open"; 8].as_slice(), &["closed"; 16]].concat(), "the newest first");
+    let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
+    assert_eq!(exits.len(), 16, "each exit closed a session of its own");
+}
+
+async fn what_one_has_recorded_all_answer(engine: Engine) {
+    let mut replicas = replicas(engine, 2).await;
+    let mut recorded = Vec::new();
+    for (number, key) in
+        ["valid_shopper_key", "device_shopper_key", "unknown_key", "expired_payment_key"].iter().enumerate()
+    {
+        let request = scan_of(&new_id(), key);
+        let answer = replicas[number % 2].verify(&request).await;
+        recorded.push((request, answer));
+    }
+    let later = Arc::new(replicas[0].replica().await);
+    replicas.push(later);
+    for (request, answer) in &recorded {
+        // Were it decided afresh, it would be decided otherwise.
+        let time = if answer.status == 200 { "2100-01-01T00:00:00Z" } else { "2019-06-01T00:00:00Z" };
+        assert_all_answer(&replicas, &set(request.clone(), "authEvent.timestamp", time), answer).await;
+        if answer.status == 200 {
+            for replica in &replicas {
+                assert!(stands(replica, request["authEvent"]["id"].as_str().unwrap()).await);
+            }
+        }
+    }
+    assert_eq!(sessions(&replicas).await.len(), 2);
+}
+
+async fn a_session_is_everyones(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    let (entry, exit) = (scan(), scan_with("authEvent.location", "EXIT"));
+    assert_eq!(replicas[0].verify(&entry).await.status, 200);
+    assert_eq!(replicas[1].verify(&exit).await.status, 200);
+    let sessions = sessions(&replicas).await;
+    assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
+    assert_eq!(sessions[0]["exit"]["authEventId"], exit["authEvent"]["id"]);
+}
+
+async fn a_record_outlives_its_store_on_every_replica(engine: Engine) {
+    let directory = |is_enabled: bool| {
+        json!({
+            "stores": [{ "id": "S", "enabled": is_enabled }],
+            "shoppers": [{ "id": "v", "type": "SHOPPER" }],
+            "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
+        })
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory(true).to_string()).unwrap();
+    let before = engine.demo(&[("directory.file", file.path().to_str().unwrap())]).await;
+    let request = scan_with("storeId", "S");
+    let answer = before.verify(&request).await;
+    assert_granted(&answer, "v", "SHOPPER", "enabled");
+
+    std::fs::write(file.path(), directory(false).to_string()).unwrap();
+    let after = before.replica().await;
+    assert_refused(&after.verify(&scan_with("storeId", "S")).await, 400, INVALID_STORE, "disabled");
+    assert_all_answer(&[before, after].map(Arc::new), &request, &answer).await;
+}
+
+async fn replicas_may_start_at_the_same_instant(_: Engine) {
+    let database = Database::new();
+    let start = || Server::postgres(database.url(), &[]);
+    let (first, second, third) = tokio::join!(start(), start(), start());
+    let replicas = [first, second, third].map(Arc::new);
+    let request = scan();
+    let answer = replicas[0].verify(&request).await;
+    assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the first scan");
+    assert_all_answer(&replicas, &request, &answer).await;
+}
+
+async fn a_key_that_is_not_the_databases_is_refused(_: Engine) {
+    let database = Database::new();
+    let refusal = async |settings: &[(&str, &str)]| {
+        let settings = [&[("storage.url", database.url())], settings].concat();
+        Server::try_demo(&settings).await.err().expect("it does not start")
+    };
+    assert!(refusal(&[]).await.contains("security.hash_key"), "it is required");
+    drop(Server::postgres(database.url(), &[]).await);
+    let other = base64([7; 32]);
+    let refused = refusal(&[("security.hash_key", &other)]).await;
+    assert!(refused.contains("security.hash_key") && !refused.contains(&other), "{refused}");
+}

@@ -1,0 +1,28 @@
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// A transaction under way; undone when dropped.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    psql: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Transaction {
+    /// Returns once these statements have been executed.
+    pub(super) fn begin(mut psql: Command, statements: &str) -> Self {
+        let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = psql.stdin.take().unwrap();
+        writeln!(input, "BEGIN;\n{statements};\n\\echo begun").unwrap();
+        let mut lines = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "begun"), "{statements}");
+        Self { psql, input: Some(input) }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.psql.wait();
+    }
+}
