@@ -335,7 +335,7 @@ mod tests {
         let records = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
         let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 });
-        let clock = ManualClock::starting_at(chrono::DateTime::UNIX_EPOCH);
+        let clock = ManualClock::starting_at(DateTime::UNIX_EPOCH);
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 

@@ -109,7 +109,7 @@ pub fn parse(
 ) -> Result<Loaded, DirectoryFileError> {
     let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
     let file: DirectoryFile = read(text).map_err(|problem| refuse(vec![problem]))?;
-    Sheet::default().check(file, hash_key, may_have_faults).map_err(refuse)
+    Sheet::default().check(&file, hash_key, may_have_faults).map_err(refuse)
 }
 
 /// Reads JSON. Of what is wrong it tells the place and what was expected, not what stands there: that may be a key.
@@ -154,7 +154,12 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn check(mut self, file: DirectoryFile, hash_key: &HashKey, may_have_faults: bool) -> Result<Loaded, Vec<Problem>> {
+    fn check(
+        mut self,
+        file: &DirectoryFile,
+        hash_key: &HashKey,
+        may_have_faults: bool,
+    ) -> Result<Loaded, Vec<Problem>> {
         for (place, row) in places("stores", &file.stores) {
             let Some(store) = self.sound(&place, check::store(row)) else { continue };
             if !self.stores.insert(store.id.clone()) {

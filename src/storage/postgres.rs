@@ -74,8 +74,10 @@ pub(super) async fn pools(options: &AnyConnectOptions, connections: u32) -> Resu
     Ok((reads, writes))
 }
 
+/// What the pool wants of a try.
 type Tried<'c> = std::pin::Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + 'c>>;
 
+#[expect(clippy::needless_pass_by_value, reason = "the pool passes it so")]
 fn try_rested(connection: &mut AnyConnection, metadata: PoolConnectionMetadata) -> Tried<'_> {
     Box::pin(async move {
         if metadata.idle_for > RESTED {
