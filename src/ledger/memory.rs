@@ -186,9 +186,9 @@ impl MemoryLedger {
             }
         }
         let more = newest.len() > limit;
-        let decisions: Vec<DecisionEntry> =
-            newest.iter().rev().take(limit).filter_map(|cursor| self.entry(cursor)).collect();
-        let next = newest.iter().rev().take(limit).last().filter(|_| more).copied();
+        let page: Vec<DecisionCursor> = newest.into_iter().rev().take(limit).collect();
+        let next = page.last().filter(|_| more).copied();
+        let decisions = page.iter().filter_map(|cursor| self.entry(cursor)).collect();
         DecisionPage { decisions, next }
     }
 

@@ -24,7 +24,9 @@ pub(super) async fn record(
                 let result = record_one(connection, one, &limits).await;
                 match &result {
                     Ok((_, change)) => written.change = written.change.saturating_add(*change),
-                    Err(_) => drop(connection.execute("ROLLBACK TO one").await?),
+                    Err(_) => {
+                        connection.execute("ROLLBACK TO one").await?;
+                    }
                 }
                 connection.execute("RELEASE one").await?;
                 written.recorded.push(result.map(|(recorded, _)| recorded).map_err(LedgerError::from));
