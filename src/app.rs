@@ -115,7 +115,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         tracing::warn!("{CODES_REFUSED}");
     }
     let ledger = Arc::new(ledger);
-    let limits = RateLimits::new(config.rate_limit);
+    let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let metrics = Metrics::new();
     let readiness = Readiness::default();
 
@@ -131,6 +131,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let management = Management {
         ledger: Arc::clone(&ledger),
         clock: clock.clone(),
+        limits: limits.clone(),
         metrics: metrics.clone(),
         token: config.management.token,
     };
@@ -255,11 +256,12 @@ impl App {
             let now = Instant::now();
             stop_api.send_replace(Some(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        // A task of its own, which scans do not wait for; it ends when the set is dropped.
-        let mut sweeper = JoinSet::new();
-        sweeper.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
+        // Tasks of their own, which scans do not wait for; they end when the set is dropped.
+        let mut background = JoinSet::new();
+        background.spawn(self.limits.clone().stay_connected());
+        background.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
         tokio::join!(signal, api, self.management.serve(management_stops));
-        sweeper.shutdown().await;
+        background.shutdown().await;
         match timeout(CLOSE, self.ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
@@ -297,13 +299,13 @@ mod tests {
         let config = Config::load(Mode::Demo, &Sources::default()).expect("the demo's");
         let records = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
-        let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 });
+        let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 }, None);
         let clock = ManualClock::starting_at(chrono::DateTime::UNIX_EPOCH);
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 
         records.record(ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
-        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).expect("the first");
+        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
         tokio::time::sleep(SWEEP).await;

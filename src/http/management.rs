@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::ids::DeviceId;
 use crate::ledger::{Ledger, Moment, Session, SessionId, SessionState};
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
 
 /// What the management port shows.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Management {
     pub ledger: Arc<Ledger>,
     /// The time.
     pub clock: Clock,
+    /// What each caller may ask.
+    pub limits: RateLimits,
     /// What is counted.
     pub metrics: Metrics,
     /// The bearer token that is asked for.
@@ -61,7 +64,7 @@ async fn authenticate(State(management): State<Management>, request: Request, ne
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let text = management.metrics.encode(&management.ledger);
+    let text = management.metrics.encode(&management.ledger, &management.limits);
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
