@@ -8,6 +8,7 @@
 )]
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -15,11 +16,13 @@
 )]
 
 mod process;
+mod redis;
 mod scans;
 mod server;
 
 pub(crate) use {
     process::{Ended, Process},
+    redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{Answer, Server, client, sessions},
 };
