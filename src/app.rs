@@ -129,7 +129,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     if directory.stores(None, 1).await?.is_empty() {
         tracing::warn!("{NO_STORE}");
     }
-    let limits = RateLimits::new(config.rate_limit);
+    let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let metrics = Metrics::new();
     let readiness = Readiness::new(database.clone());
 
@@ -146,6 +146,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         ledger: Arc::clone(&ledger),
         clock: clock.clone(),
         database,
+        limits: limits.clone(),
         metrics: metrics.clone(),
         token: config.management.token,
     };
@@ -277,12 +278,13 @@ impl App {
             let now = Instant::now();
             stop_api.send_replace(Some(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        // A task of its own, which scans do not wait for; it ends when the set is dropped.
-        let mut sweeper = JoinSet::new();
-        sweeper.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
-        sweeper.spawn(refresh(self.directory, Arc::clone(&self.ledger)));
+        // Tasks of their own, which scans do not wait for; they end when the set is dropped.
+        let mut background = JoinSet::new();
+        background.spawn(self.limits.clone().stay_connected());
+        background.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
+        background.spawn(refresh(self.directory, Arc::clone(&self.ledger)));
         tokio::join!(signal, api, self.management.serve(management_stops));
-        sweeper.shutdown().await;
+        background.shutdown().await;
         match timeout(CLOSE, self.ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
@@ -334,13 +336,13 @@ mod tests {
         let config = Config::load(Mode::Demo, &Sources::default()).expect("the demo's");
         let records = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
-        let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 });
+        let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 }, None);
         let clock = ManualClock::starting_at(DateTime::UNIX_EPOCH);
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 
         records.record(crate::ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
-        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).expect("the first");
+        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
         tokio::time::sleep(SWEEP).await;

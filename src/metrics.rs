@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::ledger::Ledger;
+use crate::rate_limit::RateLimits;
 use crate::storage::Database;
 use crate::telemetry;
 
@@ -26,6 +27,8 @@ struct Inner {
     latency: Histogram,
     in_flight: Gauge,
     rate_limited: Counter,
+    rate_limit_shared: Gauge,
+    rate_limit_failures: Counter,
     records: Gauge,
     evictions: Counter,
     cached: Gauge,
@@ -61,6 +64,12 @@ impl Metrics {
         registry.register("in_flight", "VerifyIdentityKeys requests that are running", in_flight.clone());
         let rate_limited = Counter::default();
         registry.register("rate_limited", "Requests refused by the rate limit", rate_limited.clone());
+        let rate_limit_shared = Gauge::default();
+        let help = "1 while rate limits hold across replicas, 0 while each limits on its own";
+        registry.register("rate_limit_shared", help, rate_limit_shared.clone());
+        let rate_limit_failures = Counter::default();
+        let help = "Failures of the server that rate limits are shared by";
+        registry.register("rate_limit_failures", help, rate_limit_failures.clone());
         let records = Gauge::default();
         registry.register("ledger_records", "Decisions remembered", records.clone());
         let evictions = Counter::default();
@@ -83,6 +92,8 @@ impl Metrics {
             latency,
             in_flight,
             rate_limited,
+            rate_limit_shared,
+            rate_limit_failures,
             records,
             evictions,
             cached,
@@ -109,16 +120,23 @@ impl Metrics {
         self.0.rate_limited.inc();
     }
 
-    /// Everything, in the text format; the ledger's and the database's figures as they are now.
+    /// Everything, in the text format; the figures of the ledger, the database and the rate limits as they are now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub fn encode(&self, ledger: &Ledger, database: Option<&Database>) -> Result<String, fmt::Error> {
+    pub fn encode(
+        &self,
+        ledger: &Ledger,
+        database: Option<&Database>,
+        limits: &RateLimits,
+    ) -> Result<String, fmt::Error> {
         self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
         self.0.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
         self.0.cached.set(i64::try_from(ledger.cached()).unwrap_or(i64::MAX));
         self.0.database_up.set(database.is_none_or(Database::is_up).into());
         self.0.database_failures.inner().store(database.map_or(0, Database::failures), Ordering::Relaxed);
+        self.0.rate_limit_shared.set(i64::from(limits.is_shared()));
+        self.0.rate_limit_failures.inner().store(limits.failures(), Ordering::Relaxed);
         self.0.dropped_lines.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;

@@ -23,7 +23,7 @@ pub use reader::ConfigError;
 use crate::digest::HashKey;
 use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
 use crate::ledger;
-use crate::rate_limit::Allowance;
+use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
 use layers::Layers;
 use reader::Reader;
@@ -55,6 +55,8 @@ pub struct Config {
     pub management: Management,
     /// What each caller may ask.
     pub rate_limit: Allowance,
+    /// Where the replicas keep that together, if they do.
+    pub shared_rate_limit: Option<RedisUrl>,
     /// Where directory and ledger are kept.
     pub storage: Storage,
     /// The key under which everything is hashed, if it is given.
@@ -160,6 +162,7 @@ impl Config {
                 burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
                 max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
             },
+            shared_rate_limit: shared_rate_limit(&mut reader),
             hash_key: hash_key(&mut reader, &storage),
             storage,
             ledger: ledger::Limits {
@@ -217,7 +220,8 @@ pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 /// # Errors
 /// When a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
-    Ok(Reader::new(Layers::read(mode, sources)?).effective(&["management.token", "security.hash_key", "storage.url"]))
+    let secrets = ["management.token", "rate_limit.url", "security.hash_key", "storage.url"];
+    Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
 }
 
 const LEVELS: [(&str, LevelFilter); 6] = [
@@ -250,6 +254,13 @@ fn server(reader: &mut Reader) -> Server {
 
 fn management(reader: &mut Reader) -> Management {
     Management { bind: reader.address("management.bind"), token: reader.secret("management.token", 16) }
+}
+
+fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
+    let url = reader.secret("rate_limit.url", 1)?;
+    RedisUrl::parse(url.expose_secret())
+        .map_err(|error| reader.refuse_secret("rate_limit.url", &error.to_string()))
+        .ok()
 }
 
 fn storage_settings(reader: &mut Reader) -> Storage {

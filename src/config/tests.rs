@@ -166,6 +166,30 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
 }
 
 #[test]
+fn what_may_hold_a_password_is_never_shown() {
+    let setting = "CONNECTOR__RATE_LIMIT__URL";
+    let good = "redis://connector:s3cret@valkey.internal:6379/2";
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{good}\n")).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    for given in [(setting, good), ("CONNECTOR__RATE_LIMIT__URL_FILE", path)] {
+        let config = load(Mode::Demo, &[given]).expect("valid");
+        assert!(config.shared_rate_limit.is_some() && !format!("{config:?}").contains("s3cret"), "{config:?}");
+    }
+    let environment = HashMap::from([(setting.into(), good.into())]);
+    let effective = effective(Mode::Demo, &Sources { file: None, environment }).expect("read");
+    assert!(effective.contains(&("rate_limit.url".to_owned(), "(hidden)".to_owned())), "{effective:?}");
+
+    assert!(load(Mode::Demo, &[]).expect("valid").shared_rate_limit.is_none());
+    for bad in
+        ["http://:s3cret@localhost", "redis://:s3cret@", "redis://:s3cret@localhost/x", "redis:// :s3cret@localhost"]
+    {
+        let error = load(Mode::Demo, &[(setting, bad)]).expect_err(bad);
+        assert!(error.contains("rate_limit.url: must ") && !error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
 fn every_setting_is_read_by_somebody() {
     let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
     let source = include_str!("mod.rs");

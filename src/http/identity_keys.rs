@@ -134,7 +134,7 @@ mod tests {
             tell_payment_source: false,
         };
         let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
-        let admission = Admission { limits: RateLimits::new(allowance), trusted_proxies: Vec::new() };
+        let admission = Admission { limits: RateLimits::new(allowance, None), trusted_proxies: Vec::new() };
         let state = Api { connector: Arc::new(connector), clock: Clock::System };
         let router = api(state, admission, Readiness::new(None), Metrics::new());
         let began = Instant::now();

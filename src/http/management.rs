@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::ids::DeviceId;
 use crate::ledger::{Ledger, Moment, Session, SessionId, SessionState};
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
 use crate::storage::Database;
 
 /// What the management port shows.
@@ -30,6 +31,8 @@ pub struct Management {
     pub database: Option<Database>,
     /// The time.
     pub clock: Clock,
+    /// What each caller may ask.
+    pub limits: RateLimits,
     /// What is counted.
     pub metrics: Metrics,
     /// The bearer token that is asked for.
@@ -64,7 +67,7 @@ async fn authenticate(State(management): State<Management>, request: Request, ne
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let text = management.metrics.encode(&management.ledger, management.database.as_ref());
+    let text = management.metrics.encode(&management.ledger, management.database.as_ref(), &management.limits);
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

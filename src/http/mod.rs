@@ -36,7 +36,7 @@ use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use error::ApiError;
-use limit::RateLimitLayer;
+use limit::{RateLimit, limit};
 
 /// The one call that a gate waits for.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
@@ -65,7 +65,7 @@ pub struct Admission {
 
 /// Everything that the API's port answers.
 pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metrics) -> Router {
-    let rate_limit = RateLimitLayer {
+    let rate_limit = RateLimit {
         limits: admission.limits,
         trusted_proxies: admission.trusted_proxies.into(),
         metrics: metrics.clone(),
@@ -73,7 +73,7 @@ pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metric
     // Top down, as a request meets them.
     let gate = ServiceBuilder::new()
         // Before anything is spent on a caller who asks too much.
-        .layer(rate_limit)
+        .layer(from_fn_with_state(rate_limit, limit))
         // Around all that can wait, but inside the log: a request that ran out of time is the one to read about.
         .layer(from_fn(identity_keys::deadline));
     let routes = Router::new()

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::servers::{Property, trial};
-use crate::support::{Postgres, Server};
+use crate::support::{Postgres, Redis, Server};
 
 pub(crate) use crate::servers::properties;
 
@@ -86,6 +86,12 @@ pub(crate) fn on_postgres(module: &str, properties: &[(&str, Property<Engine>)])
 /// What may happen to a server: each trial has one of its own.
 pub(crate) fn on_a_postgres_of_its_own(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
     let its_own = |property: &_| trial("postgres", module, *property, Postgres::missing, Postgres::start);
+    properties.iter().map(its_own).collect()
+}
+
+/// What a Redis is for: each trial has one of its own.
+pub(crate) fn on_a_redis_of_its_own(module: &str, properties: &[(&str, Property<Redis>)]) -> Vec<Trial> {
+    let its_own = |property: &_| trial("redis", module, *property, Redis::missing, Redis::start);
     properties.iter().map(its_own).collect()
 }
 

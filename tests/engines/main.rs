@@ -1,7 +1,7 @@
 //! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
 //! what only a database that is shared can do, or fail to.
 //!
-//! PostgreSQL is started from the binaries that are installed. Without them its trials show as ignored, with the reason;
+//! PostgreSQL and Redis are started from the binaries that are installed. Without them their trials show as ignored, with the reason;
 //! `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
@@ -21,11 +21,14 @@ mod servers;
 
 mod capacity;
 mod crash;
+mod gcra;
 mod hostile;
 mod idempotency;
+mod limited;
 mod locked;
 mod outage;
 mod races;
+mod rate_limit;
 mod replicas;
 mod retention;
 mod session_list;
@@ -40,11 +43,13 @@ fn main() -> ExitCode {
     let trials = [
         capacity::trials(),
         crash::trials(),
+        gcra::trials(),
         hostile::trials(),
         idempotency::trials(),
         locked::trials(),
         outage::trials(),
         races::trials(),
+        rate_limit::trials(),
         replicas::trials(),
         retention::trials(),
         session_list::trials(),

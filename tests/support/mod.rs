@@ -19,6 +19,7 @@ pub(crate) mod checks;
 mod installed;
 mod postgres;
 mod process;
+mod redis;
 mod scans;
 mod server;
 mod signals;
@@ -27,6 +28,7 @@ mod transaction;
 pub(crate) use {
     postgres::Postgres,
     process::{Ended, Process},
+    redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{Answer, HASH_KEY, Server, client, sessions},
 };

@@ -1,0 +1,98 @@
+//! The rate limits of this replica alone, in its memory.
+//!
+//! On the monotonic clock: governor's default clock can run backwards between cores on some processors and then refuses
+//! wrongly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::RateLimiter;
+use governor::clock::{Clock as _, MonotonicClock};
+
+use super::callers::CallerStates;
+use super::{Allowance, Caller};
+
+/// What each caller of this replica has used up: clones share it.
+#[derive(Clone, Debug)]
+pub struct LocalLimits(Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>);
+
+impl LocalLimits {
+    pub(super) fn new(allowance: Allowance) -> Self {
+        let states = CallerStates::new(allowance.max_callers);
+        Self(Arc::new(RateLimiter::new(allowance.quota(), states, MonotonicClock)))
+    }
+
+    pub(super) fn charge(&self, caller: Caller) -> Result<(), Duration> {
+        self.0.check_key(&caller).map_err(|until| until.wait_time_from(MonotonicClock.now()))
+    }
+
+    pub(super) fn sweep(&self) {
+        self.0.retain_recent();
+    }
+
+    pub(super) fn callers(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn limits(burst: u32, max_callers: usize) -> LocalLimits {
+        let burst = NonZeroU32::new(burst).expect("not zero");
+        LocalLimits::new(Allowance { per_second: NonZeroU32::MIN, burst, max_callers })
+    }
+
+    fn caller(number: u32) -> Caller {
+        Caller::from(IpAddr::V4(number.into()))
+    }
+
+    #[test]
+    fn each_caller_has_a_burst_of_their_own() {
+        let limits = limits(2, 10);
+        for number in 0..10 {
+            assert!(limits.charge(caller(number)).is_ok());
+            assert!(limits.charge(caller(number)).is_ok());
+            assert!(limits.charge(caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn a_million_callers_take_no_more_room_than_the_cap_and_share_what_is_beyond_it() {
+        let limits = limits(2, 1000);
+        let passed = (0..1_000_000).filter(|number| limits.charge(caller(*number)).is_ok()).count();
+        assert_eq!(limits.callers(), 1000);
+        // The thousand pass, and of the rest the two of the shared burst and one more for every second that this took.
+        assert!((1002..1100).contains(&passed), "{passed}");
+        assert!(limits.charge(caller(7)).is_ok(), "whoever is known keeps their own allowance");
+    }
+
+    #[test]
+    fn a_caller_in_debt_is_not_forgotten() {
+        let limits = limits(1, 10);
+        assert!(limits.charge(caller(1)).is_ok());
+        limits.sweep();
+        assert_eq!(limits.callers(), 1);
+        assert!(limits.charge(caller(1)).is_err());
+    }
+
+    #[test]
+    fn who_has_rested_is_forgotten_and_makes_room() {
+        let burst = NonZeroU32::MIN;
+        let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
+        let limits = LocalLimits::new(Allowance { per_second, burst, max_callers: 3 });
+        for round in 0..3 {
+            for number in 0..3 {
+                assert!(limits.charge(caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
+            }
+            assert_eq!(limits.callers(), 3);
+            std::thread::sleep(Duration::from_millis(1)); // a millionfold of what a rest takes
+            limits.sweep();
+            assert_eq!(limits.callers(), 0);
+        }
+    }
+}

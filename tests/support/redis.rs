@@ -1,0 +1,143 @@
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// How long starting may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A Redis or Valkey of a test's own, on loopback and with a password, which keeps nothing; killed when dropped.
+pub(crate) struct Redis {
+    child: Child,
+    port: u16,
+    /// Also tells it from somebody else's who was quicker to take the port.
+    password: String,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// What it would take, where it is not installed.
+    pub(crate) fn missing() -> Option<String> {
+        binary().is_none().then(|| "needs redis-server or valkey-server (Debian: redis-server)".to_owned())
+    }
+
+    /// Returns once it answers.
+    pub(crate) fn start() -> Self {
+        let (folder, password) = (TempDir::new().unwrap(), Uuid::new_v4().simple().to_string());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let port = port();
+            if let Some(child) = spawn(port, &password, &folder, deadline) {
+                return Self { child, port, password, folder };
+            }
+        }
+    }
+
+    /// What `rate_limit.url` takes.
+    pub(crate) fn url(&self) -> String {
+        url(self.port, &self.password)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A connection of a test's own.
+    pub(crate) fn connection(&self) -> redis::Connection {
+        connect(&self.url()).unwrap()
+    }
+
+    /// It is there, and answers nothing.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    /// It goes on after [`Redis::stop`].
+    pub(crate) fn cont(&self) {
+        self.signal("CONT");
+    }
+
+    /// It is gone, and everything in it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// It is back on the same port after [`Redis::kill`].
+    pub(crate) fn restart(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.child = loop {
+            if let Some(child) = spawn(self.port, &self.password, &self.folder, deadline) {
+                break child;
+            }
+        };
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success(), "kill -{name}");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn binary() -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    let candidates = ["redis-server", "valkey-server"];
+    candidates.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+}
+
+/// Any port below those that the system gives to outgoing connections, so that it is free again after a kill.
+fn port() -> u16 {
+    20_000 + u16::from_be_bytes(*Uuid::new_v4().as_bytes().first_chunk().unwrap()) % 12_000
+}
+
+fn url(port: u16, password: &str) -> String {
+    format!("redis://:{password}@127.0.0.1:{port}")
+}
+
+fn connect(url: &str) -> redis::RedisResult<redis::Connection> {
+    let connection = redis::Client::open(url)?.get_connection_with_timeout(Duration::from_secs(1))?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(connection)
+}
+
+/// `None` when it ends at once: somebody has the port.
+fn spawn(port: u16, password: &str, folder: &TempDir, deadline: Instant) -> Option<Child> {
+    let mut child = Command::new(binary().unwrap())
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--requirepass", password])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    loop {
+        let answers = connect(&url(port, password)).is_ok(); // it has taken the password, so it is ours
+        if child.try_wait().unwrap().is_some() {
+            assert!(Instant::now() < deadline, "no redis-server starts");
+            return None;
+        }
+        if answers {
+            return Some(child);
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("redis-server did not answer");
+        }
+        std::thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
+    }
+}
