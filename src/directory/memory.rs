@@ -1,6 +1,6 @@
 //! The directory in memory: gone with the process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -54,6 +54,12 @@ impl MemoryDirectory {
 
     pub(super) fn profile(&self, id: &VisitorId) -> Option<Profile> {
         self.tables().profile(id)
+    }
+
+    pub(super) fn devices(&self, shoppers: Vec<VisitorId>) -> HashMap<VisitorId, Vec<DeviceId>> {
+        let tables = self.tables();
+        let devices = |id: VisitorId| tables.shoppers.get(&id).map(|(_, devices)| (id.clone(), devices.clone()));
+        shoppers.into_iter().filter_map(devices).collect()
     }
 
     pub(super) fn stores(&self, after: Option<&StoreId>, limit: usize) -> Vec<Store> {

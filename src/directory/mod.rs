@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod faults;
 pub mod file;
+mod known;
 mod memory;
 mod rows;
 mod sql;

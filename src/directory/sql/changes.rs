@@ -1,28 +1,21 @@
 //! Changing the directory in one transaction: rows of one table are written together, and what has changed is remembered.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
-use sqlx::any::{Any, AnyArguments};
-use sqlx::query::Query;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
+use sqlx::any::Any;
+use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
 
-use super::tables::{
-    ACCOUNTS, REGISTRATION, SHOPPER, STORE, Table, Value, devices, registration_row, shopper_row, store_row, word,
-};
-use crate::directory::change::{Change, Link, Outcome, Refusal};
-use crate::domain::ids::{DeviceId, VisitorId};
-use crate::storage::DatabaseError;
+use super::put::{JsonRows, put, run};
+use super::tables::{ACCOUNTS, word};
+use crate::directory::change::{Change, Outcome, Refusal};
+use crate::domain::ids::VisitorId;
+use crate::storage::{DatabaseError, Engine};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
-
-/// How many rows one statement writes at most.
-const ROWS: usize = 500;
 
 /// Makes the changes, and says of each what came of it.
 pub(super) async fn apply(
     connection: &mut AnyConnection,
+    engine: Engine,
     changes: Vec<Change>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Outcome>> {
@@ -31,145 +24,17 @@ pub(super) async fn apply(
     let mut outcomes = Vec::with_capacity(changes.len());
     let mut rest = changes.as_slice();
     while let Some(first) = rest.first() {
-        let run = match rows_of(first) {
-            Some((table, _)) => run(rest, table),
-            None => 1,
+        let rows = run(rest);
+        let (these, others) = rest.split_at_checked(rows.max(1)).unwrap_or((rest, &[]));
+        let came = match rows {
+            0 => vec![change(connection, first).await?],
+            _ => put(connection, engine, these).await?,
         };
-        let (these, others) = rest.split_at_checked(run.max(1)).unwrap_or((rest, &[]));
-        let came = match rows_of(first) {
-            Some((table, _)) => put(connection, table, these).await?,
-            None => vec![change(connection, first).await?],
-        };
-        remember(connection, these, &came, now).await?;
+        remember(connection, engine, these, &came, now).await?;
         outcomes.extend(came);
         rest = others;
     }
     Ok(outcomes)
-}
-
-/// The row that a change writes, and to which table.
-fn rows_of(change: &Change) -> Option<(&'static Table, Vec<Value>)> {
-    match change {
-        Change::PutStore(store) => Some((&STORE, store_row(store))),
-        Change::PutShopper(profile) => Some((&SHOPPER, shopper_row(profile))),
-        Change::PutRegistration(kind, digest, link) => Some((&REGISTRATION, registration_row(*kind, digest, link))),
-        _ => None,
-    }
-}
-
-/// How many of the first changes one statement can write: rows of one table, each another one.
-fn run(changes: &[Change], table: &Table) -> usize {
-    let mut keys = HashSet::new();
-    let is_another = |change: &&Change| match rows_of(change) {
-        Some((its, row)) => its.name == table.name && keys.insert(key(its, &row)),
-        None => false,
-    };
-    changes.iter().take(ROWS).take_while(is_another).count()
-}
-
-fn key(table: &Table, row: &[Value]) -> Vec<Value> {
-    row.iter().take(table.key.len()).cloned().collect()
-}
-
-async fn put(connection: &mut AnyConnection, table: &Table, changes: &[Change]) -> Result<Vec<Outcome>> {
-    let refusals = refusals(connection, changes).await?;
-    let rows: Vec<Vec<Value>> = changes
-        .iter()
-        .zip(&refusals)
-        .filter(|(_, refusal)| refusal.is_none())
-        .filter_map(|(change, _)| rows_of(change).map(|(_, row)| row))
-        .collect();
-    let changed = write(connection, table, rows).await?;
-    let outcome = |(change, refusal): (&Change, Option<Refusal>)| match (refusal, rows_of(change)) {
-        (Some(refusal), _) => Outcome::Refused(refusal),
-        (None, Some((_, row))) if changed.contains(&key(table, &row)) => Outcome::Changed,
-        _ => Outcome::Unchanged,
-    };
-    Ok(changes.iter().zip(refusals).map(outcome).collect())
-}
-
-/// Writes rows, and returns the keys of those that were not there or were different.
-async fn write(connection: &mut AnyConnection, table: &Table, rows: Vec<Vec<Value>>) -> Result<HashSet<Vec<Value>>> {
-    if rows.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let Table { name, key, rest } = table;
-    let updates: Vec<String> = rest.iter().map(|column| format!("{column} = excluded.{column}")).collect();
-    let differs: Vec<String> =
-        rest.iter().map(|column| format!("{name}.{column} IS DISTINCT FROM excluded.{column}")).collect();
-    let sql = format!(
-        "INSERT INTO {name} ({}, {}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {} WHERE {} RETURNING {}",
-        key.join(", "),
-        rest.join(", "),
-        placeholders(rows.len(), key.len().saturating_add(rest.len())),
-        key.join(", "),
-        updates.join(", "),
-        differs.join(" OR "),
-        key.join(", "),
-    );
-    let values = rows.into_iter().flatten();
-    let written = bind(query::<Any>(AssertSqlSafe(sql)), values).fetch_all(connection).await?;
-    let read = |row: &sqlx::any::AnyRow, column: &str| -> Result<Value> {
-        Ok(match column {
-            "digest" => Value::Bytes(row.try_get(column)?),
-            _ => Value::Text(row.try_get(column)?),
-        })
-    };
-    written.iter().map(|row| key.iter().map(|column| read(row, column)).collect()).collect()
-}
-
-/// `($1, $2), ($3, $4)`, which both databases understand.
-fn placeholders(rows: usize, columns: usize) -> String {
-    let mut text = String::new();
-    let mut number = 0_usize;
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..columns {
-            number = number.saturating_add(1);
-            let _ = write!(text, "{}${number}", if column == 0 { "" } else { ", " });
-        }
-        text.push(')');
-    }
-    text
-}
-
-fn bind(query: Query<'_, Any, AnyArguments>, values: impl Iterator<Item = Value>) -> Query<'_, Any, AnyArguments> {
-    values.fold(query, |query, value| match value {
-        Value::Text(text) => query.bind(text),
-        Value::Number(number) => query.bind(number),
-        Value::Bytes(bytes) => query.bind(bytes),
-    })
-}
-
-/// Which of the changes name a shopper or a device that is not there.
-async fn refusals(connection: &mut AnyConnection, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
-    let link = |change: &Change| match change {
-        Change::PutRegistration(_, _, link) => Some(link.clone()),
-        _ => None,
-    };
-    let links: Vec<Option<Link>> = changes.iter().map(link).collect();
-    let named: HashSet<&VisitorId> = links.iter().flatten().filter_map(|link| link.shopper.as_ref()).collect();
-    if named.is_empty() {
-        return Ok(vec![None; changes.len()]);
-    }
-    let known = devices_of(connection, named).await?;
-    let refusal = |link: &Option<Link>| {
-        let link = link.as_ref()?;
-        let Some(devices) = known.get(link.shopper.as_ref()?.as_str()) else { return Some(Refusal::UnknownShopper) };
-        link.device.as_ref().filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
-    };
-    Ok(links.iter().map(refusal).collect())
-}
-
-/// The devices of those of the shoppers who are there.
-pub(super) async fn devices_of(
-    connection: &mut AnyConnection,
-    shoppers: HashSet<&VisitorId>,
-) -> Result<HashMap<String, Vec<DeviceId>>> {
-    let sql = format!("SELECT id, devices FROM shopper WHERE id IN {}", placeholders(1, shoppers.len()));
-    let ids = shoppers.into_iter().map(|id| Value::Text(Some(id.as_str().to_owned())));
-    let rows = bind(query::<Any>(AssertSqlSafe(sql)), ids).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row.try_get("id")?, devices(row.try_get("devices")?)?))).collect()
 }
 
 /// Makes a change that is not a row to be put.
@@ -238,22 +103,23 @@ async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &Visit
 /// Puts what has changed on record.
 async fn remember(
     connection: &mut AnyConnection,
+    engine: Engine,
     changes: &[Change],
     outcomes: &[Outcome],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let at = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
-    let changed: Vec<&Change> =
-        changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed).map(|(change, _)| change).collect();
-    if changed.is_empty() {
+    let mut rows = JsonRows::default();
+    for (change, _) in changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed) {
+        rows.push(&change.audit());
+    }
+    if rows.is_empty() {
         return Ok(());
     }
-    let sql = format!("INSERT INTO audit (at, action, kind, subject) VALUES {}", placeholders(changed.len(), 4));
-    let values = changed.into_iter().flat_map(|change| {
-        let (action, kind, subject) = change.audit();
-        let text = |text: String| Value::Text(Some(text));
-        [Value::Number(at), text(action.to_owned()), text(kind.to_owned()), text(subject)]
-    });
-    bind(query::<Any>(AssertSqlSafe(sql)), values).execute(connection).await?;
+    let sql = format!(
+        "INSERT INTO audit (at, action, kind, subject) SELECT $2, value->>0, value->>1, value->>2 FROM {}",
+        JsonRows::from(engine)
+    );
+    let at = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(at).execute(connection).await?;
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 mod cache;
 mod changes;
+mod put;
 mod tables;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
 use super::{DirectoryError, Registration};
 use crate::digest::Digest;
-use crate::domain::ids::{StoreId, VisitorId};
+use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::Store;
 use crate::storage::{Database, DatabaseError, Engine};
 use cache::Cache;
@@ -104,6 +106,17 @@ impl SqlDirectory {
         Ok(read.await?)
     }
 
+    pub(super) async fn devices(
+        &self,
+        shoppers: Vec<VisitorId>,
+    ) -> Result<HashMap<VisitorId, Vec<DeviceId>>, DirectoryError> {
+        let engine = self.database.engine();
+        let read = self.database.look_up(move |connection| {
+            Box::pin(async move { put::devices_of(connection, engine, shoppers.iter().collect()).await })
+        });
+        Ok(read.await?)
+    }
+
     pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
         self.list("SELECT * FROM store WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::store).await
@@ -163,7 +176,9 @@ impl SqlDirectory {
     }
 
     pub(super) async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
-        let apply = self.database.transaction(move |connection| Box::pin(changes::apply(connection, changes, now)));
+        let engine = self.database.engine();
+        let apply =
+            self.database.transaction(move |connection| Box::pin(changes::apply(connection, engine, changes, now)));
         let outcomes = apply.await;
         // Even if it failed: it may have been committed.
         self.cache.move_on();

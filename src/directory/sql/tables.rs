@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
+use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
@@ -17,82 +18,93 @@ use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// A value of a row: all that a table's columns hold.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Value {
-    Text(Option<String>),
-    Number(i64),
-    Bytes(Vec<u8>),
-}
-
-impl Value {
-    fn text(text: &str) -> Self {
-        Self::Text(Some(text.to_owned()))
-    }
-
-    fn flag(flag: bool) -> Self {
-        Self::Number(flag.into())
-    }
-}
-
 /// A table, as far as writing rows to it goes.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
     /// What tells its rows apart, the last column alone within one statement.
-    pub(super) key: &'static [&'static str],
+    pub(super) key: &'static [Column],
     /// The other columns.
-    pub(super) rest: &'static [&'static str],
+    pub(super) rest: &'static [Column],
 }
 
-pub(super) const STORE: Table = Table {
+/// A column and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Column {
+    Text(&'static str),
+    Number(&'static str),
+    /// Written in hexadecimal where bytes cannot stand.
+    Bytes(&'static str),
+}
+
+impl Column {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Text(name) | Self::Number(name) | Self::Bytes(name) => name,
+        }
+    }
+}
+
+use Column::{Bytes, Number, Text};
+
+pub(super) static STORE: Table = Table {
     name: "store",
-    key: &["id"],
-    rest: &["enabled", "takes_cash", "default_gate_decision", "scan_key_window", "exit_policy"],
+    key: &[Text("id")],
+    rest: &[
+        Number("enabled"),
+        Number("takes_cash"),
+        Text("default_gate_decision"),
+        Number("scan_key_window"),
+        Text("exit_policy"),
+    ],
 };
-pub(super) const SHOPPER: Table =
-    Table { name: "shopper", key: &["id"], rest: &["type", "account", "payment_source", "last_month", "devices"] };
-pub(super) const REGISTRATION: Table =
-    Table { name: "registration", key: &["kind", "digest"], rest: &["shopper_id", "device_id", "channel", "revoked"] };
+pub(super) static SHOPPER: Table = Table {
+    name: "shopper",
+    key: &[Text("id")],
+    rest: &[Text("type"), Text("account"), Text("payment_source"), Text("last_month"), Text("devices")],
+};
+pub(super) static REGISTRATION: Table = Table {
+    name: "registration",
+    key: &[Text("kind"), Bytes("digest")],
+    rest: &[Text("shopper_id"), Text("device_id"), Text("channel"), Number("revoked")],
+};
 
 /// A store as a row of [`STORE`].
-pub(super) fn store_row(store: &Store) -> Vec<Value> {
-    vec![
-        Value::text(store.id.as_str()),
-        Value::flag(store.enabled),
-        Value::flag(store.takes_cash),
-        Value::text(word(&GATE_DEFAULTS, store.default_gate_decision)),
-        Value::Number(store.scan_key_window.as_delta().num_seconds()),
-        Value::text(word(&EXIT_POLICIES, store.exit_policy)),
-    ]
+pub(super) fn store_row(store: &Store) -> impl Serialize {
+    (
+        store.id.as_str(),
+        u8::from(store.enabled),
+        u8::from(store.takes_cash),
+        word(&GATE_DEFAULTS, store.default_gate_decision),
+        store.scan_key_window.seconds(),
+        word(&EXIT_POLICIES, store.exit_policy),
+    )
 }
 
 /// A shopper as a row of [`SHOPPER`].
-pub(super) fn shopper_row(Profile { shopper, devices }: &Profile) -> Vec<Value> {
+pub(super) fn shopper_row(Profile { shopper, devices }: &Profile) -> impl Serialize {
     let method = shopper.payment_method.as_ref();
-    let source = method.and_then(|method| method.id.as_ref()).map(|id| id.as_str().to_owned());
     let devices: Vec<&str> = devices.iter().map(DeviceId::as_str).collect();
-    vec![
-        Value::text(shopper.visitor.id.as_str()),
-        Value::text(shopper.visitor.kind.as_str()),
-        Value::text(word(&ACCOUNTS, shopper.account)),
-        Value::Text(source),
-        Value::Text(method.map(|method| method.last_month.to_string())),
-        Value::Text(Some(serde_json::json!(devices).to_string())),
-    ]
+    (
+        shopper.visitor.id.as_str(),
+        shopper.visitor.kind.as_str(),
+        word(&ACCOUNTS, shopper.account),
+        method.and_then(|method| method.id.as_ref()).map(PaymentSourceId::as_str),
+        method.map(|method| method.last_month.to_string()),
+        serde_json::json!(devices).to_string(),
+    )
 }
 
 /// A key or token as a row of [`REGISTRATION`].
-pub(super) fn registration_row(kind: Kind, digest: &Digest, link: &Link) -> Vec<Value> {
-    let owned = |text: &str| text.to_owned();
-    vec![
-        Value::text(kind.as_str()),
-        Value::Bytes(digest.as_bytes().to_vec()),
-        Value::Text(link.shopper.as_ref().map(VisitorId::as_str).map(owned)),
-        Value::Text(link.device.as_ref().map(DeviceId::as_str).map(owned)),
-        Value::Text(link.channel.map(KeyChannel::as_str).map(owned)),
-        Value::flag(link.revoked),
-    ]
+pub(super) fn registration_row(kind: Kind, digest: &Digest, link: &Link) -> impl Serialize {
+    (
+        kind.as_str(),
+        digest.to_hex(),
+        link.shopper.as_ref().map(VisitorId::as_str),
+        link.device.as_ref().map(DeviceId::as_str),
+        link.channel.map(KeyChannel::as_str),
+        u8::from(link.revoked),
+    )
 }
 
 pub(super) fn store(row: &AnyRow) -> Result<Store> {
@@ -117,6 +129,10 @@ pub(super) fn devices(json: &str) -> Result<Vec<DeviceId>> {
     devices.iter().map(|device| DeviceId::parse(device).map_err(corrupt)).collect()
 }
 
+pub(super) fn visitor(row: &AnyRow) -> Result<VisitorId> {
+    id(row, "id", VisitorId::parse)?.ok_or_else(|| corrupt("id"))
+}
+
 fn shopper(row: &AnyRow) -> Result<Shopper> {
     let kind: &str = row.try_get("type")?;
     let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("type"))?;
@@ -129,7 +145,7 @@ fn shopper(row: &AnyRow) -> Result<Shopper> {
         }),
     };
     Ok(Shopper {
-        visitor: Visitor { id: id(row, "id", VisitorId::parse)?.ok_or_else(|| corrupt("id"))?, kind },
+        visitor: Visitor { id: visitor(row)?, kind },
         account: value(&ACCOUNTS, row.try_get("account")?)?,
         payment_method,
     })

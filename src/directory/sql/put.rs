@@ -1,0 +1,174 @@
+//! Many rows written by one statement. They travel as one JSON array, which both databases take apart themselves: a parameter for each
+//! value would have to be named in the statement, and SQLite looks each name up among all others.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query};
+
+use super::tables::{
+    Column, REGISTRATION, SHOPPER, STORE, Table, devices, registration_row, shopper_row, store_row, visitor,
+};
+use crate::directory::change::{Change, Kind, Link, Outcome, Refusal};
+use crate::domain::ids::{DeviceId, VisitorId};
+use crate::storage::{DatabaseError, Engine};
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// How many rows one statement writes at most.
+const ROWS: usize = 500;
+
+/// Rows for a statement that takes them as its first parameter.
+#[derive(Debug, Default)]
+pub(super) struct JsonRows(Vec<u8>);
+
+impl JsonRows {
+    pub(super) fn push(&mut self, row: &impl Serialize) {
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        // Texts and numbers always have a form in JSON, and memory takes what is written to it.
+        let _ = serde_json::to_writer(&mut self.0, row);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn finish(mut self) -> String {
+        self.0.extend_from_slice(if self.0.is_empty() { b"[]" } else { b"]" });
+        String::from_utf8(self.0).unwrap_or_default()
+    }
+
+    /// What a statement reads them from: each is a `value`, and `value->>0` its first column.
+    pub(super) fn from(engine: Engine) -> &'static str {
+        match engine {
+            Engine::Sqlite => "json_each($1)",
+            Engine::Postgres => "json_array_elements(CAST($1 AS json))",
+        }
+    }
+}
+
+/// The row that a change puts: in which table, of which kind where that has several, and what tells it apart there.
+fn target(change: &Change) -> Option<(&'static Table, Option<Kind>, &[u8])> {
+    match change {
+        Change::PutStore(store) => Some((&STORE, None, store.id.as_str().as_bytes())),
+        Change::PutShopper(profile) => Some((&SHOPPER, None, profile.shopper.visitor.id.as_str().as_bytes())),
+        Change::PutRegistration(kind, digest, _) => Some((&REGISTRATION, Some(*kind), digest.as_bytes())),
+        _ => None,
+    }
+}
+
+/// How many of the first changes one statement can make: rows of one table and kind, each another one.
+pub(super) fn run(changes: &[Change]) -> usize {
+    let Some((table, kind, _)) = changes.first().and_then(target) else { return 0 };
+    let mut keys = HashSet::new();
+    let targets = changes.iter().take(ROWS).map_while(target);
+    let is_another = |(its, its_kind, key): &(&Table, Option<Kind>, _)| {
+        its.name == table.name && *its_kind == kind && keys.insert(*key)
+    };
+    targets.take_while(is_another).count()
+}
+
+/// Puts rows that are a [`run`], and says of each what came of it.
+pub(super) async fn put(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Outcome>> {
+    let Some((table, ..)) = changes.first().and_then(target) else { return Ok(Vec::new()) };
+    let refusals = refusals(connection, engine, changes).await?;
+    let mut rows = JsonRows::default();
+    for (change, _) in changes.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none()) {
+        match change {
+            Change::PutStore(store) => rows.push(&store_row(store)),
+            Change::PutShopper(profile) => rows.push(&shopper_row(profile)),
+            Change::PutRegistration(kind, digest, link) => rows.push(&registration_row(*kind, digest, link)),
+            _ => {}
+        }
+    }
+    let changed = write(connection, engine, table, rows).await?;
+    let outcome = |(change, refusal): (&Change, Option<Refusal>)| match (refusal, target(change)) {
+        (Some(refusal), _) => Outcome::Refused(refusal),
+        (None, Some((.., key))) if changed.contains(key) => Outcome::Changed,
+        _ => Outcome::Unchanged,
+    };
+    Ok(changes.iter().zip(refusals).map(outcome).collect())
+}
+
+/// Writes rows, and returns the keys of those that were not there or were different.
+async fn write(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    table: &Table,
+    rows: JsonRows,
+) -> Result<HashSet<Vec<u8>>> {
+    let Some(key) = table.key.last().filter(|_| !rows.is_empty()) else { return Ok(HashSet::new()) };
+    let written = query::<Any>(AssertSqlSafe(upsert(table, *key, engine)));
+    let written = written.bind(rows.finish()).fetch_all(connection).await?;
+    let read = |row: &AnyRow| match key {
+        Column::Bytes(_) => row.try_get::<Vec<u8>, _>(0),
+        _ => row.try_get::<String, _>(0).map(String::into_bytes),
+    };
+    Ok(written.iter().map(read).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The statement that puts rows of a table, and returns what tells them apart of those that it has changed.
+fn upsert(table: &Table, key: Column, engine: Engine) -> String {
+    let Table { name, key: keys, rest } = table;
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ");
+    let value = |(place, column): (usize, &Column)| match (column, engine) {
+        (Column::Text(_), _) => format!("value->>{place}"),
+        (Column::Number(_), _) => format!("CAST(value->>{place} AS INTEGER)"),
+        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{place})"),
+        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{place}, 'hex')"),
+    };
+    let columns = [*keys, *rest].concat();
+    let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+    let updates: Vec<String> = rest.iter().map(|column| format!("{0} = excluded.{0}", column.name())).collect();
+    let differs: Vec<String> =
+        rest.iter().map(|column| format!("{name}.{0} IS DISTINCT FROM excluded.{0}", column.name())).collect();
+    // SQLite wants the first WHERE, or it would take ON for a part of a join.
+    format!(
+        "INSERT INTO {name} ({}) SELECT {} FROM {} WHERE 1 = 1 ON CONFLICT ({}) DO UPDATE SET {} WHERE {} RETURNING {}",
+        names(&columns),
+        values.join(", "),
+        JsonRows::from(engine),
+        names(keys),
+        updates.join(", "),
+        differs.join(" OR "),
+        key.name(),
+    )
+}
+
+/// Which of the changes name a shopper or a device that is not there.
+async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
+    let links: Vec<Option<&Link>> = changes.iter().map(link).collect();
+    let named: HashSet<&VisitorId> = links.iter().flatten().filter_map(|link| link.shopper.as_ref()).collect();
+    if named.is_empty() {
+        return Ok(vec![None; changes.len()]);
+    }
+    let known = devices_of(connection, engine, named).await?;
+    let refusal = |link: &Option<&Link>| {
+        let link = (*link)?;
+        let Some(devices) = known.get(link.shopper.as_ref()?) else { return Some(Refusal::UnknownShopper) };
+        link.device.as_ref().filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
+    };
+    Ok(links.iter().map(refusal).collect())
+}
+
+fn link(change: &Change) -> Option<&Link> {
+    match change {
+        Change::PutRegistration(_, _, link) => Some(link),
+        _ => None,
+    }
+}
+
+/// The devices of those of the shoppers who are there.
+pub(super) async fn devices_of(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    shoppers: HashSet<&VisitorId>,
+) -> Result<HashMap<VisitorId, Vec<DeviceId>>> {
+    let mut ids = JsonRows::default();
+    shoppers.into_iter().for_each(|id| ids.push(&[id.as_str()]));
+    let sql = format!("SELECT id, devices FROM shopper WHERE id IN (SELECT value->>0 FROM {})", JsonRows::from(engine));
+    let rows = query::<Any>(AssertSqlSafe(sql)).bind(ids.finish()).fetch_all(connection).await?;
+    let found = |row: &AnyRow| Ok((visitor(row)?, devices(row.try_get("devices")?)?));
+    rows.iter().map(found).collect()
+}
