@@ -5,10 +5,13 @@
 
 mod check_config;
 mod demo;
+mod export;
 mod gate;
 mod healthcheck;
+mod import;
 mod scan_key;
 mod serve;
+mod transfer;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -50,6 +53,11 @@ enum Command {
     ScanKey(scan_key::ScanKeyArgs),
     /// Asks a running connector on this machine whether it is ready: exit code 0 if so, 1 if not
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Brings stores, shoppers, keys and tokens from a file into the database
+    #[command(after_help = import::EXIT_CODES)]
+    Import(import::ImportArgs),
+    /// Writes stores, shoppers, keys and tokens of the database to a file; keys and tokens as digests
+    Export(export::ExportArgs),
     /// Checks the configuration and the directory file without starting
     CheckConfig(ConfigArgs),
 }
@@ -92,6 +100,8 @@ pub fn main() -> ExitCode {
             Command::Gate(args) => gate::run(&args, Clock::System.now()).await,
             Command::ScanKey(args) => scan_key::run(&args, Clock::System.now()),
             Command::Healthcheck(args) => healthcheck::run(&args).await,
+            Command::Import(args) => import::run(&args, &Clock::System).await,
+            Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args.sources()),
         }
     })

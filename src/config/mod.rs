@@ -215,6 +215,17 @@ pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
     reader.finish(bind)
 }
 
+/// Reads `storage.*` and the hash key alone, for what works on the database.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), ConfigError> {
+    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
+    let storage = storage_settings(&mut reader);
+    let hash_key = hash_key(&mut reader, &storage);
+    reader.finish((storage, hash_key))
+}
+
 /// Every setting with the value that it has, a secret's hidden, in the order of names.
 ///
 /// # Errors

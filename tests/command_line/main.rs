@@ -5,9 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_rows;
 mod configuration;
 mod directory_file;
 mod durability;
+mod import;
 mod life_cycle;
 mod log;
 mod tools;

@@ -78,6 +78,11 @@ pub(crate) fn in_memory(module: &str, properties: &[(&str, Property<Engine>)]) -
     on(Engine::Memory, module, properties)
 }
 
+/// What a file that one process has to itself does.
+pub(crate) fn on_sqlite(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+    on(Engine::Sqlite, module, properties)
+}
+
 /// What only a database does that connectors share.
 pub(crate) fn on_postgres(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     on(Engine::Postgres, module, properties)

@@ -24,6 +24,7 @@ mod crash;
 mod gcra;
 mod hostile;
 mod idempotency;
+mod import;
 mod limited;
 mod locked;
 mod outage;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         gcra::trials(),
         hostile::trials(),
         idempotency::trials(),
+        import::trials(),
         locked::trials(),
         outage::trials(),
         races::trials(),

@@ -1,0 +1,101 @@
+//! `export`: writes what the database knows to a file.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::import::describe;
+use super::transfer::{Bar, FormatArg, Interrupt, format, open, per_second};
+use super::{ConfigArgs, EXIT_USAGE, fail};
+use crate::directory::Directory;
+use crate::transfer::{Counts, Format, export};
+
+#[derive(Args, Debug)]
+pub(super) struct ExportArgs {
+    /// File to write, readable by its owner alone [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How to write it [default: as the file's name tells; jsonl to standard output]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) async fn run(args: &ExportArgs) -> ExitCode {
+    run_to_end(args).await.unwrap_or_else(|code| code)
+}
+
+async fn run_to_end(args: &ExportArgs) -> Result<ExitCode, ExitCode> {
+    let format = match &args.output {
+        Some(file) => format(args.format, file)?,
+        None => args.format.map_or(Format::JsonLines, Format::from),
+    };
+    let database = open(&args.config.sources(), false).await?;
+    let interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
+    let directory = Directory::in_database(database.clone());
+    let (mut bar, began) = (Bar::new(interrupt), Instant::now());
+    let written = match &args.output {
+        Some(file) => to_file(&directory, format, file, &mut bar).await,
+        None => to(&directory, format, io::stdout().lock(), &mut bar).await.map_err(|error| fail(1, &error)),
+    };
+    bar.clear();
+    database.close().await;
+    let Some(counts) = written? else { return Ok(fail(1, &"stopped before the end")) };
+    let (rows, elapsed) = (counts.total(), began.elapsed());
+    let _ = writeln!(
+        io::stderr(),
+        "exported {}: {rows} rows in {:.1} s, {} rows/s",
+        describe(&counts),
+        elapsed.as_secs_f64(),
+        per_second(rows, elapsed)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn to(
+    directory: &Directory,
+    format: Format,
+    out: impl Write,
+    bar: &mut Bar,
+) -> Result<Option<Counts>, crate::transfer::TransferError> {
+    export(directory, format, &mut BufWriter::new(out), &mut |progress| bar.show(progress)).await
+}
+
+/// Writes aside and renames at the end, so that there is a whole file or the one from before.
+async fn to_file(
+    directory: &Directory,
+    format: Format,
+    file: &Path,
+    bar: &mut Bar,
+) -> Result<Option<Counts>, ExitCode> {
+    let refuse = |code| move |error: io::Error| fail(code, &format!("{}: {error}", file.display()));
+    if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        // A pipe, or /dev/null.
+        let out = OpenOptions::new().write(true).open(file).map_err(refuse(EXIT_USAGE))?;
+        return to(directory, format, out, bar).await.map_err(|error| fail(1, &error));
+    }
+    let mut aside = file.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    // Made anew: one that is there may be open to others.
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(EXIT_USAGE)(error)),
+        _ => {}
+    }
+    let out = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside).map_err(refuse(EXIT_USAGE))?;
+    let written = match to(directory, format, &out, bar).await {
+        Ok(Some(counts)) => out.sync_all().and_then(|()| std::fs::rename(&aside, file)).map(|()| Some(counts)),
+        Ok(None) => Ok(None),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    if !matches!(written, Ok(Some(_))) {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written.map_err(refuse(1))
+}

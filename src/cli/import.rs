@@ -1,0 +1,97 @@
+//! `import`: brings a file into the database.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::transfer::{Bar, FormatArg, Interrupt, count, format, open, per_second};
+use super::{ConfigArgs, EXIT_USAGE, fail, print};
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::transfer::{Counts, Ended, Import, Report, TransferError};
+
+pub(super) const EXIT_CODES: &str =
+    "Exit code: 0 done, 1 not done (bad rows, a failing database, Ctrl-C), 64 bad usage or configuration.";
+
+#[derive(Args, Debug)]
+pub(super) struct ImportArgs {
+    /// JSON lines (.jsonl, .ndjson) or CSV (.csv), such as `export` writes
+    file: PathBuf,
+    /// How the file is written [default: as its name tells]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Imports the other rows when some are bad; without it, nothing is imported then
+    #[arg(long)]
+    skip_bad_rows: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) async fn run(args: &ImportArgs, clock: &Clock) -> ExitCode {
+    run_to_end(args, clock).await.unwrap_or_else(|code| code)
+}
+
+async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCode> {
+    let name = args.file.display();
+    let format = format(args.format, &args.file)?;
+    let file = File::open(&args.file).map_err(|error| fail(EXIT_USAGE, &format!("{name}: {error}")))?;
+    let database = open(&args.config.sources(), true).await?;
+    let interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
+    let directory = Directory::in_database(database.clone());
+    let import = Import { directory: &directory, clock, format, skip_bad_rows: args.skip_bad_rows };
+    let (mut bar, began) = (Bar::new(interrupt), Instant::now());
+    let report = import.run(&file, &mut |progress| bar.show(progress)).await;
+    bar.clear();
+    database.close().await;
+    if !report.bad.is_empty() {
+        let what = count(report.bad.len() as u64, "row");
+        let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
+    }
+    if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
+        print(&summary(&report, began.elapsed()));
+    }
+    Ok(match &report.ended {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::Stopped => fail(1, &"stopped before the end; import the file again to go on"),
+        Ended::Refused if report.imported.total() == 0 => {
+            fail(1, &"nothing was imported: mend these rows, or go without them with --skip-bad-rows")
+        }
+        Ended::Refused => fail(1, &"these rows were not imported"),
+        Ended::Failed(error) => fail(error_code(error), &format!("{name}: {error}")),
+    })
+}
+
+fn error_code(error: &TransferError) -> u8 {
+    match error {
+        TransferError::OtherHashKey | TransferError::OtherVersion(_) | TransferError::NotAFile => EXIT_USAGE,
+        _ => 1,
+    }
+}
+
+fn summary(report: &Report, elapsed: Duration) -> String {
+    let Report { imported, changed, bad, .. } = report;
+    let rows = imported.total();
+    let skipped = if bad.is_empty() { String::new() } else { format!(", {} left out", bad.len()) };
+    format!(
+        "imported {}: {changed} changed, {} as before{skipped}; {} rows in {:.1} s, {} rows/s\n",
+        describe(imported),
+        rows.saturating_sub(*changed),
+        rows,
+        elapsed.as_secs_f64(),
+        per_second(rows, elapsed),
+    )
+}
+
+pub(super) fn describe(counts: &Counts) -> String {
+    format!(
+        "{}, {}, {}, {}",
+        count(counts.stores, "store"),
+        count(counts.shoppers, "shopper"),
+        count(counts.identity_keys, "identity key"),
+        count(counts.recognition_tokens, "recognition token"),
+    )
+}

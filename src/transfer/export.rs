@@ -1,0 +1,107 @@
+//! Writes the directory to a file, a page at a time, in an order in which it can be imported: stores, shoppers, keys, tokens.
+
+use std::io::{self, Write};
+
+use super::csv::CsvWriter;
+use super::record::{Header, Record};
+use super::{Counts, Format, PAGE, Phase, Progress, TransferError, Watch, jsonl};
+use crate::directory::{Directory, IdentityKeyRow, Kind, RecognitionTokenRow, ShopperRow, StoreRow};
+
+/// Writes everything that the directory knows; `None` when `watch` has ended it.
+///
+/// # Errors
+/// When the directory cannot tell, or the file not be written.
+pub async fn export(
+    directory: &Directory,
+    format: Format,
+    out: &mut dyn Write,
+    watch: Watch<'_>,
+) -> Result<Option<Counts>, TransferError> {
+    let mut file = Out::new(format, out)?;
+    let mut counts = Counts::default();
+    file.write(&Record::Export(Header::new(directory.hash_key())))?;
+
+    let mut after = None;
+    loop {
+        let page = directory.stores(after.take(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        for store in &page {
+            file.write(&Record::Store(StoreRow::from(store)))?;
+        }
+        counts.stores = counts.stores.saturating_add(page.len() as u64);
+        if watch(progress(&counts)).is_break() {
+            return Ok(None);
+        }
+    }
+    let mut after = None;
+    loop {
+        let page = directory.shoppers(after.take(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.shopper.visitor.id.clone());
+        for profile in &page {
+            file.write(&Record::Shopper(ShopperRow::from(profile)))?;
+        }
+        counts.shoppers = counts.shoppers.saturating_add(page.len() as u64);
+        if watch(progress(&counts)).is_break() {
+            return Ok(None);
+        }
+    }
+    for kind in [Kind::IdentityKey, Kind::RecognitionToken] {
+        let mut after = None;
+        loop {
+            let page = directory.registrations(kind, after.take(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (digest, link) in &page {
+                file.write(&match kind {
+                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::kept(digest, link)),
+                    Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::kept(digest, link)),
+                })?;
+            }
+            let count = match kind {
+                Kind::IdentityKey => &mut counts.identity_keys,
+                Kind::RecognitionToken => &mut counts.recognition_tokens,
+            };
+            *count = count.saturating_add(page.len() as u64);
+            if watch(progress(&counts)).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+    file.flush()?;
+    Ok(Some(counts))
+}
+
+fn progress(counts: &Counts) -> Progress {
+    Progress { phase: Phase::Export, bytes: 0, total: 0, rows: counts.total() }
+}
+
+/// Where rows go.
+enum Out<'o> {
+    JsonLines(&'o mut dyn Write),
+    Csv(Box<CsvWriter<&'o mut dyn Write>>),
+}
+
+impl<'o> Out<'o> {
+    fn new(format: Format, out: &'o mut dyn Write) -> io::Result<Self> {
+        Ok(match format {
+            Format::JsonLines => Self::JsonLines(out),
+            Format::Csv => Self::Csv(Box::new(CsvWriter::new(out)?)),
+        })
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        match self {
+            Self::JsonLines(out) => jsonl::write(out, record),
+            Self::Csv(out) => out.write(record),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::JsonLines(out) => out.flush(),
+            Self::Csv(out) => out.flush(),
+        }
+    }
+}

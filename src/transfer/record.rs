@@ -1,0 +1,108 @@
+//! A row of a file: one vocabulary, however the file is written.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::digest::HashKey;
+use crate::directory::file::describe;
+use crate::directory::{
+    Change, IdentityKeyRow, Kind, Problem, RecognitionTokenRow, ShopperRow, StoreRow, identity_key, recognition_token,
+    shopper, store,
+};
+
+/// The version of exports that this release writes.
+pub(super) const VERSION: u64 = 1;
+
+/// A row, under the name of what it is.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Record {
+    Export(Header),
+    Store(StoreRow),
+    Shopper(ShopperRow),
+    IdentityKey(IdentityKeyRow),
+    RecognitionToken(RecognitionTokenRow),
+}
+
+/// What stands on a line, or what is wrong with it.
+pub(super) type Line = (u32, Result<Record, Problem>);
+
+/// The first row of an export. Later versions may say more.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Header {
+    pub(super) version: u64,
+    /// What is known of the hash key under which the digests below were made.
+    pub(super) hash_key_check: String,
+}
+
+impl Header {
+    pub(super) fn new(hash_key: &HashKey) -> Self {
+        Self { version: VERSION, hash_key_check: hex::encode(hash_key.check_value()) }
+    }
+}
+
+impl Record {
+    /// Reads one. `may_name`: whether the name of a member that is not known may be told; it may be a key that stands in the wrong
+    /// place.
+    pub(super) fn read<'de, D>(from: D, may_name: bool) -> Result<Self, Problem>
+    where
+        D: Deserializer<'de, Error = serde_json::Error>,
+    {
+        serde_path_to_error::deserialize(from).map_err(|error| {
+            let (path, what) = (error.path().to_string(), describe(error.inner()));
+            let place = match path.rsplit_once('.') {
+                Some((row, _)) if what.starts_with("unknown field") && !may_name => row.to_owned(),
+                Some((row, "?")) => row.to_owned(),
+                _ if path == "." || path == "?" => "row".to_owned(),
+                _ => path,
+            };
+            Problem::new(place, plain(&what))
+        })
+    }
+
+    /// What it asks for, if it is sound by itself; `is_export`: whether the file has said under which key its digests are.
+    pub(super) fn change(&self, hash_key: &HashKey, is_export: bool) -> Result<Change, Vec<Problem>> {
+        let within = |place: &'static str| move |problems: Vec<Problem>| in_place(problems, place);
+        let known = |digest: &Option<String>| match digest {
+            Some(_) if !is_export => {
+                Err(vec![Problem::new("digest", "means nothing without the first line of its export")])
+            }
+            _ => Ok(()),
+        };
+        match self {
+            Self::Export(_) => Err(vec![Problem::new("export", "may stand in the first row only")]),
+            Self::Store(row) => store(row).map(Change::PutStore).map_err(within("store")),
+            Self::Shopper(row) => shopper(row).map(Change::PutShopper).map_err(within("shopper")),
+            Self::IdentityKey(row) => known(&row.digest)
+                .and_then(|()| identity_key(row, hash_key))
+                .map(|(digest, link)| Change::PutRegistration(Kind::IdentityKey, digest, link))
+                .map_err(within("identityKey")),
+            Self::RecognitionToken(row) => known(&row.digest)
+                .and_then(|()| recognition_token(row, hash_key))
+                .map(|(digest, link)| Change::PutRegistration(Kind::RecognitionToken, digest, link))
+                .map_err(within("recognitionToken")),
+        }
+    }
+}
+
+fn in_place(problems: Vec<Problem>, place: &str) -> Vec<Problem> {
+    problems.into_iter().map(|problem| problem.within(place)).collect()
+}
+
+/// serde's words for those who do not write Rust; the line is told otherwise.
+fn plain(what: &str) -> String {
+    let what = match what.rsplit_once(" at line ") {
+        Some((what, place)) => match place.rsplit_once(" column ") {
+            Some((_, column)) => format!("{what} (column {column})"),
+            None => what.to_owned(),
+        },
+        None => what.to_owned(),
+    };
+    match what.split_once("expected struct ") {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+            format!("{before}expected an object{rest}")
+        }
+        None => what,
+    }
+}

@@ -1,0 +1,193 @@
+//! What is written is read again as it was, however it is written; and whatever is read, nothing of it that may be a key is told.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::TransferError;
+use super::csv::{Csv, CsvWriter};
+use super::jsonl::{JsonLines, write};
+use super::record::{Line, Record};
+
+/// Texts that mean something to a table, to JSON, or to somebody's eyes; and any others. A cell cannot hold an empty one.
+fn text() -> impl Strategy<Value = String> {
+    let odd = prop::sample::select(vec![
+        "\"", "\"\"", ",", "\n", "\r\n", "\r", " ", ";", "[", "[]", "[\"a\"]", "\u{feff}", "#", "'", "=1+1", "null",
+        "true", "7", "\\", "\u{2028}", "🛒", "a b", "a;b", "[a b",
+    ]);
+    prop_oneof![
+        odd.prop_map(str::to_owned),
+        vec(any::<char>(), 1..8).prop_map(String::from_iter),
+        any::<char>().prop_map(|character| character.to_string().repeat(255)),
+    ]
+}
+
+fn maybe(text: impl Strategy<Value = String>) -> impl Strategy<Value = Value> {
+    prop::option::of(text).prop_map(Value::from)
+}
+
+fn one_of(words: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(words)
+}
+
+fn row() -> impl Strategy<Value = Value> {
+    let store =
+        (text(), any::<[bool; 2]>(), one_of(&["open", "closed"]), any::<u64>(), one_of(&["let_out", "check_account"]))
+            .prop_map(|(id, [enabled, takes_cash], default, window, exit_policy)| {
+                json!({ "store": {
+                "id": id, "enabled": enabled, "takesCash": takes_cash, "defaultGateDecision": default,
+                "scanKeyWindowSeconds": window, "exitPolicy": exit_policy,
+            } })
+            });
+    let method = (maybe(text()), text()).prop_map(|(id, last_month)| json!({ "id": id, "lastMonth": last_month }));
+    let shopper = (
+        text(),
+        one_of(&["SHOPPER", "ASSOCIATE", "CASH_SHOPPER"]),
+        one_of(&["active", "flagged"]),
+        prop::option::of(method),
+        vec(text(), 0..4),
+    )
+        .prop_map(|(id, kind, account, method, devices)| {
+            json!({ "shopper": {
+                "id": id, "type": kind, "account": account, "paymentMethod": method, "devices": devices,
+            } })
+        });
+    let link = || (text(), maybe(text()), maybe(text()), any::<bool>());
+    let key = (link(), prop::option::of(one_of(&["OPTICAL", "RADIO"]))).prop_map(
+        |((digest, shopper, device, revoked), channel)| {
+            json!({ "identityKey": {
+                "digest": digest, "shopper": shopper, "device": device, "revoked": revoked, "channel": channel,
+            } })
+        },
+    );
+    let token = link().prop_map(|(digest, shopper, device, revoked)| {
+        json!({ "recognitionToken": { "digest": digest, "shopper": shopper, "device": device, "revoked": revoked } })
+    });
+    prop_oneof![store, shopper, key, token]
+}
+
+fn as_records(rows: &[Value]) -> Vec<Record> {
+    rows.iter().map(|row| serde_json::from_value(row.clone()).expect("a row")).collect()
+}
+
+fn as_values(records: &[Record]) -> Vec<Value> {
+    records.iter().map(|record| serde_json::to_value(record).expect("JSON")).collect()
+}
+
+/// Everything that is read, and the lines.
+fn read(mut next: impl FnMut() -> Result<Option<Line>, TransferError>) -> (Vec<Record>, Vec<u32>) {
+    let lines = std::iter::from_fn(|| next().expect("a file"));
+    lines.map(|(line, record)| (record.unwrap_or_else(|problem| panic!("line {line}: {problem}")), line)).unzip()
+}
+
+fn as_csv(records: &[Record]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut writer = CsvWriter::new(&mut file).expect("written");
+    records.iter().for_each(|record| writer.write(record).expect("written"));
+    writer.flush().expect("written");
+    drop(writer);
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_survive_json_lines(rows in vec(row(), 0..6)) {
+        let (records, mut file) = (as_records(&rows), Vec::new());
+        records.iter().for_each(|record| write(&mut file, record).expect("written"));
+        let mut lines = JsonLines::new(file.as_slice());
+        let (again, numbers) = read(|| lines.next());
+        prop_assert_eq!(as_values(&again), as_values(&records));
+        prop_assert_eq!(numbers, (1..).take(records.len()).collect::<Vec<u32>>());
+        prop_assert_eq!(lines.bytes(), file.len() as u64);
+    }
+
+    #[test]
+    fn rows_survive_csv(rows in vec(row(), 0..6)) {
+        let records = as_records(&rows);
+        let file = as_csv(&records);
+        let mut table = Csv::new(file.as_slice()).expect("a header");
+        let (again, _) = read(|| table.next());
+        prop_assert_eq!(as_values(&again), as_values(&records));
+        prop_assert_eq!(table.bytes(), file.len() as u64);
+    }
+
+    #[test]
+    fn any_bytes_are_rows_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\"\\[{}:,a\\\\\r\n]{0,60}") {
+        for bytes in [bytes.as_slice(), text.as_bytes()] {
+            let mut lines = JsonLines::new(bytes);
+            while let Ok(Some(_)) = lines.next() {}
+            let table = [b"record,id,devices\n".as_slice(), bytes].concat();
+            let mut table = Csv::new(table.as_slice()).expect("a header");
+            while let Ok(Some(_)) = table.next() {}
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_not_repeated(
+        member in one_of(&["key", "shopper", "channel", "revoked", "device", "digest", "hush-hush", "devices"]),
+        value in prop::sample::select(vec![
+            json!("hush-hush"), json!(["hush-hush"]), json!({ "hush-hush": 1 }), json!(", expected hush-hush"), json!("`hush-hush"),
+        ]),
+        kind in one_of(&["store", "shopper", "identityKey", "recognitionToken", "hush-hush"]),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let line = json!({ kind: { member: value } }).to_string();
+        for line in [line.clone(), line.get(..cut.index(line.len())).unwrap_or_default().to_owned(), format!("{line}hush")] {
+            if let Ok(Some((_, Err(problem)))) = JsonLines::new(line.as_bytes()).next() {
+                prop_assert!(!problem.to_string().contains("hush"), "{}: {}", line, problem);
+            }
+        }
+    }
+}
+
+/// Which line each row begins on.
+fn lines_of(file: &str) -> Vec<u32> {
+    let mut table = Csv::new(file.as_bytes()).expect("a header");
+    std::iter::from_fn(|| table.next().expect("a table")).map(|(line, _)| line).collect()
+}
+
+#[test]
+fn lines_are_counted_whatever_ends_them() {
+    let file = "record,id\nstore,a\n\n\n\"store\",\"b\nb\"\nstore,c";
+    assert_eq!(lines_of(file), [2, 5, 7]);
+    assert_eq!(lines_of(&file.replace('\n', "\r\n")), [2, 5, 7]);
+    assert_eq!(lines_of(&format!("\n{}\n\n", file.replace("store,a\n", "store,a\r\n"))), [3, 6, 8]);
+}
+
+#[test]
+fn a_row_without_an_end_is_not_read_into_memory() {
+    let endless = "x".repeat(super::LONGEST_ROW + 1);
+    let line = format!("{{}}\n{endless}");
+    let mut lines = JsonLines::new(line.as_bytes());
+    assert!(lines.next().expect("read").is_some());
+    assert!(matches!(lines.next(), Err(TransferError::Endless(2))));
+    let table = format!("record,id\nstore,a\n\nstore,\"{endless}");
+    let mut table = Csv::new(table.as_bytes()).expect("a header");
+    assert!(table.next().expect("read").is_some());
+    assert!(matches!(table.next(), Err(TransferError::Endless(4))));
+}
+
+#[test]
+fn devices_are_separated_by_spaces_or_semicolons_or_are_a_json_array() {
+    for (cell, expected) in [
+        ("a b", json!(["a", "b"])),
+        (" a;;b; ", json!(["a", "b"])),
+        ("a\tb", json!(["a\tb"])),
+        ("\"[\"\"a b\"\",\"\"c;d\"\"]\"", json!(["a b", "c;d"])),
+    ] {
+        let table = format!("record,id,type,devices\nshopper,s,SHOPPER,{cell}\n");
+        let mut table = Csv::new(table.as_bytes()).expect("a header");
+        let (records, _) = read(|| table.next());
+        assert_eq!(as_values(&records)[0]["shopper"]["devices"], expected, "{cell}");
+    }
+}
+
+#[test]
+fn a_header_that_is_none_is_refused_without_repeating_it() {
+    for header in ["", "id,record", "record,hush-hush", "record,id,id", "identityKey,hush-hush"] {
+        let Err(TransferError::Header(what)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
+        assert!(!what.contains("hush"), "{what}");
+    }
+}

@@ -1,0 +1,77 @@
+//! Rows that cannot be imported: each is named by its line and member, and nothing is imported unless they are to be left out.
+
+use crate::import::{Place, TABLE};
+
+#[test]
+fn of_a_file_with_bad_rows_nothing_is_imported_unless_they_are_left_out() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let bad = "record,id,type,key,shopper,device,scanKeyWindowSeconds
+shopper,new,SHOPPER,,,,
+shopper,,SHOPPER,,,,
+shopper,vip,VIP,,,,
+store,S,,,,,29
+identityKey,,,hush-1,nobody,,
+identityKey,,,hush-2,shopper-1,not-theirs,
+identityKey,,,hush-3,new,phone-1,
+identityKey,,,hush-4,new,,
+identityKey,,,hush-4,new,,
+identityKey,,,\"hush\n5\",new,,
+hush,,,,,,
+identityKey,,,,new,,
+identityKey,hush,,,,,
+store,T
+identityKey,,,hush-6,vip,,
+";
+    let places = [
+        "line 3: shopper: missing field",
+        "line 4: shopper.type: ",
+        "line 5: store.scanKeyWindowSeconds: must be 30 to 90",
+        "line 6: identityKey.shopper: names nobody",
+        "line 7: identityKey.device: is none of that shopper's devices",
+        "line 8: identityKey.device: is none of that shopper's devices",
+        "line 10: identityKey: stands on line 9 already",
+        "line 11: identityKey.key: must be 1 to 750 printable ASCII characters",
+        "line 13: record: must be store, shopper, identityKey or recognitionToken",
+        "line 14: identityKey.key: is missing",
+        "line 15: identityKey.id: unknown field",
+        "line 16: row: has 2 cells, and the header 7",
+        "line 17: identityKey.shopper: names nobody",
+    ];
+    for place_ in places {
+        place.refuses("b.csv", bad, 1, place_);
+    }
+    place.refuses("b.csv", bad, 1, "13 rows cannot be imported");
+    let ended = place.import("b.csv", bad, &["--skip-bad-rows"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains(places[0]) && ended.stderr.contains(places[12]), "{}", ended.stderr);
+    assert!(ended.stdout.contains("0 stores, 1 shopper, 1 identity key, "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("2 changed, 0 as before, 13 left out"), "{}", ended.stdout);
+    assert!(place.export(&[]).contains("\"new\""));
+}
+
+#[test]
+fn of_many_bad_rows_the_first_are_shown() {
+    let place = Place::new();
+    let lines: String = (1..=5000)
+        .map(|number| format!("{{\"identityKey\":{{\"key\":\"hush-{number}\",\"shopper\":\"x\"}}}}\n"))
+        .collect();
+    let ended = place.import("a.jsonl", lines, &[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("5000 rows") && ended.stderr.contains("and 4980 more rows"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("line 20: ") && !ended.stderr.contains("line 21: "), "{}", ended.stderr);
+}
+
+/// The file counts, wherever in it the shopper stands; then the directory.
+#[test]
+fn a_shopper_who_is_changed_in_the_file_has_the_devices_that_it_says() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let key = "{\"identityKey\":{\"key\":\"hush\",\"shopper\":\"shopper-1\",\"device\":\"phone-1\"}}\n";
+    let changed = "{\"shopper\":{\"id\":\"shopper-1\",\"type\":\"SHOPPER\",\"devices\":[\"phone-2\",\"phone-3\"]}}\n";
+    place.refuses("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
+    place.refuses("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
+    place.imports("b.jsonl", key);
+    let other = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
+    place.imports("b.jsonl", format!("{other}{changed}"));
+}

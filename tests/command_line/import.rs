@@ -1,0 +1,215 @@
+//! `import` and `export` as a person runs them, on a SQLite file.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Ended, HASH_KEY, Process};
+
+pub(crate) const TABLE: &str = "record,id,type,paymentMethodLastMonth,devices,key,token,shopper,device,channel,revoked
+store,STORE-001,,,,,,,,,
+identityKey,,,,,hush-badge,,clerk,,RADIO,
+shopper,shopper-1,SHOPPER,2029-06,phone-1 phone-2,,,,,,
+identityKey,,,,,hush-lost,,,,,TRUE
+recognitionToken,,,,,,hushhushhushhushhushhushhushhush,shopper-1,phone-2,,
+shopper,clerk,ASSOCIATE,,,,,,,,
+";
+
+/// The same, in another way and order.
+fn json_lines() -> String {
+    let rows = [
+        json!({ "recognitionToken": { "token": "hush".repeat(8), "shopper": "shopper-1", "device": "phone-2" } }),
+        json!({ "shopper": { "id": "clerk", "type": "ASSOCIATE" } }),
+        json!({ "identityKey": { "key": "hush-lost", "revoked": true } }),
+        json!({ "identityKey": { "key": "hush-badge", "shopper": "clerk", "channel": "RADIO", "device": null } }),
+        json!({ "shopper": {
+            "id": "shopper-1", "type": "SHOPPER", "paymentMethod": { "lastMonth": "2029-06" }, "devices": ["phone-1", "phone-2"],
+        } }),
+        json!({ "store": { "id": "STORE-001" } }),
+    ];
+    rows.map(|row| format!("{row}\n")).concat()
+}
+
+/// A folder with a database that is made when it is first used.
+pub(crate) struct Place {
+    folder: TempDir,
+    hash_key: &'static str,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), hash_key: HASH_KEY }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.path("connector.db"))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let ended = Ended::of(arguments, &[("storage.url", &self.url()), ("security.hash_key", self.hash_key)]);
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!said.contains("hush"), "{arguments:?} tells a key: {said}");
+        ended
+    }
+
+    /// Imports a file of this name and content.
+    pub(crate) fn import(&self, name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        self.run(&[&["import", &path], arguments].concat())
+    }
+
+    #[track_caller]
+    pub(crate) fn imports(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let ended = self.import(name, content, &[]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr, "", "no bar where there is no terminal");
+        ended.stdout
+    }
+
+    /// What stands in the database, by an export.
+    #[track_caller]
+    pub(crate) fn export(&self, arguments: &[&str]) -> String {
+        let ended = self.run(&[&["export"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    }
+
+    /// Refused as a whole, with this in what it says.
+    #[track_caller]
+    pub(crate) fn refuses(&self, name: &str, content: impl AsRef<[u8]>, code: i32, what: &str) {
+        let before = Path::new(&self.path("connector.db")).exists().then(|| self.export(&[]));
+        let ended = self.import(name, content, &[]);
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert!(ended.stderr.contains(what), "{what} is not in {}", ended.stderr);
+        if let Some(before) = before {
+            assert_eq!(self.export(&[]), before, "something was imported");
+        }
+    }
+}
+
+#[test]
+fn a_table_and_json_lines_say_the_same_in_any_order() {
+    let (table, lines) = (Place::new(), Place::new());
+    let said = table.imports("a.csv", TABLE);
+    assert!(
+        said.starts_with("imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token: 6 changed, 0 as before"),
+        "{said}"
+    );
+    lines.imports("a.ndjson", json_lines());
+    assert_eq!(table.export(&[]), lines.export(&[]));
+    assert_eq!(table.export(&["--format", "csv"]), lines.export(&["--format", "csv"]));
+    let rows: Vec<Value> = table.export(&[]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&String> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
+    let sorted = ["export", "store", "shopper", "shopper", "identityKey", "identityKey", "recognitionToken"];
+    assert_eq!(kinds, sorted);
+    assert_eq!(rows[2]["shopper"]["id"], "clerk");
+}
+
+#[test]
+fn a_second_import_changes_nothing_and_a_new_row_only_itself() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let before = place.export(&[]);
+    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 6 as before"));
+    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 6 as before"));
+    assert_eq!(place.export(&[]), before);
+    let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
+    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 as before"));
+}
+
+#[test]
+fn windows_files_are_read_as_others() {
+    let (unix, windows) = (Place::new(), Place::new());
+    unix.imports("a.csv", TABLE);
+    let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    windows.imports("a.csv", dos(TABLE));
+    assert_eq!(unix.export(&[]), windows.export(&[]));
+    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 6 as before"));
+    windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
+    windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 1, "UTF-16");
+}
+
+#[test]
+fn an_export_goes_to_a_file_of_ones_own() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    for (name, format) in [("out.csv", "csv"), ("out.JSONL", "jsonl")] {
+        let path = place.path(name);
+        std::fs::write(&path, "of old").unwrap();
+        assert_eq!(place.export(&["--output", &path]), "");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), place.export(&["--format", format]));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!Path::new(&format!("{path}.part")).exists());
+    }
+}
+
+#[test]
+fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let (lines, table) = (place.export(&[]), place.export(&["--format", "csv"]));
+    let other = Place { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Place::new() };
+    other.refuses("a.jsonl", &lines, 64, "security.hash_key");
+    other.refuses("a.csv", &table, 64, "security.hash_key");
+    let (_, without) = lines.split_once('\n').unwrap();
+    for place in [&place, &other] {
+        place.refuses("a.jsonl", without, 1, "line 4: identityKey.digest");
+    }
+    let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
+    place.refuses("a.jsonl", later, 64, "version 2");
+    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 8: export: may stand in the first row only");
+    let again = Place::new();
+    again.imports("a.csv", &table);
+    assert_eq!(again.export(&[]), lines);
+}
+
+#[test]
+fn what_cannot_be_done_at_all_is_said_with_64() {
+    let place = Place::new();
+    let ended = place.run(&["import", &place.path("none.csv")]);
+    assert!(ended.code == Some(64) && ended.stderr.contains("none.csv"), "{}", ended.stderr);
+    place.refuses("a.txt", TABLE, 64, "--format");
+    assert_eq!(place.import("a.txt", TABLE, &["--format", "csv"]).code, Some(0));
+    assert_eq!(place.run(&["import", "/dev/null", "--format", "csv"]).code, Some(64));
+    place.refuses(
+        "a.csv",
+        TABLE.trim_start_matches("record,"),
+        1,
+        "line 1, the header: the first column must be record",
+    );
+    place.refuses(
+        "a.csv",
+        format!("{TABLE}\"{}", "hush\n".repeat(300_000)),
+        1,
+        "line 8: this row is longer than 1 MiB",
+    );
+    let empty = Place::new();
+    let ended = empty.run(&["export"]);
+    assert!(ended.code == Some(64) && !Path::new(&empty.path("connector.db")).exists(), "{}", ended.stderr);
+    for command in [&["import", &place.path("a.csv")][..], &["export"]] {
+        let ended = Ended::of(command, &[("storage.url", "memory:")]);
+        assert!(ended.code == Some(64) && ended.stderr.contains("storage.url: memory:"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connector_on_the_same_file_is_to_be_stopped_first() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let before = place.export(&[]);
+    let running = Process::start("serve", &[("storage.url", &place.url()), ("security.hash_key", HASH_KEY)]).await;
+    for command in [&["import", &place.path("a.csv")][..], &["export"]] {
+        let ended = place.run(command);
+        assert!(ended.code == Some(64) && ended.stderr.contains("in use by another connector"), "{}", ended.stderr);
+    }
+    running.signal("TERM");
+    assert_eq!(running.ended().code, Some(0));
+    assert_eq!(place.export(&[]), before);
+}
