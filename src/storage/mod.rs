@@ -30,6 +30,7 @@ pub(crate) use breaker::Subject;
 
 use crate::digest::{HashKey, HashKeyError};
 use breaker::{Breaker, Kind};
+use postgres::Suspicion;
 
 // Together within a request's deadline of 1.5 s: to wait for a connection and read, then to wait for one and write.
 /// How long to wait for a connection.
@@ -126,7 +127,7 @@ impl DatabaseError {
             ) => true,
             // Shutting down or starting, no connection left, no resources, or a time-out that the server set.
             Self::Sqlx(Error::Database(error)) => {
-                error.code().is_some_and(|code| ["57", "53", "08", "55P03"].iter().any(|class| code.starts_with(class)))
+                error.code().is_some_and(|code| ["57", "53", "08"].iter().any(|class| code.starts_with(class)))
             }
             _ => false,
         }
@@ -171,6 +172,8 @@ struct Inner {
     reads: AnyPool,
     writes: AnyPool,
     breaker: Breaker,
+    /// Connections that are older than this are not used any more: one of them was found broken.
+    suspicion: Suspicion,
     hash_key: HashKey,
     /// Held for as long as the database is open.
     _lock: Option<File>,
@@ -204,12 +207,13 @@ impl Database {
         migrations(engine).run_direct(None, &mut connection, false).await?;
         check_key(&mut connection, &hash_key, &name).await?;
         connection.close().await?;
+        let suspicion = Suspicion::default();
         let (reads, writes) = match location {
             Location::Sqlite(_) => sqlite::pools(&options).await?,
-            Location::Postgres { connections, .. } => postgres::pools(&options, *connections).await?,
+            Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
         };
         let breaker = Breaker::default();
-        Ok(Self(Arc::new(Inner { engine, reads, writes, breaker, hash_key, _lock: lock })))
+        Ok(Self(Arc::new(Inner { engine, reads, writes, breaker, suspicion, hash_key, _lock: lock })))
     }
 
     /// Which one it is.
@@ -338,6 +342,9 @@ impl Database {
             return work(&mut connection).await;
         }
         if let Ok(result) = timeout(patience, work(&mut connection)).await {
+            if let Err(DatabaseError::Sqlx(sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) = &result {
+                self.0.suspicion.arise();
+            }
             return result;
         }
         // What is under way on it cannot be called back, so the connection goes with it.

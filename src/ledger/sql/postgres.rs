@@ -70,6 +70,8 @@ pub(super) async fn record(
     let mut change = 0_isize;
     for row in &rows {
         let (number, outcome): (i32, &str) = (row.try_get("number")?, row.try_get("outcome")?);
+        change = change
+            .saturating_sub_unsigned(row.try_get::<i64, _>("expired")?.unsigned_abs().try_into().map_err(corrupt)?);
         let place = usize::try_from(number).ok().and_then(|number| recorded.get_mut(number));
         *place.ok_or_else(|| corrupt("number"))? = Some(match outcome {
             "new" => {

@@ -1,5 +1,6 @@
 //! The one task that writes: takes whatever waits and has it committed as one batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{postgres, sqlite, subject};
+use crate::domain::ids::EventId;
 use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
 use crate::storage::{Database, DatabaseError, Engine};
 
@@ -66,31 +68,49 @@ pub(super) async fn run(database: Database, mut jobs: mpsc::Receiver<Job>, limit
     }
 }
 
-/// Has a batch committed.
+/// Has a batch committed, or what of it can be.
 async fn write(
     database: &Database,
     waiting: Vec<Waiting>,
     limits: Limits,
     records: &AtomicUsize,
 ) -> Vec<Result<Recorded, LedgerError>> {
-    match commit(database, waiting.clone(), limits).await {
-        Ok(written) => {
-            records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add_signed(written.change)).ok();
-            written.recorded
+    let written = match commit(database, waiting.clone(), limits).await {
+        // The database was asked and refused something of it: that fails alone, with what belongs to the same event.
+        Err(error) if error.is_refusal() => {
+            tracing::warn!(%error, size = waiting.len(), "a batch of records failed: each event is recorded by itself");
+            commit_by_event(database, waiting, limits).await
         }
-        // The database was asked and refused something of it: it fails alone, and the others are recorded.
-        Err(error) if error.is_refusal() && waiting.len() > 1 => {
-            tracing::warn!(%error, size = waiting.len(), "a batch of records failed: each is recorded by itself");
-            let mut recorded = Vec::with_capacity(waiting.len());
-            for one in waiting {
-                recorded.extend(Box::pin(write(database, vec![one], limits, records)).await);
-            }
-            recorded
-        }
-        Err(error) => {
-            let error = LedgerError::from(error);
-            waiting.iter().map(|_| Err(error.clone())).collect()
-        }
+        Err(error) => Written::nothing(&waiting, error),
+        Ok(written) => written,
+    };
+    records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add_signed(written.change)).ok();
+    written.recorded
+}
+
+async fn commit_by_event(database: &Database, waiting: Vec<Waiting>, limits: Limits) -> Written {
+    let size = waiting.len();
+    let mut events: BTreeMap<EventId, Vec<(usize, Waiting)>> = BTreeMap::new();
+    for (place, one) in waiting.into_iter().enumerate() {
+        events.entry(one.entry.event.id).or_default().push((place, one));
+    }
+    let (mut recorded, mut change) = (Vec::with_capacity(size), 0_isize);
+    for (places, of_event) in events.into_values().map(|event| event.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {
+        let written = match commit(database, of_event.clone(), limits).await {
+            Ok(written) => written,
+            Err(error) => Written::nothing(&of_event, error),
+        };
+        change = change.saturating_add(written.change);
+        recorded.extend(places.into_iter().zip(written.recorded));
+    }
+    recorded.sort_unstable_by_key(|(place, _)| *place);
+    Written { recorded: recorded.into_iter().map(|(_, one)| one).collect(), change }
+}
+
+impl Written {
+    fn nothing(waiting: &[Waiting], error: DatabaseError) -> Self {
+        let error = LedgerError::from(error);
+        Self { recorded: waiting.iter().map(|_| Err(error.clone())).collect(), change: 0 }
     }
 }
 
