@@ -300,7 +300,8 @@ async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
     loop {
         ticks.tick().await;
         if let Err(error) = ledger.sweep(clock.now()).await {
-            tracing::warn!(%error, "what has expired is still there");
+            // That the database does not answer is said once, where it is found out.
+            tracing::debug!(%error, "what has expired is still there");
         }
         limits.sweep();
     }

@@ -7,7 +7,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError};
 use crate::config::{Config, Mode, Sources};
-use crate::storage::StorageError;
 use crate::telemetry;
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
@@ -48,14 +47,7 @@ pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&A
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
-        StartError::Storage(
-            StorageError::InUse(_)
-            | StorageError::OtherKey(_)
-            | StorageError::KeyFile { .. }
-            | StorageError::File { .. }
-            | StorageError::NoKey
-            | StorageError::Encoding(_),
-        ) => EXIT_USAGE,
+        StartError::Storage(error) if error.is_misconfiguration() => EXIT_USAGE,
         StartError::Storage(_)
         | StartError::Ledger(_)
         | StartError::Directory(_)

@@ -32,11 +32,12 @@ use crate::digest::{HashKey, HashKeyError};
 use breaker::{Breaker, Kind};
 use postgres::Suspicion;
 
-// Together within a request's deadline of 1.5 s: to wait for a connection and read, then to wait for one and write.
+// Together within a request's deadline of 1.5 s: to wait for a connection and look a key up, then to wait for one and record. Where a
+// store must be looked up as well and all of it is as slow as can be, the deadline itself ends it.
 /// How long to wait for a connection.
-const ACQUIRE: Duration = Duration::from_millis(300);
+const ACQUIRE: Duration = Duration::from_millis(250);
 /// How long a statement of a scan may take.
-const READ: Duration = Duration::from_millis(400);
+const READ: Duration = Duration::from_millis(350);
 /// How long a batch of records may take.
 const RECORD: Duration = Duration::from_millis(600);
 /// How long anything may take that no gate waits for.
@@ -89,6 +90,27 @@ pub enum StorageError {
     /// Its schema cannot be brought up to date.
     #[error("storage.url: {0}")]
     Migration(#[from] MigrateError),
+}
+
+impl StorageError {
+    /// Whether another start with the same configuration would fail alike.
+    #[must_use]
+    pub fn is_misconfiguration(&self) -> bool {
+        match self {
+            // Who may not come in, or to what is not there.
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("28") || code.starts_with("3D"))
+            }
+            Self::Database(sqlx::Error::Configuration(_)) => true,
+            Self::Database(_) | Self::Migration(_) | Self::Randomness(_) => false,
+            Self::InUse(_)
+            | Self::File { .. }
+            | Self::OtherKey(_)
+            | Self::KeyFile { .. }
+            | Self::Encoding(_)
+            | Self::NoKey => true,
+        }
+    }
 }
 
 /// Why the database did not do what it was asked for.
