@@ -6,11 +6,12 @@
 //! closed, never given back.
 
 mod breaker;
+mod error;
 mod postgres;
+mod schema;
 mod sqlite;
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
@@ -18,19 +19,19 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{
-    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _, query,
-    query_scalar,
-};
-use thiserror::Error;
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, query};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use breaker::Subject;
+pub use error::StorageError;
+pub(crate) use {
+    breaker::Subject,
+    error::{DatabaseError, corrupt},
+};
 
-use crate::digest::{HashKey, HashKeyError};
+use crate::digest::HashKey;
 use breaker::{Breaker, Kind};
 use postgres::Suspicion;
+use schema::{check_key, migrations};
 
 // Together within a request's deadline of 1.5 s: to wait for a connection and look a key up, then to wait for one and record. Where a
 // store must be looked up as well and all of it is as slow as can be, the deadline itself ends it.
@@ -45,121 +46,8 @@ const WORK: Duration = Duration::from_secs(10);
 /// How often a database that does not answer is tried.
 const PROBE: Duration = Duration::from_millis(250);
 
-/// What the database says of the key that it was made with.
-const KEY_CHECK: &str = "hash key check";
 /// What a probe writes.
 const PROBED: &str = "probed";
-
-/// Why a database cannot be opened.
-#[derive(Debug, Error)]
-pub enum StorageError {
-    /// Another process has it.
-    #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
-    InUse(String),
-    /// A file or folder cannot be used.
-    #[error("storage.url: {path}: {error}")]
-    File {
-        /// The file or folder.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// It was made with another hash key, without which nothing in it can be found.
-    #[error("security.hash_key: {0} was made with another hash key: restore it, or start with a new database")]
-    OtherKey(String),
-    /// The key file holds no key.
-    #[error("security.hash_key: {path}: {error}")]
-    KeyFile {
-        /// The file.
-        path: String,
-        /// Why.
-        error: HashKeyError,
-    },
-    /// It cannot hold every text.
-    #[error("storage.url: the database's encoding is {0}, and must be UTF8")]
-    Encoding(String),
-    /// PostgreSQL's key is not made for it: every connector must have the same.
-    #[error("security.hash_key: is required with PostgreSQL")]
-    NoKey,
-    /// No randomness to be had for a new key.
-    #[error("no randomness: {0}")]
-    Randomness(#[from] getrandom::Error),
-    /// The database itself.
-    #[error("storage.url: {0}")]
-    Database(#[from] sqlx::Error),
-    /// Its schema cannot be brought up to date.
-    #[error("storage.url: {0}")]
-    Migration(#[from] MigrateError),
-}
-
-impl StorageError {
-    /// Whether another start with the same configuration would fail alike.
-    #[must_use]
-    pub fn is_misconfiguration(&self) -> bool {
-        match self {
-            // Who may not come in, or to what is not there.
-            Self::Database(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| code.starts_with("28") || code.starts_with("3D"))
-            }
-            Self::Database(sqlx::Error::Configuration(_)) => true,
-            Self::Database(_) | Self::Migration(_) | Self::Randomness(_) => false,
-            Self::InUse(_)
-            | Self::File { .. }
-            | Self::OtherKey(_)
-            | Self::KeyFile { .. }
-            | Self::Encoding(_)
-            | Self::NoKey => true,
-        }
-    }
-}
-
-/// Why the database did not do what it was asked for.
-#[derive(Debug, Error)]
-pub(crate) enum DatabaseError {
-    /// It has not answered others, and is not asked until it does.
-    #[error("the database does not answer")]
-    Down,
-    /// It took too long. Whether it was done is not known.
-    #[error("the database took too long")]
-    TimedOut,
-    /// A row that no connector wrote.
-    #[error("the database holds what cannot be: {0}")]
-    Corrupt(String),
-    /// What the database says.
-    #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    /// The work panicked.
-    #[error("database work panicked")]
-    Panicked,
-}
-
-impl DatabaseError {
-    /// Whether the database was asked and said no, so that asking for less may help.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Sqlx(sqlx::Error::Database(_))) && !self.is_ill_health()
-    }
-
-    /// Whether it is the database's health that this tells of, not the statement's.
-    fn is_ill_health(&self) -> bool {
-        use sqlx::Error;
-        match self {
-            Self::TimedOut => true,
-            Self::Sqlx(
-                Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed,
-            ) => true,
-            // Shutting down or starting, no connection left, no resources, or a time-out that the server set.
-            Self::Sqlx(Error::Database(error)) => {
-                error.code().is_some_and(|code| ["57", "53", "08"].iter().any(|class| code.starts_with(class)))
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Says what in a row cannot be.
-pub(crate) fn corrupt(what: impl std::fmt::Display) -> DatabaseError {
-    DatabaseError::Corrupt(what.to_string())
-}
 
 /// Which database it is, for the little that they do not have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,37 +333,4 @@ fn quietly(options: AnyConnectOptions) -> AnyConnectOptions {
 
 fn with_settings(options: AnyPoolOptions, settings: &'static str) -> AnyPoolOptions {
     options.after_connect(move |connection, _| Box::pin(async move { connection.execute(settings).await.map(drop) }))
-}
-
-/// The schema, step by step. Steps only ever add, and unknown ones are let be: a release runs on the next one's schema.
-fn migrations(engine: Engine) -> Migrator {
-    let steps = match engine {
-        Engine::Sqlite => [
-            (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
-        ],
-        Engine::Postgres => [
-            (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
-        ],
-    };
-    let steps = steps.map(|(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
-    });
-    let mut migrator = Migrator::with_migrations(steps.into());
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
-/// A new database takes the key; an older one must have been made with it.
-async fn check_key(connection: &mut AnyConnection, hash_key: &HashKey, name: &str) -> Result<(), StorageError> {
-    let check = hash_key.check_value();
-    query::<Any>("INSERT INTO property VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(KEY_CHECK)
-        .bind(check.as_slice())
-        .execute(&mut *connection)
-        .await?;
-    let stored: Vec<u8> =
-        query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK).fetch_one(connection).await?;
-    if stored == check { Ok(()) } else { Err(StorageError::OtherKey(name.to_owned())) }
 }
