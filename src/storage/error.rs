@@ -92,9 +92,9 @@ pub(crate) enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the database was asked and said no, so that asking for less may help.
+    /// Whether something of what was asked cannot be, so that asking for less may help.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Sqlx(sqlx::Error::Database(_))) && !self.is_ill_health()
+        matches!(self, Self::Corrupt(_) | Self::Sqlx(sqlx::Error::Database(_))) && !self.is_ill_health()
     }
 
     /// Whether it is the database's health that this tells of, not the statement's.
