@@ -342,7 +342,10 @@ mod tests {
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 
-        records.record(crate::ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
+        records
+            .record(crate::ledger::tests::accepted(0, Location::Entry), clock.now(), crate::ledger::tests::soon())
+            .await
+            .expect("recorded");
         limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));

@@ -60,6 +60,8 @@ CREATE INDEX decision_by_recording ON decision (recorded_at, event_id, fingerpri
 -- JSON array of jobs, and tells of each what holds: its own decision (new), the one that stood already (replay), or that the event
 -- was decided with other parameters (mismatch); and how many decisions of the event had expired and were dropped.
 --
+-- A release that needs another result adds a function of another name: connectors of this one still call it.
+--
 -- Two connectors may record for one event at the same instant. Neither locks anything beforehand: the one whose row is second waits
 -- at the unique key for the first to commit, inserts nothing, looks again and answers from what it finds. Events come in one order,
 -- so that two batches do not wait for each other there; where exits of several visitors make them do so, a lock_timeout ends it.
@@ -68,7 +70,8 @@ RETURNS TABLE (
     number INTEGER, outcome TEXT, recorded_at BIGINT, denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT,
     payment_source TEXT, session_effect TEXT, session_id BIGINT, expired BIGINT
 )
-LANGUAGE plpgsql AS $$
+-- The plans are kept for as long as a connection lives, and one that was made while the tables were empty would read them whole.
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     job         RECORD;
@@ -96,12 +99,12 @@ BEGIN
 
             IF has_expired THEN
                 DELETE FROM decision d WHERE d.event_id = job.event_id AND d.recorded_at < job.kept_since;
-                GET DIAGNOSTICS expired_now = ROW_COUNT;
+                GET DIAGNOSTICS expired_now = ROW_COUNT; -- all of them: none can expire between two looks
                 CONTINUE;
             END IF;
 
             IF taken IS NOT NULL THEN
-                SELECT * INTO standing FROM decision d
+                SELECT d.* INTO standing FROM decision d
                 WHERE d.event_id = job.event_id AND d.fingerprint = job.fingerprint;
                 IF FOUND THEN
                     RETURN QUERY SELECT job.number, 'replay', standing.recorded_at, standing.denial,
@@ -133,7 +136,8 @@ BEGIN
                             AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since
                         ORDER BY s.id LIMIT 1 FOR UPDATE;
                         EXIT WHEN FOUND;
-                        -- None is open, or the oldest was closed while it was waited for: then the next one is ours.
+                        -- None is open, or those that were have been closed while they were waited for: then one may have been
+                        -- opened since.
                         PERFORM FROM session s
                         WHERE s.visitor_id = job.visitor_id AND s.store_id = job.store_id
                             AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since;
@@ -143,7 +147,9 @@ BEGIN
                 END IF;
             END IF;
 
-            INSERT INTO decision VALUES (
+            INSERT INTO decision (event_id, place, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id,
+                payment_source, session_effect, session_id)
+            VALUES (
                 job.event_id, its_place, job.fingerprint, job.recorded_at, job.denial, job.visitor_id,
                 job.visitor_type, job.device_id, job.payment_source, its_effect, its_session
             ) ON CONFLICT DO NOTHING;

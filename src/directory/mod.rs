@@ -29,7 +29,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
-use crate::storage::Database;
+use crate::storage::{Database, Subject};
 use memory::MemoryDirectory;
 use sql::SqlDirectory;
 
@@ -92,43 +92,52 @@ impl Directory {
         Self { faults, ..self }
     }
 
-    /// The store of that name.
+    /// The store of that name; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
+    pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
         self.faults.suffer().await?;
         match &self.backend {
             // No store has such a name, and PostgreSQL would refuse the question.
             _ if id.as_str().contains('\0') => Ok(None),
             Backend::Memory(directory) => Ok(directory.store(id)),
-            Backend::Sql(directory) => directory.store(id).await,
+            Backend::Sql(directory) => directory.store(id, subject).await,
         }
     }
 
-    /// What is known of an identity key, compared exactly.
+    /// What is known of an identity key, compared exactly; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn identity_key(&self, key: &str) -> Result<Option<Registration>, DirectoryError> {
+    pub async fn identity_key(&self, key: &str, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
         let digest = self.hash_key.identity_key(key);
         self.faults.suffer_key(&digest).await?;
-        self.registration(Kind::IdentityKey, digest).await
+        self.registration(Kind::IdentityKey, digest, subject).await
     }
 
-    /// What is known of a recognition token.
+    /// What is known of a recognition token; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn recognition_token(&self, token: &RecognitionToken) -> Result<Option<Registration>, DirectoryError> {
+    pub async fn recognition_token(
+        &self,
+        token: &RecognitionToken,
+        subject: Subject,
+    ) -> Result<Option<Registration>, DirectoryError> {
         self.faults.suffer().await?;
-        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token)).await
+        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token), subject).await
     }
 
-    async fn registration(&self, kind: Kind, digest: Digest) -> Result<Option<Registration>, DirectoryError> {
+    async fn registration(
+        &self,
+        kind: Kind,
+        digest: Digest,
+        subject: Subject,
+    ) -> Result<Option<Registration>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.registration(kind, digest)),
-            Backend::Sql(directory) => directory.registration(kind, digest).await,
+            Backend::Sql(directory) => directory.registration(kind, digest, subject).await,
         }
     }
 

@@ -3,13 +3,16 @@
 use std::fmt::Display;
 use std::io;
 
+use sqlx::Error;
 use sqlx::migrate::MigrateError;
-use thiserror::Error;
+use thiserror::Error as ThisError;
+
+use super::Engine;
 
 use crate::digest::HashKeyError;
 
 /// Why a database cannot be opened.
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 pub enum StorageError {
     /// Another process has it.
     #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
@@ -44,7 +47,7 @@ pub enum StorageError {
     Randomness(#[from] getrandom::Error),
     /// The database itself.
     #[error("storage.url: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] Error),
     /// Its schema cannot be brought up to date.
     #[error("storage.url: {0}")]
     Migration(#[from] MigrateError),
@@ -56,10 +59,10 @@ impl StorageError {
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             // Who may not come in, or to what is not there.
-            Self::Database(sqlx::Error::Database(error)) => {
+            Self::Database(Error::Database(error)) => {
                 error.code().is_some_and(|code| code.starts_with("28") || code.starts_with("3D"))
             }
-            Self::Database(sqlx::Error::Configuration(_)) => true,
+            Self::Database(Error::Configuration(_)) => true,
             Self::Database(_) | Self::Migration(_) | Self::Randomness(_) => false,
             Self::InUse(_)
             | Self::File { .. }
@@ -72,7 +75,7 @@ impl StorageError {
 }
 
 /// Why the database did not do what it was asked for.
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 pub(crate) enum DatabaseError {
     /// It has not answered others, and is not asked until it does.
     #[error("the database does not answer")]
@@ -85,32 +88,77 @@ pub(crate) enum DatabaseError {
     Corrupt(String),
     /// What the database says.
     #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
+    Sqlx(#[from] Error),
     /// The work panicked.
     #[error("database work panicked")]
     Panicked,
 }
 
+/// What a failure tells of the database's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Symptom {
+    /// It was asked, and said no.
+    Nothing,
+    /// Somebody held for too long what was wanted.
+    Lock,
+    /// It does not answer, not in time, or cannot do its work.
+    Illness,
+}
+
 impl DatabaseError {
     /// Whether something of what was asked cannot be, so that asking for less may help.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Corrupt(_) | Self::Sqlx(sqlx::Error::Database(_))) && !self.is_ill_health()
+    pub(crate) fn is_refusal(&self, engine: Engine) -> bool {
+        matches!(self, Self::Corrupt(_) | Self::Sqlx(Error::Database(_))) && self.symptom(engine) != Symptom::Illness
     }
 
-    /// Whether it is the database's health that this tells of, not the statement's.
-    pub(super) fn is_ill_health(&self) -> bool {
-        use sqlx::Error;
+    /// Whether it tells of the connection, and so of others that are as old.
+    pub(super) fn is_of_the_connection(&self) -> bool {
         match self {
-            Self::TimedOut => true,
-            Self::Sqlx(
-                Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed,
-            ) => true,
-            // Shutting down or starting, no connection left, no resources, or a time-out that the server set.
+            Self::Sqlx(Error::Io(_) | Error::Protocol(_)) => true,
+            // The server stops, or has become one that only reads.
             Self::Sqlx(Error::Database(error)) => {
-                error.code().is_some_and(|code| ["57", "53", "08"].iter().any(|class| code.starts_with(class)))
+                error.code().is_some_and(|code| code.starts_with("57P") || code == "25006")
             }
             _ => false,
         }
+    }
+
+    pub(super) fn symptom(&self, engine: Engine) -> Symptom {
+        match (self, engine) {
+            (Self::TimedOut, _) => Symptom::Illness,
+            (
+                Self::Sqlx(
+                    Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed,
+                ),
+                _,
+            ) => Symptom::Illness,
+            (Self::Sqlx(Error::Database(error)), Engine::Sqlite) => sqlite_symptom(&error.code().unwrap_or_default()),
+            (Self::Sqlx(Error::Database(error)), Engine::Postgres) => {
+                postgres_symptom(&error.code().unwrap_or_default())
+            }
+            _ => Symptom::Nothing,
+        }
+    }
+}
+
+/// By the primary result code, which is the lowest byte of the one that is told.
+fn sqlite_symptom(code: &str) -> Symptom {
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(5 | 6) => Symptom::Lock,                         // BUSY, LOCKED
+        Ok(8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness, // READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
+        _ => Symptom::Nothing,
+    }
+}
+
+/// By the SQLSTATE.
+fn postgres_symptom(code: &str) -> Symptom {
+    // Connection trouble, no resources, an operator's or a time-out's doing, the system, the server itself.
+    const CLASSES: [&str; 5] = ["08", "53", "57", "58", "XX"];
+    match code {
+        "55P03" | "40P01" => Symptom::Lock, // lock_timeout, deadlock
+        "25006" => Symptom::Illness,        // it only reads: it is not the primary any more, or its disk is full
+        _ if CLASSES.iter().any(|class| code.starts_with(class)) => Symptom::Illness,
+        _ => Symptom::Nothing,
     }
 }
 

@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, Connection as _, Error, query_scalar};
 use tokio::time::{Instant, sleep};
 
-use super::{ACQUIRE, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, StorageError, quietly, with_settings};
 
-/// How many connections write: the ledger's batches, and changes of the directory beside them.
-const WRITERS: u32 = 2;
+/// How many connections serve what no gate waits for.
+const OFFICE_CONNECTIONS: u32 = 2;
 /// How long a start waits for a server that is not there yet, as when both start together.
 const START: Duration = Duration::from_secs(30);
 /// A connection that has rested for longer is tried before it is used: the server may have gone meanwhile.
@@ -79,16 +78,16 @@ impl Suspicion {
     }
 }
 
-/// Those that read, and those that write.
+/// One that writes what is batched, some for what no gate waits for, and all others for what scans look up.
 pub(super) async fn pools(
     options: &AnyConnectOptions,
     connections: u32,
     suspicion: &Suspicion,
-) -> Result<(AnyPool, AnyPool), Error> {
-    let pool = |size| {
+) -> Result<Pools, Error> {
+    let pool = |size, patience| {
         let suspicion = suspicion.clone();
-        let options = AnyPoolOptions::new().min_connections(1).max_connections(size).acquire_timeout(ACQUIRE);
-        let options = options.test_before_acquire(false).before_acquire(move |connection, metadata| {
+        let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
+        let pool = pool.before_acquire(move |connection, metadata| {
             let is_suspect = suspicion.falls_on(metadata.age);
             Box::pin(async move {
                 if !is_suspect && metadata.idle_for > RESTED {
@@ -97,9 +96,10 @@ pub(super) async fn pools(
                 Ok(!is_suspect)
             })
         });
-        with_settings(options, SETTINGS)
+        with_settings(pool, SETTINGS).connect_with(options.clone())
     };
-    let writes = pool(WRITERS).connect_with(options.clone()).await?;
-    let reads = pool(connections.saturating_sub(WRITERS).max(1)).connect_with(options.clone()).await?;
-    Ok((reads, writes))
+    let writes = pool(1, ACQUIRE).await?;
+    let office = pool(OFFICE_CONNECTIONS, OFFICE).await?;
+    let reads = pool(connections.saturating_sub(OFFICE_CONNECTIONS).saturating_sub(1).max(1), ACQUIRE).await?;
+    Ok(Pools { reads, writes, office_reads: office.clone(), office_writes: office })
 }

@@ -36,7 +36,7 @@ pub(super) async fn check_key(
     name: &str,
 ) -> Result<(), StorageError> {
     let check = hash_key.check_value();
-    query::<Any>("INSERT INTO property VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    query::<Any>("INSERT INTO property (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(KEY_CHECK)
         .bind(check.as_slice())
         .execute(&mut *connection)

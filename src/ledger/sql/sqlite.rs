@@ -19,6 +19,17 @@ use crate::storage::{DatabaseError, IMMEDIATE, all_or_nothing};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
+const SESSIONS: &str =
+    "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7
+     FROM json_each($1)";
+const DECISIONS: &str =
+    "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+                           session_effect, session_id)
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+            value ->> 7, value ->> 8, value ->> 9
+     FROM json_each($1)";
+
 /// Records a batch with one commit, whole or not at all.
 pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
     all_or_nothing(IMMEDIATE, connection, move |connection| Box::pin(write(connection, waiting, limits))).await
@@ -29,7 +40,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
     let mut session = last_session(connection).await?;
     let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
     let (mut decisions, mut sessions) = (Vec::with_capacity(waiting.len()), Vec::new());
-    for Waiting { entry, now } in &waiting {
+    for Waiting { entry, now, .. } in &waiting {
         let (event, now) = (entry.event.id, *now);
         let records = standing.entry(event).or_default();
         let found = match records.find(&entry.fingerprint, now, limits.retention) {
@@ -53,6 +64,8 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
                 SessionEffect::Opened(session)
             }
             (Decision::Accepted(grant), Location::Exit) => {
+                // It may close one of those that this batch has opened.
+                insert(connection, SESSIONS, std::mem::take(&mut sessions)).await?;
                 let closed = close_session(connection, entry, grant, now, limits.session_max_age).await?;
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
@@ -63,34 +76,22 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
         written.recorded.push(Ok(Recorded::New(record)));
         written.change = written.change.saturating_add(1).saturating_sub_unsigned(expired);
     }
-    insert(
-        connection,
-        "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp,
-                              entry_recorded_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7
-         FROM json_each($1)",
-        sessions,
-    )
-    .await?;
-    insert(
-        connection,
-        "INSERT INTO decision
-         SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                value ->> 7, value ->> 8, value ->> 9
-         FROM json_each($1)",
-        decisions,
-    )
-    .await?;
+    insert(connection, SESSIONS, sessions).await?;
+    insert(connection, DECISIONS, decisions).await?;
     Ok(written)
 }
 
 /// What was decided of the events that are waiting, expired or not.
 async fn standing(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result<HashMap<EventId, EventRecords>> {
     let events: Vec<String> = waiting.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
-    let rows = query::<Any>("SELECT * FROM decision WHERE event_id IN (SELECT unhex(value) FROM json_each($1))")
-        .bind(json!(events).to_string())
-        .fetch_all(connection)
-        .await?;
+    let rows = query::<Any>(
+        "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+                session_effect, session_id
+         FROM decision WHERE event_id IN (SELECT unhex(value) FROM json_each($1))",
+    )
+    .bind(json!(events).to_string())
+    .fetch_all(connection)
+    .await?;
     let mut standing: HashMap<EventId, EventRecords> = HashMap::with_capacity(waiting.len());
     for row in &rows {
         let records = standing.entry(rows::event_id(row, "event_id")?).or_default();
