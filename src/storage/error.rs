@@ -144,16 +144,16 @@ impl DatabaseError {
 /// By the primary result code, which is the lowest byte of the one that is told.
 fn sqlite_symptom(code: &str) -> Symptom {
     match code.parse::<u32>().map(|code| code & 0xff) {
-        Ok(5 | 6) => Symptom::Lock,                         // BUSY, LOCKED
-        Ok(8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness, // READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
+        // BUSY, LOCKED: it is the whole file that somebody holds. READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
+        Ok(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness,
         _ => Symptom::Nothing,
     }
 }
 
 /// By the SQLSTATE.
 fn postgres_symptom(code: &str) -> Symptom {
-    // Connection trouble, no resources, an operator's or a time-out's doing, the system, the server itself.
-    const CLASSES: [&str; 5] = ["08", "53", "57", "58", "XX"];
+    // Connection trouble, not let in, the database gone, no resources, an operator's or a time-out's doing, the system, the server.
+    const CLASSES: [&str; 7] = ["08", "28", "3D", "53", "57", "58", "XX"];
     match code {
         "55P03" | "40P01" => Symptom::Lock, // lock_timeout, deadlock
         "25006" => Symptom::Illness,        // it only reads: it is not the primary any more, or its disk is full

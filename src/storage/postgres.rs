@@ -12,6 +12,8 @@ use super::{ACQUIRE, OFFICE, Pools, StorageError, quietly, with_settings};
 
 /// How many connections serve what no gate waits for.
 const OFFICE_CONNECTIONS: u32 = 2;
+/// How many of a kind are kept open, so that a crowd after a rest does not have to wait for them.
+const WARM: u32 = 4;
 /// How long a start waits for a server that is not there yet, as when both start together.
 const START: Duration = Duration::from_secs(30);
 /// A connection that has rested for longer is tried before it is used: the server may have gone meanwhile.
@@ -86,7 +88,11 @@ pub(super) async fn pools(
 ) -> Result<Pools, Error> {
     let pool = |size, patience| {
         let suspicion = suspicion.clone();
-        let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
+        let pool = AnyPoolOptions::new()
+            .max_connections(size)
+            .min_connections(WARM.min(size))
+            .acquire_timeout(patience)
+            .test_before_acquire(false);
         let pool = pool.before_acquire(move |connection, metadata| {
             let is_suspect = suspicion.falls_on(metadata.age);
             Box::pin(async move {

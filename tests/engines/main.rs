@@ -27,6 +27,7 @@ mod idempotency;
 mod limited;
 mod locked;
 mod outage;
+mod pressure;
 mod races;
 mod rate_limit;
 mod replicas;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         idempotency::trials(),
         locked::trials(),
         outage::trials(),
+        pressure::trials(),
         races::trials(),
         rate_limit::trials(),
         replicas::trials(),
