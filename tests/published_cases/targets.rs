@@ -106,7 +106,7 @@ fn local(api: &str, management: &str, rate_limit: Option<RateLimit>) -> Result<C
         api: api.to_owned(),
         api_key: None,
         forwarded_for: None,
-        management: Some(Management { url: management.to_owned(), token: None }),
+        management: Some(Management { url: management.to_owned(), token: Some(support::MANAGEMENT_TOKEN.to_owned()) }),
         rate_limit,
         client: client([api, management])?,
     })

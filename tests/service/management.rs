@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Server, scan};
+use crate::support::{Answer, Server, scan, stranger};
 
 const TOKEN: &str = "a-token-of-sixteen-or-more";
 
 async fn ask(server: &Server, path: &str, authorization: Option<&str>) -> Answer {
-    let request = server.client.get(format!("{}{path}", server.management));
+    let request = stranger().get(format!("{}{path}", server.management));
     let request = match authorization {
         Some(value) => request.header("authorization", value),
         None => request,

@@ -30,5 +30,5 @@ pub(crate) use {
     process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, HASH_KEY, Server, client, sessions},
+    server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, sessions, stranger},
 };

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::server::environment;
+use super::server::{MANAGEMENT_TOKEN, environment};
 
 /// How long anything that a process is asked for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +45,12 @@ impl Process {
 
     /// `stuck` says whether to read no further, given whether the log has said `ready`.
     async fn spawn(subcommand: &str, settings: &[(&str, &str)], stuck: fn(bool) -> bool) -> Self {
-        let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
+        let defaults = [
+            ("server.bind", "127.0.0.1:0"),
+            ("management.bind", "127.0.0.1:0"),
+            ("management.token", MANAGEMENT_TOKEN),
+            ("log.format", "json"),
+        ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
             .arg(subcommand)
             .envs(environment(defaults.iter().chain(settings)))
