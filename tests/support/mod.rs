@@ -15,6 +15,7 @@
     reason = "a test fails where it panics"
 )]
 
+mod administration;
 pub(crate) mod checks;
 mod installed;
 mod postgres;
@@ -26,6 +27,7 @@ mod signals;
 mod transaction;
 
 pub(crate) use {
+    administration::{LISTS, segment},
     postgres::Postgres,
     process::{Ended, Process},
     redis::Redis,
