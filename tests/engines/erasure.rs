@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::sessions::pass;
 use crate::checks::*;
@@ -110,15 +111,17 @@ async fn who_scans_while_they_are_erased_is_nowhere_either(engine: Engine) {
 /// Erases the shopper at one connector while another, or the same, is asked for them over and over, and for what it has answered; how
 /// often it let them in. Afterwards nobody is told the name.
 async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize {
-    let is_erased = Arc::new(AtomicBool::new(false));
+    let (is_erased, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let scanning = tokio::spawn({
         let (other, is_erased) = (Arc::clone(other), Arc::clone(&is_erased));
+        let has_begun = Arc::clone(&has_begun);
         async move {
             let mut accepted = Vec::new();
             while !is_erased.load(Ordering::Acquire) {
                 let scan = scan_of(&new_id(), "device_shopper_key");
                 if other.verify(&scan).await.status == 200 {
                     accepted.push(scan);
+                    has_begun.notify_one();
                 }
                 // Asked for again, what it has forgotten it remembers anew.
                 for scan in accepted.iter().rev().take(20) {
@@ -129,7 +132,7 @@ async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize 
             accepted
         }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    has_begun.notified().await;
     erase(one, SHOPPER).await;
     let erased = Instant::now();
     is_erased.store(true, Ordering::Release);
