@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::administration::Administration;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::connector::Connector;
@@ -143,8 +144,11 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { limits: limits.clone(), trusted_proxies: config.server.trusted_proxies };
     let management = Management {
-        ledger: Arc::clone(&ledger),
-        clock: clock.clone(),
+        administration: Administration {
+            directory: Arc::clone(&directory),
+            ledger: Arc::clone(&ledger),
+            clock: clock.clone(),
+        },
         database,
         limits: limits.clone(),
         metrics: metrics.clone(),

@@ -12,6 +12,7 @@ mod rows;
 mod sql;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -141,6 +142,17 @@ impl Directory {
         }
     }
 
+    /// A store as it is kept, for whoever looks after it: unlike [`Directory::store`], never from memory.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.store(id).map(Arc::unwrap_or_clone)),
+            Backend::Sql(directory) => directory.kept_store(id).await,
+        }
+    }
+
     /// For whom and how a key or token stands, if it is there.
     ///
     /// # Errors
@@ -247,6 +259,26 @@ impl Directory {
         match &self.backend {
             Backend::Memory(_) => Ok(false),
             Backend::Sql(directory) => directory.refresh().await,
+        }
+    }
+
+    /// Somebody is erased from the ledger: within two seconds, every connector forgets what it remembers of it.
+    ///
+    /// # Errors
+    /// When the others cannot be told.
+    pub async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Sql(directory) => directory.announce_erasure().await,
+        }
+    }
+
+    /// For how long others may go by what is no longer so.
+    #[must_use]
+    pub fn believed_for(&self) -> Duration {
+        match &self.backend {
+            Backend::Memory(_) => Duration::ZERO,
+            Backend::Sql(directory) => directory.believed_for(),
         }
     }
 

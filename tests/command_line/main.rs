@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod administration;
 mod configuration;
 mod directory_file;
 mod durability;

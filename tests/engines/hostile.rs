@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Each is 1 to 255 characters.
-fn hostile() -> Vec<String> {
+pub(crate) fn hostile() -> Vec<String> {
     let mut texts: Vec<_> = [
         "'",
         "\"",
@@ -74,7 +74,7 @@ fn hostile() -> Vec<String> {
 }
 
 /// The same, with what C takes for the end of a text.
-fn with_nul() -> Vec<String> {
+pub(crate) fn with_nul() -> Vec<String> {
     ["\0", "STORE-001\0", "\0STORE-001", "valid_shopper_key\0", "a\0b"].map(str::to_owned).into()
 }
 

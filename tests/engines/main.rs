@@ -19,13 +19,17 @@ mod support;
 mod engine;
 mod servers;
 
+mod administration;
 mod capacity;
 mod crash;
+mod erasure;
 mod gcra;
 mod hostile;
 mod idempotency;
 mod limited;
+mod lists;
 mod locked;
+mod names;
 mod outage;
 mod pressure;
 mod races;
@@ -42,12 +46,16 @@ use support::checks;
 
 fn main() -> ExitCode {
     let trials = [
+        administration::trials(),
         capacity::trials(),
         crash::trials(),
+        erasure::trials(),
         gcra::trials(),
         hostile::trials(),
         idempotency::trials(),
+        lists::trials(),
         locked::trials(),
+        names::trials(),
         outage::trials(),
         pressure::trials(),
         races::trials(),

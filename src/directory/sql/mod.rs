@@ -60,6 +60,11 @@ impl SqlDirectory {
         Ok(store)
     }
 
+    pub(super) async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+        let id = id.clone();
+        Ok(self.database.look_up(|connection| Box::pin(find_store(connection, id))).await?)
+    }
+
     pub(super) async fn registration(
         &self,
         kind: Kind,
@@ -168,6 +173,18 @@ impl SqlDirectory {
         // Even if it failed: it may have been committed.
         self.cache.move_on();
         Ok(outcomes?)
+    }
+
+    pub(super) async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+        let tell = self.database.transaction(|connection| Box::pin(changes::announce_erasure(connection)));
+        Ok(tell.await?)
+    }
+
+    pub(super) fn believed_for(&self) -> Duration {
+        match self.database.engine() {
+            Engine::Sqlite => Duration::ZERO,
+            Engine::Postgres => FRESH,
+        }
     }
 
     /// Looks at what others have changed; says whether they have erased somebody.
