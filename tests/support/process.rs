@@ -52,8 +52,9 @@ impl Process {
             ("management.token", MANAGEMENT_TOKEN),
             ("log.format", "json"),
         ];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
-            .arg(subcommand)
+        // Without the signal, a file that may not grow is an error as on a full disk.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector"), subcommand])
             .envs(environment(defaults.iter().chain(settings)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -108,6 +109,13 @@ impl Process {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Lets no file grow beyond so many bytes, as a full disk does; `None`: as far as it likes.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={limit}:unlimited"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
     /// Sends a signal by its name, such as `TERM`.
