@@ -102,10 +102,19 @@ pub(super) async fn pools(
                 Ok(!is_suspect)
             })
         });
-        with_settings(pool, SETTINGS).connect_with(options.clone())
+        with_settings(pool, SETTINGS).connect_lazy_with(options.clone())
     };
-    let writes = pool(1, ACQUIRE).await?;
-    let office = pool(OFFICE_CONNECTIONS, OFFICE).await?;
-    let reads = pool(connections.saturating_sub(OFFICE_CONNECTIONS).saturating_sub(1).max(1), ACQUIRE).await?;
+    let writes = pool(1, ACQUIRE);
+    let office = pool(OFFICE_CONNECTIONS, OFFICE);
+    let reads = pool(connections.saturating_sub(OFFICE_CONNECTIONS).saturating_sub(1).max(1), ACQUIRE);
+    let started = Instant::now();
+    for pool in [&writes, &office, &reads] {
+        // One of each, so that the first scans find them. A start can wait longer for that than a scan could.
+        while let Err(error) = pool.acquire().await {
+            if !matches!(error, Error::PoolTimedOut) || started.elapsed() > START {
+                return Err(error);
+            }
+        }
+    }
     Ok(Pools { reads, writes, office_reads: office.clone(), office_writes: office })
 }
