@@ -3,10 +3,11 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
 # Nothing here changes with the source, so that the dependencies are compiled again only when they change themselves.
+# Tests and benches that Cargo.toml names must be there, be it empty, or it is not read at all.
 COPY Cargo.toml Cargo.lock build.rs ./
-RUN mkdir -p src tests/published_cases \
- && touch src/lib.rs tests/published_cases/main.rs \
- && echo 'fn main() {}' > src/main.rs \
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+ && sed -nE '/^\[\[(test|bench)\]\]/{n;s/^name = "(.*)"/\1/p}' Cargo.toml | while read -r name; do \
+      mkdir -p "tests/$name" "benches/$name" && touch "tests/$name/main.rs" "benches/$name/main.rs"; done \
  && cargo build --release --locked
 
 # Which commit `--version` and the log name: docker build --build-arg CONNECTOR_COMMIT="$(git rev-parse --short=12 HEAD)"
@@ -31,8 +32,9 @@ COPY --from=build /rootfs /
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
 
-# Decisions and sessions: to be kept, so to be mounted. With a read-only root it is the only place that is written.
-ENV CONNECTOR__STORAGE__URL=sqlite:///data/connector.db
+# The database, sqlite://data/connector.db by default, which is under / here: to be kept, so to be mounted. With a read-only
+# root it is the only place that is written; with PostgreSQL, nothing is.
+WORKDIR /
 VOLUME /data
 
 # Reachable from outside the container. Callers are not authenticated, so it starts only when somebody says that a proxy in

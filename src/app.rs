@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::administration::Administration;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::connector::Connector;
@@ -143,8 +144,11 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { limits: limits.clone(), trusted_proxies: config.server.trusted_proxies };
     let management = Management {
-        ledger: Arc::clone(&ledger),
-        clock: clock.clone(),
+        administration: Administration {
+            directory: Arc::clone(&directory),
+            ledger: Arc::clone(&ledger),
+            clock: clock.clone(),
+        },
         database,
         limits: limits.clone(),
         metrics: metrics.clone(),
@@ -300,7 +304,8 @@ async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
     loop {
         ticks.tick().await;
         if let Err(error) = ledger.sweep(clock.now()).await {
-            tracing::warn!(%error, "what has expired is still there");
+            // That the database does not answer is said once, where it is found out.
+            tracing::debug!(%error, "what has expired is still there");
         }
         limits.sweep();
     }
@@ -341,7 +346,10 @@ mod tests {
         let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
         tokio::time::sleep(SWEEP / 2).await;
 
-        records.record(crate::ledger::tests::accepted(0, Location::Entry), clock.now()).await.expect("recorded");
+        records
+            .record(crate::ledger::tests::accepted(0, Location::Entry), clock.now(), crate::ledger::tests::soon())
+            .await
+            .expect("recorded");
         limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));

@@ -20,6 +20,7 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
+use crate::storage::Subject;
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Connector {
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = self.decide(scan).await;
+        let decided = self.decide(scan, fingerprint.into()).await;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
             let entry = NewRecord { event: scan.event, fingerprint, store_id, decision };
@@ -111,10 +112,10 @@ impl Connector {
 
     /// What the rules say of a scan, and the store's own copy of its name: shared, where the scan's would be one more for every
     /// record. `None` when there is no such store, or a disabled one at its entry.
-    async fn decide(&self, scan: &Scan) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
-        let store = self.directory.store(&scan.store_id).await?;
+    async fn decide(&self, scan: &Scan, subject: Subject) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
+        let store = self.directory.store(&scan.store_id, subject).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let decision = match self.identify(scan, &store).await? {
+        let decision = match self.identify(scan, &store, subject).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -123,7 +124,12 @@ impl Connector {
 
     /// From key to shopper, the first rule that applies. Everything here is answered with 401, never with an error that the
     /// key itself provokes.
-    async fn identify(&self, scan: &Scan, store: &Store) -> Result<Result<Holder, Denial>, DirectoryError> {
+    async fn identify(
+        &self,
+        scan: &Scan,
+        store: &Store,
+        subject: Subject,
+    ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
             Presented::ScanKeyCode(text) => {
@@ -133,9 +139,9 @@ impl Connector {
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token).await?, Denial::KeyNotFound)
+                (self.directory.recognition_token(&code.token, subject).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text).await?, unregistered(text)),
+            Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
         };
         Ok(match registration {
             None => Err(unknown),
@@ -155,7 +161,7 @@ impl Connector {
             if Instant::now() >= deadline {
                 return Err(VerifyError::TooLate);
             }
-            Ok(ledger.record(entry, now).await?)
+            Ok(ledger.record(entry, now, deadline).await?)
         });
         let recorded = recording.await??;
         Ok(match recorded {

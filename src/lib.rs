@@ -8,7 +8,7 @@
 //!       → remember it (ledger: the first record wins) → answer (http::answer)
 //! ```
 //!
-//! [`connector`] is that journey without HTTP; [`app`] puts everything together and runs it, for the binary and for the
+//! [`connector`] is that journey without HTTP, [`administration`] what is done about those who are known; [`app`] puts everything together and runs it, for the binary and for the
 //! tests alike. [`gate`] stands on the other side of the wire. Imports point one way: a module knows only those that stand
 //! above it in the list below, as `tests/service/architecture.rs` checks.
 
@@ -35,6 +35,8 @@ pub mod telemetry;
 pub mod metrics;
 
 pub mod connector;
+
+pub mod administration;
 
 pub mod http;
 

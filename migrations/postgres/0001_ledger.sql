@@ -58,23 +58,27 @@ CREATE INDEX decision_by_recording ON decision (recorded_at, event_id, fingerpri
 
 -- Records decisions and what they do to sessions: one statement, one round trip and one commit for all that was waiting. Takes a
 -- JSON array of jobs, and tells of each what holds: its own decision (new), the one that stood already (replay), or that the event
--- was decided with other parameters (mismatch).
+-- was decided with other parameters (mismatch); and how many decisions of the event had expired and were dropped.
+--
+-- A release that needs another result adds a function of another name: connectors of this one still call it.
 --
 -- Two connectors may record for one event at the same instant. Neither locks anything beforehand: the one whose row is second waits
 -- at the unique key for the first to commit, inserts nothing, looks again and answers from what it finds. Events come in one order,
--- so that two batches never wait for each other.
+-- so that two batches do not wait for each other there; where exits of several visitors make them do so, a lock_timeout ends it.
 CREATE FUNCTION record_decisions(jobs TEXT)
 RETURNS TABLE (
     number INTEGER, outcome TEXT, recorded_at BIGINT, denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT,
-    payment_source TEXT, session_effect TEXT, session_id BIGINT
+    payment_source TEXT, session_effect TEXT, session_id BIGINT, expired BIGINT
 )
-LANGUAGE plpgsql AS $$
+-- The plans are kept for as long as a connection lives, and one that was made while the tables were empty would read them whole.
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     job         RECORD;
     standing    decision%ROWTYPE;
     taken       SMALLINT[];
     has_expired BOOLEAN;
+    expired_now BIGINT;
     its_place   SMALLINT;
     its_effect  TEXT;
     its_session BIGINT;
@@ -88,27 +92,29 @@ BEGIN
         )
         ORDER BY x.event, x.number
     LOOP
+        expired_now := 0;
         LOOP
             SELECT array_agg(d.place), bool_or(d.recorded_at < job.kept_since) INTO taken, has_expired
             FROM decision d WHERE d.event_id = job.event_id;
 
             IF has_expired THEN
                 DELETE FROM decision d WHERE d.event_id = job.event_id AND d.recorded_at < job.kept_since;
+                GET DIAGNOSTICS expired_now = ROW_COUNT; -- all of them: none can expire between two looks
                 CONTINUE;
             END IF;
 
             IF taken IS NOT NULL THEN
-                SELECT * INTO standing FROM decision d
+                SELECT d.* INTO standing FROM decision d
                 WHERE d.event_id = job.event_id AND d.fingerprint = job.fingerprint;
                 IF FOUND THEN
                     RETURN QUERY SELECT job.number, 'replay', standing.recorded_at, standing.denial,
                         standing.visitor_id, standing.visitor_type, standing.device_id, standing.payment_source,
-                        standing.session_effect, standing.session_id;
+                        standing.session_effect, standing.session_id, expired_now;
                     EXIT;
                 END IF;
                 IF 0 = ANY (taken) OR cardinality(taken) >= 8 THEN
                     RETURN QUERY SELECT job.number, 'mismatch', NULL::BIGINT, NULL, NULL, NULL, NULL, NULL, NULL,
-                        NULL::BIGINT;
+                        NULL::BIGINT, expired_now;
                     EXIT;
                 END IF;
             END IF;
@@ -124,16 +130,26 @@ BEGIN
                     its_effect := 'opened';
                     its_session := nextval(pg_get_serial_sequence('session', 'id'));
                 ELSE
-                    -- One that another exit is closing at this instant is not waited for: the next oldest is ours.
-                    SELECT s.id INTO its_session FROM session s
-                    WHERE s.visitor_id = job.visitor_id AND s.store_id = job.store_id
-                        AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since
-                    ORDER BY s.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+                    LOOP
+                        SELECT s.id INTO its_session FROM session s
+                        WHERE s.visitor_id = job.visitor_id AND s.store_id = job.store_id
+                            AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since
+                        ORDER BY s.id LIMIT 1 FOR UPDATE;
+                        EXIT WHEN FOUND;
+                        -- None is open, or those that were have been closed while they were waited for: then one may have been
+                        -- opened since.
+                        PERFORM FROM session s
+                        WHERE s.visitor_id = job.visitor_id AND s.store_id = job.store_id
+                            AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since;
+                        EXIT WHEN NOT FOUND;
+                    END LOOP;
                     its_effect := CASE WHEN its_session IS NULL THEN 'none_open' ELSE 'closed' END;
                 END IF;
             END IF;
 
-            INSERT INTO decision VALUES (
+            INSERT INTO decision (event_id, place, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id,
+                payment_source, session_effect, session_id)
+            VALUES (
                 job.event_id, its_place, job.fingerprint, job.recorded_at, job.denial, job.visitor_id,
                 job.visitor_type, job.device_id, job.payment_source, its_effect, its_session
             ) ON CONFLICT DO NOTHING;
@@ -151,7 +167,7 @@ BEGIN
                 WHERE s.id = its_session;
             END IF;
             RETURN QUERY SELECT job.number, 'new', job.recorded_at, job.denial, job.visitor_id, job.visitor_type,
-                job.device_id, job.payment_source, its_effect, its_session;
+                job.device_id, job.payment_source, its_effect, its_session, expired_now;
             EXIT;
         END LOOP;
     END LOOP;

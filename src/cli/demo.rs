@@ -1,17 +1,35 @@
 //! `demo`: the connector in memory, with the published test data, and what to try with it.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use super::print;
+use secrecy::ExposeSecret as _;
+
 use super::serve::start;
-use crate::config::{Mode, Sources};
+use super::{fail, print};
+use crate::administration::new_secret;
+use crate::app::App;
+use crate::config::{Config, Mode, Sources};
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
-    start(Mode::Demo, sources, |app| print(&what_to_try(app.api_address(), app.management_address()))).await
+    let made = match new_secret() {
+        Ok(secret) => secret,
+        Err(error) => return fail(1, &error),
+    };
+    // One that was made here is of use to nobody else, and gone with the demo; one that was configured is not for the screen.
+    let shown = Cell::new("<management.token>".to_owned());
+    let prepare = |config: &mut Config| {
+        if config.management.token.is_none() {
+            shown.set(made.expose_secret().to_owned());
+            config.management.token = Some(made);
+        }
+    };
+    let started = |app: &App| print(&what_to_try(app.api_address(), app.management_address(), &shown.take()));
+    start(Mode::Demo, sources, prepare, started).await
 }
 
-fn what_to_try(api: SocketAddr, management: SocketAddr) -> String {
+fn what_to_try(api: SocketAddr, management: SocketAddr, token: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
     format!(
@@ -30,7 +48,7 @@ When the backend cannot be asked, the store's default gate decision counts:
 
   {program} gate --url http://{api} --key unavailable_backend_key --default-gate open
 
-The same call as Amazon makes it, and who is in the store now:
+The same call as Amazon makes it:
 
   curl -i http://{api}/v1/identity/identity-keys -d '{{
     "requestId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
@@ -42,7 +60,11 @@ The same call as Amazon makes it, and who is in the store now:
       "location": "ENTRY"
     }}
   }}'
-  curl http://{management}/admin/v1/sessions
+
+Who is in the store now, and a shopper who is held back from the next scan on:
+
+  curl -H 'Authorization: Bearer {token}' http://{management}/admin/v1/sessions
+  curl -X POST -H 'Authorization: Bearer {token}' http://{management}/admin/v1/shoppers/shopper-uuid-001/flag
 
 A Scan Key Code as the shopper's app would show it:
 

@@ -7,19 +7,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError};
 use crate::config::{Config, Mode, Sources};
-use crate::storage::StorageError;
 use crate::telemetry;
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
-    start(Mode::Serve, sources, |_| ()).await
+    start(Mode::Serve, sources, |_| (), |_| ()).await
 }
 
-/// Starts, calls `started`, and runs until SIGTERM or SIGINT.
-pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&App)) -> ExitCode {
-    let config = match Config::load(mode, sources) {
+/// Lets `prepare` see to the configuration, starts, calls `started`, and runs until SIGTERM or SIGINT.
+pub(super) async fn start(
+    mode: Mode,
+    sources: &Sources,
+    prepare: impl FnOnce(&mut Config),
+    started: impl FnOnce(&App),
+) -> ExitCode {
+    let mut config = match Config::load(mode, sources) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
+    prepare(&mut config);
     let _written_at_the_end = match telemetry::init(&config.log) {
         Ok(guard) => guard,
         Err(error) => return fail(1, &error),
@@ -48,14 +53,7 @@ pub(super) async fn start(mode: Mode, sources: &Sources, started: impl FnOnce(&A
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
-        StartError::Storage(
-            StorageError::InUse(_)
-            | StorageError::OtherKey(_)
-            | StorageError::KeyFile { .. }
-            | StorageError::File { .. }
-            | StorageError::NoKey
-            | StorageError::Encoding(_),
-        ) => EXIT_USAGE,
+        StartError::Storage(error) if error.is_misconfiguration() => EXIT_USAGE,
         StartError::Storage(_)
         | StartError::Ledger(_)
         | StartError::Directory(_)

@@ -275,16 +275,18 @@ fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
 }
 
 fn storage_settings(reader: &mut Reader) -> Storage {
-    let connections = reader.integer("storage.max_connections", 10, 3..=1000);
+    let connections = reader.integer("storage.max_connections", 10, 4..=1000);
+    let mistakes = reader.mistakes();
     let url = reader.secret_text("storage.url").unwrap_or_default();
     match url.expose_secret().split_once(':') {
-        Some(("sqlite", path)) if path.len() > 2 && path.starts_with("//") => {
-            return Storage::Database(storage::Location::Sqlite(path.trim_start_matches("//").into()));
+        Some(("sqlite", path)) if path.len() > 2 && path.starts_with("//") && !path.contains('?') => {
+            return Storage::Database(storage::Location::Sqlite(path.chars().skip(2).collect::<String>().into()));
         }
         Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
             return Storage::Database(storage::Location::Postgres { url, connections });
         }
         Some(("memory", "")) => {}
+        _ if reader.mistakes() > mistakes => {} // it could not be read, and that is said already
         _ => reader.refuse_secret(
             "storage.url",
             "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database",

@@ -77,6 +77,11 @@ impl Reader {
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
     }
 
+    /// How many mistakes there are so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Notes that a setting is wrong, with its value.
     pub(super) fn refuse(&mut self, setting: &str, what: &str) {
         let value = Some(self.text(setting));

@@ -13,6 +13,7 @@ mod rows;
 mod sql;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -30,7 +31,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
-use crate::storage::Database;
+use crate::storage::{Database, Subject};
 use memory::MemoryDirectory;
 use sql::SqlDirectory;
 
@@ -93,43 +94,63 @@ impl Directory {
         Self { faults, ..self }
     }
 
-    /// The store of that name.
+    /// The store of that name; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
+    pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
         self.faults.suffer().await?;
         match &self.backend {
             // No store has such a name, and PostgreSQL would refuse the question.
             _ if id.as_str().contains('\0') => Ok(None),
             Backend::Memory(directory) => Ok(directory.store(id)),
-            Backend::Sql(directory) => directory.store(id).await,
+            Backend::Sql(directory) => directory.store(id, subject).await,
         }
     }
 
-    /// What is known of an identity key, compared exactly.
+    /// What is known of an identity key, compared exactly; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn identity_key(&self, key: &str) -> Result<Option<Registration>, DirectoryError> {
+    pub async fn identity_key(&self, key: &str, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
         let digest = self.hash_key.identity_key(key);
         self.faults.suffer_key(&digest).await?;
-        self.registration(Kind::IdentityKey, digest).await
+        self.registration(Kind::IdentityKey, digest, subject).await
     }
 
-    /// What is known of a recognition token.
+    /// What is known of a recognition token; `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
-    pub async fn recognition_token(&self, token: &RecognitionToken) -> Result<Option<Registration>, DirectoryError> {
+    pub async fn recognition_token(
+        &self,
+        token: &RecognitionToken,
+        subject: Subject,
+    ) -> Result<Option<Registration>, DirectoryError> {
         self.faults.suffer().await?;
-        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token)).await
+        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token), subject).await
     }
 
-    async fn registration(&self, kind: Kind, digest: Digest) -> Result<Option<Registration>, DirectoryError> {
+    async fn registration(
+        &self,
+        kind: Kind,
+        digest: Digest,
+        subject: Subject,
+    ) -> Result<Option<Registration>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.registration(kind, digest)),
-            Backend::Sql(directory) => directory.registration(kind, digest).await,
+            Backend::Sql(directory) => directory.registration(kind, digest, subject).await,
+        }
+    }
+
+    /// A store as it is kept, for whoever looks after it: unlike [`Directory::store`], never from memory.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.store(id).map(Arc::unwrap_or_clone)),
+            Backend::Sql(directory) => directory.kept_store(id).await,
         }
     }
 
@@ -239,6 +260,26 @@ impl Directory {
         match &self.backend {
             Backend::Memory(_) => Ok(false),
             Backend::Sql(directory) => directory.refresh().await,
+        }
+    }
+
+    /// Somebody is erased from the ledger: within two seconds, every connector forgets what it remembers of it.
+    ///
+    /// # Errors
+    /// When the others cannot be told.
+    pub async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Sql(directory) => directory.announce_erasure().await,
+        }
+    }
+
+    /// For how long others may go by what is no longer so.
+    #[must_use]
+    pub fn believed_for(&self) -> Duration {
+        match &self.backend {
+            Backend::Memory(_) => Duration::ZERO,
+            Backend::Sql(directory) => directory.believed_for(),
         }
     }
 

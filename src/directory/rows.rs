@@ -16,6 +16,8 @@ use crate::domain::visitor::{Account, VisitorType};
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoreRow {
+    /// May be left out where it is said elsewhere; empty, it is no id.
+    #[serde(default)]
     pub(crate) id: String,
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
@@ -36,6 +38,8 @@ fn yes() -> bool {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ShopperRow {
+    /// May be left out where it is said elsewhere; empty, it is no id.
+    #[serde(default)]
     pub(crate) id: String,
     #[serde(rename = "type", with = "VisitorTypeWord")]
     pub(crate) kind: VisitorType,

@@ -118,12 +118,6 @@ impl EventId {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// Its upper and its lower 64 bits.
-    #[must_use]
-    pub fn halves(&self) -> (u64, u64) {
-        self.0.as_u64_pair()
-    }
-
     /// Its bytes, to be stored.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {

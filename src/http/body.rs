@@ -10,8 +10,6 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::wire::Invalid;
-
 /// The longest body of a request, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 /// How much of a body is read on after its request was answered, in bytes.
@@ -19,22 +17,32 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// And for how long.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is longer than [`MAX_BODY`].
+    TooLong,
+    /// It was not complete in time, or the connection broke.
+    Incomplete,
+}
+
 /// Reads a body whole.
 ///
 /// # Errors
 /// When it is longer than [`MAX_BODY`], which is known at once if its head says so; when it is not complete at `deadline`; or
 /// when the connection breaks.
-pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Invalid> {
+pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Unread> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(Invalid::Body);
+        return Err(Unread::TooLong);
     }
     match timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) => {
-            tracing::debug!(too_long = error.is::<LengthLimitError>(), "request body refused");
-            Err(Invalid::Body)
+            let too_long = error.is::<LengthLimitError>();
+            tracing::debug!(too_long, "request body refused");
+            Err(if too_long { Unread::TooLong } else { Unread::Incomplete })
         }
-        Err(_) => Err(Invalid::Body),
+        Err(_) => Err(Unread::Incomplete),
     }
 }
 

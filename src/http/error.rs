@@ -24,8 +24,14 @@ pub(super) enum ApiError {
     TooManyRequests { retry_after: u64, reason: &'static str },
     /// The management token is missing or wrong: 401.
     Unauthorized,
+    /// There is no management token, and so nobody who may: 401.
+    AdministrationClosed,
     /// A query that the management port cannot answer: 400, with what would do.
     BadQuery(&'static str),
+    /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
+    BadRow(String),
+    /// A row that is longer than any can be: 413.
+    TooLong,
     /// No such path: 404.
     NotFound,
     /// Not with that method: 405. The router adds `Allow`.
@@ -70,12 +76,15 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
                 response
             }
-            Self::Unauthorized => {
-                let mut response = refuse(StatusCode::UNAUTHORIZED, "Unauthorized", Why::reason("unauthorized"));
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                response
+            Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
+            Self::AdministrationClosed => {
+                ask_for_token("Unauthorized: management.token is not set", "administration_closed")
             }
             Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
+            Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, &message, Why::reason("bad_row")),
+            Self::TooLong => {
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", Why::reason("body_too_long"))
+            }
             Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Why::reason("not_found")),
             Self::MethodNotAllowed => {
                 refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", Why::reason("method_not_allowed"))
@@ -86,6 +95,12 @@ impl IntoResponse for ApiError {
             }
         }
     }
+}
+
+fn ask_for_token(message: &str, reason: &'static str) -> Response {
+    let mut response = refuse(StatusCode::UNAUTHORIZED, message, Why::reason(reason));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 /// The door itself.

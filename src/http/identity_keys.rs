@@ -45,7 +45,8 @@ pub(super) async fn verify(
     Extension(log): Extension<LogNames>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await.map_err(ApiError::Invalid)?;
+    let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
+    let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, &log).map_err(ApiError::Invalid)?;
     let verdict = api.connector.verify(&scan, api.clock.now(), deadline).await?;
     match verdict {

@@ -1,10 +1,11 @@
 //! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, the end of the process.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
@@ -17,6 +18,8 @@ use crate::metrics::Metrics;
 
 /// What a probe is called in the log.
 const PROBE: &str = "probe";
+/// How the paths of the administration begin.
+const ADMINISTRATION: &str = "/admin/";
 
 /// When the head of a request was complete: every deadline counts from here.
 #[derive(Clone, Copy, Debug)]
@@ -35,17 +38,21 @@ impl LogNames {
 /// The outermost layer.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let Arrival(arrival) = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
-    let path = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| match path.as_str() {
-        IDENTITY_KEYS => IDENTITY_KEYS,
-        LIVEZ | READYZ => PROBE,
-        _ => "management",
-    });
+    let path =
+        request.extensions().get::<MatchedPath>().map_or(Cow::Borrowed("unmatched"), |path| match path.as_str() {
+            IDENTITY_KEYS => IDENTITY_KEYS.into(),
+            LIVEZ | READYZ => PROBE.into(),
+            // As the route is written: what stands in its place may be a shopper's name, or a key that does not belong there.
+            template if template.starts_with(ADMINISTRATION) => template.to_owned().into(),
+            _ => "management".into(),
+        });
     if path == IDENTITY_KEYS {
         metrics.begun();
     }
+    let method = path.starts_with(ADMINISTRATION).then(|| request.method().clone());
     let names = LogNames::default();
     request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, path, arrival, names, outcome: None };
+    let mut line = Line { metrics, method, path, arrival, names, outcome: None };
     let response = next.run(request).await;
     let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
@@ -55,7 +62,9 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
 /// Written when it is dropped, and dropped in any case: what is still running at the end of the grace period is cut off.
 struct Line {
     metrics: Metrics,
-    path: &'static str,
+    /// Where one path is asked in several ways.
+    method: Option<Method>,
+    path: Cow<'static, str>,
     arrival: Instant,
     names: LogNames,
     outcome: Option<(StatusCode, Why)>,
@@ -71,34 +80,40 @@ impl Drop for Line {
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
         }
-        write(self.path, self.names.0.get().unwrap_or(&Named::default()), status, &why, took);
+        self.write(status, &why, took);
     }
 }
 
-fn write(path: &str, named: &Named, status: Option<u16>, why: &Why, took: Duration) {
-    let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                path,
-                status,
-                decision = why.decision,
-                reason = why.reason,
-                requestId = named.request_id.map(display),
-                authEventId = named.event_id.map(display),
-                storeId = named.store_id.as_ref().map(StoreId::as_str),
-                session = why.session,
-                replay = why.replay.then_some(true),
-                cause = why.cause.as_deref(),
-                ms,
-                "request"
-            )
-        };
-    }
-    match (path, status) {
-        (_, Some(500..)) if path != PROBE => line!(error),
-        (_, None) => line!(warn),
-        (PROBE, _) => line!(debug),
-        _ => line!(info),
+impl Line {
+    fn write(&self, status: Option<u16>, why: &Why, took: Duration) {
+        let (path, method) = (&*self.path, self.method.as_ref().map(Method::as_str));
+        let nobody = Named::default();
+        let named = self.names.0.get().unwrap_or(&nobody);
+        let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    method,
+                    path,
+                    status,
+                    decision = why.decision,
+                    reason = why.reason,
+                    requestId = named.request_id.map(display),
+                    authEventId = named.event_id.map(display),
+                    storeId = named.store_id.as_ref().map(StoreId::as_str),
+                    session = why.session,
+                    replay = why.replay.then_some(true),
+                    cause = why.cause.as_deref(),
+                    ms,
+                    "request"
+                )
+            };
+        }
+        match (path, status) {
+            (_, Some(500..)) if path != PROBE => line!(error),
+            (_, None) => line!(warn),
+            (PROBE, _) => line!(debug),
+            _ => line!(info),
+        }
     }
 }

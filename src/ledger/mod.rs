@@ -12,6 +12,7 @@ mod sql;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
+use tokio::time::Instant;
 
 pub use memory::MemoryLedger;
 pub use sessions::{Moment, Page, Session, SessionId, SessionState};
@@ -207,14 +208,20 @@ impl Ledger {
         }
     }
 
-    /// Records a decision and its session in one atomic step, and returns what holds.
+    /// Records a decision and its session in one atomic step, and returns what holds. Where it must wait for others, it does not begin
+    /// after `deadline`.
     ///
     /// # Errors
-    /// When the ledger cannot be written; nothing is recorded then.
-    pub async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+    /// When the ledger cannot be written, or not in time; nothing is recorded then, unless it had begun.
+    pub async fn record(
+        &self,
+        entry: NewRecord,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Recorded, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.record(&entry, now)),
-            Self::Sql(ledger) => ledger.record(entry, now).await,
+            Self::Sql(ledger) => ledger.record(entry, now, deadline).await,
         }
     }
 

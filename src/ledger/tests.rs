@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -18,6 +19,11 @@ const LIMITS: Limits =
 
 fn at(hours: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::hours(hours)).expect("in range")
+}
+
+/// A deadline that nothing here comes near.
+pub(crate) fn soon() -> Instant {
+    Instant::now().checked_add(std::time::Duration::from_secs(3600)).expect("in range")
 }
 
 /// An acceptance of an event of its own.
@@ -37,10 +43,10 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
 async fn a_sweep_lets_go_of_what_was_kept_long_enough(ledger: &Ledger) {
     // 1200, so that it takes more than one batch.
     for number in 0..1200 {
-        ledger.record(accepted(number, Location::Entry), at(0)).await.expect("recorded");
+        ledger.record(accepted(number, Location::Entry), at(0), soon()).await.expect("recorded");
     }
-    ledger.record(accepted(1200, Location::Exit), at(1)).await.expect("recorded");
-    ledger.record(accepted(1201, Location::Entry), at(100)).await.expect("recorded");
+    ledger.record(accepted(1200, Location::Exit), at(1), soon()).await.expect("recorded");
+    ledger.record(accepted(1201, Location::Entry), at(100), soon()).await.expect("recorded");
     let sessions = async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("listed").sessions.len();
     let week = 7 * 24;
 
@@ -91,7 +97,7 @@ async fn a_row_that_fails_fails_alone() {
     let mut recording = JoinSet::new();
     for number in 0..20 {
         let ledger = Arc::clone(&ledger);
-        recording.spawn(async move { (number, ledger.record(accepted(number, Location::Entry), at(0)).await) });
+        recording.spawn(async move { (number, ledger.record(accepted(number, Location::Entry), at(0), soon()).await) });
     }
     for (number, recorded) in recording.join_all().await {
         match number {
@@ -100,4 +106,105 @@ async fn a_row_that_fails_fails_alone() {
         }
     }
     assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
+}
+
+/// A ledger whose writer is kept from writing until the sender is dropped.
+async fn held_up(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()>) {
+    let database = open(folder).await;
+    let ledger = SqlLedger::open(database.clone(), LIMITS).await.expect("opened");
+    let ((hold, held), (begun, has_begun)) = (oneshot::channel::<()>(), oneshot::channel());
+    tokio::spawn(async move {
+        let wait = database.transaction(|_| {
+            Box::pin(async move {
+                begun.send(()).expect("awaited");
+                drop(held.await);
+                Ok(())
+            })
+        });
+        wait.await
+    });
+    has_begun.await.expect("it begins");
+    (Arc::new(Ledger::Sql(ledger)), hold)
+}
+
+/// Both wait for the writer, which takes them as one batch in the order in which they came.
+#[tokio::test]
+async fn an_exit_closes_what_was_opened_in_the_same_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, hold) = held_up(&folder).await;
+    // The first takes the writer with it to the queue; the others are one batch.
+    let record = |number, location| {
+        let ledger = Arc::clone(&ledger);
+        let recording =
+            async move { ledger.record(accepted(number, location), at(0), soon()).await.expect("recorded") };
+        tokio::spawn(recording)
+    };
+    let mut recording = Vec::new();
+    for (number, location) in [(0, Location::Exit), (1, Location::Entry), (2, Location::Exit)] {
+        recording.push(record(number, location));
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    let mut effects = Vec::new();
+    for recorded in recording {
+        let Recorded::New(record) = recorded.await.expect("no panic") else { panic!("it is new") };
+        effects.push(record.session);
+    }
+    let id = SessionId(1);
+    assert_eq!(effects, [SessionEffect::NoneOpen, SessionEffect::Opened(id), SessionEffect::Closed(id)]);
+}
+
+#[tokio::test]
+async fn what_waited_past_its_deadline_is_not_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, hold) = held_up(&folder).await;
+    let (first, late) = (Arc::clone(&ledger), Arc::clone(&ledger));
+    let first = tokio::spawn(async move { first.record(accepted(0, Location::Entry), at(0), soon()).await });
+    tokio::task::yield_now().await;
+    let soon_over = Instant::now().checked_add(std::time::Duration::from_millis(1)).expect("in range");
+    let late = tokio::spawn(async move { late.record(accepted(1, Location::Entry), at(0), soon_over).await });
+    tokio::time::sleep_until(soon_over).await;
+    drop(hold);
+    assert!(matches!(first.await.expect("no panic"), Ok(Recorded::New(_))));
+    assert!(late.await.expect("no panic").is_err());
+    assert_eq!(ledger.records(), 1);
+}
+
+/// As when a disk is full at the commit: SQLite ends the transaction by itself, and sqlx does not know.
+#[tokio::test]
+async fn a_transaction_that_the_database_ended_is_not_the_end_of_writing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    let ended = database.transaction(|connection| {
+        Box::pin(async move {
+            sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+            Err::<(), _>(crate::storage::corrupt("a disk that is full"))
+        })
+    });
+    assert!(ended.await.is_err_and(|error| error.to_string().contains("a disk that is full")), "the cause is told");
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    let recorded = ledger.record(accepted(0, Location::Entry), at(0), soon()).await;
+    assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
+}
+
+/// The next release may add columns: this one must get along with them.
+#[tokio::test]
+async fn columns_of_a_later_release_are_no_trouble() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    for table in ["property", "session", "decision"] {
+        let add = format!("ALTER TABLE {table} ADD COLUMN later TEXT");
+        let added = database.transaction(move |connection| {
+            Box::pin(async move { Ok(sqlx::query(sqlx::AssertSqlSafe(add)).execute(connection).await?) })
+        });
+        added.await.expect("added");
+    }
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    for (number, location) in [(0, Location::Entry), (0, Location::Entry), (1, Location::Exit)] {
+        ledger.record(accepted(number, location), at(0), soon()).await.expect("recorded");
+    }
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 1);
+    assert_eq!(ledger.decisions(None, 10).await.expect("listed").decisions.len(), 2);
+    ledger.sweep(at(1000)).await.expect("swept");
+    assert_eq!(ledger.records(), 0);
 }

@@ -1,17 +1,26 @@
 //! The breaker: when the database does not answer, whoever asks is told so at once instead of queueing.
 //!
 //! It counts connections that fail and statements that take too long, and only over several distinct subjects: what one
-//! auth event or key provokes, a row that somebody has locked for instance, is no sign of the database's health.
+//! key provokes, a row that somebody has locked for instance, is no sign of the database's health.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::digest::Fingerprint;
+
 /// How many distinct subjects must have failed, with no success in between.
 const DISTINCT_FAILURES: usize = 3;
 
-/// What a statement is about, so that one that fails again and again is told from many that fail.
-pub(crate) type Subject = u64;
+/// Whose scan a statement is for, so that one that fails again and again is told from many that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(Fingerprint);
+
+impl From<Fingerprint> for Subject {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self(fingerprint)
+    }
+}
 
 /// Whether the database is asked, or nobody but a probe asks until it answers again.
 #[derive(Debug, Default)]
@@ -75,11 +84,15 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    fn subjects<const N: usize>(numbers: [u8; N]) -> [Subject; N] {
+        numbers.map(|number| Subject(Fingerprint::from_bytes([number; 32])))
+    }
+
     #[test]
     fn one_subject_that_fails_for_ever_opens_nothing() {
         let breaker = Breaker::default();
         for _ in 0..100 {
-            assert!(!breaker.failed(Kind::Read, &[7]));
+            assert!(!breaker.failed(Kind::Read, &subjects([7])));
         }
         assert!(!breaker.is_open());
         assert_eq!(breaker.failures(), 100);
@@ -88,24 +101,24 @@ mod tests {
     #[test]
     fn three_subjects_open_it_once_unless_one_was_answered_in_between() {
         let breaker = Breaker::default();
-        assert!(!breaker.failed(Kind::Read, &[1, 2]));
+        assert!(!breaker.failed(Kind::Read, &subjects([1, 2])));
         breaker.succeeded(Kind::Read);
-        assert!(!breaker.failed(Kind::Read, &[3, 4]));
-        assert!(breaker.failed(Kind::Read, &[5]));
-        assert!(!breaker.failed(Kind::Read, &[6]), "it is open already");
+        assert!(!breaker.failed(Kind::Read, &subjects([3, 4])));
+        assert!(breaker.failed(Kind::Read, &subjects([5])));
+        assert!(!breaker.failed(Kind::Read, &subjects([6])), "it is open already");
         assert!(breaker.is_open());
         breaker.close();
         assert!(!breaker.is_open());
-        assert!(!breaker.failed(Kind::Read, &[7, 8]), "counted afresh");
+        assert!(!breaker.failed(Kind::Read, &subjects([7, 8])), "counted afresh");
     }
 
     #[test]
     fn a_database_that_reads_but_cannot_commit_is_out_of_order() {
         let breaker = Breaker::default();
         for subject in 1..=2 {
-            assert!(!breaker.failed(Kind::Write, &[subject]));
+            assert!(!breaker.failed(Kind::Write, &subjects([subject])));
             breaker.succeeded(Kind::Read);
         }
-        assert!(breaker.failed(Kind::Write, &[3]));
+        assert!(breaker.failed(Kind::Write, &subjects([3])));
     }
 }

@@ -6,11 +6,12 @@
 //! closed, never given back.
 
 mod breaker;
+mod error;
 mod postgres;
+mod schema;
 mod sqlite;
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
@@ -18,125 +19,33 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{
-    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _, query,
-    query_scalar,
-};
-use thiserror::Error;
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, query};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use breaker::Subject;
+pub use breaker::Subject;
+pub use error::StorageError;
+pub(crate) use error::{DatabaseError, corrupt};
 
-use crate::digest::{HashKey, HashKeyError};
+use crate::digest::HashKey;
 use breaker::{Breaker, Kind};
+use error::Symptom;
+use postgres::Suspicion;
+use schema::{check_key, migrations};
 
-// Together within a request's deadline of 1.5 s: to wait for a connection and read, then to wait for one and write.
+// Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
 /// How long to wait for a connection.
-const ACQUIRE: Duration = Duration::from_millis(300);
+const ACQUIRE: Duration = Duration::from_millis(250);
 /// How long a statement of a scan may take.
-const READ: Duration = Duration::from_millis(400);
+const READ: Duration = Duration::from_millis(350);
 /// How long a batch of records may take.
 const RECORD: Duration = Duration::from_millis(600);
 /// How long anything may take that no gate waits for.
-const WORK: Duration = Duration::from_secs(10);
+const OFFICE: Duration = Duration::from_secs(10);
 /// How often a database that does not answer is tried.
 const PROBE: Duration = Duration::from_millis(250);
 
-/// What the database says of the key that it was made with.
-const KEY_CHECK: &str = "hash key check";
 /// What a probe writes.
 const PROBED: &str = "probed";
-
-/// Why a database cannot be opened.
-#[derive(Debug, Error)]
-pub enum StorageError {
-    /// Another process has it.
-    #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
-    InUse(String),
-    /// A file or folder cannot be used.
-    #[error("storage.url: {path}: {error}")]
-    File {
-        /// The file or folder.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// It was made with another hash key, without which nothing in it can be found.
-    #[error("security.hash_key: {0} was made with another hash key: restore it, or start with a new database")]
-    OtherKey(String),
-    /// The key file holds no key.
-    #[error("security.hash_key: {path}: {error}")]
-    KeyFile {
-        /// The file.
-        path: String,
-        /// Why.
-        error: HashKeyError,
-    },
-    /// It cannot hold every text.
-    #[error("storage.url: the database's encoding is {0}, and must be UTF8")]
-    Encoding(String),
-    /// PostgreSQL's key is not made for it: every connector must have the same.
-    #[error("security.hash_key: is required with PostgreSQL")]
-    NoKey,
-    /// No randomness to be had for a new key.
-    #[error("no randomness: {0}")]
-    Randomness(#[from] getrandom::Error),
-    /// The database itself.
-    #[error("storage.url: {0}")]
-    Database(#[from] sqlx::Error),
-    /// Its schema cannot be brought up to date.
-    #[error("storage.url: {0}")]
-    Migration(#[from] MigrateError),
-}
-
-/// Why the database did not do what it was asked for.
-#[derive(Debug, Error)]
-pub(crate) enum DatabaseError {
-    /// It has not answered others, and is not asked until it does.
-    #[error("the database does not answer")]
-    Down,
-    /// It took too long. Whether it was done is not known.
-    #[error("the database took too long")]
-    TimedOut,
-    /// A row that no connector wrote.
-    #[error("the database holds what cannot be: {0}")]
-    Corrupt(String),
-    /// What the database says.
-    #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    /// The work panicked.
-    #[error("database work panicked")]
-    Panicked,
-}
-
-impl DatabaseError {
-    /// Whether the database was asked and said no, so that asking for less may help.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Sqlx(sqlx::Error::Database(_))) && !self.is_ill_health()
-    }
-
-    /// Whether it is the database's health that this tells of, not the statement's.
-    fn is_ill_health(&self) -> bool {
-        use sqlx::Error;
-        match self {
-            Self::TimedOut => true,
-            Self::Sqlx(
-                Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed,
-            ) => true,
-            // Shutting down or starting, no connection left, no resources, or a time-out that the server set.
-            Self::Sqlx(Error::Database(error)) => {
-                error.code().is_some_and(|code| ["57", "53", "08", "55P03"].iter().any(|class| code.starts_with(class)))
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Says what in a row cannot be.
-pub(crate) fn corrupt(what: impl std::fmt::Display) -> DatabaseError {
-    DatabaseError::Corrupt(what.to_string())
-}
 
 /// Which database it is, for the little that they do not have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +65,7 @@ pub enum Location {
     Postgres {
         /// `postgres://…`, which may hold a password.
         url: SecretString,
-        /// 3 or more.
+        /// 4 or more.
         connections: u32,
     },
 }
@@ -168,12 +77,26 @@ pub struct Database(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    reads: AnyPool,
-    writes: AnyPool,
+    pools: Pools,
     breaker: Breaker,
+    /// Connections that are older than this are not used any more: one of them was found broken.
+    suspicion: Suspicion,
     hash_key: HashKey,
     /// Held for as long as the database is open.
     _lock: Option<File>,
+}
+
+/// Connections, so that what no gate waits for never takes those that scans need.
+#[derive(Debug)]
+struct Pools {
+    /// For what a scan looks up.
+    reads: AnyPool,
+    /// For the records of scans. With SQLite, for whatever writes: one connection does.
+    writes: AnyPool,
+    /// For lists.
+    office_reads: AnyPool,
+    /// For administration, imports and sweeps.
+    office_writes: AnyPool,
 }
 
 /// Work on a connection.
@@ -204,12 +127,13 @@ impl Database {
         migrations(engine).run_direct(None, &mut connection, false).await?;
         check_key(&mut connection, &hash_key, &name).await?;
         connection.close().await?;
-        let (reads, writes) = match location {
+        let suspicion = Suspicion::default();
+        let pools = match location {
             Location::Sqlite(_) => sqlite::pools(&options).await?,
-            Location::Postgres { connections, .. } => postgres::pools(&options, *connections).await?,
+            Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
         };
         let breaker = Breaker::default();
-        Ok(Self(Arc::new(Inner { engine, reads, writes, breaker, hash_key, _lock: lock })))
+        Ok(Self(Arc::new(Inner { engine, pools, breaker, suspicion, hash_key, _lock: lock })))
     }
 
     /// Which one it is.
@@ -236,13 +160,13 @@ impl Database {
         self.0.breaker.failures()
     }
 
-    /// Reads something that a scan waits for.
+    /// Reads something that a scan waits for; `subject` tells whose scan.
     pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        self.run(Kind::Read, READ, vec![subject], work).await
+        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), work).await
     }
 
     /// Reads something that no gate waits for, such as a list.
@@ -251,14 +175,15 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        if self.0.engine == Engine::Sqlite {
-            return self.run(Kind::Read, WORK, Vec::new(), work).await;
+        let pool = &self.0.pools.office_reads;
+        match self.0.engine {
+            Engine::Sqlite => self.run(pool, OFFICE, None, work).await,
+            Engine::Postgres => {
+                let work = patient(work);
+                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing("BEGIN READ ONLY", connection, work)))
+                    .await
+            }
         }
-        let work = patient(work);
-        self.run(Kind::Read, WORK, Vec::new(), |connection| {
-            Box::pin(all_or_nothing("BEGIN READ ONLY", connection, work))
-        })
-        .await
     }
 
     /// Writes records, in one transaction or one statement that is `work`'s own.
@@ -267,7 +192,7 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        self.run(Kind::Write, RECORD, subjects, work).await
+        self.run(&self.0.pools.writes, RECORD, Some((Kind::Write, subjects)), work).await
     }
 
     /// Does all of `work` or nothing, outside the path of scans.
@@ -276,27 +201,33 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        if self.0.engine == Engine::Sqlite {
-            let whole = self
-                .run(Kind::Write, WORK, Vec::new(), |connection| Box::pin(all_or_nothing(IMMEDIATE, connection, work)));
-            return whole.await;
+        let pool = &self.0.pools.office_writes;
+        match self.0.engine {
+            Engine::Sqlite => {
+                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing(IMMEDIATE, connection, work))).await
+            }
+            Engine::Postgres => {
+                let work = patient(work);
+                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
+            }
         }
-        let work = patient(work);
-        self.run(Kind::Write, WORK, Vec::new(), |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
     }
 
     /// Closes it. A SQLite file is one whole file then, and can be copied.
     pub(crate) async fn close(&self) {
+        let Pools { reads, writes, office_reads, office_writes } = &self.0.pools;
         // Readers first, since only the last connection puts the file together, and a reader could not.
-        self.0.reads.close().await;
-        self.0.writes.close().await;
+        for pool in [reads, office_reads, office_writes, writes] {
+            pool.close().await;
+        }
     }
 
+    /// `health`: whose work it is, if it tells of the database's health at all.
     async fn run<T, W>(
         &self,
-        kind: Kind,
+        pool: &AnyPool,
         patience: Duration,
-        subjects: Vec<Subject>,
+        health: Option<(Kind, Vec<Subject>)>,
         work: W,
     ) -> Result<T, DatabaseError>
     where
@@ -306,43 +237,58 @@ impl Database {
         if self.0.breaker.is_open() {
             return Err(DatabaseError::Down);
         }
-        let database = self.clone();
+        let (database, pool) = (self.clone(), pool.clone());
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
-            let result = database.attempt(kind, patience, work).await;
-            match &result {
-                Err(error) if error.is_ill_health() => {
-                    if database.0.breaker.failed(kind, &subjects) {
-                        tracing::warn!(%error, "the database does not answer: scans get a 500 until it does");
-                        tokio::spawn(probe(Arc::downgrade(&database.0)));
-                    }
-                }
-                _ => database.0.breaker.succeeded(kind),
+            let result = database.attempt(&pool, patience, work).await;
+            if let Some((kind, subjects)) = health {
+                database.diagnose(kind, &subjects, result.as_ref().err());
             }
             result
         });
         task.await.unwrap_or(Err(DatabaseError::Panicked))
     }
 
-    async fn attempt<T, W>(&self, kind: Kind, patience: Duration, work: W) -> Result<T, DatabaseError>
+    async fn attempt<T, W>(&self, pool: &AnyPool, patience: Duration, work: W) -> Result<T, DatabaseError>
     where
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T>,
     {
-        let pool = match kind {
-            Kind::Read => &self.0.reads,
-            Kind::Write => &self.0.writes,
-        };
         let mut connection = pool.acquire().await?;
         if self.0.engine == Engine::Sqlite {
             // SQLite works in a thread of this process: it always ends, and waits no longer for a lock than it was told to.
-            return work(&mut connection).await;
-        }
-        if let Ok(result) = timeout(patience, work(&mut connection)).await {
+            let result = work(&mut connection).await;
+            if result.is_err() {
+                // Where a commit has failed, sqlx may think the transaction still under way, and no other could begin.
+                drop(connection.close().await);
+            }
             return result;
         }
-        // What is under way on it cannot be called back, so the connection goes with it.
-        drop(connection.detach());
-        Err(DatabaseError::TimedOut)
+        let Ok(result) = timeout(patience, work(&mut connection)).await else {
+            // What is under way on it cannot be called back, so the connection goes with it.
+            drop(connection.detach());
+            return Err(DatabaseError::TimedOut);
+        };
+        if result.as_ref().is_err_and(|error: &DatabaseError| error.is_of_the_connection()) {
+            self.0.suspicion.arise();
+        }
+        result
+    }
+
+    /// What the outcome says of the database's health.
+    fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
+        let breaker = &self.0.breaker;
+        let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
+            None | Some((_, Symptom::Nothing)) => return breaker.succeeded(kind),
+            Some((_, Symptom::Illness)) => breaker.failed(kind, subjects),
+            // Somebody holds what one of these wanted. Of several it is not known which one.
+            Some((_, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects),
+        };
+        if is_open_now {
+            let error = error.map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(error, "the database does not answer: scans get a 500 until it does");
+            self.0.suspicion.arise();
+            tokio::spawn(probe(Arc::downgrade(&self.0)));
+        }
     }
 }
 
@@ -353,8 +299,9 @@ async fn probe(database: std::sync::Weak<Inner>) {
         let Some(inner) = database.upgrade() else { return };
         let database = Database(inner);
         // Written, since a database may read and yet not commit.
-        let written = database.attempt(Kind::Write, READ, |connection| Box::pin(write_probe(connection))).await;
-        let read = database.attempt(Kind::Read, READ, |connection| Box::pin(read_probe(connection))).await;
+        let Pools { reads, writes, .. } = &database.0.pools;
+        let written = database.attempt(writes, READ, |connection| Box::pin(write_probe(connection))).await;
+        let read = database.attempt(reads, READ, |connection| Box::pin(read_probe(connection))).await;
         if written.is_ok() && read.is_ok() {
             database.0.breaker.close();
             tracing::info!("the database answers again");
@@ -364,7 +311,8 @@ async fn probe(database: std::sync::Weak<Inner>) {
 }
 
 async fn write_probe(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
-    let statement = "INSERT INTO property VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    let statement =
+        "INSERT INTO property (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     query::<Any>(statement).bind(PROBED).bind(vec![1_u8]).execute(connection).await?;
     Ok(())
 }
@@ -388,9 +336,10 @@ where
 {
     let mut transaction = connection.begin_with(begin).await?;
     let done = work(&mut transaction).await;
-    match done {
-        Ok(_) => transaction.commit().await?,
-        Err(_) => transaction.rollback().await?,
+    if done.is_ok() {
+        transaction.commit().await?;
+    } else if let Err(error) = transaction.rollback().await {
+        tracing::debug!(%error, "nothing to roll back"); // why it failed is what matters
     }
     done
 }
@@ -416,37 +365,4 @@ fn quietly(options: AnyConnectOptions) -> AnyConnectOptions {
 
 fn with_settings(options: AnyPoolOptions, settings: &'static str) -> AnyPoolOptions {
     options.after_connect(move |connection, _| Box::pin(async move { connection.execute(settings).await.map(drop) }))
-}
-
-/// The schema, step by step. Steps only ever add, and unknown ones are let be: a release runs on the next one's schema.
-fn migrations(engine: Engine) -> Migrator {
-    let steps = match engine {
-        Engine::Sqlite => [
-            (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
-        ],
-        Engine::Postgres => [
-            (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
-        ],
-    };
-    let steps = steps.map(|(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
-    });
-    let mut migrator = Migrator::with_migrations(steps.into());
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
-/// A new database takes the key; an older one must have been made with it.
-async fn check_key(connection: &mut AnyConnection, hash_key: &HashKey, name: &str) -> Result<(), StorageError> {
-    let check = hash_key.check_value();
-    query::<Any>("INSERT INTO property VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(KEY_CHECK)
-        .bind(check.as_slice())
-        .execute(&mut *connection)
-        .await?;
-    let stored: Vec<u8> =
-        query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK).fetch_one(connection).await?;
-    if stored == check { Ok(()) } else { Err(StorageError::OtherKey(name.to_owned())) }
 }

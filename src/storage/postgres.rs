@@ -1,27 +1,28 @@
 //! PostgreSQL: how to reach it, and how connections to it behave.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::pool::PoolConnectionMetadata;
 use sqlx::{AnyConnection, Connection as _, Error, query_scalar};
 use tokio::time::{Instant, sleep};
 
-use super::{ACQUIRE, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, StorageError, quietly, with_settings};
 
-/// How many connections write: the ledger's batches, and changes of the directory beside them.
-const WRITERS: u32 = 2;
+/// How many connections serve what no gate waits for.
+const OFFICE_CONNECTIONS: u32 = 2;
+/// How many of a kind are kept open, so that a crowd after a rest does not have to wait for them.
+const WARM: u32 = 4;
 /// How long a start waits for a server that is not there yet, as when both start together.
 const START: Duration = Duration::from_secs(30);
 /// A connection that has rested for longer is tried before it is used: the server may have gone meanwhile.
 const RESTED: Duration = Duration::from_secs(1);
 
-/// Said to every connection. The server gives up soon after we do, holds no lock for a connector that has stalled, and confirms nothing
-/// that a crash could undo.
+/// Said to every connection. The server gives up soon after we do, does not let one locked event hold up a batch, holds no lock for a
+/// connector that has stalled, and confirms nothing that a crash could undo.
 const SETTINGS: &str = "SET statement_timeout = '1s';
-SET lock_timeout = '600ms';
+SET lock_timeout = '150ms';
 SET idle_in_transaction_session_timeout = '5s';
 SET default_transaction_isolation = 'read committed';
 SELECT set_config('synchronous_commit', 'on', FALSE) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
@@ -63,26 +64,57 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// Those that read, and those that write.
-pub(super) async fn pools(options: &AnyConnectOptions, connections: u32) -> Result<(AnyPool, AnyPool), Error> {
-    let pool = |size| {
-        let options = AnyPoolOptions::new().min_connections(1).max_connections(size).acquire_timeout(ACQUIRE);
-        with_settings(options.test_before_acquire(false).before_acquire(try_rested), SETTINGS)
-    };
-    let writes = pool(WRITERS).connect_with(options.clone()).await?;
-    let reads = pool(connections.saturating_sub(WRITERS).max(1)).connect_with(options.clone()).await?;
-    Ok((reads, writes))
+/// When a connection was last found broken. The server may have been restarted, and then the others are broken as well: they are opened
+/// anew instead of each failing a scan first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Suspicion(Arc<Mutex<Option<Instant>>>);
+
+impl Suspicion {
+    pub(super) fn arise(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn falls_on(&self, age: Duration) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| age >= since.elapsed())
+    }
 }
 
-/// What the pool wants of a try.
-type Tried<'c> = std::pin::Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + 'c>>;
-
-#[expect(clippy::needless_pass_by_value, reason = "the pool passes it so")]
-fn try_rested(connection: &mut AnyConnection, metadata: PoolConnectionMetadata) -> Tried<'_> {
-    Box::pin(async move {
-        if metadata.idle_for > RESTED {
-            connection.ping().await?;
+/// One that writes what is batched, some for what no gate waits for, and all others for what scans look up.
+pub(super) async fn pools(
+    options: &AnyConnectOptions,
+    connections: u32,
+    suspicion: &Suspicion,
+) -> Result<Pools, Error> {
+    let pool = |size, patience| {
+        let suspicion = suspicion.clone();
+        let pool = AnyPoolOptions::new()
+            .max_connections(size)
+            .min_connections(WARM.min(size))
+            .acquire_timeout(patience)
+            .test_before_acquire(false);
+        let pool = pool.before_acquire(move |connection, metadata| {
+            let is_suspect = suspicion.falls_on(metadata.age);
+            Box::pin(async move {
+                if !is_suspect && metadata.idle_for > RESTED {
+                    connection.ping().await?;
+                }
+                Ok(!is_suspect)
+            })
+        });
+        with_settings(pool, SETTINGS).connect_lazy_with(options.clone())
+    };
+    let writes = pool(1, ACQUIRE);
+    let office = pool(OFFICE_CONNECTIONS, OFFICE);
+    let reads = pool(connections.saturating_sub(OFFICE_CONNECTIONS).saturating_sub(1).max(1), ACQUIRE);
+    let started = Instant::now();
+    for pool in [&writes, &office, &reads] {
+        // One of each, so that the first scans find them. A start can wait longer for that than a scan could.
+        while let Err(error) = pool.acquire().await {
+            if !matches!(error, Error::PoolTimedOut) || started.elapsed() > START {
+                return Err(error);
+            }
         }
-        Ok(true)
-    })
+    }
+    Ok(Pools { reads, writes, office_reads: office.clone(), office_writes: office })
 }

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sqlx::AnyPool;
-use sqlx::ConnectOptions as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Error};
 
-use super::{ACQUIRE, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, RECORD, StorageError, quietly, with_settings};
 use crate::digest::HashKey;
 
 /// How many connections read at once. Reading is quick.
@@ -25,9 +24,12 @@ const SETTINGS: &str =
 /// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key. The lock is held for as long as the file
 /// that is returned is open.
 pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, HashKey), StorageError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(file_error(folder))?;
-    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(file_error(folder))?;
+    // Wherever links lead: whoever comes by another way meets the same lock and the same key.
+    let folder = folder.canonicalize().map_err(file_error(folder))?;
+    let path = &folder.join(path.file_name().unwrap_or_default());
+    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
     let lock = lock(&beside(path, "lock"), path)?;
     // The key comes first: a database without one would be of no use to whoever finds it after a crash.
     let hash_key = match hash_key {
@@ -39,20 +41,22 @@ pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, Hash
     Ok((lock, hash_key))
 }
 
-pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
     let url = SqliteConnectOptions::new().filename(path).to_url_lossy();
     Ok(quietly(AnyConnectOptions::from_url(&url)?))
 }
 
 /// Those that read, and the one that writes.
-pub(super) async fn pools(options: &AnyConnectOptions) -> Result<(AnyPool, AnyPool), sqlx::Error> {
-    let pool = |size| {
-        let options = AnyPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE).test_before_acquire(false);
-        with_settings(options.idle_timeout(None).max_lifetime(None), SETTINGS)
+pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
+    let pool = |size, patience| {
+        let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
+        with_settings(pool.idle_timeout(None).max_lifetime(None), SETTINGS).connect_with(options.clone())
     };
-    let writes = pool(1).connect_with(options.clone()).await?;
-    let reads = pool(READERS).connect_with(options.clone()).await?;
-    Ok((reads, writes))
+    // Records wait for a sweep or a change to end, which takes milliseconds; a change waits for its turn.
+    let writes = pool(1, RECORD).await?;
+    let reads = pool(READERS, ACQUIRE).await?;
+    let office_reads = pool(1, OFFICE).await?;
+    Ok(Pools { reads, office_writes: writes.clone(), writes, office_reads })
 }
 
 /// `data/connector.db` → `data/connector.db.lock`.

@@ -24,7 +24,7 @@ store,T
 identityKey,,,hush-6,vip,,
 ";
     let places = [
-        "line 3: shopper: missing field",
+        "line 3: shopper.id: is empty",
         "line 4: shopper.type: ",
         "line 5: store.scanKeyWindowSeconds: must be 30 to 90",
         "line 6: identityKey.shopper: names nobody",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use serde_json::Value;
@@ -173,4 +173,36 @@ fn a_place_that_cannot_be_written_is_named() {
         let ended = Ended::of(&["demo"], &[("storage.url", url)]);
         assert!(ended.stderr.contains("must be memory:, sqlite://"), "{url}: {}", ended.stderr);
     }
+}
+
+/// Where there is no room, nobody is told that they may enter; where there is room again, it goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_a_500_until_there_is_room_and_no_longer() {
+    let place = Place::new();
+    let process = place.start().await;
+    let remembered = scan();
+    assert_eq!(verify(&process.api, &remembered).await.unwrap().0, 200);
+    let degraded = async || {
+        let answer = client().get(format!("{}/readyz", process.api)).send().await.unwrap();
+        answer.text().await.unwrap().contains("degraded")
+    };
+
+    process.limit_files(Some(0));
+    let refused: Vec<_> = (0..8).map(|number: u8| scan_with_key(&[b'k', b'0' + number])).collect();
+    for body in &refused {
+        assert_eq!(verify(&process.api, body).await.unwrap().0, 500);
+    }
+    assert!(degraded().await);
+    assert_eq!(verify(&process.api, &remembered).await.unwrap().0, 200);
+
+    process.limit_files(None);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while degraded().await {
+        assert!(Instant::now() < deadline, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+    }
+    for body in &refused {
+        assert_eq!(verify(&process.api, body).await.unwrap().0, 401);
+    }
+    assert_eq!(records(&process).await, 9);
 }

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod administration;
 mod bad_rows;
 mod configuration;
 mod directory_file;

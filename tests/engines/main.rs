@@ -19,15 +19,20 @@ mod support;
 mod engine;
 mod servers;
 
+mod administration;
 mod capacity;
 mod crash;
+mod erasure;
 mod gcra;
 mod hostile;
 mod idempotency;
 mod import;
 mod limited;
+mod lists;
 mod locked;
+mod names;
 mod outage;
+mod pressure;
 mod races;
 mod rate_limit;
 mod replicas;
@@ -42,14 +47,19 @@ use support::checks;
 
 fn main() -> ExitCode {
     let trials = [
+        administration::trials(),
         capacity::trials(),
         crash::trials(),
+        erasure::trials(),
         gcra::trials(),
         hostile::trials(),
         idempotency::trials(),
         import::trials(),
+        lists::trials(),
         locked::trials(),
+        names::trials(),
         outage::trials(),
+        pressure::trials(),
         races::trials(),
         rate_limit::trials(),
         replicas::trials(),

@@ -71,10 +71,18 @@ impl Remote {
                 None => Ok(None),
             };
         };
+        let mut names = cases.as_deref().map_or_else(Names::demo, Names::read)?;
+        if let (Some(management), Some(token)) = (&mut names.management, variable("CONNECTOR_MANAGEMENT_TOKEN")) {
+            management.token = Some(token);
+        }
+        if cases.is_none() {
+            // A demo makes its token itself, and only its screen tells it: without it there is nowhere to count.
+            names.management = names.management.filter(|management| management.token.is_some());
+        }
         Ok(Some(Self {
             api: base_url(&url).map_err(|expected| format!("CONNECTOR_URL {expected}"))?,
             api_key: variable("CONNECTOR_API_KEY"),
-            names: cases.map_or_else(Names::demo, |path| Names::read(&path))?,
+            names,
         }))
     }
 
@@ -106,7 +114,7 @@ fn local(api: &str, management: &str, rate_limit: Option<RateLimit>) -> Result<C
         api: api.to_owned(),
         api_key: None,
         forwarded_for: None,
-        management: Some(Management { url: management.to_owned(), token: None }),
+        management: Some(Management { url: management.to_owned(), token: Some(support::MANAGEMENT_TOKEN.to_owned()) }),
         rate_limit,
         client: client([api, management])?,
     })

@@ -44,7 +44,7 @@ pub(crate) fn translate(case: &Case, names: &Names, demo: &Names, event_ids: Eve
     }
     if let Some(sessions) = &mut case.sessions {
         if names.management.is_none() {
-            return Err(missing("managementUrl, which the case needs to count sessions"));
+            return Err(missing("managementUrl with its token, which the case needs to count sessions"));
         }
         translation.event_id(&mut sessions.auth_event_id);
     }

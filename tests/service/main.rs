@@ -18,6 +18,7 @@ use support::checks;
 
 mod wire;
 
+mod administration;
 mod architecture;
 mod body;
 mod connections;

@@ -1,13 +1,15 @@
-//! The management port's guard: with a token set, metrics and administration ask for it, and the probes do not.
+//! The management port's guard: with a token set, metrics and administration ask for it, and the probes do not. Without one, metrics are
+//! open and administration is closed.
 
 use serde_json::json;
 
-use crate::support::{Answer, Server, scan};
+use crate::checks::assert_refused;
+use crate::support::{Answer, LISTS, Server, scan, stranger};
 
 const TOKEN: &str = "a-token-of-sixteen-or-more";
 
 async fn ask(server: &Server, path: &str, authorization: Option<&str>) -> Answer {
-    let request = server.client.get(format!("{}{path}", server.management));
+    let request = stranger().get(format!("{}{path}", server.management));
     let request = match authorization {
         Some(value) => request.header("authorization", value),
         None => request,
@@ -19,6 +21,7 @@ async fn ask(server: &Server, path: &str, authorization: Option<&str>) -> Answer
 async fn with_a_token_set_nothing_is_told_without_it() {
     let server = Server::demo(&[("management.token", TOKEN)]).await;
     server.verify(&scan()).await;
+    let lists = LISTS.map(|(list, _)| format!("/admin/v1/{list}"));
     let right = format!("Bearer {TOKEN}");
     let wrong = [
         None,
@@ -31,7 +34,7 @@ async fn with_a_token_set_nothing_is_told_without_it() {
         Some(format!("Bearer {}", TOKEN.to_uppercase())),
         Some(format!("Bearer {}", TOKEN.trim_end_matches('e'))),
     ];
-    for path in ["/metrics", "/admin/v1/sessions"] {
+    for path in lists.iter().map(String::as_str).chain(["/metrics", "/admin/v1/stores/STORE-001"]) {
         for authorization in &wrong {
             let answer = ask(&server, path, authorization.as_deref()).await;
             assert_eq!(answer.status, 401, "{path} {authorization:?}");
@@ -46,6 +49,55 @@ async fn with_a_token_set_nothing_is_told_without_it() {
         assert_eq!(ask(&server, path, None).await.status, 200, "{path} asks nobody");
     }
     assert_eq!(ask(&server, "/nowhere", None).await.status, 404);
+}
+
+/// Everything that changes something, with a body that would do.
+const CHANGES: [(&str, &str, &str); 11] = [
+    ("PUT", "stores/S", "{}"),
+    ("DELETE", "stores/STORE-001", ""),
+    ("PUT", "shoppers/v", r#"{"type":"SHOPPER"}"#),
+    ("DELETE", "shoppers/shopper-uuid-001", ""),
+    ("POST", "shoppers/shopper-uuid-001/flag", ""),
+    ("POST", "shoppers/flagged-shopper-uuid-001/unflag", ""),
+    ("PUT", "identity-keys", r#"{"key":"k","shopper":"shopper-uuid-001"}"#),
+    ("PUT", "recognition-tokens", r#"{"shopper":"shopper-uuid-001"}"#),
+    ("POST", "identity-keys/<key>/revoke", ""),
+    ("DELETE", "identity-keys/<key>", ""),
+    ("DELETE", "recognition-tokens/<token>", ""),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_changed_without_the_token() {
+    let server = Server::demo(&[]).await;
+    let digest = async |list: &str| server.all(list).await[0]["digest"].as_str().unwrap().to_owned();
+    let (key, token) = (digest("identity-keys").await, digest("recognition-tokens").await);
+    let before = server.everything().await;
+    let stranger = stranger();
+    for (method, path, body) in CHANGES {
+        let path = path.replace("<key>", &key).replace("<token>", &token);
+        for authorization in ["", "Bearer ", "Bearer wrong-wrong-wrong-wrong"] {
+            let url = format!("{}/admin/v1/{path}", server.management);
+            let request = stranger.request(method.parse().unwrap(), url).header("authorization", authorization);
+            let answer = Answer::of(request.body(body).send().await.unwrap()).await;
+            assert_refused(&answer, 401, "Unauthorized", &path);
+        }
+    }
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_token_set_metrics_are_open_and_administration_is_closed() {
+    let server = Server::demo(&[("management.token", "")]).await;
+    assert_eq!(ask(&server, "/metrics", None).await.status, 200);
+    for (list, _) in LISTS {
+        for authorization in [None, Some(""), Some("Bearer "), Some("Bearer the-management-token-of-tests")] {
+            let answer = ask(&server, &format!("/admin/v1/{list}"), authorization).await;
+            assert_refused(&answer, 401, "Unauthorized: management.token is not set", list);
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        }
+    }
+    assert_eq!(server.admin("POST", "shoppers/shopper-uuid-001/flag").await.status, 401);
+    assert_eq!(server.verify(&scan()).await.status, 200, "nobody was flagged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@
     reason = "a test fails where it panics"
 )]
 
+mod administration;
 pub(crate) mod checks;
 mod installed;
 mod postgres;
@@ -26,9 +27,10 @@ mod signals;
 mod transaction;
 
 pub(crate) use {
+    administration::{LISTS, segment},
     postgres::Postgres,
     process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, HASH_KEY, Server, client, environment, sessions},
+    server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, environment, sessions, stranger},
 };

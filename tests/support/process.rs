@@ -1,10 +1,10 @@
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::server::environment;
+use super::server::{MANAGEMENT_TOKEN, environment};
 
 /// How long anything that a process is asked for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -14,6 +14,7 @@ pub(crate) struct Process {
     pub(crate) api: String,
     pub(crate) management: String,
     child: Child,
+    printed: mpsc::Receiver<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
     /// Dropped when the process has ended.
@@ -45,19 +46,29 @@ impl Process {
 
     /// `stuck` says whether to read no further, given whether the log has said `ready`.
     async fn spawn(subcommand: &str, settings: &[(&str, &str)], stuck: fn(bool) -> bool) -> Self {
-        let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("log.format", "json")];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
-            .arg(subcommand)
+        let defaults = [
+            ("server.bind", "127.0.0.1:0"),
+            ("management.bind", "127.0.0.1:0"),
+            ("management.token", MANAGEMENT_TOKEN),
+            ("log.format", "json"),
+        ];
+        // Without the signal, a file that may not grow is an error as on a full disk.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector"), subcommand])
             .envs(environment(defaults.iter().chain(settings)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stdout = child.stdout.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (print, printed) = mpsc::channel();
         let stdout = std::thread::spawn(move || {
             let mut text = String::new();
-            stdout.read_to_string(&mut text).unwrap();
+            while let Some(Ok(line)) = lines.next() {
+                text = format!("{text}{line}\n");
+                let _ = print.send(line); // whether anybody asks or not
+            }
             text
         });
         let (ready, is_ready) = mpsc::channel();
@@ -85,13 +96,26 @@ impl Process {
             let _ = child.kill();
             panic!("{subcommand} did not become ready:\n{}", stderr.join().unwrap());
         };
-        Self { api, management, child, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
+        Self { api, management, child, printed, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
+    }
+
+    /// The first line that holds this, of those that it prints.
+    pub(crate) fn printed(&self, part: &str) -> String {
+        let mut lines = std::iter::from_fn(|| self.printed.recv_timeout(PATIENCE).ok());
+        lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("nothing printed has {part}"))
     }
 
     /// Ends it at once, as a crash does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Lets no file grow beyond so many bytes, as a full disk does; `None`: as far as it likes.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={limit}:unlimited"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
     /// Sends a signal by its name, such as `TERM`.

@@ -6,7 +6,7 @@ use identity_connector::app;
 use identity_connector::clock::{Clock, ManualClock};
 use identity_connector::config::{Config, Mode, Sources};
 use identity_connector::directory::Faults;
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -16,6 +16,9 @@ use super::IDENTITY_KEYS;
 
 /// The key of every database that tests share.
 pub(crate) const HASH_KEY: &str = "dGhlIGhhc2gga2V5IG9mIHRlc3RzLCAzMiBieXRlcy4=";
+
+/// The bearer token of every management port here, which [`client`] sends.
+pub(crate) const MANAGEMENT_TOKEN: &str = "the-management-token-of-tests";
 
 /// The real stack in this process, on free ports, with the demo's configuration and data; stops when dropped.
 pub(crate) struct Server {
@@ -71,9 +74,13 @@ impl Server {
     }
 
     async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
-        let free_ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let defaults = [
+            ("server.bind", "127.0.0.1:0"),
+            ("management.bind", "127.0.0.1:0"),
+            ("management.token", MANAGEMENT_TOKEN),
+        ];
         let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let environment = environment(&free_ports.into_iter().chain(given).collect::<Vec<_>>());
+        let environment = environment(&defaults.into_iter().chain(given).collect::<Vec<_>>());
         let sources = Sources {
             file: None,
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -190,9 +197,19 @@ pub(crate) async fn sessions(management: &str) -> Vec<Value> {
     }
 }
 
-/// A client that asks no proxy and, since it speaks plain HTTP, needs no root certificates.
+/// A client that asks no proxy and, since it speaks plain HTTP, needs no root certificates. Management ports let it in.
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+    let bearer = HeaderValue::try_from(format!("Bearer {MANAGEMENT_TOKEN}")).unwrap();
+    plain_client().default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)])).build().unwrap()
+}
+
+/// One that they do not.
+pub(crate) fn stranger() -> reqwest::Client {
+    plain_client().build().unwrap()
+}
+
+fn plain_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().tls_certs_only([])
 }
 
 /// Settings as variables of the environment.

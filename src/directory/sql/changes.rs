@@ -88,8 +88,14 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
     Ok(not_found(done.rows_affected()))
 }
 
+/// Whoever sees the number rise forgets what they remember of decisions.
+pub(super) async fn announce_erasure(connection: &mut AnyConnection) -> Result<()> {
+    query::<Any>("UPDATE directory_version SET erasures = erasures + 1").execute(connection).await?;
+    Ok(())
+}
+
 async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &VisitorId) -> Result<Outcome> {
-    query::<Any>("UPDATE directory_version SET erasures = erasures + 1").execute(&mut *connection).await?;
+    announce_erasure(connection).await?;
     query::<Any>("DELETE FROM registration WHERE shopper_id = $1").bind(id.as_str()).execute(&mut *connection).await?;
     query::<Any>("UPDATE audit SET subject = $1 WHERE kind = 'shopper' AND subject = $2")
         .bind(pseudonym.as_str())

@@ -6,7 +6,6 @@ mod put;
 mod tables;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::{DirectoryError, Registration};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::Store;
-use crate::storage::{Database, DatabaseError, Engine};
+use crate::storage::{Database, DatabaseError, Engine, Subject};
 use cache::Cache;
 
 /// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.
@@ -33,8 +32,6 @@ pub(super) struct SqlDirectory {
     database: Database,
     cache: Cache,
     seen: Seen,
-    /// Tells keys apart for the breaker, in a way that nobody outside can foresee.
-    subjects: RandomState,
 }
 
 /// The numbers of `directory_version` as they were last seen.
@@ -48,16 +45,16 @@ impl SqlDirectory {
     pub(super) fn new(database: Database) -> Self {
         let cache = Cache::new(database.engine() == Engine::Postgres);
         let seen = Seen { version: AtomicI64::new(0), erasures: AtomicI64::new(0) };
-        Self { database, cache, seen, subjects: RandomState::new() }
+        Self { database, cache, seen }
     }
 
-    pub(super) async fn store(&self, id: &StoreId) -> Result<Option<Arc<Store>>, DirectoryError> {
+    pub(super) async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
         let generation = self.cache.generation();
         if let Some(store) = self.cache.stores.find(id, generation) {
             return Ok(Some(store));
         }
         let name = id.clone();
-        let read = self.database.read(self.subjects.hash_one(id), |connection| Box::pin(find_store(connection, name)));
+        let read = self.database.read(subject, |connection| Box::pin(find_store(connection, name)));
         let store = read.await?.map(Arc::new);
         if let Some(store) = &store {
             self.cache.stores.keep(id.clone(), generation, Arc::clone(store));
@@ -65,16 +62,21 @@ impl SqlDirectory {
         Ok(store)
     }
 
+    pub(super) async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+        let id = id.clone();
+        Ok(self.database.look_up(|connection| Box::pin(find_store(connection, id))).await?)
+    }
+
     pub(super) async fn registration(
         &self,
         kind: Kind,
         digest: Digest,
+        subject: Subject,
     ) -> Result<Option<Registration>, DirectoryError> {
         let (generation, key) = (self.cache.generation(), (kind, digest));
         if let Some(registration) = self.cache.registrations.find(&key, generation) {
             return Ok(Some(registration));
         }
-        let subject = self.subjects.hash_one(digest);
         let read = self.database.read(subject, move |connection| Box::pin(find_registration(connection, kind, digest)));
         let registration = read.await?;
         // Strangers are not kept: whoever makes up keys would fill the cache with them.
@@ -99,7 +101,10 @@ impl SqlDirectory {
         let id = id.clone();
         let read = self.database.look_up(move |connection| {
             Box::pin(async move {
-                let query = query::<Any>("SELECT * FROM shopper WHERE id = $1").bind(id.as_str());
+                let query = query::<Any>(
+                    "SELECT id, type, account, payment_source, last_month, devices FROM shopper WHERE id = $1",
+                )
+                .bind(id.as_str());
                 query.fetch_optional(connection).await?.as_ref().map(tables::profile).transpose()
             })
         });
@@ -119,7 +124,7 @@ impl SqlDirectory {
 
     pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        self.list("SELECT * FROM store WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::store).await
+        self.list("SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy FROM store WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::store).await
     }
 
     pub(super) async fn shoppers(
@@ -128,7 +133,7 @@ impl SqlDirectory {
         limit: usize,
     ) -> Result<Vec<Profile>, DirectoryError> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        self.list("SELECT * FROM shopper WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::profile).await
+        self.list("SELECT id, type, account, payment_source, last_month, devices FROM shopper WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::profile).await
     }
 
     pub(super) async fn registrations(
@@ -140,17 +145,17 @@ impl SqlDirectory {
         let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
         let sql = match kind {
             Kind::IdentityKey => {
-                "SELECT * FROM registration WHERE kind = 'identity_key' AND digest > $1 ORDER BY digest LIMIT $2"
+                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration WHERE kind = 'identity_key' AND digest > $1 ORDER BY digest LIMIT $2"
             }
             Kind::RecognitionToken => {
-                "SELECT * FROM registration WHERE kind = 'recognition_token' AND digest > $1 ORDER BY digest LIMIT $2"
+                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration WHERE kind = 'recognition_token' AND digest > $1 ORDER BY digest LIMIT $2"
             }
         };
         self.list(sql, after, limit, |row| Ok((tables::digest(row)?, tables::link(row)?))).await
     }
 
     pub(super) async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
-        let sql = "SELECT * FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
+        let sql = "SELECT id, at, action, kind, subject FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
         self.list(sql, before.unwrap_or(i64::MAX), limit, tables::audit_entry).await
     }
 
@@ -185,10 +190,25 @@ impl SqlDirectory {
         Ok(outcomes?)
     }
 
+    pub(super) async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+        let tell = self.database.transaction(|connection| Box::pin(changes::announce_erasure(connection)));
+        Ok(tell.await?)
+    }
+
+    pub(super) fn believed_for(&self) -> Duration {
+        match self.database.engine() {
+            Engine::Sqlite => Duration::ZERO,
+            Engine::Postgres => FRESH,
+        }
+    }
+
     /// Looks at what others have changed; says whether they have erased somebody.
     pub(super) async fn refresh(&self) -> Result<bool, DirectoryError> {
+        if self.database.engine() == Engine::Sqlite {
+            return Ok(false); // there are no others
+        }
         let looked = Instant::now();
-        let read = self.database.read(0, |connection| {
+        let read = self.database.look_up(|connection| {
             Box::pin(async move {
                 let row = query::<Any>("SELECT version, erasures FROM directory_version").fetch_one(connection).await?;
                 Ok((row.try_get("version")?, row.try_get("erasures")?))
@@ -205,7 +225,12 @@ impl SqlDirectory {
 }
 
 async fn find_store(connection: &mut AnyConnection, id: StoreId) -> Result<Option<Store>, DatabaseError> {
-    let found = query::<Any>("SELECT * FROM store WHERE id = $1").bind(id.as_str()).fetch_optional(connection).await?;
+    let found = query::<Any>(
+        "SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy FROM store WHERE id = $1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
     found.as_ref().map(tables::store).transpose()
 }
 

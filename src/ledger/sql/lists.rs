@@ -50,11 +50,15 @@ pub(super) async fn sessions(
     max_age: TimeDelta,
 ) -> Result<Page> {
     // One more than is wanted tells whether there are any.
-    let rows = query::<Any>("SELECT * FROM session WHERE id < $1 ORDER BY id DESC LIMIT $2")
-        .bind(before.map_or(i64::MAX, number))
-        .bind(i64::try_from(limit).map_err(corrupt)?.saturating_add(1))
-        .fetch_all(connection)
-        .await?;
+    let rows = query::<Any>(
+        "SELECT id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at,
+                exit_event_id, exit_timestamp, exit_recorded_at
+         FROM session WHERE id < $1 ORDER BY id DESC LIMIT $2",
+    )
+    .bind(before.map_or(i64::MAX, number))
+    .bind(i64::try_from(limit).map_err(corrupt)?.saturating_add(1))
+    .fetch_all(connection)
+    .await?;
     let mut sessions = rows.iter().map(|row| session(row, now, max_age)).collect::<Result<Vec<_>>>()?;
     let more = sessions.len() > limit;
     sessions.truncate(limit);

@@ -15,18 +15,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::cache::RecordCache;
 use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::storage::{Database, DatabaseError, Engine, Subject};
-use writer::Job;
+use writer::{Job, Waiting};
 
-/// How many jobs may wait for the writer. More than it can do within a request's deadline.
+/// How many jobs may wait for the writer.
 const QUEUE: usize = 4096;
-/// The most that one sweep lets go of, so that no scan waits long behind it.
-const SWEEP_BATCH: usize = 500;
+/// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
+const BATCH: usize = 100;
+/// How many rows that name a visitor are looked for at once: finding them takes a look at all rows.
+const FOUND_AT_ONCE: usize = 10_000;
 
 /// A ledger in a database. Dropping it lets the writer finish what waits.
 #[derive(Debug)]
@@ -64,8 +67,10 @@ impl SqlLedger {
         fingerprint: &Fingerprint,
         now: DateTime<Utc>,
     ) -> Result<Lookup, LedgerError> {
-        let records =
-            self.database.read(subject(event), move |connection| Box::pin(rows::records(connection, event))).await?;
+        let records = self
+            .database
+            .read(Subject::from(*fingerprint), move |connection| Box::pin(rows::records(connection, event)))
+            .await?;
         let found = records.find(fingerprint, now, self.limits.retention);
         if let Lookup::Recorded(record) = &found {
             self.cache.keep(event, *fingerprint, record);
@@ -73,13 +78,19 @@ impl SqlLedger {
         Ok(found)
     }
 
-    pub(super) async fn record(&self, entry: NewRecord, now: DateTime<Utc>) -> Result<Recorded, LedgerError> {
+    pub(super) async fn record(
+        &self,
+        entry: NewRecord,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Recorded, LedgerError> {
         if !self.database.is_up() {
             return Err(DatabaseError::Down.into()); // at once: it would only queue
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
-        self.ask(Job::Record { entry: Box::new(entry), now, reply }).await?;
+        let job = Job::Record { waiting: Waiting { entry: Box::new(entry), now, deadline }, reply };
+        self.jobs.try_send(job).map_err(|error| LedgerError(error.to_string()))?;
         let recorded = answer.await.map_err(|_| gone())??;
         if let Recorded::New(record) | Recorded::Replay(record) = &recorded {
             self.cache.keep(event, fingerprint, record);
@@ -110,16 +121,20 @@ impl SqlLedger {
     /// Puts a pseudonym in a visitor's place, in small batches.
     pub(super) async fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) -> Result<(), LedgerError> {
         loop {
-            let (of, to) = (visitor.clone(), pseudonym.clone());
-            let keys = self
-                .database
-                .look_up(move |connection| Box::pin(upkeep::find_visitor(connection, of, SWEEP_BATCH)))
-                .await?;
-            if keys.is_empty() {
+            let of = visitor.clone();
+            let found =
+                self.database.look_up(move |connection| Box::pin(upkeep::find_visitor(connection, of, FOUND_AT_ONCE)));
+            let found = found.await?;
+            if found.is_empty() {
                 self.forget();
                 return Ok(());
             }
-            self.database.transaction(move |connection| Box::pin(upkeep::rename_visitor(connection, keys, to))).await?;
+            for some in found.into_batches(BATCH) {
+                let to = pseudonym.clone();
+                let rename =
+                    self.database.transaction(move |connection| Box::pin(upkeep::rename_visitor(connection, some, to)));
+                rename.await?;
+            }
         }
     }
 
@@ -133,7 +148,7 @@ impl SqlLedger {
         let (limits, engine) = (self.limits, self.database.engine());
         let swept = self
             .database
-            .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, SWEEP_BATCH)));
+            .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
         let (records, sessions) = swept.await?;
         if engine == Engine::Postgres {
             // Others record and sweep as well: an estimate, as the server keeps it.
@@ -142,13 +157,13 @@ impl SqlLedger {
         } else {
             self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records))).ok();
         }
-        Ok(records == SWEEP_BATCH || sessions == SWEEP_BATCH)
+        Ok(records == BATCH || sessions == BATCH)
     }
 
     /// Writes what waits, and closes the database.
     pub(super) async fn close(&self) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Job::Close { reply }).await?;
+        self.jobs.send(Job::Close { reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?;
         self.database.close().await;
         Ok(())
@@ -161,16 +176,6 @@ impl SqlLedger {
     pub(super) fn cached(&self) -> usize {
         self.cache.len()
     }
-
-    async fn ask(&self, job: Job) -> Result<(), LedgerError> {
-        self.jobs.send(job).await.map_err(|_| gone())
-    }
-}
-
-/// What tells one event's statements from another's.
-fn subject(event: EventId) -> Subject {
-    let (high, low) = event.halves();
-    high ^ low
 }
 
 fn gone() -> LedgerError {

@@ -33,7 +33,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(number: usize, Waiting { entry, now }: &'a Waiting, limits: &Limits) -> Self {
+    fn new(number: usize, Waiting { entry, now, .. }: &'a Waiting, limits: &Limits) -> Self {
         let (denial, grant): (_, Option<&Grant>) = match &entry.decision {
             Decision::Denied(denial) => (Some(denial.reason()), None),
             Decision::Accepted(grant) => (None, Some(grant)),
@@ -65,11 +65,18 @@ pub(super) async fn record(
 ) -> Result<Written, DatabaseError> {
     let jobs: Vec<Job<'_>> = waiting.iter().enumerate().map(|(number, one)| Job::new(number, one, &limits)).collect();
     let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
-    let rows = query::<Any>("SELECT * FROM record_decisions($1)").bind(jobs).fetch_all(connection).await?;
+    let rows = query::<Any>(
+        "SELECT number, outcome, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
+                session_id, expired
+         FROM record_decisions($1)",
+    )
+    .bind(jobs).fetch_all(connection).await?;
     let mut recorded: Vec<Option<Recorded>> = waiting.iter().map(|_| None).collect();
     let mut change = 0_isize;
     for row in &rows {
         let (number, outcome): (i32, &str) = (row.try_get("number")?, row.try_get("outcome")?);
+        change = change
+            .saturating_sub_unsigned(row.try_get::<i64, _>("expired")?.unsigned_abs().try_into().map_err(corrupt)?);
         let place = usize::try_from(number).ok().and_then(|number| recorded.get_mut(number));
         *place.ok_or_else(|| corrupt("number"))? = Some(match outcome {
             "new" => {

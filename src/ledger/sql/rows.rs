@@ -1,15 +1,15 @@
-//! Rows to values and back: every statement that the ledger uses.
+//! Rows to values, and values to what rows hold.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
-use sqlx::{AnyConnection, Row as _, query, query_scalar};
+use sqlx::{AnyConnection, Row as _, query};
 
 use crate::digest::Fingerprint;
 use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, VisitorId};
 use crate::domain::visitor::{Visitor, VisitorType};
 use crate::ledger::event::EventRecords;
-use crate::ledger::{NewRecord, Record, SessionEffect, SessionId};
+use crate::ledger::{Record, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
@@ -62,103 +62,6 @@ pub(super) fn record(row: &AnyRow) -> Result<Record> {
         _ => return Err(corrupt("session_effect")),
     };
     Ok(Record { decision, session, recorded_at: instant(row.try_get("recorded_at")?) })
-}
-
-/// Adds a decision. The keys of the table refuse what the rules forbid.
-pub(super) async fn insert(
-    connection: &mut AnyConnection,
-    event: EventId,
-    fingerprint: &Fingerprint,
-    record: &Record,
-) -> Result<()> {
-    let (denial, grant) = match &record.decision {
-        Decision::Denied(denial) => (Some(denial.reason()), None),
-        Decision::Accepted(grant) => (None, Some(grant)),
-    };
-    let (effect, id) = match record.session {
-        SessionEffect::Untouched => (None, None),
-        SessionEffect::NoneOpen => (Some("none_open"), None),
-        SessionEffect::Opened(id) => (Some("opened"), Some(id)),
-        SessionEffect::Closed(id) => (Some("closed"), Some(id)),
-    };
-    query::<Any>("INSERT INTO decision VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
-        .bind(event.as_bytes().as_slice())
-        .bind(fingerprint.as_bytes().as_slice())
-        .bind(nanos(record.recorded_at))
-        .bind(denial)
-        .bind(grant.map(|grant| grant.visitor.id.as_str()))
-        .bind(grant.map(|grant| grant.visitor.kind.as_str()))
-        .bind(grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str))
-        .bind(grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str))
-        .bind(effect)
-        .bind(id.map(number))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Drops what has expired of an event, and says how much that was.
-pub(super) async fn forget_event(
-    connection: &mut AnyConnection,
-    event: EventId,
-    retention: TimeDelta,
-    now: DateTime<Utc>,
-) -> Result<usize> {
-    let gone = query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
-        .bind(event.as_bytes().as_slice())
-        .bind(before(now, retention))
-        .execute(connection)
-        .await?;
-    usize::try_from(gone.rows_affected()).map_err(corrupt)
-}
-
-pub(super) async fn open_session(
-    connection: &mut AnyConnection,
-    entry: &NewRecord,
-    grant: &Grant,
-    now: DateTime<Utc>,
-) -> Result<SessionId> {
-    let opened: i64 = query_scalar::<Any, _>(
-        "INSERT INTO session (visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp,
-                              entry_recorded_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
-    )
-    .bind(grant.visitor.id.as_str())
-    .bind(grant.visitor.kind.as_str())
-    .bind(entry.store_id.as_str())
-    .bind(grant.device.as_ref().map(DeviceId::as_str))
-    .bind(entry.event.id.as_bytes().as_slice())
-    .bind(text(entry.event.timestamp))
-    .bind(nanos(now))
-    .fetch_one(connection)
-    .await?;
-    session_id(opened)
-}
-
-/// Closes the oldest open session of a visitor at a store, if there is one.
-pub(super) async fn close_session(
-    connection: &mut AnyConnection,
-    entry: &NewRecord,
-    grant: &Grant,
-    now: DateTime<Utc>,
-    max_age: TimeDelta,
-) -> Result<Option<SessionId>> {
-    let closed: Option<i64> = query_scalar::<Any, _>(
-        "UPDATE session SET exit_event_id = $1, exit_timestamp = $2, exit_recorded_at = $3
-         WHERE id = (SELECT id FROM session
-                     WHERE visitor_id = $4 AND store_id = $5 AND exit_event_id IS NULL AND entry_recorded_at >= $6
-                     ORDER BY id LIMIT 1)
-         RETURNING id",
-    )
-    .bind(entry.event.id.as_bytes().as_slice())
-    .bind(text(entry.event.timestamp))
-    .bind(nanos(now))
-    .bind(grant.visitor.id.as_str())
-    .bind(entry.store_id.as_str())
-    .bind(before(now, max_age))
-    .fetch_optional(connection)
-    .await?;
-    closed.map(session_id).transpose()
 }
 
 pub(super) fn visitor(row: &AnyRow) -> Result<Visitor> {

@@ -1,65 +1,192 @@
-//! Recording in SQLite: this process alone writes, so what it reads in a transaction holds until its end.
+//! Recording in SQLite: this process alone writes, so what it reads in a transaction holds until its end. Of a whole batch the decisions that stand
+//! are read at once, and what is new is written at once.
 
-use sqlx::AnyConnection;
-use sqlx::Executor as _;
+use std::collections::HashMap;
 
-use super::rows;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use sqlx::any::Any;
+use sqlx::{AnyConnection, Row as _, query, query_scalar};
+
+use super::rows::{self, before, nanos, number, session_id, text};
 use super::writer::{Waiting, Written};
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Grant};
+use crate::domain::ids::{DeviceId, EventId, PaymentSourceId};
 use crate::domain::scan::Location;
-use crate::ledger::{LedgerError, Limits, Lookup, Record, Recorded, SessionEffect};
+use crate::ledger::event::EventRecords;
+use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, IMMEDIATE, all_or_nothing};
 
-/// Records a batch with one commit. A row that fails fails alone.
-pub(super) async fn record(
-    connection: &mut AnyConnection,
-    waiting: Vec<Waiting>,
-    limits: Limits,
-) -> Result<Written, DatabaseError> {
-    all_or_nothing(IMMEDIATE, connection, move |connection| {
-        Box::pin(async move {
-            let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
-            for one in &waiting {
-                connection.execute("SAVEPOINT one").await?;
-                let result = record_one(connection, one, &limits).await;
-                match &result {
-                    Ok((_, change)) => written.change = written.change.saturating_add(*change),
-                    Err(_) => {
-                        connection.execute("ROLLBACK TO one").await?;
-                    }
-                }
-                connection.execute("RELEASE one").await?;
-                written.recorded.push(result.map(|(recorded, _)| recorded).map_err(LedgerError::from));
-            }
-            Ok(written)
-        })
-    })
-    .await
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+const SESSIONS: &str =
+    "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7
+     FROM json_each($1)";
+const DECISIONS: &str =
+    "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+                           session_effect, session_id)
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+            value ->> 7, value ->> 8, value ->> 9
+     FROM json_each($1)";
+
+/// Records a batch with one commit, whole or not at all.
+pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
+    all_or_nothing(IMMEDIATE, connection, move |connection| Box::pin(write(connection, waiting, limits))).await
 }
 
-async fn record_one(
-    connection: &mut AnyConnection,
-    Waiting { entry, now }: &Waiting,
-    limits: &Limits,
-) -> Result<(Recorded, isize), DatabaseError> {
-    let (event, now) = (entry.event.id, *now);
-    match rows::records(connection, event).await?.find(&entry.fingerprint, now, limits.retention) {
-        Lookup::Recorded(record) => return Ok((Recorded::Replay(record), 0)),
-        Lookup::Mismatch => return Ok((Recorded::Mismatch, 0)),
-        Lookup::Unknown => {}
+async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
+    let mut standing = standing(connection, &waiting).await?;
+    let mut session = last_session(connection).await?;
+    let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
+    let (mut decisions, mut sessions) = (Vec::with_capacity(waiting.len()), Vec::new());
+    for Waiting { entry, now, .. } in &waiting {
+        let (event, now) = (entry.event.id, *now);
+        let records = standing.entry(event).or_default();
+        let found = match records.find(&entry.fingerprint, now, limits.retention) {
+            Lookup::Recorded(record) => Some(Recorded::Replay(record)),
+            Lookup::Mismatch => Some(Recorded::Mismatch),
+            Lookup::Unknown => None,
+        };
+        if let Some(found) = found {
+            written.recorded.push(Ok(found));
+            continue;
+        }
+        let expired = records.remove(|_, record| record.is_past(limits.retention, now));
+        if expired > 0 {
+            forget(connection, event, limits.retention, now).await?;
+        }
+        let effect = match (&entry.decision, entry.event.location) {
+            (Decision::Denied(_), _) => SessionEffect::Untouched,
+            (Decision::Accepted(grant), Location::Entry) => {
+                session = SessionId(session.0.saturating_add(1));
+                sessions.push(session_row(session, entry, grant, now));
+                SessionEffect::Opened(session)
+            }
+            (Decision::Accepted(grant), Location::Exit) => {
+                // It may close one of those that this batch has opened.
+                insert(connection, SESSIONS, std::mem::take(&mut sessions)).await?;
+                let closed = close_session(connection, entry, grant, now, limits.session_max_age).await?;
+                closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
+            }
+        };
+        let record = Record { decision: entry.decision.clone(), session: effect, recorded_at: now };
+        decisions.push(decision_row(event, entry, &record));
+        records.push(entry.fingerprint, record.clone());
+        written.recorded.push(Ok(Recorded::New(record)));
+        written.change = written.change.saturating_add(1).saturating_sub_unsigned(expired);
     }
-    let past = rows::forget_event(connection, event, limits.retention, now).await?;
-    let session = match (&entry.decision, entry.event.location) {
-        (Decision::Denied(_), _) => SessionEffect::Untouched,
-        (Decision::Accepted(grant), Location::Entry) => {
-            SessionEffect::Opened(rows::open_session(connection, entry, grant, now).await?)
-        }
-        (Decision::Accepted(grant), Location::Exit) => {
-            let closed = rows::close_session(connection, entry, grant, now, limits.session_max_age).await?;
-            closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
-        }
+    insert(connection, SESSIONS, sessions).await?;
+    insert(connection, DECISIONS, decisions).await?;
+    Ok(written)
+}
+
+/// What was decided of the events that are waiting, expired or not.
+async fn standing(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result<HashMap<EventId, EventRecords>> {
+    let events: Vec<String> = waiting.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
+    let rows = query::<Any>(
+        "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+                session_effect, session_id
+         FROM decision WHERE event_id IN (SELECT unhex(value) FROM json_each($1))",
+    )
+    .bind(json!(events).to_string())
+    .fetch_all(connection)
+    .await?;
+    let mut standing: HashMap<EventId, EventRecords> = HashMap::with_capacity(waiting.len());
+    for row in &rows {
+        let records = standing.entry(rows::event_id(row, "event_id")?).or_default();
+        records.push(rows::fingerprint(row)?, rows::record(row)?);
+    }
+    Ok(standing)
+}
+
+/// The greatest number that a session has ever had.
+async fn last_session(connection: &mut AnyConnection) -> Result<SessionId> {
+    let last =
+        query::<Any>("SELECT seq FROM sqlite_sequence WHERE name = 'session'").fetch_optional(connection).await?;
+    last.map_or(Ok(SessionId(0)), |row| session_id(row.try_get("seq")?))
+}
+
+async fn insert(connection: &mut AnyConnection, statement: &'static str, rows: Vec<Value>) -> Result<()> {
+    if !rows.is_empty() {
+        query::<Any>(statement).bind(Value::Array(rows).to_string()).execute(connection).await?;
+    }
+    Ok(())
+}
+
+fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Utc>) -> Value {
+    json!([
+        number(id),
+        grant.visitor.id.as_str(),
+        grant.visitor.kind.as_str(),
+        entry.store_id.as_str(),
+        grant.device.as_ref().map(DeviceId::as_str),
+        hex::encode(entry.event.id.as_bytes()),
+        text(entry.event.timestamp),
+        nanos(now),
+    ])
+}
+
+fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> Value {
+    let (denial, grant) = match &record.decision {
+        Decision::Denied(denial) => (Some(denial.reason()), None),
+        Decision::Accepted(grant) => (None, Some(grant)),
     };
-    let record = Record { decision: entry.decision.clone(), session, recorded_at: now };
-    rows::insert(connection, event, &entry.fingerprint, &record).await?;
-    Ok((Recorded::New(record), 1_isize.saturating_sub_unsigned(past)))
+    let session = match record.session {
+        SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(number(id)),
+        SessionEffect::NoneOpen | SessionEffect::Untouched => None,
+    };
+    json!([
+        hex::encode(event.as_bytes()),
+        hex::encode(entry.fingerprint.as_bytes()),
+        nanos(record.recorded_at),
+        denial,
+        grant.map(|grant| grant.visitor.id.as_str()),
+        grant.map(|grant| grant.visitor.kind.as_str()),
+        grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
+        grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+        record.session.as_str(),
+        session,
+    ])
+}
+
+/// Drops what has expired of an event.
+async fn forget(
+    connection: &mut AnyConnection,
+    event: EventId,
+    retention: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
+        .bind(event.as_bytes().as_slice())
+        .bind(before(now, retention))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Closes the oldest open session of a visitor at a store, if there is one.
+async fn close_session(
+    connection: &mut AnyConnection,
+    entry: &NewRecord,
+    grant: &Grant,
+    now: DateTime<Utc>,
+    max_age: TimeDelta,
+) -> Result<Option<SessionId>> {
+    let closed: Option<i64> = query_scalar::<Any, _>(
+        "UPDATE session SET exit_event_id = $1, exit_timestamp = $2, exit_recorded_at = $3
+         WHERE id = (SELECT id FROM session
+                     WHERE visitor_id = $4 AND store_id = $5 AND exit_event_id IS NULL AND entry_recorded_at >= $6
+                     ORDER BY id LIMIT 1)
+         RETURNING id",
+    )
+    .bind(entry.event.id.as_bytes().as_slice())
+    .bind(text(entry.event.timestamp))
+    .bind(nanos(now))
+    .bind(grant.visitor.id.as_str())
+    .bind(entry.store_id.as_str())
+    .bind(before(now, max_age))
+    .fetch_optional(connection)
+    .await?;
+    closed.map(session_id).transpose()
 }

@@ -67,6 +67,16 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// The same, a few rows at a time.
+    pub(super) fn into_batches(mut self, size: usize) -> impl Iterator<Item = Self> {
+        let some = move |of: usize| of.saturating_sub(size);
+        std::iter::from_fn(move || {
+            let decisions = self.decisions.split_off(some(self.decisions.len()));
+            let sessions = self.sessions.split_off(some(self.sessions.len()));
+            Some(Self { decisions, sessions }).filter(|batch| !batch.is_empty())
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.decisions.is_empty() && self.sessions.is_empty()
     }

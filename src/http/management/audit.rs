@@ -1,0 +1,38 @@
+//! `/admin/v1/audit`: what was changed about who is known, by whichever way: administration, import, directory file.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde::Serialize;
+
+use super::lists::{List, PageQuery};
+use super::{Management, rfc3339};
+use crate::directory::AuditEntry;
+use crate::http::error::ApiError;
+
+#[derive(Serialize)]
+struct AuditRow {
+    id: String,
+    at: String,
+    action: String,
+    kind: String,
+    subject: String,
+}
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new().route("/admin/v1/audit", get(list))
+}
+
+/// The latest first.
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<AuditRow>, ApiError> {
+    let before = page.after(|cursor| cursor.parse::<u64>().ok()?.try_into().ok())?;
+    let mut entries = management.administration.directory.audit(before, page.one_more()).await?;
+    let next = page.cut(&mut entries, |entry| entry.id.to_string());
+    Ok(List { name: "audit", rows: entries.into_iter().map(AuditRow::from).collect(), next })
+}
+
+impl From<AuditEntry> for AuditRow {
+    fn from(AuditEntry { id, at, action, kind, subject }: AuditEntry) -> Self {
+        Self { id: id.to_string(), at: rfc3339(at), action, kind, subject }
+    }
+}

@@ -1,0 +1,85 @@
+//! `/admin/v1/decisions`: what gates were told, for as long as it is remembered.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use super::lists::{List, PageQuery, bytes_cursor, parse_bytes_cursor};
+use super::{Management, rfc3339};
+use crate::digest::Fingerprint;
+use crate::domain::decision::{Decision, Denial};
+use crate::domain::ids::{DeviceId, EventId};
+use crate::http::answer::VisitorDetails;
+use crate::http::error::ApiError;
+use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionRow<'a> {
+    auth_event_id: String,
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visitor: Option<VisitorDetails<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shopper_device_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_effect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    recorded_at: String,
+}
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new().route("/admin/v1/decisions", get(list))
+}
+
+/// The newest first.
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
+    let before = page.after(parse)?;
+    let found = management.administration.ledger.decisions(before, page.limit()).await?;
+    let rows: Vec<_> = found.decisions.iter().map(DecisionRow::from).collect();
+    Ok(List { name: "decisions", rows, next: found.next.as_ref().map(write) }.into_response())
+}
+
+impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
+    fn from(DecisionEntry { event, record, .. }: &'a DecisionEntry) -> Self {
+        let grant = match &record.decision {
+            Decision::Accepted(grant) => Ok(grant),
+            Decision::Denied(denial) => Err(*denial),
+        };
+        Self {
+            auth_event_id: event.to_string(),
+            decision: if grant.is_ok() { "accepted" } else { "denied" },
+            reason: grant.err().map(Denial::reason),
+            visitor: grant.ok().map(|grant| VisitorDetails::from(&grant.visitor)),
+            shopper_device_id: grant.ok().and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
+            session_effect: record.session.as_str(),
+            session_id: match record.session {
+                SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(id.0.to_string()),
+                SessionEffect::NoneOpen | SessionEffect::Untouched => None,
+            },
+            recorded_at: rfc3339(record.recorded_at),
+        }
+    }
+}
+
+/// Its three parts, one behind the other.
+fn write(cursor: &DecisionCursor) -> String {
+    let recorded_at = cursor.recorded_at.to_be_bytes();
+    bytes_cursor(&[&recorded_at[..], cursor.event.as_bytes(), cursor.fingerprint.as_bytes()].concat())
+}
+
+fn parse(cursor: &str) -> Option<DecisionCursor> {
+    let bytes = parse_bytes_cursor(cursor)?;
+    let (recorded_at, rest) = bytes.split_first_chunk()?;
+    let (event, fingerprint) = rest.split_first_chunk()?;
+    Some(DecisionCursor {
+        recorded_at: i64::from_be_bytes(*recorded_at),
+        event: EventId::from_bytes(*event),
+        fingerprint: Fingerprint::from_bytes(fingerprint.try_into().ok()?),
+    })
+}

@@ -1,0 +1,108 @@
+//! Lists, a page at a time: `limit` and `cursor` go in, the rows and `nextCursor` come out while there are more.
+//!
+//! A cursor is the place of the last row that was shown, not a number of rows: what is added or taken away meanwhile makes nobody else
+//! appear twice or not at all.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::http::error::ApiError;
+
+/// The longest page.
+const MAX_PAGE: usize = 1000;
+/// The length of a page where none is asked for.
+const PAGE: usize = 100;
+/// What would do.
+const WANTED: &str = "limit is 1 to 1000, cursor is what nextCursor was";
+
+/// Which page is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct PageQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        let Query(query) = query.map_err(|_| ApiError::BadQuery(WANTED))?;
+        if (1..=MAX_PAGE).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(WANTED)) }
+    }
+}
+
+impl PageQuery {
+    /// How many rows are wanted.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE)
+    }
+
+    /// One more than is wanted tells whether there are any.
+    pub(super) fn one_more(&self) -> usize {
+        self.limit().saturating_add(1)
+    }
+
+    /// Behind which place the page begins, as `parse` reads the cursor.
+    pub(super) fn after<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(WANTED))).transpose()
+    }
+
+    /// Cuts off the row that is one too many; where the next page begins, if it was there.
+    pub(super) fn cut<T>(&self, rows: &mut Vec<T>, cursor: impl FnOnce(&T) -> String) -> Option<String> {
+        let more = rows.len() > self.limit();
+        rows.truncate(self.limit());
+        rows.last().filter(|_| more).map(cursor)
+    }
+}
+
+/// A text as a cursor, whatever characters are in it.
+pub(super) fn text_cursor(text: &str) -> String {
+    bytes_cursor(text.as_bytes())
+}
+
+/// Reads a [`text_cursor`].
+pub(super) fn parse_text_cursor(cursor: &str) -> Option<String> {
+    String::from_utf8(parse_bytes_cursor(cursor)?).ok()
+}
+
+/// Bytes as a cursor.
+pub(super) fn bytes_cursor(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Reads a [`bytes_cursor`].
+pub(super) fn parse_bytes_cursor(cursor: &str) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()
+}
+
+/// A page: `{"<name>": […], "nextCursor": "…"}`.
+pub(super) struct List<T> {
+    pub(super) name: &'static str,
+    pub(super) rows: Vec<T>,
+    /// Where the next page begins, when there is one.
+    pub(super) next: Option<String>,
+}
+
+impl<T: Serialize> Serialize for List<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry(self.name, &self.rows)?;
+        if let Some(next) = &self.next {
+            members.serialize_entry("nextCursor", next)?;
+        }
+        members.end()
+    }
+}
+
+impl<T: Serialize> IntoResponse for List<T> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}

@@ -1,0 +1,130 @@
+//! The management port: metrics, and the administration of who is known and what was decided.
+//!
+//! Metrics are open unless a token is set. Administration is closed unless one is.
+
+mod audit;
+mod decisions;
+mod lists;
+mod registrations;
+mod rows;
+mod sessions;
+mod shoppers;
+mod stores;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use chrono::{DateTime, SecondsFormat, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+use super::error::ApiError;
+use crate::administration::{Administration, AdministrationError};
+use crate::directory::{DirectoryError, Refusal};
+use crate::ledger::LedgerError;
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use crate::storage::Database;
+
+/// What the management port shows and changes.
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// Who is known, and what was decided.
+    pub administration: Administration,
+    /// Where both are kept, if in a database.
+    pub database: Option<Database>,
+    /// What each caller may ask.
+    pub limits: RateLimits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The bearer token that is asked for.
+    pub token: Option<SecretString>,
+}
+
+const METRICS: &str = "/metrics";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) fn routes(management: Management) -> Router {
+    let metrics = Router::new()
+        .route(METRICS, get(metrics))
+        .route_layer(from_fn_with_state(management.clone(), authenticate_if_asked_to));
+    let administration = Router::new()
+        .merge(stores::routes())
+        .merge(shoppers::routes())
+        .merge(registrations::routes())
+        .merge(sessions::routes())
+        .merge(decisions::routes())
+        .merge(audit::routes())
+        .route_layer(from_fn_with_state(management.clone(), authenticate));
+    metrics.merge(administration).with_state(management)
+}
+
+/// Lets nobody pass without the token, and nobody at all where there is none.
+async fn authenticate(State(management): State<Management>, request: Request, next: Next) -> Response {
+    match &management.token {
+        Some(token) if is_given(token, request.headers()) => next.run(request).await,
+        Some(_) => ApiError::Unauthorized.into_response(),
+        None => ApiError::AdministrationClosed.into_response(),
+    }
+}
+
+/// Lets nobody pass without the token, if there is one.
+async fn authenticate_if_asked_to(State(management): State<Management>, request: Request, next: Next) -> Response {
+    match &management.token {
+        Some(token) if !is_given(token, request.headers()) => ApiError::Unauthorized.into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+/// Compared in constant time.
+fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+    let given = match given.split_at_checked("Bearer ".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
+        _ => &[],
+    };
+    given.ct_eq(token.expose_secret().as_bytes()).into()
+}
+
+async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
+    let ledger = &management.administration.ledger;
+    let text = management.metrics.encode(ledger, management.database.as_ref(), &management.limits);
+    let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+impl From<AdministrationError> for ApiError {
+    fn from(error: AdministrationError) -> Self {
+        match error {
+            AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
+            AdministrationError::Refused(Refusal::UnknownShopper) => {
+                Self::BadRow("shopper: names nobody among the shoppers".to_owned())
+            }
+            AdministrationError::Refused(Refusal::UnknownDevice) => {
+                Self::BadRow("device: is none of that shopper's devices".to_owned())
+            }
+            AdministrationError::Directory(error) => error.into(),
+            AdministrationError::Ledger(error) => error.into(),
+            AdministrationError::Panicked(_) => Self::Internal { reason: "panic", cause: error.to_string() },
+        }
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::Internal { reason: "ledger_unavailable", cause: error.to_string() }
+    }
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}

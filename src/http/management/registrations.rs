@@ -1,0 +1,127 @@
+//! `/admin/v1/identity-keys` and `/admin/v1/recognition-tokens`. A key or token comes in a body, never in a URL, which lands in the
+//! logs of whatever it passes; from then on it goes by its digest. Nothing tells it again, but for a token that was made here, once.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, get, post, put};
+use axum::{Json, Router};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Management;
+use super::lists::{List, PageQuery};
+use super::rows::{Id, Row, sound};
+use crate::administration::new_secret;
+use crate::digest::{Digest, HashKey};
+use crate::directory::{
+    Change, IdentityKeyRow, Kind, Link, Problem, RecognitionTokenRow, identity_key, recognition_token,
+};
+use crate::http::error::ApiError;
+
+/// How keys and tokens differ here.
+trait Registered: DeserializeOwned + Serialize + Send + 'static {
+    const KIND: Kind;
+    const LIST: &'static str;
+
+    fn check(&self, hash_key: &HashKey) -> Result<(Digest, Link), Vec<Problem>>;
+    fn kept(digest: &Digest, link: &Link) -> Self;
+}
+
+impl Registered for IdentityKeyRow {
+    const KIND: Kind = Kind::IdentityKey;
+    const LIST: &'static str = "identityKeys";
+
+    fn check(&self, hash_key: &HashKey) -> Result<(Digest, Link), Vec<Problem>> {
+        identity_key(self, hash_key)
+    }
+
+    fn kept(digest: &Digest, link: &Link) -> Self {
+        Self::kept(digest, link)
+    }
+}
+
+impl Registered for RecognitionTokenRow {
+    const KIND: Kind = Kind::RecognitionToken;
+    const LIST: &'static str = "recognitionTokens";
+
+    fn check(&self, hash_key: &HashKey) -> Result<(Digest, Link), Vec<Problem>> {
+        recognition_token(self, hash_key)
+    }
+
+    fn kept(digest: &Digest, link: &Link) -> Self {
+        Self::kept(digest, link)
+    }
+}
+
+/// A token as it is kept and, the only time that it is told, itself if it was made here.
+#[derive(Serialize)]
+struct PutToken {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(flatten)]
+    row: RecognitionTokenRow,
+}
+
+pub(super) fn routes() -> Router<Management> {
+    let keys = of::<IdentityKeyRow>("/admin/v1/identity-keys", put(put_key));
+    keys.merge(of::<RecognitionTokenRow>("/admin/v1/recognition-tokens", put(put_token)))
+}
+
+fn of<R: Registered>(path: &str, put: MethodRouter<Management>) -> Router<Management> {
+    Router::new()
+        .route(path, put.get(list::<R>))
+        .route(&format!("{path}/{{digest}}"), get(one::<R>).delete(delete::<R>))
+        .route(&format!("{path}/{{digest}}/revoke"), post(revoke::<R>))
+}
+
+async fn list<R: Registered>(State(management): State<Management>, page: PageQuery) -> Result<List<R>, ApiError> {
+    let after = page.after(Digest::from_hex)?;
+    let mut rows = management.administration.directory.registrations(R::KIND, after, page.one_more()).await?;
+    let next = page.cut(&mut rows, |(digest, _)| digest.to_hex());
+    Ok(List { name: R::LIST, rows: rows.iter().map(|(digest, link)| R::kept(digest, link)).collect(), next })
+}
+
+async fn one<R: Registered>(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<R>, ApiError> {
+    let link = management.administration.directory.link(R::KIND, digest).await?;
+    link.map(|link| Json(R::kept(&digest, &link))).ok_or(ApiError::NotFound)
+}
+
+async fn put_key(State(management): State<Management>, row: Row) -> Result<Json<IdentityKeyRow>, ApiError> {
+    register(&management, &row.read()?).await.map(Json)
+}
+
+async fn put_token(State(management): State<Management>, row: Row) -> Result<Json<PutToken>, ApiError> {
+    let mut wanted: RecognitionTokenRow = row.read()?;
+    let mut made = None;
+    if wanted.token.is_none() && wanted.digest.is_none() {
+        let token =
+            new_secret().map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
+        made = Some(token.expose_secret().to_owned());
+        wanted.token.clone_from(&made);
+    }
+    Ok(Json(PutToken { token: made, row: register(&management, &wanted).await? }))
+}
+
+async fn register<R: Registered>(management: &Management, row: &R) -> Result<R, ApiError> {
+    let (digest, link) = sound(row.check(management.administration.directory.hash_key()))?;
+    let kept = R::kept(&digest, &link);
+    management.administration.change(Change::PutRegistration(R::KIND, digest, link)).await?;
+    Ok(kept)
+}
+
+async fn revoke<R: Registered>(
+    State(management): State<Management>,
+    Id(digest): Id<Digest>,
+) -> Result<Json<R>, ApiError> {
+    management.administration.change(Change::Revoke(R::KIND, digest)).await?;
+    one(State(management), Id(digest)).await
+}
+
+async fn delete<R: Registered>(
+    State(management): State<Management>,
+    Id(digest): Id<Digest>,
+) -> Result<StatusCode, ApiError> {
+    management.administration.change(Change::DeleteRegistration(R::KIND, digest)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,81 @@
+//! `/admin/v1/sessions`: who is in the store, and who was.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use super::lists::{List, PageQuery};
+use super::{Management, rfc3339};
+use crate::domain::ids::DeviceId;
+use crate::http::answer::VisitorDetails;
+use crate::http::error::ApiError;
+use crate::ledger::{Moment, Session, SessionId, SessionState};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionRow<'a> {
+    id: String,
+    visitor: VisitorDetails<'a>,
+    store_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shopper_device_id: Option<&'a str>,
+    state: &'static str,
+    entry: MomentRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<MomentRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timed_out_at: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MomentRow {
+    auth_event_id: String,
+    timestamp: String,
+    recorded_at: String,
+}
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new().route("/admin/v1/sessions", get(list))
+}
+
+/// The newest first.
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
+    let before = page.after(|cursor| cursor.parse().ok().map(SessionId))?;
+    let administration = &management.administration;
+    let found = administration.ledger.sessions(before, page.limit(), administration.clock.now()).await?;
+    let rows: Vec<_> = found.sessions.iter().map(SessionRow::from).collect();
+    Ok(List { name: "sessions", rows, next: found.next.map(|SessionId(id)| id.to_string()) }.into_response())
+}
+
+impl<'a> From<&'a Session> for SessionRow<'a> {
+    fn from(session: &'a Session) -> Self {
+        let state = match session.state() {
+            SessionState::Open => "open",
+            SessionState::Closed => "closed",
+            SessionState::TimedOut => "timed_out",
+        };
+        Self {
+            id: session.id.0.to_string(),
+            visitor: VisitorDetails::from(&session.visitor),
+            store_id: session.store_id.as_str(),
+            shopper_device_id: session.device.as_ref().map(DeviceId::as_str),
+            state,
+            entry: MomentRow::from(&session.entry),
+            exit: session.exit.as_ref().map(MomentRow::from),
+            timed_out_at: session.timed_out_at.map(rfc3339),
+        }
+    }
+}
+
+impl From<&Moment> for MomentRow {
+    fn from(moment: &Moment) -> Self {
+        Self {
+            auth_event_id: moment.event_id.to_string(),
+            timestamp: rfc3339(moment.timestamp),
+            recorded_at: rfc3339(moment.recorded_at),
+        }
+    }
+}

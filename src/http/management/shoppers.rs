@@ -1,0 +1,70 @@
+//! `/admin/v1/shoppers`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::Management;
+use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
+use super::rows::{Id, Named, Row, agreed, sound};
+use crate::directory::{Change, ShopperRow, shopper};
+use crate::domain::ids::VisitorId;
+use crate::domain::visitor::Account;
+use crate::http::error::ApiError;
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new()
+        .route("/admin/v1/shoppers", get(list))
+        .route("/admin/v1/shoppers/{id}", get(one).put(put).delete(delete))
+        .route("/admin/v1/shoppers/{id}/flag", post(flag))
+        .route("/admin/v1/shoppers/{id}/unflag", post(unflag))
+}
+
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<ShopperRow>, ApiError> {
+    let after = page.after(|cursor| Named::parse(&parse_text_cursor(cursor)?).ok())?;
+    let mut profiles = management.administration.directory.shoppers(after, page.one_more()).await?;
+    let next = page.cut(&mut profiles, |profile| text_cursor(profile.shopper.visitor.id.as_str()));
+    Ok(List { name: "shoppers", rows: profiles.iter().map(ShopperRow::from).collect(), next })
+}
+
+async fn one(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
+    kept(&management, &id).await
+}
+
+async fn put(
+    State(management): State<Management>,
+    Id(id): Id<VisitorId>,
+    row: Row,
+) -> Result<Json<ShopperRow>, ApiError> {
+    let mut wanted: ShopperRow = row.read()?;
+    wanted.id = agreed(&row, wanted.id, id.as_str())?;
+    let profile = sound(shopper(&wanted))?;
+    let kept = ShopperRow::from(&profile);
+    management.administration.change(Change::PutShopper(profile)).await?;
+    Ok(Json(kept))
+}
+
+async fn flag(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
+    set_account(&management, id, Account::Flagged).await
+}
+
+async fn unflag(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
+    set_account(&management, id, Account::Active).await
+}
+
+/// Done again it does what is left to do, so it is never answered with 404: whether they were there, it cannot tell.
+async fn delete(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<StatusCode, ApiError> {
+    management.administration.erase(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_account(management: &Management, id: VisitorId, account: Account) -> Result<Json<ShopperRow>, ApiError> {
+    management.administration.change(Change::SetAccount(id.clone(), account)).await?;
+    kept(management, &id).await
+}
+
+async fn kept(management: &Management, id: &VisitorId) -> Result<Json<ShopperRow>, ApiError> {
+    let found = management.administration.directory.profile(id).await?;
+    found.as_ref().map(|profile| Json(ShopperRow::from(profile))).ok_or(ApiError::NotFound)
+}

@@ -1,0 +1,44 @@
+//! `/admin/v1/stores`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::Management;
+use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
+use super::rows::{Id, Named, Row, agreed, sound};
+use crate::directory::{Change, StoreRow, store};
+use crate::domain::ids::StoreId;
+use crate::http::error::ApiError;
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new().route("/admin/v1/stores", get(list)).route("/admin/v1/stores/{id}", get(one).put(put).delete(delete))
+}
+
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<StoreRow>, ApiError> {
+    let after = page.after(|cursor| Named::parse(&parse_text_cursor(cursor)?).ok())?;
+    let mut stores = management.administration.directory.stores(after, page.one_more()).await?;
+    let next = page.cut(&mut stores, |store| text_cursor(store.id.as_str()));
+    Ok(List { name: "stores", rows: stores.iter().map(StoreRow::from).collect(), next })
+}
+
+async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<Json<StoreRow>, ApiError> {
+    // Not as a scan asks, which may be told what was so two seconds ago.
+    let found = management.administration.directory.kept_store(&id).await?;
+    found.as_ref().map(|store| Json(StoreRow::from(store))).ok_or(ApiError::NotFound)
+}
+
+async fn put(State(management): State<Management>, Id(id): Id<StoreId>, row: Row) -> Result<Json<StoreRow>, ApiError> {
+    let mut wanted: StoreRow = row.read()?;
+    wanted.id = agreed(&row, wanted.id, id.as_str())?;
+    let store = sound(store(&wanted))?;
+    let kept = StoreRow::from(&store);
+    management.administration.change(Change::PutStore(store)).await?;
+    Ok(Json(kept))
+}
+
+async fn delete(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<StatusCode, ApiError> {
+    management.administration.change(Change::DeleteStore(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

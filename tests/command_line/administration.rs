@@ -1,0 +1,98 @@
+//! The administration of a process: what its log says of it, and the token that a demo makes.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Process, client, stranger};
+
+async fn admin(process: &Process, method: Method, path: &str, body: Value) -> Answer {
+    let request = client().request(method, format!("{}/admin/v1/{path}", process.management));
+    Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_what_was_asked_and_names_nobody() {
+    let process = Process::demo(&[("log.level", "trace")]).await;
+    let secrets = ["badge-4711-secret", "SECRETtokenSECRETtokenSECRETtoke", "wrong-bearer-token-secret"];
+    let [key, token, wrong] = secrets;
+    let (put, get, post) = (Method::PUT, Method::GET, Method::POST);
+    let whose = "nobody-is-to-read-this-name";
+    admin(&process, put.clone(), &format!("shoppers/{whose}"), json!({ "type": "SHOPPER" })).await;
+    admin(&process, post, &format!("shoppers/{whose}/flag"), Value::Null).await;
+    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": whose })).await;
+    admin(&process, put.clone(), "identity-keys", json!({ key: key })).await;
+    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": "nobody" })).await;
+    admin(&process, put.clone(), "recognition-tokens", json!({ "token": token, "shopper": whose })).await;
+    let made = admin(&process, put, "recognition-tokens", json!({ "shopper": whose })).await.json();
+    admin(&process, get.clone(), &format!("identity-keys/{key}"), Value::Null).await;
+    admin(&process, get, &format!("recognition-tokens?cursor={token}"), Value::Null).await;
+    let url = format!("{}/admin/v1/audit", process.management);
+    stranger().get(&url).bearer_auth(wrong).send().await.unwrap();
+    let audit = client().get(&url).send().await.unwrap().text().await.unwrap();
+    let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
+    process.signal("TERM");
+    let log = process.ended().stderr;
+
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = lines.filter(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/admin/")));
+    let told: Vec<_> =
+        lines.map(|line| ["method", "path", "status", "reason"].map(|member| line[member].clone())).collect();
+    let expected = [
+        ("PUT", "shoppers/{id}", 200, "ok"),
+        ("POST", "shoppers/{id}/flag", 200, "ok"),
+        ("PUT", "identity-keys", 200, "ok"),
+        ("PUT", "identity-keys", 400, "bad_row"),
+        ("PUT", "identity-keys", 400, "bad_row"),
+        ("PUT", "recognition-tokens", 200, "ok"),
+        ("PUT", "recognition-tokens", 200, "ok"),
+        ("GET", "identity-keys/{digest}", 400, "bad_row"),
+        ("GET", "recognition-tokens", 400, "bad_query"),
+        ("GET", "audit", 401, "unauthorized"),
+        ("GET", "audit", 200, "ok"),
+    ];
+    let expected = expected.map(|(method, path, status, reason)| {
+        [json!(method), json!(format!("/admin/v1/{path}")), json!(status), json!(reason)]
+    });
+    assert_eq!(told, expected);
+    let said = [log, metrics].concat();
+    for secret in secrets.into_iter().chain([made["token"].as_str().unwrap()]) {
+        assert!(!said.contains(secret) && !audit.contains(secret), "{secret} is in\n{said}\n{audit}");
+    }
+    assert!(!said.contains(whose) && !said.contains("the-management-token-of-tests"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_makes_a_token_and_shows_how_to_use_it() {
+    let asked = async |settings: &[(&str, &str)]| {
+        let process = Process::demo(settings).await;
+        let open = stranger().get(format!("{}/admin/v1/sessions", process.management)).send().await.unwrap();
+        assert_eq!(open.status(), 401);
+        process
+    };
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let process = asked(&[("management.token", "")]).await;
+        let management = process.management.clone();
+        let line = process.printed("/admin/v1/sessions");
+        let (before, rest) = line.split_once(" 'Authorization: Bearer ").unwrap();
+        let (token, url) = rest.split_once("' ").unwrap();
+        assert_eq!((before.trim_start(), url), ("curl -H", format!("{management}/admin/v1/sessions").as_str()));
+        let token = token.to_owned();
+        let answer =
+            stranger().get(format!("{management}/admin/v1/sessions")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{line}");
+        process.signal("TERM");
+        let ended = process.ended();
+        assert!(!ended.stderr.contains(&token), "{}", ended.stderr);
+        tokens.push(token);
+    }
+    assert!(tokens.iter().all(|token| token.len() == 32), "{tokens:?}");
+    tokens.dedup();
+    assert_eq!(tokens.len(), 2, "each its own");
+
+    let process = asked(&[]).await;
+    process.signal("TERM");
+    let ended = process.ended();
+    assert!(ended.stdout.contains("Bearer <management.token>"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("the-management-token-of-tests"), "one that is configured is not for the screen");
+}

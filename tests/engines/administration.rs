@@ -1,0 +1,208 @@
+//! Administration: what is changed holds for the next scan, is told as it was put, and stands in the audit.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, on_postgres, properties};
+use crate::support::{Answer, Server, scan};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let everywhere = on_every_engine(
+        module_path!(),
+        properties![
+            a_flag_holds_for_the_next_scan_until_it_is_taken_away,
+            a_revoked_key_is_invalid_and_a_deleted_one_unknown,
+            a_disabled_store_lets_nobody_in_and_everybody_out,
+            who_is_put_gets_in_by_key_and_by_code,
+            the_audit_tells_what_was_changed_the_latest_first,
+        ],
+    );
+    let shared = on_postgres(module_path!(), properties![a_change_at_one_connector_holds_at_the_other_in_two_seconds]);
+    everywhere.into_iter().chain(shared).collect()
+}
+
+async fn flagging(server: &Server, how: &str) -> Value {
+    let answer = server.admin("POST", &format!("shoppers/shopper-uuid-001/{how}")).await;
+    assert_eq!(answer.status, 200, "{how}");
+    answer.json()
+}
+
+async fn a_flag_holds_for_the_next_scan_until_it_is_taken_away(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    assert_eq!(server.verify(&scan()).await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(flagging(&server, "flag").await["account"], "flagged");
+    }
+    assert_refused(&server.verify(&scan()).await, 401, FLAGGED, "flagged");
+    let exit = server.verify(&scan_with("authEvent.location", "EXIT")).await;
+    assert_granted(&exit, "shopper-uuid-001", "SHOPPER", "nobody is locked in");
+    assert_eq!(flagging(&server, "unflag").await["account"], "active");
+    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "unflagged");
+    for how in ["flag", "unflag"] {
+        assert_error_form(&server.admin("POST", &format!("shoppers/nobody/{how}")).await, 404, how);
+    }
+}
+
+/// A Scan Key Code of the demo's form that is fresh for `scan()`.
+fn fresh_code(token: &str) -> Value {
+    scan_with("identityKey", base64(format!("{PREFIX}{token}{SCANNED_AT}")))
+}
+
+async fn a_revoked_key_is_invalid_and_a_deleted_one_unknown(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for (list, row, scan) in [
+        ("identity-keys", json!({ "key": "a-badge", "shopper": "shopper-uuid-001" }), scan_of(&new_id(), "a-badge")),
+        (
+            "recognition-tokens",
+            json!({ "token": "T".repeat(32), "shopper": "shopper-uuid-001" }),
+            fresh_code(&"T".repeat(32)),
+        ),
+    ] {
+        let again = || set(retry(&scan), "authEvent.id", new_id());
+        assert_refused(&server.verify(&again()).await, 401, KEY_NOT_FOUND, list);
+        let kept = server.put(list, &row).await;
+        let digest = kept["digest"].as_str().unwrap();
+        let path = format!("{list}/{digest}");
+        assert_eq!(server.admin("GET", &path).await.json(), kept);
+        assert_granted(&server.verify(&again()).await, "shopper-uuid-001", "SHOPPER", list);
+
+        let revoked = server.admin("POST", &format!("{path}/revoke")).await;
+        assert_json(&revoked, 200, &set(kept.clone(), "revoked", true), list);
+        assert_refused(&server.verify(&again()).await, 401, INVALID_KEY, list);
+        // Whoever knows the digest need not know the key.
+        let by_digest = json!({ "digest": digest, "shopper": "associate-uuid-001" });
+        assert_eq!(server.put(list, &by_digest).await["digest"], digest);
+        assert_granted(&server.verify(&again()).await, "associate-uuid-001", "ASSOCIATE", list);
+
+        assert_eq!(server.admin("DELETE", &path).await.status, 204);
+        assert_refused(&server.verify(&again()).await, 401, KEY_NOT_FOUND, list);
+        for (method, path) in [("GET", path.clone()), ("DELETE", path.clone()), ("POST", format!("{path}/revoke"))] {
+            assert_error_form(&server.admin(method, &path).await, 404, &path);
+        }
+    }
+}
+
+async fn a_disabled_store_lets_nobody_in_and_everybody_out(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let kept = server.admin("GET", "stores/STORE-001").await.json();
+    assert_eq!(kept["defaultGateDecision"], "closed");
+    assert_eq!(server.verify(&scan()).await.status, 200);
+    server.put("stores/STORE-001", &set(kept.clone(), "enabled", false)).await;
+    assert_refused(&server.verify(&scan()).await, 400, INVALID_STORE, "disabled");
+    assert_eq!(server.verify(&scan_with("authEvent.location", "EXIT")).await.status, 200);
+    assert_eq!(server.put("stores/STORE-001", &json!({ "takesCash": true })).await["takesCash"], true);
+    assert_eq!(
+        server.verify(&scan_of(&new_id(), "cash_shopper_key")).await.status,
+        200,
+        "what is left out is its default"
+    );
+    assert_eq!(server.admin("DELETE", "stores/STORE-001").await.status, 204);
+    assert_refused(&server.verify(&scan_with("authEvent.location", "EXIT")).await, 400, INVALID_STORE, "deleted");
+    for method in ["GET", "DELETE"] {
+        assert_error_form(&server.admin(method, "stores/STORE-001").await, 404, method);
+    }
+}
+
+async fn who_is_put_gets_in_by_key_and_by_code(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let shopper = json!({
+        "id": "new", "type": "SHOPPER", "account": "active", "devices": ["phone"],
+        "paymentMethod": { "id": "card", "lastMonth": "2030-01" },
+    });
+    assert_eq!(server.put("shoppers/new", &shopper).await, shopper);
+    let key = json!({ "key": "new-badge", "shopper": "new", "device": "phone", "channel": "OPTICAL" });
+    let kept = server.put("identity-keys", &key).await;
+    assert_eq!(
+        (&kept["shopper"], &kept["device"], &kept["channel"]),
+        (&json!("new"), &json!("phone"), &json!("OPTICAL"))
+    );
+    let token = server.put("recognition-tokens", &json!({ "shopper": "new", "device": "phone" })).await;
+    let secret = token["token"].as_str().expect("shown once").to_owned();
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{secret}");
+
+    let expected = json!({ "visitorDetails": { "id": "new", "type": "SHOPPER" }, "shopperDeviceId": "phone" });
+    for scan in [scan_of(&new_id(), "new-badge"), fresh_code(&secret)] {
+        assert_json(&server.verify(&scan).await, 200, &expected, "new");
+    }
+    let by_radio = set(scan_of(&new_id(), "new-badge"), "keyChannel", "RADIO");
+    assert_refused(&server.verify(&by_radio).await, 401, INVALID_KEY, "by radio");
+    let expired = json!({ "type": "SHOPPER", "paymentMethod": { "lastMonth": "2023-12" } });
+    server.put("shoppers/new", &expired).await;
+    assert_refused(&server.verify(&scan_of(&new_id(), "new-badge")).await, 401, PAYMENT_EXPIRED, "put anew");
+    let everything = server.everything().await;
+    assert!(!everything.contains(&secret) && !everything.contains("new-badge"), "{everything}");
+}
+
+async fn the_audit_tells_what_was_changed_the_latest_first(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let began = server.clock.now();
+    server.clock.advance(Duration::from_secs(60));
+    let before = server.all("audit").await.len();
+    for _ in 0..2 {
+        server.put("shoppers/v", &json!({ "type": "SHOPPER" })).await; // the second time it changes nothing
+    }
+    flagging(&server, "flag").await;
+    let key = server.put("identity-keys", &json!({ "key": "a-badge", "shopper": "v" })).await;
+    let digest = key["digest"].as_str().unwrap();
+    server.admin("POST", &format!("identity-keys/{digest}/revoke")).await;
+    server.admin("DELETE", &format!("identity-keys/{digest}")).await;
+    server.put("stores/S", &json!({})).await;
+    server.admin("DELETE", "stores/S").await;
+    for refused in ["stores/S", "stores/unknown"] {
+        assert_eq!(server.admin("DELETE", refused).await.status, 404);
+    }
+    let audit = server.all("audit").await;
+    let told: Vec<_> = audit
+        .iter()
+        .take(audit.len() - before)
+        .map(|row| {
+            assert_eq!(instant(&row["at"]) - began, chrono::TimeDelta::seconds(60), "{row}");
+            ["action", "kind", "subject"].map(|member| row[member].as_str().unwrap())
+        })
+        .collect();
+    let expected = [
+        ["deleted", "store", "S"],
+        ["put", "store", "S"],
+        ["deleted", "identity_key", digest],
+        ["revoked", "identity_key", digest],
+        ["put", "identity_key", digest],
+        ["flagged", "shopper", "shopper-uuid-001"],
+        ["put", "shopper", "v"],
+    ];
+    assert_eq!(told, expected);
+}
+
+async fn a_change_at_one_connector_holds_at_the_other_in_two_seconds(engine: Engine) {
+    let one = engine.demo(&[]).await;
+    let other = one.replica().await;
+    let holds = async |how: &str, is_so: fn(&Answer) -> bool| {
+        let changed = Instant::now();
+        loop {
+            let asked = Instant::now();
+            if is_so(&other.verify(&scan()).await) {
+                return;
+            }
+            assert!(asked - changed < Duration::from_secs(2), "{how} does not hold");
+        }
+    };
+    for _ in 0..2 {
+        assert_eq!(other.verify(&scan()).await.status, 200);
+        flagging(&one, "flag").await;
+        holds("the flag", |answer| answer.message().as_deref() == Some(FLAGGED)).await;
+        flagging(&one, "unflag").await;
+        holds("unflagging", |answer| answer.status == 200).await;
+        one.put("stores/STORE-001", &json!({ "enabled": false })).await;
+        holds("disabling", |answer| answer.message().as_deref() == Some(INVALID_STORE)).await;
+        one.put("stores/STORE-001", &json!({})).await;
+        holds("enabling", |answer| answer.status == 200).await;
+    }
+    let digest = one.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": "shopper-uuid-001" })).await;
+    let path = format!("identity-keys/{}", digest["digest"].as_str().unwrap());
+    one.admin("POST", &format!("{path}/revoke")).await;
+    holds("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
+    one.admin("DELETE", &path).await;
+    holds("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
+}

@@ -1,0 +1,134 @@
+//! The administration's lists: complete, and nobody twice, whatever is added meanwhile.
+
+use std::collections::BTreeSet;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::sessions::pass;
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+use crate::support::{LISTS, Server, scan};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            lists_are_whole_and_without_doubles_while_rows_are_added,
+            a_page_has_as_many_rows_as_were_asked_for,
+            a_wrong_page_is_told_what_is_right,
+            decisions_tell_what_the_gate_was_told,
+        ],
+    )
+}
+
+/// One more row of every list.
+async fn add(server: &Server, number: usize) {
+    // Digests are all over the place by themselves; ids are made to be.
+    let id = format!("{}-{number}", ["m", "a", "z", "é", "A"][number % 5]);
+    server.put(&format!("stores/{id}"), &json!({})).await;
+    server.put(&format!("shoppers/{id}"), &json!({ "type": "SHOPPER" })).await;
+    server.put("identity-keys", &json!({ "key": format!("key {number}"), "shopper": id })).await;
+    server.put("recognition-tokens", &json!({ "shopper": id })).await;
+    // The published event's time is the same for all, and so is our clock's: only their ids tell decisions apart.
+    assert_eq!(server.verify(&scan()).await.status, 200);
+}
+
+/// What tells a row from the others of its list.
+fn key(row: &Value) -> String {
+    ["id", "digest", "authEventId"].into_iter().find_map(|name| row[name].as_str()).unwrap().to_owned()
+}
+
+async fn lists_are_whole_and_without_doubles_while_rows_are_added(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for number in 0..12 {
+        add(&server, number).await;
+    }
+    let mut number = 12;
+    for (list, _) in LISTS {
+        let there: BTreeSet<_> = server.all(list).await.iter().map(key).collect();
+        assert!(there.len() >= 12, "{list}");
+        let (mut seen, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let (rows, next) = server.page(list, 3, cursor.as_deref()).await;
+            for row in &rows {
+                assert!(seen.insert(key(row)), "{list} shows {row} twice");
+            }
+            if next.is_none() {
+                break;
+            }
+            cursor = next;
+            if number < 40 {
+                add(&server, number).await;
+                number += 1;
+            }
+        }
+        let missing: Vec<_> = there.difference(&seen).collect();
+        assert!(missing.is_empty(), "{list} leaves out {missing:?}");
+    }
+}
+
+async fn a_page_has_as_many_rows_as_were_asked_for(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for number in 0..3 {
+        add(&server, number).await;
+    }
+    for (list, name) in LISTS {
+        let all = server.all(list).await;
+        for limit in [1, 2, all.len() - 1, all.len(), all.len() + 1, 1000] {
+            let (rows, next) = server.page(list, limit, None).await;
+            assert_eq!(rows, all[..limit.min(all.len())], "{list} {limit}");
+            assert_eq!(next.is_some(), limit < all.len(), "{list} {limit}");
+        }
+        let page = server.admin("GET", list).await.json();
+        assert_eq!(page, json!({ name: all }), "{list}: up to a hundred without being asked for");
+    }
+}
+
+async fn a_wrong_page_is_told_what_is_right(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for (list, _) in LISTS {
+        for query in
+            ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "cursor=-1", "cursor=%FF%00"]
+        {
+            let answer = server.admin("GET", &format!("{list}?{query}")).await;
+            assert_refused(
+                &answer,
+                400,
+                "limit is 1 to 1000, cursor is what nextCursor was",
+                &format!("{list} {query}"),
+            );
+        }
+    }
+}
+
+async fn decisions_tell_what_the_gate_was_told(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let mut events = Vec::new();
+    for (key, store, location) in [
+        ("device_shopper_key", "STORE-001", "ENTRY"),
+        ("valid_shopper_key", "STORE-001", "EXIT"),
+        ("valid_shopper_key", "STORE-001", "EXIT"),
+    ] {
+        events.push(pass(&server, key, store, location).await);
+        server.clock.advance(std::time::Duration::from_secs(1));
+    }
+    let denied = scan_of(&new_id(), "flagged_shopper_key");
+    assert_eq!(server.verify(&denied).await.status, 401);
+    let decisions = server.all("decisions").await;
+    let session = server.sessions().await[0]["id"].clone();
+    let visitor = json!({ "id": "shopper-uuid-001", "type": "SHOPPER" });
+    let at = |number: usize| decisions[number]["recordedAt"].clone();
+    let expected = json!([
+        { "authEventId": denied["authEvent"]["id"], "decision": "denied", "reason": "account_flagged", "recordedAt": at(0) },
+        { "authEventId": events[2], "decision": "accepted", "visitor": visitor, "sessionEffect": "none_open", "recordedAt": at(1) },
+        { "authEventId": events[1], "decision": "accepted", "visitor": visitor, "sessionEffect": "closed", "sessionId": session, "recordedAt": at(2) },
+        {
+            "authEventId": events[0], "decision": "accepted", "visitor": visitor, "shopperDeviceId": "device-abc-123",
+            "sessionEffect": "opened", "sessionId": session, "recordedAt": at(3),
+        },
+    ]);
+    assert_eq!(json!(decisions), expected);
+    assert_eq!(instant(&at(0)), server.clock.now());
+    assert!((0..3).all(|number| instant(&at(number)) - instant(&at(number + 1)) == chrono::TimeDelta::seconds(1)));
+}

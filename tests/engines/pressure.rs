@@ -1,0 +1,133 @@
+//! A database that is there and busy: whoever asks is told in time, nothing begins that nobody waits for any more, and what no gate
+//! waits for takes nothing from those that do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tokio::task::JoinSet;
+
+use crate::checks::*;
+use crate::engine::{on_a_postgres_of_its_own, properties};
+use crate::outage::{IN_TIME, RECOVERY, assert_consistent, assert_our_fault_in_time, readiness, timed, until};
+use crate::support::{Postgres, Server, scan, scan_with_key};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_a_postgres_of_its_own(
+        module_path!(),
+        properties![
+            a_table_that_somebody_holds,
+            lists_take_no_connection_from_scans,
+            a_server_that_only_reads,
+            columns_of_a_later_release_are_no_trouble,
+        ],
+    )
+}
+
+/// No row can be written: every scan is refused in time, soon at once, and none of them is recorded later, when its shopper
+/// has long gone.
+async fn a_table_that_somebody_holds(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    assert_eq!(server.verify(&scan()).await.status, 200);
+    let held = postgres.begin(&url, "LOCK TABLE decision IN ACCESS EXCLUSIVE MODE");
+    let asked: Vec<_> = (0..40).map(|_| scan()).collect();
+    let mut under_way = JoinSet::new();
+    for body in asked.clone() {
+        let server = Arc::clone(&server);
+        under_way.spawn(async move { timed(&server, &body).await });
+    }
+    for outcome in under_way.join_all().await {
+        assert_our_fault_in_time(&outcome, "while the table is held");
+    }
+    // All of these are of one shopper's key; it takes several to tell that it is not that one's doing.
+    until(RECOVERY, "it is degraded", async || {
+        server.verify(&scan_with_key(new_id().as_bytes())).await;
+        readiness(&server).await == "degraded"
+    })
+    .await;
+    drop(held);
+    until(RECOVERY, "a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
+        .await;
+    let sessions = server.sessions().await;
+    let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
+    assert_eq!(of_shopper, 1, "those that were told 500 were not recorded");
+    assert_consistent(&server, &asked[..4]).await;
+}
+
+/// Lists that stand still, more of them than there are connections.
+async fn lists_take_no_connection_from_scans(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[("storage.max_connections", "4")]).await);
+    let held = postgres.begin(&url, "LOCK TABLE session IN ACCESS EXCLUSIVE MODE");
+    let mut lists = JoinSet::new();
+    for _ in 0..12 {
+        let list = server.client.get(format!("{}/admin/v1/sessions", server.management));
+        lists.spawn(async move { list.send().await.unwrap().status() });
+    }
+    // A rejection touches no session.
+    for _ in 0..20 {
+        let (answer, elapsed) = timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        assert_refused(&answer, 401, KEY_NOT_FOUND, "beside the lists");
+        assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+        assert_eq!(readiness(&server).await, "ready");
+    }
+    drop(held);
+    lists.join_all().await;
+}
+
+/// As after a failover that has left the connections on what is now a standby.
+async fn a_server_that_only_reads(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let recorded = scan();
+    assert_eq!(server.verify(&recorded).await.status, 200);
+    let name = url.rsplit('/').next().unwrap().to_owned();
+    let read_only =
+        |is: &str| postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
+    read_only("on");
+    postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
+    until(RECOVERY, "it is degraded", async || {
+        let outcome = timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        assert_our_fault_in_time(&outcome, "while it only reads");
+        readiness(&server).await == "degraded"
+    })
+    .await;
+    assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "what is remembered is answered");
+    postgres.query(
+        &url,
+        &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
+    );
+    until(RECOVERY, "a scan passes", async || {
+        let (answer, elapsed) = timed(&server, &scan()).await;
+        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        answer.status == 200
+    })
+    .await;
+}
+
+/// The next release is being rolled out: it has changed the schema, and this one still runs.
+async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let asked = [scan(), scan_with_key(b"flagged_shopper_key"), scan_with("authEvent.location", "EXIT")];
+    for round in 0..2 {
+        for body in &asked {
+            let again = set(retry(body), "authEvent.id", new_id());
+            assert_ne!(server.verify(&again).await.status, 500, "round {round}");
+        }
+        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "audit"] {
+            let list = format!("{}/admin/v1/{list}", server.management);
+            assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
+        }
+        let tables =
+            ["property", "session", "decision", "store", "shopper", "registration", "audit", "directory_version"];
+        let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
+        postgres.query(&url, &add.join("; "));
+        // Nothing that was read before counts any more.
+        postgres.query(&url, "UPDATE directory_version SET version = version + 1");
+    }
+    // And so does one that starts on it.
+    let fresh = server.replica().await;
+    assert_eq!(fresh.verify(&scan()).await.status, 200);
+}

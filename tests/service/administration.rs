@@ -1,0 +1,151 @@
+//! What the administration refuses: by its place, with what would do, and without a key in the answer.
+
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::support::{LISTS, Server};
+
+/// Stands for a key wherever one might be quoted.
+const SECRET: &str = "badge-4711-secret";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_is_refused_by_its_place() {
+    let server = Server::demo(&[]).await;
+    let before = server.everything().await;
+    let key = |member: &str, value: Value| {
+        ("identity-keys", set(json!({ "key": SECRET, "shopper": "shopper-uuid-001" }), member, value))
+    };
+    let store = |member: &str, value: Value| ("stores/S", set(json!({}), member, value));
+    let shopper = |member: &str, value: Value| ("shoppers/v", set(json!({ "type": "SHOPPER" }), member, value));
+    for ((path, row), place) in [
+        (store("id", json!("T")), "id: is not the one in the path"),
+        (store("id", json!("")), "id: is not the one in the path"),
+        (store("id", json!(null)), "id: invalid type: null"),
+        (store("enabled", json!("yes")), "enabled: invalid type: string, expected a boolean"),
+        (store("scanKeyWindowSeconds", json!(91)), "scanKeyWindowSeconds: must be 30 to 90"),
+        (store("exitPolicy", json!(SECRET)), "exitPolicy: unknown variant, expected"),
+        (store(SECRET, json!(1)), "the body: unknown field, expected one of `id`"),
+        (shopper("type", json!("VIP")), "type: unknown variant, expected"),
+        (shopper("account", json!("odd")), "account: unknown variant, expected"),
+        (shopper("paymentMethod", json!({ "lastMonth": "2024-13" })), "paymentMethod.lastMonth: must be a month"),
+        (shopper("paymentMethod", json!({ "lastMonth": "2024-12", "pan": SECRET })), "paymentMethod: unknown field"),
+        (shopper("devices", json!(["d", ""])), "devices[1]: is empty"),
+        (shopper(SECRET, json!(1)), "the body: unknown field"),
+        (("shoppers/v", json!({})), "the body: missing field `type`"),
+        (key("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
+        (key("device", json!("not-theirs")), "device: is none of that shopper's devices"),
+        (key("shopper", json!(null)), "shopper: is missing"),
+        (key("channel", json!(SECRET)), "channel: unknown variant, expected"),
+        (key("key", json!(format!("{SECRET}é"))), "key: must be 1 to 750 printable ASCII characters"),
+        (key("key", json!(format!("JWO{}", SECRET.repeat(4)))), "key: starts with JWO"),
+        (key("key", json!([SECRET])), "key: invalid type: sequence, expected a string"),
+        (key("digest", json!("00")), "digest: stands for the key"),
+        (key(SECRET, json!(1)), "the body: unknown field"),
+        (("identity-keys", json!({ "shopper": "shopper-uuid-001" })), "key: is missing"),
+        (("identity-keys", json!({ "digest": SECRET, "revoked": true })), "digest: must be 64 hexadecimal digits"),
+        (
+            ("recognition-tokens", json!({ "token": SECRET, "shopper": "shopper-uuid-001" })),
+            "token: a recognition token is 32",
+        ),
+        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
+        (("recognition-tokens", json!({})), "shopper: is missing"),
+        (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
+    ] {
+        let answer = server.admin_with("PUT", path, row.to_string()).await;
+        assert_error_form(&answer, 400, place);
+        let message = answer.message().unwrap();
+        assert!(message.starts_with(place) && !message.contains(SECRET), "{row}: {message}");
+    }
+    let two = server.admin_with("PUT", "identity-keys", json!({ "key": "", "shopper": "" }).to_string()).await;
+    let message = two.message().unwrap();
+    assert!(message.contains("key: must be") && message.contains("; shopper: is empty"), "all at once: {message}");
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_no_row_is_refused() {
+    let server = Server::demo(&[]).await;
+    let bodies: [&[u8]; 12] = [
+        b"",
+        b"null",
+        b"[]",
+        b"\"badge-4711-secret\"",
+        b"badge-4711-secret",
+        b"{",
+        b"{\"key\":\"badge-4711-secret",
+        b"{\"key\":\"badge-4711-secret\",\"revoked\":true}badge-4711-secret",
+        b"{\"key\":\"badge-4711-secret\",\"key\":\"badge-4711-secret\",\"revoked\":true}",
+        b"{\"key\":\"badge-4711-secret\",\"revoked\":true,\"\xff\":1}",
+        b"{\"key\":\"\\ud800badge-4711-secret\",\"revoked\":true}",
+        b"\xef\xbb\xbf{\"key\":\"badge-4711-secret\",\"revoked\":true}",
+    ];
+    for body in bodies {
+        let answer = server.admin_with("PUT", "identity-keys", body).await;
+        assert_error_form(&answer, 400, &String::from_utf8_lossy(body));
+        assert!(!answer.message().unwrap().contains(SECRET), "{answer:?}", answer = answer.json());
+    }
+    let deep = format!("{{\"key\":{}1{}}}", "[".repeat(30_000), "]".repeat(30_000));
+    assert_error_form(&server.admin_with("PUT", "identity-keys", deep).await, 400, "deep");
+    let padded = |length: usize| format!("{}{{}}", " ".repeat(length - 2));
+    assert_eq!(server.admin_with("PUT", "stores/S", padded(64 * 1024)).await.status, 200);
+    let too_long = server.admin_with("PUT", "stores/S", padded(64 * 1024 + 1)).await;
+    assert_refused(&too_long, 413, "the body: is longer than 64 KiB", "one more");
+    assert_refused(
+        &server.admin_with("PUT", "stores/S", padded(900_000)).await,
+        413,
+        "the body: is longer than 64 KiB",
+        "long",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+    let server = Server::demo(&[]).await;
+    let digest = "0".repeat(64);
+    for (method, path) in [
+        ("GET", "stores/nowhere"),
+        ("DELETE", "stores/nowhere"),
+        ("GET", "shoppers/nobody"),
+        ("POST", "shoppers/nobody/flag"),
+        ("GET", &format!("identity-keys/{digest}")),
+        ("DELETE", &format!("recognition-tokens/{digest}")),
+        ("POST", &format!("identity-keys/{digest}/revoke")),
+        ("GET", "stores/"),
+        ("GET", "stores/a/b"),
+        ("GET", "nothing"),
+    ] {
+        assert_refused(&server.admin(method, path).await, 404, "Not found", path);
+    }
+    for path in ["identity-keys/badge-4711-secret", "recognition-tokens/00", "identity-keys/%00", "identity-keys/%FF"] {
+        for method in ["GET", "DELETE"] {
+            let answer = server.admin(method, path).await;
+            assert_error_form(&answer, 400, path);
+            assert!(!answer.message().unwrap().contains(SECRET));
+        }
+    }
+    for (list, _) in LISTS {
+        for method in ["POST", "DELETE", "PATCH"] {
+            assert_error_form(&server.admin(method, list).await, 405, list);
+        }
+    }
+    for (method, path) in [("POST", "stores/STORE-001"), ("GET", "shoppers/shopper-uuid-001/flag"), ("PUT", "audit")] {
+        assert_error_form(&server.admin(method, path).await, 405, path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_made_is_shown_once_and_one_that_is_given_never() {
+    let server = Server::demo(&[]).await;
+    let row = json!({ "shopper": "shopper-uuid-001" });
+    let [one, other] = [server.put("recognition-tokens", &row).await, server.put("recognition-tokens", &row).await];
+    assert!(one["token"] != other["token"] && one["digest"] != other["digest"]);
+    let given = server.put("recognition-tokens", &set(row.clone(), "token", "G".repeat(32))).await;
+    assert!(given.get("token").is_none(), "{given}");
+    // The token that was told is the one that is kept.
+    let again = server.put("recognition-tokens", &set(row, "token", one["token"].clone())).await;
+    assert_eq!(again["digest"], one["digest"]);
+    let everything = server.everything().await;
+    for token in [&one["token"], &other["token"], &json!("G".repeat(32))] {
+        assert!(!everything.contains(token.as_str().unwrap()), "{everything}");
+    }
+}
