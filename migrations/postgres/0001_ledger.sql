@@ -58,7 +58,7 @@ CREATE INDEX decision_by_recording ON decision (recorded_at, event_id, fingerpri
 
 -- Records decisions and what they do to sessions: one statement, one round trip and one commit for all that was waiting. Takes a
 -- JSON array of jobs, and tells of each what holds: its own decision (new), the one that stood already (replay), or that the event
--- was decided with other parameters (mismatch); and how many decisions of the event had expired and were dropped.
+-- was decided with other parameters (mismatch).
 --
 -- A release that needs another result adds a function of another name: connectors of this one still call it.
 --
@@ -68,7 +68,7 @@ CREATE INDEX decision_by_recording ON decision (recorded_at, event_id, fingerpri
 CREATE FUNCTION record_decisions(jobs TEXT)
 RETURNS TABLE (
     number INTEGER, outcome TEXT, recorded_at BIGINT, denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT,
-    payment_source TEXT, session_effect TEXT, session_id BIGINT, expired BIGINT
+    payment_source TEXT, session_effect TEXT, session_id BIGINT
 )
 -- The plans are kept for as long as a connection lives, and one that was made while the tables were empty would read them whole.
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -78,7 +78,6 @@ DECLARE
     standing    decision%ROWTYPE;
     taken       SMALLINT[];
     has_expired BOOLEAN;
-    expired_now BIGINT;
     its_place   SMALLINT;
     its_effect  TEXT;
     its_session BIGINT;
@@ -92,14 +91,12 @@ BEGIN
         )
         ORDER BY x.event, x.number
     LOOP
-        expired_now := 0;
         LOOP
             SELECT array_agg(d.place), bool_or(d.recorded_at < job.kept_since) INTO taken, has_expired
             FROM decision d WHERE d.event_id = job.event_id;
 
             IF has_expired THEN
                 DELETE FROM decision d WHERE d.event_id = job.event_id AND d.recorded_at < job.kept_since;
-                GET DIAGNOSTICS expired_now = ROW_COUNT; -- all of them: none can expire between two looks
                 CONTINUE;
             END IF;
 
@@ -109,12 +106,12 @@ BEGIN
                 IF FOUND THEN
                     RETURN QUERY SELECT job.number, 'replay', standing.recorded_at, standing.denial,
                         standing.visitor_id, standing.visitor_type, standing.device_id, standing.payment_source,
-                        standing.session_effect, standing.session_id, expired_now;
+                        standing.session_effect, standing.session_id;
                     EXIT;
                 END IF;
                 IF 0 = ANY (taken) OR cardinality(taken) >= 8 THEN
                     RETURN QUERY SELECT job.number, 'mismatch', NULL::BIGINT, NULL, NULL, NULL, NULL, NULL, NULL,
-                        NULL::BIGINT, expired_now;
+                        NULL::BIGINT;
                     EXIT;
                 END IF;
             END IF;
@@ -167,7 +164,7 @@ BEGIN
                 WHERE s.id = its_session;
             END IF;
             RETURN QUERY SELECT job.number, 'new', job.recorded_at, job.denial, job.visitor_id, job.visitor_type,
-                job.device_id, job.payment_source, its_effect, its_session, expired_now;
+                job.device_id, job.payment_source, its_effect, its_session;
             EXIT;
         END LOOP;
     END LOOP;

@@ -304,7 +304,15 @@ impl Ledger {
         }
     }
 
-    /// How many records there are.
+    /// Counts the records anew, where others write them as well.
+    pub async fn count(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Sql(ledger) => ledger.count().await,
+        }
+    }
+
+    /// How many records there are, or were when they were counted.
     #[must_use]
     pub fn records(&self) -> usize {
         match self {

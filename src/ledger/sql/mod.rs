@@ -12,10 +12,11 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cache::RecordCache;
 use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
@@ -28,6 +29,8 @@ use writer::{Job, Waiting};
 const QUEUE: usize = 4096;
 /// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
 const BATCH: usize = 100;
+/// How long whoever reads the metrics may wait for a count.
+const COUNT: Duration = Duration::from_secs(1);
 /// How many rows that name a visitor are looked for at once: finding them takes a look at all rows.
 const FOUND_AT_ONCE: usize = 10_000;
 
@@ -150,13 +153,7 @@ impl SqlLedger {
             .database
             .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
         let (records, sessions) = swept.await?;
-        if engine == Engine::Postgres {
-            // Others record and sweep as well: an estimate, as the server keeps it.
-            let count = self.database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
-            self.records.store(count, Ordering::Relaxed);
-        } else {
-            self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records))).ok();
-        }
+        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records))).ok();
         Ok(records == BATCH || sessions == BATCH)
     }
 
@@ -167,6 +164,16 @@ impl SqlLedger {
         answer.await.map_err(|_| gone())?;
         self.database.close().await;
         Ok(())
+    }
+
+    /// Counts the records, where others write them as well; when that cannot be done soon, the last count stands.
+    pub(super) async fn count(&self) {
+        if self.database.engine() == Engine::Postgres {
+            let count = self.database.look_up(|connection| Box::pin(upkeep::count(connection, Engine::Postgres)));
+            if let Ok(Ok(count)) = timeout(COUNT, count).await {
+                self.records.store(count, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(super) fn records(&self) -> usize {

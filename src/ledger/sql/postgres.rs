@@ -67,26 +67,20 @@ pub(super) async fn record(
     let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
     let rows = query::<Any>(
         "SELECT number, outcome, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
-                session_id, expired
+                session_id
          FROM record_decisions($1)",
     )
     .bind(jobs).fetch_all(connection).await?;
     let mut recorded: Vec<Option<Recorded>> = waiting.iter().map(|_| None).collect();
-    let mut change = 0_isize;
     for row in &rows {
         let (number, outcome): (i32, &str) = (row.try_get("number")?, row.try_get("outcome")?);
-        change = change
-            .saturating_sub_unsigned(row.try_get::<i64, _>("expired")?.unsigned_abs().try_into().map_err(corrupt)?);
         let place = usize::try_from(number).ok().and_then(|number| recorded.get_mut(number));
         *place.ok_or_else(|| corrupt("number"))? = Some(match outcome {
-            "new" => {
-                change = change.saturating_add(1);
-                Recorded::New(rows::record(row)?)
-            }
+            "new" => Recorded::New(rows::record(row)?),
             "replay" => Recorded::Replay(rows::record(row)?),
             _ => Recorded::Mismatch,
         });
     }
     let missing = || LedgerError::from(corrupt("a decision without an outcome"));
-    Ok(Written { recorded: recorded.into_iter().map(|one| one.ok_or_else(missing)).collect(), change })
+    Ok(Written { recorded: recorded.into_iter().map(|one| one.ok_or_else(missing)).collect(), change: 0 })
 }

@@ -11,11 +11,15 @@ use crate::storage::{DatabaseError, Engine, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// How many decisions there are: on PostgreSQL about how many, since counting millions takes its time.
+/// How many decisions there are: on PostgreSQL, when they are more than ten thousand, about how many, since counting takes its time.
 pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Result<usize> {
     let statement = match engine {
         Engine::Sqlite => "SELECT count(*) FROM decision",
-        Engine::Postgres => "SELECT greatest(reltuples, 0)::BIGINT FROM pg_class WHERE oid = 'decision'::regclass",
+        Engine::Postgres => {
+            "SELECT CASE WHEN few.count <= 10000 THEN few.count ELSE greatest(few.count, reltuples::BIGINT) END
+             FROM pg_class, (SELECT count(*) FROM (SELECT FROM decision LIMIT 10001) AS first) AS few
+             WHERE oid = 'decision'::regclass"
+        }
     };
     let count: i64 = query_scalar::<Any, _>(statement).fetch_one(connection).await?;
     usize::try_from(count).map_err(corrupt)

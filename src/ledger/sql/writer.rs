@@ -43,7 +43,8 @@ impl Waiting {
     }
 }
 
-/// What came of a batch: of each decision in its order what holds, and by how much the number of records has changed.
+/// What came of a batch: of each decision in its order what holds, and by how much the number of records
+/// has changed where this process alone changes it.
 pub(super) struct Written {
     pub(super) recorded: Vec<Result<Recorded, LedgerError>>,
     pub(super) change: isize,
