@@ -7,11 +7,11 @@ mod change;
 mod check;
 mod faults;
 pub mod file;
-mod known;
 mod memory;
 mod rows;
 mod sql;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) use {
 };
 
 use crate::digest::{Digest, HashKey};
-use crate::domain::ids::{StoreId, VisitorId};
+use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
@@ -173,6 +173,18 @@ impl Directory {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.profile(id)),
             Backend::Sql(directory) => directory.profile(id).await,
+        }
+    }
+
+    /// Those of the shoppers who are there, with their devices.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn devices(&self, shoppers: Vec<VisitorId>) -> Result<HashMap<VisitorId, Vec<DeviceId>>, DirectoryError> {
+        match &self.backend {
+            _ if shoppers.is_empty() => Ok(HashMap::new()),
+            Backend::Memory(directory) => Ok(directory.devices(shoppers)),
+            Backend::Sql(directory) => directory.devices(shoppers).await,
         }
     }
 

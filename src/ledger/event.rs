@@ -1,4 +1,5 @@
-//! The records of one auth event, and the rules by which they stand beside one another.
+//! The records of one auth event, and the rules by which they stand beside one another. Where several connectors record at once, PostgreSQL's
+//! `record_decisions` says the same in its own language; one suite holds both to it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

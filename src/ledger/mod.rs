@@ -23,7 +23,8 @@ use crate::domain::decision::Decision;
 use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
 
-/// How many rejections an event may gather before other fingerprints are refused unseen.
+/// How many rejections an event may gather before other fingerprints are refused unseen. PostgreSQL is told by its schema, which has so
+/// many places for them: there the keys decide between connectors.
 pub const MAX_REJECTIONS: usize = 8;
 
 /// A record older than this may be forgotten before its time when the ledger is full: no gate retries for so long.

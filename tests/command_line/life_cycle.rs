@@ -166,3 +166,19 @@ async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
     drop(held);
     assert_eq!(third.await.unwrap().unwrap().status().as_u16(), 200);
 }
+
+/// Nobody has been imported yet: it starts, says so, and knows no store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_starts_with_an_empty_directory_and_says_so() {
+    let process = Process::start("serve", &[("storage.url", "memory:")]).await;
+    let body = scan_with_key(b"valid_shopper_key").to_string();
+    let answer = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.text().await.unwrap().as_str()),
+        (400, r#"{"message":"Invalid storeId"}"#)
+    );
+    process.signal("TERM");
+    let ended = process.ended();
+    assert!(ended.stderr.contains("the directory has no store"), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(0));
+}

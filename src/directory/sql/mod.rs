@@ -124,7 +124,9 @@ impl SqlDirectory {
 
     pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        self.list("SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy FROM store WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::store).await
+        let sql = "SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy
+                   FROM store WHERE id > $1 ORDER BY id LIMIT $2";
+        self.list(sql, after, limit, tables::store).await
     }
 
     pub(super) async fn shoppers(
@@ -133,7 +135,9 @@ impl SqlDirectory {
         limit: usize,
     ) -> Result<Vec<Profile>, DirectoryError> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        self.list("SELECT id, type, account, payment_source, last_month, devices FROM shopper WHERE id > $1 ORDER BY id LIMIT $2", after, limit, tables::profile).await
+        let sql = "SELECT id, type, account, payment_source, last_month, devices
+                   FROM shopper WHERE id > $1 ORDER BY id LIMIT $2";
+        self.list(sql, after, limit, tables::profile).await
     }
 
     pub(super) async fn registrations(
@@ -145,10 +149,12 @@ impl SqlDirectory {
         let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
         let sql = match kind {
             Kind::IdentityKey => {
-                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration WHERE kind = 'identity_key' AND digest > $1 ORDER BY digest LIMIT $2"
+                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration
+                 WHERE kind = 'identity_key' AND digest > $1 ORDER BY digest LIMIT $2"
             }
             Kind::RecognitionToken => {
-                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration WHERE kind = 'recognition_token' AND digest > $1 ORDER BY digest LIMIT $2"
+                "SELECT digest, shopper_id, device_id, channel, revoked FROM registration
+                 WHERE kind = 'recognition_token' AND digest > $1 ORDER BY digest LIMIT $2"
             }
         };
         self.list(sql, after, limit, |row| Ok((tables::digest(row)?, tables::link(row)?))).await

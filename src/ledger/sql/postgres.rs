@@ -3,13 +3,10 @@
 
 use serde::Serialize;
 use sqlx::any::Any;
-use sqlx::query;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{self, before, nanos, text};
+use super::rows::{self, Columns, before, nanos, text};
 use super::writer::{Waiting, Written};
-use crate::domain::decision::{Decision, Grant};
-use crate::domain::ids::{DeviceId, PaymentSourceId};
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
 
@@ -34,10 +31,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(number: usize, Waiting { entry, now, .. }: &'a Waiting, limits: &Limits) -> Self {
-        let (denial, grant): (_, Option<&Grant>) = match &entry.decision {
-            Decision::Denied(denial) => (Some(denial.reason()), None),
-            Decision::Accepted(grant) => (None, Some(grant)),
-        };
+        let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&entry.decision);
         Self {
             number,
             event: hex::encode(entry.event.id.as_bytes()),
@@ -46,10 +40,10 @@ impl<'a> Job<'a> {
             kept_since: before(*now, limits.retention),
             entered_since: before(*now, limits.session_max_age),
             denial,
-            visitor_id: grant.map(|grant| grant.visitor.id.as_str()),
-            visitor_type: grant.map(|grant| grant.visitor.kind.as_str()),
-            device_id: grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
-            payment_source: grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+            visitor_id,
+            visitor_type,
+            device_id,
+            payment_source,
             store_id: entry.store_id.as_str(),
             location: entry.event.location.as_str(),
             at: text(entry.event.timestamp),

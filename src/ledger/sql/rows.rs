@@ -64,6 +64,31 @@ pub(super) fn record(row: &AnyRow) -> Result<Record> {
     Ok(Record { decision, session, recorded_at: instant(row.try_get("recorded_at")?) })
 }
 
+/// A decision as the columns that hold it.
+pub(super) struct Columns<'a> {
+    pub(super) denial: Option<&'static str>,
+    pub(super) visitor_id: Option<&'a str>,
+    pub(super) visitor_type: Option<&'static str>,
+    pub(super) device_id: Option<&'a str>,
+    pub(super) payment_source: Option<&'a str>,
+}
+
+impl<'a> From<&'a Decision> for Columns<'a> {
+    fn from(decision: &'a Decision) -> Self {
+        let (denial, grant) = match decision {
+            Decision::Denied(denial) => (Some(denial.reason()), None),
+            Decision::Accepted(grant) => (None, Some(grant)),
+        };
+        Self {
+            denial,
+            visitor_id: grant.map(|grant| grant.visitor.id.as_str()),
+            visitor_type: grant.map(|grant| grant.visitor.kind.as_str()),
+            device_id: grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
+            payment_source: grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+        }
+    }
+}
+
 pub(super) fn visitor(row: &AnyRow) -> Result<Visitor> {
     let (id, kind): (&str, &str) = (row.try_get("visitor_id")?, row.try_get("visitor_type")?);
     let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("visitor_type"))?;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
-use super::rows::{self, before, nanos, number, session_id, text};
+use super::rows::{self, Columns, before, nanos, number, session_id, text};
 use super::writer::{Waiting, Written};
 use crate::domain::decision::{Decision, Grant};
-use crate::domain::ids::{DeviceId, EventId, PaymentSourceId};
+use crate::domain::ids::{DeviceId, EventId};
 use crate::domain::scan::Location;
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
@@ -128,10 +128,7 @@ fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Ut
 }
 
 fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> Value {
-    let (denial, grant) = match &record.decision {
-        Decision::Denied(denial) => (Some(denial.reason()), None),
-        Decision::Accepted(grant) => (None, Some(grant)),
-    };
+    let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&record.decision);
     let session = match record.session {
         SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(number(id)),
         SessionEffect::NoneOpen | SessionEffect::Untouched => None,
@@ -141,10 +138,10 @@ fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> Value {
         hex::encode(entry.fingerprint.as_bytes()),
         nanos(record.recorded_at),
         denial,
-        grant.map(|grant| grant.visitor.id.as_str()),
-        grant.map(|grant| grant.visitor.kind.as_str()),
-        grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
-        grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+        visitor_id,
+        visitor_type,
+        device_id,
+        payment_source,
         record.session.as_str(),
         session,
     ])
