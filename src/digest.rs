@@ -10,6 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use thiserror::Error;
 
+use crate::domain::customer::Customer;
 use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::{StoreId, VisitorId};
 use crate::domain::scan::Location;
@@ -78,6 +79,17 @@ impl HashKey {
     pub fn fingerprint(&self, key: &IdentityKey, store: &StoreId, location: Location) -> Fingerprint {
         let parts = [key.as_bytes(), store.as_str().as_bytes(), location.as_str().as_bytes()];
         Fingerprint(self.digest(b"fingerprint", &parts))
+    }
+
+    /// What stands for a customer of the shopper's side wherever they own something.
+    #[must_use]
+    pub fn customer(&self, customer: &Customer) -> Digest {
+        match customer {
+            Customer::Anonymous(id) => self.digest(b"anonymous customer", &[id.expose_bytes()]),
+            Customer::Known { issuer, subject } => {
+                self.digest(b"customer", &[issuer.as_str().as_bytes(), subject.as_str().as_bytes()])
+            }
+        }
     }
 
     /// What stands for a visitor who was erased: the same wherever they were named, and of no use for finding out who they were.

@@ -72,10 +72,18 @@ text_id!(
     /// A payment method: `paymentSource.id`, which Amazon has deprecated.
     PaymentSourceId
 );
+text_id!(
+    /// An OpenID provider, by its own name for itself, a URL: `iss`.
+    Issuer
+);
+text_id!(
+    /// A customer, by their provider's name for them: `sub` or another claim.
+    SubjectId
+);
 
 /// Reads a UUID as the gate sends it: `8-4-4-4-12` hexadecimal digits in either case, any version and variant,
 /// nothing around it.
-fn hyphenated(text: &str) -> Option<Uuid> {
+pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
     // The crate also reads braced, simple and URN forms; of all its forms only the hyphenated one is 36 bytes long.
     (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, query};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 pub use breaker::Subject;
@@ -41,6 +42,8 @@ const READ: Duration = Duration::from_millis(350);
 const RECORD: Duration = Duration::from_millis(600);
 /// How long anything may take that no gate waits for.
 const OFFICE: Duration = Duration::from_secs(10);
+/// How long anything may take that an app waits for.
+const SHOPPERS: Duration = Duration::from_secs(2);
 /// How often a database that does not answer is tried.
 const PROBE: Duration = Duration::from_millis(250);
 
@@ -72,7 +75,16 @@ pub enum Location {
 
 /// An open database: clones share it.
 #[derive(Clone, Debug)]
-pub struct Database(Arc<Inner>);
+pub struct Database(Arc<Inner>, Desk);
+
+/// Who asks for what no gate waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Desk {
+    /// Administration, imports, lists and sweeps.
+    Office,
+    /// The apps of shoppers: many at once, each for a moment.
+    Shoppers,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -82,6 +94,8 @@ struct Inner {
     /// Connections that are older than this are not used any more: one of them was found broken.
     suspicion: Suspicion,
     hash_key: HashKey,
+    /// Whose turn it is to write, where records need the same connection: no more than one change is ever ahead of them.
+    turn: Arc<Semaphore>,
     /// Held for as long as the database is open.
     _lock: Option<File>,
 }
@@ -97,6 +111,10 @@ struct Pools {
     office_reads: AnyPool,
     /// For administration, imports and sweeps.
     office_writes: AnyPool,
+    /// For what the apps of shoppers look up.
+    shopper_reads: AnyPool,
+    /// And for what they change.
+    shopper_writes: AnyPool,
 }
 
 /// Work on a connection.
@@ -133,7 +151,15 @@ impl Database {
             Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
         };
         let breaker = Breaker::default();
-        Ok(Self(Arc::new(Inner { engine, pools, breaker, suspicion, hash_key, _lock: lock })))
+        let inner =
+            Inner { engine, pools, breaker, suspicion, hash_key, turn: Arc::new(Semaphore::new(1)), _lock: lock };
+        Ok(Self(Arc::new(inner), Desk::Office))
+    }
+
+    /// The same for what the apps of shoppers do: they have connections of their own where there are enough, and less patience.
+    #[must_use]
+    pub(crate) fn for_shoppers(&self) -> Self {
+        Self(Arc::clone(&self.0), Desk::Shoppers)
     }
 
     /// Which one it is.
@@ -175,13 +201,16 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        let pool = &self.0.pools.office_reads;
-        match self.0.engine {
-            Engine::Sqlite => self.run(pool, OFFICE, None, work).await,
-            Engine::Postgres => {
+        let Pools { office_reads, shopper_reads, .. } = &self.0.pools;
+        match (self.1, self.0.engine) {
+            (Desk::Shoppers, _) => self.run(shopper_reads, SHOPPERS, None, work).await,
+            (Desk::Office, Engine::Sqlite) => self.run(office_reads, OFFICE, None, work).await,
+            (Desk::Office, Engine::Postgres) => {
                 let work = patient(work);
-                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing("BEGIN READ ONLY", connection, work)))
-                    .await
+                self.run(office_reads, OFFICE, None, |connection| {
+                    Box::pin(all_or_nothing("BEGIN READ ONLY", connection, work))
+                })
+                .await
             }
         }
     }
@@ -201,23 +230,38 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        let pool = &self.0.pools.office_writes;
-        match self.0.engine {
-            Engine::Sqlite => {
-                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing(IMMEDIATE, connection, work))).await
+        let (pool, patience) = match self.1 {
+            Desk::Office => (&self.0.pools.office_writes, OFFICE),
+            Desk::Shoppers => (&self.0.pools.shopper_writes, SHOPPERS),
+        };
+        match (self.1, self.0.engine) {
+            (_, Engine::Sqlite) => {
+                // A semaphore that is never closed: only the time can be up.
+                let turn = timeout(patience, Arc::clone(&self.0.turn).acquire_owned()).await;
+                let turn = turn.map_err(|_| DatabaseError::TimedOut)?;
+                self.run(pool, patience, None, |connection| {
+                    Box::pin(async move {
+                        let _turn = turn; // also when nobody waits for this any more
+                        all_or_nothing(IMMEDIATE, connection, work).await
+                    })
+                })
+                .await
             }
-            Engine::Postgres => {
+            (Desk::Shoppers, Engine::Postgres) => {
+                self.run(pool, patience, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
+            }
+            (Desk::Office, Engine::Postgres) => {
                 let work = patient(work);
-                self.run(pool, OFFICE, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
+                self.run(pool, patience, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
             }
         }
     }
 
     /// Closes it. A SQLite file is one whole file then, and can be copied.
     pub(crate) async fn close(&self) {
-        let Pools { reads, writes, office_reads, office_writes } = &self.0.pools;
+        let Pools { reads, writes, office_reads, office_writes, shopper_reads, shopper_writes } = &self.0.pools;
         // Readers first, since only the last connection puts the file together, and a reader could not.
-        for pool in [reads, office_reads, office_writes, writes] {
+        for pool in [reads, office_reads, shopper_reads, office_writes, shopper_writes, writes] {
             pool.close().await;
         }
     }
@@ -297,7 +341,7 @@ async fn probe(database: std::sync::Weak<Inner>) {
     loop {
         sleep(PROBE).await;
         let Some(inner) = database.upgrade() else { return };
-        let database = Database(inner);
+        let database = Database(inner, Desk::Office);
         // Written, since a database may read and yet not commit.
         let Pools { reads, writes, .. } = &database.0.pools;
         let written = database.attempt(writes, READ, |connection| Box::pin(write_probe(connection))).await;

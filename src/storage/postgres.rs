@@ -8,10 +8,12 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, Connection as _, Error, query_scalar};
 use tokio::time::{Instant, sleep};
 
-use super::{ACQUIRE, OFFICE, Pools, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, StorageError, quietly, with_settings};
 
 /// How many connections serve what no gate waits for.
 const OFFICE_CONNECTIONS: u32 = 2;
+/// One in so many serves the apps of shoppers; where there are fewer, they take those above.
+const SHOPPERS_SHARE: u32 = 5;
 /// How many of a kind are kept open, so that a crowd after a rest does not have to wait for them.
 const WARM: u32 = 4;
 /// How long a start waits for a server that is not there yet, as when both start together.
@@ -80,17 +82,17 @@ impl Suspicion {
     }
 }
 
-/// One that writes what is batched, some for what no gate waits for, and all others for what scans look up.
+/// One that writes what is batched, some for what no gate waits for, some for the apps of shoppers, and all others for what scans look up.
 pub(super) async fn pools(
     options: &AnyConnectOptions,
     connections: u32,
     suspicion: &Suspicion,
 ) -> Result<Pools, Error> {
-    let pool = |size, patience| {
+    let pool = |size: u32, warm: u32, patience| {
         let suspicion = suspicion.clone();
         let pool = AnyPoolOptions::new()
             .max_connections(size)
-            .min_connections(WARM.min(size))
+            .min_connections(warm.min(size))
             .acquire_timeout(patience)
             .test_before_acquire(false);
         let pool = pool.before_acquire(move |connection, metadata| {
@@ -104,9 +106,13 @@ pub(super) async fn pools(
         });
         with_settings(pool, SETTINGS).connect_lazy_with(options.clone())
     };
-    let writes = pool(1, ACQUIRE);
-    let office = pool(OFFICE_CONNECTIONS, OFFICE);
-    let reads = pool(connections.saturating_sub(OFFICE_CONNECTIONS).saturating_sub(1).max(1), ACQUIRE);
+    let for_shoppers = connections.div_euclid(SHOPPERS_SHARE);
+    let taken = OFFICE_CONNECTIONS.saturating_add(for_shoppers).saturating_add(1);
+    let writes = pool(1, WARM, ACQUIRE);
+    let office = pool(OFFICE_CONNECTIONS, WARM, OFFICE);
+    let reads = pool(connections.saturating_sub(taken).max(1), WARM, ACQUIRE);
+    // Opened when the first of them asks: there may be none.
+    let shoppers = if for_shoppers > 0 { pool(for_shoppers, 0, SHOPPERS) } else { office.clone() };
     let started = Instant::now();
     for pool in [&writes, &office, &reads] {
         // One of each, so that the first scans find them. A start can wait longer for that than a scan could.
@@ -116,5 +122,12 @@ pub(super) async fn pools(
             }
         }
     }
-    Ok(Pools { reads, writes, office_reads: office.clone(), office_writes: office })
+    Ok(Pools {
+        reads,
+        writes,
+        office_reads: office.clone(),
+        office_writes: office,
+        shopper_reads: shoppers.clone(),
+        shopper_writes: shoppers,
+    })
 }

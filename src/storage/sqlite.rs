@@ -11,7 +11,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Error};
 
-use super::{ACQUIRE, OFFICE, Pools, RECORD, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, StorageError, quietly, with_settings};
 use crate::digest::HashKey;
 
 /// How many connections read at once. Reading is quick.
@@ -56,7 +56,9 @@ pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
     let writes = pool(1, RECORD).await?;
     let reads = pool(READERS, ACQUIRE).await?;
     let office_reads = pool(1, OFFICE).await?;
-    Ok(Pools { reads, office_writes: writes.clone(), writes, office_reads })
+    let shopper_reads = pool(1, SHOPPERS).await?;
+    let (office_writes, shopper_writes) = (writes.clone(), writes.clone());
+    Ok(Pools { reads, writes, office_reads, office_writes, shopper_reads, shopper_writes })
 }
 
 /// `data/connector.db` → `data/connector.db.lock`.
