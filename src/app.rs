@@ -8,23 +8,25 @@ use std::time::Duration;
 
 use axum::Router;
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::administration::Administration;
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Storage};
+use crate::commerce::{Commerce, Provider};
+use crate::config::{self, Config, DirectorySource, Storage};
 use crate::connector::Connector;
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, DirectoryFileError, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Kind};
-use crate::http::{self, Admission, Api, Management, Readiness};
+use crate::http::{self, Admission, Api, Management, Readiness, Shoppers};
 use crate::ledger::{Ledger, LedgerError, MemoryLedger, SqlLedger};
 use crate::metrics::Metrics;
-use crate::rate_limit::RateLimits;
+use crate::rate_limit::{Failures, RateLimits};
 use crate::server::{self, Limits, Stop};
 use crate::storage::{Database, StorageError};
 
@@ -93,20 +95,26 @@ pub enum StartError {
 pub struct App {
     api: Port,
     management: Port,
+    /// The shopper's side, where it has a port of its own.
+    shoppers: Option<Port>,
+    upkeep: Upkeep,
     readiness: Readiness,
-    directory: Arc<Directory>,
-    ledger: Arc<Ledger>,
-    limits: RateLimits,
-    clock: Clock,
     grace_period: Duration,
 }
 
+/// A port that is bound, and what it will answer.
 #[derive(Debug)]
 struct Port {
-    listener: TcpListener,
-    address: SocketAddr,
+    bound: Bound,
     router: Router,
     limits: Limits,
+}
+
+/// A port that is bound: where, is known before what it answers.
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
 }
 
 /// Opens what the configuration names and binds the ports.
@@ -130,9 +138,37 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     if directory.stores(None, 1).await?.is_empty() {
         tracing::warn!("{NO_STORE}");
     }
+    let api_port = Bound::bind("server.bind", config.server.bind).await?;
+    let management_port = Bound::bind("management.bind", config.management.bind).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let metrics = Metrics::new();
     let readiness = Readiness::new(database.clone());
+    let port_limits = Limits {
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
+        idle_timeout: config.server.idle_timeout,
+    };
+
+    let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
+    let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let shoppers = config.commerce.map(|commerce| {
+        shoppers(commerce, Arc::clone(&directory), clock.clone(), Arc::clone(&trusted_proxies), metrics.clone())
+    });
+    let upkeep = Upkeep {
+        directory: Arc::clone(&directory),
+        ledger: Arc::clone(&ledger),
+        limits: limits.clone(),
+        shoppers: shoppers.clone(),
+        clock: clock.clone(),
+    };
+    let (beside, own_port) = match (shoppers, own_port) {
+        (Some(shoppers), Some(address)) => {
+            let bound = Bound::bind("commerce.bind", address).await?;
+            let router = http::shoppers(shoppers, readiness.clone());
+            (None, Some(Port { bound, router, limits: port_limits }))
+        }
+        (shoppers, _) => (shoppers, None),
+    };
 
     let connector = Connector {
         directory: Arc::clone(&directory),
@@ -142,7 +178,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         tell_payment_source: config.tell_payment_source,
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
-    let admission = Admission { limits: limits.clone(), trusted_proxies: config.server.trusted_proxies };
+    let admission = Admission { limits: limits.clone(), trusted_proxies };
     let management = Management {
         administration: Administration {
             directory: Arc::clone(&directory),
@@ -150,38 +186,54 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             clock: clock.clone(),
         },
         database,
-        limits: limits.clone(),
+        limits,
         metrics: metrics.clone(),
         token: config.management.token,
     };
-    let port_limits = Limits {
-        max_connections: config.server.max_connections,
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-    };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
     Ok(App {
-        api: Port::bind(
-            "server.bind",
-            config.server.bind,
-            http::api(api, admission, readiness.clone(), metrics),
-            port_limits,
-        )
-        .await?,
-        management: Port::bind(
-            "management.bind",
-            config.management.bind,
-            http::management(management, readiness.clone()),
-            few,
-        )
-        .await?,
+        api: Port {
+            bound: api_port,
+            router: http::api(api, admission, beside, readiness.clone(), metrics),
+            limits: port_limits,
+        },
+        management: Port {
+            bound: management_port,
+            router: http::management(management, readiness.clone()),
+            limits: few,
+        },
+        shoppers: own_port,
+        upkeep,
         readiness,
-        directory,
-        ledger,
-        limits,
-        clock,
         grace_period: config.server.grace_period,
     })
+}
+
+/// The shopper's side as it is configured.
+fn shoppers(
+    config: config::Commerce,
+    directory: Arc<Directory>,
+    clock: Clock,
+    trusted_proxies: Arc<[IpNet]>,
+    metrics: Metrics,
+) -> Shoppers {
+    let commerce = Commerce {
+        directory,
+        authorization_key: config.authorization_key,
+        tokens: config.tokens,
+        contexts: config.contexts,
+        providers: config.providers.into_iter().map(|provider| Arc::new(Provider::new(provider))).collect(),
+    };
+    Shoppers {
+        commerce: Arc::new(commerce),
+        clock,
+        limits: RateLimits::new(config.allowance, None),
+        failures: Failures::new(config.failures_per_minute),
+        in_flight: Arc::new(Semaphore::new(config.max_in_flight as usize)),
+        trusted_proxies,
+        allowed_origins: config.allowed_origins.into(),
+        metrics,
+    }
 }
 
 /// Opens what is kept, and brings what the configuration names into the directory.
@@ -230,21 +282,18 @@ pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Optio
     })
 }
 
-impl Port {
-    async fn bind(
-        setting: &'static str,
-        address: SocketAddr,
-        router: Router,
-        limits: Limits,
-    ) -> Result<Self, StartError> {
+impl Bound {
+    async fn bind(setting: &'static str, address: SocketAddr) -> Result<Self, StartError> {
         let refuse = |error| StartError::Bind { setting, address, error };
         let listener = TcpListener::bind(address).await.map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
-        Ok(Self { listener, address, router, limits })
+        Ok(Self { listener, address })
     }
+}
 
+impl Port {
     fn serve(self, stop: Stop) -> impl Future<Output = ()> {
-        server::serve(self.listener, self.router, self.limits, stop)
+        server::serve(self.bound.listener, self.router, self.limits, stop)
     }
 }
 
@@ -252,13 +301,20 @@ impl App {
     /// Where the API listens.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
-        self.api.address
+        self.api.bound.address
     }
 
     /// Where metrics and administration listen.
     #[must_use]
     pub fn management_address(&self) -> SocketAddr {
-        self.management.address
+        self.management.bound.address
+    }
+
+    /// Where the shopper's side listens, if it is there.
+    #[must_use]
+    pub fn shoppers_address(&self) -> Option<SocketAddr> {
+        let own = self.shoppers.as_ref().map(|port| port.bound.address);
+        own.or_else(|| self.upkeep.shoppers.is_some().then(|| self.api_address()))
     }
 
     /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running
@@ -266,12 +322,19 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (stop_api, api_stops) = watch::channel(None);
         let (stop_management, management_stops) = watch::channel(None);
-        let readiness = self.readiness;
+        let readiness = self.readiness.clone();
         readiness.set(true);
         let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("CONNECTOR_COMMIT"));
-        tracing::info!(api = %self.api.address, management = %self.management.address, version, commit, "ready");
+        let (api, management) = (self.api_address(), self.management_address());
+        let shoppers = self.shoppers_address().map(tracing::field::display);
+        tracing::info!(%api, %management, shoppers, version, commit, "ready");
+        let shoppers = async {
+            if let Some(port) = self.shoppers {
+                port.serve(api_stops.clone()).await;
+            }
+        };
         let api = async {
-            self.api.serve(api_stops.clone()).await;
+            tokio::join!(self.api.serve(api_stops.clone()), shoppers);
             // To the last, so that the drain can be watched, but no longer than the API itself might have taken.
             stop_management.send_replace(*api_stops.borrow());
         };
@@ -282,14 +345,11 @@ impl App {
             let now = Instant::now();
             stop_api.send_replace(Some(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        // Tasks of their own, which scans do not wait for; they end when the set is dropped.
-        let mut background = JoinSet::new();
-        background.spawn(self.limits.clone().stay_connected());
-        background.spawn(sweep(Arc::clone(&self.ledger), self.limits, self.clock));
-        background.spawn(refresh(self.directory, Arc::clone(&self.ledger)));
+        let ledger = Arc::clone(&self.upkeep.ledger);
+        let mut background = self.upkeep.begin();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
-        match timeout(CLOSE, self.ledger.close()).await {
+        match timeout(CLOSE, ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
             Err(_) => tracing::warn!("stopped, but the ledger took too long to close"),
@@ -297,30 +357,58 @@ impl App {
     }
 }
 
-/// Lets go of what is past its time, for ever.
-async fn sweep(ledger: Arc<Ledger>, limits: RateLimits, clock: Clock) {
-    let mut ticks = interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = ledger.sweep(clock.now()).await {
-            // That the database does not answer is said once, where it is found out.
-            tracing::debug!(%error, "what has expired is still there");
-        }
-        limits.sweep();
-    }
+/// What goes on beside the requests, in tasks of its own which none of them waits for.
+#[derive(Clone, Debug)]
+struct Upkeep {
+    directory: Arc<Directory>,
+    ledger: Arc<Ledger>,
+    limits: RateLimits,
+    shoppers: Option<Shoppers>,
+    clock: Clock,
 }
 
-/// Looks at what other connectors have changed in the directory, for ever.
-async fn refresh(directory: Arc<Directory>, ledger: Arc<Ledger>) {
-    let mut ticks = interval(REFRESH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match directory.refresh().await {
-            Ok(true) => ledger.forget(), // somebody was erased, and may stand in what is remembered
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "what others have changed is not known"),
+impl Upkeep {
+    /// Begins all of it; it ends when the set is dropped.
+    fn begin(self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.limits.clone().stay_connected());
+        tasks.spawn(self.clone().sweep());
+        for provider in self.shoppers.iter().flat_map(|shoppers| &shoppers.commerce.providers) {
+            tasks.spawn(Arc::clone(provider).keep_up());
+        }
+        tasks.spawn(self.refresh());
+        tasks
+    }
+
+    /// Lets go of what is past its time, for ever.
+    async fn sweep(self) {
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.ledger.sweep(self.clock.now()).await {
+                // That the database does not answer is said once, where it is found out.
+                tracing::debug!(%error, "what has expired is still there");
+            }
+            self.limits.sweep();
+            if let Some(shoppers) = &self.shoppers {
+                shoppers.limits.sweep();
+                shoppers.failures.sweep();
+            }
+        }
+    }
+
+    /// Looks at what other connectors have changed in the directory, for ever.
+    async fn refresh(self) {
+        let mut ticks = interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.directory.refresh().await {
+                Ok(true) => self.ledger.forget(), // somebody was erased, and may stand in what is remembered
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "what others have changed is not known"),
+            }
         }
     }
 }
@@ -343,7 +431,14 @@ mod tests {
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
         let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 }, None);
         let clock = ManualClock::starting_at(DateTime::UNIX_EPOCH);
-        let sweeper = tokio::spawn(sweep(Arc::clone(&records), limits.clone(), Clock::Manual(clock.clone())));
+        let upkeep = Upkeep {
+            directory: Arc::new(Directory::in_memory(HashKey::new(&[0; 32]))),
+            ledger: Arc::clone(&records),
+            limits: limits.clone(),
+            shoppers: None,
+            clock: Clock::Manual(clock.clone()),
+        };
+        let sweeper = tokio::spawn(upkeep.sweep());
         tokio::time::sleep(SWEEP / 2).await;
 
         records

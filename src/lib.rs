@@ -16,6 +16,8 @@ pub mod domain;
 
 pub mod clock;
 
+pub mod cause;
+
 pub mod digest;
 
 pub mod storage;
@@ -28,6 +30,10 @@ pub mod transfer;
 
 pub mod rate_limit;
 
+pub mod administration;
+
+pub mod commerce;
+
 pub mod config;
 
 pub mod telemetry;
@@ -35,8 +41,6 @@ pub mod telemetry;
 pub mod metrics;
 
 pub mod connector;
-
-pub mod administration;
 
 pub mod http;
 

@@ -24,6 +24,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     answers: Family<Answer, Counter>,
+    shopper_answers: Family<Answer, Counter>,
     latency: Histogram,
     in_flight: Gauge,
     rate_limited: Counter,
@@ -57,6 +58,9 @@ impl Metrics {
             "Answers to VerifyIdentityKeys by status and reason; no status where one was cut off at the end",
             answers.clone(),
         );
+        let shopper_answers = Family::<Answer, Counter>::default();
+        let help = "Answers of the shopper's side by status and reason";
+        registry.register("shopper_answers", help, shopper_answers.clone());
         let latency = Histogram::new(LATENCY_BUCKETS);
         let help = "Seconds from the head of a VerifyIdentityKeys request to its answer";
         registry.register("answer_seconds", help, latency.clone());
@@ -89,6 +93,7 @@ impl Metrics {
         Self(Arc::new(Inner {
             registry,
             answers,
+            shopper_answers,
             latency,
             in_flight,
             rate_limited,
@@ -108,6 +113,11 @@ impl Metrics {
         self.0.answers.get_or_create(&Answer { status, reason }).inc();
         self.0.latency.observe(took.as_secs_f64());
         self.0.in_flight.dec();
+    }
+
+    /// An answer of the shopper's side, or none because it was cut off at the end.
+    pub fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
+        self.0.shopper_answers.get_or_create(&Answer { status, reason }).inc();
     }
 
     /// A request that has begun; [`Metrics::answered`] ends it.

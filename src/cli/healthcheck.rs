@@ -8,8 +8,8 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{ConfigArgs, EXIT_USAGE, fail, print};
+use crate::cause::innermost;
 use crate::config::load_bind;
-use crate::gate::innermost;
 use crate::http::READYZ;
 
 /// How long the connector may take to answer.

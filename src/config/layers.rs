@@ -1,6 +1,6 @@
 //! The layers of settings, laid over one another by the `config` crate, and the names that exist.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use config::{ConfigBuilder, Environment, File, FileFormat, Value, ValueKind, builder::DefaultState};
@@ -12,6 +12,10 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");
 const PREFIX: &str = "CONNECTOR";
 const SEPARATOR: &str = "__";
+/// Sections that there may be any number of, each under a name of its own.
+const NAMED: &str = "commerce.identity_providers.";
+/// The name under which the defaults stand of what is not set in such a section.
+const ANY: &str = "*";
 
 /// Every setting by its full name, such as `server.bind`, as one would write it in the environment.
 pub(super) struct Layers {
@@ -46,7 +50,7 @@ impl Layers {
 
         let mut values = BTreeMap::new();
         for (name, value) in &all {
-            match (known.contains_key(name), written(value)) {
+            match (known.contains_key(&pattern(name)), written(value)) {
                 (true, Some(value)) => drop(values.insert(name.clone(), value)),
                 (true, None) => problems.push(Problem::new(name, "must be one value, or a list of values")),
                 (false, _) => problems.push(unknown(name, &known)),
@@ -58,7 +62,28 @@ impl Layers {
                 problems.push(Problem::new(name, "is a setting, not a section"));
             }
         }
+        for section in sections(&values) {
+            for (name, value) in values.clone() {
+                if let Some(key) = name.strip_prefix(NAMED).and_then(|name| name.strip_prefix("*.")) {
+                    values.entry(format!("{NAMED}{section}.{key}")).or_insert(value);
+                }
+            }
+        }
         Ok(Self { values, built_in, problems })
+    }
+}
+
+/// The names of the sections that there may be any number of.
+pub(super) fn sections(values: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let names = values.keys().filter_map(|name| name.strip_prefix(NAMED)?.rsplit_once('.'));
+    names.map(|(section, _)| section.to_owned()).filter(|section| section != ANY).collect()
+}
+
+/// A setting's name as it stands in the defaults.
+fn pattern(name: &str) -> String {
+    match name.strip_prefix(NAMED).and_then(|rest| rest.rsplit_once('.')) {
+        Some((_, key)) => format!("{NAMED}{ANY}.{key}"),
+        None => name.to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Layers, the later ones over the earlier: `config/default.toml`, which is the manual of every setting and part of the
 //! binary; the demo's changes to it; a file; the environment, which is passed in as a map.
 
+mod commerce;
 mod layers;
 mod reader;
 
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
+pub use commerce::Commerce;
 pub use reader::ConfigError;
 
 use crate::digest::HashKey;
@@ -65,6 +67,8 @@ pub struct Config {
     pub ledger: ledger::Limits,
     /// How Scan Key Codes look, if there are any.
     pub scan_key: Option<ScanKeyFormat>,
+    /// The shopper's side, if there is to be one.
+    pub commerce: Option<Commerce>,
     /// Who is known.
     pub directory: DirectorySource,
     /// Whether a 200 carries the deprecated `paymentSource`.
@@ -172,6 +176,7 @@ impl Config {
                 session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
             },
             scan_key: scan_key(&mut reader),
+            commerce: commerce::read(&mut reader, mode),
             directory: directory(&mut reader, mode),
             tell_payment_source: reader.boolean("answer.payment_source"),
             log: Log {
@@ -231,7 +236,15 @@ pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), Con
 /// # Errors
 /// When a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
-    let secrets = ["management.token", "rate_limit.url", "security.hash_key", "storage.url"];
+    let secrets = [
+        "commerce.authorization_key",
+        "commerce.context_keys",
+        "commerce.signing_keys",
+        "management.token",
+        "rate_limit.url",
+        "security.hash_key",
+        "storage.url",
+    ];
     Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
 }
 
@@ -331,10 +344,16 @@ fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {
 
 /// Whether what is open to the network is guarded, and administration apart from the API.
 fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
-    let [one, other] = [config.server.bind, config.management.bind];
-    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    if one.port() != 0 && one.port() == other.port() && overlap {
+    let overlap = |one: SocketAddr, other: SocketAddr| {
+        let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+        one.port() != 0 && one.port() == other.port() && same
+    };
+    if overlap(config.server.bind, config.management.bind) {
         reader.refuse("management.bind", "must not be the API's port");
+    }
+    let shoppers = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    if shoppers.is_some_and(|bind| overlap(bind, config.server.bind) || overlap(bind, config.management.bind)) {
+        reader.refuse("commerce.bind", "must be a port of its own, or empty to share the API's");
     }
 
     let allowed = reader.boolean("server.allow_unauthenticated");
@@ -346,6 +365,9 @@ fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
         }
         if !management {
             reader.refuse("management.bind", loopback);
+        }
+        if shoppers.is_some_and(|bind| !bind.ip().is_loopback()) {
+            reader.refuse("commerce.bind", loopback);
         }
         return;
     }

@@ -1,6 +1,6 @@
 //! Reads settings one by one and keeps every mistake, where serde would stop at the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
-use super::layers::Layers;
+use super::layers::{Layers, sections};
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Error)]
@@ -82,6 +82,12 @@ impl Reader {
         self.problems.len()
     }
 
+    /// Whether something is wrong with a setting, or with its `_file` twin.
+    pub(super) fn has_problem(&self, setting: &str) -> bool {
+        let names = [setting.to_owned(), format!("{setting}_file")];
+        self.problems.iter().any(|problem| names.contains(&problem.setting))
+    }
+
     /// Notes that a setting is wrong, with its value.
     pub(super) fn refuse(&mut self, setting: &str, what: &str) {
         let value = Some(self.text(setting));
@@ -91,6 +97,17 @@ impl Reader {
     /// Notes that a secret is wrong, without its value.
     pub(super) fn refuse_secret(&mut self, setting: &str, what: &str) {
         self.problems.push(Problem::new(setting, what));
+    }
+
+    /// The names of the identity providers.
+    pub(super) fn identity_providers(&self) -> BTreeSet<String> {
+        sections(&self.values)
+    }
+
+    /// The parts of a list.
+    pub(super) fn list(&self, setting: &str) -> Vec<String> {
+        let text = self.text(setting);
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     }
 
     pub(super) fn text(&self, setting: &str) -> String {
@@ -159,8 +176,7 @@ impl Reader {
     /// A list of networks; an address alone is a network of one.
     pub(super) fn networks(&mut self, setting: &str) -> Vec<IpNet> {
         let mut networks = Vec::new();
-        let text = self.text(setting);
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in self.list(setting) {
             match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(network) if network.prefix_len() == 0 => {
                     self.refuse(setting, &format!("{part} is everybody: then every caller names itself"));

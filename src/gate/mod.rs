@@ -14,7 +14,7 @@ mod report;
 mod scan;
 mod settings;
 
-use std::{error::Error, io, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use reqwest::{Client, Url, header::RETRY_AFTER, redirect, retry};
 use tokio::time::{Instant, sleep, timeout};
@@ -25,6 +25,7 @@ pub use self::report::{Attempt, Cause, GateDecision, GateReport, Outcome};
 pub use self::scan::GateScan;
 use self::scan::WireRequest;
 pub use self::settings::{GateError, GateSettings};
+use crate::cause::innermost;
 
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// A wait is the nominal back-off times a random percentage from this range.
@@ -139,20 +140,6 @@ fn spent(last_seen: Option<u16>, default: GateDecision) -> (GateDecision, Cause)
     match last_seen {
         Some(429) => (GateDecision::Closed, Cause::RateLimited),
         _ => (default, Cause::DefaultDecision),
-    }
-}
-
-/// The innermost cause, which is the one that tells a person something: "connection refused".
-pub(crate) fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let words = cause.to_string();
-    match cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-        // "Connection refused (os error 111)"
-        Some(_) => words.split(" (os error").next().unwrap_or_default().to_lowercase(),
-        None => words,
     }
 }
 

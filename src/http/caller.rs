@@ -1,8 +1,8 @@
 //! Who asks: the peer, or whom a trusted proxy says it speaks for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use axum::http::HeaderMap;
+use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
 use crate::rate_limit::Caller;
@@ -13,10 +13,16 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// The caller of a request that has come over a connection.
+pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+    let peer = extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+    caller(peer, headers, trusted)
+}
+
 /// The caller of a request. `X-Forwarded-For` is believed only from trusted proxies and read from the right: each proxy
 /// appends whom it heard from, so the first address from the right that is no trusted proxy is the caller. What stands
 /// left of that, the caller may have written.
-pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut caller = peer.to_canonical();
     if is_trusted(caller) {

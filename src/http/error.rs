@@ -1,11 +1,14 @@
 //! The one door through which every refusal leaves: `{"message": "…"}`, whoever refuses.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::wire::Invalid;
+use crate::commerce::Refusal;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
@@ -26,6 +29,10 @@ pub(super) enum ApiError {
     Unauthorized,
     /// There is no management token, and so nobody who may: 401.
     AdministrationClosed,
+    /// Credentials of the shopper's side do not hold: 401, whatever the reason, which is for the log alone.
+    Unauthenticated(Refusal),
+    /// The keys of an identity provider were never fetched: 503.
+    ProviderUnavailable,
     /// A query that the management port cannot answer: 400, with what would do.
     BadQuery(&'static str),
     /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
@@ -61,6 +68,21 @@ impl Why {
     }
 }
 
+impl ApiError {
+    /// 429 with the whole seconds that make up this wait.
+    pub(super) fn too_many_requests(wait: Duration, reason: &'static str) -> Self {
+        let retry_after = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        Self::TooManyRequests { retry_after, reason }
+    }
+}
+
+/// The sentence of a refusal; travels beside it, for whoever sends it in another place as well.
+#[derive(Clone, Debug)]
+pub(super) struct Said(pub(super) String);
+
+/// After how many seconds a provider may be there again.
+const PROVIDER_RETRY: u64 = 5;
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
@@ -79,6 +101,14 @@ impl IntoResponse for ApiError {
             Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
             Self::AdministrationClosed => {
                 ask_for_token("Unauthorized: management.token is not set", "administration_closed")
+            }
+            Self::Unauthenticated(refusal) => ask_for_token("Unauthorized", refusal.reason()),
+            Self::ProviderUnavailable => {
+                let why = Why::reason("identity_provider_unavailable");
+                let mut response =
+                    refuse(StatusCode::SERVICE_UNAVAILABLE, "The identity provider cannot be asked now", why);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PROVIDER_RETRY));
+                response
             }
             Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
             Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, &message, Why::reason("bad_row")),
@@ -107,6 +137,7 @@ fn ask_for_token(message: &str, reason: &'static str) -> Response {
 pub(super) fn refuse(status: StatusCode, message: &str, why: Why) -> Response {
     let mut response = (status, Json(Message { message })).into_response();
     response.extensions_mut().insert(why);
+    response.extensions_mut().insert(Said(message.to_owned()));
     response
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod caller;
+mod document;
 mod error;
 mod identity_keys;
 mod limit;
@@ -10,6 +11,7 @@ mod management;
 mod members;
 mod probes;
 mod request_log;
+mod shopper;
 mod wire;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub(crate) use caller::Peer;
 pub use management::Management;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
+pub use shopper::Shoppers;
 
 use crate::clock::Clock;
 use crate::connector::Connector;
@@ -44,6 +47,8 @@ pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
 pub const LIVEZ: &str = "/livez";
 /// Whether it takes requests.
 pub const READYZ: &str = "/readyz";
+
+const METRICS: &str = "/metrics";
 
 /// What the API's endpoints need.
 #[derive(Clone, Debug)]
@@ -60,16 +65,19 @@ pub struct Admission {
     /// What each caller may ask.
     pub limits: RateLimits,
     /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Arc<[IpNet]>,
 }
 
-/// Everything that the API's port answers.
-pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metrics) -> Router {
-    let rate_limit = RateLimit {
-        limits: admission.limits,
-        trusted_proxies: admission.trusted_proxies.into(),
-        metrics: metrics.clone(),
-    };
+/// Everything that the API's port answers; the shopper's side is among it where it has no port of its own.
+pub fn api(
+    api: Api,
+    admission: Admission,
+    shoppers: Option<Shoppers>,
+    readiness: Readiness,
+    metrics: Metrics,
+) -> Router {
+    let rate_limit =
+        RateLimit { limits: admission.limits, trusted_proxies: admission.trusted_proxies, metrics: metrics.clone() };
     // Top down, as a request meets them.
     let gate = ServiceBuilder::new()
         // Before anything is spent on a caller who asks too much.
@@ -79,8 +87,15 @@ pub fn api(api: Api, admission: Admission, readiness: Readiness, metrics: Metric
     let routes = Router::new()
         .route(IDENTITY_KEYS, post(identity_keys::verify).route_layer(gate))
         .with_state(api)
+        .merge(shoppers.map_or_else(Router::new, shopper::routes))
         .merge(probes::routes(readiness));
     on_every_port(routes, metrics)
+}
+
+/// Everything that a port of the shopper's side answers.
+pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
+    let metrics = shoppers.metrics.clone();
+    on_every_port(shopper::routes(shoppers).merge(probes::routes(readiness)), metrics)
 }
 
 /// Everything that the management port answers.

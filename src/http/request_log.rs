@@ -12,14 +12,16 @@ use tokio::time::Instant;
 
 use super::error::Why;
 use super::wire::Named;
-use super::{IDENTITY_KEYS, LIVEZ, READYZ};
+use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
 
 /// What a probe is called in the log.
 const PROBE: &str = "probe";
-/// How the paths of the administration begin.
-const ADMINISTRATION: &str = "/admin/";
+/// What a path is called that is none.
+const UNMATCHED: &str = "unmatched";
+/// What a scraper is called.
+const MANAGEMENT: &str = "management";
 
 /// When the head of a request was complete: every deadline counts from here.
 #[derive(Clone, Copy, Debug)]
@@ -38,18 +40,18 @@ impl LogNames {
 /// The outermost layer.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let Arrival(arrival) = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
-    let path =
-        request.extensions().get::<MatchedPath>().map_or(Cow::Borrowed("unmatched"), |path| match path.as_str() {
-            IDENTITY_KEYS => IDENTITY_KEYS.into(),
-            LIVEZ | READYZ => PROBE.into(),
-            // As the route is written: what stands in its place may be a shopper's name, or a key that does not belong there.
-            template if template.starts_with(ADMINISTRATION) => template.to_owned().into(),
-            _ => "management".into(),
-        });
+    let path = request.extensions().get::<MatchedPath>().map_or(Cow::Borrowed(UNMATCHED), |path| match path.as_str() {
+        IDENTITY_KEYS => IDENTITY_KEYS.into(),
+        LIVEZ | READYZ => PROBE.into(),
+        METRICS => MANAGEMENT.into(),
+        // As the route is written: what stands in its place may be a shopper's name, or a key that does not belong there.
+        template => template.trim_end_matches('/').to_owned().into(),
+    });
     if path == IDENTITY_KEYS {
         metrics.begun();
     }
-    let method = path.starts_with(ADMINISTRATION).then(|| request.method().clone());
+    let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
+    let method = has_methods.then(|| request.method().clone());
     let names = LogNames::default();
     request.extensions_mut().insert(names.clone());
     let mut line = Line { metrics, method, path, arrival, names, outcome: None };
@@ -79,6 +81,8 @@ impl Drop for Line {
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
+        } else if shopper::is_path(&self.path) {
+            self.metrics.shopper_answered(status, why.reason);
         }
         self.write(status, &why, took);
     }

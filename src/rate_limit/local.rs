@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::RateLimiter;
 use governor::clock::{Clock as _, MonotonicClock};
+use governor::{Quota, RateLimiter};
 
 use super::callers::CallerStates;
 use super::{Allowance, Caller};
@@ -18,8 +18,11 @@ pub struct LocalLimits(Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>);
 
 impl LocalLimits {
     pub(super) fn new(allowance: Allowance) -> Self {
-        let states = CallerStates::new(allowance.max_callers);
-        Self(Arc::new(RateLimiter::new(allowance.quota(), states, MonotonicClock)))
+        Self::with_quota(allowance.quota(), allowance.max_callers)
+    }
+
+    pub(super) fn with_quota(quota: Quota, max_callers: usize) -> Self {
+        Self(Arc::new(RateLimiter::new(quota, CallerStates::new(max_callers), MonotonicClock)))
     }
 
     pub(super) fn charge(&self, caller: Caller) -> Result<(), Duration> {

@@ -4,27 +4,45 @@
 //! replicas share, which falls back on the first while that server is gone.
 
 mod callers;
+mod failures;
 mod local;
 mod redis;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::Quota;
 
+pub use failures::Failures;
 pub use local::LocalLimits;
 pub use redis::{RedisLimits, RedisUrl, RedisUrlError};
 
-/// Who is charged. An IPv6 peer is its /64 network: a single host commands all of that.
+/// Who is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Caller(IpAddr);
+pub enum Caller {
+    /// A peer. An IPv6 peer is its /64 network: a single host commands all of that.
+    Address(IpAddr),
+    /// Whoever holds a bearer token that has been verified, by 16 bytes of a hash of it.
+    Token([u8; 16]),
+}
 
 impl From<IpAddr> for Caller {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V6(v6) => Self(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into()),
-            v4 @ IpAddr::V4(_) => Self(v4),
+            IpAddr::V6(v6) => Self::Address(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into()),
+            v4 @ IpAddr::V4(_) => Self::Address(v4),
+        }
+    }
+}
+
+/// As it stands in the name under which replicas keep it together.
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Token(hash) => write!(f, "token-{}", hex::encode(hash)),
         }
     }
 }

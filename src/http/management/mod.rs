@@ -21,6 +21,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
+use super::METRICS;
 use super::error::ApiError;
 use crate::administration::{Administration, AdministrationError};
 use crate::directory::{DirectoryError, Refusal};
@@ -44,7 +45,6 @@ pub struct Management {
     pub token: Option<SecretString>,
 }
 
-const METRICS: &str = "/metrics";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes(management: Management) -> Router {

@@ -56,9 +56,9 @@ impl Gcra {
     pub(super) async fn charge(
         &self,
         connection: &mut MultiplexedConnection,
-        Caller(address): Caller,
+        caller: Caller,
     ) -> RedisResult<Option<Duration>> {
-        self.run(connection, &format!("{PREFIX}{address}"), self.pace).await
+        self.run(connection, &format!("{PREFIX}{caller}"), self.pace).await
     }
 
     /// Whether the server would charge: a replica, say, answers but does not write.

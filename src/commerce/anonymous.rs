@@ -1,0 +1,111 @@
+//! Tokens for those who have not signed in: made here, and good here alone.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
+
+use super::claims;
+use super::jws::{Unverified, part};
+use super::refusal::Refusal;
+use crate::domain::customer::{AnonymousId, Customer};
+
+/// The `sub` of every one of them.
+const SUBJECT: &str = "anonymous";
+
+/// How anonymous tokens are made and known again.
+#[derive(Clone)]
+pub struct AnonymousTokens {
+    issuer: String,
+    audience: Vec<String>,
+    lifetime: TimeDelta,
+    signing: EncodingKey,
+    /// The signing key's own first.
+    verifying: Vec<DecodingKey>,
+}
+
+#[derive(Serialize)]
+struct Header {
+    alg: &'static str,
+    typ: &'static str,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'static str,
+    jti: &'a str,
+    iss: &'a str,
+    aud: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
+impl AnonymousTokens {
+    /// Of `keys`, the first signs and all verify. `None` without one.
+    #[must_use]
+    pub fn new(issuer: String, audience: String, lifetime: TimeDelta, keys: &[Zeroizing<Vec<u8>>]) -> Option<Self> {
+        let signing = EncodingKey::from_secret(keys.first()?);
+        let verifying = keys.iter().map(|key| DecodingKey::from_secret(key)).collect();
+        Some(Self { issuer, audience: vec![audience], lifetime, signing, verifying })
+    }
+
+    /// Who they say has made them.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// For how long each holds.
+    #[must_use]
+    pub fn lifetime(&self) -> TimeDelta {
+        self.lifetime
+    }
+
+    /// A token for that customer, made at `now` (cut to the second). `None` only if the cryptography fails.
+    pub(super) fn issue(&self, id: AnonymousId, now: DateTime<Utc>) -> Option<String> {
+        let iat = now.timestamp();
+        let jti = Zeroizing::new(id.expose());
+        let claims = Claims {
+            sub: SUBJECT,
+            jti: &jti,
+            iss: &self.issuer,
+            aud: self.audience.first()?,
+            iat,
+            exp: iat.checked_add(self.lifetime.num_seconds())?,
+        };
+        let message = format!("{}.{}", part(&Header { alg: "HS256", typ: "JWT" }).ok()?, part(&claims).ok()?);
+        let signature = crypto::sign(message.as_bytes(), &self.signing, Algorithm::HS256).ok()?;
+        Some(format!("{message}.{signature}"))
+    }
+
+    /// Whom a token names, and until when.
+    ///
+    /// # Errors
+    /// When it does not hold.
+    pub(super) fn verify(
+        &self,
+        token: &Unverified<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(Customer, DateTime<Utc>), Refusal> {
+        if token.algorithm != Algorithm::HS256 {
+            return Err(Refusal::AlgorithmNotAllowed);
+        }
+        if token.kind.as_deref() != Some("JWT") {
+            return Err(Refusal::WrongType);
+        }
+        if !self.verifying.iter().any(|key| token.is_signed_by(key)) {
+            return Err(Refusal::WrongSignature);
+        }
+        let ends = claims::check(token, &self.audience, now)?;
+        let id = token.text("jti").and_then(AnonymousId::parse).filter(|_| token.text("sub") == Some(SUBJECT));
+        Ok((Customer::Anonymous(id.ok_or(Refusal::NoCustomer)?), ends))
+    }
+}
+
+impl fmt::Debug for AnonymousTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnonymousTokens").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}

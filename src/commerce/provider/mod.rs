@@ -1,0 +1,213 @@
+//! OpenID providers: whom the retailer has vouch for its customers.
+//!
+//! Keys are fetched in the background and kept when the provider is down: no request waits for a provider, but the one that brings a
+//! key nobody has seen, and that one briefly.
+
+mod fetch;
+mod key_set;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::Algorithm;
+use reqwest::Url;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::AuthenticationError;
+use super::claims;
+use super::jws::Unverified;
+use super::refusal::Refusal;
+use crate::domain::customer::Customer;
+use crate::domain::ids::{Issuer, SubjectId};
+use fetch::{fetch, is_plain_loopback};
+use key_set::KeySet;
+
+/// How often keys are fetched that are there already.
+const REFRESH: Duration = Duration::from_secs(60 * 60);
+/// The least and the most that passes after a failure until the next attempt.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a request waits for a fetch that may bring the key it needs.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// No more often do unknown keys make the set be fetched: whoever makes up keys must not make us ask for each.
+const UNKNOWN_KEYS: TimeDelta = TimeDelta::seconds(60);
+/// The kinds of token that are taken, by their `typ`, if they have one: access tokens (RFC 9068) and plain ones.
+const KINDS: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
+
+/// A provider as it is configured.
+#[derive(Clone, Debug)]
+pub struct ProviderSettings {
+    /// What it is called in the log and in metrics.
+    pub name: String,
+    /// Its name for itself, a URL.
+    pub issuer: Issuer,
+    /// What its tokens must be meant for: one of these.
+    pub audiences: Vec<String>,
+    /// What it may sign with.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that names the customer.
+    pub customer_claim: String,
+    /// Whether a customer who is nobody in the directory becomes a new shopper.
+    pub creates_shoppers: bool,
+}
+
+/// Whether a text can be a provider's issuer: its keys must not be fetched where others can answer.
+#[must_use]
+pub fn is_issuer(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        is_plain && (url.scheme() == "https" || is_plain_loopback(&url))
+    })
+}
+
+/// A provider and its keys as they were last fetched.
+pub struct Provider {
+    settings: ProviderSettings,
+    state: watch::Sender<State>,
+    /// Wakes the task that fetches.
+    wanted: Notify,
+    /// When an unknown key last made it fetch.
+    asked: Mutex<Option<DateTime<Utc>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    keys: Option<Arc<KeySet>>,
+    /// Whether a fetch is under way or about to begin.
+    is_fetching: bool,
+    failures: u64,
+}
+
+impl Provider {
+    /// Without keys: [`Provider::keep_up`] fetches them.
+    #[must_use]
+    pub fn new(settings: ProviderSettings) -> Self {
+        let state = State { is_fetching: true, ..State::default() };
+        Self { settings, state: watch::Sender::new(state), wanted: Notify::new(), asked: Mutex::new(None) }
+    }
+
+    /// As it is configured.
+    #[must_use]
+    pub fn settings(&self) -> &ProviderSettings {
+        &self.settings
+    }
+
+    /// How many of its keys are known.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.state.borrow().keys.as_ref().map_or(0, |keys| keys.len())
+    }
+
+    /// How often fetching them has failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.state.borrow().failures
+    }
+
+    /// Fetches the keys, again and again, for ever.
+    pub async fn keep_up(self: Arc<Self>) {
+        let mut backoff = BACKOFF.0;
+        loop {
+            self.state.send_modify(|state| state.is_fetching = true);
+            let fetched = fetch(&self.settings).await;
+            let provider = &self.settings.name;
+            let rest = match fetched {
+                Ok(keys) => {
+                    let before = self.keys();
+                    if backoff > BACKOFF.0 || before != keys.len() {
+                        tracing::info!(provider, keys = keys.len(), "keys of the identity provider fetched");
+                    }
+                    backoff = BACKOFF.0;
+                    self.state.send_modify(|state| (state.keys, state.is_fetching) = (Some(Arc::new(keys)), false));
+                    REFRESH
+                }
+                Err(error) => {
+                    if backoff == BACKOFF.0 {
+                        tracing::warn!(provider, %error, "keys of the identity provider cannot be fetched; those known are kept");
+                    }
+                    self.state.send_modify(|state| {
+                        state.is_fetching = false;
+                        state.failures = state.failures.saturating_add(1);
+                    });
+                    let rest = backoff;
+                    backoff = backoff.saturating_mul(2).min(BACKOFF.1);
+                    rest
+                }
+            };
+            tokio::select! {
+                () = sleep(rest) => {}
+                () = self.wanted.notified() => {}
+            }
+        }
+    }
+
+    /// Whom a token names, and until when.
+    ///
+    /// # Errors
+    /// When it does not hold, or the provider's keys were never fetched.
+    pub(super) async fn verify(
+        &self,
+        token: &Unverified<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(Customer, DateTime<Utc>), AuthenticationError> {
+        let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
+        if !algorithms.contains(&token.algorithm) {
+            return Err(Refusal::AlgorithmNotAllowed.into());
+        }
+        let is_of = |kind: &str| KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind));
+        if !token.kind.as_deref().is_none_or(is_of) {
+            return Err(Refusal::WrongType.into());
+        }
+        // Before the signature: what does not hold anyway need not make anybody look for keys.
+        let ends = claims::check(token, audiences, now)?;
+        let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
+        let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
+        let is_signed = |keys: &KeySet| {
+            let keys = keys.find(token.key_id.as_deref(), token.algorithm);
+            (!keys.is_empty()).then(|| keys.iter().any(|key| token.is_signed_by(key)))
+        };
+        let known = self.state.borrow().keys.clone();
+        let verified = match known.as_deref().and_then(is_signed) {
+            Some(verified) => verified,
+            None => {
+                let keys = self.fetched_anew(known.is_some(), now).await;
+                let keys = keys.ok_or(AuthenticationError::ProviderUnavailable)?;
+                is_signed(&keys).ok_or(Refusal::UnknownKey)?
+            }
+        };
+        if !verified {
+            return Err(Refusal::WrongSignature.into());
+        }
+        Ok((Customer::Known { issuer: issuer.clone(), subject }, ends))
+    }
+
+    /// The keys after a fetch, if one is under way or may be made now; else those that there are.
+    async fn fetched_anew(&self, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
+        let mut state = self.state.subscribe();
+        if has_keys && self.may_ask(now) {
+            self.state.send_modify(|state| state.is_fetching = true);
+            self.wanted.notify_one();
+        }
+        let fetched = timeout(PATIENCE, state.wait_for(|state| !state.is_fetching)).await;
+        drop(fetched);
+        self.state.borrow().keys.clone()
+    }
+
+    /// Whether an unknown key may make the set be fetched now; if so, not again for a while.
+    fn may_ask(&self, now: DateTime<Utc>) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_rested = asked.is_none_or(|asked| (now.signed_duration_since(asked)).abs() >= UNKNOWN_KEYS);
+        if has_rested {
+            *asked = Some(now);
+        }
+        has_rested
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

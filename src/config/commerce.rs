@@ -1,0 +1,192 @@
+//! `commerce.*`: the shopper's side.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::TimeDelta;
+use jsonwebtoken::Algorithm;
+use reqwest::Url;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::reader::Reader;
+use super::{MINUTE, Mode, delta};
+use crate::commerce::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
+use crate::domain::ids::Issuer;
+use crate::rate_limit::Allowance;
+
+/// How many shoppers and peers are told apart by their limits.
+const MAX_CALLERS: usize = 100_000;
+const MILLION: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+/// The shortest life of a code's recognition token: longer than any store's window, the network's time and a gate's retries.
+const CODE_LIFETIME: std::time::Duration = MINUTE.saturating_mul(3);
+
+/// The shopper's side, every part of it valid and fit for the others.
+#[derive(Clone, Debug)]
+pub struct Commerce {
+    /// The address of its endpoints; `None` where they share the API's.
+    pub bind: Option<SocketAddr>,
+    /// What an app sends to be given an anonymous token.
+    pub authorization_key: SecretString,
+    /// How anonymous tokens are made.
+    pub tokens: AnonymousTokens,
+    /// How customer contexts are sealed.
+    pub contexts: ContextKeys,
+    /// Who else vouches for customers.
+    pub providers: Vec<ProviderSettings>,
+    /// What each token, or each peer without one, may ask.
+    pub allowance: Allowance,
+    /// How often a peer may be wrong about the authorization key.
+    pub failures_per_minute: NonZeroU32,
+    /// How many requests there may be at once.
+    pub max_in_flight: u32,
+    /// Which web pages may call it.
+    pub allowed_origins: Vec<String>,
+    /// How long the recognition token of a code is known.
+    pub code_lifetime: TimeDelta,
+    /// How many of them a shopper may have at once.
+    pub codes_per_shopper: usize,
+}
+
+/// `None` when it is not enabled, or cannot be: then that is noted.
+pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
+    let per_second = reader.integer("commerce.requests_per_second", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
+    let burst = reader.integer("commerce.burst", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
+    let failures_per_minute =
+        reader.integer("commerce.failures_per_minute", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
+    let max_in_flight = reader.integer("commerce.max_in_flight", 1, 1..=100_000);
+    let lifetime = reader.duration("commerce.token_lifetime", MINUTE..=MINUTE.saturating_mul(24 * 60));
+    let code_lifetime = reader.duration("commerce.code_lifetime", CODE_LIFETIME..=MINUTE.saturating_mul(60));
+    let codes_per_shopper = reader.integer("commerce.codes_per_shopper", 1, 1..=1000);
+    let bind = (!reader.text("commerce.bind").is_empty()).then(|| reader.address("commerce.bind"));
+    let [issuer, audience] = ["commerce.issuer", "commerce.audience"].map(|setting| name(reader, setting));
+    let providers = providers(reader, &issuer);
+    let allowed_origins = origins(reader);
+    let authorization_key = reader.secret("commerce.authorization_key", 16);
+    let signing_keys = keys(reader, "commerce.signing_keys", |length| length >= KEY_LENGTH, "32 bytes or more");
+    let context_keys = keys(reader, "commerce.context_keys", |length| length == KEY_LENGTH, "32 bytes");
+    if !reader.boolean("commerce.enabled") {
+        return None;
+    }
+    if context_keys.iter().any(|key| signing_keys.contains(key)) {
+        reader.refuse_secret("commerce.context_keys", "must not have a key that is among commerce.signing_keys");
+    }
+    let signing_keys = made_up(reader, mode, signing_keys, "commerce.signing_keys");
+    let context_keys = made_up(reader, mode, context_keys, "commerce.context_keys");
+    if authorization_key.is_none() {
+        needed(reader, "commerce.authorization_key", "at least 16 printable ASCII characters without spaces");
+    }
+    Some(Commerce {
+        bind,
+        authorization_key: authorization_key?,
+        tokens: AnonymousTokens::new(issuer, audience, delta(lifetime), &signing_keys)?,
+        contexts: ContextKeys::new(&context_keys)?,
+        providers,
+        allowance: Allowance { per_second, burst, max_callers: MAX_CALLERS },
+        failures_per_minute,
+        max_in_flight,
+        allowed_origins,
+        code_lifetime: delta(code_lifetime),
+        codes_per_shopper,
+    })
+}
+
+fn name(reader: &mut Reader, setting: &str) -> String {
+    let name = reader.text(setting);
+    if Issuer::parse(&name).is_err() {
+        reader.refuse(setting, "must have 1 to 255 characters");
+    }
+    name
+}
+
+/// Keys in Base64, the first of which is in use.
+fn keys(reader: &mut Reader, setting: &str, fits: fn(usize) -> bool, wanted: &str) -> Vec<Zeroizing<Vec<u8>>> {
+    let text = reader.secret_text(setting).unwrap_or_default();
+    let parts = text.expose_secret().split([',', '\n', '\r']).map(str::trim).filter(|part| !part.is_empty());
+    let mut keys: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+    for (place, part) in (1..).zip(parts) {
+        match BASE64_STANDARD.decode(part).map(Zeroizing::new) {
+            Ok(key) if keys.contains(&key) => reader.refuse_secret(setting, &format!("key {place} is there already")),
+            Ok(key) if fits(key.len()) => keys.push(key),
+            _ => reader.refuse_secret(setting, &format!("key {place} must be {wanted} in Base64")),
+        }
+    }
+    keys
+}
+
+/// The keys, or in a demo one that lives as long as the process: nobody else has to know it.
+fn made_up(reader: &mut Reader, mode: Mode, keys: Vec<Zeroizing<Vec<u8>>>, setting: &str) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut key = Zeroizing::new(vec![0; KEY_LENGTH]);
+    match keys.is_empty() {
+        true if mode == Mode::Demo && getrandom::fill(&mut key).is_ok() => vec![key],
+        true => {
+            needed(reader, setting, "32 bytes in Base64, such as `openssl rand -base64 32` makes");
+            keys
+        }
+        false => keys,
+    }
+}
+
+/// Notes that a secret is missing, unless it is noted already that it cannot be read.
+fn needed(reader: &mut Reader, setting: &str, what: &str) {
+    if !reader.has_problem(setting) {
+        reader.refuse_secret(setting, &format!("is required with commerce.enabled: {what}"));
+    }
+}
+
+fn origins(reader: &mut Reader) -> Vec<String> {
+    let setting = "commerce.allowed_origins";
+    let origins = reader.list(setting);
+    for origin in &origins {
+        let is_one = Url::parse(origin)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *origin);
+        if !is_one {
+            reader.refuse(setting, &format!("{origin:?} is no origin, such as https://shop.example.com"));
+        }
+    }
+    origins
+}
+
+fn providers(reader: &mut Reader, own_issuer: &str) -> Vec<ProviderSettings> {
+    let mut issuers = BTreeSet::from([own_issuer.to_owned()]);
+    let names = reader.identity_providers();
+    names.into_iter().filter_map(|name| provider(reader, name, &mut issuers)).collect()
+}
+
+fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -> Option<ProviderSettings> {
+    let setting = |key: &str| format!("commerce.identity_providers.{name}.{key}");
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
+        let what = "must have a name of 1 to 32 small letters, digits, - and _";
+        reader.refuse_secret(&format!("commerce.identity_providers.{name}"), what);
+        return None;
+    }
+    let issuer = reader.text(&setting("issuer"));
+    if !is_issuer(&issuer) {
+        reader.refuse(&setting("issuer"), "must be an https URL, or an http URL on loopback, without a query");
+    } else if !issuers.insert(issuer.clone()) {
+        reader.refuse(&setting("issuer"), "must be no other provider's, and not commerce.issuer");
+    }
+    let audiences = reader.list(&setting("audience"));
+    if audiences.is_empty() {
+        reader.refuse(&setting("audience"), "must name what its tokens are meant for");
+    }
+    let known = [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("EdDSA", Algorithm::EdDSA)];
+    let words = reader.list(&setting("algorithms"));
+    let find = |word: &String| known.iter().find(|(known, _)| known == word).map(|(_, algorithm)| *algorithm);
+    let algorithms: Vec<Algorithm> = words.iter().filter_map(find).collect();
+    if words.is_empty() || algorithms.len() < words.len() {
+        reader.refuse(&setting("algorithms"), "must be one or more of RS256, ES256 and EdDSA");
+    }
+    let customer_claim = reader.text(&setting("customer_claim"));
+    if customer_claim.is_empty() {
+        reader.refuse(&setting("customer_claim"), "must name a claim, such as sub");
+    }
+    let policies = [("link_only", false), ("create_shopper", true)];
+    let creates_shoppers = reader.one_of(&setting("unknown_customers"), false, &policies);
+    let issuer = Issuer::parse(&issuer).ok()?;
+    Some(ProviderSettings { name, issuer, audiences, algorithms, customer_claim, creates_shoppers })
+}

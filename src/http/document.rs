@@ -1,0 +1,67 @@
+//! A JSON body in which every mistake is told by its place, and no value is quoted: it may be a key.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use serde::de::DeserializeOwned;
+
+use super::body::{self, Unread};
+use super::error::ApiError;
+use super::members::Members;
+use super::request_log::Arrival;
+use crate::directory::{Problem, file};
+
+/// How long a body may take, from the head of its request.
+const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// A body that is to be JSON.
+pub(super) struct Document(String);
+
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let Extension(Arrival(arrival)) = Extension::from_request_parts(&mut parts, state)
+            .await
+            .map_err(|error| ApiError::Internal { reason: "no_arrival", cause: error.to_string() })?;
+        let body = body::collect(body, arrival.checked_add(BODY_TIME).unwrap_or(arrival)).await;
+        let body = body.map_err(|unread| match unread {
+            Unread::TooLong => ApiError::TooLong,
+            Unread::Incomplete => ApiError::BadRow("the body: was not complete in time".to_owned()),
+        })?;
+        let text = String::from_utf8(body.into());
+        text.map(Self).map_err(|_| ApiError::BadRow("the body: is not UTF-8".to_owned()))
+    }
+}
+
+impl Document {
+    /// As it came.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        let mut json = serde_json::Deserializer::from_str(&self.0);
+        let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let (path, what) = (error.path().to_string(), file::describe(error.inner()));
+            // The path ends in the name of a field that is not known, and that may be a key.
+            let known = if what.starts_with("unknown field") {
+                path.rsplit_once('.').map(|(outer, _)| outer)
+            } else {
+                Some(&*path)
+            };
+            let place = known.filter(|place| !matches!(*place, "." | "?")).unwrap_or("the body");
+            ApiError::BadRow(Problem::new(place, what).to_string())
+        })?;
+        json.end().map_err(|error| ApiError::BadRow(format!("end of the body: {}", file::describe(&error))))?;
+        Ok(document)
+    }
+
+    /// Whether it has a member of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        Members::parse(&self.0, [name]).is_some_and(|members| members.values.iter().any(Option::is_some))
+    }
+}

@@ -1,0 +1,103 @@
+//! `/commerceapi/authentication/`: an anonymous token, and the customer context of whatever token.
+
+use axum::extract::{FromRequest as _, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::credentials::TokenHolder;
+use super::{Shoppers, X_AUTH_KEY, both};
+use crate::commerce::{CommerceError, Refusal};
+use crate::domain::customer::AnonymousId;
+use crate::http::document::Document;
+use crate::http::error::ApiError;
+use crate::http::members::{Members, Raw};
+
+/// The names under which the anonymous id may come: that of the published page, and that of the published client.
+const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token<'a> {
+    token_type: &'static str,
+    access_token: &'a str,
+    /// In seconds.
+    expires_in: i64,
+    /// There are none: an app asks again, with its id.
+    refresh_token: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Context<'a> {
+    is_anonymous: bool,
+    customer_context: &'a str,
+}
+
+pub(super) fn routes() -> Router<Shoppers> {
+    both("/commerceapi/authentication", post(anonymous))
+        .merge(both("/commerceapi/authentication/customercontext", get(context)))
+}
+
+async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let caller = shoppers.caller(&parts);
+    shoppers.charge(caller).await?;
+    shoppers.failures.look(caller).map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
+    let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
+    let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
+    // Before the body is read: whoever has no key gets no further.
+    if !shoppers.commerce.is_authorized(key.as_deref()) {
+        shoppers.failures.count(caller);
+        return Err(ApiError::Unauthenticated(Refusal::WrongKey));
+    }
+    let document = Document::from_request(Request::from_parts(parts, body), &shoppers).await?;
+    let id = anonymous_id(document.text())?;
+    let token = shoppers.commerce.anonymous_token(id, shoppers.clock.now())?;
+    let access_token = token.token.expose_secret();
+    let expires_in = token.lifetime.num_seconds();
+    Ok(Json(Token { token_type: "Bearer", access_token, expires_in, refresh_token: "" }).into_response())
+}
+
+async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ApiError> {
+    let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;
+    let answer = Context { is_anonymous: bearer.customer().is_anonymous(), customer_context: context.expose_secret() };
+    Ok(Json(answer).into_response())
+}
+
+/// The id that the body asks for, if it does.
+fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let members = Members::parse(body, ANONYMOUS_ID);
+    let members = members.ok_or_else(|| ApiError::BadRow("the body: must be a JSON object, or absent".to_owned()))?;
+    let mut id = None;
+    for (name, value) in ANONYMOUS_ID.into_iter().zip(members.values) {
+        let Some(value) = value.filter(|value| !value.is_null()) else { continue };
+        let given = read_id(value).ok_or_else(|| ApiError::BadRow(format!("{name}: must be a GUID or null")))?;
+        if id.is_some_and(|id| id != given) {
+            let [one, other] = ANONYMOUS_ID;
+            return Err(ApiError::BadRow(format!("{one} and {other}: must be the same, or only one of them given")));
+        }
+        id = Some(given);
+    }
+    Ok(id)
+}
+
+fn read_id(value: Raw<'_>) -> Option<AnonymousId> {
+    AnonymousId::parse(&value.as_str()?)
+}
+
+impl From<CommerceError> for ApiError {
+    fn from(error: CommerceError) -> Self {
+        match error {
+            CommerceError::Directory(error) => error.into(),
+            error @ (CommerceError::Randomness(_) | CommerceError::Cryptography) => {
+                Self::Internal { reason: "cryptography", cause: error.to_string() }
+            }
+        }
+    }
+}

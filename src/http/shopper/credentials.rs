@@ -1,0 +1,79 @@
+//! Who asks: the bearer token, and for all but the first call the customer context that goes with it. Whoever has neither, or not the
+//! right ones, is told no more than that.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+
+use super::{Shoppers, X_CUSTOMER_CONTEXT};
+use crate::commerce::{AuthenticationError, Bearer, Refusal};
+use crate::http::error::ApiError;
+use crate::rate_limit::Caller;
+
+/// Whoever holds a bearer token that holds.
+pub(super) struct TokenHolder(pub(super) Bearer);
+
+/// The same with the customer context that was made for the token.
+pub(super) struct Shopper(pub(super) Bearer);
+
+impl FromRequestParts<Shoppers> for TokenHolder {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+        let bearer = admit(parts, shoppers, |_| Ok(())).await?;
+        Ok(Self(bearer))
+    }
+}
+
+impl FromRequestParts<Shoppers> for Shopper {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+        let context = one(&parts.headers, X_CUSTOMER_CONTEXT).map(str::to_owned);
+        let bearer =
+            admit(parts, shoppers, |bearer| shoppers.commerce.check_context(bearer, context.as_deref())).await?;
+        Ok(Self(bearer))
+    }
+}
+
+/// A token that holds is charged for itself, so that a crowd behind one address is not one caller; else the peer is charged, whatever
+/// token they make up.
+async fn admit(
+    parts: &Parts,
+    shoppers: &Shoppers,
+    check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
+) -> Result<Bearer, ApiError> {
+    let authenticated = match bearer(&parts.headers) {
+        Some(token) => shoppers.commerce.authenticate(token, shoppers.clock.now()).await,
+        None => Err(Refusal::NoToken.into()),
+    };
+    let checked = authenticated.and_then(|bearer| check(&bearer).map(|()| bearer).map_err(Into::into));
+    let caller = match &checked {
+        Ok(bearer) => Caller::Token(bearer.hash()),
+        Err(_) => shoppers.caller(parts),
+    };
+    shoppers.charge(caller).await?;
+    Ok(checked?)
+}
+
+/// The token of the one `Authorization` header, if it is a bearer's.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = one(headers, header::AUTHORIZATION.as_str())?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// A header that is there just once.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok().filter(|value| !value.is_empty())
+}
+
+impl From<AuthenticationError> for ApiError {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::Refused(refusal) => Self::Unauthenticated(refusal),
+            AuthenticationError::ProviderUnavailable => Self::ProviderUnavailable,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The shopper's side: `/commerceapi/…` and `/v1/scan-key-codes`. Its callers are phones, many of them, none of which may hold up a gate:
+//! they have limits of their own.
+
+mod authentication;
+mod credentials;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::MethodRouter;
+use hyper::ext::ReasonPhrase;
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::caller::caller_of;
+use super::error::{ApiError, Said};
+use crate::clock::Clock;
+use crate::commerce::Commerce;
+use crate::metrics::Metrics;
+use crate::rate_limit::{Caller, Failures, RateLimits};
+
+const X_AUTH_KEY: &str = "x-auth-key";
+const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
+
+/// How their paths begin.
+const PATHS: [&str; 2] = ["/commerceapi/", "/v1/scan-key-codes"];
+
+/// Whether a path is one of theirs.
+pub(super) fn is_path(path: &str) -> bool {
+    PATHS.iter().any(|beginning| path.starts_with(beginning))
+}
+
+/// What the shopper's endpoints need.
+#[derive(Clone, Debug)]
+pub struct Shoppers {
+    /// The use cases.
+    pub commerce: Arc<Commerce>,
+    /// The time.
+    pub clock: Clock,
+    /// What each token, or each peer without one, may ask.
+    pub limits: RateLimits,
+    /// Who was wrong about the authorization key.
+    pub failures: Failures,
+    /// How many requests there may be at once.
+    pub in_flight: Arc<Semaphore>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// Which web pages may call.
+    pub allowed_origins: Arc<[String]>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Shoppers {
+    fn caller(&self, request: &axum::http::request::Parts) -> Caller {
+        caller_of(&request.extensions, &request.headers, &self.trusted_proxies)
+    }
+
+    /// Charges one request.
+    async fn charge(&self, caller: Caller) -> Result<(), ApiError> {
+        self.limits.charge(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
+    }
+}
+
+/// The shopper's endpoints, also for the web pages that may call them.
+pub(super) fn routes(shoppers: Shoppers) -> Router {
+    let origins: Vec<HeaderValue> = shoppers.allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let routes = Router::new()
+        .merge(authentication::routes())
+        // Before anything is spent on it.
+        .route_layer(from_fn_with_state(shoppers.clone(), cap))
+        .with_state(shoppers)
+        .route_layer(from_fn(say_why));
+    if origins.is_empty() { routes } else { routes.layer(cors(origins)) }
+}
+
+/// A route with and without the slash at its end.
+fn both<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) -> Router<S> {
+    Router::new().route(path, methods.clone()).route(&format!("{path}/"), methods)
+}
+
+/// No more at once than there are permits: the rest are better off asking again than waiting.
+async fn cap(State(shoppers): State<Shoppers>, request: Request, next: Next) -> Response {
+    match Arc::clone(&shoppers.in_flight).try_acquire_owned() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" }.into_response(),
+    }
+}
+
+/// Puts the sentence of a refusal into the status line as well: the published client of this API reads it there.
+async fn say_why(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let said = response.extensions().get::<Said>();
+    if let Some(phrase) = said.and_then(|Said(said)| ReasonPhrase::try_from(said.as_bytes()).ok()) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
+}
+
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    let own = [X_AUTH_KEY, X_CUSTOMER_CONTEXT].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(
+            [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(own).collect::<Vec<_>>(),
+        )
+        .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE])
+        .max_age(std::time::Duration::from_secs(60 * 60))
+}
