@@ -26,6 +26,8 @@ pub mod directory;
 
 pub mod ledger;
 
+pub mod carts;
+
 pub mod transfer;
 
 pub mod rate_limit;

@@ -10,6 +10,7 @@ mod error;
 mod postgres;
 mod schema;
 mod sqlite;
+mod time;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use tokio::time::{sleep, timeout};
 pub use breaker::Subject;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
+pub(crate) use time::{instant, nanos};
 
 use crate::digest::HashKey;
 use breaker::{Breaker, Kind};

@@ -21,6 +21,7 @@ mod servers;
 
 mod administration;
 mod capacity;
+mod carts;
 mod crash;
 mod erasure;
 mod gcra;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let trials = [
         administration::trials(),
         capacity::trials(),
+        carts::trials(),
         crash::trials(),
         erasure::trials(),
         gcra::trials(),

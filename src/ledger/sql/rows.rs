@@ -11,6 +11,7 @@ use crate::domain::visitor::{Visitor, VisitorType};
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Record, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, corrupt};
+pub(super) use crate::storage::{instant, nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -106,16 +107,6 @@ pub(super) fn session_id(id: i64) -> Result<SessionId> {
 
 pub(super) fn number(SessionId(id): SessionId) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
-}
-
-/// Our clock in nanoseconds, which reaches from 1677 to 2262; beyond, the nearest that can be said.
-pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
-    let bound = if time < DateTime::UNIX_EPOCH { i64::MIN } else { i64::MAX };
-    time.timestamp_nanos_opt().unwrap_or(bound)
-}
-
-pub(super) fn instant(nanos: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_nanos(nanos)
 }
 
 pub(super) fn before(now: DateTime<Utc>, span: TimeDelta) -> i64 {

@@ -1,0 +1,14 @@
+-- What shoppers mean to buy. One row for each owner who has carts; who has none has no row but while it is locked.
+CREATE TABLE basket (
+    -- The customer's HMAC-SHA-256 under security.hash_key.
+    owner      BYTEA NOT NULL PRIMARY KEY CHECK (length(owner) = 32),
+    -- Whether the owner has not signed in: then the carts end some time after their last change.
+    anonymous  SMALLINT NOT NULL CHECK (anonymous IN (0, 1)),
+    -- All carts of the owner, a JSON array.
+    carts      TEXT NOT NULL,
+    -- When one of them last changed.
+    changed_at BIGINT NOT NULL
+);
+
+-- Finds what has ended.
+CREATE INDEX basket_by_change ON basket (changed_at) WHERE anonymous = 1;

@@ -1,0 +1,70 @@
+//! All carts of an owner as a text in JSON. Members may be added, never renamed: connectors of two releases read each other's.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::cart::{Cart, CartId, CartName, Carts, Currency, Line, LineId, Market, Quantity, Sku};
+use crate::storage::{DatabaseError, corrupt, instant, nanos};
+
+#[derive(Serialize, Deserialize)]
+struct CartDocument {
+    id: u64,
+    name: String,
+    market: String,
+    currency: String,
+    symbol: String,
+    lines: Vec<LineDocument>,
+    /// Nanoseconds since 1970.
+    changed_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LineDocument {
+    id: u64,
+    sku: String,
+    quantity: u16,
+}
+
+/// `None` for what no connector writes.
+pub(super) fn read(text: &str) -> Option<Carts> {
+    let carts: Vec<CartDocument> = serde_json::from_str(text).ok()?;
+    Carts::from_kept(carts.into_iter().map(cart).collect::<Option<_>>()?)
+}
+
+pub(super) fn write(carts: &Carts) -> Result<String, DatabaseError> {
+    let carts: Vec<CartDocument> = carts.all().iter().map(CartDocument::from).collect();
+    serde_json::to_string(&carts).map_err(|_| corrupt("carts"))
+}
+
+impl From<&Cart> for CartDocument {
+    fn from(cart: &Cart) -> Self {
+        let line = |line: &Line| LineDocument {
+            id: line.id.0,
+            sku: line.sku.as_str().to_owned(),
+            quantity: line.quantity.number(),
+        };
+        Self {
+            id: cart.id.number(),
+            name: cart.name.as_str().to_owned(),
+            market: cart.market.as_str().to_owned(),
+            currency: cart.currency.code().to_owned(),
+            symbol: cart.currency.symbol().to_owned(),
+            lines: cart.lines.iter().map(line).collect(),
+            changed_at: nanos(cart.changed_at),
+        }
+    }
+}
+
+fn cart(document: CartDocument) -> Option<Cart> {
+    let line = |line: LineDocument| {
+        let quantity = Quantity::new(line.quantity.into()).ok()?;
+        Some(Line { id: LineId(line.id), sku: Sku::parse(&line.sku).ok()?, quantity })
+    };
+    Some(Cart {
+        id: CartId::new(document.id)?,
+        name: CartName::parse(&document.name).ok()?,
+        market: Market::parse(&document.market).ok()?,
+        currency: Currency::new(&document.currency, &document.symbol).ok()?,
+        lines: document.lines.into_iter().map(line).collect::<Option<_>>()?,
+        changed_at: instant(document.changed_at),
+    })
+}

@@ -1,0 +1,370 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(hours: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::hours(hours)).expect("in range")
+}
+
+fn sku(number: usize) -> Sku {
+    Sku::parse(&format!("sku-{number}")).expect("a SKU")
+}
+
+fn quantity(number: u64) -> Quantity {
+    Quantity::new(number).expect("a quantity")
+}
+
+fn id(number: u64) -> CartId {
+    CartId::new(number).expect("an id")
+}
+
+fn euros() -> Currency {
+    Currency::new("EUR", "€").expect("a currency")
+}
+
+/// Opens a cart in one market, with what is to be its id if it is new.
+fn open(carts: &mut Carts, name: &str, number: u64, now: DateTime<Utc>) -> Result<CartId, CartRefusal> {
+    let (name, market) = (CartName::parse(name).expect("a name"), Market::parse("DE").expect("a market"));
+    carts.open(name, market, euros(), id(number), now).map(|cart| cart.id)
+}
+
+/// One cart with so many lines, of 10 pieces each.
+fn with_lines(lines: usize) -> Carts {
+    let mut carts = Carts::default();
+    open(&mut carts, "Default", 1, at(0)).expect("opened");
+    carts.add_lines(id(1), (0..lines).map(|number| (sku(number), quantity(10))).collect(), at(0)).expect("added");
+    carts
+}
+
+/// How much of what, and under which line ids.
+fn content(cart: &Cart) -> Vec<(u64, &str, u16)> {
+    cart.lines.iter().map(|line| (line.id.0, line.sku.as_str(), line.quantity.number())).collect()
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(
+    carts: &Carts,
+    refusal: CartRefusal,
+    change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
+) {
+    let mut after = carts.clone();
+    assert_eq!(change(&mut after).expect_err("it is refused"), refusal);
+    assert_eq!(after, *carts, "nothing has changed");
+}
+
+#[test]
+fn what_can_be_named_and_counted() {
+    for good in [" ", "~", "a b/c", &"x".repeat(100)] {
+        assert_eq!(Sku::parse(good).map(|sku| sku.as_str().to_owned()), Ok(good.to_owned()));
+    }
+    for bad in ["", "\u{1f}", "\u{7f}", "ä", &"x".repeat(101)] {
+        assert_eq!(Sku::parse(bad), Err(CartRefusal::Sku), "{bad:?}");
+    }
+    for bad in [0, 1000, u64::MAX] {
+        assert_eq!(Quantity::new(bad), Err(CartRefusal::Quantity));
+    }
+    assert_eq!([1, 999].map(|good| quantity(good).number()), [1, 999]);
+    assert!(CartName::parse(&"ß".repeat(100)).is_ok() && Market::parse(&"ß".repeat(50)).is_ok());
+    for bad in ["", "a\0", "\u{85}", "a\n", &"ß".repeat(101)] {
+        assert_eq!(CartName::parse(bad), Err(CartRefusal::Name), "{bad:?}");
+        assert_eq!(Market::parse(bad), Err(CartRefusal::Market), "{bad:?}");
+    }
+    assert_eq!(Market::parse(&"m".repeat(51)), Err(CartRefusal::Market));
+    let long = "€".repeat(11);
+    assert!(Currency::new(&"€".repeat(10), &"€".repeat(10)).is_ok() && Currency::new("EUR", "").is_ok());
+    for (code, symbol) in [("", "€"), (&long, "€"), ("EUR", &long), ("E\0R", "€"), ("EUR", "\t")] {
+        assert_eq!(Currency::new(code, symbol), Err(CartRefusal::Currency), "{code:?} {symbol:?}");
+    }
+}
+
+#[test]
+fn a_cart_id_is_a_number_that_javascript_reads_exactly() {
+    let greatest = 9_007_199_254_740_991;
+    assert_eq!([0, greatest + 1, u64::MAX].map(CartId::new), [None; 3]);
+    assert_eq!([1, greatest].map(|number| id(number).number()), [1, greatest]);
+    assert_eq!(CartId::from_random_bytes([0; 8]), id(1));
+    assert_eq!(CartId::from_random_bytes([0xff; 8]), id(greatest));
+}
+
+#[test]
+fn a_cart_of_that_name_and_market_is_returned_as_it_is() {
+    let mut carts = with_lines(2);
+    let before = carts.clone();
+    assert_eq!(open(&mut carts, "Default", 7, at(5)), Ok(id(1)));
+    let dollars = Currency::new("USD", "$").expect("a currency");
+    let [name, other] = ["Default", "default"].map(|name| CartName::parse(name).expect("a name"));
+    let [market, elsewhere] = ["DE", "AT"].map(|market| Market::parse(market).expect("a market"));
+    let same = carts.open(name.clone(), market.clone(), dollars.clone(), id(8), at(5)).expect("opened");
+    assert_eq!((same.id, &same.currency), (id(1), &euros()));
+    assert_eq!(carts, before);
+    carts.open(name, elsewhere, dollars.clone(), id(2), at(5)).expect("opened");
+    let new = carts.open(other, market, dollars, id(2), at(6)).expect("opened");
+    assert_eq!((new.id, new.currency.code(), new.changed_at), (id(3), "USD", at(6)), "an id is never given twice");
+    assert_eq!(carts.all().len(), 3);
+}
+
+#[test]
+fn the_id_after_the_greatest_is_the_first() {
+    let mut carts = Carts::default();
+    let greatest = MAX_SAFE_NUMBER;
+    let ids = ["a", "b", "c"].map(|name| open(&mut carts, name, greatest, at(0)));
+    assert_eq!(ids, [Ok(id(greatest)), Ok(id(1)), Ok(id(2))]);
+}
+
+#[test]
+fn an_owner_has_at_most_20_carts() {
+    let mut carts = Carts::default();
+    for number in 1..=20 {
+        assert_eq!(open(&mut carts, &format!("cart {number}"), number, at(0)), Ok(id(number)));
+    }
+    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| open(carts, "one more", 21, at(1)));
+    assert_eq!(open(&mut carts, "cart 20", 21, at(1)), Ok(id(20)), "one that is there can be had");
+    assert_eq!(carts.delete(id(7)).map(|cart| cart.id), Ok(id(7)));
+    assert_eq!(open(&mut carts, "one more", 21, at(1)), Ok(id(21)));
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let carts = with_lines(2);
+    let none = CartRefusal::NoSuchCart;
+    assert_eq!(carts.find(id(2)), Err(none));
+    assert_refused(&carts, none, |carts| carts.delete(id(2)));
+    assert_refused(&carts, none, |carts| carts.add_lines(id(2), Vec::new(), at(1)).cloned());
+    assert_refused(&carts, none, |carts| carts.set_lines(id(2), Vec::new(), at(1)).cloned());
+    assert_refused(&carts, none, |carts| carts.remove_line(id(2), &sku(0), at(1)).cloned());
+    assert_refused(&carts, CartRefusal::NoSuchLine, |carts| carts.remove_line(id(1), &sku(2), at(1)).cloned());
+}
+
+#[test]
+fn quantities_of_one_sku_add_up() {
+    let mut carts = with_lines(1);
+    let more = vec![(sku(1), quantity(500)), (sku(0), quantity(1)), (sku(1), quantity(499))];
+    let cart = carts.add_lines(id(1), more, at(1)).expect("added");
+    assert_eq!(content(cart), [(1, "sku-0", 11), (2, "sku-1", 999)]);
+    assert_eq!(cart.changed_at, at(1));
+    let too_much = vec![(sku(2), quantity(1)), (sku(1), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooMuchOfOneSku, |carts| carts.add_lines(id(1), too_much, at(2)).cloned());
+    let too_much_in_one = vec![(sku(2), quantity(500)), (sku(2), quantity(500))];
+    assert_refused(&carts, CartRefusal::TooMuchOfOneSku, |carts| {
+        carts.add_lines(id(1), too_much_in_one, at(2)).cloned()
+    });
+}
+
+#[test]
+fn a_cart_has_at_most_100_lines() {
+    let mut carts = with_lines(99);
+    let two = vec![(sku(200), quantity(1)), (sku(201), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), two, at(1)).cloned());
+    carts.add_lines(id(1), vec![(sku(200), quantity(1)), (sku(0), quantity(1))], at(1)).expect("added");
+    assert_eq!(carts.find(id(1)).expect("there").lines.len(), 100);
+    carts.add_lines(id(1), vec![(sku(200), quantity(1))], at(1)).expect("what is there can grow");
+}
+
+#[test]
+fn a_line_is_found_by_its_id_and_sku_or_by_its_sku() {
+    let mut carts = with_lines(3);
+    let set = vec![(Some(LineId(2)), sku(1), quantity(7)), (None, sku(2), quantity(5)), (None, sku(2), quantity(999))];
+    let cart = carts.set_lines(id(1), set, at(1)).expect("set");
+    assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 7), (3, "sku-2", 999)], "the last one holds");
+    assert_eq!(cart.changed_at, at(1));
+    for (line, number) in [(Some(LineId(2)), 0), (Some(LineId(4)), 0), (Some(LineId(0)), 0), (None, 3)] {
+        let set = vec![(None, sku(0), quantity(1)), (line, sku(number), quantity(1))];
+        assert_refused(&carts, CartRefusal::NoSuchLine, |carts| carts.set_lines(id(1), set, at(2)).cloned());
+    }
+}
+
+#[test]
+fn a_removed_line_is_gone_and_its_id_free() {
+    let mut carts = with_lines(3);
+    assert_eq!(
+        content(carts.remove_line(id(1), &sku(1), at(1)).expect("removed")),
+        [(1, "sku-0", 10), (3, "sku-2", 10)]
+    );
+    assert_eq!(carts.changed_at(), Some(at(1)));
+    let cart = carts.add_lines(id(1), vec![(sku(9), quantity(1))], at(1)).expect("added");
+    assert_eq!(content(cart), [(1, "sku-0", 10), (3, "sku-2", 10), (2, "sku-9", 1)]);
+    assert_refused(&carts, CartRefusal::NoSuchLine, |carts| {
+        carts.set_lines(id(1), vec![(Some(LineId(2)), sku(1), quantity(1))], at(2)).cloned()
+    });
+}
+
+#[test]
+fn what_changes_nothing_is_no_change() {
+    let mut carts = with_lines(2);
+    let before = carts.clone();
+    carts.add_lines(id(1), Vec::new(), at(1)).expect("nothing to add");
+    carts.set_lines(id(1), vec![(None, sku(0), quantity(10))], at(1)).expect("set to what it is");
+    carts.merge(Carts::default(), at(1)).expect("nothing to merge");
+    let mut empty = Carts::default();
+    open(&mut empty, "Default", 5, at(1)).expect("opened");
+    carts.merge(empty, at(1)).expect("an empty cart to merge");
+    assert_eq!(carts, before);
+}
+
+#[test]
+fn carts_match_by_name_and_market_and_the_others_move_over_whole() {
+    let mut carts = with_lines(2);
+    let mut other = Carts::default();
+    open(&mut other, "Default", 9, at(1)).expect("opened");
+    other.add_lines(id(9), vec![(sku(5), quantity(1)), (sku(1), quantity(2))], at(2)).expect("added");
+    open(&mut other, "Wishes", 8, at(3)).expect("opened");
+    other.add_lines(id(8), vec![(sku(6), quantity(3))], at(4)).expect("added");
+    open(&mut other, "Gifts", 1, at(5)).expect("opened");
+    let wishes = other.find(id(8)).expect("there").clone();
+    carts.merge(other, at(10)).expect("merged");
+    assert_eq!(carts.all().iter().map(|cart| cart.id).collect::<Vec<_>>(), [id(1), id(8), id(2)]);
+    let cart = carts.find(id(1)).expect("there");
+    assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 12), (3, "sku-5", 1)]);
+    assert_eq!(cart.changed_at, at(10));
+    assert_eq!(carts.find(id(8)), Ok(&wishes));
+    assert_eq!(carts.find(id(2)).expect("another had its id").name.as_str(), "Gifts");
+}
+
+#[test]
+fn a_merge_that_would_exceed_a_limit_is_refused_whole() {
+    let mut carts = with_lines(100);
+    for number in 2..=20 {
+        open(&mut carts, &format!("cart {number}"), number, at(0)).expect("opened");
+    }
+    let mut more = Carts::default();
+    open(&mut more, "cart 2", 50, at(1)).expect("opened");
+    more.add_lines(id(50), vec![(sku(0), quantity(1))], at(1)).expect("added");
+    open(&mut more, "Default", 51, at(1)).expect("opened");
+    let with = |number, pieces| {
+        let mut with = more.clone();
+        with.add_lines(id(51), vec![(sku(number), quantity(pieces))], at(1)).expect("added");
+        with
+    };
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(with(100, 1), at(2)));
+    assert_refused(&carts, CartRefusal::TooMuchOfOneSku, |carts| carts.merge(with(5, 990), at(2)));
+    let mut one_more = more.clone();
+    open(&mut one_more, "Other", 52, at(1)).expect("opened");
+    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(one_more, at(2)));
+    carts.merge(with(5, 989), at(2)).expect("just so much");
+}
+
+#[test]
+fn a_cart_ends_exactly_30_days_after_its_last_change() {
+    let mut carts = with_lines(1);
+    open(&mut carts, "Wishes", 2, at(1)).expect("opened");
+    let month = 30 * 24;
+    let just_before = at(month).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
+    assert_eq!(carts.clone().without_expired(just_before), carts);
+    let left = carts.clone().without_expired(at(month));
+    assert_eq!(left.all().iter().map(|cart| cart.id).collect::<Vec<_>>(), [id(2)]);
+    assert!(carts.without_expired(at(month + 1)).is_empty());
+}
+
+#[test]
+fn what_cannot_be_told_apart_was_never_kept() {
+    let one = with_lines(2).delete(id(1)).expect("there");
+    let renamed = Cart { name: CartName::parse("Other").expect("a name"), ..one.clone() };
+    let renumbered = Cart { id: id(2), ..one.clone() };
+    let both = Cart { id: id(2), ..renamed.clone() };
+    assert!(Carts::from_kept(vec![one.clone(), both]).is_some());
+    assert_eq!(Carts::from_kept(vec![one.clone(), renamed]), None);
+    assert_eq!(Carts::from_kept(vec![one.clone(), renumbered]), None);
+    for (number, sku) in [(2, sku(9)), (9, sku(0))] {
+        let mut twice = one.clone();
+        twice.lines.push(Line { id: LineId(number), sku, quantity: quantity(1) });
+        assert_eq!(Carts::from_kept(vec![twice]), None);
+    }
+}
+
+/// Something done to carts, of few names, SKUs and ids, so that it often meets what others did.
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u8, u64),
+    Delete(u64),
+    Add(u64, Vec<(usize, u64)>),
+    Set(u64, Vec<(Option<u64>, usize, u64)>),
+    Remove(u64, usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (carts, skus, quantities) = (1..6_u64, 0..5_usize, 1..500_u64);
+    let step = prop_oneof![
+        3 => (0..4_u8, carts.clone()).prop_map(|(name, id)| Step::Open(name, id)),
+        1 => carts.clone().prop_map(Step::Delete),
+        4 => (carts.clone(), prop::collection::vec((skus.clone(), quantities.clone()), 0..4))
+            .prop_map(|(id, lines)| Step::Add(id, lines)),
+        2 => (carts.clone(), prop::collection::vec((prop::option::of(1..5_u64), skus.clone(), quantities), 0..4))
+            .prop_map(|(id, lines)| Step::Set(id, lines)),
+        1 => (carts, skus).prop_map(|(id, number)| Step::Remove(id, number)),
+    ];
+    prop::collection::vec(step, 0..30)
+}
+
+fn take(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartRefusal> {
+    match step {
+        Step::Open(name, number) => open(carts, &format!("cart {name}"), *number, now).map(drop),
+        Step::Delete(number) => carts.delete(id(*number)).map(drop),
+        Step::Add(number, lines) => {
+            let lines = lines.iter().map(|(number, pieces)| (sku(*number), quantity(*pieces))).collect();
+            carts.add_lines(id(*number), lines, now).map(drop)
+        }
+        Step::Set(number, lines) => {
+            let line =
+                |(line, number, pieces): &(Option<u64>, _, _)| (line.map(LineId), sku(*number), quantity(*pieces));
+            carts.set_lines(id(*number), lines.iter().map(line).collect(), now).map(drop)
+        }
+        Step::Remove(number, what) => carts.remove_line(id(*number), &sku(*what), now).map(drop),
+    }
+}
+
+fn after(steps: &[Step]) -> Carts {
+    let mut carts = Carts::default();
+    for (step, hours) in steps.iter().zip(0..) {
+        let _ = take(&mut carts, step, at(hours));
+    }
+    carts
+}
+
+/// How much there is of each SKU in each cart, by name.
+fn amounts(carts: &Carts) -> std::collections::BTreeMap<(CartName, Sku), u32> {
+    let lines = carts.all().iter().flat_map(|cart| cart.lines.iter().map(|line| (cart.name.clone(), line)));
+    lines.map(|(name, line)| ((name, line.sku.clone()), line.quantity.number().into())).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_refused_step_changes_nothing_and_any_other_leaves_carts_that_can_be_kept(steps in steps()) {
+        let mut carts = Carts::default();
+        for (step, hours) in steps.iter().zip(0..) {
+            let before = carts.clone();
+            if take(&mut carts, step, at(hours)).is_err() {
+                prop_assert_eq!(&carts, &before, "{:?}", step);
+            }
+            prop_assert_eq!(Carts::from_kept(carts.all().to_vec()), Some(carts.clone()), "{:?}", step);
+            prop_assert!(carts.all().len() <= MAX_CARTS);
+        }
+    }
+
+    #[test]
+    fn merging_loses_nothing_and_adds_up_or_is_refused(one in steps(), other in steps()) {
+        let (before, other) = (after(&one), after(&other));
+        let mut merged = before.clone();
+        let mut sums = amounts(&before);
+        for (what, amount) in amounts(&other) {
+            let sum = sums.entry(what).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+        match merged.merge(other.clone(), at(100)) {
+            Ok(()) => {
+                prop_assert_eq!(amounts(&merged), sums);
+                for cart in before.all().iter().chain(other.all()) {
+                    prop_assert!(merged.all().iter().any(|own| own.name == cart.name), "{:?} is gone", cart.name);
+                }
+                for own in before.all() {
+                    prop_assert_eq!(&merged.find(own.id).expect("it stays").name, &own.name);
+                }
+                prop_assert_eq!(Carts::from_kept(merged.all().to_vec()), Some(merged.clone()));
+            }
+            Err(refusal) => {
+                prop_assert_eq!(refusal, CartRefusal::TooMuchOfOneSku);
+                prop_assert!(sums.values().any(|sum| *sum > u32::from(MAX_QUANTITY)));
+                prop_assert_eq!(merged, before);
+            }
+        }
+    }
+}

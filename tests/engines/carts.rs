@@ -1,0 +1,278 @@
+//! Shopping carts, as several connectors on one database change and move them; with SQLite, one connector at several hands.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use identity_connector::carts::CartStore;
+use identity_connector::digest::HashKey;
+use identity_connector::domain::cart::{CartId, CartName, CartRefusal, Carts, Currency, Market, Quantity, Sku};
+use identity_connector::domain::customer::{AnonymousId, Customer};
+use identity_connector::domain::ids::{Issuer, SubjectId};
+use identity_connector::storage::{Database, Location};
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::engine::{self, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
+use crate::support::Postgres;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    type Both = &'static [(&'static str, crate::servers::Property<Engine>)];
+    let shared: Both = properties![
+        a_cart_is_opened_once_by_all_connectors,
+        changes_at_all_connectors_lose_nothing,
+        carts_that_move_at_all_connectors_arrive_once,
+        carts_of_many_who_are_one_all_arrive,
+        carts_that_move_to_and_fro_are_somewhere,
+        what_is_added_while_carts_move_is_here_or_there,
+        a_sweep_takes_nothing_that_is_in_use,
+    ];
+    let its_own = on_a_postgres_of_its_own(module_path!(), properties![who_has_no_carts_has_no_row]);
+    [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared), its_own].into_iter().flatten().collect()
+}
+
+/// How many connectors there are.
+const CONNECTORS: usize = 3;
+
+/// Stores on one database, and what goes with them.
+struct Connectors {
+    stores: Vec<Arc<CartStore>>,
+    _kept: (Option<TempDir>, Option<engine::Database>),
+}
+
+impl Connectors {
+    async fn on(engine: Engine) -> Self {
+        let (mut stores, mut kept) = (Vec::new(), (None, None));
+        match engine {
+            Engine::Postgres => {
+                let database = engine::Database::new();
+                for _ in 0..CONNECTORS {
+                    stores.push(connector(database.url()).await);
+                }
+                kept.1 = Some(database);
+            }
+            Engine::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let location = Location::Sqlite(folder.path().join("c.db"));
+                let store = Arc::new(CartStore::in_database(Database::open(&location, None).await.unwrap()));
+                stores.extend(vec![store; CONNECTORS]);
+                kept.0 = Some(folder);
+            }
+            Engine::Memory => panic!("nobody shares it"),
+        }
+        Self { stores, _kept: kept }
+    }
+
+    /// One of them.
+    fn one(&self, number: usize) -> Arc<CartStore> {
+        Arc::clone(&self.stores[number % self.stores.len()])
+    }
+
+    /// How much of what a customer has, over all carts; every connector says the same.
+    async fn amounts(&self, customer: &Customer) -> Vec<(String, u16)> {
+        let carts = self.stores[0].of(customer, at(0)).await.unwrap();
+        for other in &self.stores {
+            assert_eq!(other.of(customer, at(0)).await.unwrap(), carts);
+        }
+        let lines = carts.all().iter().flat_map(|cart| &cart.lines);
+        let mut amounts: Vec<_> = lines.map(|line| (line.sku.as_str().to_owned(), line.quantity.number())).collect();
+        amounts.sort();
+        amounts
+    }
+
+    /// All of these at the same instant, at one connector after the other; none is refused.
+    async fn migrate_at_once(&self, moves: impl IntoIterator<Item = (u8, Customer)>) {
+        let mut moving = JoinSet::new();
+        for (number, (from, to)) in moves.into_iter().enumerate() {
+            let store = self.one(number);
+            moving.spawn(async move { store.migrate(anonymous_id(from), &to, at(1)).await.unwrap().unwrap() });
+        }
+        moving.join_all().await;
+    }
+}
+
+async fn connector(url: &str) -> Arc<CartStore> {
+    let location = Location::Postgres { url: url.into(), connections: 4 };
+    Arc::new(CartStore::in_database(Database::open(&location, Some(HashKey::new(&[1; 32]))).await.unwrap()))
+}
+
+fn at(hours: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::hours(hours)
+}
+
+const MONTH: i64 = 30 * 24;
+
+fn anonymous_id(number: u8) -> AnonymousId {
+    AnonymousId::from_random_bytes([number; 16])
+}
+
+fn anonymous(number: u8) -> Customer {
+    Customer::Anonymous(anonymous_id(number))
+}
+
+fn known(subject: &str) -> Customer {
+    let issuer = Issuer::parse("https://issuer.example").unwrap();
+    Customer::Known { issuer, subject: SubjectId::parse(subject).unwrap() }
+}
+
+fn open(carts: &mut Carts, id: u64, now: DateTime<Utc>) -> Result<CartId, CartRefusal> {
+    let (name, market) = (CartName::parse("Default")?, Market::parse("DE")?);
+    Ok(carts.open(name, market, Currency::new("EUR", "€")?, CartId::new(id).unwrap(), now)?.id)
+}
+
+/// Puts so much of it into the customer's cart.
+async fn add(store: &CartStore, customer: &Customer, sku: &str, pieces: u64, now: DateTime<Utc>) {
+    let sku = Sku::parse(sku).unwrap();
+    let change = move |carts: &mut Carts| {
+        let id = open(carts, 1, now)?;
+        carts.add_lines(id, vec![(sku, Quantity::new(pieces)?)], now).map(drop)
+    };
+    store.change(customer, now, change).await.unwrap().unwrap();
+}
+
+async fn a_cart_is_opened_once_by_all_connectors(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    for round in 1..=8 {
+        let mut opening = JoinSet::new();
+        for number in 0..12 {
+            let store = connectors.one(number);
+            let change = move |carts: &mut Carts| open(carts, number as u64 + 1, at(0));
+            opening.spawn(async move { store.change(&anonymous(round), at(0), change).await.unwrap().unwrap() });
+        }
+        let ids = opening.join_all().await;
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(connectors.one(0).of(&anonymous(round), at(0)).await.unwrap().all().len(), 1);
+    }
+}
+
+async fn changes_at_all_connectors_lose_nothing(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    let mut adding = JoinSet::new();
+    for number in 0..24 {
+        let store = connectors.one(number);
+        adding.spawn(async move {
+            for sku in [format!("own {number:02}"), "shared".to_owned()] {
+                add(&store, &known("k"), &sku, 3, at(0)).await;
+            }
+        });
+    }
+    adding.join_all().await;
+    let mut expected: Vec<_> = (0..24).map(|number| (format!("own {number:02}"), 3)).collect();
+    expected.push(("shared".to_owned(), 72));
+    assert_eq!(connectors.amounts(&known("k")).await, expected);
+}
+
+async fn carts_that_move_at_all_connectors_arrive_once(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    for from in 1..=8 {
+        let to = known(&from.to_string());
+        add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
+        connectors.migrate_at_once(vec![(from, to.clone()); 9]).await;
+        assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 2)]);
+        assert_eq!(connectors.amounts(&anonymous(from)).await, []);
+        add(&connectors.one(1), &anonymous(from), "a", 1, at(0)).await;
+        connectors.migrate_at_once(vec![(from, to.clone()); 2]).await;
+        assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 3)], "and what has come since");
+    }
+}
+
+async fn carts_of_many_who_are_one_all_arrive(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    for from in 1..=12 {
+        add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
+        add(&connectors.one(0), &anonymous(from), &format!("own {from:02}"), 1, at(0)).await;
+    }
+    connectors.migrate_at_once((1..=12).map(|from| (from, known("k")))).await;
+    let mut expected = vec![("a".to_owned(), 24)];
+    expected.extend((1..=12).map(|from| (format!("own {from:02}"), 1)));
+    assert_eq!(connectors.amounts(&known("k")).await, expected);
+}
+
+/// Two who move to each other want the same two rows, each their own first.
+async fn carts_that_move_to_and_fro_are_somewhere(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    for round in 1..=20 {
+        let (one, other) = (round, round + 100);
+        add(&connectors.one(0), &anonymous(one), "a", 2, at(0)).await;
+        add(&connectors.one(1), &anonymous(other), "a", 3, at(0)).await;
+        let to_and_fro = [(one, anonymous(other)), (other, anonymous(one))];
+        connectors.migrate_at_once(to_and_fro.iter().chain(&to_and_fro).cloned()).await;
+        let left = connectors.amounts(&anonymous(one)).await;
+        assert_eq!([left, connectors.amounts(&anonymous(other)).await].concat(), [("a".to_owned(), 5)]);
+    }
+}
+
+async fn what_is_added_while_carts_move_is_here_or_there(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    let mut adding = JoinSet::new();
+    for number in 0..CONNECTORS {
+        let store = connectors.one(number);
+        adding.spawn(async move {
+            for _ in 0..10 {
+                add(&store, &anonymous(1), "a", 1, at(0)).await;
+                add(&store, &known("k"), "a", 1, at(0)).await;
+            }
+        });
+    }
+    while !adding.is_empty() {
+        connectors.migrate_at_once(vec![(1, known("k")); 2]).await;
+        while let Some(done) = adding.try_join_next() {
+            done.unwrap();
+        }
+    }
+    connectors.migrate_at_once([(1, known("k"))]).await;
+    assert_eq!(connectors.amounts(&known("k")).await, [("a".to_owned(), 60)]);
+}
+
+/// Several sweep at the same instant at which some of what has all but ended is changed once more.
+async fn a_sweep_takes_nothing_that_is_in_use(engine: Engine) {
+    let connectors = Connectors::on(engine).await;
+    for number in 1..=120 {
+        add(&connectors.one(0), &anonymous(number), "a", 1, at(0)).await;
+    }
+    let mut working = JoinSet::new();
+    for number in 0..CONNECTORS {
+        let (sweeping, adding) = (connectors.one(number), connectors.one(number + 1));
+        working.spawn(async move { sweeping.sweep(at(MONTH)).await.unwrap() });
+        working.spawn(async move {
+            for anybody in (1..=120).skip(number).step_by(CONNECTORS * 2) {
+                add(&adding, &anonymous(anybody), "b", 1, at(MONTH)).await;
+            }
+        });
+    }
+    working.join_all().await;
+    connectors.one(0).sweep(at(MONTH)).await.unwrap();
+    for number in 1..=120_u8 {
+        let carts = connectors.one(0).of(&anonymous(number), at(0)).await.unwrap();
+        let skus: Vec<_> = carts.all().iter().flat_map(|cart| &cart.lines).map(|line| line.sku.as_str()).collect();
+        let is_in_use = usize::from(number - 1) % (CONNECTORS * 2) < CONNECTORS;
+        assert_eq!(skus, if is_in_use { vec!["b"] } else { vec![] }, "{number}");
+    }
+}
+
+/// To be locked, whoever has none gets one, for that long.
+async fn who_has_no_carts_has_no_row(postgres: Postgres) {
+    let url = postgres.database();
+    let store = connector(&url).await;
+    let rows = || postgres.query(&url, "SELECT count(*) FROM basket").trim().to_owned();
+    let refuse = |carts: &mut Carts| {
+        open(carts, 1, at(0))?;
+        Err::<(), _>(CartRefusal::NoSuchLine)
+    };
+    assert_eq!(store.change(&anonymous(1), at(0), refuse).await.unwrap(), Err(CartRefusal::NoSuchLine));
+    assert_eq!(store.change(&anonymous(1), at(0), |carts| Ok(carts.all().len())).await.unwrap(), Ok(0));
+    assert!(store.migrate(anonymous_id(1), &known("k"), at(0)).await.unwrap().unwrap().is_empty());
+    assert_eq!(rows(), "0");
+    add(&store, &anonymous(1), "a", 1, at(0)).await;
+    let before = postgres.query(&url, "SELECT carts, changed_at, anonymous FROM basket");
+    assert!(before.contains("\"a\"") && before.trim().ends_with("|0|1"), "{before}");
+    assert_eq!(store.change(&anonymous(1), at(9), refuse).await.unwrap(), Err(CartRefusal::NoSuchLine));
+    assert_eq!(postgres.query(&url, "SELECT carts, changed_at, anonymous FROM basket"), before);
+    store.migrate(anonymous_id(1), &known("k"), at(0)).await.unwrap().unwrap();
+    assert_eq!(postgres.query(&url, "SELECT anonymous FROM basket").trim(), "0");
+    store.change(&known("k"), at(0), |carts| carts.delete(CartId::new(1).unwrap())).await.unwrap().unwrap();
+    assert_eq!(rows(), "0");
+    add(&store, &known("k"), "a", 1, at(0)).await;
+    store.forget(&known("k")).await.unwrap();
+    assert_eq!(rows(), "0");
+}
