@@ -256,8 +256,16 @@ async fn open(
     let directory = match read_source(&config.directory, directory.hash_key())? {
         Some(Loaded { changes, faults: by_key, content }) => {
             let changed = directory.apply_all(changes, now).await?;
-            let Content { stores, shoppers, identity_keys, recognition_tokens, .. } = content;
-            tracing::info!(stores, shoppers, identity_keys, recognition_tokens, changed, "directory file imported");
+            let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = content;
+            tracing::info!(
+                stores,
+                shoppers,
+                identity_keys,
+                recognition_tokens,
+                customers,
+                changed,
+                "directory file imported"
+            );
             directory.with_faults(FaultsByKey::new(faults, by_key))
         }
         None => directory,
@@ -390,6 +398,9 @@ impl Upkeep {
                 // That the database does not answer is said once, where it is found out.
                 tracing::debug!(%error, "what has expired is still there");
             }
+            if let Err(error) = self.directory.sweep(self.clock.now()).await {
+                tracing::debug!(%error, "what has expired is still there");
+            }
             self.limits.sweep();
             if let Some(shoppers) = &self.shoppers {
                 shoppers.limits.sweep();
@@ -417,10 +428,15 @@ impl Upkeep {
 mod tests {
     use std::num::NonZeroU32;
 
+    use chrono::TimeDelta;
+
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::{Mode, Sources};
+    use crate::domain::customer::{AnonymousId, Customer};
+    use crate::domain::ids::VisitorId;
     use crate::domain::scan::Location;
+    use crate::domain::scan_key_code::RecognitionToken;
     use crate::rate_limit::{Allowance, Caller};
 
     /// On a paused clock, which leaps to the next sweep.
@@ -431,8 +447,13 @@ mod tests {
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
         let limits = RateLimits::new(Allowance { per_second, burst: NonZeroU32::MIN, max_callers: 10 }, None);
         let clock = ManualClock::starting_at(DateTime::UNIX_EPOCH);
+        let directory = Arc::new(Directory::in_memory(HashKey::new(&[0; 32])));
+        let (shopper, token) = (VisitorId::parse("v").expect("an id"), RecognitionToken::parse(&"t".repeat(32)));
+        let token = token.expect("a token");
+        let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
+        directory.link_or_create(&customer, shopper.clone(), clock.now()).await.expect("a shopper");
         let upkeep = Upkeep {
-            directory: Arc::new(Directory::in_memory(HashKey::new(&[0; 32]))),
+            directory: Arc::clone(&directory),
             ledger: Arc::clone(&records),
             limits: limits.clone(),
             shoppers: None,
@@ -446,10 +467,14 @@ mod tests {
             .await
             .expect("recorded");
         limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
+        let expires_at = clock.now().checked_add_signed(TimeDelta::seconds(60)).expect("in range");
+        directory.issue(&token, &shopper, None, expires_at, 1, clock.now()).await.expect("issued");
+        assert!(format!("{directory:?}").contains("issued: 1"));
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
         tokio::time::sleep(SWEEP).await;
         assert_eq!((records.records(), limits.callers()), (0, 0));
+        assert!(format!("{directory:?}").contains("issued: 0"));
         sweeper.abort();
     }
 }

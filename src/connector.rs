@@ -94,7 +94,7 @@ impl Connector {
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = self.decide(scan, fingerprint.into()).await;
+        let decided = self.decide(scan, now, fingerprint.into()).await;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
             let entry = NewRecord { event: scan.event, fingerprint, store_id, decision };
@@ -112,10 +112,15 @@ impl Connector {
 
     /// What the rules say of a scan, and the store's own copy of its name: shared, where the scan's would be one more for every
     /// record. `None` when there is no such store, or a disabled one at its entry.
-    async fn decide(&self, scan: &Scan, subject: Subject) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
+    async fn decide(
+        &self,
+        scan: &Scan,
+        now: DateTime<Utc>,
+        subject: Subject,
+    ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
         let store = self.directory.store(&scan.store_id, subject).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let decision = match self.identify(scan, &store, subject).await? {
+        let decision = match self.identify(scan, &store, now, subject).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -128,6 +133,7 @@ impl Connector {
         &self,
         scan: &Scan,
         store: &Store,
+        now: DateTime<Utc>,
         subject: Subject,
     ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
@@ -139,7 +145,7 @@ impl Connector {
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, subject).await?, Denial::KeyNotFound)
+                (self.directory.recognition_token(&code.token, now, subject).await?, Denial::KeyNotFound)
             }
             Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
         };

@@ -88,10 +88,11 @@ fn summary(report: &Report, elapsed: Duration) -> String {
 
 pub(super) fn describe(counts: &Counts) -> String {
     format!(
-        "{}, {}, {}, {}",
+        "{}, {}, {}, {}, {}",
         count(counts.stores, "store"),
         count(counts.shoppers, "shopper"),
         count(counts.identity_keys, "identity key"),
         count(counts.recognition_tokens, "recognition token"),
+        count(counts.customers, "customer"),
     )
 }

@@ -1,10 +1,12 @@
 //! What can be changed in the directory, and what came of it.
 
+use chrono::{DateTime, Utc};
+
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::scan::KeyChannel;
 use crate::domain::store::Store;
-use crate::domain::visitor::{Account, Shopper};
+use crate::domain::visitor::{Account, Shopper, Visitor, VisitorType};
 
 /// One change. Those of a list happen together or not at all, except for what is refused.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ pub enum Change {
     PutShopper(Profile),
     /// Holds an account back, or lets it go.
     SetAccount(VisitorId, Account),
-    /// Takes a shopper away, with their keys, tokens and devices. Where changes of them are on record, a pseudonym stands.
+    /// Takes a shopper away, with their keys, tokens, devices and customers. Where changes of them are on record, a pseudonym stands.
     EraseShopper {
         /// Who.
         id: VisitorId,
@@ -30,6 +32,10 @@ pub enum Change {
     Revoke(Kind, Digest),
     /// From now on it is unknown.
     DeleteRegistration(Kind, Digest),
+    /// The customer of that digest is that shopper, whoever they were before.
+    LinkCustomer(Digest, VisitorId),
+    /// The customer of that digest is no shopper any more.
+    UnlinkCustomer(Digest),
 }
 
 /// What came of a change.
@@ -48,10 +54,30 @@ pub enum Outcome {
 pub enum Refusal {
     /// There is nothing of that name.
     NotFound,
-    /// The key or token names a shopper who is not there.
+    /// The key, token or customer names a shopper who is not there.
     UnknownShopper,
     /// The key or token names a device that is none of that shopper's.
     UnknownDevice,
+}
+
+/// A recognition token that is issued for a short while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IssuedToken {
+    pub(super) digest: Digest,
+    pub(super) shopper: VisitorId,
+    /// The device that it identifies.
+    pub(super) device: Option<DeviceId>,
+    /// From then on it counts as not there.
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+/// What came of issuing a recognition token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// It stands for its shopper from now on, until it expires.
+    Done,
+    /// It cannot.
+    Refused(Refusal),
 }
 
 /// What stands for a shopper.
@@ -83,6 +109,15 @@ pub struct Profile {
     pub devices: Vec<DeviceId>,
 }
 
+impl Profile {
+    /// Somebody of whom nothing is known yet but their name.
+    pub(super) fn new(id: VisitorId) -> Self {
+        let visitor = Visitor { id, kind: VisitorType::Shopper };
+        let shopper = Shopper { visitor, account: Account::Active, payment_method: None };
+        Self { shopper, devices: Vec::new() }
+    }
+}
+
 /// For whom a key or token stands, and how it may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -102,10 +137,10 @@ pub struct AuditEntry {
     /// Later ones are greater.
     pub id: i64,
     /// When, by our clock.
-    pub at: chrono::DateTime<chrono::Utc>,
+    pub at: DateTime<Utc>,
     /// What was done: `put`, `deleted`, `flagged`, `unflagged`, `revoked` or `erased`.
     pub action: String,
-    /// To what: `store`, `shopper`, `identity_key` or `recognition_token`.
+    /// To what: `store`, `shopper`, `identity_key`, `recognition_token` or `customer`.
     pub kind: String,
     /// To which: an id, or a digest in hexadecimal.
     pub subject: String,
@@ -124,6 +159,8 @@ impl Change {
             Self::PutRegistration(kind, digest, _) => ("put", kind.as_str(), digest.to_hex()),
             Self::Revoke(kind, digest) => ("revoked", kind.as_str(), digest.to_hex()),
             Self::DeleteRegistration(kind, digest) => ("deleted", kind.as_str(), digest.to_hex()),
+            Self::LinkCustomer(digest, _) => ("put", "customer", digest.to_hex()),
+            Self::UnlinkCustomer(digest) => ("deleted", "customer", digest.to_hex()),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use super::change::{Link, Profile};
-use super::rows::{IdentityKeyRow, PaymentMethodRow, RecognitionTokenRow, ShopperRow, StoreRow};
+use super::rows::{CustomerRow, IdentityKeyRow, PaymentMethodRow, RecognitionTokenRow, ShopperRow, StoreRow};
 use crate::digest::{Digest, HashKey};
+use crate::domain::customer::Customer;
 use crate::domain::identity_key::{MAX_DECODED, is_printable, is_scan_key_code};
-use crate::domain::ids::{DeviceId, PaymentSourceId, StoreId, TextIdError, VisitorId};
+use crate::domain::ids::{DeviceId, Issuer, PaymentSourceId, StoreId, SubjectId, TextIdError, VisitorId};
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
@@ -53,7 +54,18 @@ impl Problems {
             self.add(place, "must not contain U+0000: not every database can keep it");
             return None;
         }
+        self.name(place, Some(text), parse)
+    }
+
+    /// A name that must be there, whatever characters are in it.
+    fn name<T>(&mut self, place: &str, text: Option<&str>, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+        let Some(text) = text else { return self.missing(place) };
         parse(text).map_err(|error| self.add(place, error.to_string())).ok()
+    }
+
+    fn missing<T>(&mut self, place: &str) -> Option<T> {
+        self.add(place, "is missing");
+        None
     }
 
     fn finish<T>(self, value: Option<T>) -> Checked<T> {
@@ -142,11 +154,30 @@ pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -
     problems.finish(digest.zip(link))
 }
 
+/// Checks a customer, and gives the digest under which they are kept. Their names are not kept, so that whatever characters a provider
+/// puts there will do.
+pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest, VisitorId)> {
+    let mut problems = Problems::default();
+    let digest = match (&row.issuer, &row.subject, &row.digest) {
+        (None, None, Some(digest)) => kept(&mut problems, "issuer", Some(digest)),
+        (.., Some(_)) => both(&mut problems, "issuer and the subject"),
+        (issuer, subject, None) => {
+            let issuer = problems.name("issuer", issuer.as_deref(), Issuer::parse);
+            let subject = problems.name("subject", subject.as_deref(), SubjectId::parse);
+            issuer.zip(subject).map(|(issuer, subject)| hash_key.customer(&Customer::Known { issuer, subject }))
+        }
+    };
+    let shopper = match &row.shopper {
+        Some(shopper) => problems.id("shopper", shopper, VisitorId::parse),
+        None => problems.missing("shopper"),
+    };
+    problems.finish(digest.zip(shopper))
+}
+
 /// The digest that stands in the place of what is not told.
 fn kept(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
     let Some(digest) = digest else {
-        problems.add(field, "is missing");
-        return None;
+        return problems.missing(field);
     };
     let parsed = Digest::from_hex(digest);
     if parsed.is_none() {

@@ -1,7 +1,7 @@
 //! The directory file: JSON that a retailer writes, checked whole before anything of it is used.
 //!
 //! Keys and tokens stand in the file as they are presented, so the file is a secret; messages about it name places and
-//! fields, never a key or a token.
+//! fields, never a key, a token or a customer.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::Fault;
 use super::change::{Change, Kind, Link};
 use super::check::{self, Problem};
-use super::rows::{IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
+use super::rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
 use crate::digest::{Digest, HashKey};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::GateDefault;
@@ -29,6 +29,8 @@ struct DirectoryFile {
     identity_keys: Vec<IdentityKeyRow>,
     #[serde(default)]
     recognition_tokens: Vec<RecognitionTokenRow>,
+    #[serde(default)]
+    customers: Vec<CustomerRow>,
     /// Keys for which the directory fails: the demo's alone.
     #[serde(default)]
     faults: Vec<FaultRow>,
@@ -74,6 +76,8 @@ pub struct Content {
     pub identity_keys: usize,
     /// Recognition tokens.
     pub recognition_tokens: usize,
+    /// Customers who are shoppers.
+    pub customers: usize,
 }
 
 /// Why a file cannot be used: every place that is wrong, as far as it could be read.
@@ -148,6 +152,7 @@ struct Sheet {
     stores: HashSet<StoreId>,
     shoppers: HashMap<VisitorId, HashSet<DeviceId>>,
     registrations: HashSet<(Kind, Digest)>,
+    customers: HashSet<Digest>,
     changes: Vec<Change>,
     content: Content,
     problems: Vec<Problem>,
@@ -187,6 +192,15 @@ impl Sheet {
                 self.register(&place, "token", Kind::RecognitionToken, digest, link);
             }
         }
+        for (place, row) in places("customers", &file.customers) {
+            let Some((digest, shopper)) = self.sound(&place, check::customer(row, hash_key)) else { continue };
+            if self.is_known(&place, &shopper, None) {
+                if !self.customers.insert(digest) {
+                    self.problem(&place, "subject", "stands further up already");
+                }
+                self.changes.push(Change::LinkCustomer(digest, shopper));
+            }
+        }
         if file.stores.is_empty() && self.problems.is_empty() {
             self.problems.push(Problem::new("stores", "is empty: without a store every scan is refused"));
         }
@@ -201,6 +215,7 @@ impl Sheet {
             shoppers: file.shoppers.len(),
             identity_keys: file.identity_keys.len(),
             recognition_tokens: file.recognition_tokens.len(),
+            customers: file.customers.len(),
             ..self.content
         };
         let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault)).collect();
@@ -208,19 +223,25 @@ impl Sheet {
     }
 
     fn register(&mut self, place: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
-        if let Some(shopper) = &link.shopper {
-            match self.shoppers.get(shopper) {
-                None => return self.problem(place, "shopper", "names nobody among the shoppers"),
-                Some(devices) if link.device.as_ref().is_some_and(|device| !devices.contains(device)) => {
-                    return self.problem(place, "device", "is none of that shopper's devices");
-                }
-                Some(_) => {}
-            }
+        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(place, shopper, link.device.as_ref())) {
+            return;
         }
         if !self.registrations.insert((kind, digest)) {
             self.problem(place, field, "stands further up already");
         }
         self.changes.push(Change::PutRegistration(kind, digest, link));
+    }
+
+    /// Whether this shopper is there, and has that device; if not, it is noted.
+    fn is_known(&mut self, place: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
+        match self.shoppers.get(shopper) {
+            None => self.problem(place, "shopper", "names nobody among the shoppers"),
+            Some(devices) if device.is_some_and(|device| !devices.contains(device)) => {
+                self.problem(place, "device", "is none of that shopper's devices");
+            }
+            Some(_) => return true,
+        }
+        false
     }
 
     /// What was found sound; what was not is noted.

@@ -1,8 +1,9 @@
-//! Who is known: stores, shoppers, and the keys and tokens that stand for them.
+//! Who is known: stores, shoppers, the keys and tokens that stand for them, and the customers of OpenID providers that they are.
 //!
 //! The directory answers with facts and decides nothing. Keys and tokens go in as they are presented and are looked up by
 //! keyed hash. An error means that the directory could not tell, never that somebody is unknown.
 
+mod apps;
 mod change;
 mod check;
 mod faults;
@@ -18,11 +19,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-pub use change::{AuditEntry, Change, Kind, Link, Outcome, Profile, Refusal};
+pub use change::{AuditEntry, Change, Issued, Kind, Link, Outcome, Profile, Refusal};
 pub use faults::{Fault, Faults, FaultsByKey};
 pub(crate) use {
-    check::{Problem, identity_key, recognition_token, shopper, store},
-    rows::{IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow},
+    check::{Problem, customer, identity_key, recognition_token, shopper, store},
+    rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow},
 };
 
 use crate::digest::{Digest, HashKey};
@@ -115,31 +116,27 @@ impl Directory {
     pub async fn identity_key(&self, key: &str, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
         let digest = self.hash_key.identity_key(key);
         self.faults.suffer_key(&digest).await?;
-        self.registration(Kind::IdentityKey, digest, subject).await
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.registration(Kind::IdentityKey, digest)),
+            Backend::Sql(directory) => directory.identity_key(digest, subject).await,
+        }
     }
 
-    /// What is known of a recognition token; `subject` tells whose scan asks.
+    /// What is known at `now` of a recognition token, registered or [issued](Directory::issue); `subject` tells whose scan asks.
     ///
     /// # Errors
     /// When the directory cannot tell.
     pub async fn recognition_token(
         &self,
         token: &RecognitionToken,
+        now: DateTime<Utc>,
         subject: Subject,
     ) -> Result<Option<Registration>, DirectoryError> {
         self.faults.suffer().await?;
-        self.registration(Kind::RecognitionToken, self.hash_key.recognition_token(token), subject).await
-    }
-
-    async fn registration(
-        &self,
-        kind: Kind,
-        digest: Digest,
-        subject: Subject,
-    ) -> Result<Option<Registration>, DirectoryError> {
+        let digest = self.hash_key.recognition_token(token);
         match &self.backend {
-            Backend::Memory(directory) => Ok(directory.registration(kind, digest)),
-            Backend::Sql(directory) => directory.registration(kind, digest, subject).await,
+            Backend::Memory(directory) => Ok(directory.token(digest, now)),
+            Backend::Sql(directory) => directory.recognition_token(digest, now, subject).await,
         }
     }
 
@@ -162,6 +159,17 @@ impl Directory {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.link(kind, digest)),
             Backend::Sql(directory) => directory.link(kind, digest).await,
+        }
+    }
+
+    /// Which shopper the customer of that digest is.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn customer(&self, digest: Digest) -> Result<Option<VisitorId>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.customer(digest)),
+            Backend::Sql(directory) => directory.customer(digest).await,
         }
     }
 
@@ -226,6 +234,21 @@ impl Directory {
         }
     }
 
+    /// Customers in the order of their digests, and which shoppers they are: at most `limit`, those behind `after`.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn customers(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, VisitorId)>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.customers(after, limit)),
+            Backend::Sql(directory) => directory.customers(after, limit).await,
+        }
+    }
+
     /// What was changed, the latest first: at most `limit`, older than `before` if given.
     ///
     /// # Errors
@@ -261,6 +284,24 @@ impl Directory {
             changed = changed.saturating_add(new);
         }
         Ok(changed)
+    }
+
+    /// Lets go of the issued tokens that have expired, in small batches between which scans come first. Called now and then; nothing
+    /// depends on when.
+    ///
+    /// # Errors
+    /// When the directory cannot be changed.
+    pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), DirectoryError> {
+        loop {
+            let more = match &self.backend {
+                Backend::Memory(directory) => directory.sweep_some(now),
+                Backend::Sql(directory) => directory.sweep_some(now).await?,
+            };
+            if !more {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Looks at what other connectors have changed in a shared database; says whether they have erased somebody. To be called every
@@ -301,3 +342,6 @@ impl Directory {
         &self.hash_key
     }
 }
+
+#[cfg(test)]
+mod tests;

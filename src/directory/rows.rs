@@ -1,7 +1,8 @@
-//! How stores, shoppers, keys and tokens are written: in the directory file, in files that are imported and exported, and in the
+//! How stores, shoppers, keys, tokens and customers are written: in the directory file, in files that are imported and exported, and in the
 //! administration's JSON. Member names are camelCase; unknown ones are refused, since they are misspelt ones.
 //!
-//! Keys and tokens go in as they are presented and never come out: what comes out is the digest under which they are kept.
+//! Keys and tokens go in as they are presented, customers as their provider names them, and never come out: what comes out is the
+//! digest under which they are kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,20 @@ pub(crate) struct RecognitionTokenRow {
     pub(crate) device: Option<String>,
 }
 
+/// Which shopper a customer of an OpenID provider is: the customer by themselves, or by the digest that an export tells.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CustomerRow {
+    #[serde(skip_serializing)]
+    pub(crate) issuer: Option<String>,
+    #[serde(skip_serializing)]
+    pub(crate) subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shopper: Option<String>,
+}
+
 impl From<&Store> for StoreRow {
     fn from(store: &Store) -> Self {
         Self {
@@ -141,6 +156,13 @@ impl RecognitionTokenRow {
     pub(crate) fn kept(digest: &Digest, link: &Link) -> Self {
         let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::kept(digest, link);
         Self { token: None, digest, shopper, revoked, device }
+    }
+}
+
+impl CustomerRow {
+    /// A customer as they are kept.
+    pub(crate) fn kept(digest: &Digest, shopper: &VisitorId) -> Self {
+        Self { issuer: None, subject: None, digest: Some(digest.to_hex()), shopper: Some(shopper.as_str().to_owned()) }
     }
 }
 

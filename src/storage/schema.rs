@@ -16,11 +16,13 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
             (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/sqlite/0003_carts.sql")),
+            (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
         ],
         Engine::Postgres => [
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/postgres/0003_carts.sql")),
+            (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
         ],
     };
     let steps = steps.map(|(version, name, sql)| {
@@ -46,4 +48,38 @@ pub(super) async fn check_key(
     let stored: Vec<u8> =
         query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK).fetch_one(connection).await?;
     if stored == check { Ok(()) } else { Err(StorageError::OtherKey(name.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::any::AnyConnectOptions;
+    use sqlx::{ConnectOptions as _, Row as _};
+
+    use super::*;
+
+    /// SQLite makes the table of changes anew to widen it.
+    #[tokio::test]
+    async fn what_is_on_record_keeps_its_number_and_none_is_given_twice() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
+        let mut connection = url.parse::<AnyConnectOptions>().expect("a URL").connect().await.expect("a new database");
+        let all = migrations(Engine::Sqlite);
+        let before: Vec<_> = all.iter().filter(|step| step.version < 5).cloned().collect();
+        Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the one before");
+        let put = "INSERT INTO audit (at, action, kind, subject) VALUES (1, 'put', $1, 's')";
+        for _ in 0..4 {
+            query::<Any>(put).bind("store").execute(&mut connection).await.expect("put on record");
+        }
+        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)").execute(&mut connection).await.expect("deleted");
+        all.run_direct(None, &mut connection, false).await.expect("this one");
+
+        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("put on record");
+        let rows = query::<Any>("SELECT id, kind FROM audit ORDER BY id").fetch_all(&mut connection).await;
+        let told: Vec<(i64, String)> =
+            rows.expect("a list").iter().map(|row| (row.get("id"), row.get("kind"))).collect();
+        let expected = [(1, "store"), (3, "store"), (5, "customer")].map(|(id, kind)| (id, kind.to_owned()));
+        assert_eq!(told, expected);
+        assert!(query::<Any>(put).bind("nonsense").execute(&mut connection).await.is_err(), "it is still checked");
+    }
 }

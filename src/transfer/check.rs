@@ -1,5 +1,5 @@
-//! The first reading of a file: is every row sound, does none stand there twice, and is everybody whom a key or token names in the
-//! file, wherever it may be, or in the directory?
+//! The first reading of a file: is every row sound, does none stand there twice, and is everybody whom a key, token or customer names in
+//! the file, wherever it may be, or in the directory?
 //!
 //! Rows are not kept. Of what they put, a [`Name`](super::names::Name) is; of a row that names a shopper who has not been seen in the
 //! file yet, what the directory says of them, since the file may say otherwise further down.
@@ -27,7 +27,7 @@ pub(super) struct Check<'d> {
 /// A reference that the directory is to be asked about.
 struct Unasked {
     line: u32,
-    kind: Kind,
+    place: &'static str,
     shopper: VisitorId,
     device: Option<DeviceId>,
 }
@@ -35,7 +35,7 @@ struct Unasked {
 /// A reference that is settled once the whole file is known.
 struct Open {
     line: u32,
-    kind: Kind,
+    place: &'static str,
     shopper: Name,
     device: Option<Name>,
     /// What is wrong with it, going by the directory: it counts if the file does not have the shopper.
@@ -52,7 +52,7 @@ enum Wrong {
 pub(super) struct Checked {
     pub(super) bad: BadRows,
     pub(super) rows: u64,
-    /// Whether keys and tokens come after all shoppers, so that it can be brought in as it stands.
+    /// Whether what names shoppers comes after all of them, so that it can be brought in as it stands.
     pub(super) is_in_order: bool,
 }
 
@@ -83,22 +83,27 @@ impl<'d> Check<'d> {
                 return Ok(());
             }
         };
+        let place = place(&change);
         if let Some(first) = self.names.note(&change, line) {
-            self.bad.add(line, vec![Problem::new(place(&change), format!("stands on line {first} already"))]);
+            let id = if is_link(&change) { "" } else { ".id" };
+            self.bad.add(line, vec![Problem::new(format!("{place}{id}"), format!("stands on line {first} already"))]);
             return Ok(());
         }
-        match change {
-            Change::PutRegistration(kind, _, Link { shopper, device, .. }) => {
-                self.links_seen = true;
-                if let Some(shopper) = shopper {
-                    self.unasked.push(Unasked { line, kind, shopper, device });
-                }
-                if self.unasked.len() >= PAGE {
-                    self.ask().await?;
-                }
+        self.links_seen |= is_link(&change);
+        let (shopper, device) = match change {
+            Change::PutRegistration(_, _, Link { shopper, device, .. }) => (shopper, device),
+            Change::LinkCustomer(_, shopper) => (Some(shopper), None),
+            Change::PutShopper(_) if self.links_seen => {
+                self.is_in_order = false;
+                return Ok(());
             }
-            Change::PutShopper(_) if self.links_seen => self.is_in_order = false,
-            _ => {}
+            _ => return Ok(()),
+        };
+        if let Some(shopper) = shopper {
+            self.unasked.push(Unasked { line, place, shopper, device });
+        }
+        if self.unasked.len() >= PAGE {
+            self.ask().await?;
         }
         Ok(())
     }
@@ -107,7 +112,7 @@ impl<'d> Check<'d> {
         self.ask().await?;
         for open in std::mem::take(&mut self.open) {
             let wrong = if self.names.has(open.shopper) { self.wrong_in_file(open.device) } else { open.otherwise };
-            self.refuse(open.line, open.kind, wrong);
+            self.refuse(open.line, open.place, wrong);
         }
         self.bad.sort();
         Ok(Checked { bad: self.bad, rows: self.rows, is_in_order: self.is_in_order })
@@ -117,17 +122,17 @@ impl<'d> Check<'d> {
     async fn ask(&mut self) -> Result<(), TransferError> {
         let mut strangers = Vec::new();
         for reference in std::mem::take(&mut self.unasked) {
-            let Unasked { line, kind, shopper, device } = &reference;
+            let Unasked { line, place, shopper, device } = &reference;
             if self.names.has(self.names.name(&Named::Shopper(shopper))) {
                 let device = device.as_ref().map(|device| self.names.name(&Named::Device(shopper, device)));
-                self.refuse(*line, *kind, self.wrong_in_file(device));
+                self.refuse(*line, place, self.wrong_in_file(device));
             } else {
                 strangers.push(reference);
             }
         }
         let known =
             self.directory.devices(strangers.iter().map(|reference| reference.shopper.clone()).collect()).await?;
-        for Unasked { line, kind, shopper, device } in strangers {
+        for Unasked { line, place, shopper, device } in strangers {
             let otherwise = match (known.get(&shopper), &device) {
                 (None, _) => Some(Wrong::Shopper),
                 (Some(devices), Some(device)) if !devices.contains(device) => Some(Wrong::Device),
@@ -135,7 +140,13 @@ impl<'d> Check<'d> {
                 (Some(_), Some(_)) => None,
             };
             let device = device.map(|device| self.names.name(&Named::Device(&shopper, &device)));
-            self.open.push(Open { line, kind, shopper: self.names.name(&Named::Shopper(&shopper)), device, otherwise });
+            self.open.push(Open {
+                line,
+                place,
+                shopper: self.names.name(&Named::Shopper(&shopper)),
+                device,
+                otherwise,
+            });
         }
         Ok(())
     }
@@ -145,29 +156,29 @@ impl<'d> Check<'d> {
         device.is_some_and(|device| !self.names.has(device)).then_some(Wrong::Device)
     }
 
-    fn refuse(&mut self, line: u32, kind: Kind, wrong: Option<Wrong>) {
+    fn refuse(&mut self, line: u32, place: &str, wrong: Option<Wrong>) {
         let (field, what) = match wrong {
             None => return,
             Some(Wrong::Shopper) => ("shopper", NOBODY),
             Some(Wrong::Device) => ("device", NO_DEVICE),
         };
-        self.bad.add(line, vec![Problem::new(field, what).within(word(kind))]);
+        self.bad.add(line, vec![Problem::new(field, what).within(place)]);
     }
 }
 
-/// What a file calls it.
-pub(super) fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::IdentityKey => "identityKey",
-        Kind::RecognitionToken => "recognitionToken",
-    }
-}
-
-fn place(change: &Change) -> &'static str {
+/// What a file calls the row.
+pub(super) fn place(change: &Change) -> &'static str {
     match change {
-        Change::PutStore(_) => "store.id",
-        Change::PutShopper(_) => "shopper.id",
-        Change::PutRegistration(kind, ..) => word(*kind),
+        Change::PutStore(_) => "store",
+        Change::PutShopper(_) => "shopper",
+        Change::PutRegistration(Kind::IdentityKey, ..) => "identityKey",
+        Change::PutRegistration(Kind::RecognitionToken, ..) => "recognitionToken",
+        Change::LinkCustomer(..) => "customer",
         _ => "row",
     }
+}
+
+/// Whether it stands for a shopper, who must be there first.
+pub(super) fn is_link(change: &Change) -> bool {
+    matches!(change, Change::PutRegistration(..) | Change::LinkCustomer(..))
 }

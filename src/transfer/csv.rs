@@ -17,7 +17,7 @@ const DEVICES: &str = "devices";
 const PAYMENT_METHOD: [(&str, &str); 2] = [("paymentMethodId", "id"), ("paymentMethodLastMonth", "lastMonth")];
 
 /// The columns that there are, in the order in which they are written.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 23] = [
     RECORD,
     "version",
     "hashKeyCheck",
@@ -34,6 +34,8 @@ const COLUMNS: [&str; 21] = [
     DEVICES,
     "key",
     "token",
+    "issuer",
+    "subject",
     "digest",
     "shopper",
     "channel",
@@ -42,7 +44,7 @@ const COLUMNS: [&str; 21] = [
 ];
 
 /// What is never told.
-const SECRET: [&str; 2] = ["key", "token"];
+const SECRET: [&str; 4] = ["key", "token", "issuer", "subject"];
 
 /// What stands in the cells of a row.
 type Cells = Vec<Vec<u8>>;
@@ -155,8 +157,8 @@ fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     if !payment_method.is_empty() {
         members.insert("paymentMethod".to_owned(), payment_method.into());
     }
-    if !["export", "store", "shopper", "identityKey", "recognitionToken"].contains(&kind.as_str()) {
-        return Err(Problem::new(RECORD, "must be store, shopper, identityKey or recognitionToken"));
+    if !["export", "store", "shopper", "identityKey", "recognitionToken", "customer"].contains(&kind.as_str()) {
+        return Err(Problem::new(RECORD, "must be store, shopper, identityKey, recognitionToken or customer"));
     }
     Record::read(json!({ kind: members }), true)
 }

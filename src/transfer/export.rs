@@ -1,11 +1,12 @@
-//! Writes the directory to a file, a page at a time, in an order in which it can be imported: stores, shoppers, keys, tokens.
+//! Writes the directory to a file, a page at a time, in an order in which it can be imported: stores, shoppers, keys, tokens,
+//! customers.
 
 use std::io::{self, Write};
 
 use super::csv::CsvWriter;
 use super::record::{Header, Record};
 use super::{Counts, Format, PAGE, Phase, Progress, TransferError, Watch, jsonl};
-use crate::directory::{Directory, IdentityKeyRow, Kind, RecognitionTokenRow, ShopperRow, StoreRow};
+use crate::directory::{CustomerRow, Directory, IdentityKeyRow, Kind, RecognitionTokenRow, ShopperRow, StoreRow};
 
 /// Writes everything that the directory knows; `None` when `watch` has ended it.
 ///
@@ -67,6 +68,19 @@ pub async fn export(
             if watch(progress(&counts)).is_break() {
                 return Ok(None);
             }
+        }
+    }
+    let mut after = None;
+    loop {
+        let page = directory.customers(after.take(), PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        for (digest, shopper) in &page {
+            file.write(&Record::Customer(CustomerRow::kept(digest, shopper)))?;
+        }
+        counts.customers = counts.customers.saturating_add(page.len() as u64);
+        if watch(progress(&counts)).is_break() {
+            return Ok(None);
         }
     }
     file.flush()?;

@@ -1,12 +1,12 @@
 //! Brings a file into the directory: it is read once to check it, and only then again to write, some rows at a time.
 //!
-//! Shoppers are written before the keys and tokens that name them, wherever those stand. Nothing is taken away. An import that ends
+//! Shoppers are written before the keys, tokens and customers that name them, wherever those stand. Nothing is taken away. An import that ends
 //! early, or is made again, does no harm: what is there already is left as it is.
 
 use std::fs::File;
 
 use super::changes::Changes;
-use super::check::{Check, Checked, word};
+use super::check::{Check, Checked, is_link, place};
 use super::{BATCH, BadRows, Counts, Format, Phase, Progress, TransferError, Watch};
 use crate::clock::Clock;
 use crate::directory::{Change, Directory, Outcome, Problem, Refusal};
@@ -61,7 +61,8 @@ pub enum Ended {
 enum Part {
     All,
     StoresAndShoppers,
-    KeysAndTokens,
+    /// What stands for shoppers.
+    Links,
 }
 
 /// Where it stands.
@@ -96,7 +97,7 @@ impl Import<'_> {
         if !state.report.bad.is_empty() && !self.skip_bad_rows {
             return Ok(Ended::Refused);
         }
-        let parts: &[Part] = if is_in_order { &[Part::All] } else { &[Part::StoresAndShoppers, Part::KeysAndTokens] };
+        let parts: &[Part] = if is_in_order { &[Part::All] } else { &[Part::StoresAndShoppers, Part::Links] };
         state.total = metadata.len().saturating_mul(parts.len() as u64);
         let mut gone = BadRows::default();
         for part in parts {
@@ -172,10 +173,7 @@ fn next_batch(changes: &mut Changes<'_>, part: Part, bad: &BadRows) -> Result<(V
             continue;
         }
         let change = change.map_err(|_| TransferError::FileHasChanged(line))?;
-        let its = match change {
-            Change::PutRegistration(..) => Part::KeysAndTokens,
-            _ => Part::StoresAndShoppers,
-        };
+        let its = if is_link(&change) { Part::Links } else { Part::StoresAndShoppers };
         if part == Part::All || part == its {
             lines.push(line);
             batch.push(change);
@@ -189,9 +187,5 @@ fn problem(change: &Change, refusal: Refusal) -> Problem {
         Refusal::UnknownDevice => ("device", "was taken from that shopper since the file was checked"),
         Refusal::UnknownShopper | Refusal::NotFound => ("shopper", "was deleted since the file was checked"),
     };
-    let place = match change {
-        Change::PutRegistration(kind, ..) => word(*kind),
-        _ => "row",
-    };
-    Problem::new(field, what).within(place)
+    Problem::new(field, what).within(place(change))
 }

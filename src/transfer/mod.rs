@@ -1,7 +1,7 @@
 //! The directory as a file: many rows brought in at once, and all of them taken out again.
 //!
 //! A file is JSON lines or CSV; its rows are those of the directory file. Keys and tokens may go in as they are presented and
-//! come out as the digests under which they are kept, so that an export opens no gate; it says under which hash key they were
+//! come out as the digests under which they are kept, so that an export opens no gate, and so do customers; it says under which hash key they were
 //! made, and is refused where that is another. Files are read and written row by row, and nothing here knows a terminal.
 
 mod bad_rows;
@@ -76,8 +76,8 @@ pub enum TransferError {
     Endless(u32),
     /// Digests that mean nothing here.
     #[error(
-        "security.hash_key: this file was exported under another hash key, so that nobody would be found by its keys and tokens. \
-         Import it where that key is in use; or, for stores and shoppers alone, delete its first line and every key and token"
+        "security.hash_key: this file was exported under another hash key, so that nobody would be found by its digests. \
+         Import it where that key is in use; or, for stores and shoppers alone, delete its first line and every row with a digest"
     )]
     OtherHashKey,
     /// Written by a later release.
@@ -129,13 +129,15 @@ pub struct Counts {
     pub identity_keys: u64,
     /// Recognition tokens.
     pub recognition_tokens: u64,
+    /// Customers who are shoppers.
+    pub customers: u64,
 }
 
 impl Counts {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.stores, self.shoppers, self.identity_keys, self.recognition_tokens]
+        [self.stores, self.shoppers, self.identity_keys, self.recognition_tokens, self.customers]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -146,6 +148,7 @@ impl Counts {
             Change::PutShopper(_) => &mut self.shoppers,
             Change::PutRegistration(Kind::IdentityKey, ..) => &mut self.identity_keys,
             Change::PutRegistration(Kind::RecognitionToken, ..) => &mut self.recognition_tokens,
+            Change::LinkCustomer(..) => &mut self.customers,
             _ => return,
         };
         *count = count.saturating_add(1);

@@ -15,6 +15,7 @@ pub(super) enum Named<'a> {
     Shopper(&'a VisitorId),
     Device(&'a VisitorId, &'a DeviceId),
     Registration(Kind, &'a Digest),
+    Customer(&'a Digest),
 }
 
 /// A name, as far as it takes to tell it from all others: two keyed hashes of it, under keys that nobody can know.
@@ -43,6 +44,7 @@ impl Names {
             Change::PutStore(store) => self.name(&Named::Store(&store.id)),
             Change::PutShopper(profile) => self.name(&Named::Shopper(&profile.shopper.visitor.id)),
             Change::PutRegistration(kind, digest, _) => self.name(&Named::Registration(*kind, digest)),
+            Change::LinkCustomer(digest, _) => self.name(&Named::Customer(digest)),
             _ => return None,
         };
         match self.lines.entry(name) {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::digest::HashKey;
 use crate::directory::file::describe;
 use crate::directory::{
-    Change, IdentityKeyRow, Kind, Problem, RecognitionTokenRow, ShopperRow, StoreRow, identity_key, recognition_token,
-    shopper, store,
+    Change, CustomerRow, IdentityKeyRow, Kind, Problem, RecognitionTokenRow, ShopperRow, StoreRow, customer,
+    identity_key, recognition_token, shopper, store,
 };
 
 /// The version of exports that this release writes.
@@ -21,6 +21,7 @@ pub(super) enum Record {
     Shopper(ShopperRow),
     IdentityKey(IdentityKeyRow),
     RecognitionToken(RecognitionTokenRow),
+    Customer(CustomerRow),
 }
 
 /// What stands on a line, or what is wrong with it.
@@ -81,6 +82,10 @@ impl Record {
                 .and_then(|()| recognition_token(row, hash_key))
                 .map(|(digest, link)| Change::PutRegistration(Kind::RecognitionToken, digest, link))
                 .map_err(within("recognitionToken")),
+            Self::Customer(row) => known(&row.digest)
+                .and_then(|()| customer(row, hash_key))
+                .map(|(digest, shopper)| Change::LinkCustomer(digest, shopper))
+                .map_err(within("customer")),
         }
     }
 }

@@ -63,7 +63,9 @@ fn row() -> impl Strategy<Value = Value> {
     let token = link().prop_map(|(digest, shopper, device, revoked)| {
         json!({ "recognitionToken": { "digest": digest, "shopper": shopper, "device": device, "revoked": revoked } })
     });
-    prop_oneof![store, shopper, key, token]
+    let customer =
+        (text(), text()).prop_map(|(digest, shopper)| json!({ "customer": { "digest": digest, "shopper": shopper } }));
+    prop_oneof![store, shopper, key, token, customer]
 }
 
 fn as_records(rows: &[Value]) -> Vec<Record> {
@@ -126,11 +128,11 @@ proptest! {
 
     #[test]
     fn what_is_refused_is_not_repeated(
-        member in one_of(&["key", "shopper", "channel", "revoked", "device", "digest", "hush-hush", "devices"]),
+        member in one_of(&["key", "shopper", "channel", "revoked", "device", "digest", "issuer", "subject", "hush-hush", "devices"]),
         value in prop::sample::select(vec![
             json!("hush-hush"), json!(["hush-hush"]), json!({ "hush-hush": 1 }), json!(", expected hush-hush"), json!("`hush-hush"),
         ]),
-        kind in one_of(&["store", "shopper", "identityKey", "recognitionToken", "hush-hush"]),
+        kind in one_of(&["store", "shopper", "identityKey", "recognitionToken", "customer", "hush-hush"]),
         cut in any::<prop::sample::Index>(),
     ) {
         let line = json!({ kind: { member: value } }).to_string();

@@ -5,7 +5,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
 
 use super::put::{JsonRows, put, run};
-use super::tables::{ACCOUNTS, word};
+use super::tables::{ACCOUNTS, nanos, word};
 use crate::directory::change::{Change, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::storage::{DatabaseError, Engine};
@@ -51,6 +51,12 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
                 .execute(connection)
                 .await?
         }
+        Change::UnlinkCustomer(digest) => {
+            query::<Any>("DELETE FROM customer WHERE digest = $1")
+                .bind(digest.as_bytes().as_slice())
+                .execute(connection)
+                .await?
+        }
         Change::EraseShopper { id, pseudonym } => return erase(connection, id, pseudonym).await,
         Change::SetAccount(id, account) => {
             let word = word(&ACCOUNTS, *account);
@@ -83,7 +89,10 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
                 .execute(connection)
                 .await?
         }
-        Change::PutStore(_) | Change::PutShopper(_) | Change::PutRegistration(..) => return Ok(Outcome::Unchanged),
+        // These are rows.
+        Change::PutStore(_) | Change::PutShopper(_) | Change::PutRegistration(..) | Change::LinkCustomer(..) => {
+            return Ok(Outcome::Unchanged);
+        }
     };
     Ok(not_found(done.rows_affected()))
 }
@@ -102,12 +111,13 @@ async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &Visit
         .bind(id.as_str())
         .execute(&mut *connection)
         .await?;
+    // Their customers, and tokens that were issued, go with them.
     let gone = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(&mut *connection).await?;
     Ok(if gone.rows_affected() == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed })
 }
 
 /// Puts what has changed on record.
-async fn remember(
+pub(super) async fn remember(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: &[Change],
@@ -125,7 +135,6 @@ async fn remember(
         "INSERT INTO audit (at, action, kind, subject) SELECT $2, value->>0, value->>1, value->>2 FROM {}",
         JsonRows::from(engine)
     );
-    let at = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
-    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(at).execute(connection).await?;
+    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(nanos(now)).execute(connection).await?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod cache;
 mod changes;
+mod customers;
+mod issued;
 mod put;
 mod tables;
 
@@ -12,21 +14,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::any::{Any, AnyRow};
-use sqlx::{AnyConnection, Row as _, query};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 use tokio::time::Instant;
 
 use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
 use super::{DirectoryError, Registration};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
-use crate::domain::store::Store;
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::domain::store::{ScanKeyWindow, Store};
+use crate::storage::{Database, DatabaseError, Engine, Subject, Work};
 use cache::Cache;
 
 /// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Stores, shoppers, keys and tokens in tables.
+/// Stores, shoppers, keys, tokens and customers in tables.
 #[derive(Debug)]
 pub(super) struct SqlDirectory {
     database: Database,
@@ -67,23 +69,45 @@ impl SqlDirectory {
         Ok(self.database.look_up(|connection| Box::pin(find_store(connection, id))).await?)
     }
 
-    pub(super) async fn registration(
+    pub(super) async fn identity_key(
         &self,
-        kind: Kind,
         digest: Digest,
         subject: Subject,
     ) -> Result<Option<Registration>, DirectoryError> {
-        let (generation, key) = (self.cache.generation(), (kind, digest));
+        let key = (Kind::IdentityKey, digest);
+        self.registration(key, subject, move |connection| Box::pin(find_identity_key(connection, digest))).await
+    }
+
+    pub(super) async fn recognition_token(
+        &self,
+        digest: Digest,
+        now: DateTime<Utc>,
+        subject: Subject,
+    ) -> Result<Option<Registration>, DirectoryError> {
+        let key = (Kind::RecognitionToken, digest);
+        self.registration(key, subject, move |connection| Box::pin(find_recognition_token(connection, digest, now)))
+            .await
+    }
+
+    async fn registration<F>(
+        &self,
+        key: (Kind, Digest),
+        subject: Subject,
+        find: F,
+    ) -> Result<Option<Registration>, DirectoryError>
+    where
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, Option<Found>> + Send + 'static,
+    {
+        let generation = self.cache.generation();
         if let Some(registration) = self.cache.registrations.find(&key, generation) {
             return Ok(Some(registration));
         }
-        let read = self.database.read(subject, move |connection| Box::pin(find_registration(connection, kind, digest)));
-        let registration = read.await?;
-        // Strangers are not kept: whoever makes up keys would fill the cache with them.
-        if let Some(registration) = &registration {
+        let found = self.database.read(subject, find).await?;
+        // Strangers are not kept: whoever makes up keys would fill the cache with them. Nor is what was issued: it is shown once.
+        if let Some(Found { registration, is_issued: false }) = &found {
             self.cache.registrations.keep(key, generation, registration.clone());
         }
-        Ok(registration)
+        Ok(found.map(|found| found.registration))
     }
 
     pub(super) async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>, DirectoryError> {
@@ -158,6 +182,18 @@ impl SqlDirectory {
             }
         };
         self.list(sql, after, limit, |row| Ok((tables::digest(row)?, tables::link(row)?))).await
+    }
+
+    pub(super) async fn shortest_window(&self) -> Result<Option<ScanKeyWindow>, DirectoryError> {
+        let database = self.database.for_shoppers();
+        let read = database.look_up(|connection| {
+            Box::pin(async move {
+                let query =
+                    query_scalar::<Any, Option<i64>>("SELECT min(scan_key_window) FROM store WHERE enabled = 1");
+                query.fetch_one(connection).await?.map(tables::window).transpose()
+            })
+        });
+        Ok(read.await?)
     }
 
     pub(super) async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
@@ -240,22 +276,43 @@ async fn find_store(connection: &mut AnyConnection, id: StoreId) -> Result<Optio
     found.as_ref().map(tables::store).transpose()
 }
 
-async fn find_registration(
+/// What a key or token was found to stand for, and whether it is one that was issued for a short while.
+struct Found {
+    registration: Registration,
+    is_issued: bool,
+}
+
+/// A key or token that is registered, with its shopper.
+const REGISTERED: &str = "SELECT r.shopper_id, r.device_id, r.channel, r.revoked, 0 AS issued,
+        s.id, s.type, s.account, s.payment_source, s.last_month
+    FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id
+    WHERE r.digest = $1 AND r.kind = $2";
+/// A token that is issued, in the same form.
+const ISSUED: &str = "SELECT i.shopper_id, i.device_id, NULL, 0, 1,
+        s.id, s.type, s.account, s.payment_source, s.last_month
+    FROM issued_token i JOIN shopper s ON s.id = i.shopper_id
+    WHERE i.digest = $1 AND i.expires_at > $3";
+
+async fn find_identity_key(connection: &mut AnyConnection, digest: Digest) -> Result<Option<Found>, DatabaseError> {
+    let query = query::<Any>(REGISTERED).bind(digest.as_bytes().as_slice()).bind(Kind::IdentityKey.as_str());
+    query.fetch_optional(connection).await?.as_ref().map(found).transpose()
+}
+
+async fn find_recognition_token(
     connection: &mut AnyConnection,
-    kind: Kind,
     digest: Digest,
-) -> Result<Option<Registration>, DatabaseError> {
-    let found = query::<Any>(
-        "SELECT r.shopper_id, r.device_id, r.channel, r.revoked,
-                s.id, s.type, s.account, s.payment_source, s.last_month
-         FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id
-         WHERE r.kind = $1 AND r.digest = $2",
-    )
-    .bind(kind.as_str())
-    .bind(digest.as_bytes().as_slice())
-    .fetch_optional(connection)
-    .await?;
-    found.as_ref().map(tables::registration).transpose()
+    now: DateTime<Utc>,
+) -> Result<Option<Found>, DatabaseError> {
+    let sql = format!("{REGISTERED} UNION ALL {ISSUED} ORDER BY issued LIMIT 1");
+    let query = query::<Any>(AssertSqlSafe(sql))
+        .bind(digest.as_bytes().as_slice())
+        .bind(Kind::RecognitionToken.as_str())
+        .bind(tables::nanos(now));
+    query.fetch_optional(connection).await?.as_ref().map(found).transpose()
+}
+
+fn found(row: &AnyRow) -> Result<Found, DatabaseError> {
+    Ok(Found { registration: tables::registration(row)?, is_issued: tables::number(row, "issued")? == 1 })
 }
 
 impl From<DatabaseError> for DirectoryError {

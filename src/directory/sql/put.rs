@@ -8,9 +8,10 @@ use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query};
 
 use super::tables::{
-    Column, REGISTRATION, SHOPPER, STORE, Table, devices, registration_row, shopper_row, store_row, visitor,
+    CUSTOMER, Column, REGISTRATION, SHOPPER, STORE, Table, customer_row, devices, registration_row, shopper_row,
+    store_row, visitor,
 };
-use crate::directory::change::{Change, Kind, Link, Outcome, Refusal};
+use crate::directory::change::{Change, Kind, Outcome, Refusal};
 use crate::domain::ids::{DeviceId, VisitorId};
 use crate::storage::{DatabaseError, Engine};
 
@@ -54,6 +55,7 @@ fn target(change: &Change) -> Option<(&'static Table, Option<Kind>, &[u8])> {
         Change::PutStore(store) => Some((&STORE, None, store.id.as_str().as_bytes())),
         Change::PutShopper(profile) => Some((&SHOPPER, None, profile.shopper.visitor.id.as_str().as_bytes())),
         Change::PutRegistration(kind, digest, _) => Some((&REGISTRATION, Some(*kind), digest.as_bytes())),
+        Change::LinkCustomer(digest, _) => Some((&CUSTOMER, None, digest.as_bytes())),
         _ => None,
     }
 }
@@ -79,6 +81,7 @@ pub(super) async fn put(connection: &mut AnyConnection, engine: Engine, changes:
             Change::PutStore(store) => rows.push(&store_row(store)),
             Change::PutShopper(profile) => rows.push(&shopper_row(profile)),
             Change::PutRegistration(kind, digest, link) => rows.push(&registration_row(*kind, digest, link)),
+            Change::LinkCustomer(digest, shopper) => rows.push(&customer_row(digest, shopper)),
             _ => {}
         }
     }
@@ -138,23 +141,24 @@ fn upsert(table: &Table, key: Column, engine: Engine) -> String {
 
 /// Which of the changes name a shopper or a device that is not there.
 async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
-    let links: Vec<Option<&Link>> = changes.iter().map(link).collect();
-    let named: HashSet<&VisitorId> = links.iter().flatten().filter_map(|link| link.shopper.as_ref()).collect();
-    if named.is_empty() {
+    let shoppers: HashSet<&VisitorId> = changes.iter().filter_map(named).map(|(shopper, _)| shopper).collect();
+    if shoppers.is_empty() {
         return Ok(vec![None; changes.len()]);
     }
-    let known = devices_of(connection, engine, named).await?;
-    let refusal = |link: &Option<&Link>| {
-        let link = (*link)?;
-        let Some(devices) = known.get(link.shopper.as_ref()?) else { return Some(Refusal::UnknownShopper) };
-        link.device.as_ref().filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
+    let known = devices_of(connection, engine, shoppers).await?;
+    let refusal = |change: &Change| {
+        let (shopper, device) = named(change)?;
+        let Some(devices) = known.get(shopper) else { return Some(Refusal::UnknownShopper) };
+        device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
     };
-    Ok(links.iter().map(refusal).collect())
+    Ok(changes.iter().map(refusal).collect())
 }
 
-fn link(change: &Change) -> Option<&Link> {
+/// Whom a change names who must be there, and which of their devices.
+fn named(change: &Change) -> Option<(&VisitorId, Option<&DeviceId>)> {
     match change {
-        Change::PutRegistration(_, _, link) => Some(link),
+        Change::PutRegistration(_, _, link) => Some((link.shopper.as_ref()?, link.device.as_ref())),
+        Change::LinkCustomer(_, shopper) => Some((shopper, None)),
         _ => None,
     }
 }

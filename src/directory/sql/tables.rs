@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -68,6 +68,7 @@ pub(super) static REGISTRATION: Table = Table {
     key: &[Text("kind"), Bytes("digest")],
     rest: &[Text("shopper_id"), Text("device_id"), Text("channel"), Number("revoked")],
 };
+pub(super) static CUSTOMER: Table = Table { name: "customer", key: &[Bytes("digest")], rest: &[Text("shopper_id")] };
 
 /// A store as a row of [`STORE`].
 pub(super) fn store_row(store: &Store) -> impl Serialize {
@@ -107,17 +108,25 @@ pub(super) fn registration_row(kind: Kind, digest: &Digest, link: &Link) -> impl
     )
 }
 
+/// A customer as a row of [`CUSTOMER`].
+pub(super) fn customer_row(digest: &Digest, shopper: &VisitorId) -> impl Serialize {
+    (digest.to_hex(), shopper.as_str())
+}
+
 pub(super) fn store(row: &AnyRow) -> Result<Store> {
-    let window: i64 = number(row, "scan_key_window")?;
-    let window = u64::try_from(window).ok().and_then(ScanKeyWindow::from_seconds);
     Ok(Store {
         id: id(row, "id", StoreId::parse)?.ok_or_else(|| corrupt("id"))?,
         enabled: number(row, "enabled")? == 1,
         takes_cash: number(row, "takes_cash")? == 1,
         default_gate_decision: value(&GATE_DEFAULTS, row.try_get("default_gate_decision")?)?,
-        scan_key_window: window.ok_or_else(|| corrupt("scan_key_window"))?,
+        scan_key_window: window(number(row, "scan_key_window")?)?,
         exit_policy: value(&EXIT_POLICIES, row.try_get("exit_policy")?)?,
     })
+}
+
+pub(super) fn window(seconds: i64) -> Result<ScanKeyWindow> {
+    let window = u64::try_from(seconds).ok().and_then(ScanKeyWindow::from_seconds);
+    window.ok_or_else(|| corrupt("scan_key_window"))
 }
 
 pub(super) fn profile(row: &AnyRow) -> Result<Profile> {
@@ -170,6 +179,11 @@ pub(super) fn link(row: &AnyRow) -> Result<Link> {
     })
 }
 
+/// The shopper whom a row names.
+pub(super) fn named_shopper(row: &AnyRow) -> Result<VisitorId> {
+    id(row, "shopper_id", VisitorId::parse)?.ok_or_else(|| corrupt("shopper_id"))
+}
+
 pub(super) fn digest(row: &AnyRow) -> Result<Digest> {
     let digest: &[u8] = row.try_get("digest")?;
     digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))
@@ -185,7 +199,12 @@ pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
     })
 }
 
-fn number(row: &AnyRow, column: &str) -> Result<i64> {
+/// A time as it is kept.
+pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
+    time.timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+pub(super) fn number(row: &AnyRow, column: &str) -> Result<i64> {
     Ok(row.try_get(column)?)
 }
 

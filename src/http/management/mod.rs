@@ -3,6 +3,7 @@
 //! Metrics are open unless a token is set. Administration is closed unless one is.
 
 mod audit;
+mod customers;
 mod decisions;
 mod lists;
 mod registrations;
@@ -55,6 +56,7 @@ pub(super) fn routes(management: Management) -> Router {
         .merge(stores::routes())
         .merge(shoppers::routes())
         .merge(registrations::routes())
+        .merge(customers::routes())
         .merge(sessions::routes())
         .merge(decisions::routes())
         .merge(audit::routes())

@@ -1,18 +1,21 @@
 //! The directory in memory: gone with the process.
 
+mod issued;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use super::Registration;
-use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile, Refusal};
+use super::change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal};
+use super::{DirectoryError, Registration};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
-use crate::domain::store::Store;
+use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::{Account, Holder, Shopper};
+use issued::IssuedTokens;
 
 /// How many changes are remembered.
 const AUDITED: usize = 10_000;
@@ -26,6 +29,8 @@ struct Tables {
     stores: BTreeMap<StoreId, Arc<Store>>,
     shoppers: BTreeMap<VisitorId, (Arc<Shopper>, Vec<DeviceId>)>,
     registrations: BTreeMap<(Kind, Digest), Link>,
+    customers: BTreeMap<Digest, VisitorId>,
+    issued: IssuedTokens,
     audit: VecDeque<AuditEntry>,
     last_audited: i64,
 }
@@ -46,6 +51,73 @@ impl MemoryDirectory {
             },
             _ => Registration::Revoked,
         })
+    }
+
+    /// A recognition token, registered or issued.
+    pub(super) fn token(&self, digest: Digest, now: DateTime<Utc>) -> Option<Registration> {
+        self.registration(Kind::RecognitionToken, digest).or_else(|| {
+            let tables = self.tables();
+            let token = tables.issued.find(digest, now)?;
+            let (shopper, _) = tables.shoppers.get(&token.shopper)?;
+            let holder = Holder { shopper: Arc::clone(shopper), device: token.device.clone() };
+            Some(Registration::Active { holder, channel: None })
+        })
+    }
+
+    pub(super) fn issue(&self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) -> Issued {
+        let mut tables = self.change();
+        if let Some(refusal) = tables.refusal(&token.shopper, token.device.as_ref()) {
+            // It is not named by something that is put: it is what is asked for.
+            let is_unknown = refusal == Refusal::UnknownShopper;
+            return Issued::Refused(if is_unknown { Refusal::NotFound } else { refusal });
+        }
+        tables.issued.issue(token, at_most, now);
+        Issued::Done
+    }
+
+    /// Lets go of some of the issued tokens that have expired, and says whether there may be more.
+    pub(super) fn sweep_some(&self, now: DateTime<Utc>) -> bool {
+        self.change().issued.sweep_some(now)
+    }
+
+    pub(super) fn customer(&self, customer: Digest) -> Option<VisitorId> {
+        self.tables().customers.get(&customer).cloned()
+    }
+
+    pub(super) fn customers(&self, after: Option<Digest>, limit: usize) -> Vec<(Digest, VisitorId)> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.tables();
+        let customers = tables.customers.range((after, Bound::Unbounded)).take(limit);
+        customers.map(|(digest, shopper)| (*digest, shopper.clone())).collect()
+    }
+
+    pub(super) fn shopper_of(&self, customer: Digest) -> Option<Profile> {
+        let tables = self.tables();
+        tables.profile(tables.customers.get(&customer)?)
+    }
+
+    pub(super) fn link_or_create(
+        &self,
+        customer: Digest,
+        new: VisitorId,
+        now: DateTime<Utc>,
+    ) -> Result<VisitorId, DirectoryError> {
+        let mut tables = self.change();
+        if let Some(shopper) = tables.customers.get(&customer) {
+            return Ok(shopper.clone());
+        }
+        if tables.shoppers.contains_key(&new) {
+            return Err(DirectoryError("a new shopper has the name of another".to_owned()));
+        }
+        tables.apply(Change::PutShopper(Profile::new(new.clone())), now);
+        tables.apply(Change::LinkCustomer(customer, new.clone()), now);
+        Ok(new)
+    }
+
+    pub(super) fn shortest_window(&self) -> Option<ScanKeyWindow> {
+        let tables = self.tables();
+        let enabled = tables.stores.values().filter(|store| store.enabled);
+        enabled.map(|store| store.scan_key_window).min_by_key(|window| window.seconds())
     }
 
     pub(super) fn link(&self, kind: Kind, digest: Digest) -> Option<Link> {
@@ -91,12 +163,16 @@ impl MemoryDirectory {
     }
 
     pub(super) fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Vec<Outcome> {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.change();
         changes.into_iter().map(|change| tables.apply(change, now)).collect()
     }
 
     fn tables(&self) -> RwLockReadGuard<'_, Tables> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +214,8 @@ impl Tables {
             Change::EraseShopper { id, pseudonym } => {
                 let known = self.shoppers.remove(&id).is_some();
                 self.registrations.retain(|_, link| link.shopper.as_ref() != Some(&id));
+                self.customers.retain(|_, shopper| *shopper != id);
+                self.issued.remove_all_of(&id);
                 let its = self.audit.iter_mut().filter(|entry| entry.kind == "shopper" && entry.subject == id.as_str());
                 its.for_each(|entry| entry.subject = pseudonym.as_str().to_owned());
                 found(known)
@@ -148,6 +226,19 @@ impl Tables {
                 None => Outcome::Refused(Refusal::NotFound),
             },
             Change::DeleteRegistration(kind, digest) => found(self.registrations.remove(&(kind, digest)).is_some()),
+            Change::LinkCustomer(digest, shopper) => match self.refusal(&shopper, None) {
+                Some(refusal) => Outcome::Refused(refusal),
+                None => changed(self.customers.insert(digest, shopper.clone()) != Some(shopper)),
+            },
+            Change::UnlinkCustomer(digest) => found(self.customers.remove(&digest).is_some()),
+        }
+    }
+
+    /// Why nothing can name this shopper and device.
+    fn refusal(&self, shopper: &VisitorId, device: Option<&DeviceId>) -> Option<Refusal> {
+        match self.shoppers.get(shopper) {
+            None => Some(Refusal::UnknownShopper),
+            Some((_, devices)) => device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice),
         }
     }
 
@@ -159,13 +250,9 @@ impl Tables {
     }
 
     fn register(&mut self, kind: Kind, digest: Digest, link: Link) -> Outcome {
-        if let Some(shopper) = &link.shopper {
-            let Some((_, devices)) = self.shoppers.get(shopper) else {
-                return Outcome::Refused(Refusal::UnknownShopper);
-            };
-            if link.device.as_ref().is_some_and(|device| !devices.contains(device)) {
-                return Outcome::Refused(Refusal::UnknownDevice);
-            }
+        let shopper = link.shopper.as_ref();
+        if let Some(refusal) = shopper.and_then(|shopper| self.refusal(shopper, link.device.as_ref())) {
+            return Outcome::Refused(refusal);
         }
         let same = self.registrations.get(&(kind, digest)) == Some(&link);
         self.registrations.insert((kind, digest), link);
@@ -192,6 +279,8 @@ impl fmt::Debug for MemoryDirectory {
             .field("stores", &tables.stores.len())
             .field("shoppers", &tables.shoppers.len())
             .field("registrations", &tables.registrations.len())
+            .field("customers", &tables.customers.len())
+            .field("issued", &tables.issued.len())
             .finish_non_exhaustive()
     }
 }

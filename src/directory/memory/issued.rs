@@ -1,0 +1,73 @@
+//! Recognition tokens that are issued for a short while, in memory.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use crate::digest::Digest;
+use crate::directory::change::IssuedToken;
+use crate::domain::ids::VisitorId;
+
+/// How many a sweep lets go of before it steps aside.
+const BATCH: usize = 100;
+
+/// By their digests, and in the two orders in which they go.
+#[derive(Default)]
+pub(super) struct IssuedTokens {
+    tokens: HashMap<Digest, IssuedToken>,
+    by_shopper: BTreeSet<(VisitorId, DateTime<Utc>, Digest)>,
+    by_expiry: BTreeSet<(DateTime<Utc>, Digest)>,
+}
+
+impl IssuedTokens {
+    /// The token of that digest, unless it has expired.
+    pub(super) fn find(&self, digest: Digest, now: DateTime<Utc>) -> Option<&IssuedToken> {
+        self.tokens.get(&digest).filter(|token| token.expires_at > now)
+    }
+
+    /// Adds one, and drops those of its shopper that have expired or are one too many.
+    pub(super) fn issue(&mut self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) {
+        let others = self.of(&token.shopper); // the oldest first
+        let too_many = others.len().saturating_sub(at_most.saturating_sub(1));
+        for (number, (expires_at, digest)) in others.into_iter().enumerate() {
+            if number < too_many || expires_at <= now {
+                self.remove(digest);
+            }
+        }
+        self.by_shopper.insert((token.shopper.clone(), token.expires_at, token.digest));
+        self.by_expiry.insert((token.expires_at, token.digest));
+        self.tokens.insert(token.digest, token);
+    }
+
+    /// Drops all of a shopper's.
+    pub(super) fn remove_all_of(&mut self, shopper: &VisitorId) {
+        for (_, digest) in self.of(shopper) {
+            self.remove(digest);
+        }
+    }
+
+    /// Lets go of some of what has expired, and says whether there may be more.
+    pub(super) fn sweep_some(&mut self, now: DateTime<Utc>) -> bool {
+        let expired = self.by_expiry.iter().take_while(|(expires_at, _)| *expires_at <= now).take(BATCH);
+        let expired: Vec<_> = expired.map(|(_, digest)| *digest).collect();
+        expired.iter().for_each(|digest| self.remove(*digest));
+        expired.len() == BATCH
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn of(&self, shopper: &VisitorId) -> Vec<(DateTime<Utc>, Digest)> {
+        let least = (shopper.clone(), DateTime::<Utc>::MIN_UTC, Digest::from_bytes([0; 32]));
+        let its = self.by_shopper.range(least..).take_while(|(its, ..)| its == shopper);
+        its.map(|(_, expires_at, digest)| (*expires_at, *digest)).collect()
+    }
+
+    fn remove(&mut self, digest: Digest) {
+        if let Some(IssuedToken { shopper, expires_at, .. }) = self.tokens.remove(&digest) {
+            self.by_shopper.remove(&(shopper, expires_at, digest));
+            self.by_expiry.remove(&(expires_at, digest));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Recognition tokens that are issued for a short while. They stand in no list and leave no trace once they have expired.
+
+use chrono::{DateTime, Utc};
+use sqlx::any::Any;
+use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
+
+use super::SqlDirectory;
+use super::tables::{devices, nanos};
+use crate::directory::DirectoryError;
+use crate::directory::change::{Issued, IssuedToken, Refusal};
+use crate::storage::{DatabaseError, Engine};
+
+/// How many rows one transaction lets go of at most, so that no scan waits long behind it.
+const BATCH: i64 = 100;
+
+impl SqlDirectory {
+    pub(in crate::directory) async fn issue(
+        &self,
+        token: IssuedToken,
+        at_most: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Issued, DirectoryError> {
+        let engine = self.database.engine();
+        let database = self.database.for_shoppers();
+        let done = database.transaction(move |connection| Box::pin(issue(connection, engine, token, at_most, now)));
+        Ok(done.await?)
+    }
+
+    /// Lets go of some of what has expired, and says whether there may be more.
+    pub(in crate::directory) async fn sweep_some(&self, now: DateTime<Utc>) -> Result<bool, DirectoryError> {
+        let engine = self.database.engine();
+        let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
+        Ok(swept.await? == BATCH.unsigned_abs())
+    }
+}
+
+async fn issue(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    token: IssuedToken,
+    at_most: usize,
+    now: DateTime<Utc>,
+) -> Result<Issued, DatabaseError> {
+    // One at a time for each shopper, or there would be more than `at_most`. SQLite does one at a time in all.
+    let lock = match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => " FOR NO KEY UPDATE",
+    };
+    let sql = format!("SELECT devices FROM shopper WHERE id = $1{lock}");
+    let its: Option<String> = query_scalar::<Any, _>(AssertSqlSafe(sql))
+        .bind(token.shopper.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(its) = its else { return Ok(Issued::Refused(Refusal::NotFound)) };
+    if let Some(device) = &token.device
+        && !devices(&its)?.contains(device)
+    {
+        return Ok(Issued::Refused(Refusal::UnknownDevice));
+    }
+    // All but the newest that have not expired.
+    let others = i64::try_from(at_most.saturating_sub(1)).unwrap_or(i64::MAX);
+    query::<Any>(
+        "DELETE FROM issued_token WHERE shopper_id = $1 AND digest NOT IN
+             (SELECT digest FROM issued_token WHERE shopper_id = $1 AND expires_at > $2
+              ORDER BY expires_at DESC, digest LIMIT $3)",
+    )
+    .bind(token.shopper.as_str())
+    .bind(nanos(now))
+    .bind(others)
+    .execute(&mut *connection)
+    .await?;
+    query::<Any>("INSERT INTO issued_token (digest, shopper_id, device_id, expires_at) VALUES ($1, $2, $3, $4)")
+        .bind(token.digest.as_bytes().as_slice())
+        .bind(token.shopper.as_str())
+        .bind(token.device.as_ref().map(|device| device.as_str().to_owned()))
+        .bind(nanos(token.expires_at))
+        .execute(connection)
+        .await?;
+    Ok(Issued::Done)
+}
+
+async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc>) -> Result<u64, DatabaseError> {
+    // What another connector has in hand is left to it.
+    let skip = match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => " FOR UPDATE SKIP LOCKED",
+    };
+    let sql = format!(
+        "DELETE FROM issued_token WHERE digest IN
+             (SELECT digest FROM issued_token WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2{skip})"
+    );
+    let swept = query::<Any>(AssertSqlSafe(sql)).bind(nanos(now)).bind(BATCH).execute(connection).await?;
+    Ok(swept.rows_affected())
+}

@@ -1,0 +1,228 @@
+//! What the apps of shoppers ask for, on every engine that is in this process: nothing of it can be seen from outside yet.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::digest::Fingerprint;
+use crate::domain::customer::Customer;
+use crate::domain::ids::{Issuer, SubjectId};
+use crate::domain::store::ScanKeyWindow;
+use crate::domain::visitor::{Account, Shopper, VisitorType};
+use crate::storage::Location;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn visitor(name: &str) -> VisitorId {
+    VisitorId::parse(name).expect("an id")
+}
+
+fn device(name: &str) -> DeviceId {
+    DeviceId::parse(name).expect("an id")
+}
+
+fn customer(subject: &str) -> Customer {
+    let issuer = Issuer::parse("https://issuer").expect("an issuer");
+    Customer::Known { issuer, subject: SubjectId::parse(subject).expect("a subject") }
+}
+
+fn token(number: usize) -> RecognitionToken {
+    RecognitionToken::parse(&format!("{number:032}")).expect("a token")
+}
+
+/// Both engines, and the folder that one of them is in.
+async fn directories() -> ([Directory; 2], tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("opened");
+    ([Directory::in_memory(HashKey::new(&[0; 32])), Directory::in_database(database)], folder)
+}
+
+/// Shopper `v`, who has the devices `d` and `e`.
+async fn put_shopper(directory: &Directory, account: Account) {
+    let mut profile = Profile::new(visitor("v"));
+    profile.shopper.account = account;
+    profile.devices = vec![device("d"), device("e")];
+    directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("applied");
+}
+
+async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) -> Issued {
+    directory.issue(&token(number), &visitor("v"), Some(&device("d")), at(expires_at), 3, at(now)).await.expect("asked")
+}
+
+async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
+    let subject = Fingerprint::from_bytes([1; 32]).into();
+    directory.recognition_token(&token(number), at(now), subject).await.expect("asked")
+}
+
+async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    for number in 0..of {
+        if found(directory, number, now).await.is_some() {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn an_issued_token_stands_for_its_shopper_until_it_expires() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Active).await;
+        assert_eq!(found(&directory, 0, 0).await, None);
+        assert_eq!(issue(&directory, 0, 60, 0).await, Issued::Done);
+        for account in [Account::Active, Account::Flagged] {
+            put_shopper(&directory, account).await;
+            let Some(Registration::Active { holder, channel: None }) = found(&directory, 0, 59).await else {
+                panic!("it is active, on any channel")
+            };
+            assert_eq!((&holder.shopper.visitor.id, holder.shopper.account), (&visitor("v"), account), "as of now");
+            assert_eq!(holder.device, Some(device("d")));
+        }
+        assert_eq!(found(&directory, 0, 60).await, None, "not when it expires");
+        assert!(found(&directory, 0, 59).await.is_some(), "that it was found is not remembered, nor that it was not");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_issued_to_a_shopper_who_is_there_and_for_a_device_of_theirs() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        assert_eq!(issue(&directory, 0, 60, 0).await, Issued::Refused(Refusal::NotFound));
+        put_shopper(&directory, Account::Active).await;
+        for other in ["x", "d\0"] {
+            let refused = directory.issue(&token(0), &visitor("v"), Some(&device(other)), at(60), 3, at(0)).await;
+            assert_eq!(refused.expect("asked"), Issued::Refused(Refusal::UnknownDevice));
+        }
+        assert_eq!(found(&directory, 0, 0).await, None);
+        let without = directory.issue(&token(0), &visitor("v"), None, at(60), 3, at(0)).await;
+        assert_eq!(without.expect("asked"), Issued::Done);
+        let Some(Registration::Active { holder, .. }) = found(&directory, 0, 0).await else { panic!("it is active") };
+        assert_eq!(holder.device, None);
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_tokens_go_and_at_most_so_many_stand() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Active).await;
+        for number in 0..5 {
+            issue(&directory, number, 60 + number as i64, 0).await;
+        }
+        assert_eq!(which_are_found(&directory, 5, 0).await, [2, 3, 4]);
+        // Those that have expired are gone before any other.
+        issue(&directory, 5, 100, 63).await;
+        issue(&directory, 6, 101, 63).await;
+        assert_eq!(which_are_found(&directory, 7, 0).await, [4, 5, 6]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_registered_counts_before_what_is_issued() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Active).await;
+        issue(&directory, 0, 60, 0).await;
+        let digest = directory.hash_key().recognition_token(&token(0));
+        let revoked = Link { revoked: true, ..Link::default() };
+        let put = Change::PutRegistration(Kind::RecognitionToken, digest, revoked);
+        directory.apply(vec![put], at(0)).await.expect("applied");
+        assert_eq!(found(&directory, 0, 0).await, Some(Registration::Revoked));
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_lets_go_of_all_that_has_expired_and_of_nothing_else() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Active).await;
+        for number in 0..250 {
+            let expires_at = at(if number < 240 { 60 } else { 61 });
+            let done = directory.issue(&token(number), &visitor("v"), None, expires_at, 1000, at(0)).await;
+            assert_eq!(done.expect("asked"), Issued::Done);
+        }
+        directory.sweep(at(60)).await.expect("swept");
+        assert_eq!(which_are_found(&directory, 250, 0).await, (240..250).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn an_erased_shopper_has_no_tokens_and_no_customers() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Active).await;
+        issue(&directory, 0, 60, 0).await;
+        let digest = directory.hash_key().customer(&customer("a"));
+        let erase = || Change::EraseShopper { id: visitor("v"), pseudonym: visitor("p") };
+        let changes = vec![Change::LinkCustomer(digest, visitor("v")), erase()];
+        assert_eq!(directory.apply(changes, at(0)).await.expect("applied"), [Outcome::Changed; 2]);
+        put_shopper(&directory, Account::Active).await;
+        assert_eq!(found(&directory, 0, 0).await, None, "nor has who comes after them");
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
+        assert_eq!(directory.customers(None, 10).await.expect("asked"), []);
+    }
+}
+
+#[tokio::test]
+async fn a_customer_is_linked_with_a_new_shopper_once() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
+        let directory = Arc::new(directory);
+        let mut asking = JoinSet::new();
+        for number in 0..20 {
+            let directory = Arc::clone(&directory);
+            asking.spawn(async move {
+                directory.link_or_create(&customer("a"), visitor(&format!("new {number}")), at(7)).await
+            });
+        }
+        let mut all: Vec<_> = asking.join_all().await.into_iter().map(|shopper| shopper.expect("asked")).collect();
+        all.dedup();
+        let profile = directory.shopper_of(&customer("a")).await.expect("asked").expect("one");
+        assert_eq!(all, [profile.shopper.visitor.id.clone()]);
+        assert_eq!(directory.shoppers(None, 100).await.expect("asked"), [profile.clone()]);
+        let Shopper { visitor: who, account, payment_method } = profile.shopper;
+        assert_eq!((who.kind, account, payment_method), (VisitorType::Shopper, Account::Active, None));
+        assert_eq!(profile.devices, []);
+
+        let audit = directory.audit(None, 100).await.expect("asked");
+        let told: Vec<_> =
+            audit.iter().map(|entry| (&*entry.action, &*entry.kind, &*entry.subject, entry.at)).collect();
+        let digest = directory.hash_key().customer(&customer("a")).to_hex();
+        assert_eq!(told, [("put", "customer", &*digest, at(7)), ("put", "shopper", who.id.as_str(), at(7))]);
+    }
+}
+
+#[tokio::test]
+async fn who_comes_new_takes_nobodys_place() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        put_shopper(&directory, Account::Flagged).await;
+        assert!(directory.link_or_create(&customer("a"), visitor("v"), at(0)).await.is_err());
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
+        let before = directory.profile(&visitor("v")).await.expect("asked").expect("they are there");
+        assert_eq!(before.shopper.account, Account::Flagged);
+    }
+}
+
+#[tokio::test]
+async fn the_shortest_window_is_that_of_a_store_which_is_enabled() {
+    let (directories, _folder) = directories().await;
+    for directory in directories {
+        let shortest = async || directory.shortest_window().await.expect("asked").map(ScanKeyWindow::seconds);
+        assert_eq!(shortest().await, None);
+        for (id, window, enabled, expected) in
+            [("a", 30, false, None), ("b", 90, true, Some(90)), ("c", 45, true, Some(45)), ("d", 60, true, Some(45))]
+        {
+            let row = serde_json::json!({ "id": id, "scanKeyWindowSeconds": window, "enabled": enabled });
+            let store = store(&serde_json::from_value(row).expect("a row")).expect("sound");
+            directory.apply(vec![Change::PutStore(store)], at(0)).await.expect("applied");
+            assert_eq!(shortest().await, expected);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `/admin/v1/customers`: which customers of OpenID providers are which shoppers. A customer comes in a body, by their provider's names; from
+//! then on they go by a digest, and nothing tells those names again.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::Management;
+use super::lists::{List, PageQuery};
+use super::rows::{Id, Row, sound};
+use crate::digest::Digest;
+use crate::directory::{Change, CustomerRow, customer};
+use crate::http::error::ApiError;
+
+pub(super) fn routes() -> Router<Management> {
+    Router::new()
+        .route("/admin/v1/customers", get(list).put(put))
+        .route("/admin/v1/customers/{digest}", get(one).delete(delete))
+}
+
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<CustomerRow>, ApiError> {
+    let after = page.after(Digest::from_hex)?;
+    let mut rows = management.administration.directory.customers(after, page.one_more()).await?;
+    let next = page.cut(&mut rows, |(digest, _)| digest.to_hex());
+    let rows = rows.iter().map(|(digest, shopper)| CustomerRow::kept(digest, shopper)).collect();
+    Ok(List { name: "customers", rows, next })
+}
+
+async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<CustomerRow>, ApiError> {
+    let shopper = management.administration.directory.customer(digest).await?;
+    shopper.map(|shopper| Json(CustomerRow::kept(&digest, &shopper))).ok_or(ApiError::NotFound)
+}
+
+async fn put(State(management): State<Management>, row: Row) -> Result<Json<CustomerRow>, ApiError> {
+    let wanted: CustomerRow = row.read()?;
+    let (digest, shopper) = sound(customer(&wanted, management.administration.directory.hash_key()))?;
+    let kept = CustomerRow::kept(&digest, &shopper);
+    management.administration.change(Change::LinkCustomer(digest, shopper)).await?;
+    Ok(Json(kept))
+}
+
+async fn delete(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<StatusCode, ApiError> {
+    management.administration.change(Change::UnlinkCustomer(digest)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
