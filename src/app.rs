@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::administration::Administration;
+use crate::carts::CartStore;
 use crate::clock::Clock;
-use crate::commerce::{Commerce, Provider};
-use crate::config::{self, Config, DirectorySource, Storage};
+use crate::commerce::{CodeSettings, Commerce, Provider};
+use crate::config::{Config, DirectorySource, Storage};
 use crate::connector::Connector;
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, DirectoryFileError, Loaded};
@@ -151,8 +152,35 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
     let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let carts = Arc::new(match &database {
+        None => CartStore::in_memory(hash_key.clone()),
+        Some(database) => CartStore::in_database(database.for_shoppers()),
+    });
     let shoppers = config.commerce.map(|commerce| {
-        shoppers(commerce, Arc::clone(&directory), clock.clone(), Arc::clone(&trusted_proxies), metrics.clone())
+        let codes = config.scan_key.clone().map(|format| CodeSettings {
+            format,
+            lifetime: commerce.code_lifetime,
+            per_shopper: commerce.codes_per_shopper,
+        });
+        let use_cases = Commerce {
+            directory: Arc::clone(&directory),
+            carts: Arc::clone(&carts),
+            authorization_key: commerce.authorization_key,
+            tokens: commerce.tokens,
+            contexts: commerce.contexts,
+            codes,
+            providers: commerce.providers.into_iter().map(|provider| Arc::new(Provider::new(provider))).collect(),
+        };
+        Shoppers {
+            commerce: Arc::new(use_cases),
+            clock: clock.clone(),
+            limits: RateLimits::new(commerce.allowance, None),
+            failures: Failures::new(commerce.failures_per_minute),
+            in_flight: Arc::new(Semaphore::new(commerce.max_in_flight as usize)),
+            trusted_proxies: Arc::clone(&trusted_proxies),
+            allowed_origins: commerce.allowed_origins.into(),
+            metrics: metrics.clone(),
+        }
     });
     let upkeep = Upkeep {
         directory: Arc::clone(&directory),
@@ -207,33 +235,6 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         readiness,
         grace_period: config.server.grace_period,
     })
-}
-
-/// The shopper's side as it is configured.
-fn shoppers(
-    config: config::Commerce,
-    directory: Arc<Directory>,
-    clock: Clock,
-    trusted_proxies: Arc<[IpNet]>,
-    metrics: Metrics,
-) -> Shoppers {
-    let commerce = Commerce {
-        directory,
-        authorization_key: config.authorization_key,
-        tokens: config.tokens,
-        contexts: config.contexts,
-        providers: config.providers.into_iter().map(|provider| Arc::new(Provider::new(provider))).collect(),
-    };
-    Shoppers {
-        commerce: Arc::new(commerce),
-        clock,
-        limits: RateLimits::new(config.allowance, None),
-        failures: Failures::new(config.failures_per_minute),
-        in_flight: Arc::new(Semaphore::new(config.max_in_flight as usize)),
-        trusted_proxies,
-        allowed_origins: config.allowed_origins.into(),
-        metrics,
-    }
 }
 
 /// Opens what is kept, and brings what the configuration names into the directory.
@@ -403,6 +404,9 @@ impl Upkeep {
             }
             self.limits.sweep();
             if let Some(shoppers) = &self.shoppers {
+                if let Err(error) = shoppers.commerce.carts.sweep(self.clock.now()).await {
+                    tracing::debug!(%error, "what has expired is still there");
+                }
                 shoppers.limits.sweep();
                 shoppers.failures.sweep();
             }

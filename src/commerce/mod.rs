@@ -9,6 +9,7 @@
 
 mod anonymous;
 mod claims;
+mod codes;
 mod context;
 mod jws;
 mod provider;
@@ -23,12 +24,16 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 pub use anonymous::AnonymousTokens;
+pub use codes::{CodeSettings, IssuedCode, NoCode};
 pub use context::{ContextKeys, KEY_LENGTH};
 pub use provider::{Provider, ProviderSettings, is_issuer};
 pub use refusal::Refusal;
 
+use crate::administration::new_secret;
+use crate::carts::CartStore;
 use crate::directory::{Directory, DirectoryError};
 use crate::domain::customer::{AnonymousId, Customer};
+use crate::domain::ids::VisitorId;
 use jws::Unverified;
 
 /// Why somebody is not known.
@@ -57,6 +62,9 @@ pub enum CommerceError {
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// The time is one that no code can say.
+    #[error("no code can say what time it is")]
+    Clock,
     /// A token or context could not be made.
     #[error("the cryptography failed")]
     Cryptography,
@@ -108,12 +116,16 @@ pub struct AnonymousToken {
 pub struct Commerce {
     /// Who is known.
     pub directory: Arc<Directory>,
+    /// What is in the carts.
+    pub carts: Arc<CartStore>,
     /// What an app shows to be given an anonymous token.
     pub authorization_key: SecretString,
     /// How those are made.
     pub tokens: AnonymousTokens,
     /// Under which customer contexts are sealed.
     pub contexts: ContextKeys,
+    /// How codes for the gate are made; `None` where the retailer has no Scan Key Codes.
+    pub codes: Option<CodeSettings>,
     /// Who else vouches for customers.
     pub providers: Vec<Arc<Provider>>,
 }
@@ -171,7 +183,14 @@ impl Commerce {
     /// # Errors
     /// When something of ours fails.
     pub async fn customer_context(&self, bearer: &Bearer, now: DateTime<Utc>) -> Result<SecretString, CommerceError> {
-        let _ = now;
+        if let Customer::Known { issuer, .. } = &bearer.customer
+            && self
+                .providers
+                .iter()
+                .any(|provider| provider.settings().creates_shoppers && provider.settings().issuer == *issuer)
+        {
+            self.directory.link_or_create(&bearer.customer, new_shopper()?, now).await?;
+        }
         let customer = self.directory.hash_key().customer(&bearer.customer);
         let context = self.contexts.seal(&customer, bearer.token.expose_secret());
         context.map(SecretString::from).ok_or(CommerceError::Cryptography)
@@ -186,6 +205,12 @@ impl Commerce {
         let customer = self.directory.hash_key().customer(&bearer.customer);
         self.contexts.check(context, &customer, bearer.token.expose_secret())
     }
+}
+
+/// A name for a shopper whom nobody has named yet.
+fn new_shopper() -> Result<VisitorId, CommerceError> {
+    let secret = new_secret()?;
+    VisitorId::parse(&format!("shopper-{}", secret.expose_secret())).map_err(|_| CommerceError::Cryptography)
 }
 
 #[cfg(test)]

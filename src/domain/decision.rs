@@ -1,5 +1,7 @@
 //! May they? The decision is a value, and making it has no side effect.
 
+use chrono::{DateTime, Utc};
+
 use super::ids::{DeviceId, PaymentSourceId};
 use super::scan::{AuthEvent, Location};
 use super::store::{ExitPolicy, Store};
@@ -105,13 +107,19 @@ pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, tell_payment_sou
 
 /// The account rules, the first that applies.
 fn account_denial(event: &AuthEvent, store: &Store, shopper: &Shopper) -> Option<Denial> {
+    let no_cash =
+        (shopper.visitor.kind == VisitorType::CashShopper && !store.takes_cash).then_some(Denial::CashNotSupported);
+    standing(shopper, event.timestamp).or(no_cash)
+}
+
+/// Why a shopper may not enter any store at that time, if there is a reason: what the gate looks at first.
+#[must_use]
+pub fn standing(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
     let method = shopper.payment_method.as_ref();
     if shopper.account == Account::Flagged {
         Some(Denial::AccountFlagged)
-    } else if method.is_some_and(|method| method.last_month.is_over_at(event.timestamp)) {
+    } else if method.is_some_and(|method| method.last_month.is_over_at(at)) {
         Some(Denial::PaymentExpired)
-    } else if shopper.visitor.kind == VisitorType::CashShopper && !store.takes_cash {
-        Some(Denial::CashNotSupported)
     } else {
         None
     }

@@ -7,13 +7,22 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::shopper;
 use super::wire::Invalid;
 use crate::commerce::Refusal;
+use crate::domain::cart::CartRefusal;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
 struct Message<'a> {
     message: &'a str,
+}
+
+/// The body of a refusal that an app acts upon.
+#[derive(Serialize)]
+struct Reasoned<'a> {
+    message: &'a str,
+    reason: &'a str,
 }
 
 /// A request that gets no success.
@@ -33,6 +42,10 @@ pub(super) enum ApiError {
     Unauthenticated(Refusal),
     /// The keys of an identity provider were never fetched: 503.
     ProviderUnavailable,
+    /// Somebody who is known and may not: 403, with a sentence for a shopper and a stable word for the app.
+    Forbidden { reason: &'static str, message: &'static str },
+    /// Carts were not changed: 400, 404 where there is none, or 429.
+    Cart(CartRefusal),
     /// A query that the management port cannot answer: 400, with what would do.
     BadQuery(&'static str),
     /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
@@ -82,6 +95,8 @@ pub(super) struct Said(pub(super) String);
 
 /// After how many seconds a provider may be there again.
 const PROVIDER_RETRY: u64 = 5;
+/// After how many seconds there may be room for carts again.
+const FULL_RETRY: u64 = 60;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -110,6 +125,19 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PROVIDER_RETRY));
                 response
             }
+            Self::Forbidden { reason, message } => {
+                let mut response = refuse(StatusCode::FORBIDDEN, message, Why::reason(reason));
+                *response.body_mut() = Json(Reasoned { message, reason }).into_response().into_body();
+                response
+            }
+            Self::Cart(CartRefusal::Full) => {
+                let retry_after = FULL_RETRY;
+                Self::TooManyRequests { retry_after, reason: shopper::why(CartRefusal::Full).reason }.into_response()
+            }
+            Self::Cart(refusal) if refusal.is_not_found() => {
+                refuse(StatusCode::NOT_FOUND, &refusal.to_string(), shopper::why(refusal))
+            }
+            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, &refusal.to_string(), shopper::why(refusal)),
             Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
             Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, &message, Why::reason("bad_row")),
             Self::TooLong => {

@@ -95,9 +95,7 @@ impl From<CommerceError> for ApiError {
     fn from(error: CommerceError) -> Self {
         match error {
             CommerceError::Directory(error) => error.into(),
-            error @ (CommerceError::Randomness(_) | CommerceError::Cryptography) => {
-                Self::Internal { reason: "cryptography", cause: error.to_string() }
-            }
+            error => Self::Internal { reason: "cryptography", cause: error.to_string() },
         }
     }
 }

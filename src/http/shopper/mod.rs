@@ -2,7 +2,13 @@
 //! they have limits of their own.
 
 mod authentication;
+mod cart_wire;
+mod carts;
 mod credentials;
+mod picture;
+mod scan_key_codes;
+
+pub(super) use carts::why;
 
 use std::sync::Arc;
 
@@ -27,8 +33,9 @@ use crate::rate_limit::{Caller, Failures, RateLimits};
 const X_AUTH_KEY: &str = "x-auth-key";
 const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
 
+const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
 /// How their paths begin.
-const PATHS: [&str; 2] = ["/commerceapi/", "/v1/scan-key-codes"];
+const PATHS: [&str; 2] = ["/commerceapi/", SCAN_KEY_CODES];
 
 /// Whether a path is one of theirs.
 pub(super) fn is_path(path: &str) -> bool {
@@ -72,6 +79,8 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
     let origins: Vec<HeaderValue> = shoppers.allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
     let routes = Router::new()
         .merge(authentication::routes())
+        .merge(carts::routes())
+        .merge(if shoppers.commerce.codes.is_some() { scan_key_codes::routes() } else { Router::new() })
         // Before anything is spent on it.
         .route_layer(from_fn_with_state(shoppers.clone(), cap))
         .with_state(shoppers)
@@ -110,6 +119,11 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
         .allow_headers(
             [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(own).collect::<Vec<_>>(),
         )
-        .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE])
+        .expose_headers(
+            [header::RETRY_AFTER, header::WWW_AUTHENTICATE]
+                .into_iter()
+                .chain(scan_key_codes::CODE_HEADERS)
+                .collect::<Vec<_>>(),
+        )
         .max_age(std::time::Duration::from_secs(60 * 60))
 }

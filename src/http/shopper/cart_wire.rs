@@ -1,0 +1,149 @@
+//! Carts as the published client reads them. Much of it is about orders, of which there are none here: that is zero or empty.
+
+use serde::Serialize;
+
+use crate::domain::cart::{Cart, Line};
+use crate::domain::customer::Customer;
+
+/// A cart.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CartBody {
+    id: u64,
+    name: String,
+    customer_id: String,
+    market: String,
+    currency: CurrencyBody,
+    total_price: u8,
+    sub_total_price: u8,
+    tax_total: u8,
+    order_discount_total: u8,
+    shipping_total: u8,
+    shipping_discount_total: u8,
+    shipping_sub_total: u8,
+    forms: [Form; 1],
+    notes: [(); 0],
+}
+
+/// What came of changing a cart. Whatever goes wrong is told by the status.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CartResponse {
+    cart: CartBody,
+    has_errors: bool,
+    errors: [(); 0],
+}
+
+#[derive(Default, Serialize)]
+struct CurrencyBody {
+    code: String,
+    symbol: String,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Form {
+    id: u8,
+    name: &'static str,
+    authorized_payment_total: u8,
+    captured_payment_total: u8,
+    coupons: [(); 0],
+    shipments: [Shipment; 1],
+    promotions: [(); 0],
+    payments: [(); 0],
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shipment {
+    id: u8,
+    shipment_tracking_number: &'static str,
+    shipping_method_id: &'static str,
+    shipping_method_name: &'static str,
+    shipping_address: Option<()>,
+    shipping_total: u8,
+    shipping_discount_price: u8,
+    lines: Vec<LineBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineBody {
+    id: u64,
+    sku: String,
+    display_name: String,
+    qty: u16,
+    placed_price: u8,
+    discounted_price: u8,
+    entry_discount: u8,
+    sales_tax: u8,
+    total_price: u8,
+    image_url: &'static str,
+}
+
+impl CartBody {
+    pub(super) fn new(cart: &Cart, owner: &Customer) -> Self {
+        let (code, symbol) = (cart.currency.code().to_owned(), cart.currency.symbol().to_owned());
+        Self {
+            id: cart.id.number(),
+            name: cart.name.as_str().to_owned(),
+            market: cart.market.as_str().to_owned(),
+            currency: CurrencyBody { code, symbol },
+            forms: [Form::of(cart.lines.iter().map(LineBody::from).collect())],
+            ..Self::of_nobody(owner)
+        }
+    }
+
+    /// What stands for a cart where a customer has none: it is empty, and kept nowhere.
+    pub(super) fn of_nobody(owner: &Customer) -> Self {
+        Self {
+            id: 0,
+            name: String::new(),
+            // Its owner's own id, which nobody else is told.
+            customer_id: match owner {
+                Customer::Anonymous(id) => id.expose(),
+                Customer::Known { subject, .. } => subject.as_str().to_owned(),
+            },
+            market: String::new(),
+            currency: CurrencyBody::default(),
+            total_price: 0,
+            sub_total_price: 0,
+            tax_total: 0,
+            order_discount_total: 0,
+            shipping_total: 0,
+            shipping_discount_total: 0,
+            shipping_sub_total: 0,
+            forms: [Form::of(Vec::new())],
+            notes: [],
+        }
+    }
+}
+
+impl CartResponse {
+    pub(super) fn new(cart: &Cart, owner: &Customer) -> Self {
+        Self { cart: CartBody::new(cart, owner), has_errors: false, errors: [] }
+    }
+}
+
+impl Form {
+    fn of(lines: Vec<LineBody>) -> Self {
+        Self { id: 1, shipments: [Shipment { id: 1, lines, ..Shipment::default() }], ..Self::default() }
+    }
+}
+
+impl From<&Line> for LineBody {
+    fn from(line: &Line) -> Self {
+        Self {
+            id: line.id.0,
+            sku: line.sku.as_str().to_owned(),
+            display_name: line.sku.as_str().to_owned(),
+            qty: line.quantity.number(),
+            placed_price: 0,
+            discounted_price: 0,
+            entry_discount: 0,
+            sales_tax: 0,
+            total_price: 0,
+            image_url: "",
+        }
+    }
+}

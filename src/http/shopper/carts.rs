@@ -1,0 +1,219 @@
+//! `/commerceapi/cart/`: carts in the shapes of the published client. There is no catalogue here: prices are zeros, and a line is called by
+//! its SKU.
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::cart_wire::{CartBody, CartResponse};
+use super::credentials::Shopper;
+use super::{Shoppers, both};
+use crate::carts::CartsError;
+use crate::domain::cart::{Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, Market, Quantity, Sku};
+use crate::domain::customer::{AnonymousId, Customer};
+use crate::http::document::Document;
+use crate::http::error::{ApiError, Why};
+
+/// What the client calls a cart that nobody has named.
+const DEFAULT_NAME: &str = "Default";
+
+pub(super) fn routes() -> Router<Shoppers> {
+    both("/commerceapi/cart", get(list).post(open))
+        .merge(both("/commerceapi/cart/migrate", post(migrate)))
+        .merge(both("/commerceapi/cart/{id}", get(one).delete(remove)))
+        .merge(both("/commerceapi/cart/{id}/lines", post(add).put(set)))
+        .merge(both("/commerceapi/cart/{id}/lines/{sku}", delete(remove_line)))
+}
+
+#[derive(Deserialize)]
+struct NewCart {
+    name: Option<String>,
+    market: String,
+    currency: NewCurrency,
+}
+
+/// By its code alone, as the client sends it, or as it comes back.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NewCurrency {
+    Code(String),
+    Whole {
+        code: String,
+        #[serde(default)]
+        symbol: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct NewLine {
+    id: Option<u64>,
+    sku: String,
+    /// Whatever is no quantity is refused as that.
+    qty: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Migration {
+    anonymous_id: String,
+}
+
+/// The id of a cart in a path. What is none is the id of no cart.
+struct Id(CartId);
+
+impl FromRequestParts<Shoppers> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+        let names = Path::<Vec<(String, String)>>::from_request_parts(parts, shoppers).await;
+        let id = names.ok().and_then(|Path(names)| names.into_iter().find(|(name, _)| name == "id"));
+        let id = id.and_then(|(_, id)| id.parse().ok()).and_then(CartId::new);
+        id.map(Self).ok_or(ApiError::Cart(CartRefusal::NoSuchCart))
+    }
+}
+
+async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Result<Json<Vec<CartBody>>, ApiError> {
+    let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
+    Ok(Json(carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect()))
+}
+
+async fn one(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    Id(id): Id,
+) -> Result<Json<Vec<CartBody>>, ApiError> {
+    let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
+    let cart = carts.find(id).map_err(ApiError::Cart)?;
+    Ok(Json(vec![CartBody::new(cart, bearer.customer())]))
+}
+
+async fn open(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    document: Document,
+) -> Result<Json<CartBody>, ApiError> {
+    let NewCart { name, market, currency } = document.read()?;
+    let name = CartName::parse(name.as_deref().unwrap_or(DEFAULT_NAME)).map_err(ApiError::Cart)?;
+    let market = Market::parse(&market).map_err(ApiError::Cart)?;
+    let currency = match &currency {
+        NewCurrency::Code(code) => Currency::new(code, ""),
+        NewCurrency::Whole { code, symbol } => Currency::new(code, symbol),
+    };
+    let currency = currency.map_err(ApiError::Cart)?;
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
+    let (id, now) = (CartId::from_random_bytes(bytes), shoppers.clock.now());
+    let cart = change(&shoppers, bearer.customer(), move |carts| carts.open(name, market, currency, id, now).cloned());
+    Ok(Json(CartBody::new(&cart.await?, bearer.customer())))
+}
+
+async fn remove(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    Id(id): Id,
+) -> Result<Json<CartResponse>, ApiError> {
+    let cart = change(&shoppers, bearer.customer(), move |carts| carts.delete(id)).await?;
+    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+}
+
+async fn add(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    Id(id): Id,
+    document: Document,
+) -> Result<Json<CartResponse>, ApiError> {
+    let lines = lines(&document)?.into_iter().map(|(_, sku, quantity)| (sku, quantity)).collect();
+    let now = shoppers.clock.now();
+    let cart = change(&shoppers, bearer.customer(), move |carts| carts.add_lines(id, lines, now).cloned()).await?;
+    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+}
+
+async fn set(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    Id(id): Id,
+    document: Document,
+) -> Result<Json<CartResponse>, ApiError> {
+    let (lines, now) = (lines(&document)?, shoppers.clock.now());
+    let cart = change(&shoppers, bearer.customer(), move |carts| carts.set_lines(id, lines, now).cloned()).await?;
+    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+}
+
+async fn remove_line(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    Id(id): Id,
+    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+) -> Result<Json<CartResponse>, ApiError> {
+    let sku =
+        path.ok().and_then(|Path((_, sku))| Sku::parse(&sku).ok()).ok_or(ApiError::Cart(CartRefusal::NoSuchLine))?;
+    let now = shoppers.clock.now();
+    let cart = change(&shoppers, bearer.customer(), move |carts| carts.remove_line(id, &sku, now).cloned()).await?;
+    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+}
+
+async fn migrate(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    document: Document,
+) -> Result<Json<CartBody>, ApiError> {
+    if bearer.customer().is_anonymous() {
+        return Err(ApiError::Forbidden {
+            reason: "not_signed_in",
+            message: "Sign in first: a cart moves to who signs in",
+        });
+    }
+    let Migration { anonymous_id } = document.read()?;
+    let from = AnonymousId::parse(&anonymous_id);
+    let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".to_owned()))?;
+    let carts = shoppers.commerce.carts.migrate(from, bearer.customer(), shoppers.clock.now()).await?;
+    let carts = carts.map_err(ApiError::Cart)?;
+    Ok(Json(match foremost(&carts) {
+        Some(cart) => CartBody::new(cart, bearer.customer()),
+        None => CartBody::of_nobody(bearer.customer()),
+    }))
+}
+
+/// The cart that an app shows first: the one that nobody has named, else the one changed last.
+fn foremost(carts: &Carts) -> Option<&Cart> {
+    let all = carts.all().iter();
+    all.max_by_key(|cart| (cart.name.as_str() == DEFAULT_NAME, cart.changed_at))
+}
+
+async fn change<T, F>(shoppers: &Shoppers, customer: &Customer, change: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Carts) -> Result<T, CartRefusal> + Send + 'static,
+{
+    let changed = shoppers.commerce.carts.change(customer, shoppers.clock.now(), change).await?;
+    changed.map_err(ApiError::Cart)
+}
+
+fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
+    let lines: Vec<NewLine> = document.read()?;
+    let read = |NewLine { id, sku, qty }: NewLine| {
+        let quantity = qty.as_u64().ok_or(CartRefusal::Quantity).and_then(Quantity::new)?;
+        Ok((id.map(LineId), Sku::parse(&sku)?, quantity))
+    };
+    lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ApiError::Cart)
+}
+
+impl From<CartsError> for ApiError {
+    fn from(error: CartsError) -> Self {
+        Self::Internal { reason: "carts_unavailable", cause: error.to_string() }
+    }
+}
+
+/// What the log says of a refusal.
+pub(in crate::http) fn why(refusal: CartRefusal) -> Why {
+    Why::reason(match refusal {
+        CartRefusal::NoSuchCart => "no_such_cart",
+        CartRefusal::NoSuchLine => "no_such_line",
+        CartRefusal::Full => "carts_full",
+        _ => "bad_cart",
+    })
+}

@@ -1,0 +1,107 @@
+//! `POST /v1/scan-key-codes`: a code for the gate, as JSON, or as the QR code itself.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::SecondsFormat;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::credentials::Shopper;
+use super::picture::{Picture, draw};
+use super::{SCAN_KEY_CODES, Shoppers, both};
+use crate::commerce::{CodeSettings, IssuedCode, NoCode};
+use crate::domain::ids::DeviceId;
+use crate::http::document::Document;
+use crate::http::error::ApiError;
+use crate::http::members::Members;
+
+/// What a picture cannot say by itself stands in its headers.
+pub(super) const CODE_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-scan-key-code"),
+    HeaderName::from_static("x-scan-key-code-expires-at"),
+    HeaderName::from_static("x-scan-key-code-refresh-after"),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CodeBody<'a> {
+    /// What the QR code holds.
+    scan_key_code: &'a str,
+    /// What a gate makes of it: `identityKey` on the wire.
+    identity_key: &'a str,
+    made_at: &'a str,
+    expires_at: &'a str,
+    refresh_after_seconds: i64,
+}
+
+pub(super) fn routes() -> Router<Shoppers> {
+    both(SCAN_KEY_CODES, post(make))
+}
+
+async fn make(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    headers: HeaderMap,
+    document: Document,
+) -> Result<Response, ApiError> {
+    // The route is there only with the settings.
+    let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ApiError::NotFound)?;
+    let device = device(document.text())?;
+    let now = shoppers.clock.now();
+    let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
+    let code = code.map_err(|refusal| match refusal {
+        NoCode::UnknownDevice => ApiError::BadRow("deviceId: is none of this shopper's devices".to_owned()),
+        other => ApiError::Forbidden { reason: other.reason(), message: other.message() },
+    })?;
+    match Picture::wanted(&headers) {
+        Some(picture) => as_picture(&code, picture),
+        None => Ok(as_json(&code)),
+    }
+}
+
+/// The device that shows the code, if the body names one.
+fn device(body: &str) -> Result<Option<DeviceId>, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let refuse = |what: &str| ApiError::BadRow(what.to_owned());
+    let members = Members::parse(body, ["deviceId"]);
+    let [id] = members.ok_or_else(|| refuse("the body: must be a JSON object, or absent"))?.values;
+    let Some(id) = id.filter(|id| !id.is_null()) else { return Ok(None) };
+    let id = id.as_str().and_then(|id| DeviceId::parse(&id).ok()).filter(|id| !id.as_str().contains('\0'));
+    id.map(Some).ok_or_else(|| refuse("deviceId: must be 1 to 255 characters, or null"))
+}
+
+fn as_json(code: &IssuedCode) -> Response {
+    let [made_at, expires_at] =
+        [code.made_at, code.expires_at].map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let text = code.code.expose_secret();
+    let body = CodeBody {
+        scan_key_code: text,
+        identity_key: &BASE64_STANDARD.encode(text),
+        made_at: &made_at,
+        expires_at: &expires_at,
+        refresh_after_seconds: code.refresh_after.num_seconds(),
+    };
+    Json(body).into_response()
+}
+
+fn as_picture(code: &IssuedCode, picture: Picture) -> Result<Response, ApiError> {
+    let text = code.code.expose_secret();
+    let drawn = draw(text, picture);
+    let drawn = drawn.map_err(|cause| ApiError::Internal { reason: "picture", cause })?;
+    let expires_at = code.expires_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let values = [text.to_owned(), expires_at, code.refresh_after.num_seconds().to_string()];
+    let mut response = ([(header::CONTENT_TYPE, picture.content_type())], drawn).into_response();
+    for (name, value) in CODE_HEADERS.into_iter().zip(values) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
