@@ -19,12 +19,14 @@ use crate::administration::Administration;
 use crate::carts::CartStore;
 use crate::clock::Clock;
 use crate::commerce::{CodeSettings, Commerce, Provider};
-use crate::config::{Config, DirectorySource, Storage};
+use crate::config::{Config, DirectorySource, Mode, Storage};
 use crate::connector::Connector;
+use crate::demo_issuer::{DemoIssuer, DemoIssuerError};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, DirectoryFileError, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Kind};
-use crate::http::{self, Admission, Api, Management, Readiness, Shoppers};
+use crate::domain::ids::Issuer;
+use crate::http::{self, Admission, Api, Demo, Management, Readiness, Shoppers};
 use crate::ledger::{Ledger, LedgerError, MemoryLedger, SqlLedger};
 use crate::metrics::Metrics;
 use crate::rate_limit::{Failures, RateLimits};
@@ -86,6 +88,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The demo's identity provider cannot be set up.
+    #[error(transparent)]
+    DemoIssuer(#[from] DemoIssuerError),
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -152,6 +157,12 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
     let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let administration =
+        Administration { directory: Arc::clone(&directory), ledger: Arc::clone(&ledger), clock: clock.clone() };
+    let demo = match config.mode {
+        Mode::Demo if config.commerce.is_some() => Some(demo(administration.clone(), api_port.address)?),
+        Mode::Demo | Mode::Serve => None,
+    };
     let carts = Arc::new(match &database {
         None => CartStore::in_memory(hash_key.clone()),
         Some(database) => CartStore::in_database(database.for_shoppers()),
@@ -162,6 +173,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             lifetime: commerce.code_lifetime,
             per_shopper: commerce.codes_per_shopper,
         });
+        let demo = demo.iter().map(|demo| demo.issuer.settings());
+        let providers = commerce.providers.into_iter().chain(demo);
         let use_cases = Commerce {
             directory: Arc::clone(&directory),
             carts: Arc::clone(&carts),
@@ -169,7 +182,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             tokens: commerce.tokens,
             contexts: commerce.contexts,
             codes,
-            providers: commerce.providers.into_iter().map(|provider| Arc::new(Provider::new(provider))).collect(),
+            providers: providers.map(|provider| Arc::new(Provider::new(provider))).collect(),
         };
         Shoppers {
             commerce: Arc::new(use_cases),
@@ -192,8 +205,9 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let (beside, own_port) = match (shoppers, own_port) {
         (Some(shoppers), Some(address)) => {
             let bound = Bound::bind("commerce.bind", address).await?;
-            let router = http::shoppers(shoppers, readiness.clone());
-            (None, Some(Port { bound, router, limits: port_limits }))
+            let router = http::shoppers(shoppers.clone(), readiness.clone());
+            // The demo's page asks where it comes from.
+            (demo.is_some().then_some(shoppers), Some(Port { bound, router, limits: port_limits }))
         }
         (shoppers, _) => (shoppers, None),
     };
@@ -207,22 +221,13 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { limits: limits.clone(), trusted_proxies };
-    let management = Management {
-        administration: Administration {
-            directory: Arc::clone(&directory),
-            ledger: Arc::clone(&ledger),
-            clock: clock.clone(),
-        },
-        database,
-        limits,
-        metrics: metrics.clone(),
-        token: config.management.token,
-    };
+    let management =
+        Management { administration, database, limits, metrics: metrics.clone(), token: config.management.token };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
     Ok(App {
         api: Port {
             bound: api_port,
-            router: http::api(api, admission, beside, readiness.clone(), metrics),
+            router: http::api(api, admission, beside, demo, readiness.clone(), metrics),
             limits: port_limits,
         },
         management: Port {
@@ -235,6 +240,12 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         readiness,
         grace_period: config.server.grace_period,
     })
+}
+
+/// What the demo's page needs.
+fn demo(administration: Administration, api: SocketAddr) -> Result<Demo, StartError> {
+    let issuer = Issuer::parse(&format!("http://{api}/demo")).map_err(|_| DemoIssuerError)?;
+    Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?) })
 }
 
 /// Opens what is kept, and brings what the configuration names into the directory.

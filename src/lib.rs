@@ -36,6 +36,8 @@ pub mod administration;
 
 pub mod commerce;
 
+pub mod demo_issuer;
+
 pub mod config;
 
 pub mod telemetry;

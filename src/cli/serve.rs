@@ -58,6 +58,7 @@ pub(super) fn exit_code(error: &StartError) -> u8 {
         | StartError::Ledger(_)
         | StartError::Directory(_)
         | StartError::Bind { .. }
+        | StartError::DemoIssuer(_)
         | StartError::Randomness(_) => 1,
     }
 }

@@ -51,6 +51,8 @@ pub struct Sources {
 /// A configuration, every part of it valid and fit for the others.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// As what it is started.
+    pub mode: Mode,
     /// The API's port and its limits.
     pub server: Server,
     /// The port of metrics and administration.
@@ -155,6 +157,7 @@ impl Config {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
         let storage = storage_settings(&mut reader);
         let config = Self {
+            mode,
             server: server(&mut reader),
             management: management(&mut reader),
             rate_limit: Allowance {

@@ -137,7 +137,7 @@ mod tests {
         let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
         let admission = Admission { limits: RateLimits::new(allowance, None), trusted_proxies: [].into() };
         let state = Api { connector: Arc::new(connector), clock: Clock::System };
-        let router = api(state, admission, None, Readiness::new(None), Metrics::new());
+        let router = api(state, admission, None, None, Readiness::new(None), Metrics::new());
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS).extension(Arrival(began)).body(body).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod caller;
+mod demo;
 mod document;
 mod error;
 mod identity_keys;
@@ -29,6 +30,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(crate) use body::LingeringBody;
 pub(crate) use caller::Peer;
+pub use demo::Demo;
 pub use management::Management;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
@@ -68,11 +70,12 @@ pub struct Admission {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-/// Everything that the API's port answers; the shopper's side is among it where it has no port of its own.
+/// Everything that the API's port answers; among it the shopper's side where it has no port of its own, and the demo's page.
 pub fn api(
     api: Api,
     admission: Admission,
     shoppers: Option<Shoppers>,
+    demo: Option<Demo>,
     readiness: Readiness,
     metrics: Metrics,
 ) -> Router {
@@ -88,6 +91,7 @@ pub fn api(
         .route(IDENTITY_KEYS, post(identity_keys::verify).route_layer(gate))
         .with_state(api)
         .merge(shoppers.map_or_else(Router::new, shopper::routes))
+        .merge(demo.map_or_else(Router::new, demo::routes))
         .merge(probes::routes(readiness));
     on_every_port(routes, metrics)
 }

@@ -1,0 +1,117 @@
+//! The demo's own OpenID provider: it vouches for whichever demo shopper one asks for, without a password. Its keys are made at the start,
+//! and the connector fetches them over HTTP as it does any provider's.
+
+use std::fmt;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::commerce::ProviderSettings;
+use crate::domain::customer::Customer;
+use crate::domain::ids::{Issuer, SubjectId, VisitorId};
+
+/// Whom its tokens are meant for.
+const AUDIENCE: &str = "identity-connector-demo";
+const KEY_ID: &str = "demo";
+/// How long a token holds.
+pub const LIFETIME: TimeDelta = TimeDelta::hours(1);
+
+/// It cannot be set up, or cannot sign.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the demo's identity provider cannot make a key or a token")]
+pub struct DemoIssuerError;
+
+/// Vouches for demo shoppers.
+pub struct DemoIssuer {
+    issuer: Issuer,
+    signing: EncodingKey,
+    public: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'static str,
+    sub: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
+impl DemoIssuer {
+    /// With a new key. `issuer` is the URL below which it answers.
+    ///
+    /// # Errors
+    /// When there is no randomness for it.
+    pub fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| DemoIssuerError)?;
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| DemoIssuerError)?;
+        let public = pair.public_key().as_ref().to_vec();
+        Ok(Self { issuer, signing: EncodingKey::from_ed_der(document.as_ref()), public })
+    }
+
+    /// How the connector knows it.
+    #[must_use]
+    pub fn settings(&self) -> ProviderSettings {
+        ProviderSettings {
+            name: "demo".to_owned(),
+            issuer: self.issuer.clone(),
+            audiences: vec![AUDIENCE.to_owned()],
+            algorithms: vec![Algorithm::EdDSA],
+            customer_claim: "sub".to_owned(),
+            creates_shoppers: false,
+        }
+    }
+
+    /// The customer that a shopper is to it: it calls them what the directory does.
+    #[must_use]
+    pub fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
+        let subject = SubjectId::parse(shopper.as_str()).ok()?;
+        Some(Customer::Known { issuer: self.issuer.clone(), subject })
+    }
+
+    /// A token for a shopper.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn vouch(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
+        let iat = now.timestamp();
+        let exp = iat.saturating_add(LIFETIME.num_seconds());
+        let claims = Claims { iss: self.issuer.as_str(), aud: AUDIENCE, sub: shopper.as_str(), iat, exp };
+        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        encode(&header, &claims, &self.signing).map(Into::into).map_err(|_| DemoIssuerError)
+    }
+
+    /// What it says of itself (OpenID Connect Discovery 1.0).
+    #[must_use]
+    pub fn discovery(&self) -> Value {
+        let issuer = self.issuer.as_str();
+        json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{issuer}/keys"),
+            "id_token_signing_alg_values_supported": ["EdDSA"],
+            "response_types_supported": ["token"],
+            "subject_types_supported": ["public"],
+        })
+    }
+
+    /// Its key (RFC 8037).
+    #[must_use]
+    pub fn key_set(&self) -> Value {
+        let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": KEY_ID, "x": x }] })
+    }
+}
+
+impl fmt::Debug for DemoIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DemoIssuer").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
