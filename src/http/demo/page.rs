@@ -1,4 +1,4 @@
-//! The page itself: three files, as they stand in `demo/`, part of the binary.
+//! The page itself: four files, as they stand in `demo/`, part of the binary.
 
 use axum::Router;
 use axum::http::header;
@@ -9,8 +9,9 @@ use axum::routing::get;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 4] = [
     ("/demo", "text/html; charset=utf-8", include_str!("../../../demo/index.html")),
+    ("/demo/icon.svg", "image/svg+xml", include_str!("../../../demo/icon.svg")),
     ("/demo/style.css", "text/css; charset=utf-8", include_str!("../../../demo/style.css")),
     ("/demo/script.js", "text/javascript; charset=utf-8", include_str!("../../../demo/script.js")),
 ];
