@@ -1,6 +1,7 @@
 //! Shopping carts, as several connectors on one database change and move them; with SQLite, one connector at several hands.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use identity_connector::carts::CartStore;
@@ -27,7 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_is_added_while_carts_move_is_here_or_there,
         a_sweep_takes_nothing_that_is_in_use,
     ];
-    let its_own = on_a_postgres_of_its_own(module_path!(), properties![who_has_no_carts_has_no_row]);
+    let its_own =
+        on_a_postgres_of_its_own(module_path!(), properties![who_has_no_carts_has_no_row, a_sweep_waits_for_nobody]);
     [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared), its_own].into_iter().flatten().collect()
 }
 
@@ -275,4 +277,22 @@ async fn who_has_no_carts_has_no_row(postgres: Postgres) {
     add(&store, &known("k"), "a", 1, at(0)).await;
     store.forget(&known("k")).await.unwrap();
     assert_eq!(rows(), "0");
+}
+
+async fn a_sweep_waits_for_nobody(postgres: Postgres) {
+    let url = postgres.database();
+    let store = connector(&url).await;
+    for number in 1..=3 {
+        add(&store, &anonymous(number), "a", 1, at(i64::from(number))).await;
+    }
+    let rows = || postgres.query(&url, "SELECT count(*) FROM basket").trim().to_owned();
+    let in_hand = postgres.begin(&url, "SELECT FROM basket WHERE changed_at = 2 * 3600000000000 FOR UPDATE");
+    store.sweep(at(MONTH + 3)).await.unwrap();
+    assert_eq!(rows(), "1", "all but the one that somebody has in hand");
+    drop(in_hand);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while rows() != "0" {
+        assert!(Instant::now() < deadline, "it is still there");
+        store.sweep(at(MONTH + 3)).await.unwrap();
+    }
 }

@@ -41,11 +41,3 @@ pub enum CartRefusal {
     #[error("there is no room for more carts at the moment: try again later")]
     Full,
 }
-
-impl CartRefusal {
-    /// Whether what was asked for is not there, rather than wrong.
-    #[must_use]
-    pub fn is_not_found(self) -> bool {
-        matches!(self, Self::NoSuchCart | Self::NoSuchLine)
-    }
-}

@@ -1,5 +1,8 @@
 //! What holds wherever carts are kept, in memory and in SQLite; `tests/engines/carts.rs` has what concerns several connectors.
 
+mod ending;
+mod moving;
+
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -10,6 +13,8 @@ use super::*;
 use crate::domain::cart::{Cart, CartId, CartName, Currency, Market, Quantity, Sku};
 use crate::domain::ids::{Issuer, SubjectId};
 use crate::storage::{DatabaseError, Location};
+use ending::*;
+use moving::*;
 
 /// A store, and what it stands on.
 struct Kept {
@@ -219,162 +224,6 @@ async fn changes_at_the_same_instant_lose_nothing(kept: Kept) {
     let mut expected: Vec<_> = (0..32).map(|number| (format!("own {number:02}"), 3)).collect();
     expected.push(("shared".to_owned(), 96));
     assert_eq!(kept.amounts(&customer).await, expected);
-}
-
-async fn carts_move_once_and_later_what_came_since(kept: Kept) {
-    let (from, to) = (anonymous(1), known("k"));
-    kept.add(&from, "Default", "a", 2, at(0)).await;
-    kept.add(&from, "Wishes", "b", 3, at(0)).await;
-    kept.add(&to, "Default", "a", 5, at(0)).await;
-    for _ in 0..2 {
-        let moved = kept.migrate(1, &to, at(1)).await.expect("moved");
-        assert_eq!(moved, kept.of(&to, at(1)).await);
-        assert_eq!(kept.amounts(&to).await, [("a".to_owned(), 7), ("b".to_owned(), 3)]);
-        assert!(kept.of(&from, at(1)).await.is_empty());
-        assert_eq!(kept.owners().await, 1);
-    }
-    kept.add(&from, "Default", "a", 1, at(2)).await;
-    kept.migrate(1, &to, at(3)).await.expect("moved");
-    assert_eq!(kept.amounts(&to).await, [("a".to_owned(), 8), ("b".to_owned(), 3)]);
-    assert!(kept.migrate(2, &known("nobody"), at(3)).await.expect("nothing to move").is_empty());
-    assert_eq!(kept.owners().await, 1);
-}
-
-/// All of these at the same instant; none is refused.
-async fn migrate_at_once(kept: &Kept, moves: Vec<(u8, Customer)>) {
-    let mut moving = JoinSet::new();
-    for (from, to) in moves {
-        let store = Arc::clone(&kept.store);
-        moving.spawn(async move { store.migrate(anonymous_id(from), &to, at(1)).await.expect("written") });
-    }
-    assert!(moving.join_all().await.iter().all(Result::is_ok));
-}
-
-async fn carts_that_move_twice_at_the_same_instant_arrive_once(kept: Kept) {
-    let to = known("k");
-    kept.add(&anonymous(1), "Default", "a", 2, at(0)).await;
-    migrate_at_once(&kept, vec![(1, to.clone()); 8]).await;
-    assert_eq!(kept.amounts(&to).await, [("a".to_owned(), 2)]);
-    assert_eq!(kept.owners().await, 1);
-}
-
-async fn carts_of_two_who_are_one_all_arrive(kept: Kept) {
-    let to = known("k");
-    for from in 1..=8 {
-        kept.add(&anonymous(from), "Default", "a", 2, at(0)).await;
-        kept.add(&anonymous(from), "Default", &format!("own {from}"), 1, at(0)).await;
-    }
-    migrate_at_once(&kept, (1..=8).map(|from| (from, to.clone())).collect()).await;
-    let mut expected = vec![("a".to_owned(), 16)];
-    expected.extend((1..=8).map(|from| (format!("own {from}"), 1)));
-    assert_eq!(kept.amounts(&to).await, expected);
-    assert_eq!(kept.owners().await, 1);
-}
-
-async fn carts_that_move_to_and_fro_are_somewhere(kept: Kept) {
-    for round in 0..8 {
-        let (one, other) = (round, 100_u8.saturating_add(round));
-        kept.add(&anonymous(one), "Default", "a", 2, at(0)).await;
-        kept.add(&anonymous(other), "Default", "a", 3, at(0)).await;
-        migrate_at_once(&kept, vec![(one, anonymous(other)), (other, anonymous(one))]).await;
-        let amounts = [kept.amounts(&anonymous(one)).await, kept.amounts(&anonymous(other)).await].concat();
-        assert_eq!(amounts, [("a".to_owned(), 5)]);
-    }
-}
-
-async fn carts_stay_where_they_are_when_they_move_to_themselves_or_are_refused(kept: Kept) {
-    let (from, to) = (anonymous(1), known("k"));
-    kept.add(&from, "Default", "a", 500, at(0)).await;
-    kept.add(&to, "Default", "a", 500, at(0)).await;
-    let before = kept.of(&from, at(1)).await;
-    assert_eq!(kept.migrate(1, &from, at(1)).await, Ok(before.clone()));
-    assert_eq!(kept.migrate(1, &to, at(1)).await, Err(CartRefusal::TooMuchOfOneSku));
-    assert_eq!(kept.of(&from, at(1)).await, before);
-    assert_eq!(kept.amounts(&to).await, [("a".to_owned(), 500)]);
-}
-
-const MONTH: i64 = 30 * 24;
-
-async fn an_anonymous_cart_ends_after_exactly_30_days(kept: Kept) {
-    for customer in [anonymous(1), known("k")] {
-        kept.add(&customer, "Default", "a", 2, at(0)).await;
-        let just_before = at(MONTH).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
-        assert_eq!(kept.of(&customer, just_before).await.all().len(), 1);
-        let left = usize::from(!customer.is_anonymous());
-        assert_eq!(kept.of(&customer, at(MONTH)).await.all().len(), left);
-    }
-}
-
-async fn what_has_ended_neither_moves_nor_counts(kept: Kept) {
-    let (from, to) = (anonymous(1), known("k"));
-    kept.add(&from, "Old", "a", 2, at(0)).await;
-    kept.add(&from, "New", "b", 3, at(1)).await;
-    let seen = kept.store.change(&from, at(MONTH), |carts| Ok(carts.all().len())).await.expect("asked");
-    assert_eq!(seen, Ok(1));
-    let moved = kept.migrate(1, &to, at(MONTH)).await.expect("moved");
-    assert_eq!(moved.all().iter().map(|cart| cart.name.as_str()).collect::<Vec<_>>(), ["New"]);
-    assert_eq!((kept.amounts(&to).await, kept.owners().await), (vec![("b".to_owned(), 3)], 1));
-}
-
-async fn a_sweep_lets_go_of_what_has_ended(kept: Kept) {
-    kept.add(&known("k"), "Default", "a", 1, at(0)).await;
-    // More than one batch; of one of them only one cart has ended.
-    for number in 1..=220 {
-        kept.add(&anonymous(number), "Default", "a", 1, at(0)).await;
-    }
-    kept.add(&anonymous(1), "Wishes", "b", 1, at(1)).await;
-    let just_before = at(MONTH).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
-    kept.store.sweep(just_before).await.expect("swept");
-    assert_eq!(kept.owners().await, 221);
-    kept.store.sweep(at(MONTH)).await.expect("swept");
-    assert_eq!(kept.owners().await, 2);
-    assert_eq!(kept.of(&anonymous(1), at(MONTH)).await.all().len(), 1);
-    kept.store.sweep(at(MONTH + 1)).await.expect("swept");
-    assert_eq!(kept.owners().await, 1);
-    assert_eq!(kept.of(&known("k"), at(MONTH + 1)).await.all().len(), 1);
-}
-
-async fn who_is_forgotten_has_no_carts(kept: Kept) {
-    for customer in [anonymous(1), known("k"), known("another")] {
-        kept.add(&customer, "Default", "a", 1, at(0)).await;
-    }
-    for customer in [anonymous(1), known("k"), known("k"), known("nobody")] {
-        kept.store.forget(&customer).await.expect("forgotten");
-        assert!(kept.of(&customer, at(0)).await.is_empty());
-    }
-    assert_eq!(kept.amounts(&known("another")).await, [("a".to_owned(), 1)]);
-    assert_eq!(kept.owners().await, 1);
-}
-
-#[tokio::test]
-async fn memory_is_for_so_many_owners() {
-    let kept = in_memory_for(2);
-    for customer in [anonymous(1), anonymous(2)] {
-        kept.add(&customer, "Default", "a", 1, at(0)).await;
-    }
-    let one_more = add(&kept.store, &known("k"), "Default", "a", 1, at(0)).await.expect("asked");
-    assert_eq!(one_more.expect_err("there is no room"), CartRefusal::Full);
-    assert_eq!(kept.owners().await, 2);
-    kept.add(&anonymous(1), "Wishes", "b", 1, at(0)).await;
-    assert_eq!(kept.migrate(1, &known("k"), at(0)).await.expect("one takes the other's place").all().len(), 2);
-    kept.store.forget(&anonymous(2)).await.expect("forgotten");
-    kept.add(&anonymous(3), "Default", "a", 1, at(0)).await;
-}
-
-/// In a sweep's second batch as well as in its first.
-#[tokio::test]
-async fn a_sweep_of_memory_reaches_everybody() {
-    let kept = in_memory().await;
-    let nobody = |number: u16| {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&number.to_be_bytes());
-        Customer::Anonymous(AnonymousId::from_random_bytes(bytes))
-    };
-    for number in 0..2500 {
-        kept.add(&nobody(number), "Default", "a", 1, at(i64::from(number % 2))).await;
-    }
-    kept.store.sweep(at(MONTH)).await.expect("swept");
-    assert_eq!(kept.owners().await, 1250);
 }
 
 async fn write(database: &Database, statement: &'static str) {
