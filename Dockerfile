@@ -13,6 +13,7 @@ RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
 # Which commit `--version` and the log name: docker build --build-arg CONNECTOR_COMMIT="$(git rev-parse --short=12 HEAD)"
 ARG CONNECTOR_COMMIT=unknown
 COPY config config
+COPY demo demo
 COPY migrations migrations
 COPY src src
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked

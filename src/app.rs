@@ -221,8 +221,14 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { limits: limits.clone(), trusted_proxies };
-    let management =
-        Management { administration, database, limits, metrics: metrics.clone(), token: config.management.token };
+    let management = Management {
+        administration,
+        database,
+        limits,
+        providers,
+        metrics: metrics.clone(),
+        token: config.management.token,
+    };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
     Ok(App {
         api: Port {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::commerce::Provider;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
@@ -36,6 +37,13 @@ struct Inner {
     database_up: Gauge,
     database_failures: Counter,
     dropped_lines: Counter,
+    provider_keys: Family<ProviderName, Gauge>,
+    provider_failures: Family<ProviderName, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderName {
+    provider: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +98,12 @@ impl Metrics {
         let dropped_lines = Counter::default();
         let help = "Log lines dropped because nobody took them";
         registry.register("log_lines_dropped", help, dropped_lines.clone());
+        let provider_keys = Family::<ProviderName, Gauge>::default();
+        let help = "Keys of each identity provider that are known; 0 while its customers cannot be told from strangers";
+        registry.register("identity_provider_keys", help, provider_keys.clone());
+        let provider_failures = Family::<ProviderName, Counter>::default();
+        let help = "Times that the keys of an identity provider could not be fetched";
+        registry.register("identity_provider_failures", help, provider_failures.clone());
         Self(Arc::new(Inner {
             registry,
             answers,
@@ -105,6 +119,8 @@ impl Metrics {
             database_up,
             database_failures,
             dropped_lines,
+            provider_keys,
+            provider_failures,
         }))
     }
 
@@ -130,7 +146,7 @@ impl Metrics {
         self.0.rate_limited.inc();
     }
 
-    /// Everything, in the text format; the figures of the ledger, the database and the rate limits as they are now.
+    /// Everything, in the text format; the figures of the ledger, the database, the rate limits and the identity providers as they are now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
@@ -139,6 +155,7 @@ impl Metrics {
         ledger: &Ledger,
         database: Option<&Database>,
         limits: &RateLimits,
+        providers: &[Arc<Provider>],
     ) -> Result<String, fmt::Error> {
         self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
         self.0.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
@@ -148,6 +165,12 @@ impl Metrics {
         self.0.rate_limit_shared.set(i64::from(limits.is_shared()));
         self.0.rate_limit_failures.inner().store(limits.failures(), Ordering::Relaxed);
         self.0.dropped_lines.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
+        for provider in providers {
+            let name = ProviderName { provider: provider.settings().name.clone() };
+            let keys = i64::try_from(provider.keys()).unwrap_or(i64::MAX);
+            self.0.provider_keys.get_or_create(&name).set(keys);
+            self.0.provider_failures.get_or_create(&name).inner().store(provider.failures(), Ordering::Relaxed);
+        }
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)

@@ -134,7 +134,7 @@ impl IntoResponse for ApiError {
                 let retry_after = FULL_RETRY;
                 Self::TooManyRequests { retry_after, reason: shopper::why(CartRefusal::Full).reason }.into_response()
             }
-            Self::Cart(refusal) if refusal.is_not_found() => {
+            Self::Cart(refusal @ (CartRefusal::NoSuchCart | CartRefusal::NoSuchLine)) => {
                 refuse(StatusCode::NOT_FOUND, &refusal.to_string(), shopper::why(refusal))
             }
             Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, &refusal.to_string(), shopper::why(refusal)),

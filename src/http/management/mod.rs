@@ -12,6 +12,8 @@ mod sessions;
 mod shoppers;
 mod stores;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -25,6 +27,7 @@ use subtle::ConstantTimeEq as _;
 use super::METRICS;
 use super::error::ApiError;
 use crate::administration::{Administration, AdministrationError};
+use crate::commerce::Provider;
 use crate::directory::{DirectoryError, Refusal};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
@@ -40,6 +43,8 @@ pub struct Management {
     pub database: Option<Database>,
     /// What each caller may ask.
     pub limits: RateLimits,
+    /// Who vouches for customers.
+    pub providers: Vec<Arc<Provider>>,
     /// What is counted.
     pub metrics: Metrics,
     /// The bearer token that is asked for.
@@ -94,7 +99,8 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
     let ledger = &management.administration.ledger;
     ledger.count().await;
-    let text = management.metrics.encode(ledger, management.database.as_ref(), &management.limits);
+    let text =
+        management.metrics.encode(ledger, management.database.as_ref(), &management.limits, &management.providers);
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
