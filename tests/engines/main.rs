@@ -22,6 +22,7 @@ mod servers;
 mod administration;
 mod capacity;
 mod crash;
+mod customers;
 mod erasure;
 mod gcra;
 mod hostile;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         administration::trials(),
         capacity::trials(),
         crash::trials(),
+        customers::trials(),
         erasure::trials(),
         gcra::trials(),
         hostile::trials(),

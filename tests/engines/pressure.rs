@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
@@ -110,18 +111,34 @@ async fn a_server_that_only_reads(postgres: Postgres) {
 async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
-    let asked = [scan(), scan_with_key(b"flagged_shopper_key"), scan_with("authEvent.location", "EXIT")];
+    let asked = [
+        scan(),
+        scan_with_key(b"flagged_shopper_key"),
+        scan_with("identityKey", base64(code(SCANNED_AT, ""))),
+        scan_with("authEvent.location", "EXIT"),
+    ];
     for round in 0..2 {
         for body in &asked {
             let again = set(retry(body), "authEvent.id", new_id());
             assert_ne!(server.verify(&again).await.status, 500, "round {round}");
         }
-        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "audit"] {
+        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "customers", "audit"] {
             let list = format!("{}/admin/v1/{list}", server.management);
             assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
         }
-        let tables =
-            ["property", "session", "decision", "store", "shopper", "registration", "audit", "directory_version"];
+        server.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+        let tables = [
+            "property",
+            "session",
+            "decision",
+            "store",
+            "shopper",
+            "registration",
+            "customer",
+            "issued_token",
+            "audit",
+            "directory_version",
+        ];
         let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
         postgres.query(&url, &add.join("; "));
         // Nothing that was read before counts any more.
