@@ -75,3 +75,27 @@ fn a_shopper_who_is_changed_in_the_file_has_the_devices_that_it_says() {
     let other = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
     place.imports("b.jsonl", format!("{other}{changed}"));
 }
+
+#[test]
+fn a_customer_is_somebody_who_is_there_and_stands_there_once() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let customers = "record,issuer,subject,shopper
+customer,hush,hush-1,nobody
+customer,hush,hush-2,shopper-1
+customer,hush,hush-2,clerk
+customer,hush,,clerk
+customer,,hush-3,
+";
+    for what in [
+        "line 2: customer.shopper: names nobody among the shoppers of the file or the directory",
+        "line 4: customer: stands on line 3 already",
+        "line 5: customer.subject: is missing",
+        "line 6: customer.issuer: is missing",
+        "line 6: customer.shopper: is missing",
+    ] {
+        place.refuses("b.csv", customers, 1, what);
+    }
+    let digest = format!("{{\"customer\":{{\"digest\":\"{}\",\"shopper\":\"clerk\"}}}}\n", "0".repeat(64));
+    place.refuses("b.jsonl", digest, 1, "line 1: customer.digest: means nothing without the first line of its export");
+}

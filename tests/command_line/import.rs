@@ -170,7 +170,7 @@ fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
     place.refuses("a.jsonl", later, 64, "version 2");
-    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 8: export: may stand in the first row only");
+    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: may stand in the first row only");
     let again = Place::new();
     again.imports("a.csv", &table);
     assert_eq!(again.export(&[]), lines);
@@ -194,7 +194,7 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
         "a.csv",
         format!("{TABLE}\"{}", "hush\n".repeat(300_000)),
         1,
-        "line 8: this row is longer than 1 MiB",
+        "line 9: this row is longer than 1 MiB",
     );
     let empty = Place::new();
     let ended = empty.run(&["export"]);
