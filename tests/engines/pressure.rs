@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             lists_take_no_connection_from_scans,
             a_server_that_only_reads,
             columns_of_a_later_release_are_no_trouble,
+            the_schema_of_this_release_comes_while_another_connector_is_at_work,
         ],
     )
 }
@@ -147,4 +148,41 @@ async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
     // And so does one that starts on it.
     let fresh = server.replica().await;
     assert_eq!(fresh.verify(&scan()).await.status, 200);
+}
+
+/// This release is being rolled out: its first connector brings the schema up to date, behind whoever changes the directory just then,
+/// and no scan at the others waits for that.
+async fn the_schema_of_this_release_comes_while_another_connector_is_at_work(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let audit = server.all("audit").await;
+    let back = "DROP TABLE customer, issued_token; ALTER TABLE audit DROP CONSTRAINT audit_kind_check;
+        ALTER TABLE audit ADD CONSTRAINT audit_kind_check
+            CHECK (kind IN ('store', 'shopper', 'identity_key', 'recognition_token'));
+        DELETE FROM _sqlx_migrations WHERE version = 5";
+    postgres.query(&url, back);
+    let changing = postgres.begin(
+        &url,
+        "UPDATE directory_version SET version = version + 1;
+         UPDATE shopper SET devices = '[]' WHERE id = 'cash-shopper-uuid-001'",
+    );
+    let start = server.replica();
+    tokio::pin!(start);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    until(RECOVERY, "it waits", async || {
+        let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
+        assert!(!is_early, "it is behind the change");
+        postgres.query(&url, waits).trim() != "0"
+    })
+    .await;
+    for _ in 0..20 {
+        let (answer, elapsed) = timed(&server, &scan()).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "meanwhile");
+        assert!(elapsed < IN_TIME, "{elapsed:?}");
+    }
+    drop(changing);
+    let fresh = start.await;
+    assert_eq!(fresh.all("audit").await, audit, "the same data changes nothing");
+    fresh.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+    assert_eq!(server.all("customers").await.len(), 1);
 }
