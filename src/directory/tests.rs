@@ -1,8 +1,9 @@
 //! What the apps of shoppers ask for, on every engine that is in this process: nothing of it can be seen from outside yet.
 
+use std::slice;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -14,7 +15,7 @@ use crate::domain::visitor::{Account, Shopper, VisitorType};
 use crate::storage::Location;
 
 fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    DateTime::from_timestamp(seconds, 0).expect("in range")
 }
 
 fn visitor(name: &str) -> VisitorId {
@@ -111,8 +112,8 @@ async fn the_oldest_tokens_go_and_at_most_so_many_stand() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
-        for number in 0..5 {
-            issue(&directory, number, 60 + number as i64, 0).await;
+        for (number, expires_at) in (60..65).enumerate() {
+            issue(&directory, number, expires_at, 0).await;
         }
         assert_eq!(which_are_found(&directory, 5, 0).await, [2, 3, 4]);
         // Those that have expired are gone before any other.
@@ -184,8 +185,8 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
         let mut all: Vec<_> = asking.join_all().await.into_iter().map(|shopper| shopper.expect("asked")).collect();
         all.dedup();
         let profile = directory.shopper_of(&customer("a")).await.expect("asked").expect("one");
-        assert_eq!(all, [profile.shopper.visitor.id.clone()]);
-        assert_eq!(directory.shoppers(None, 100).await.expect("asked"), [profile.clone()]);
+        assert_eq!(all, slice::from_ref(&profile.shopper.visitor.id));
+        assert_eq!(directory.shoppers(None, 100).await.expect("asked"), slice::from_ref(&profile));
         let Shopper { visitor: who, account, payment_method } = profile.shopper;
         assert_eq!((who.kind, account, payment_method), (VisitorType::Shopper, Account::Active, None));
         assert_eq!(profile.devices, []);

@@ -13,8 +13,14 @@ async fn admin(process: &Process, method: Method, path: &str, body: Value) -> An
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_says_what_was_asked_and_names_nobody() {
     let process = Process::demo(&[("log.level", "trace")]).await;
-    let secrets = ["badge-4711-secret", "SECRETtokenSECRETtokenSECRETtoke", "wrong-bearer-token-secret"];
-    let [key, token, wrong] = secrets;
+    let secrets = [
+        "badge-4711-secret",
+        "SECRETtokenSECRETtokenSECRETtoke",
+        "wrong-bearer-token-secret",
+        "https://issuer-secret",
+        "subject-secret",
+    ];
+    let [key, token, wrong, issuer, subject] = secrets;
     let (put, get, post) = (Method::PUT, Method::GET, Method::POST);
     let whose = "nobody-is-to-read-this-name";
     admin(&process, put.clone(), &format!("shoppers/{whose}"), json!({ "type": "SHOPPER" })).await;
@@ -23,6 +29,10 @@ async fn the_log_says_what_was_asked_and_names_nobody() {
     admin(&process, put.clone(), "identity-keys", json!({ key: key })).await;
     admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": "nobody" })).await;
     admin(&process, put.clone(), "recognition-tokens", json!({ "token": token, "shopper": whose })).await;
+    let customer = json!({ "issuer": issuer, "subject": subject, "shopper": whose });
+    admin(&process, put.clone(), "customers", customer).await;
+    admin(&process, put.clone(), "customers", json!({ "issuer": issuer, "subject": subject })).await;
+    admin(&process, get.clone(), &format!("customers/{subject}"), Value::Null).await;
     let made = admin(&process, put, "recognition-tokens", json!({ "shopper": whose })).await.json();
     admin(&process, get.clone(), &format!("identity-keys/{key}"), Value::Null).await;
     admin(&process, get, &format!("recognition-tokens?cursor={token}"), Value::Null).await;
@@ -44,6 +54,9 @@ async fn the_log_says_what_was_asked_and_names_nobody() {
         ("PUT", "identity-keys", 400, "bad_row"),
         ("PUT", "identity-keys", 400, "bad_row"),
         ("PUT", "recognition-tokens", 200, "ok"),
+        ("PUT", "customers", 200, "ok"),
+        ("PUT", "customers", 400, "bad_row"),
+        ("GET", "customers/{digest}", 400, "bad_row"),
         ("PUT", "recognition-tokens", 200, "ok"),
         ("GET", "identity-keys/{digest}", 400, "bad_row"),
         ("GET", "recognition-tokens", 400, "bad_query"),

@@ -32,7 +32,7 @@ identityKey,,,hush-6,vip,,
         "line 8: identityKey.device: is none of that shopper's devices",
         "line 10: identityKey: stands on line 9 already",
         "line 11: identityKey.key: must be 1 to 750 printable ASCII characters",
-        "line 13: record: must be store, shopper, identityKey or recognitionToken",
+        "line 13: record: must be store, shopper, identityKey, recognitionToken or customer",
         "line 14: identityKey.key: is missing",
         "line 15: identityKey.id: unknown field",
         "line 16: row: has 2 cells, and the header 7",
@@ -74,4 +74,28 @@ fn a_shopper_who_is_changed_in_the_file_has_the_devices_that_it_says() {
     place.imports("b.jsonl", key);
     let other = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
     place.imports("b.jsonl", format!("{other}{changed}"));
+}
+
+#[test]
+fn a_customer_is_somebody_who_is_there_and_stands_there_once() {
+    let place = Place::new();
+    place.imports("a.csv", TABLE);
+    let customers = "record,issuer,subject,shopper
+customer,hush,hush-1,nobody
+customer,hush,hush-2,shopper-1
+customer,hush,hush-2,clerk
+customer,hush,,clerk
+customer,,hush-3,
+";
+    for what in [
+        "line 2: customer.shopper: names nobody among the shoppers of the file or the directory",
+        "line 4: customer: stands on line 3 already",
+        "line 5: customer.subject: is missing",
+        "line 6: customer.issuer: is missing",
+        "line 6: customer.shopper: is missing",
+    ] {
+        place.refuses("b.csv", customers, 1, what);
+    }
+    let digest = format!("{{\"customer\":{{\"digest\":\"{}\",\"shopper\":\"clerk\"}}}}\n", "0".repeat(64));
+    place.refuses("b.jsonl", digest, 1, "line 1: customer.digest: means nothing without the first line of its export");
 }

@@ -10,6 +10,7 @@ fn sound() -> Value {
         "shoppers": [{ "id": "v", "type": "SHOPPER", "devices": ["d"] }],
         "identityKeys": [{ "key": "secret-key", "shopper": "v" }],
         "recognitionTokens": [{ "token": "secrettokensecrettokensecrettoke", "shopper": "v" }],
+        "customers": [{ "issuer": "https://secret", "subject": "secret", "shopper": "v" }],
     })
 }
 
@@ -74,6 +75,17 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
         ("/identityKeys/0/channel", json!("SMELL"), "identityKeys[0].channel"),
         ("/identityKeys/-", json!({ "key": "secret-key", "shopper": "v" }), "identityKeys[1].key"),
         ("/recognitionTokens/0/token", json!("secret"), "recognitionTokens[0].token"),
+        ("/customers/0/issuer", json!("secret".repeat(50)), "customers[0].issuer"),
+        ("/customers/0/subject", json!(""), "customers[0].subject"),
+        ("/customers/0/subject", json!(null), "customers[0].subject"),
+        ("/customers/0/shopper", json!("nobody"), "customers[0].shopper"),
+        ("/customers/0/shopper", json!(null), "customers[0].shopper"),
+        ("/customers/0/secret", json!("v"), "customers[0]"),
+        (
+            "/customers/-",
+            json!({ "issuer": "https://secret", "subject": "secret", "shopper": "v" }),
+            "customers[1].subject",
+        ),
         ("/faults", json!([{ "key": "secret", "fault": "fail" }]), "faults"),
     ] {
         refused_at(pointer, value, place);

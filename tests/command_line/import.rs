@@ -8,13 +8,15 @@ use tempfile::TempDir;
 
 use crate::support::{Ended, HASH_KEY, Process};
 
-pub(crate) const TABLE: &str = "record,id,type,paymentMethodLastMonth,devices,key,token,shopper,device,channel,revoked
-store,STORE-001,,,,,,,,,
-identityKey,,,,,hush-badge,,clerk,,RADIO,
-shopper,shopper-1,SHOPPER,2029-06,phone-1 phone-2,,,,,,
-identityKey,,,,,hush-lost,,,,,TRUE
-recognitionToken,,,,,,hushhushhushhushhushhushhushhush,shopper-1,phone-2,,
-shopper,clerk,ASSOCIATE,,,,,,,,
+pub(crate) const TABLE: &str =
+    "record,id,type,paymentMethodLastMonth,devices,key,token,shopper,device,channel,revoked,issuer,subject
+store,STORE-001,,,,,,,,,,,
+identityKey,,,,,hush-badge,,clerk,,RADIO,,,
+customer,,,,,,,shopper-1,,,,https://hush,hush-subject
+shopper,shopper-1,SHOPPER,2029-06,phone-1 phone-2,,,,,,,,
+identityKey,,,,,hush-lost,,,,,TRUE,,
+recognitionToken,,,,,,hushhushhushhushhushhushhushhush,shopper-1,phone-2,,,,
+shopper,clerk,ASSOCIATE,,,,,,,,,,
 ";
 
 /// The same, in another way and order.
@@ -28,6 +30,7 @@ fn json_lines() -> String {
             "id": "shopper-1", "type": "SHOPPER", "paymentMethod": { "lastMonth": "2029-06" }, "devices": ["phone-1", "phone-2"],
         } }),
         json!({ "store": { "id": "STORE-001" } }),
+        json!({ "customer": { "issuer": "https://hush", "subject": "hush-subject", "shopper": "shopper-1" } }),
     ];
     rows.map(|row| format!("{row}\n")).concat()
 }
@@ -99,7 +102,9 @@ fn a_table_and_json_lines_say_the_same_in_any_order() {
     let (table, lines) = (Place::new(), Place::new());
     let said = table.imports("a.csv", TABLE);
     assert!(
-        said.starts_with("imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token: 6 changed, 0 as before"),
+        said.starts_with(
+            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 as before"
+        ),
         "{said}"
     );
     lines.imports("a.ndjson", json_lines());
@@ -107,7 +112,8 @@ fn a_table_and_json_lines_say_the_same_in_any_order() {
     assert_eq!(table.export(&["--format", "csv"]), lines.export(&["--format", "csv"]));
     let rows: Vec<Value> = table.export(&[]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<&String> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
-    let sorted = ["export", "store", "shopper", "shopper", "identityKey", "identityKey", "recognitionToken"];
+    let sorted =
+        ["export", "store", "shopper", "shopper", "identityKey", "identityKey", "recognitionToken", "customer"];
     assert_eq!(kinds, sorted);
     assert_eq!(rows[2]["shopper"]["id"], "clerk");
 }
@@ -117,8 +123,8 @@ fn a_second_import_changes_nothing_and_a_new_row_only_itself() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let before = place.export(&[]);
-    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 6 as before"));
-    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 6 as before"));
+    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 as before"));
+    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 as before"));
     assert_eq!(place.export(&[]), before);
     let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
     assert!(place.imports("b.csv", more).contains(": 2 changed, 0 as before"));
@@ -131,7 +137,7 @@ fn windows_files_are_read_as_others() {
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
     windows.imports("a.csv", dos(TABLE));
     assert_eq!(unix.export(&[]), windows.export(&[]));
-    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 6 as before"));
+    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 as before"));
     windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
     windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 1, "UTF-16");
 }
@@ -164,7 +170,7 @@ fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
     place.refuses("a.jsonl", later, 64, "version 2");
-    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 8: export: may stand in the first row only");
+    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: may stand in the first row only");
     let again = Place::new();
     again.imports("a.csv", &table);
     assert_eq!(again.export(&[]), lines);
@@ -188,7 +194,7 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
         "a.csv",
         format!("{TABLE}\"{}", "hush\n".repeat(300_000)),
         1,
-        "line 8: this row is longer than 1 MiB",
+        "line 9: this row is longer than 1 MiB",
     );
     let empty = Place::new();
     let ended = empty.run(&["export"]);

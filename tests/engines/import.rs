@@ -33,7 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const KEYS: usize = 5_000;
 
 /// A database and a folder of one's own.
-struct Place {
+pub(crate) struct Place {
     url: String,
     folder: TempDir,
     /// Dropped with it.
@@ -41,7 +41,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine) -> Self {
         let folder = TempDir::new().unwrap();
         let database = matches!(engine, Engine::Postgres).then(Database::new);
         let url = match &database {
@@ -63,14 +63,14 @@ impl Place {
 
     /// What an import of this content says.
     #[track_caller]
-    fn import(&self, name: &str, content: &str) -> String {
+    pub(crate) fn import(&self, name: &str, content: &str) -> String {
         let ended = Ended::of(&["import", &self.file(name, content)], &self.settings());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout
     }
 
     #[track_caller]
-    fn export(&self, format: &str) -> String {
+    pub(crate) fn export(&self, format: &str) -> String {
         let ended = Ended::of(&["export", "--format", format], &self.settings());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout

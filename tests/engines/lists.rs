@@ -30,6 +30,7 @@ async fn add(server: &Server, number: usize) {
     server.put(&format!("shoppers/{id}"), &json!({ "type": "SHOPPER" })).await;
     server.put("identity-keys", &json!({ "key": format!("key {number}"), "shopper": id })).await;
     server.put("recognition-tokens", &json!({ "shopper": id })).await;
+    server.put("customers", &json!({ "issuer": "https://issuer", "subject": number.to_string(), "shopper": id })).await;
     // The published event's time is the same for all, and so is our clock's: only their ids tell decisions apart.
     assert_eq!(server.verify(&scan()).await.status, 200);
 }

@@ -23,6 +23,7 @@ mod administration;
 mod capacity;
 mod carts;
 mod crash;
+mod customers;
 mod erasure;
 mod gcra;
 mod hostile;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         capacity::trials(),
         carts::trials(),
         crash::trials(),
+        customers::trials(),
         erasure::trials(),
         gcra::trials(),
         hostile::trials(),

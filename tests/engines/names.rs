@@ -55,6 +55,7 @@ async fn a_nul_is_refused_and_never_our_fault(engine: Engine) {
             ("identity-keys", json!({ "key": "k", "shopper": name })),
             ("identity-keys", json!({ "key": "k", "shopper": "shopper-uuid-001", "device": name })),
             ("recognition-tokens", json!({ "token": "T".repeat(32), "shopper": name })),
+            ("customers", json!({ "issuer": "https://issuer", "subject": "s", "shopper": name })),
         ] {
             assert_error_form(&server.admin_with("PUT", path, row.to_string()).await, 400, &name);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             lists_take_no_connection_from_scans,
             a_server_that_only_reads,
             columns_of_a_later_release_are_no_trouble,
+            the_schema_of_this_release_comes_while_another_connector_is_at_work,
         ],
     )
 }
@@ -110,18 +112,34 @@ async fn a_server_that_only_reads(postgres: Postgres) {
 async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
-    let asked = [scan(), scan_with_key(b"flagged_shopper_key"), scan_with("authEvent.location", "EXIT")];
+    let asked = [
+        scan(),
+        scan_with_key(b"flagged_shopper_key"),
+        scan_with("identityKey", base64(code(SCANNED_AT, ""))),
+        scan_with("authEvent.location", "EXIT"),
+    ];
     for round in 0..2 {
         for body in &asked {
             let again = set(retry(body), "authEvent.id", new_id());
             assert_ne!(server.verify(&again).await.status, 500, "round {round}");
         }
-        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "audit"] {
+        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "customers", "audit"] {
             let list = format!("{}/admin/v1/{list}", server.management);
             assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
         }
-        let tables =
-            ["property", "session", "decision", "store", "shopper", "registration", "audit", "directory_version"];
+        server.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+        let tables = [
+            "property",
+            "session",
+            "decision",
+            "store",
+            "shopper",
+            "registration",
+            "customer",
+            "issued_token",
+            "audit",
+            "directory_version",
+        ];
         let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
         postgres.query(&url, &add.join("; "));
         // Nothing that was read before counts any more.
@@ -130,4 +148,41 @@ async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
     // And so does one that starts on it.
     let fresh = server.replica().await;
     assert_eq!(fresh.verify(&scan()).await.status, 200);
+}
+
+/// This release is being rolled out: its first connector brings the schema up to date, behind whoever changes the directory just then,
+/// and no scan at the others waits for that.
+async fn the_schema_of_this_release_comes_while_another_connector_is_at_work(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let audit = server.all("audit").await;
+    let back = "DROP TABLE customer, issued_token; ALTER TABLE audit DROP CONSTRAINT audit_kind_check;
+        ALTER TABLE audit ADD CONSTRAINT audit_kind_check
+            CHECK (kind IN ('store', 'shopper', 'identity_key', 'recognition_token'));
+        DELETE FROM _sqlx_migrations WHERE version = 5";
+    postgres.query(&url, back);
+    let changing = postgres.begin(
+        &url,
+        "UPDATE directory_version SET version = version + 1;
+         UPDATE shopper SET devices = '[]' WHERE id = 'cash-shopper-uuid-001'",
+    );
+    let start = server.replica();
+    tokio::pin!(start);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    until(RECOVERY, "it waits", async || {
+        let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
+        assert!(!is_early, "it is behind the change");
+        postgres.query(&url, waits).trim() != "0"
+    })
+    .await;
+    for _ in 0..20 {
+        let (answer, elapsed) = timed(&server, &scan()).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "meanwhile");
+        assert!(elapsed < IN_TIME, "{elapsed:?}");
+    }
+    drop(changing);
+    let fresh = start.await;
+    assert_eq!(fresh.all("audit").await, audit, "the same data changes nothing");
+    fresh.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+    assert_eq!(server.all("customers").await.len(), 1);
 }

@@ -16,6 +16,10 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         ("identity-keys", set(json!({ "key": SECRET, "shopper": "shopper-uuid-001" }), member, value))
     };
     let store = |member: &str, value: Value| ("stores/S", set(json!({}), member, value));
+    let customer = |member: &str, value: Value| {
+        let row = json!({ "issuer": SECRET, "subject": SECRET, "shopper": "shopper-uuid-001" });
+        ("customers", set(row, member, value))
+    };
     let shopper = |member: &str, value: Value| ("shoppers/v", set(json!({ "type": "SHOPPER" }), member, value));
     for ((path, row), place) in [
         (store("id", json!("T")), "id: is not the one in the path"),
@@ -50,6 +54,17 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
         (("recognition-tokens", json!({})), "shopper: is missing"),
         (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
+        (customer("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
+        (customer("shopper", json!(null)), "shopper: is missing"),
+        (customer("issuer", json!("")), "issuer: is empty"),
+        (customer("issuer", json!(null)), "issuer: is missing"),
+        (customer("subject", json!(SECRET.repeat(16))), "subject: is longer than 255 characters"),
+        (customer("subject", json!([SECRET])), "subject: invalid type: sequence, expected a string"),
+        (customer("digest", json!("0".repeat(64))), "digest: stands for the issuer and the subject"),
+        (customer("device", json!(SECRET)), "the body: unknown field"),
+        (customer(SECRET, json!(1)), "the body: unknown field"),
+        (("customers", json!({ "digest": SECRET, "shopper": "shopper-uuid-001" })), "digest: must be 64 hexadecimal"),
+        (("customers", json!({})), "issuer: is missing; subject: is missing; shopper: is missing"),
     ] {
         let answer = server.admin_with("PUT", path, row.to_string()).await;
         assert_error_form(&answer, 400, place);
@@ -110,6 +125,8 @@ async fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
         ("GET", &format!("identity-keys/{digest}")),
         ("DELETE", &format!("recognition-tokens/{digest}")),
         ("POST", &format!("identity-keys/{digest}/revoke")),
+        ("GET", &format!("customers/{digest}")),
+        ("DELETE", &format!("customers/{digest}")),
         ("GET", "stores/"),
         ("GET", "stores/a/b"),
         ("GET", "nothing"),

@@ -52,7 +52,7 @@ async fn with_a_token_set_nothing_is_told_without_it() {
 }
 
 /// Everything that changes something, with a body that would do.
-const CHANGES: [(&str, &str, &str); 11] = [
+const CHANGES: [(&str, &str, &str); 13] = [
     ("PUT", "stores/S", "{}"),
     ("DELETE", "stores/STORE-001", ""),
     ("PUT", "shoppers/v", r#"{"type":"SHOPPER"}"#),
@@ -64,17 +64,21 @@ const CHANGES: [(&str, &str, &str); 11] = [
     ("POST", "identity-keys/<key>/revoke", ""),
     ("DELETE", "identity-keys/<key>", ""),
     ("DELETE", "recognition-tokens/<token>", ""),
+    ("PUT", "customers", r#"{"issuer":"i","subject":"s","shopper":"shopper-uuid-001"}"#),
+    ("DELETE", "customers/<customer>", ""),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_changed_without_the_token() {
     let server = Server::demo(&[]).await;
     let digest = async |list: &str| server.all(list).await[0]["digest"].as_str().unwrap().to_owned();
+    server.put("customers", &json!({ "issuer": "i", "subject": "t", "shopper": "shopper-uuid-001" })).await;
     let (key, token) = (digest("identity-keys").await, digest("recognition-tokens").await);
+    let customer = digest("customers").await;
     let before = server.everything().await;
     let stranger = stranger();
     for (method, path, body) in CHANGES {
-        let path = path.replace("<key>", &key).replace("<token>", &token);
+        let path = path.replace("<key>", &key).replace("<token>", &token).replace("<customer>", &customer);
         for authorization in ["", "Bearer ", "Bearer wrong-wrong-wrong-wrong"] {
             let url = format!("{}/admin/v1/{path}", server.management);
             let request = stranger.request(method.parse().unwrap(), url).header("authorization", authorization);

@@ -7,11 +7,12 @@ use serde_json::Value;
 use super::{Answer, Server};
 
 /// Every list, and what it is called in its pages.
-pub(crate) const LISTS: [(&str, &str); 7] = [
+pub(crate) const LISTS: [(&str, &str); 8] = [
     ("stores", "stores"),
     ("shoppers", "shoppers"),
     ("identity-keys", "identityKeys"),
     ("recognition-tokens", "recognitionTokens"),
+    ("customers", "customers"),
     ("sessions", "sessions"),
     ("decisions", "decisions"),
     ("audit", "audit"),

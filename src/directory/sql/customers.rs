@@ -14,13 +14,8 @@ use crate::domain::ids::VisitorId;
 use crate::domain::visitor::Shopper;
 use crate::storage::{DatabaseError, Engine};
 
-type Result<T> = std::result::Result<T, DatabaseError>;
-
 impl SqlDirectory {
-    pub(in crate::directory) async fn customer(
-        &self,
-        customer: Digest,
-    ) -> std::result::Result<Option<VisitorId>, DirectoryError> {
+    pub(in crate::directory) async fn customer(&self, customer: Digest) -> Result<Option<VisitorId>, DirectoryError> {
         Ok(self.database.look_up(move |connection| Box::pin(linked(connection, customer))).await?)
     }
 
@@ -28,16 +23,13 @@ impl SqlDirectory {
         &self,
         after: Option<Digest>,
         limit: usize,
-    ) -> std::result::Result<Vec<(Digest, VisitorId)>, DirectoryError> {
+    ) -> Result<Vec<(Digest, VisitorId)>, DirectoryError> {
         let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
         let sql = "SELECT digest, shopper_id FROM customer WHERE digest > $1 ORDER BY digest LIMIT $2";
         self.list(sql, after, limit, |row| Ok((digest(row)?, named_shopper(row)?))).await
     }
 
-    pub(in crate::directory) async fn shopper_of(
-        &self,
-        customer: Digest,
-    ) -> std::result::Result<Option<Profile>, DirectoryError> {
+    pub(in crate::directory) async fn shopper_of(&self, customer: Digest) -> Result<Option<Profile>, DirectoryError> {
         let read = self.database.for_shoppers();
         let read = read.look_up(move |connection| {
             Box::pin(async move {
@@ -58,7 +50,7 @@ impl SqlDirectory {
         customer: Digest,
         new: VisitorId,
         now: DateTime<Utc>,
-    ) -> std::result::Result<VisitorId, DirectoryError> {
+    ) -> Result<VisitorId, DirectoryError> {
         let engine = self.database.engine();
         let database = self.database.for_shoppers();
         let done =
@@ -67,7 +59,7 @@ impl SqlDirectory {
     }
 }
 
-async fn linked(connection: &mut AnyConnection, customer: Digest) -> Result<Option<VisitorId>> {
+async fn linked(connection: &mut AnyConnection, customer: Digest) -> Result<Option<VisitorId>, DatabaseError> {
     let query = query::<Any>("SELECT shopper_id FROM customer WHERE digest = $1").bind(customer.as_bytes().as_slice());
     query.fetch_optional(connection).await?.as_ref().map(named_shopper).transpose()
 }
@@ -78,7 +70,7 @@ async fn link_or_create(
     customer: Digest,
     new: VisitorId,
     now: DateTime<Utc>,
-) -> Result<VisitorId> {
+) -> Result<VisitorId, DatabaseError> {
     loop {
         if let Some(shopper) = linked(connection, customer).await? {
             return Ok(shopper);
@@ -103,7 +95,10 @@ async fn link_or_create(
 }
 
 /// Fails where there is one of that name: whoever comes new takes nobody's place.
-async fn create(connection: &mut AnyConnection, Shopper { visitor, account, .. }: &Shopper) -> Result<()> {
+async fn create(
+    connection: &mut AnyConnection,
+    Shopper { visitor, account, .. }: &Shopper,
+) -> Result<(), DatabaseError> {
     query::<Any>("INSERT INTO shopper (id, type, account, devices) VALUES ($1, $2, $3, '[]')")
         .bind(visitor.id.as_str())
         .bind(visitor.kind.as_str())

@@ -1,0 +1,313 @@
+//! Customers of OpenID providers who are shoppers: by the administration, by import and export, and by themselves; and the tokens that
+//! their apps are given for a short while. What has no outside of its own is asked of the directory itself, by two connectors.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use identity_connector::digest::{Fingerprint, HashKey};
+use identity_connector::directory::{Change, Directory, Issued, Outcome, Refusal, Registration};
+use identity_connector::domain::customer::Customer;
+use identity_connector::domain::ids::{Issuer, SubjectId, VisitorId};
+use identity_connector::domain::scan_key_code::RecognitionToken;
+use identity_connector::storage::{self, Location};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::hostile::{hostile, with_nul};
+use super::import::Place;
+use crate::checks::*;
+use crate::engine::{Database, Engine, on_every_engine, on_postgres, on_sqlite, properties};
+use crate::support::{HASH_KEY, segment};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let on_disk = properties![
+        customers_come_in_and_out_again,
+        of_two_connectors_one_makes_the_shopper,
+        a_token_of_one_connector_is_found_by_the_other_until_it_expires,
+        at_most_so_many_tokens_stand_whoever_issues_them,
+        who_is_erased_while_tokens_are_issued_has_none,
+        a_sweep_leaves_what_has_not_expired,
+    ];
+    let everywhere = on_every_engine(
+        module_path!(),
+        properties![
+            a_customer_is_told_by_a_digest_and_never_by_name,
+            a_customer_is_one_shopper_at_a_time_who_must_be_there,
+            every_customer_of_an_odd_name_is_another,
+            links_stand_in_the_audit_by_their_digests,
+            an_erased_shopper_is_nobodys_customer,
+        ],
+    );
+    [everywhere, on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+const ISSUER: &str = "https://hush-issuer.example/tenant/v2.0";
+const SHOPPER: &str = "shopper-uuid-001";
+
+fn row(subject: &str, shopper: &str) -> Value {
+    json!({ "issuer": ISSUER, "subject": subject, "shopper": shopper })
+}
+
+fn digest(row: &Value) -> String {
+    row["digest"].as_str().unwrap().to_owned()
+}
+
+async fn a_customer_is_told_by_a_digest_and_never_by_name(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let kept = server.put("customers", &row("hush-subject", SHOPPER)).await;
+    let path = format!("customers/{}", digest(&kept));
+    assert_eq!(kept, json!({ "digest": kept["digest"], "shopper": SHOPPER }));
+    assert_eq!(server.put("customers", &row("hush-subject", SHOPPER)).await, kept, "again");
+    assert_eq!(server.admin("GET", &path).await.json(), kept);
+    assert_eq!(server.all("customers").await, std::slice::from_ref(&kept));
+    assert!(!server.everything().await.contains("hush"));
+
+    assert_eq!(server.admin("DELETE", &path).await.status, 204);
+    assert_eq!(server.all("customers").await, Vec::<Value>::new());
+    for method in ["GET", "DELETE"] {
+        assert_refused(&server.admin(method, &path).await, 404, "Not found", method);
+    }
+    assert_error_form(&server.admin("POST", &format!("{path}/revoke")).await, 404, "there is no such thing");
+    assert_error_form(&server.admin("GET", "customers/hush-subject").await, 400, "no digest");
+}
+
+async fn a_customer_is_one_shopper_at_a_time_who_must_be_there(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let kept = server.put("customers", &row("a", SHOPPER)).await;
+    let other = json!({ "digest": kept["digest"], "shopper": "associate-uuid-001" });
+    assert_eq!(server.put("customers", &row("a", "associate-uuid-001")).await, other);
+    assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "by the digest alone");
+    for refused in [row("a", "nobody"), row("b", "nobody"), set(other, "shopper", "nobody")] {
+        let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
+        assert_refused(&answer, 400, "shopper: names nobody among the shoppers", "nobody");
+    }
+    server.put("customers", &row("b", SHOPPER)).await;
+    let shoppers: Vec<_> = server.all("customers").await.iter().map(|row| row["shopper"].clone()).collect();
+    assert_eq!(shoppers, [SHOPPER, SHOPPER], "two customers may be one shopper");
+}
+
+/// Their names are not kept, so any will do; their shopper's is.
+async fn every_customer_of_an_odd_name_is_another(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let names: Vec<_> = hostile().into_iter().chain(with_nul()).collect();
+    let mut digests = BTreeSet::new();
+    for name in &names {
+        for (issuer, subject) in [(name.as_str(), "s"), ("i", name.as_str()), (name, name)] {
+            let row = json!({ "issuer": issuer, "subject": subject, "shopper": SHOPPER });
+            assert!(digests.insert(digest(&server.put("customers", &row).await)), "{name:?}");
+        }
+    }
+    let listed: Vec<_> = server.all("customers").await.iter().map(digest).collect();
+    assert_eq!(listed, digests.into_iter().collect::<Vec<_>>(), "in the order of their digests");
+    for name in hostile() {
+        server.put(&format!("shoppers/{}", segment(&name)), &json!({ "type": "SHOPPER" })).await;
+        assert_eq!(server.put("customers", &row("s", &name)).await["shopper"], *name);
+    }
+    for name in with_nul() {
+        let answer = server.admin_with("PUT", "customers", row("s", &name).to_string()).await;
+        assert_error_form(&answer, 400, &name);
+    }
+}
+
+async fn links_stand_in_the_audit_by_their_digests(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let before = server.all("audit").await.len();
+    let kept = server.put("customers", &row("hush", SHOPPER)).await;
+    server.put("customers", &row("hush", SHOPPER)).await; // changes nothing
+    server.put("customers", &row("hush", "associate-uuid-001")).await;
+    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await;
+    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await; // is refused
+    let audit = server.all("audit").await;
+    let new = audit.iter().take(audit.len() - before);
+    let told: Vec<_> = new.map(|row| ["action", "kind", "subject"].map(|member| row[member].clone())).collect();
+    let expected = ["deleted", "put", "put"].map(|action| [json!(action), json!("customer"), kept["digest"].clone()]);
+    assert_eq!(told, expected);
+}
+
+async fn an_erased_shopper_is_nobodys_customer(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for subject in ["a", "b"] {
+        server.put("customers", &row(subject, SHOPPER)).await;
+    }
+    let other = server.put("customers", &row("c", "associate-uuid-001")).await;
+    assert_eq!(server.admin("DELETE", &format!("shoppers/{SHOPPER}")).await.status, 204);
+    assert_eq!(server.all("customers").await, [other]);
+    server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "SHOPPER" })).await;
+    assert_eq!(server.all("customers").await.len(), 1, "who comes back is somebody new");
+}
+
+async fn customers_come_in_and_out_again(engine: Engine) {
+    let [place, by_lines, by_table] = [(); 3].map(|()| Place::new(engine));
+    let shoppers: String =
+        ["a", "b"].map(|id| format!("{}\n", json!({ "shopper": { "id": id, "type": "SHOPPER" } }))).concat();
+    let customer = |number: usize| json!({ "customer": row(&format!("hush {number}"), ["a", "b"][number % 2]) });
+    let customers: String = (0..1500).map(|number| format!("{}\n", customer(number))).collect();
+    // Above the shoppers that they are.
+    let rows = format!("{customers}{shoppers}");
+    assert!(place.import("a.jsonl", &rows).contains(" 1500 customers: 1502 changed, 0 as before"));
+    assert!(place.import("a.jsonl", &rows).contains(": 0 changed, 1502 as before"));
+    let (lines, table) = (place.export("jsonl"), place.export("csv"));
+    assert!(!lines.contains("hush") && !table.contains("hush"), "their names are not known");
+    by_lines.import("a.jsonl", &lines);
+    by_table.import("a.csv", &table);
+    for again in [&by_lines, &by_table] {
+        assert!(again.export("jsonl") == lines && again.export("csv") == table, "it came out as it went in");
+    }
+    let named = "record,id,type,issuer,subject,shopper\ncustomer,,,https://i,hush,c\nshopper,c,SHOPPER,,,\n";
+    assert!(place.import("b.csv", named).contains(" 1 customer: 2 changed, 0 as before"));
+}
+
+/// Two connectors on one database, or two hands of the one that has its file.
+async fn two_directories(engine: Engine) -> ([Directory; 2], Box<dyn std::any::Any>) {
+    let hash_key = HashKey::from_base64(HASH_KEY).unwrap();
+    let open = async |location: &Location| storage::Database::open(location, Some(hash_key.clone())).await.unwrap();
+    if let Engine::Postgres = engine {
+        let database = Database::new();
+        let location = Location::Postgres { url: database.url().into(), connections: 20 };
+        let both = [open(&location).await, open(&location).await].map(Directory::in_database);
+        return (both, Box::new(database));
+    }
+    let folder = TempDir::new().unwrap();
+    let database = open(&Location::Sqlite(folder.path().join("c.db"))).await;
+    ([database.clone(), database].map(Directory::in_database), Box::new(folder))
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn visitor(name: &str) -> VisitorId {
+    VisitorId::parse(name).unwrap()
+}
+
+fn customer(subject: &str) -> Customer {
+    Customer::Known { issuer: Issuer::parse(ISSUER).unwrap(), subject: SubjectId::parse(subject).unwrap() }
+}
+
+fn token(number: usize) -> RecognitionToken {
+    RecognitionToken::parse(&format!("{number:032}")).unwrap()
+}
+
+/// What comes of it in the end: whoever has to wait too long for others is told so, and asks again.
+macro_rules! asked {
+    ($ask:expr) => {{
+        let began = Instant::now();
+        loop {
+            match $ask.await {
+                Ok(answer) => break answer,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+            }
+        }
+    }};
+}
+
+async fn new_shopper(directory: &Directory) -> VisitorId {
+    asked!(directory.link_or_create(&customer("a"), visitor("v"), at(0)))
+}
+
+async fn issue(directory: &Directory, number: usize, expires_at: i64) -> Issued {
+    asked!(directory.issue(&token(number), &visitor("v"), None, at(expires_at), 3, at(0)))
+}
+
+async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
+    let subject = Fingerprint::from_bytes([1; 32]).into();
+    asked!(directory.recognition_token(&token(number), at(now), subject))
+}
+
+async fn of_two_connectors_one_makes_the_shopper(engine: Engine) {
+    let (directories, _place) = two_directories(engine).await;
+    let directories = directories.map(std::sync::Arc::new);
+    for round in 0..5 {
+        let mut asking = JoinSet::new();
+        for number in 0..16 {
+            let directory = directories[number % 2].clone();
+            asking.spawn(async move {
+                let (customer, new) = (customer(&round.to_string()), visitor(&format!("{round} {number}")));
+                asked!(directory.link_or_create(&customer, new.clone(), at(0)))
+            });
+        }
+        let shoppers: HashSet<_> = asking.join_all().await.into_iter().collect();
+        assert_eq!(shoppers.len(), 1, "{shoppers:?}");
+        for directory in &directories {
+            let profile = directory.shopper_of(&customer(&round.to_string())).await.unwrap().unwrap();
+            assert!(shoppers.contains(&profile.shopper.visitor.id));
+            assert_eq!(directory.shoppers(None, 100).await.unwrap().len(), round + 1, "nobody is left over");
+            assert_eq!(directory.audit(None, 100).await.unwrap().len(), 2 * (round + 1));
+        }
+    }
+}
+
+async fn a_token_of_one_connector_is_found_by_the_other_until_it_expires(engine: Engine) {
+    let ([one, other], _place) = two_directories(engine).await;
+    assert_eq!(issue(&one, 0, 60).await, Issued::Refused(Refusal::NotFound));
+    new_shopper(&one).await;
+    for number in 0..3 {
+        assert_eq!(found(&other, number, 0).await, None);
+        assert_eq!(issue(&one, number, 60).await, Issued::Done);
+        for directory in [&other, &one] {
+            let Some(Registration::Active { holder, .. }) = found(directory, number, 59).await else {
+                panic!("{number}")
+            };
+            assert_eq!(holder.shopper.visitor.id, visitor("v"));
+            assert_eq!(found(directory, number, 60).await, None);
+        }
+    }
+}
+
+async fn at_most_so_many_tokens_stand_whoever_issues_them(engine: Engine) {
+    let (directories, _place) = two_directories(engine).await;
+    new_shopper(&directories[0]).await;
+    for round in 0..10 {
+        let first = 4 * round;
+        let [one, other] = &directories;
+        let came = tokio::join!(
+            issue(one, first, 60),
+            issue(other, first + 1, 60),
+            issue(one, first + 2, 60),
+            issue(other, first + 3, 60),
+        );
+        assert_eq!(came, (Issued::Done, Issued::Done, Issued::Done, Issued::Done));
+        let mut stand = 0;
+        for number in 0..first + 4 {
+            stand += usize::from(found(one, number, 0).await.is_some());
+        }
+        assert_eq!(stand, 3, "after {} were issued", first + 4);
+    }
+}
+
+async fn who_is_erased_while_tokens_are_issued_has_none(engine: Engine) {
+    let (directories, _place) = two_directories(engine).await;
+    let directories = directories.map(std::sync::Arc::new);
+    new_shopper(&directories[0]).await;
+    let mut issuing = JoinSet::new();
+    for number in 0..24 {
+        let directory = directories[number % 2].clone();
+        issuing.spawn(async move { issue(&directory, number, 60).await });
+    }
+    let erase = vec![Change::EraseShopper { id: visitor("v"), pseudonym: visitor("p") }];
+    let erased = directories[0].apply(erase, at(0)).await.unwrap();
+    assert_eq!(erased, [Outcome::Changed]);
+    let came = issuing.join_all().await;
+    assert!(came.iter().all(|came| matches!(came, Issued::Done | Issued::Refused(Refusal::NotFound))), "{came:?}");
+    assert_eq!(directories[1].shopper_of(&customer("a")).await.unwrap(), None);
+    new_shopper(&directories[0]).await;
+    for number in 0..24 {
+        assert_eq!(found(&directories[1], number, 0).await, None);
+    }
+}
+
+async fn a_sweep_leaves_what_has_not_expired(engine: Engine) {
+    let ([one, other], _place) = two_directories(engine).await;
+    new_shopper(&one).await;
+    issue(&one, 0, 60).await;
+    issue(&one, 1, 61).await;
+    let (swept, as_well) = tokio::join!(one.sweep(at(60)), other.sweep(at(60)));
+    swept.and(as_well).unwrap();
+    assert!(found(&other, 0, 0).await.is_none() && found(&other, 1, 0).await.is_some());
+}
