@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 use tokio::time::sleep;
 
+use crate::carts::{CartStore, CartsError};
 use crate::clock::Clock;
 use crate::directory::{Change, Directory, DirectoryError, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
@@ -34,6 +35,9 @@ pub enum AdministrationError {
     /// The ledger could not tell or could not be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The carts could not be dropped.
+    #[error(transparent)]
+    Carts(#[from] CartsError),
     /// It panicked. What it choked on is not repeated.
     #[error("erasing panicked")]
     Panicked(#[from] tokio::task::JoinError),
@@ -44,6 +48,8 @@ pub enum AdministrationError {
 pub struct Administration {
     /// Who is known.
     pub directory: Arc<Directory>,
+    /// What customers have in their carts.
+    pub carts: Arc<CartStore>,
     /// What was decided.
     pub ledger: Arc<Ledger>,
     /// The time.
@@ -63,7 +69,7 @@ impl Administration {
         }
     }
 
-    /// Takes a shopper out of the directory, with all that stands for them, and puts a pseudonym wherever the ledger names them. Done
+    /// Takes a shopper out of the directory, with all that stands for them and what they have in their carts, and puts a pseudonym wherever the ledger names them. Done
     /// again, it does what is left to do, and is as well for somebody who was never there.
     ///
     /// It takes seconds, and is done even if nobody waits for it.
@@ -77,6 +83,10 @@ impl Administration {
 
     async fn erase_for_good(&self, shopper: &VisitorId) -> Result<(), AdministrationError> {
         let pseudonym = self.directory.hash_key().pseudonym(shopper);
+        // First, while it is known whose they are.
+        for customer in self.directory.customers_of(shopper).await? {
+            self.carts.forget(customer).await?;
+        }
         let erase = Change::EraseShopper { id: shopper.clone(), pseudonym: pseudonym.clone() };
         // That they are not there does not say that the ledger has been gone through.
         self.directory.apply(vec![erase], self.clock.now()).await?;
@@ -131,6 +141,7 @@ mod tests {
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let administration = Administration {
             directory: Arc::new(Directory::in_memory(HashKey::new(&[0; 32]))),
+            carts: Arc::new(CartStore::in_memory(HashKey::new(&[0; 32]))),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             clock: Clock::Manual(ManualClock::starting_at(DateTime::UNIX_EPOCH)),
         };

@@ -157,16 +157,20 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
     let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
-    let administration =
-        Administration { directory: Arc::clone(&directory), ledger: Arc::clone(&ledger), clock: clock.clone() };
-    let demo = match config.mode {
-        Mode::Demo if config.commerce.is_some() => Some(demo(administration.clone(), api_port.address)?),
-        Mode::Demo | Mode::Serve => None,
-    };
     let carts = Arc::new(match &database {
         None => CartStore::in_memory(hash_key.clone()),
         Some(database) => CartStore::in_database(database.for_shoppers()),
     });
+    let administration = Administration {
+        directory: Arc::clone(&directory),
+        carts: Arc::clone(&carts),
+        ledger: Arc::clone(&ledger),
+        clock: clock.clone(),
+    };
+    let demo = match config.mode {
+        Mode::Demo if config.commerce.is_some() => Some(demo(administration.clone(), api_port.address)?),
+        Mode::Demo | Mode::Serve => None,
+    };
     let shoppers = config.commerce.map(|commerce| {
         let codes = config.scan_key.clone().map(|format| CodeSettings {
             format,
@@ -195,6 +199,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             metrics: metrics.clone(),
         }
     });
+    let providers = shoppers.as_ref().map(|shoppers| shoppers.commerce.providers.clone()).unwrap_or_default();
     let upkeep = Upkeep {
         directory: Arc::clone(&directory),
         ledger: Arc::clone(&ledger),

@@ -65,8 +65,8 @@ impl MemoryCarts {
         Ok(carts)
     }
 
-    pub(super) fn forget(&self, owner: Owner) {
-        self.lock().remove(&owner.digest);
+    pub(super) fn forget(&self, owner: Digest) {
+        self.lock().remove(&owner);
     }
 
     /// Lets go of what has ended, of some owners behind the one that was reached; whom it has reached now, unless there are no more.

@@ -116,12 +116,11 @@ impl CartStore {
         }
     }
 
-    /// Drops all carts of a customer: they are to be forgotten.
+    /// Drops all carts of a customer, by what stands for them wherever they own something: they are to be forgotten.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn forget(&self, customer: &Customer) -> Result<(), CartsError> {
-        let owner = self.owner(customer);
+    pub async fn forget(&self, owner: Digest) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(carts) => {
                 carts.forget(owner);

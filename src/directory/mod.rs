@@ -234,6 +234,17 @@ impl Directory {
         }
     }
 
+    /// The customers that a shopper is.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn customers_of(&self, shopper: &VisitorId) -> Result<Vec<Digest>, DirectoryError> {
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.customers_of(shopper)),
+            Backend::Sql(directory) => directory.customers_of(shopper).await,
+        }
+    }
+
     /// Customers in the order of their digests, and which shoppers they are: at most `limit`, those behind `after`.
     ///
     /// # Errors

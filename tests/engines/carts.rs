@@ -275,7 +275,7 @@ async fn who_has_no_carts_has_no_row(postgres: Postgres) {
     store.change(&known("k"), at(0), |carts| carts.delete(CartId::new(1).unwrap())).await.unwrap().unwrap();
     assert_eq!(rows(), "0");
     add(&store, &known("k"), "a", 1, at(0)).await;
-    store.forget(&known("k")).await.unwrap();
+    store.forget(HashKey::new(&[1; 32]).customer(&known("k"))).await.unwrap();
     assert_eq!(rows(), "0");
 }
 

@@ -9,6 +9,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, query, query_scalar};
 
 use super::{CartsError, Owner, changed};
+use crate::digest::Digest;
 use crate::domain::cart::{ANONYMOUS_LIFETIME, CartRefusal, Carts};
 use crate::storage::{Database, DatabaseError, Engine, corrupt, nanos};
 
@@ -69,7 +70,7 @@ impl SqlCarts {
         Ok(work.await?)
     }
 
-    pub(super) async fn forget(&self, owner: Owner) -> std::result::Result<(), CartsError> {
+    pub(super) async fn forget(&self, owner: Digest) -> std::result::Result<(), CartsError> {
         Ok(self.database.transaction(move |connection| Box::pin(delete(connection, owner))).await?)
     }
 
@@ -116,7 +117,7 @@ fn current(kept: Option<String>, owner: Owner, now: DateTime<Utc>) -> Result<Car
 
 /// Writes what has changed. Who has nothing has no row, also if they got one to be locked.
 async fn keep(connection: &mut AnyConnection, owner: Owner, before: &Carts, after: &Carts) -> Result<()> {
-    let Some(changed_at) = after.changed_at() else { return delete(connection, owner).await };
+    let Some(changed_at) = after.changed_at() else { return delete(connection, owner.digest).await };
     if after == before {
         return Ok(());
     }
@@ -133,11 +134,8 @@ async fn keep(connection: &mut AnyConnection, owner: Owner, before: &Carts, afte
     Ok(())
 }
 
-async fn delete(connection: &mut AnyConnection, owner: Owner) -> Result<()> {
-    query::<Any>("DELETE FROM basket WHERE owner = $1")
-        .bind(owner.digest.as_bytes().as_slice())
-        .execute(connection)
-        .await?;
+async fn delete(connection: &mut AnyConnection, owner: Digest) -> Result<()> {
+    query::<Any>("DELETE FROM basket WHERE owner = $1").bind(owner.as_bytes().as_slice()).execute(connection).await?;
     Ok(())
 }
 

@@ -16,6 +16,10 @@ use crate::storage::{DatabaseError, Location};
 use ending::*;
 use moving::*;
 
+fn hash_key() -> HashKey {
+    HashKey::new(&[1; 32])
+}
+
 /// A store, and what it stands on.
 struct Kept {
     store: Arc<CartStore>,
@@ -24,11 +28,11 @@ struct Kept {
 
 fn in_memory_for(owners: usize) -> Kept {
     let backend = Backend::Memory(MemoryCarts::new(owners));
-    Kept { store: Arc::new(CartStore { backend, hash_key: HashKey::new(&[1; 32]) }), database: None }
+    Kept { store: Arc::new(CartStore { backend, hash_key: hash_key() }), database: None }
 }
 
 async fn in_memory() -> Kept {
-    Kept { store: Arc::new(CartStore::in_memory(HashKey::new(&[1; 32]))), database: None }
+    Kept { store: Arc::new(CartStore::in_memory(hash_key())), database: None }
 }
 
 async fn in_sqlite() -> Kept {
@@ -251,6 +255,6 @@ async fn what_others_wrote_is_read_or_found_wanting() {
         add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("it cannot be").to_string(),
     ];
     assert!(errors.iter().all(|error| error == "carts unavailable: the database holds what cannot be: carts"));
-    kept.store.forget(&customer).await.expect("forgotten");
+    kept.store.forget(hash_key().customer(&customer)).await.expect("forgotten");
     assert!(kept.of(&customer, at(0)).await.is_empty());
 }

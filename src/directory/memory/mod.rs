@@ -91,6 +91,11 @@ impl MemoryDirectory {
         customers.map(|(digest, shopper)| (*digest, shopper.clone())).collect()
     }
 
+    pub(super) fn customers_of(&self, shopper: &VisitorId) -> Vec<Digest> {
+        let tables = self.tables();
+        tables.customers.iter().filter(|(_, of)| *of == shopper).map(|(customer, _)| *customer).collect()
+    }
+
     pub(super) fn shopper_of(&self, customer: Digest) -> Option<Profile> {
         let tables = self.tables();
         tables.profile(tables.customers.get(&customer)?)

@@ -29,6 +29,17 @@ impl SqlDirectory {
         self.list(sql, after, limit, |row| Ok((digest(row)?, named_shopper(row)?))).await
     }
 
+    pub(in crate::directory) async fn customers_of(&self, shopper: &VisitorId) -> Result<Vec<Digest>, DirectoryError> {
+        let shopper = shopper.clone();
+        let read = self.database.look_up(move |connection| {
+            Box::pin(async move {
+                let query = query::<Any>("SELECT digest FROM customer WHERE shopper_id = $1").bind(shopper.as_str());
+                query.fetch_all(connection).await?.iter().map(digest).collect()
+            })
+        });
+        Ok(read.await?)
+    }
+
     pub(in crate::directory) async fn shopper_of(&self, customer: Digest) -> Result<Option<Profile>, DirectoryError> {
         let read = self.database.for_shoppers();
         let read = read.look_up(move |connection| {

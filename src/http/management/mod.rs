@@ -117,6 +117,7 @@ impl From<AdministrationError> for ApiError {
             }
             AdministrationError::Directory(error) => error.into(),
             AdministrationError::Ledger(error) => error.into(),
+            AdministrationError::Carts(error) => error.into(),
             AdministrationError::Panicked(_) => Self::Internal { reason: "panic", cause: error.to_string() },
         }
     }
