@@ -1,6 +1,6 @@
 //! The ledger in memory: records in a `DashMap`, bounded by retention and by capacity.
 //!
-//! Locks are taken in one order and none is held across an await: a shard of `events`, then `sessions` or `order`.
+//! Locks are taken in one order and none is held across an await: a shard of `events`, then one of the others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use dashmap::Entry::Occupied;
 
+use super::codes::UsedCodes;
 use super::event::EventRecords;
 use super::sessions::Sessions;
 use super::{
@@ -17,7 +18,7 @@ use super::{
     SessionEffect, SessionId,
 };
 use crate::digest::Fingerprint;
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Denial};
 use crate::domain::ids::{EventId, VisitorId};
 use crate::domain::scan::Location;
 
@@ -30,6 +31,7 @@ pub struct MemoryLedger {
     limits: Limits,
     events: DashMap<EventId, EventRecords>,
     sessions: Mutex<Sessions>,
+    codes: Mutex<UsedCodes>,
     /// Every record in the order of recording, to find the oldest. An entry whose record is gone is passed over.
     order: Mutex<VecDeque<Place>>,
     records: AtomicUsize,
@@ -38,11 +40,11 @@ pub struct MemoryLedger {
 }
 
 /// Where a record is.
-#[derive(Debug)]
-struct Place {
-    event: EventId,
-    fingerprint: Fingerprint,
-    recorded_at: DateTime<Utc>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) event: EventId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) recorded_at: DateTime<Utc>,
 }
 
 impl Place {
@@ -60,6 +62,7 @@ impl MemoryLedger {
             limits,
             events: DashMap::new(),
             sessions: Mutex::new(Sessions::new(limits.session_max_age, limits.capacity)),
+            codes: Mutex::default(),
             order: Mutex::new(VecDeque::new()),
             records: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
@@ -87,7 +90,7 @@ impl MemoryLedger {
     /// The atomic step: while the event's shard is locked, nobody else finds, records or opens anything for it. `None` when
     /// the ledger is full: making room may lock any shard, so it is not done in here.
     fn record_if_there_is_room(&self, entry: &NewRecord, now: DateTime<Utc>) -> Option<Recorded> {
-        let NewRecord { event, fingerprint, store_id, decision } = entry;
+        let NewRecord { event, fingerprint, store_id, decision, code } = entry;
         let retention = self.limits.retention;
         // Not `entry`, which would leave an empty event behind when there is no room.
         let mut shard = self.events.entry(event.id);
@@ -100,7 +103,15 @@ impl MemoryLedger {
             self.release(records.get_mut().remove(|_, record| record.is_past(retention, now)));
         }
         self.reserve()?;
-        let session = match (decision, event.location) {
+        let place = Place { event: event.id, fingerprint: *fingerprint, recorded_at: now };
+        // Another event with the same code is in another shard: the lock of the codes is what the two have in common.
+        let decision = match (decision, code) {
+            (Decision::Accepted(_), Some(code)) if !lock(&self.codes).use_up(*code, place, retention) => {
+                Decision::Denied(Denial::KeyAlreadyUsed)
+            }
+            _ => decision.clone(),
+        };
+        let session = match (&decision, event.location) {
             (Decision::Denied(_), _) => SessionEffect::Untouched,
             (Decision::Accepted(grant), Location::Entry) => {
                 SessionEffect::Opened(lock(&self.sessions).open(event, store_id.clone(), grant, now))
@@ -110,9 +121,9 @@ impl MemoryLedger {
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
-        let record = Record { decision: decision.clone(), session, recorded_at: now };
+        let record = Record { decision, session, recorded_at: now };
         shard.or_default().push(*fingerprint, record.clone());
-        lock(&self.order).push_back(Place { event: event.id, fingerprint: *fingerprint, recorded_at: now });
+        lock(&self.order).push_back(place);
         Some(Recorded::New(record))
     }
 
@@ -139,10 +150,11 @@ impl MemoryLedger {
             }
             order.pop_front()
         };
-        if let Some(place) = place
-            && self.remove(&place) > 0
-            && now.signed_duration_since(place.recorded_at) <= self.limits.retention
-        {
+        let Some(place) = place else { return Ok(()) };
+        let removed = self.remove(&place);
+        // After the record: while that stands, nobody else may have its code.
+        lock(&self.codes).free(&place);
+        if removed > 0 && now.signed_duration_since(place.recorded_at) <= self.limits.retention {
             self.evictions.fetch_add(1, Ordering::Relaxed);
             if !self.warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -234,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::digest::HashKey;
-    use crate::domain::decision::{Denial, Grant};
+    use crate::domain::decision::Grant;
     use crate::domain::identity_key::IdentityKey;
     use crate::domain::ids::{StoreId, VisitorId};
     use crate::domain::scan::AuthEvent;
@@ -251,6 +263,7 @@ mod tests {
             fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, Location::Entry),
             store_id,
             decision: Decision::Denied(Denial::KeyNotFound),
+            code: None,
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
         fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, location),
         store_id,
         decision: Decision::Accepted(Grant { visitor, device: None, payment_source: None }),
+        code: None,
     }
 }
 

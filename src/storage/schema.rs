@@ -15,10 +15,12 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
         Engine::Sqlite => [
             (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
+            (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
         ],
         Engine::Postgres => [
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
+            (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
         ],
     };
     let steps = steps.map(|(version, name, sql)| {

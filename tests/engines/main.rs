@@ -39,6 +39,7 @@ mod replicas;
 mod retention;
 mod session_list;
 mod sessions;
+mod single_use;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         retention::trials(),
         session_list::trials(),
         sessions::trials(),
+        single_use::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
     engine::stop_shared_servers();
