@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
 pub use reader::ConfigError;
@@ -326,7 +326,7 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
 
 fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
     let keys = reader.secret_list("scan_key.signing_keys", &(32..=usize::MAX));
-    SigningKeys::new(keys.iter().map(|key| key.expose_secret()))
+    SigningKeys::new(keys.iter().map(ExposeSecret::expose_secret))
 }
 
 /// How codes look, and whether one opens one event only.

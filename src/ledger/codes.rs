@@ -42,4 +42,11 @@ impl UsedCodes {
             self.by_event.remove(&place.event);
         }
     }
+
+    /// How many codes are used up.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.by_code.len(), self.by_event.len());
+        self.by_code.len()
+    }
 }

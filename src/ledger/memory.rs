@@ -31,7 +31,7 @@ pub struct MemoryLedger {
     limits: Limits,
     events: DashMap<EventId, EventRecords>,
     sessions: Mutex<Sessions>,
-    codes: Mutex<UsedCodes>,
+    codes: Box<Mutex<UsedCodes>>,
     /// Every record in the order of recording, to find the oldest. An entry whose record is gone is passed over.
     order: Mutex<VecDeque<Place>>,
     records: AtomicUsize,
@@ -62,7 +62,7 @@ impl MemoryLedger {
             limits,
             events: DashMap::new(),
             sessions: Mutex::new(Sessions::new(limits.session_max_age, limits.capacity)),
-            codes: Mutex::default(),
+            codes: Box::default(),
             order: Mutex::new(VecDeque::new()),
             records: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
@@ -251,6 +251,7 @@ mod tests {
     use crate::domain::ids::{StoreId, VisitorId};
     use crate::domain::scan::AuthEvent;
     use crate::domain::visitor::{Visitor, VisitorType};
+    use crate::ledger::tests::{accepted, with_code};
     use crate::ledger::{Session, SessionState};
 
     /// A rejection of an event of its own.
@@ -304,6 +305,31 @@ mod tests {
         while ledger.sweep_some(later) {}
         assert_eq!((ledger.records(), ledger.events.len(), lock(&ledger.order).len()), (0, 0, 0));
         assert_eq!(ledger.evictions(), 0);
+    }
+
+    #[test]
+    fn a_used_code_lives_and_dies_with_its_record() {
+        let (ledger, start) = (ledger(3), DateTime::UNIX_EPOCH);
+        let accept = |number, code, hours| {
+            let now = start.checked_add_signed(TimeDelta::hours(hours)).expect("in range");
+            match ledger.record(&with_code(accepted(number, Location::Entry), code), now) {
+                Recorded::New(record) => matches!(record.decision, Decision::Accepted(_)),
+                other => panic!("{other:?}"),
+            }
+        };
+        let codes = || lock(&ledger.codes).len();
+        assert!(accept(0, 1, 0) && !accept(1, 1, 0) && accept(2, 2, 0));
+        assert_eq!(codes(), 2);
+        // The oldest makes room, and its code is free; a rejection's going frees none.
+        assert!(accept(3, 1, 1));
+        assert!(!accept(4, 1, 1) && codes() == 2, "the rejection went, and the code has its new event");
+        assert!(!accept(5, 1, 1) && codes() == 1, "the second code's record went");
+        // Past its retention, unswept, it is anybody's; and an event that is new has one code.
+        assert!(accept(6, 1, 1 + 7 * 24 + 1) && accept(3, 3, 1 + 7 * 24 + 1));
+        assert_eq!(codes(), 2);
+        let later = start.checked_add_signed(TimeDelta::days(30)).expect("in range");
+        while ledger.sweep_some(later) {}
+        assert_eq!((codes(), ledger.records()), (0, 0));
     }
 
     #[test]

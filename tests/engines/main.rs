@@ -40,6 +40,7 @@ mod retention;
 mod session_list;
 mod sessions;
 mod single_use;
+mod used_codes;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         session_list::trials(),
         sessions::trials(),
         single_use::trials(),
+        used_codes::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
     engine::stop_shared_servers();

@@ -120,8 +120,17 @@ async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
             let list = format!("{}/admin/v1/{list}", server.management);
             assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
         }
-        let tables =
-            ["property", "session", "decision", "store", "shopper", "registration", "audit", "directory_version"];
+        let tables = [
+            "property",
+            "session",
+            "decision",
+            "used_code",
+            "store",
+            "shopper",
+            "registration",
+            "audit",
+            "directory_version",
+        ];
         let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
         postgres.query(&url, &add.join("; "));
         // Nothing that was read before counts any more.
