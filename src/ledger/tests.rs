@@ -74,7 +74,7 @@ async fn a_sweep_in_memory() {
     a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
 }
 
-/// A code goes as its decision does, though 300 of them take more batches than decisions that were rejected.
+/// 251, so that it takes more than one batch.
 #[tokio::test]
 async fn a_sweep_lets_go_of_used_codes() {
     let folder = tempfile::tempdir().expect("a folder");
