@@ -333,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_that_goes_frees_no_code_of_its_event() {
+        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+        let later = start.checked_add_signed(TimeDelta::hours(1)).expect("in range");
+        let acceptance = with_code(accepted(0, Location::Entry), 1);
+        let rejection = NewRecord { fingerprint: Fingerprint::from_bytes([0; 32]), ..entry(0, start) };
+        ledger.record(&rejection, start);
+        ledger.record(&acceptance, start);
+        ledger.record(&entry(1, later), later); // in the place of the rejection
+        assert!(matches!(ledger.find(acceptance.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
+        assert_eq!(lock(&ledger.codes).len(), 1);
+    }
+
+    #[test]
     fn a_record_from_a_clock_that_was_fast_does_not_stand_in_the_way() {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
         let fast = start.checked_add_signed(TimeDelta::hours(8)).expect("in range");

@@ -98,6 +98,25 @@ async fn a_sweep_lets_go_of_used_codes() {
     assert_eq!((codes().await, ledger.records()), (1, 1));
 }
 
+/// As when a clock was fast while it swept: the decision has gone, and its code is still there.
+#[tokio::test]
+async fn a_code_does_not_stand_in_the_way_of_its_own_event() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
+    let is_accepted = async |number| {
+        let entry = with_code(accepted(number, Location::Entry), 1);
+        let recorded = ledger.record(entry, at(0), soon()).await.expect("recorded");
+        matches!(recorded, Recorded::New(Record { decision: Decision::Accepted(_), .. }))
+    };
+    assert!(is_accepted(0).await);
+    let swept = database.transaction(|connection| {
+        Box::pin(async move { Ok(sqlx::query("DELETE FROM decision").execute(connection).await?) })
+    });
+    swept.await.expect("deleted");
+    assert!(!is_accepted(1).await && is_accepted(0).await);
+}
+
 async fn open(folder: &tempfile::TempDir) -> Database {
     Database::open(&Place::Sqlite(folder.path().join("c.db")), None).await.expect("opened")
 }

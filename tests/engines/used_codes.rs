@@ -106,6 +106,10 @@ async fn a_code_is_used_by_what_is_recorded_as_accepted_and_by_nothing_else(post
     assert_eq!(both, ["0|new|key_already_used", "1|new|accepted", "2|new|accepted", "3|new|accepted"]);
     assert_eq!(place.used(), ["0a 01", "0c 04", "0d 05"]);
 
+    // A decision may be swept before its code: that does not stand in the way of its own event.
+    place.ask("DELETE FROM decision WHERE event_id = decode(repeat('04', 16), 'hex')");
+    assert_eq!(place.record(&[job(0, 4, Some(0xc))]), ["0|new|accepted"]);
+
     // Past its retention, swept or not, it is free: for its own event and for another.
     let later = |mut job: Value| {
         (job["recorded_at"], job["kept_since"]) = (json!(2000), json!(1001));
