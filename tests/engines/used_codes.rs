@@ -15,7 +15,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         module_path!(),
         properties![
             a_code_is_used_by_what_is_recorded_as_accepted_and_by_nothing_else,
-            batches_take_their_codes_in_one_order,
+            batches_take_their_codes_before_their_events,
+            the_order_of_codes_is_not_that_of_events,
             what_was_never_committed_has_used_nothing_up,
         ],
     )
@@ -123,7 +124,7 @@ async fn a_code_is_used_by_what_is_recorded_as_accepted_and_by_nothing_else(post
 }
 
 /// One batch waits in its middle, so that it would hold its first code while another holds its second.
-async fn batches_take_their_codes_in_one_order(postgres: Postgres) {
+async fn batches_take_their_codes_before_their_events(postgres: Postgres) {
     let place = Place::new(postgres).await;
     let in_the_middle = place.postgres.begin(&place.url, &call(&[job(0, 3, None)]));
     let one = place.waits(vec![job(0, 1, Some(0xa)), job(1, 3, Some(0xb))], 1);
@@ -133,6 +134,23 @@ async fn batches_take_their_codes_in_one_order(postgres: Postgres) {
     drop(in_the_middle);
     assert_eq!(one.join().unwrap(), ["0|new|accepted", "1|new|accepted"]);
     assert_eq!(other.join().unwrap(), ["0|new|key_already_used", "1|new|key_already_used"]);
+}
+
+/// Both batches are stopped at the code in the middle, which somebody has: by then each would hold what the other one wants next.
+async fn the_order_of_codes_is_not_that_of_events(postgres: Postgres) {
+    let place = Place::new(postgres).await;
+    let middle = "SELECT pg_advisory_xact_lock(('x' || repeat('05', 8))::BIT(64)::BIGINT)";
+    let middle = place.postgres.begin(&place.url, middle);
+    let jobs = |codes: [u8; 3], events: [u8; 3]| {
+        let pairs = codes.into_iter().zip(events).enumerate();
+        pairs.map(|(number, (code, event))| job(number, event, Some(code))).collect()
+    };
+    let one = place.waits(jobs([1, 5, 9], [1, 2, 3]), 1);
+    let other = place.waits(jobs([9, 5, 1], [4, 5, 6]), 2);
+    drop(middle);
+    let all = |what: &str| [0, 1, 2].map(|number| format!("{number}|new|{what}"));
+    assert_eq!(one.join().unwrap(), all("accepted"));
+    assert_eq!(other.join().unwrap(), all("key_already_used"));
 }
 
 async fn what_was_never_committed_has_used_nothing_up(postgres: Postgres) {
