@@ -222,6 +222,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         ledger: Arc::clone(&ledger),
         hash_key,
         scan_key: config.scan_key,
+        single_use: config.single_use,
         tell_payment_source: config.tell_payment_source,
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };

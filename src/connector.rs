@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::digest::HashKey;
+use crate::digest::{Digest, HashKey};
 use crate::directory::{Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
@@ -75,6 +75,8 @@ pub struct Connector {
     pub hash_key: HashKey,
     /// How the retailer's Scan Key Codes look; without it, every code is refused.
     pub scan_key: Option<ScanKeyFormat>,
+    /// Whether a Scan Key Code opens one auth event only.
+    pub single_use: bool,
     /// Whether answers tell the payment source.
     pub tell_payment_source: bool,
 }
@@ -97,7 +99,8 @@ impl Connector {
         let decided = self.decide(scan, now, fingerprint.into()).await;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
-            let entry = NewRecord { event: scan.event, fingerprint, store_id, decision };
+            let code = self.code_to_use_up(scan);
+            let entry = NewRecord { event: scan.event, fingerprint, store_id, decision, code };
             return self.record(entry, now, deadline).await;
         }
         // What cannot be decided any more may have been decided before.
@@ -159,6 +162,14 @@ impl Connector {
         })
     }
 
+    /// The code that the scan uses up if it is accepted; whether it is used up already only the ledger can tell.
+    fn code_to_use_up(&self, scan: &Scan) -> Option<Digest> {
+        match scan.identity_key.presented() {
+            Presented::ScanKeyCode(code) if self.single_use => Some(self.hash_key.used_code(code)),
+            _ => None,
+        }
+    }
+
     async fn record(&self, entry: NewRecord, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun. It may start late,
         // so it looks at the time itself.
@@ -206,6 +217,7 @@ mod tests {
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
+            single_use: false,
             tell_payment_source: false,
         }
     }

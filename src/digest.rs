@@ -74,6 +74,12 @@ impl HashKey {
         self.digest(b"recognition token", &[token.expose().as_bytes()])
     }
 
+    /// The digest of a Scan Key Code that is used up, as it was shown.
+    #[must_use]
+    pub fn used_code(&self, code: &str) -> Digest {
+        self.digest(b"used scan key code", &[code.as_bytes()])
+    }
+
     /// What makes two scans of one event the same scan: decoded key, store and location.
     #[must_use]
     pub fn fingerprint(&self, key: &IdentityKey, store: &StoreId, location: Location) -> Fingerprint {

@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretSlice};
 use serde::Serialize;
 
 use super::claims;
@@ -45,9 +46,9 @@ struct Claims<'a> {
 impl AnonymousTokens {
     /// Of `keys`, the first signs and all verify. `None` without one.
     #[must_use]
-    pub fn new(issuer: String, audience: String, lifetime: TimeDelta, keys: &[Zeroizing<Vec<u8>>]) -> Option<Self> {
-        let signing = EncodingKey::from_secret(keys.first()?);
-        let verifying = keys.iter().map(|key| DecodingKey::from_secret(key)).collect();
+    pub fn new(issuer: String, audience: String, lifetime: TimeDelta, keys: &[SecretSlice<u8>]) -> Option<Self> {
+        let signing = EncodingKey::from_secret(keys.first()?.expose_secret());
+        let verifying = keys.iter().map(|key| DecodingKey::from_secret(key.expose_secret())).collect();
         Some(Self { issuer, audience: vec![audience], lifetime, signing, verifying })
     }
 

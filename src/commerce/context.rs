@@ -8,7 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -28,9 +28,9 @@ pub struct ContextKeys(Arc<[RandomizedNonceKey]>);
 impl ContextKeys {
     /// `None` without a key, or with one that has not [`KEY_LENGTH`] bytes.
     #[must_use]
-    pub fn new(keys: &[Zeroizing<Vec<u8>>]) -> Option<Self> {
+    pub fn new(keys: &[SecretSlice<u8>]) -> Option<Self> {
         let keys: Result<Vec<_>, Unspecified> =
-            keys.iter().map(|key| RandomizedNonceKey::new(&AES_256_GCM, key)).collect();
+            keys.iter().map(|key| RandomizedNonceKey::new(&AES_256_GCM, key.expose_secret())).collect();
         keys.ok().filter(|keys| !keys.is_empty()).map(|keys| Self(keys.into()))
     }
 

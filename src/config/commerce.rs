@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use chrono::TimeDelta;
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::reader::Reader;
 use super::{MINUTE, Mode, delta};
@@ -66,12 +63,13 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     let providers = providers(reader, &issuer);
     let allowed_origins = origins(reader);
     let authorization_key = reader.secret("commerce.authorization_key", 16);
-    let signing_keys = keys(reader, "commerce.signing_keys", |length| length >= KEY_LENGTH, "32 bytes or more");
-    let context_keys = keys(reader, "commerce.context_keys", |length| length == KEY_LENGTH, "32 bytes");
+    let signing_keys = reader.secret_list("commerce.signing_keys", &(KEY_LENGTH..=usize::MAX));
+    let context_keys = reader.secret_list("commerce.context_keys", &(KEY_LENGTH..=KEY_LENGTH));
     if !reader.boolean("commerce.enabled") {
         return None;
     }
-    if context_keys.iter().any(|key| signing_keys.contains(key)) {
+    let signs = |key: &SecretSlice<u8>| signing_keys.iter().any(|other| other.expose_secret() == key.expose_secret());
+    if context_keys.iter().any(|key| signs(key) && !key.expose_secret().is_empty()) {
         reader.refuse_secret("commerce.context_keys", "must not have a key that is among commerce.signing_keys");
     }
     let signing_keys = made_up(reader, mode, signing_keys, "commerce.signing_keys");
@@ -102,26 +100,11 @@ fn name(reader: &mut Reader, setting: &str) -> String {
     name
 }
 
-/// Keys in Base64, the first of which is in use.
-fn keys(reader: &mut Reader, setting: &str, fits: fn(usize) -> bool, wanted: &str) -> Vec<Zeroizing<Vec<u8>>> {
-    let text = reader.secret_text(setting).unwrap_or_default();
-    let parts = text.expose_secret().split([',', '\n', '\r']).map(str::trim).filter(|part| !part.is_empty());
-    let mut keys: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-    for (place, part) in (1..).zip(parts) {
-        match BASE64_STANDARD.decode(part).map(Zeroizing::new) {
-            Ok(key) if keys.contains(&key) => reader.refuse_secret(setting, &format!("key {place} is there already")),
-            Ok(key) if fits(key.len()) => keys.push(key),
-            _ => reader.refuse_secret(setting, &format!("key {place} must be {wanted} in Base64")),
-        }
-    }
-    keys
-}
-
 /// The keys, or in a demo one that lives as long as the process: nobody else has to know it.
-fn made_up(reader: &mut Reader, mode: Mode, keys: Vec<Zeroizing<Vec<u8>>>, setting: &str) -> Vec<Zeroizing<Vec<u8>>> {
-    let mut key = Zeroizing::new(vec![0; KEY_LENGTH]);
+fn made_up(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, setting: &str) -> Vec<SecretSlice<u8>> {
+    let mut key = vec![0; KEY_LENGTH];
     match keys.is_empty() {
-        true if mode == Mode::Demo && getrandom::fill(&mut key).is_ok() => vec![key],
+        true if mode == Mode::Demo && getrandom::fill(&mut key).is_ok() => vec![key.into()],
         true => {
             needed(reader, setting, "32 bytes in Base64, such as `openssl rand -base64 32` makes");
             keys

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
 pub use commerce::Commerce;
 pub use reader::ConfigError;
 
 use crate::digest::HashKey;
+use crate::domain::code_signature::SigningKeys;
 use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
 use crate::ledger;
 use crate::rate_limit::{Allowance, RedisUrl};
@@ -71,6 +72,8 @@ pub struct Config {
     pub scan_key: Option<ScanKeyFormat>,
     /// The shopper's side, if there is to be one.
     pub commerce: Option<Commerce>,
+    /// Whether one of them opens one auth event only.
+    pub single_use: bool,
     /// Who is known.
     pub directory: DirectorySource,
     /// Whether a 200 carries the deprecated `paymentSource`.
@@ -156,6 +159,7 @@ impl Config {
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
         let storage = storage_settings(&mut reader);
+        let (scan_key, single_use) = scan_key(&mut reader);
         let config = Self {
             mode,
             server: server(&mut reader),
@@ -178,7 +182,8 @@ impl Config {
                 cache: reader.integer("ledger.cache", 1, 1..=100_000_000),
                 session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
             },
-            scan_key: scan_key(&mut reader),
+            scan_key,
+            single_use,
             commerce: commerce::read(&mut reader, mode),
             directory: directory(&mut reader, mode),
             tell_payment_source: reader.boolean("answer.payment_source"),
@@ -204,13 +209,23 @@ impl Config {
 pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
     let format = |mode| {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
-        let format = scan_key(&mut reader);
+        let (format, _) = scan_key(&mut reader);
         reader.finish(format)
     };
     match format(Mode::Serve)? {
         None if sources.file.is_none() => Ok((format(Mode::Demo)?, true)),
         format => Ok((format, false)),
     }
+}
+
+/// Reads `scan_key.signing_keys` alone, for the tool that writes codes of any form.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, ConfigError> {
+    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
+    let keys = signing_keys(&mut reader);
+    reader.finish(keys)
 }
 
 /// Reads `server.bind` alone, for the health check.
@@ -245,6 +260,7 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
         "commerce.signing_keys",
         "management.token",
         "rate_limit.url",
+        "scan_key.signing_keys",
         "security.hash_key",
         "storage.url",
     ];
@@ -325,15 +341,29 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
     key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
 }
 
-fn scan_key(reader: &mut Reader) -> Option<ScanKeyFormat> {
+fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
+    let keys = reader.secret_list("scan_key.signing_keys", &(32..=usize::MAX));
+    SigningKeys::new(keys.iter().map(ExposeSecret::expose_secret))
+}
+
+/// How codes look, and whether one opens one event only.
+fn scan_key(reader: &mut Reader) -> (Option<ScanKeyFormat>, bool) {
+    let mistakes = reader.mistakes();
+    let keys = signing_keys(reader);
+    let are_read = reader.mistakes() == mistakes;
+    let single_use = reader.boolean("scan_key.single_use");
+    if single_use && keys.is_none() && are_read {
+        let what = "demands scan_key.signing_keys: whoever has a code that is not signed can make others of it";
+        reader.refuse("scan_key.single_use", what);
+    }
     let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
     let unit = reader.one_of("scan_key.timestamp_unit", TimestampUnit::Seconds, &units);
     let prefix = reader.text("scan_key.customer_prefix");
     if prefix.is_empty() {
-        return None;
+        return (None, single_use);
     }
-    let format = ScanKeyFormat::new(&prefix, unit);
-    format.map_err(|error| reader.refuse("scan_key.customer_prefix", &error.to_string())).ok()
+    let format = ScanKeyFormat::new(&prefix, unit, keys);
+    (format.map_err(|error| reader.refuse("scan_key.customer_prefix", &error.to_string())).ok(), single_use)
 }
 
 fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {

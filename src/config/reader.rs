@@ -7,8 +7,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use thiserror::Error;
 
 use super::layers::{Layers, sections};
@@ -203,6 +205,39 @@ impl Reader {
             return None;
         }
         Some(secret)
+    }
+
+    /// A list of keys in Base64, each of so many bytes: from the setting, separated by commas, or from the file that its `_file` twin
+    /// names, one a line. Empty is none. A bad one is told by its place, and so is one that is there twice.
+    pub(super) fn secret_list(&mut self, setting: &str, bytes: &RangeInclusive<usize>) -> Vec<SecretSlice<u8>> {
+        let Some(text) = self.secret_text(setting) else { return Vec::new() };
+        let named = if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() };
+        let (least, most) = (*bytes.start(), *bytes.end());
+        let wanted = match most {
+            _ if most == least => format!("{least} bytes"),
+            usize::MAX => format!("at least {least} bytes"),
+            _ => format!("{least} to {most} bytes"),
+        };
+        let mut keys: Vec<SecretSlice<u8>> = Vec::new();
+        let parts = text.expose_secret().split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
+        for (part, place) in parts.zip(1_usize..) {
+            let key = BASE64_STANDARD.decode(part).ok().filter(|key| bytes.contains(&key.len()));
+            let Some(key) = key else {
+                let what =
+                    format!("key {place} must be {wanted} in Base64, such as `openssl rand -base64 {least}` makes");
+                self.refuse_secret(&named, &what);
+                keys.push(Vec::new().into()); // a stand-in, so that the others keep their places
+                continue;
+            };
+            if let Some((_, twin)) = keys.iter().zip(1_usize..).find(|(other, _)| other.expose_secret() == key) {
+                self.refuse_secret(&named, &format!("key {place} is key {twin} again"));
+            }
+            keys.push(key.into());
+        }
+        if keys.is_empty() {
+            self.refuse_secret(&named, "holds no key");
+        }
+        keys
     }
 
     /// A secret of any characters, from the setting or from the file that its `_file` twin names, less the end of its line. What is

@@ -1,5 +1,3 @@
-use secrecy::ExposeSecret as _;
-
 use super::*;
 use crate::storage::Location;
 
@@ -16,7 +14,7 @@ fn the_defaults_are_those_that_the_manual_states() {
     assert_eq!((config.rate_limit.per_second.get(), config.rate_limit.burst.get()), (1000, 2000));
     assert_eq!(config.ledger.retention, TimeDelta::days(7));
     assert_eq!(config.ledger.session_max_age, TimeDelta::hours(24));
-    assert_eq!(config.scan_key, None);
+    assert!(config.scan_key.is_none() && !config.single_use);
     let Storage::Database(Location::Sqlite(path)) = config.storage else { panic!("{:?}", config.storage) };
     assert_eq!(path, std::path::Path::new("data/connector.db"));
 }
@@ -63,8 +61,8 @@ fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let sources = Sources { file: Some(file.path().to_owned()), environment };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
     assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
-    let own = ScanKeyFormat::new("SHOP", TimestampUnit::Seconds).ok();
-    assert_eq!(config.scan_key, own, "and the demo's own, too");
+    let pattern = config.scan_key.expect("a format").pattern();
+    assert!(pattern.starts_with("^JWOSHOP["), "and the demo's own, too: {pattern}");
 }
 
 #[test]
@@ -189,12 +187,124 @@ fn what_may_hold_a_password_is_never_shown() {
     }
 }
 
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+/// 32 bytes, all of them this one, in Base64.
+fn key(byte: u8) -> String {
+    base64(&[byte; 32])
+}
+
+#[test]
+fn codes_are_signed_when_there_are_keys_from_the_environment_or_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let list = format!("{}, {}", key(1), key(2));
+    let toml = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2))).expect("written");
+    let in_toml = Sources { file: Some(toml.path().to_owned()), environment: HashMap::new() };
+    let both = [
+        load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &list)]).expect("valid"),
+        load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect("valid"),
+        Config::load(Mode::Demo, &in_toml).expect("valid"),
+    ];
+    let codes = both.map(|config| {
+        assert!(!format!("{config:?}").contains(&key(1)), "{config:?}");
+        let token = crate::domain::scan_key_code::RecognitionToken::parse(&"a".repeat(32)).expect("a token");
+        let at = chrono::DateTime::from_timestamp(1_707_501_237, 0).expect("in range");
+        config.scan_key.and_then(|format| format.write(&token, at, "").ok()).expect("a code")
+    });
+    assert!(codes.iter().all(|code| code.len() == 66 && *code == codes[0]), "{codes:?}");
+
+    let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), list.into())]);
+    let effective = effective(Mode::Demo, &Sources { file: None, environment }).expect("read");
+    assert!(effective.contains(&("scan_key.signing_keys".to_owned(), "(hidden)".to_owned())), "{effective:?}");
+}
+
+#[test]
+fn a_bad_signing_key_is_told_by_its_place_and_not_quoted() {
+    let (one, two, short) = (key(1), key(2), base64(&[9; 31]));
+    for (list, wanted) in [
+        (format!("{one},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
+        (format!("{short},,{one}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
+        (format!("{one},{two},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
+        (format!("{one},{two},{one}"), "scan_key.signing_keys: key 3 is key 1 again"),
+        (",".to_owned(), "scan_key.signing_keys: holds no key"),
+    ] {
+        // Neither the prefix nor single_use is at fault.
+        let settings = [
+            ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", list.as_str()),
+            ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true"),
+            ("CONNECTOR__SCAN_KEY__CUSTOMER_PREFIX", "A"),
+        ];
+        let error = load(Mode::Demo, &settings).expect_err(&list);
+        assert!(error.contains(wanted), "{wanted:?} is not in\n{error}");
+        for secret in [&one, &two, &short, "hush"] {
+            assert!(!error.contains(secret), "{error}");
+        }
+        assert!(!error.contains("single_use"), "{error}");
+    }
+
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    for (content, wanted) in [("\n", "holds no key"), ("hush-hush\n", "key 1 must be at least 32 bytes")] {
+        std::fs::write(file.path(), content).expect("written");
+        let error = load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect_err(content);
+        assert!(error.contains(&format!("scan_key.signing_keys_file: {wanted}")) && !error.contains("hush"), "{error}");
+    }
+    let missing =
+        [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", "/nonexistent/keys"), ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true")];
+    let error = load(Mode::Demo, &missing).expect_err("there is no such file");
+    assert!(error.contains("signing_keys_file") && !error.contains("single_use"), "{error}");
+    let twice = [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path), ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &one)];
+    assert!(load(Mode::Demo, &twice).is_err_and(|error| error.contains("only one of them")));
+}
+
+#[test]
+fn a_list_of_secrets_may_demand_an_exact_length() {
+    let setting = "scan_key.signing_keys";
+    let read = |bytes| {
+        let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
+        let layers = Layers::read(Mode::Demo, &Sources { file: None, environment }).expect("read");
+        let mut reader = Reader::new(layers);
+        let keys = reader.secret_list(setting, &bytes);
+        reader.finish(keys).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(32..=32).expect("that long").iter().map(|key| key.expose_secret().len()).collect::<Vec<_>>(), [32]);
+    assert!(read(33..=33).is_err_and(|error| error.contains("key 1 must be 33 bytes in Base64")));
+    assert!(read(16..=24).is_err_and(|error| error.contains("key 1 must be 16 to 24 bytes in Base64")));
+}
+
+#[test]
+fn single_use_demands_signing_keys() {
+    let on = ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true");
+    let error = load(Mode::Demo, &[on]).expect_err("they are not signed");
+    assert!(error.contains("scan_key.single_use = \"true\": demands scan_key.signing_keys"), "{error}");
+    assert!(load(Mode::Demo, &[on, ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &key(1))]).expect("valid").single_use);
+}
+
+#[test]
+fn a_prefix_may_be_too_long_for_a_signature() {
+    let keys = ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", key(1));
+    for (length, fits) in [(92, true), (93, false)] {
+        let prefix = "A".repeat(length);
+        let loaded = load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__CUSTOMER_PREFIX", &prefix), (keys.0, keys.1.as_str())]);
+        assert_eq!(loaded.is_ok(), fits, "{length}");
+        if let Err(error) = loaded {
+            assert!(error.contains("would make the shortest code 155 characters long"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn every_setting_is_read_by_somebody() {
     let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
-    let source = include_str!("mod.rs");
+    let source = [include_str!("mod.rs"), include_str!("commerce.rs")].concat();
     for name in defaults {
-        let twin = name.trim_end_matches("_file");
+        let twin = name.trim_end_matches("_file").trim_start_matches("commerce.identity_providers.\"*\".");
         assert!(
             source.contains(&format!("\"{twin}\"")) || source.contains(&format!("\"{name}\"")),
             "{name} is read nowhere"

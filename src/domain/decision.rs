@@ -36,6 +36,8 @@ pub enum Denial {
     KeyNotFound,
     /// A Scan Key Code past its window.
     KeyExpired,
+    /// A Scan Key Code that has opened another event, where one opens one only.
+    KeyAlreadyUsed,
     /// The account is held back.
     AccountFlagged,
     /// The payment method was past its last month when the event happened.
@@ -52,16 +54,18 @@ impl Denial {
             Self::InvalidKey => "Invalid identity key",
             Self::KeyNotFound => "Identity key not found",
             Self::KeyExpired => "Identity key expired",
+            Self::KeyAlreadyUsed => "Identity key already used",
             Self::AccountFlagged => "Shopper account flagged",
             Self::PaymentExpired => "Payment method expired",
             Self::CashNotSupported => "Cash shoppers are not supported at this store",
         }
     }
 
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::InvalidKey,
         Self::KeyNotFound,
         Self::KeyExpired,
+        Self::KeyAlreadyUsed,
         Self::AccountFlagged,
         Self::PaymentExpired,
         Self::CashNotSupported,
@@ -80,6 +84,7 @@ impl Denial {
             Self::InvalidKey => "invalid_key",
             Self::KeyNotFound => "key_not_found",
             Self::KeyExpired => "key_expired",
+            Self::KeyAlreadyUsed => "key_already_used",
             Self::AccountFlagged => "account_flagged",
             Self::PaymentExpired => "payment_expired",
             Self::CashNotSupported => "cash_not_supported",

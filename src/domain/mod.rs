@@ -3,6 +3,7 @@
 //! Nothing in here does I/O, reads a clock, knows a wire format or awaits. Every rule can be tested by calling it.
 
 pub mod cart;
+pub mod code_signature;
 pub mod customer;
 pub mod decision;
 pub mod identity_key;

@@ -9,12 +9,14 @@
 //! | recognition token: maps to a shopper, perhaps to a device | 32 |
 //! | when the code was made: Unix seconds, or milliseconds by configuration | 10 or 13 |
 //! | the retailer's own information, may be empty | the rest |
+//! | the signature of all before it, by configuration | 17 |
 
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
+use super::code_signature::{SIGNATURE_LENGTH, SigningKeys};
 use super::decision::Denial;
 use super::store::ScanKeyWindow;
 
@@ -104,22 +106,29 @@ impl fmt::Debug for RecognitionToken {
 }
 
 /// What all codes of one retailer have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ScanKeyFormat {
     customer_prefix: String,
     unit: TimestampUnit,
+    /// Codes are signed with these, if there are any.
+    signing_keys: Option<SigningKeys>,
 }
 
 impl ScanKeyFormat {
-    /// The format for a retailer's prefix and way to say the time.
+    /// The format for a retailer's prefix, way to say the time, and keys to sign with, if codes are signed.
     ///
     /// # Errors
-    /// When the prefix is not letters and digits, or the shortest code would fall outside 49 to 154 characters.
-    pub fn new(customer_prefix: &str, unit: TimestampUnit) -> Result<Self, FormatError> {
+    /// When the prefix is not letters and digits, or the shortest code, its signature included, would fall outside 49 to 154
+    /// characters.
+    pub fn new(
+        customer_prefix: &str,
+        unit: TimestampUnit,
+        signing_keys: Option<SigningKeys>,
+    ) -> Result<Self, FormatError> {
         if !is_alphanumeric(customer_prefix) {
             return Err(FormatError::NotAlphanumeric);
         }
-        let format = Self { customer_prefix: customer_prefix.to_owned(), unit };
+        let format = Self { customer_prefix: customer_prefix.to_owned(), unit, signing_keys };
         let shortest = format.shortest();
         if !(MIN_LENGTH..=MAX_LENGTH).contains(&shortest) {
             return Err(FormatError::Length(shortest));
@@ -129,9 +138,13 @@ impl ScanKeyFormat {
 
     /// The length of a code without custom information.
     fn shortest(&self) -> usize {
-        [FIXED_PREFIX.len(), self.customer_prefix.len(), TOKEN_LENGTH, self.unit.digits()]
+        [FIXED_PREFIX.len(), self.customer_prefix.len(), TOKEN_LENGTH, self.unit.digits(), self.signature_length()]
             .into_iter()
             .fold(0, usize::saturating_add)
+    }
+
+    fn signature_length(&self) -> usize {
+        self.signing_keys.as_ref().map_or(0, |_| SIGNATURE_LENGTH)
     }
 
     /// How long the custom information may be.
@@ -140,7 +153,8 @@ impl ScanKeyFormat {
         MAX_LENGTH.saturating_sub(self.shortest())
     }
 
-    /// Writes the code for a token, made at `made_at` (cut to the unit), with the retailer's own information behind it.
+    /// Writes the code for a token, made at `made_at` (cut to the unit), with the retailer's own information behind it, and
+    /// signs it if codes are signed.
     ///
     /// # Errors
     /// When that information or the time does not fit.
@@ -159,21 +173,30 @@ impl ScanKeyFormat {
         if made_at.len() != self.unit.digits() || made_at.starts_with('-') {
             return Err(WriteError::Time);
         }
-        Ok([FIXED_PREFIX, &self.customer_prefix, token.expose(), &made_at, custom].concat())
+        let mut code = [FIXED_PREFIX, &self.customer_prefix, token.expose(), &made_at, custom].concat();
+        if let Some(keys) = &self.signing_keys {
+            let signature = keys.sign(&code);
+            code.push_str(&signature);
+        }
+        Ok(code)
     }
 
-    /// Reads a code. `None` when a character, the length, a prefix or the timestamp is wrong.
+    /// Reads a code. `None` when a character, the length, a prefix, the timestamp or the signature is wrong.
     #[must_use]
     pub fn read<'a>(&self, code: &'a str) -> Option<ScanKeyCode<'a>> {
         if !is_alphanumeric(code) || !(MIN_LENGTH..=MAX_LENGTH).contains(&code.len()) {
             return None;
         }
+        let (code, signature) = code.split_at_checked(code.len().checked_sub(self.signature_length())?)?;
         let mut cursor = Cursor(code);
         cursor.literal(FIXED_PREFIX)?;
         cursor.literal(&self.customer_prefix)?;
         let token = RecognitionToken::parse(cursor.take(TOKEN_LENGTH)?).ok()?;
         let made_at = cursor.take(self.unit.digits())?;
         let made_at = self.instant(made_at)?;
+        if self.signing_keys.as_ref().is_some_and(|keys| !keys.verify(code, signature)) {
+            return None;
+        }
         Some(ScanKeyCode { token, made_at, custom: cursor.finish() })
     }
 
@@ -185,14 +208,15 @@ impl ScanKeyFormat {
         }
     }
 
-    /// The regular expression that Amazon's Merchant Portal asks for.
+    /// The regular expression that Amazon's Merchant Portal asks for. To Amazon, a signature is part of the custom information.
     #[must_use]
     pub fn pattern(&self) -> String {
+        let signature = self.signature_length();
         format!(
-            "^{FIXED_PREFIX}{}[0-9A-Za-z]{{{TOKEN_LENGTH}}}[0-9]{{{}}}[0-9A-Za-z]{{0,{}}}$",
+            "^{FIXED_PREFIX}{}[0-9A-Za-z]{{{TOKEN_LENGTH}}}[0-9]{{{}}}[0-9A-Za-z]{{{signature},{}}}$",
             self.customer_prefix,
             self.unit.digits(),
-            self.max_custom()
+            self.max_custom().saturating_add(signature)
         )
     }
 }

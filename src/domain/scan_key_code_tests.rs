@@ -5,7 +5,12 @@ use super::*;
 const TOKEN: &str = "0123456789abcdef0123456789ABCDEF";
 
 fn format(unit: TimestampUnit) -> ScanKeyFormat {
-    ScanKeyFormat::new("ACME", unit).expect("a valid format")
+    ScanKeyFormat::new("ACME", unit, None).expect("a valid format")
+}
+
+/// The same with these keys, of which the first signs.
+fn signed(keys: &[[u8; 32]]) -> ScanKeyFormat {
+    ScanKeyFormat::new("ACME", TimestampUnit::Seconds, SigningKeys::new(keys)).expect("a valid format")
 }
 
 fn token() -> RecognitionToken {
@@ -23,16 +28,38 @@ proptest! {
         token in "[0-9A-Za-z]{32}",
         seconds in 1_000_000_000_i64..=9_999_999_999,
         milliseconds in 0_u32..1000,
-        custom in "[0-9A-Za-z]{0,80}",
+        custom in "[0-9A-Za-z]{0,69}",
         in_milliseconds: bool,
+        keys in proptest::collection::vec(any::<[u8; 32]>(), 0..3),
     ) {
         let unit = if in_milliseconds { TimestampUnit::Milliseconds } else { TimestampUnit::Seconds };
-        let format = ScanKeyFormat::new(&prefix, unit).expect("valid");
+        let format = ScanKeyFormat::new(&prefix, unit, SigningKeys::new(&keys)).expect("valid");
         let token = RecognitionToken::parse(&token).expect("valid");
         let nanos = if in_milliseconds { milliseconds.saturating_mul(1_000_000) } else { 0 };
         let made_at = at(seconds, nanos);
         let code = format.write(&token, made_at, &custom).expect("fits");
         prop_assert_eq!(format.read(&code), Some(ScanKeyCode { token, made_at, custom: &custom }));
+    }
+
+    /// Whatever stands before a signature counts, and the signature itself.
+    #[test]
+    fn a_signed_code_with_one_character_changed_put_in_or_taken_out_does_not_read(
+        custom in "[0-9A-Za-z]{0,87}",
+        key: [u8; 32],
+        place in any::<prop::sample::Index>(),
+        put in "[0-9A-Za-z]",
+        change in 0..3,
+    ) {
+        let format = signed(&[key]);
+        let code = format.write(&token(), at(1_707_501_237, 0), &custom).expect("fits");
+        let mut changed = code.clone();
+        let place = place.index(code.len());
+        match change {
+            0 => changed.replace_range(place..=place, &put),
+            1 => changed.insert_str(place, &put),
+            _ => drop(changed.remove(place)),
+        }
+        prop_assert_eq!(format.read(&changed).is_some(), changed == code, "{}", changed);
     }
 
     #[test]
@@ -123,17 +150,109 @@ fn a_code_is_fresh_to_the_very_instant() {
 
 #[test]
 fn a_format_whose_codes_have_no_lawful_length_is_refused() {
-    assert_eq!(ScanKeyFormat::new("ABC", TimestampUnit::Seconds), Err(FormatError::Length(48)));
-    assert!(ScanKeyFormat::new("A", TimestampUnit::Milliseconds).is_ok());
-    assert!(ScanKeyFormat::new(&"A".repeat(109), TimestampUnit::Seconds).is_ok());
-    assert_eq!(ScanKeyFormat::new(&"A".repeat(110), TimestampUnit::Seconds), Err(FormatError::Length(155)));
-    assert_eq!(ScanKeyFormat::new("AC-E", TimestampUnit::Seconds), Err(FormatError::NotAlphanumeric));
+    let (seconds, milliseconds) = (TimestampUnit::Seconds, TimestampUnit::Milliseconds);
+    let refusal =
+        |prefix: &str, unit, keys: &[[u8; 32]]| ScanKeyFormat::new(prefix, unit, SigningKeys::new(keys)).err();
+    assert_eq!(refusal("ABC", seconds, &[]), Some(FormatError::Length(48)));
+    assert_eq!(refusal("A", milliseconds, &[]), None);
+    assert_eq!(refusal(&"A".repeat(109), seconds, &[]), None);
+    assert_eq!(refusal(&"A".repeat(110), seconds, &[]), Some(FormatError::Length(155)));
+    assert_eq!(refusal("AC-E", seconds, &[]), Some(FormatError::NotAlphanumeric));
+
+    let key = [[1; 32]];
+    assert_eq!(refusal("A", seconds, &key), None);
+    assert_eq!(refusal(&"A".repeat(92), seconds, &key), None);
+    assert_eq!(refusal(&"A".repeat(93), seconds, &key), Some(FormatError::Length(155)));
+    assert_eq!(refusal(&"A".repeat(89), milliseconds, &key), None);
+    assert_eq!(refusal(&"A".repeat(90), milliseconds, &key), Some(FormatError::Length(155)));
 }
 
 #[test]
 fn the_pattern_is_the_merchant_portals() {
     assert_eq!(format(TimestampUnit::Seconds).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{0,105}$");
     assert_eq!(format(TimestampUnit::Milliseconds).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,102}$");
+    assert_eq!(signed(&[[1; 32]]).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{17,105}$");
+}
+
+/// The value comes from another implementation (Python's `hmac`), as the module's documentation says it.
+#[test]
+fn a_signature_is_as_it_is_documented() {
+    let code = signed(&[[1; 32]]).write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    assert_eq!(code, "JWOACME0123456789abcdef0123456789ABCDEF1707501237abcGjJ6IaPV5UDNk9IJj");
+}
+
+#[test]
+fn a_signed_code_has_at_most_154_characters_too() {
+    let format = signed(&[[1; 32]]);
+    assert_eq!(format.max_custom(), 88);
+    for custom in ["", &"x".repeat(88)] {
+        let code = format.write(&token(), at(1_707_501_237, 0), custom).expect("fits");
+        assert_eq!(code.len(), 66 + custom.len());
+        assert_eq!(format.read(&code).map(|code| code.custom), Some(custom));
+        assert_eq!(format.read(&format!("{code}x")), None);
+    }
+    assert_eq!(format.write(&token(), at(1_707_501_237, 0), &"x".repeat(89)), Err(WriteError::TooLong(88)));
+    // What is shorter than a signature's place is no code, and no trouble.
+    for length in 0..66 {
+        let cut: String =
+            format.write(&token(), at(1_707_501_237, 0), "").expect("fits").chars().take(length).collect();
+        assert_eq!(format.read(&cut), None, "{length}");
+    }
+}
+
+#[test]
+fn every_character_of_a_signed_code_counts() {
+    let format = signed(&[[1; 32], [2; 32]]);
+    let code = format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    assert!(format.read(&code).is_some());
+    for place in 0..code.len() {
+        for other in ('0'..='9').chain('A'..='Z').chain('a'..='z') {
+            let mut changed = code.clone();
+            changed.replace_range(place..=place, &other.to_string());
+            assert_eq!(format.read(&changed).is_some(), changed == code, "{changed}");
+        }
+    }
+}
+
+#[test]
+fn keys_rotate_the_first_signs_and_all_verify() {
+    let (old, both, new) = ([1; 32], [[2; 32], [1; 32]], [2; 32]);
+    let write = |format: &ScanKeyFormat| format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    let (by_old, by_both) = (write(&signed(&[old])), write(&signed(&both)));
+    assert_eq!(by_both, write(&signed(&[new])), "the first signs");
+    assert!(signed(&both).read(&by_old).is_some() && signed(&both).read(&by_both).is_some());
+    assert_eq!(signed(&[new]).read(&by_old), None, "a key that is gone verifies nothing");
+    assert_eq!(signed(&[old]).read(&by_both), None);
+}
+
+/// Signatures moved from one code to another, and a code that is not signed.
+#[test]
+fn a_signature_holds_for_its_own_code_alone() {
+    let format = signed(&[[1; 32]]);
+    let write = |token: &RecognitionToken, seconds, custom| format.write(token, at(seconds, 0), custom).expect("fits");
+    let good = write(&token(), 1_707_501_237, "abc");
+    let another = RecognitionToken::parse(&TOKEN.to_lowercase()).expect("a token");
+    let (code, _) = good.split_at(good.len() - 17);
+    for other in [
+        write(&another, 1_707_501_237, "abc"),
+        write(&token(), 1_707_501_238, "abc"),
+        write(&token(), 1_707_501_237, "abd"),
+        write(&token(), 1_707_501_237, ""),
+    ] {
+        let (_, signature) = other.split_at(other.len() - 17);
+        assert_eq!(format.read(&format!("{code}{signature}")), None);
+    }
+    let prefix = ScanKeyFormat::new("ACMF", TimestampUnit::Seconds, SigningKeys::new([[1; 32]])).expect("valid");
+    let of_another = prefix.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    assert_eq!(format.read(&of_another.replacen("ACMF", "ACME", 1)), None);
+    assert_eq!(format.read(code), None, "it is not signed");
+    assert_eq!(format.read(&format!("{code}{}", "0".repeat(17))), None);
+}
+
+#[test]
+fn signing_keys_cannot_be_printed() {
+    assert!(!format!("{:?}", signed(&[[77; 32]])).contains("77"));
+    assert!(SigningKeys::new([[0; 32]; 0]).is_none());
 }
 
 #[test]

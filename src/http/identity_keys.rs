@@ -132,6 +132,7 @@ mod tests {
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
+            single_use: false,
             tell_payment_source: false,
         };
         let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };

@@ -1,6 +1,6 @@
 //! The ledger in memory: records in a `DashMap`, bounded by retention and by capacity.
 //!
-//! Locks are taken in one order and none is held across an await: a shard of `events`, then `sessions` or `order`.
+//! Locks are taken in one order and none is held across an await: a shard of `events`, then one of the others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use dashmap::Entry::Occupied;
 
+use super::codes::UsedCodes;
 use super::event::EventRecords;
 use super::sessions::Sessions;
 use super::{
@@ -17,7 +18,7 @@ use super::{
     SessionEffect, SessionId,
 };
 use crate::digest::Fingerprint;
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Denial};
 use crate::domain::ids::{EventId, VisitorId};
 use crate::domain::scan::Location;
 
@@ -30,6 +31,7 @@ pub struct MemoryLedger {
     limits: Limits,
     events: DashMap<EventId, EventRecords>,
     sessions: Mutex<Sessions>,
+    codes: Box<Mutex<UsedCodes>>,
     /// Every record in the order of recording, to find the oldest. An entry whose record is gone is passed over.
     order: Mutex<VecDeque<Place>>,
     records: AtomicUsize,
@@ -38,11 +40,11 @@ pub struct MemoryLedger {
 }
 
 /// Where a record is.
-#[derive(Debug)]
-struct Place {
-    event: EventId,
-    fingerprint: Fingerprint,
-    recorded_at: DateTime<Utc>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) event: EventId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) recorded_at: DateTime<Utc>,
 }
 
 impl Place {
@@ -60,6 +62,7 @@ impl MemoryLedger {
             limits,
             events: DashMap::new(),
             sessions: Mutex::new(Sessions::new(limits.session_max_age, limits.capacity)),
+            codes: Box::default(),
             order: Mutex::new(VecDeque::new()),
             records: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
@@ -87,7 +90,7 @@ impl MemoryLedger {
     /// The atomic step: while the event's shard is locked, nobody else finds, records or opens anything for it. `None` when
     /// the ledger is full: making room may lock any shard, so it is not done in here.
     fn record_if_there_is_room(&self, entry: &NewRecord, now: DateTime<Utc>) -> Option<Recorded> {
-        let NewRecord { event, fingerprint, store_id, decision } = entry;
+        let NewRecord { event, fingerprint, store_id, decision, code } = entry;
         let retention = self.limits.retention;
         // Not `entry`, which would leave an empty event behind when there is no room.
         let mut shard = self.events.entry(event.id);
@@ -100,7 +103,15 @@ impl MemoryLedger {
             self.release(records.get_mut().remove(|_, record| record.is_past(retention, now)));
         }
         self.reserve()?;
-        let session = match (decision, event.location) {
+        let place = Place { event: event.id, fingerprint: *fingerprint, recorded_at: now };
+        // Another event with the same code is in another shard: the lock of the codes is what the two have in common.
+        let decision = match (decision, code) {
+            (Decision::Accepted(_), Some(code)) if !lock(&self.codes).use_up(*code, place, retention) => {
+                Decision::Denied(Denial::KeyAlreadyUsed)
+            }
+            _ => decision.clone(),
+        };
+        let session = match (&decision, event.location) {
             (Decision::Denied(_), _) => SessionEffect::Untouched,
             (Decision::Accepted(grant), Location::Entry) => {
                 SessionEffect::Opened(lock(&self.sessions).open(event, store_id.clone(), grant, now))
@@ -110,9 +121,9 @@ impl MemoryLedger {
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
-        let record = Record { decision: decision.clone(), session, recorded_at: now };
+        let record = Record { decision, session, recorded_at: now };
         shard.or_default().push(*fingerprint, record.clone());
-        lock(&self.order).push_back(Place { event: event.id, fingerprint: *fingerprint, recorded_at: now });
+        lock(&self.order).push_back(place);
         Some(Recorded::New(record))
     }
 
@@ -139,10 +150,11 @@ impl MemoryLedger {
             }
             order.pop_front()
         };
-        if let Some(place) = place
-            && self.remove(&place) > 0
-            && now.signed_duration_since(place.recorded_at) <= self.limits.retention
-        {
+        let Some(place) = place else { return Ok(()) };
+        let removed = self.remove(&place);
+        // After the record: while that stands, nobody else may have its code.
+        lock(&self.codes).free(&place);
+        if removed > 0 && now.signed_duration_since(place.recorded_at) <= self.limits.retention {
             self.evictions.fetch_add(1, Ordering::Relaxed);
             if !self.warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -234,11 +246,12 @@ mod tests {
 
     use super::*;
     use crate::digest::HashKey;
-    use crate::domain::decision::{Denial, Grant};
+    use crate::domain::decision::Grant;
     use crate::domain::identity_key::IdentityKey;
     use crate::domain::ids::{StoreId, VisitorId};
     use crate::domain::scan::AuthEvent;
     use crate::domain::visitor::{Visitor, VisitorType};
+    use crate::ledger::tests::{accepted, with_code};
     use crate::ledger::{Session, SessionState};
 
     /// A rejection of an event of its own.
@@ -251,6 +264,7 @@ mod tests {
             fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, Location::Entry),
             store_id,
             decision: Decision::Denied(Denial::KeyNotFound),
+            code: None,
         }
     }
 
@@ -291,6 +305,44 @@ mod tests {
         while ledger.sweep_some(later) {}
         assert_eq!((ledger.records(), ledger.events.len(), lock(&ledger.order).len()), (0, 0, 0));
         assert_eq!(ledger.evictions(), 0);
+    }
+
+    #[test]
+    fn a_used_code_lives_and_dies_with_its_record() {
+        let (ledger, start) = (ledger(3), DateTime::UNIX_EPOCH);
+        let accept = |number, code, hours| {
+            let now = start.checked_add_signed(TimeDelta::hours(hours)).expect("in range");
+            match ledger.record(&with_code(accepted(number, Location::Entry), code), now) {
+                Recorded::New(record) => matches!(record.decision, Decision::Accepted(_)),
+                other => panic!("{other:?}"),
+            }
+        };
+        let codes = || lock(&ledger.codes).len();
+        assert!(accept(0, 1, 0) && !accept(1, 1, 0) && accept(2, 2, 0));
+        assert_eq!(codes(), 2);
+        // The oldest makes room, and its code is free; a rejection's going frees none.
+        assert!(accept(3, 1, 1));
+        assert!(!accept(4, 1, 1) && codes() == 2, "the rejection went, and the code has its new event");
+        assert!(!accept(5, 1, 1) && codes() == 1, "the second code's record went");
+        // Past its retention, unswept, it is anybody's; and an event that is new has one code.
+        assert!(accept(6, 1, 1 + 7 * 24 + 1) && accept(3, 3, 1 + 7 * 24 + 1));
+        assert_eq!(codes(), 2);
+        let later = start.checked_add_signed(TimeDelta::days(30)).expect("in range");
+        while ledger.sweep_some(later) {}
+        assert_eq!((codes(), ledger.records()), (0, 0));
+    }
+
+    #[test]
+    fn a_rejection_that_goes_frees_no_code_of_its_event() {
+        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
+        let later = start.checked_add_signed(TimeDelta::hours(1)).expect("in range");
+        let acceptance = with_code(accepted(0, Location::Entry), 1);
+        let rejection = NewRecord { fingerprint: Fingerprint::from_bytes([0; 32]), ..entry(0, start) };
+        ledger.record(&rejection, start);
+        ledger.record(&acceptance, start);
+        ledger.record(&entry(1, later), later); // in the place of the rejection
+        assert!(matches!(ledger.find(acceptance.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
+        assert_eq!(lock(&ledger.codes).len(), 1);
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! An auth event has at most one acceptance. A rejection stands under event and fingerprint, up to
 //! [`MAX_REJECTIONS`] of them. Recording is one atomic step that also opens or closes the session and returns what holds;
 //! whoever comes second, a duplicate at the same instant included, is answered from what the first one recorded.
+//!
+//! Where a Scan Key Code opens one event only, the same step uses it up. Whoever has the record of that event is answered from it; a rejection uses
+//! nothing up.
 
 mod cache;
+mod codes;
 mod event;
 mod memory;
 mod sessions;
@@ -18,7 +22,7 @@ pub use memory::MemoryLedger;
 pub use sessions::{Moment, Page, Session, SessionId, SessionState};
 pub use sql::SqlLedger;
 
-use crate::digest::Fingerprint;
+use crate::digest::{Digest, Fingerprint};
 use crate::domain::decision::Decision;
 use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
@@ -41,6 +45,9 @@ pub struct NewRecord {
     pub store_id: StoreId,
     /// What was decided.
     pub decision: Decision,
+    /// The Scan Key Code that an acceptance uses up. When another event has used it, what is recorded is a rejection instead,
+    /// [`Denial::KeyAlreadyUsed`](crate::domain::decision::Denial::KeyAlreadyUsed).
+    pub code: Option<Digest>,
 }
 
 /// A decision that stands.
@@ -209,7 +216,7 @@ impl Ledger {
         }
     }
 
-    /// Records a decision and its session in one atomic step, and returns what holds. Where it must wait for others, it does not begin
+    /// Records a decision, its session and its code in one atomic step, and returns what holds. Where it must wait for others, it does not begin
     /// after `deadline`.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::digest::HashKey;
-use crate::domain::decision::Grant;
+use crate::domain::decision::{Denial, Grant};
 use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::VisitorId;
 use crate::domain::scan::Location;
@@ -19,6 +19,11 @@ const LIMITS: Limits =
 
 fn at(hours: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::hours(hours)).expect("in range")
+}
+
+/// The same, which uses up the code of that number.
+pub(crate) fn with_code(entry: NewRecord, code: u8) -> NewRecord {
+    NewRecord { code: Some(Digest::from_bytes([code; 32])), ..entry }
 }
 
 /// A deadline that nothing here comes near.
@@ -37,6 +42,7 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
         fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, location),
         store_id,
         decision: Decision::Accepted(Grant { visitor, device: None, payment_source: None }),
+        code: None,
     }
 }
 
@@ -66,6 +72,49 @@ async fn a_sweep_lets_go_of_what_was_kept_long_enough(ledger: &Ledger) {
 #[tokio::test]
 async fn a_sweep_in_memory() {
     a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
+}
+
+/// 251, so that it takes more than one batch.
+#[tokio::test]
+async fn a_sweep_lets_go_of_used_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
+    for number in 0..=250_u8 {
+        let entry = with_code(accepted(u32::from(number), Location::Entry), number);
+        ledger.record(entry, at(if number < 250 { 0 } else { 2 }), soon()).await.expect("recorded");
+    }
+    let codes = async || {
+        let count = database.look_up(|connection| {
+            Box::pin(async move {
+                Ok(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM used_code").fetch_one(connection).await?)
+            })
+        });
+        count.await.expect("counted")
+    };
+    ledger.sweep(at(7 * 24)).await.expect("swept");
+    assert_eq!(codes().await, 251, "kept for exactly that long");
+    ledger.sweep(at(7 * 24 + 1)).await.expect("swept");
+    assert_eq!((codes().await, ledger.records()), (1, 1));
+}
+
+/// As when a clock was fast while it swept: the decision has gone, and its code is still there.
+#[tokio::test]
+async fn a_code_does_not_stand_in_the_way_of_its_own_event() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
+    let is_accepted = async |number| {
+        let entry = with_code(accepted(number, Location::Entry), 1);
+        let recorded = ledger.record(entry, at(0), soon()).await.expect("recorded");
+        matches!(recorded, Recorded::New(Record { decision: Decision::Accepted(_), .. }))
+    };
+    assert!(is_accepted(0).await);
+    let swept = database.transaction(|connection| {
+        Box::pin(async move { Ok(sqlx::query("DELETE FROM decision").execute(connection).await?) })
+    });
+    swept.await.expect("deleted");
+    assert!(!is_accepted(1).await && is_accepted(0).await);
 }
 
 async fn open(folder: &tempfile::TempDir) -> Database {
@@ -154,6 +203,33 @@ async fn an_exit_closes_what_was_opened_in_the_same_batch() {
     assert_eq!(effects, [SessionEffect::NoneOpen, SessionEffect::Opened(id), SessionEffect::Closed(id)]);
 }
 
+/// As above: what one decision of a batch has used up the next one finds used, and the event's own does not hinder it.
+#[tokio::test]
+async fn two_events_of_one_batch_may_carry_one_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, hold) = held_up(&folder).await;
+    let mut recording = Vec::new();
+    for (number, code) in [(0, 1), (1, 2), (2, 2), (1, 2), (3, 1), (4, 3)] {
+        let (ledger, entry) = (Arc::clone(&ledger), with_code(accepted(number, Location::Entry), code));
+        recording.push(tokio::spawn(async move { ledger.record(entry, at(0), soon()).await.expect("recorded") }));
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    let mut decided = Vec::new();
+    for recorded in recording {
+        let (Recorded::New(record) | Recorded::Replay(record)) = recorded.await.expect("no panic") else {
+            panic!("it is decided")
+        };
+        decided.push(match record.decision {
+            Decision::Accepted(_) => None,
+            Decision::Denied(denial) => Some(denial),
+        });
+    }
+    let used = Some(Denial::KeyAlreadyUsed);
+    assert_eq!(decided, [None, None, used, None, used, None]);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 3);
+}
+
 #[tokio::test]
 async fn what_waited_past_its_deadline_is_not_begun() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -192,7 +268,7 @@ async fn a_transaction_that_the_database_ended_is_not_the_end_of_writing() {
 async fn columns_of_a_later_release_are_no_trouble() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    for table in ["property", "session", "decision"] {
+    for table in ["property", "session", "decision", "used_code"] {
         let add = format!("ALTER TABLE {table} ADD COLUMN later TEXT");
         let added = database.transaction(move |connection| {
             Box::pin(async move { Ok(sqlx::query(sqlx::AssertSqlSafe(add)).execute(connection).await?) })
@@ -201,7 +277,8 @@ async fn columns_of_a_later_release_are_no_trouble() {
     }
     let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
     for (number, location) in [(0, Location::Entry), (0, Location::Entry), (1, Location::Exit)] {
-        ledger.record(accepted(number, location), at(0), soon()).await.expect("recorded");
+        let entry = with_code(accepted(number, location), 0);
+        ledger.record(entry, at(0), soon()).await.expect("recorded");
     }
     assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 1);
     assert_eq!(ledger.decisions(None, 10).await.expect("listed").decisions.len(), 2);

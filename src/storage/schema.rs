@@ -16,12 +16,14 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
             (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/sqlite/0003_carts.sql")),
+            (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
         ],
         Engine::Postgres => [
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/postgres/0003_carts.sql")),
+            (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
         ],
     };

@@ -72,6 +72,29 @@ async fn a_code_from_scan_key_opens_the_gate() {
     assert_eq!(by_token.code, Some(0), "the gate reads the same settings: {}{}", by_token.stdout, by_token.stderr);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codes_are_signed_wherever_they_are_written() {
+    let keys = [BASE64_STANDARD.encode([1; 32]), BASE64_STANDARD.encode([2; 32])].join(",");
+    let signed = [("scan_key.signing_keys", keys.as_str())];
+    let demo = Process::demo(&signed).await;
+    let made = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &signed);
+    let code = made.stdout.lines().find_map(|line| line.strip_prefix("code")).unwrap().trim().to_owned();
+    assert_eq!(code.len(), 49 + "guest1".len() + 17, "{}", made.stderr);
+    let gate = |arguments: &[&str], settings: &[(&str, &str)]| {
+        Ended::of(&[&["gate", "--url", &demo.api], arguments].concat(), settings).code
+    };
+    assert_eq!(gate(&["--code", &code], &[]), Some(0));
+    for prefix in [&[][..], &["--prefix", "ACME"]] {
+        let by_token = [&["--token", TOKEN], prefix].concat();
+        assert_eq!(gate(&by_token, &signed), Some(0), "{prefix:?}");
+        assert_eq!(gate(&by_token, &[]), Some(1), "{prefix:?}: it is not signed");
+    }
+    let pattern = Ended::of(&["scan-key", "pattern"], &signed).stdout;
+    assert_eq!(pattern, "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{17,105}$\n");
+    let shown = Ended::of(&["check-config"], &signed).stdout;
+    assert!(shown.contains("scan_key.signing_keys = (hidden)") && !shown.contains(&keys), "{shown}");
+}
+
 #[test]
 fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
     let pattern = |settings: &[(&str, &str)]| Ended::of(&["scan-key", "pattern"], settings).stdout;

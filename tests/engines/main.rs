@@ -41,6 +41,8 @@ mod replicas;
 mod retention;
 mod session_list;
 mod sessions;
+mod single_use;
+mod used_codes;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
         retention::trials(),
         session_list::trials(),
         sessions::trials(),
+        single_use::trials(),
+        used_codes::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
     engine::stop_shared_servers();

@@ -73,6 +73,12 @@ impl Server {
         Self::start(self.settings.clone(), self.clock.clone()).await.unwrap()
     }
 
+    /// The same, with some settings of its own.
+    pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
+        let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::start(self.settings.iter().cloned().chain(own).collect(), self.clock.clone()).await.unwrap()
+    }
+
     async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
         let defaults = [
             ("server.bind", "127.0.0.1:0"),

@@ -48,7 +48,7 @@ pub(super) async fn who_is_forgotten_has_no_carts(kept: Kept) {
         kept.add(&customer, "Default", "a", 1, at(0)).await;
     }
     for customer in [anonymous(1), known("k"), known("k"), known("nobody")] {
-        kept.store.forget(hash_key().customer(&customer)).await.expect("forgotten");
+        kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
         assert!(kept.of(&customer, at(0)).await.is_empty());
     }
     assert_eq!(kept.amounts(&known("another")).await, [("a".to_owned(), 1)]);
@@ -66,7 +66,7 @@ async fn memory_is_for_so_many_owners() {
     assert_eq!(kept.owners().await, 2);
     kept.add(&anonymous(1), "Wishes", "b", 1, at(0)).await;
     assert_eq!(kept.migrate(1, &known("k"), at(0)).await.expect("one takes the other's place").all().len(), 2);
-    kept.store.forget(hash_key().customer(&anonymous(2))).await.expect("forgotten");
+    kept.store.forget(kept.store.hash_key.customer(&anonymous(2))).await.expect("forgotten");
     kept.add(&anonymous(3), "Default", "a", 1, at(0)).await;
 }
 

@@ -255,6 +255,6 @@ async fn what_others_wrote_is_read_or_found_wanting() {
         add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("it cannot be").to_string(),
     ];
     assert!(errors.iter().all(|error| error == "carts unavailable: the database holds what cannot be: carts"));
-    kept.store.forget(hash_key().customer(&customer)).await.expect("forgotten");
+    kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
     assert!(kept.of(&customer, at(0)).await.is_empty());
 }

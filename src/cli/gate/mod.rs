@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::{ConfigArgs, EXIT_USAGE, instant, secret};
-use crate::config::load_scan_key;
+use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
 use crate::gate::{Gate, GateDecision, GateScan, GateSettings};
 use crate::telemetry::may_colour;
@@ -36,7 +36,7 @@ pub(super) struct GateArgs {
     /// A Scan Key Code, as text
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     code: Option<SecretString>,
-    /// A recognition token, 32 letters and digits: a fresh Scan Key Code is made from it
+    /// A recognition token, 32 letters and digits: a fresh Scan Key Code is made from it, signed if scan_key.signing_keys are set
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
     /// The customer prefix of the code made from --token [default: scan_key.customer_prefix, else the demo's]
@@ -163,17 +163,18 @@ fn scanned(args: &GateArgs, at: DateTime<Utc>) -> Result<SecretString, String> {
         return given.ok_or_else(|| "give one of --key, --code and --token".to_owned());
     };
     // These errors say what is wrong without repeating it.
+    let sources = ConfigArgs { config: None }.sources();
     let format = match &args.prefix {
         Some(prefix) => {
             let unit = match args.timestamp_unit {
                 Some(Unit::Milliseconds) => TimestampUnit::Milliseconds,
                 Some(Unit::Seconds) | None => TimestampUnit::Seconds,
             };
-            ScanKeyFormat::new(prefix, unit).map_err(|error| format!("--prefix {error}"))?
+            let signing_keys = load_signing_keys(&sources).map_err(|error| error.to_string())?;
+            ScanKeyFormat::new(prefix, unit, signing_keys).map_err(|error| format!("--prefix {error}"))?
         }
         None => {
-            let (format, _) =
-                load_scan_key(&ConfigArgs { config: None }.sources()).map_err(|error| error.to_string())?;
+            let (format, _) = load_scan_key(&sources).map_err(|error| error.to_string())?;
             format.ok_or("scan_key.customer_prefix is not set: there are no Scan Key Codes")?
         }
     };

@@ -23,6 +23,7 @@ use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::storage::{Database, DatabaseError, Engine, Subject};
+use upkeep::Swept;
 use writer::{Job, Waiting};
 
 /// How many jobs may wait for the writer.
@@ -152,9 +153,9 @@ impl SqlLedger {
         let swept = self
             .database
             .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
-        let (records, sessions) = swept.await?;
-        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records))).ok();
-        Ok(records == BATCH || sessions == BATCH)
+        let Swept { decisions, sessions, codes } = swept.await?;
+        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(decisions))).ok();
+        Ok([decisions, sessions, codes].contains(&BATCH))
     }
 
     /// Writes what waits, and closes the database.

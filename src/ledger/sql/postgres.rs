@@ -1,5 +1,6 @@
 //! Recording in PostgreSQL: one call of `record_decisions` a batch, which is one statement, one round trip and one commit. The function,
-//! its rules and why connectors do not wait for one another there are in `migrations/postgres/0001_ledger.sql`.
+//! its rules and why connectors do not wait for one another there are in `migrations/postgres/0001_ledger.sql`, and what it does about codes
+//! in `0004_used_codes.sql`.
 
 use serde::Serialize;
 use sqlx::any::Any;
@@ -27,6 +28,8 @@ struct Job<'a> {
     store_id: &'a str,
     location: &'static str,
     at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
 }
 
 impl<'a> Job<'a> {
@@ -47,6 +50,7 @@ impl<'a> Job<'a> {
             store_id: entry.store_id.as_str(),
             location: entry.event.location.as_str(),
             at: text(entry.event.timestamp),
+            code: entry.code.map(|code| code.to_hex()),
         }
     }
 }

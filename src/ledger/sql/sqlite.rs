@@ -1,5 +1,5 @@
 //! Recording in SQLite: this process alone writes, so what it reads in a transaction holds until its end. Of a whole batch the decisions that stand
-//! are read at once, and what is new is written at once.
+//! and the codes that are used up are read at once, and what is new is written at once.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,13 @@ use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
 use super::rows::{self, Columns, before, nanos, number, session_id, text};
 use super::writer::{Waiting, Written};
-use crate::domain::decision::{Decision, Grant};
+use crate::digest::Digest;
+use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId};
 use crate::domain::scan::Location;
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
-use crate::storage::{DatabaseError, IMMEDIATE, all_or_nothing};
+use crate::storage::{DatabaseError, IMMEDIATE, all_or_nothing, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -29,6 +30,10 @@ const DECISIONS: &str =
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
             value ->> 7, value ->> 8, value ->> 9
      FROM json_each($1)";
+/// In place of one that is past its retention, or the event's own.
+const CODES: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at)
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2
+     FROM json_each($1)";
 
 /// Records a batch with one commit, whole or not at all.
 pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
@@ -37,9 +42,10 @@ pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>
 
 async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
     let mut standing = standing(connection, &waiting).await?;
+    let mut used = used_codes(connection, &waiting).await?;
     let mut session = last_session(connection).await?;
     let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
-    let (mut decisions, mut sessions) = (Vec::with_capacity(waiting.len()), Vec::new());
+    let (mut decisions, mut sessions, mut codes) = (Vec::with_capacity(waiting.len()), Vec::new(), Vec::new());
     for Waiting { entry, now, .. } in &waiting {
         let (event, now) = (entry.event.id, *now);
         let records = standing.entry(event).or_default();
@@ -56,7 +62,18 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
         if expired > 0 {
             forget(connection, event, limits.retention, now).await?;
         }
-        let effect = match (&entry.decision, entry.event.location) {
+        let decision = match (&entry.decision, entry.code) {
+            (Decision::Accepted(_), Some(code)) if used.get(&code).is_some_and(|by| by.bars(event, now, &limits)) => {
+                Decision::Denied(Denial::KeyAlreadyUsed)
+            }
+            (Decision::Accepted(_), Some(code)) => {
+                used.insert(code, Use { event, recorded_at: nanos(now) });
+                codes.push(json!([code.to_hex(), hex::encode(event.as_bytes()), nanos(now)]));
+                entry.decision.clone()
+            }
+            _ => entry.decision.clone(),
+        };
+        let effect = match (&decision, entry.event.location) {
             (Decision::Denied(_), _) => SessionEffect::Untouched,
             (Decision::Accepted(grant), Location::Entry) => {
                 session = SessionId(session.0.saturating_add(1));
@@ -70,7 +87,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
-        let record = Record { decision: entry.decision.clone(), session: effect, recorded_at: now };
+        let record = Record { decision, session: effect, recorded_at: now };
         decisions.push(decision_row(event, entry, &record));
         records.push(entry.fingerprint, record.clone());
         written.recorded.push(Ok(Recorded::New(record)));
@@ -78,6 +95,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
     }
     insert(connection, SESSIONS, sessions).await?;
     insert(connection, DECISIONS, decisions).await?;
+    insert(connection, CODES, codes).await?;
     Ok(written)
 }
 
@@ -98,6 +116,42 @@ async fn standing(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result
         records.push(rows::fingerprint(row)?, rows::record(row)?);
     }
     Ok(standing)
+}
+
+/// By which acceptance a code was used up.
+struct Use {
+    event: EventId,
+    recorded_at: i64,
+}
+
+impl Use {
+    /// Whether the code is of no use to an event: another has it, and it is not past its retention.
+    fn bars(&self, event: EventId, now: DateTime<Utc>, limits: &Limits) -> bool {
+        self.event != event && self.recorded_at >= before(now, limits.retention)
+    }
+}
+
+/// Which of the codes that are waiting were used up, past their retention or not.
+async fn used_codes(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result<HashMap<Digest, Use>> {
+    let codes: Vec<String> = waiting.iter().filter_map(|one| Some(one.entry.code?.to_hex())).collect();
+    let mut used = HashMap::new();
+    if codes.is_empty() {
+        return Ok(used);
+    }
+    let rows = query::<Any>(
+        "SELECT digest, event_id, recorded_at
+         FROM used_code WHERE digest IN (SELECT unhex(value) FROM json_each($1))",
+    )
+    .bind(json!(codes).to_string())
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let digest: &[u8] = row.try_get("digest")?;
+        let digest = digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))?;
+        let by = Use { event: rows::event_id(row, "event_id")?, recorded_at: row.try_get("recorded_at")? };
+        used.insert(digest, by);
+    }
+    Ok(used)
 }
 
 /// The greatest number that a session has ever had.

@@ -25,18 +25,25 @@ pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Res
     usize::try_from(count).map_err(corrupt)
 }
 
-/// Drops decisions and ended sessions that were kept long enough, at most `batch` of each, and says how many of each.
+/// How many rows a sweep let go of.
+pub(super) struct Swept {
+    pub(super) decisions: usize,
+    pub(super) sessions: usize,
+    pub(super) codes: usize,
+}
+
+/// Drops decisions, ended sessions and used codes that were kept long enough, at most `batch` of each.
 pub(super) async fn sweep(
     connection: &mut AnyConnection,
     engine: Engine,
     limits: Limits,
     now: DateTime<Utc>,
     batch: usize,
-) -> Result<(usize, usize)> {
+) -> Result<Swept> {
     let batch = i64::try_from(batch).map_err(corrupt)?;
     let kept_since = before(now, limits.retention);
     let entered_since = before(instant(kept_since), limits.session_max_age);
-    let [decisions, sessions] = match engine {
+    let [decisions, sessions, codes] = match engine {
         Engine::Sqlite => [
             "DELETE FROM decision WHERE (event_id, fingerprint) IN
                  (SELECT event_id, fingerprint FROM decision WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2)",
@@ -45,6 +52,8 @@ pub(super) async fn sweep(
                   UNION ALL
                   SELECT id FROM session WHERE exit_event_id IS NULL AND entry_recorded_at < $2
                   LIMIT $3)",
+            "DELETE FROM used_code WHERE digest IN
+                 (SELECT digest FROM used_code WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2)",
         ],
         // What another connector has in hand is left to it.
         Engine::Postgres => [
@@ -55,13 +64,21 @@ pub(super) async fn sweep(
                  (SELECT id FROM session WHERE (exit_event_id IS NOT NULL AND exit_recorded_at < $1)
                       OR (exit_event_id IS NULL AND entry_recorded_at < $2)
                   LIMIT $3 FOR UPDATE SKIP LOCKED)",
+            "DELETE FROM used_code WHERE digest IN
+                 (SELECT digest FROM used_code WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2
+                  FOR UPDATE SKIP LOCKED)",
         ],
     };
     let decisions = query::<Any>(decisions).bind(kept_since).bind(batch).execute(&mut *connection).await?;
     let sessions =
         query::<Any>(sessions).bind(kept_since).bind(entered_since).bind(batch).execute(&mut *connection).await?;
+    let codes = query::<Any>(codes).bind(kept_since).bind(batch).execute(&mut *connection).await?;
     let number = |rows| usize::try_from(rows).map_err(corrupt);
-    Ok((number(decisions.rows_affected())?, number(sessions.rows_affected())?))
+    Ok(Swept {
+        decisions: number(decisions.rows_affected())?,
+        sessions: number(sessions.rows_affected())?,
+        codes: number(codes.rows_affected())?,
+    })
 }
 
 /// What names a visitor, by the keys of its rows.

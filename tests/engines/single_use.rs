@@ -1,0 +1,378 @@
+//! One code, one event, where that is configured: a retry gets its answer, a second event is refused, and a rejection uses nothing up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use identity_connector::domain::code_signature::SigningKeys;
+use identity_connector::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, in_memory, on_every_engine, on_postgres, properties};
+use crate::support::{Answer, Server};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let everywhere = on_every_engine(
+        module_path!(),
+        properties![
+            a_retry_gets_its_answer_and_a_second_event_is_refused,
+            an_exit_uses_a_code_up_too,
+            a_rejection_uses_nothing_up,
+            a_rejection_for_a_used_code_is_a_rejection_like_any_other,
+            of_32_events_with_one_code_at_once_one_is_accepted,
+            of_many_codes_and_events_at_once_each_code_opens_one,
+            after_its_retention_a_code_is_free_again,
+            other_codes_of_the_token_and_static_keys_are_not_concerned,
+            without_the_setting_a_code_opens_any_number_of_events,
+            a_code_must_be_signed,
+        ],
+    );
+    let of_memory = in_memory(module_path!(), properties![a_code_goes_with_its_record]);
+    let shared = on_postgres(
+        module_path!(),
+        properties![
+            over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted,
+            over_replicas_codes_in_any_order_do_not_wait_for_each_other,
+            a_replica_that_does_not_use_codes_up_sees_no_difference,
+        ],
+    );
+    [everywhere, of_memory, shared].into_iter().flatten().collect()
+}
+
+const KEY_USED: &str = "Identity key already used";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SIGNING_KEY: [u8; 32] = [1; 32];
+
+async fn server(engine: Engine, settings: &[(&str, &str)]) -> Server {
+    let key = base64(SIGNING_KEY);
+    let on = [("scan_key.signing_keys", key.as_str()), ("scan_key.single_use", "true")];
+    engine.demo(&[&on, settings].concat()).await
+}
+
+fn signed(token: &str, custom: &str) -> String {
+    let keys = SigningKeys::new([SIGNING_KEY]);
+    let format = ScanKeyFormat::new("ACME", TimestampUnit::Seconds, keys).unwrap();
+    let made_at = DateTime::from_timestamp(SCANNED_AT, 0).unwrap();
+    format.write(&RecognitionToken::parse(token).unwrap(), made_at, custom).unwrap()
+}
+
+/// A scan of a code under an event of its own.
+fn event_with_code(code: &str) -> Value {
+    scan_of(&new_id(), code)
+}
+
+fn at_exit(body: &Value) -> Value {
+    set(body.clone(), "authEvent.location", "EXIT")
+}
+
+#[track_caller]
+fn assert_accepted(answer: &Answer, what: &str) {
+    assert_granted(answer, "shopper-uuid-001", "SHOPPER", what);
+}
+
+#[track_caller]
+fn assert_used(answer: &Answer, what: &str) {
+    assert_refused(answer, 401, KEY_USED, what);
+}
+
+/// The accepted ones; all others are told that the code is used.
+#[track_caller]
+fn accepted(answers: &[Answer]) -> usize {
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    for answer in refused {
+        assert_used(answer, "one of many");
+    }
+    for answer in &accepted {
+        assert_accepted(answer, "one of many");
+    }
+    accepted.len()
+}
+
+async fn a_retry_gets_its_answer_and_a_second_event_is_refused(engine: Engine) {
+    let server = server(engine, &[]).await;
+    let code = signed(TOKEN, "");
+    let (first, second) = (event_with_code(&code), event_with_code(&code));
+    for _ in 0..3 {
+        assert_accepted(&server.verify(&retry(&first)).await, "the event that used it");
+        assert_used(&server.verify(&retry(&second)).await, "another");
+        assert_used(&server.verify(&set(retry(&second), "authEvent.id", new_id())).await, "yet another");
+    }
+    assert_refused(&server.verify(&at_exit(&first)).await, 400, ALREADY_USED, "the same event elsewhere");
+    assert_used(&server.verify(&set(event_with_code(&code), "storeId", "STORE-002")).await, "another store");
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+async fn an_exit_uses_a_code_up_too(engine: Engine) {
+    let server = server(engine, &[]).await;
+    let [entry, exit] = [signed(TOKEN, "in"), signed(TOKEN, "out")];
+    assert_accepted(&server.verify(&event_with_code(&entry)).await, "in");
+    assert_used(&server.verify(&at_exit(&event_with_code(&entry))).await, "out with the code that was used");
+    assert_eq!(server.sessions().await[0]["state"], "open", "a rejection closes nothing");
+    let out = at_exit(&event_with_code(&exit));
+    assert_accepted(&server.verify(&out).await, "out");
+    assert_accepted(&server.verify(&retry(&out)).await, "out again");
+    assert_used(&server.verify(&at_exit(&event_with_code(&exit))).await, "out twice");
+    assert_used(&server.verify(&event_with_code(&exit)).await, "in with a code that was used to go out");
+    let sessions = server.sessions().await;
+    assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
+}
+
+/// Shoppers who are let out but not in, each with a token of 32 times that digit.
+async fn held_back(engine: Engine) -> Server {
+    let method = |last: &str| json!({ "id": "p", "lastMonth": last });
+    let directory = json!({
+        "stores": [{ "id": "STORE-001" }, { "id": "CLOSED", "enabled": false }],
+        "shoppers": [
+            { "id": "flagged", "type": "SHOPPER", "account": "flagged" },
+            { "id": "expired", "type": "SHOPPER", "paymentMethod": method("2020-01") },
+            { "id": "cash", "type": "CASH_SHOPPER" },
+            { "id": "shopper-uuid-001", "type": "SHOPPER" },
+        ],
+        "identityKeys": [{ "key": "valid_shopper_key", "shopper": "shopper-uuid-001" }],
+        "recognitionTokens": [
+            { "token": "1".repeat(32), "shopper": "flagged" },
+            { "token": "2".repeat(32), "shopper": "expired" },
+            { "token": "3".repeat(32), "shopper": "cash" },
+            { "token": TOKEN, "shopper": "shopper-uuid-001" },
+        ],
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory.to_string()).unwrap();
+    server(engine, &[("directory.file", file.path().to_str().unwrap())]).await
+}
+
+async fn a_rejection_uses_nothing_up(engine: Engine) {
+    let server = held_back(engine).await;
+    for (digit, message) in [("1", FLAGGED), ("2", PAYMENT_EXPIRED), ("3", NO_CASH_HERE)] {
+        let code = signed(&digit.repeat(32), "");
+        for _ in 0..2 {
+            assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, message);
+        }
+        let out = at_exit(&event_with_code(&code));
+        assert_eq!(server.verify(&out).await.status, 200, "{message}: the code is still there to go out with");
+        assert_used(&server.verify(&at_exit(&event_with_code(&code))).await, message);
+    }
+
+    let code = signed(TOKEN, "");
+    let unused = event_with_code(&code);
+    for (path, value, message) in [
+        ("storeId", "NONEXISTENT", INVALID_STORE),
+        ("storeId", "CLOSED", INVALID_STORE),
+        ("authEvent.timestamp", "?", "Invalid authEvent.timestamp format"),
+    ] {
+        assert_refused(&server.verify(&set(unused.clone(), path, value)).await, 400, message, message);
+    }
+    let old = set(event_with_code(&code), "authEvent.timestamp", "2024-02-09T17:56:57Z");
+    assert_refused(&server.verify(&old).await, 401, KEY_EXPIRED, "too late");
+    let elses = new_id();
+    accept(&server, &elses).await;
+    assert_refused(&server.verify(&scan_of(&elses, &code)).await, 400, ALREADY_USED, "somebody else's event");
+    assert_accepted(&server.verify(&unused).await, "after all of that");
+}
+
+async fn a_rejection_for_a_used_code_is_a_rejection_like_any_other(engine: Engine) {
+    let server = server(engine, &[]).await;
+    let code = signed(TOKEN, "");
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "it is used");
+    let records = metric(&server, "connector_ledger_records").await;
+    let event = new_id();
+    for _ in 0..3 {
+        assert_used(&server.verify(&scan_of(&event, &code)).await, "recorded once");
+    }
+    assert_eq!(metric(&server, "connector_ledger_records").await, records + 1);
+    let listed: Value = server
+        .client
+        .get(format!("{}/admin/v1/decisions", server.management))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert!(listed.to_string().contains("key_already_used"), "{listed}");
+
+    // Nothing was granted, so another key is decided afresh; and then both stand.
+    assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another"))).await, "another code");
+    assert_used(&server.verify(&scan_of(&event, &code)).await, "as recorded");
+    assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third");
+
+    // It is one of the eight: a ninth is refused, and uses nothing up.
+    let event = new_id();
+    for number in 1..=7 {
+        assert_refused(
+            &server.verify(&scan_of(&event, &format!("guess {number}"))).await,
+            401,
+            KEY_NOT_FOUND,
+            "a guess",
+        );
+    }
+    assert_used(&server.verify(&scan_of(&event, &code)).await, "the eighth");
+    let unused = signed(TOKEN, "unused");
+    assert_refused(&server.verify(&scan_of(&event, &unused)).await, 400, ALREADY_USED, "the ninth");
+    assert_accepted(&server.verify(&event_with_code(&unused)).await, "which used nothing up");
+}
+
+async fn of_32_events_with_one_code_at_once_one_is_accepted(engine: Engine) {
+    let server = Arc::new(server(engine, &[]).await);
+    for round in 1..=8 {
+        let code = signed(TOKEN, &round.to_string());
+        let bodies: Vec<_> = (0..32).map(|_| event_with_code(&code)).collect();
+        let answers = at_once(&server, bodies.clone()).await;
+        assert_eq!(accepted(&answers), 1);
+        let again = at_once(&server, bodies.iter().map(retry).collect()).await;
+        for (first, again) in answers.iter().zip(&again) {
+            assert_eq!((first.status, &first.body), (again.status, &again.body));
+        }
+        assert_eq!(server.sessions().await.len(), round);
+    }
+}
+
+async fn of_many_codes_and_events_at_once_each_code_opens_one(engine: Engine) {
+    let server = Arc::new(server(engine, &[]).await);
+    let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("n{number}"))).collect();
+    let bodies: Vec<_> = (0..8).flat_map(|_| codes.iter().map(|code| event_with_code(code))).collect();
+    let answers = at_once(&server, bodies).await;
+    assert_eq!(accepted(&answers), 16);
+    for place in 0..16 {
+        let of_one = answers.iter().skip(place).step_by(16).filter(|answer| answer.status == 200).count();
+        assert_eq!(of_one, 1, "code {place}");
+    }
+    assert_eq!(server.sessions().await.len(), 16);
+}
+
+async fn after_its_retention_a_code_is_free_again(engine: Engine) {
+    let server = server(engine, &[("ledger.retention", "24h")]).await;
+    let code = signed(TOKEN, "");
+    let second = Duration::from_secs(1);
+    for _ in 0..3 {
+        let event = event_with_code(&code);
+        assert_accepted(&server.verify(&event).await, "first");
+        server.clock.advance(DAY);
+        assert_accepted(&server.verify(&event).await, "its own");
+        assert_used(&server.verify(&event_with_code(&code)).await, "to the end");
+        server.clock.advance(second);
+    }
+    // And so for the event that had it, with another code or the same.
+    let (event, other) = (new_id(), signed(TOKEN, "other"));
+    server.clock.advance(DAY + second);
+    for code in [&code, &code, &other, &code] {
+        assert_accepted(&server.verify(&scan_of(&event, code)).await, "the id is new");
+        assert_used(&server.verify(&event_with_code(code)).await, "and has the code");
+        server.clock.advance(DAY + second);
+    }
+}
+
+async fn other_codes_of_the_token_and_static_keys_are_not_concerned(engine: Engine) {
+    let server = server(engine, &[]).await;
+    for custom in ["", "1", "2"] {
+        assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, custom))).await, custom);
+    }
+    for _ in 0..3 {
+        assert_accepted(&server.verify(&scan_of(&new_id(), "valid_shopper_key")).await, "a static key");
+        // It starts as a code does, but is a registered key.
+        let answer = server.verify(&scan_of(&new_id(), "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae")).await;
+        assert_accepted(&answer, "the key of Amazon's mock requests");
+    }
+    assert_used(&server.verify(&event_with_code(&signed(TOKEN, "1"))).await, "and the code still is");
+}
+
+async fn without_the_setting_a_code_opens_any_number_of_events(engine: Engine) {
+    let server = server(engine, &[("scan_key.single_use", "false")]).await;
+    for _ in 0..3 {
+        assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, ""))).await, "any event");
+    }
+}
+
+async fn a_code_must_be_signed(engine: Engine) {
+    let server = server(engine, &[]).await;
+    let good = signed(TOKEN, "guest");
+    let mut changed = good.clone();
+    changed.replace_range(49..50, "G");
+    let other = "f".repeat(32);
+    for (code, message) in [
+        (code(SCANNED_AT, "guest"), INVALID_KEY),
+        (code(SCANNED_AT - 1000, "guest"), INVALID_KEY), // the signature before the age
+        (changed, INVALID_KEY),
+        (good.replace(TOKEN, &other), INVALID_KEY), // and before the token
+        (signed(&other, "guest"), KEY_NOT_FOUND),
+    ] {
+        assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, &code);
+    }
+    assert_accepted(&server.verify(&event_with_code(&good)).await, "as it was signed");
+}
+
+/// A full ledger forgets a record before its time, and its code with it: neither takes room for longer than the other.
+async fn a_code_goes_with_its_record(engine: Engine) {
+    let server = server(engine, &[("ledger.capacity", "2")]).await;
+    let code = signed(TOKEN, "");
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "the first");
+    accept(&server, &new_id()).await;
+    let full = server.verify(&event_with_code(&signed(TOKEN, "unused"))).await;
+    assert_eq!(full.status, 429, "there is no room");
+    server.clock.advance(Duration::from_secs(11 * 60));
+    accept(&server, &new_id()).await;
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "the record that had it has gone");
+    server.clock.advance(Duration::from_secs(11 * 60));
+    assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, "unused"))).await, "a 429 used nothing up");
+}
+
+async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
+    let first = server(engine, &[]).await;
+    let second = first.replica().await;
+    [first, second].map(Arc::new)
+}
+
+/// Each body to one of the replicas, in turn.
+async fn over(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
+    let to_one = |(place, body): (usize, Value)| (Arc::clone(&replicas[place % 2]), body);
+    at_once_each(bodies.into_iter().enumerate().map(to_one).collect()).await
+}
+
+async fn over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted(engine: Engine) {
+    let replicas = replicas(engine).await;
+    for round in 1..=8 {
+        let body = event_with_code(&signed(TOKEN, &format!("one{round}")));
+        let answers = over(&replicas, (0..32).map(|_| retry(&body)).collect()).await;
+        assert_all_same(&answers);
+        assert_accepted(&answers[0], "one event");
+        let code = signed(TOKEN, &format!("many{round}"));
+        let bodies: Vec<_> = (0..32).map(|_| event_with_code(&code)).collect();
+        let answers = over(&replicas, bodies.clone()).await;
+        assert_eq!(accepted(&answers), 1);
+        // Each replica answers from what the other has recorded.
+        let again = over(&[Arc::clone(&replicas[1]), Arc::clone(&replicas[0])], bodies).await;
+        for (first, again) in answers.iter().zip(&again) {
+            assert_eq!((first.status, &first.body), (again.status, &again.body));
+        }
+        assert_eq!(replicas[0].sessions().await.len(), 2 * round);
+    }
+}
+
+/// Batches that hold each other's codes would wait until the lock's time is up, and be recorded event by event with a warning.
+async fn over_replicas_codes_in_any_order_do_not_wait_for_each_other(engine: Engine) {
+    let replicas = replicas(engine).await;
+    for round in 0..8 {
+        let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("r{round}n{number}"))).collect();
+        let bodies: Vec<_> = (0..8)
+            .flat_map(|copy| (0..16).map(move |place| if copy % 2 == 0 { place } else { 15 - place }))
+            .map(|place| event_with_code(&codes[place]))
+            .collect();
+        assert_eq!(accepted(&over(&replicas, bodies).await), 16);
+    }
+    assert_eq!(replicas[0].sessions().await.len(), 8 * 16);
+}
+
+/// As one of the last release, which sends no codes: both record into one database, and what it accepts uses nothing up.
+async fn a_replica_that_does_not_use_codes_up_sees_no_difference(engine: Engine) {
+    let first = server(engine, &[]).await;
+    let other = first.replica_with(&[("scan_key.single_use", "false")]).await;
+    let code = signed(TOKEN, "");
+    assert_accepted(&other.verify(&event_with_code(&code)).await, "not used up");
+    let event = event_with_code(&code);
+    assert_accepted(&first.verify(&event).await, "used up");
+    assert_accepted(&other.verify(&event).await, "the record of the other");
+    assert_used(&first.verify(&event_with_code(&code)).await, "used up");
+    assert_accepted(&other.verify(&event_with_code(&code)).await, "it does not ask");
+}
