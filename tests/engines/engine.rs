@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::servers::{Property, trial};
+use crate::support::trials::{Property, trial};
 use crate::support::{Postgres, Redis, Server};
 
-pub(crate) use crate::servers::properties;
+pub(crate) use crate::support::trials::properties;
 
 /// What keeps decisions and sessions.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,6 @@
 mod support;
 
 mod engine;
-mod servers;
 
 mod administration;
 mod capacity;

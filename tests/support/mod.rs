@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     clippy::allow_attributes,
     reason = "each test binary uses its part of this, so that what is unused differs"
 )]
@@ -18,13 +19,17 @@
 mod administration;
 pub(crate) mod checks;
 mod installed;
+pub(crate) mod keys;
 mod postgres;
 mod process;
+pub(crate) mod provider;
 mod redis;
 mod scans;
 mod server;
+pub(crate) mod shopper;
 mod signals;
 mod transaction;
+pub(crate) mod trials;
 
 pub(crate) use {
     administration::{LISTS, segment},

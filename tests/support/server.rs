@@ -24,6 +24,8 @@ pub(crate) const MANAGEMENT_TOKEN: &str = "the-management-token-of-tests";
 pub(crate) struct Server {
     pub(crate) api: String,
     pub(crate) management: String,
+    /// Where the shopper's side is: on the API's port, if it has none of its own.
+    pub(crate) shoppers: String,
     pub(crate) faults: Faults,
     pub(crate) clock: ManualClock,
     pub(crate) client: reqwest::Client,
@@ -96,11 +98,13 @@ impl Server {
         let app = app::build_with(config, Clock::Manual(clock.clone()), faults.clone());
         let app = app.await.map_err(|error| error.to_string())?;
         let (address, management) = (app.api_address(), app.management_address());
+        let shoppers = app.shoppers_address().map_or_else(String::new, |address| format!("http://{address}"));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         Ok(Self {
             api: format!("http://{address}"),
             management: format!("http://{management}"),
+            shoppers,
             faults,
             clock,
             client: client(),

@@ -84,7 +84,9 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
         // Before anything is spent on it.
         .route_layer(from_fn_with_state(shoppers.clone(), cap))
         .with_state(shoppers)
-        .route_layer(from_fn(say_why));
+        // Here and not where all ports have it: what is set there is outside of the layers below, which would not see a preflight.
+        .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
+        .layer(from_fn(say_why));
     if origins.is_empty() { routes } else { routes.layer(cors(origins)) }
 }
 

@@ -11,10 +11,18 @@ pub(crate) type Property<Subject> = fn(Subject) -> Pin<Box<dyn Future<Output = (
 /// Async functions with their names. One that is left out is dead code, which the compiler says.
 macro_rules! properties {
     ($($property:ident),* $(,)?) => {
-        &[$((stringify!($property), (|subject| Box::pin($property(subject))) as $crate::servers::Property<_>)),*]
+        &[$((stringify!($property), (|subject| Box::pin($property(subject))) as $crate::support::trials::Property<_>)),*]
     };
 }
 pub(crate) use properties;
+
+/// The same for those that need no subject.
+macro_rules! lone_properties {
+    ($($property:ident),* $(,)?) => {
+        &[$((stringify!($property), (|()| Box::pin($property())) as $crate::support::trials::Property<()>)),*]
+    };
+}
+pub(crate) use lone_properties;
 
 /// A trial named `group::module::property`, on a runtime of its own. `missing` says what it would need and this machine has not.
 pub(crate) fn trial<Subject: 'static>(

@@ -1,0 +1,231 @@
+//! Customer contexts: made for a bearer token, and of no use with any other.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use libtest_mimic::Trial;
+use reqwest::header::HeaderValue;
+use serde_json::json;
+
+use crate::checks::{assert_json, assert_refused};
+use crate::on_the_demo;
+use crate::support::shopper::{
+    CONTEXTS, Shopper, UNLIMITED, anonymous, assert_unauthorized, context, context_for, get, reason_of, send, token,
+    with_token,
+};
+use crate::support::trials::lone_properties;
+use crate::support::{Answer, Server};
+
+/// Where both headers are needed; `None` while there is no such place, and the trials that need one are ignored.
+pub(crate) const CART: Option<&str> = None;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        the_answer_has_the_published_form,
+        it_is_opaque_and_each_is_new,
+        making_one_needs_a_bearer_token,
+    ];
+    let with_carts = lone_properties![
+        both_headers_are_needed,
+        it_holds_for_its_token_alone,
+        it_ends_with_its_token,
+        no_bit_of_it_may_change,
+        it_is_written_in_one_way_alone,
+        it_comes_just_once,
+    ];
+    let with_carts = on_the_demo(module_path!(), with_carts);
+    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
+    on_the_demo(module_path!(), properties).into_iter().chain(with_carts).collect()
+}
+
+/// Asks for the cart with these headers.
+pub(crate) async fn cart(server: &Server, headers: &[(&str, &[u8])]) -> Answer {
+    let request = headers.iter().fold(get(server, CART.expect("a cart")), |request, (name, value)| {
+        request.header(*name, HeaderValue::from_bytes(value).expect("what a header can have"))
+    });
+    send(request).await
+}
+
+/// Whether a token and a context belong together, as the one 401 or its absence tells.
+pub(crate) async fn has_both(server: &Server, token: &str, context: &str) -> bool {
+    let answer = with(server, token, context).await;
+    if answer.status == 401 {
+        assert_unauthorized(&answer, context);
+    } else {
+        assert_eq!(answer.status, 200, "{context}");
+    }
+    answer.status == 200
+}
+
+async fn with(server: &Server, token: &str, context: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    cart(server, &[("authorization", bearer.as_bytes()), ("x-customer-context", context.as_bytes())]).await
+}
+
+/// A context is refused with this token, for that reason.
+async fn assert_context_refused(server: &Server, token: &str, context: &str, reason: &str, what: &str) {
+    let (passes, found) = reason_of(server, has_both(server, token, context)).await;
+    assert_eq!((passes, found.as_str()), (false, reason), "{what}");
+}
+
+async fn the_answer_has_the_published_form() {
+    let server = Server::demo(&[]).await;
+    let token = token(&server, &json!({})).await;
+    let answer = context(&server, &token).await;
+    let context = answer.json()["customerContext"].clone();
+    assert!(context.as_str().is_some_and(|context| !context.is_empty()), "{context}");
+    assert_json(&answer, 200, &json!({ "isAnonymous": true, "customerContext": context }), "the answer");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    for scheme in ["bearer", "BEARER"] {
+        assert_eq!(context_for(&server, format!("{scheme} {token}").as_bytes()).await.status, 200, "{scheme}");
+    }
+}
+
+async fn it_is_opaque_and_each_is_new() {
+    let server = Server::demo(&[]).await;
+    let shopper = anonymous(&server).await;
+    let again = with_token(&server, &shopper.token).await;
+    assert_ne!(shopper.context, again.context);
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(&shopper.context).unwrap();
+    let id: uuid::Uuid = shopper.anonymous_id.as_deref().unwrap().parse().unwrap();
+    let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    assert!(!holds(id.as_bytes()) && !holds(id.to_string().as_bytes()) && !holds(b"anonymous"), "it tells whose it is");
+    assert!(shopper.context.len() < 200, "it fits into a header: {}", shopper.context.len());
+}
+
+async fn making_one_needs_a_bearer_token() {
+    let server = Server::demo(&UNLIMITED).await;
+    let token = token(&server, &json!({})).await;
+    let other = crate::support::shopper::token(&server, &json!({})).await;
+    let without = send(get(&server, CONTEXTS)).await;
+    assert_unauthorized(&without, "nothing");
+    for (value, reason) in [
+        ("", "no_token"),
+        ("Bearer", "no_token"),
+        ("Bearer ", "no_token"),
+        (&*format!("Basic {token}"), "no_token"),
+        (&token, "no_token"),
+        (&format!("Bearer:{token}"), "no_token"),
+        (&format!("Bearer {token},"), "wrong_signature"),
+        (&format!("Bearer {token} x"), "wrong_signature"),
+        (&format!("Bearer \"{token}"), "malformed_token"),
+        ("Bearer x", "malformed_token"),
+    ] {
+        let (answer, found) = reason_of(&server, context_for(&server, value.as_bytes())).await;
+        assert_eq!(found, reason, "{value}");
+        assert_unauthorized(&answer, value);
+    }
+    for second in [&token, &other] {
+        let twice = get(&server, CONTEXTS).bearer_auth(&token).header("authorization", format!("Bearer {second}"));
+        let (answer, found) = reason_of(&server, send(twice)).await;
+        assert_eq!(found, "no_token", "two of them");
+        assert_unauthorized(&answer, "two of them");
+    }
+    for (name, value) in [("x-auth-key", "demo-authorization-key"), ("cookie", &format!("access_token={token}"))] {
+        assert_unauthorized(&send(get(&server, CONTEXTS).header(name, value)).await, name);
+    }
+    let in_query = get(&server, &format!("{CONTEXTS}?access_token={token}"));
+    assert_unauthorized(&send(in_query).await, "in the query");
+}
+
+async fn both_headers_are_needed() {
+    let server = Server::demo(&UNLIMITED).await;
+    let Shopper { token, context, .. } = anonymous(&server).await;
+    assert!(has_both(&server, &token, &context).await);
+    let bearer = format!("Bearer {token}");
+    let only: [(&[(&str, &[u8])], &str); 4] = [
+        (&[], "no_token"),
+        (&[("authorization", bearer.as_bytes())], "no_customer_context"),
+        (&[("authorization", bearer.as_bytes()), ("x-customer-context", b"")], "no_customer_context"),
+        (&[("x-customer-context", context.as_bytes())], "no_token"),
+    ];
+    for (headers, reason) in only {
+        let (answer, found) = reason_of(&server, cart(&server, headers)).await;
+        assert_unauthorized(&answer, reason);
+        assert_eq!(found, reason);
+    }
+}
+
+async fn it_holds_for_its_token_alone() {
+    let server = Server::demo(&UNLIMITED).await;
+    let one = anonymous(&server).await;
+    let other = anonymous(&server).await;
+    server.clock.advance(Duration::from_secs(1));
+    let renewed = token(&server, &json!({ "anonymousId": one.anonymous_id })).await;
+    assert_ne!(renewed, one.token);
+    let renewed = with_token(&server, &renewed).await;
+    assert_eq!(renewed.anonymous_id, one.anonymous_id);
+    for (token, context, what) in [
+        (&one.token, &other.context, "another customer's"),
+        (&other.token, &one.context, "another customer's, the other way round"),
+        (&renewed.token, &one.context, "with a renewed token of the same customer"),
+        (&one.token, &renewed.context, "of a renewed token"),
+        (&one.token, &one.token, "a token"),
+    ] {
+        assert_context_refused(&server, token, context, "wrong_customer_context", what).await;
+    }
+    for shopper in [one, other, renewed] {
+        assert!(has_both(&server, &shopper.token, &shopper.context).await);
+    }
+}
+
+async fn it_ends_with_its_token() {
+    let server = Server::demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    server.clock.advance(Duration::from_secs(7198));
+    assert!(has_both(&server, &shopper.token, &shopper.context).await);
+    server.clock.advance(Duration::from_secs(2));
+    assert_context_refused(&server, &shopper.token, &shopper.context, "token_expired", "at its end").await;
+    let renewed = token(&server, &json!({ "anonymousId": shopper.anonymous_id })).await;
+    assert_context_refused(&server, &renewed, &shopper.context, "wrong_customer_context", "renewed").await;
+}
+
+async fn no_bit_of_it_may_change() {
+    let server = Server::demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(&shopper.context).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let context = BASE64_URL_SAFE_NO_PAD.encode(flipped);
+        assert!(!has_both(&server, &shopper.token, &context).await, "bit {bit}");
+    }
+    for length in 0..bytes.len() {
+        let context = BASE64_URL_SAFE_NO_PAD.encode(&bytes[..length]);
+        assert!(!has_both(&server, &shopper.token, &context).await, "{length} bytes");
+    }
+    let longer = BASE64_URL_SAFE_NO_PAD.encode([&bytes[..], &[0]].concat());
+    assert_context_refused(&server, &shopper.token, &longer, "wrong_customer_context", "longer").await;
+    let long = "A".repeat(8_000);
+    assert_context_refused(&server, &shopper.token, &long, "wrong_customer_context", "over-long").await;
+    assert!(has_both(&server, &shopper.token, &shopper.context).await);
+}
+
+async fn it_is_written_in_one_way_alone() {
+    let server = Server::demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let padded = format!("{}=", shopper.context);
+    let spaced = format!("{} {}", &shopper.context[..4], &shopper.context[4..]);
+    let quoted = format!("\"{}\"", shopper.context);
+    for context in [&*padded, &spaced, &quoted, "=", "Bearer", "null", "{}", "."] {
+        assert_context_refused(&server, &shopper.token, context, "wrong_customer_context", context).await;
+    }
+    let bearer = format!("Bearer {}", shopper.token);
+    let not_text = [shopper.context.as_bytes(), b"\xff"].concat();
+    let answer = cart(&server, &[("authorization", bearer.as_bytes()), ("x-customer-context", &not_text)]).await;
+    assert_refused(&answer, 401, "Unauthorized", "not text");
+}
+
+async fn it_comes_just_once() {
+    let server = Server::demo(&UNLIMITED).await;
+    let Shopper { token, context, .. } = anonymous(&server).await;
+    let bearer = format!("Bearer {token}");
+    let good = ("x-customer-context", context.as_bytes());
+    for second in [good, ("x-customer-context", b"x"), ("x-customer-context", b"")] {
+        for both in [[good, second], [second, good]] {
+            let answer = cart(&server, &[&[("authorization", bearer.as_bytes())][..], &both].concat()).await;
+            assert_unauthorized(&answer, "two of them");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How a shopper's app is authenticated, black box: anonymous tokens, those of OpenID providers, and customer
+//! contexts.
+//!
+//! `provider` stands for trials against a provider that the test itself is, `node` for those against a real one; without Node they show
+//! as ignored, with the reason, and `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod authorization_key;
+mod bodies;
+mod contexts;
+mod cors;
+mod limits;
+mod port;
+mod rotation;
+mod status_line;
+mod tokens;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use support::checks;
+use support::trials::{Property, trial};
+
+fn main() -> ExitCode {
+    let trials = [
+        authorization_key::trials(),
+        bodies::trials(),
+        contexts::trials(),
+        cors::trials(),
+        limits::trials(),
+        port::trials(),
+        rotation::trials(),
+        status_line::trials(),
+        tokens::trials(),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// What needs nothing but a connector.
+fn on_the_demo(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
+    properties.iter().map(|property| trial("demo", module, *property, || None, || ())).collect()
+}

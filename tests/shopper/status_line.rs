@@ -1,0 +1,60 @@
+//! The published client of this API reads what went wrong from the status line: so the sentence stands there too.
+
+use libtest_mimic::Trial;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::on_the_demo;
+use crate::support::Server;
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED};
+use crate::support::trials::lone_properties;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![the_reason_phrase_is_the_message, a_success_and_the_gate_have_the_usual_one];
+    on_the_demo(module_path!(), properties)
+}
+
+/// The whole answer to a request with these header lines, as it comes.
+async fn answer(server: &Server, line: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nhost: connector\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn the_reason_phrase_is_the_message() {
+    let settings = [&UNLIMITED[..], &[("commerce.failures_per_minute", "1")]].concat();
+    let server = Server::demo(&settings).await;
+    let key = format!("x-auth-key: {AUTH_KEY}\r\n");
+    let [post, get] = [format!("POST {TOKENS}"), format!("GET {CONTEXTS}")];
+    for (line, headers, body, phrase) in [
+        (&post, &*key, "[]", "400 the body: must be a JSON object, or absent"),
+        (&post, &key, r#"{"anonymousId":"x"}"#, "400 anonymousId: must be a GUID or null"),
+        (&get, "", "", "401 Unauthorized"),
+        (&get, "authorization: Bearer x\r\n", "", "401 Unauthorized"),
+        (&post, "", "", "401 Unauthorized"),
+        (&post, "", "", "401 Unauthorized"),
+        (&post, "", "", "429 Too Many Requests"),
+        (&format!("PUT {TOKENS}"), "", "", "405 Method not allowed"),
+    ] {
+        let answer = answer(&server, line, headers, body).await;
+        let (status, rest) = answer.split_once("\r\n").unwrap();
+        assert_eq!(status, format!("HTTP/1.1 {phrase}"), "{line}");
+        let message = phrase.split_once(' ').unwrap().1;
+        assert!(rest.ends_with(&format!("\r\n\r\n{{\"message\":\"{message}\"}}")), "{rest}");
+    }
+}
+
+async fn a_success_and_the_gate_have_the_usual_one() {
+    let server = Server::demo(&[]).await;
+    let key = format!("x-auth-key: {AUTH_KEY}\r\n");
+    let good = answer(&server, &format!("POST {TOKENS}"), &key, "").await;
+    assert!(good.starts_with("HTTP/1.1 200 OK\r\n"), "{good}");
+    let gate = answer(&server, "POST /v1/identity/identity-keys", "", "{}").await;
+    assert!(gate.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{gate}");
+}

@@ -1,0 +1,190 @@
+//! An OpenID provider that does as a test says: it publishes what it is told to, or nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::Server;
+use super::keys::Key;
+use super::postgres::free_port;
+use super::shopper::UNLIMITED;
+
+/// What its tokens are meant for.
+pub(crate) const AUDIENCE: &str = "shop";
+
+/// What it answers to a request for a document.
+#[derive(Clone, Debug)]
+pub(crate) enum Document {
+    Json(Value),
+    Text(String),
+    Status(u16),
+    Redirect(String),
+    /// Nothing, for longer than anybody waits.
+    Silence,
+}
+
+/// On loopback; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    address: SocketAddr,
+    published: Published,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Published(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    discovery: Mutex<Document>,
+    keys: Mutex<Document>,
+    /// How often each was asked for.
+    discoveries: AtomicUsize,
+    fetches: AtomicUsize,
+}
+
+impl Provider {
+    /// With the public halves of these keys.
+    pub(crate) async fn start(keys: &[&Key]) -> Self {
+        let provider = Self::down();
+        provider.publish(keys);
+        provider.resume().await;
+        provider
+    }
+
+    /// One that is not there yet.
+    pub(crate) fn down() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let inner = Inner {
+            discovery: Mutex::new(Document::Status(404)),
+            keys: Mutex::new(Document::Status(404)),
+            discoveries: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
+        };
+        let provider = Self { address, published: Published(Arc::new(inner)), running: Mutex::new(None) };
+        let keys_at = provider.url("/keys");
+        provider.discovery(Document::Json(json!({ "issuer": provider.issuer(), "jwks_uri": keys_at })));
+        provider
+    }
+
+    /// It answers from now on, on the port that it had.
+    pub(crate) async fn resume(&self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let routes = Router::new()
+            .route("/.well-known/openid-configuration", get(discovery))
+            .route("/keys", get(keys))
+            .with_state(self.published.clone());
+        let running = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        *self.running.lock().unwrap() = Some(running);
+    }
+
+    /// It refuses every connection from now on.
+    pub(crate) async fn stop(&self) {
+        let running = self.running.lock().unwrap().take();
+        if let Some(running) = running {
+            running.abort();
+            let _ = running.await;
+        }
+    }
+
+    /// Its name for itself.
+    pub(crate) fn issuer(&self) -> String {
+        self.url("")
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Publishes the public halves of these keys, and no others.
+    pub(crate) fn publish(&self, keys: &[&Key]) {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+        self.key_set(Document::Json(json!({ "keys": keys })));
+    }
+
+    pub(crate) fn key_set(&self, document: Document) {
+        *self.published.0.keys.lock().unwrap() = document;
+    }
+
+    pub(crate) fn discovery(&self, document: Document) {
+        *self.published.0.discovery.lock().unwrap() = document;
+    }
+
+    /// How often its keys were asked for.
+    pub(crate) fn fetches(&self) -> usize {
+        self.published.0.fetches.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked where they are.
+    pub(crate) fn discoveries(&self) -> usize {
+        self.published.0.discoveries.load(Ordering::SeqCst)
+    }
+
+    /// The settings by which a connector trusts it.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("commerce.identity_providers.test.issuer", self.issuer()),
+            ("commerce.identity_providers.test.audience", AUDIENCE.to_owned()),
+        ]
+    }
+
+    /// A connector that trusts it, and refuses nobody for asking too much.
+    pub(crate) async fn connector(&self, settings: &[(&str, &str)]) -> Server {
+        let trusting = self.settings();
+        let trusting = trusting.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<_> = UNLIMITED.into_iter().chain(trusting).chain(settings.iter().copied()).collect();
+        Server::demo(&settings).await
+    }
+
+    /// What a good token of its says.
+    pub(crate) fn claims(&self, now: DateTime<Utc>) -> Value {
+        let now = now.timestamp();
+        json!({ "iss": self.issuer(), "sub": "customer-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 3600 })
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.lock().unwrap().take() {
+            running.abort();
+        }
+    }
+}
+
+async fn discovery(State(Published(published)): State<Published>) -> Response {
+    published.discoveries.fetch_add(1, Ordering::SeqCst);
+    let document = published.discovery.lock().unwrap().clone();
+    document.answer().await
+}
+
+async fn keys(State(Published(published)): State<Published>) -> Response {
+    published.fetches.fetch_add(1, Ordering::SeqCst);
+    let document = published.keys.lock().unwrap().clone();
+    document.answer().await
+}
+
+impl Document {
+    async fn answer(self) -> Response {
+        match self {
+            Self::Json(json) => ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
+            Self::Text(text) => text.into_response(),
+            Self::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            Self::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
+            Self::Silence => {
+                tokio::time::sleep(Duration::from_secs(600)).await; // whoever asked has gone long before
+                StatusCode::GATEWAY_TIMEOUT.into_response()
+            }
+        }
+    }
+}
