@@ -20,8 +20,16 @@ mod authorization_key;
 mod bodies;
 mod contexts;
 mod cors;
+mod customers;
+mod discovery;
+mod hostile_claims;
+mod hostile_headers;
+mod hostile_keys;
+mod key_rotation;
 mod limits;
 mod port;
+mod random;
+mod real_provider;
 mod rotation;
 mod status_line;
 mod tokens;
@@ -38,8 +46,16 @@ fn main() -> ExitCode {
         bodies::trials(),
         contexts::trials(),
         cors::trials(),
+        customers::trials(),
+        discovery::trials(),
+        hostile_claims::trials(),
+        hostile_headers::trials(),
+        hostile_keys::trials(),
+        key_rotation::trials(),
         limits::trials(),
         port::trials(),
+        random::trials(),
+        real_provider::trials(),
         rotation::trials(),
         status_line::trials(),
         tokens::trials(),
@@ -50,4 +66,9 @@ fn main() -> ExitCode {
 /// What needs nothing but a connector.
 fn on_the_demo(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
     properties.iter().map(|property| trial("demo", module, *property, || None, || ())).collect()
+}
+
+/// What needs a provider besides, which the trial is itself.
+fn against_a_provider(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
+    properties.iter().map(|property| trial("provider", module, *property, || None, || ())).collect()
 }

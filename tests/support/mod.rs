@@ -20,6 +20,7 @@ mod administration;
 pub(crate) mod checks;
 mod installed;
 pub(crate) mod keys;
+pub(crate) mod npm;
 mod postgres;
 mod process;
 pub(crate) mod provider;
@@ -33,7 +34,7 @@ pub(crate) mod trials;
 
 pub(crate) use {
     administration::{LISTS, segment},
-    postgres::Postgres,
+    postgres::{Postgres, free_port},
     process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},

@@ -237,7 +237,7 @@ impl Drop for Postgres {
 }
 
 /// A port that nobody has, and that the system gives to nobody.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::rng().random_range(PORTS))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .unwrap()

@@ -83,6 +83,7 @@ impl Provider {
         let listener = TcpListener::bind(self.address).await.unwrap();
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
+            .route("/{tenant}/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys))
             .with_state(self.published.clone());
         let running = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });

@@ -1,0 +1,40 @@
+// A real OpenID provider for the tests: `node provider.mjs PORT KID…`, on loopback, with an RSA key of each of these names, the first of
+// which signs. Its one client, `app` with the secret `secret`, is given access tokens by itself, without a browser. Says `ready`
+// once it answers, and ends with its standard input, be it that whoever started it has died.
+
+import { generateKeyPairSync } from "node:crypto";
+import Provider from "oidc-provider";
+
+const [port, ...names] = process.argv.slice(2);
+const issuer = `http://127.0.0.1:${port}`;
+
+const keys = names.map((kid) => {
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  return { ...privateKey.export({ format: "jwk" }), kid, alg: "RS256", use: "sig" };
+});
+
+const provider = new Provider(issuer, {
+  jwks: { keys },
+  cookies: { keys: ["of no use here"] },
+  clients: [
+    { client_id: "app", client_secret: "secret", grant_types: ["client_credentials"], redirect_uris: [], response_types: [] },
+  ],
+  features: {
+    devInteractions: { enabled: false },
+    clientCredentials: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      // The audience is what is asked for.
+      getResourceServerInfo: (_context, resource) => ({
+        scope: "",
+        audience: resource,
+        accessTokenTTL: 600,
+        accessTokenFormat: "jwt",
+        jwt: { sign: { alg: "RS256" } },
+      }),
+    },
+  },
+});
+
+process.stdin.resume().on("end", () => process.exit());
+provider.listen(Number(port), "127.0.0.1", () => console.log("ready")).on("error", () => process.exit(1));

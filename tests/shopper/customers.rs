@@ -1,0 +1,82 @@
+//! Who is who: a customer is a provider's name for them under that provider's own, and never an anonymous one.
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::against_a_provider;
+use crate::contexts::{CART, has_both};
+use crate::support::keys::{Key, rsa};
+use crate::support::provider::Provider;
+use crate::support::shopper::{anonymous_with_id, context, with_token};
+use crate::support::trials::lone_properties;
+
+const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties =
+        lone_properties![whoever_a_provider_names_is_not_anonymous, several_providers_each_vouch_for_their_own,];
+    let with_carts = lone_properties![a_context_is_bound_to_the_customer_and_the_token];
+    let with_carts = against_a_provider(module_path!(), with_carts);
+    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
+    against_a_provider(module_path!(), properties).into_iter().chain(with_carts).collect()
+}
+
+async fn whoever_a_provider_names_is_not_anonymous() {
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(&[]).await;
+    let anonymous = anonymous_with_id(&server, ID).await;
+    assert_eq!(anonymous.anonymous_id.as_deref(), Some(ID));
+    for (subject, jti) in
+        [("anonymous", json!(ID)), ("anonymous", json!(null)), (ID, json!(ID)), ("customer-1", json!(5))]
+    {
+        let mut claims = provider.claims(server.clock.now());
+        claims["sub"] = subject.into();
+        claims["jti"] = jti;
+        let token = rsa().token(&claims);
+        assert_eq!(context(&server, &token).await.json()["isAnonymous"], false, "{claims}");
+        assert_eq!(with_token(&server, &token).await.anonymous_id, None);
+    }
+}
+
+async fn several_providers_each_vouch_for_their_own() {
+    let [one, other] = [Key::rsa("key"), Key::rsa("key")];
+    let [first, second] = [Provider::start(&[&one]).await, Provider::start(&[&other]).await];
+    let issuer = second.issuer();
+    let settings = [
+        ("commerce.identity_providers.second.issuer", &*issuer),
+        ("commerce.identity_providers.second.audience", "other-shop"),
+        ("commerce.identity_providers.second.customer_claim", "oid"),
+    ];
+    let server = first.connector(&settings).await;
+    let of_first = first.claims(server.clock.now());
+    let mut of_second = second.claims(server.clock.now());
+    of_second["aud"] = "other-shop".into();
+    of_second["oid"] = "customer-1".into();
+    assert_eq!(context(&server, &one.token(&of_first)).await.status, 200);
+    assert_eq!(context(&server, &other.token(&of_second)).await.status, 200);
+    // One provider's key vouches for nobody of the other's, nor is one's audience the other's.
+    assert_eq!(context(&server, &other.token(&of_first)).await.status, 401);
+    assert_eq!(context(&server, &one.token(&of_second)).await.status, 401);
+    of_second["aud"] = "shop".into();
+    assert_eq!(context(&server, &other.token(&of_second)).await.status, 401);
+}
+
+async fn a_context_is_bound_to_the_customer_and_the_token() {
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(&[]).await;
+    let claims = provider.claims(server.clock.now());
+    let one = with_token(&server, &rsa().token(&claims)).await;
+    let mut renewed = claims.clone();
+    renewed["iat"] = 1.into();
+    let renewed = with_token(&server, &rsa().token(&renewed)).await;
+    let mut other = claims;
+    other["sub"] = "customer-2".into();
+    let other = with_token(&server, &rsa().token(&other)).await;
+    let all = [&one, &renewed, &other];
+    for token in all {
+        for context in all {
+            let belong = token.token == context.token;
+            assert_eq!(has_both(&server, &token.token, &context.context).await, belong);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a provider says of where its keys are, and what is not believed.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::against_a_provider;
+use crate::key_rotation::{assert_unavailable, passes_at_last};
+use crate::support::keys::rsa;
+use crate::support::provider::{Document, Provider};
+use crate::support::shopper::{context, reason_of};
+use crate::support::trials::lone_properties;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        a_document_of_another_issuer_is_refused,
+        keys_are_not_fetched_where_others_can_answer,
+        keys_may_be_on_another_port_of_the_same_machine,
+        a_redirect_is_not_followed,
+        a_document_that_is_none_is_refused,
+        a_huge_document_is_not_read_to_its_end,
+        a_slow_provider_is_not_waited_for_long,
+        an_issuer_with_a_path_has_its_documents_below_it,
+    ];
+    against_a_provider(module_path!(), properties)
+}
+
+/// With this document a connector gets no keys; with the right one it does.
+async fn assert_useless(discovery: Document, what: &str) {
+    let provider = Provider::start(&[rsa()]).await;
+    provider.discovery(discovery);
+    assert_no_keys(&provider, what).await;
+    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
+    provider.discovery(Document::Json(good));
+}
+
+async fn assert_no_keys(provider: &Provider, what: &str) {
+    let before = provider.fetches();
+    let server = provider.connector(&[]).await;
+    let token = rsa().token(&provider.claims(server.clock.now()));
+    let (answer, reason) = reason_of(&server, context(&server, &token)).await;
+    assert_eq!(reason, "identity_provider_unavailable", "{what}");
+    assert_unavailable(&answer);
+    assert_eq!(provider.fetches(), before, "{what}: the keys were asked for");
+}
+
+async fn a_document_of_another_issuer_is_refused() {
+    let provider = Provider::start(&[rsa()]).await;
+    let (issuer, keys_at) = (provider.issuer(), provider.url("/keys"));
+    for other in [
+        json!("https://evil.example"),
+        json!(format!("{issuer}/")),
+        json!(issuer.replace("127.0.0.1", "localhost")),
+        json!(""),
+        json!([issuer]),
+        Value::Null,
+    ] {
+        provider.discovery(Document::Json(json!({ "issuer": other, "jwks_uri": keys_at })));
+        assert_no_keys(&provider, &other.to_string()).await;
+    }
+}
+
+async fn keys_are_not_fetched_where_others_can_answer() {
+    let provider = Provider::start(&[rsa()]).await;
+    let issuer = provider.issuer();
+    for elsewhere in [
+        json!("http://192.0.2.1/keys"),
+        json!("http://provider.example/keys"),
+        json!(provider.url("/keys").replace("127.0.0.1", "127.0.0.1.example")),
+        json!(provider.url("/keys").replace("http:", "ftp:")),
+        json!("file:///etc/passwd"),
+        json!("data:application/json,{\"keys\":[]}"),
+        json!("/keys"),
+        json!("keys"),
+        json!(""),
+        json!([provider.url("/keys")]),
+        Value::Null,
+    ] {
+        provider.discovery(Document::Json(json!({ "issuer": issuer, "jwks_uri": elsewhere })));
+        assert_no_keys(&provider, &elsewhere.to_string()).await;
+    }
+}
+
+async fn keys_may_be_on_another_port_of_the_same_machine() {
+    let [provider, keeper] = [Provider::start(&[]).await, Provider::start(&[rsa()]).await];
+    let elsewhere = json!({ "issuer": provider.issuer(), "jwks_uri": keeper.url("/keys") });
+    provider.discovery(Document::Json(elsewhere));
+    let server = provider.connector(&[]).await;
+    assert_eq!(context(&server, &rsa().token(&provider.claims(server.clock.now()))).await.status, 200);
+    assert_eq!((provider.fetches(), keeper.fetches()), (0, 1));
+}
+
+async fn a_redirect_is_not_followed() {
+    let [provider, other] = [Provider::start(&[rsa()]).await, Provider::start(&[rsa()]).await];
+    other.discovery(Document::Json(json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") })));
+    provider.discovery(Document::Redirect(other.url("/.well-known/openid-configuration")));
+    assert_no_keys(&provider, "of the discovery").await;
+    assert_eq!(other.discoveries(), 0);
+    let provider = Provider::start(&[rsa()]).await;
+    provider.key_set(Document::Redirect(other.url("/keys")));
+    let server = provider.connector(&[]).await;
+    let token = rsa().token(&provider.claims(server.clock.now()));
+    assert_unavailable(&context(&server, &token).await);
+    assert_eq!(other.fetches(), 0, "of the keys");
+    assert!(provider.fetches() >= 1);
+}
+
+async fn a_document_that_is_none_is_refused() {
+    for text in ["", "<html>", "null", "[]", "{}", "{"] {
+        assert_useless(Document::Text(text.to_owned()), text).await;
+    }
+    for status in [201, 204, 404, 500] {
+        assert_useless(Document::Status(status), &status.to_string()).await;
+    }
+    let provider = Provider::down();
+    provider.resume().await;
+    for keys in ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#, "{"] {
+        provider.key_set(Document::Text(keys.to_owned()));
+        let server = provider.connector(&[]).await;
+        let token = rsa().token(&provider.claims(server.clock.now()));
+        assert_unavailable(&context(&server, &token).await);
+    }
+}
+
+async fn a_huge_document_is_not_read_to_its_end() {
+    let padding = "x".repeat(600 * 1024);
+    let provider = Provider::start(&[rsa()]).await;
+    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
+    let mut huge = good.clone();
+    huge["padding"] = padding.clone().into();
+    provider.discovery(Document::Json(huge));
+    assert_no_keys(&provider, "discovery").await;
+    provider.discovery(Document::Json(good));
+    provider.key_set(Document::Json(json!({ "keys": [rsa().jwk()], "padding": padding })));
+    let server = provider.connector(&[]).await;
+    let token = rsa().token(&provider.claims(server.clock.now()));
+    assert_unavailable(&context(&server, &token).await);
+    let large = json!({ "keys": [rsa().jwk()], "padding": "x".repeat(400 * 1024) });
+    provider.key_set(Document::Json(large));
+    passes_at_last(&server, &token).await;
+}
+
+async fn a_slow_provider_is_not_waited_for_long() {
+    let provider = Provider::start(&[rsa()]).await;
+    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
+    provider.discovery(Document::Silence);
+    let server = provider.connector(&[]).await;
+    let token = rsa().token(&provider.claims(server.clock.now()));
+    let begun = std::time::Instant::now();
+    assert_unavailable(&context(&server, &token).await);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    provider.discovery(Document::Json(good));
+    passes_at_last(&server, &token).await;
+}
+
+async fn an_issuer_with_a_path_has_its_documents_below_it() {
+    let provider = Provider::start(&[rsa()]).await;
+    for path in ["/tenant", "/tenant/"] {
+        let issuer = provider.url(path);
+        provider.discovery(Document::Json(json!({ "issuer": issuer, "jwks_uri": provider.url("/keys") })));
+        let server = provider.connector(&[("commerce.identity_providers.test.issuer", &issuer)]).await;
+        let mut claims = provider.claims(server.clock.now());
+        claims["iss"] = issuer.into();
+        assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "{path}");
+    }
+}

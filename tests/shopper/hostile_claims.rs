@@ -1,0 +1,272 @@
+//! Tokens that a provider has signed and that say what does not hold here, or not yet, or not any more.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::against_a_provider;
+use crate::support::Server;
+use crate::support::keys::{rsa, token_under};
+use crate::support::provider::{AUDIENCE, Provider};
+use crate::support::shopper::{assert_token_refused, context, token, with_token};
+use crate::support::trials::lone_properties;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        an_issuer_that_is_not_this_one_is_refused,
+        our_own_name_and_a_providers_do_not_mix,
+        it_must_be_meant_for_us,
+        it_must_end_and_not_have_ended,
+        it_must_have_begun_within_a_minute,
+        a_token_that_wants_proof_of_possession_is_refused,
+        it_must_say_who_the_customer_is,
+        the_claim_that_names_the_customer_is_a_setting,
+        claims_that_are_no_object_are_refused,
+        of_duplicate_claims_the_last_counts,
+    ];
+    against_a_provider(module_path!(), properties)
+}
+
+struct Trusted {
+    provider: Provider,
+    server: Server,
+}
+
+impl Trusted {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let provider = Provider::start(&[rsa()]).await;
+        let server = provider.connector(settings).await;
+        Self { provider, server }
+    }
+
+    fn claims(&self) -> Value {
+        self.provider.claims(self.server.clock.now())
+    }
+
+    /// A good token with one claim changed; without it, for `None`.
+    fn token(&self, claim: &str, value: Option<Value>) -> String {
+        let mut claims = self.claims();
+        match value {
+            Some(value) => claims[claim] = value,
+            None => drop(claims.as_object_mut().unwrap().remove(claim)),
+        }
+        rsa().token(&claims)
+    }
+
+    async fn passes(&self, claim: &str, value: Option<Value>) {
+        let what = format!("{claim} = {value:?}");
+        assert_eq!(context(&self.server, &self.token(claim, value)).await.status, 200, "{what}");
+    }
+
+    async fn refused(&self, claim: &str, value: Option<Value>, reason: &str) {
+        let what = format!("{claim} = {value:?}");
+        assert_token_refused(&self.server, &self.token(claim, value), reason, &what).await;
+    }
+}
+
+async fn an_issuer_that_is_not_this_one_is_refused() {
+    let trusted = Trusted::new(&[]).await;
+    let issuer = trusted.provider.issuer();
+    trusted.passes("iss", Some(json!(issuer))).await;
+    for wrong in [
+        json!(format!("{issuer}/")),
+        json!(issuer.to_uppercase()),
+        json!(issuer.replace("http:", "https:")),
+        json!(issuer.replace("127.0.0.1", "localhost")),
+        json!(format!(" {issuer}")),
+        json!(""),
+        json!("https://evil.example"),
+        json!([issuer]),
+        json!(5),
+        Value::Null,
+    ] {
+        trusted.refused("iss", Some(wrong), "unknown_issuer").await;
+    }
+    trusted.refused("iss", None, "unknown_issuer").await;
+}
+
+async fn our_own_name_and_a_providers_do_not_mix() {
+    let key = b"the signing key of these tests!!";
+    let signing = ("commerce.signing_keys", "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=");
+    let trusted = Trusted::new(&[signing]).await;
+    let server = &trusted.server;
+    // Our name, and a signature of the provider's.
+    let mut ours = crate::support::shopper::claims(&token(server, &json!({})).await);
+    for header in [rsa().header(), json!({ "alg": "RS256", "typ": "JWT" })] {
+        assert_token_refused(server, &rsa().token_with(&header, &ours), "algorithm_not_allowed", "RS256").await;
+    }
+    let header = json!({ "alg": "HS256", "typ": "JWT", "kid": "rsa" });
+    assert_token_refused(server, &rsa().token_with(&header, &ours), "wrong_signature", "HS256").await;
+    // The provider's name, and a signature of ours.
+    ours["iss"] = trusted.provider.issuer().into();
+    ours["aud"] = AUDIENCE.into();
+    for claims in [&ours, &trusted.claims()] {
+        let token = token_under(key, &header, claims);
+        assert_token_refused(server, &token, "algorithm_not_allowed", "under our own key").await;
+    }
+    // Another provider's key under this one's name.
+    let other = Trusted::new(&[]).await;
+    let stranger = crate::support::keys::Key::rsa("rsa");
+    let token = stranger.token(&other.claims());
+    assert_token_refused(&other.server, &token, "wrong_signature", "a stranger's key of the same name").await;
+}
+
+async fn it_must_be_meant_for_us() {
+    let trusted = Trusted::new(&[("commerce.identity_providers.test.audience", "shop, app")]).await;
+    for audience in [json!("shop"), json!("app"), json!(["shop"]), json!(["other", "app"]), json!([5, "shop"])] {
+        trusted.passes("aud", Some(audience)).await;
+    }
+    for audience in [
+        json!("other"),
+        json!("Shop"),
+        json!("shop "),
+        json!("shop, app"),
+        json!("shop app"),
+        json!(""),
+        json!([]),
+        json!(["other"]),
+        json!([["shop"]]),
+        json!({ "shop": true }),
+        json!(true),
+        Value::Null,
+    ] {
+        trusted.refused("aud", Some(audience), "wrong_audience").await;
+    }
+    trusted.refused("aud", None, "wrong_audience").await;
+    let ours = Some(json!("JhooseCommerceApi"));
+    trusted.refused("aud", ours, "wrong_audience").await;
+}
+
+async fn it_must_end_and_not_have_ended() {
+    let trusted = Trusted::new(&[]).await;
+    let now = trusted.server.clock.now().timestamp();
+    trusted.passes("exp", Some(json!(now + 1))).await;
+    trusted.passes("exp", Some(json!(now as f64 + 1.5))).await;
+    trusted.passes("exp", Some(json!(4_102_444_800_u64))).await;
+    for past in [json!(now), json!(now - 1), json!(now - 3600), json!(0), json!(-1), json!(now as f64 + 0.01)] {
+        trusted.refused("exp", Some(past), "token_expired").await;
+    }
+    for wrong in [
+        json!((now + 60).to_string()),
+        json!("never"),
+        json!(true),
+        json!([now + 60]),
+        json!({}),
+        json!(1e300),
+        json!(-1e300),
+        json!(u64::MAX),
+        json!(i64::MAX),
+        json!(i64::MIN),
+        Value::Null,
+    ] {
+        trusted.refused("exp", Some(wrong), "malformed_token").await;
+    }
+    trusted.refused("exp", None, "malformed_token").await;
+    // By the clock.
+    let token = trusted.token("exp", Some(json!(now + 10)));
+    let ends = chrono::DateTime::from_timestamp(now + 10, 0).unwrap();
+    let left = (ends - trusted.server.clock.now()).to_std().unwrap();
+    trusted.server.clock.advance(left - Duration::from_nanos(1));
+    assert_eq!(context(&trusted.server, &token).await.status, 200, "no leeway is needed");
+    trusted.server.clock.advance(Duration::from_nanos(1));
+    assert_token_refused(&trusted.server, &token, "token_expired", "nor given").await;
+}
+
+async fn it_must_have_begun_within_a_minute() {
+    let trusted = Trusted::new(&[]).await;
+    // A whole second, so that a minute is exact.
+    let since = trusted.server.clock.now().timestamp_subsec_nanos();
+    trusted.server.clock.advance(Duration::from_nanos(u64::from(1_000_000_000 - since)));
+    let now = trusted.server.clock.now().timestamp();
+    for claim in ["nbf", "iat"] {
+        for fine in [json!(now), json!(now + 60), json!(0), json!(-5), json!(now as f64 - 0.5)] {
+            trusted.passes(claim, Some(fine)).await;
+        }
+        trusted.passes(claim, None).await;
+        for future in [json!(now + 61), json!(now + 3600), json!(4_102_444_800_u64)] {
+            trusted.refused(claim, Some(future), "token_not_yet_valid").await;
+        }
+        for wrong in [json!(now.to_string()), json!(false), json!([now]), json!(1e300), json!(u64::MAX), Value::Null] {
+            trusted.refused(claim, Some(wrong), "malformed_token").await;
+        }
+    }
+    let token = trusted.token("nbf", Some(json!(now + 61)));
+    trusted.server.clock.advance(Duration::from_nanos(999_999_999));
+    assert_token_refused(&trusted.server, &token, "token_not_yet_valid", "a nanosecond too early").await;
+    trusted.server.clock.advance(Duration::from_nanos(1));
+    assert_eq!(context(&trusted.server, &token).await.status, 200, "by the clock");
+}
+
+async fn a_token_that_wants_proof_of_possession_is_refused() {
+    let trusted = Trusted::new(&[]).await;
+    for confirmation in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), Value::Null] {
+        trusted.refused("cnf", Some(confirmation), "sender_constrained_token").await;
+    }
+}
+
+async fn it_must_say_who_the_customer_is() {
+    let trusted = Trusted::new(&[]).await;
+    for name in ["x".to_owned(), "x".repeat(255), "ß".repeat(255), "a b\n\u{1F600}".to_owned(), "'; --".to_owned()] {
+        trusted.passes("sub", Some(json!(name))).await;
+    }
+    for wrong in [
+        json!(""),
+        json!("x".repeat(256)),
+        json!("ß".repeat(256)),
+        json!("a\u{0}b"),
+        json!("\u{0}"),
+        json!(5),
+        json!(true),
+        json!(["customer-1"]),
+        json!({ "sub": "customer-1" }),
+        Value::Null,
+    ] {
+        trusted.refused("sub", Some(wrong), "no_customer").await;
+    }
+    trusted.refused("sub", None, "no_customer").await;
+}
+
+async fn the_claim_that_names_the_customer_is_a_setting() {
+    let trusted = Trusted::new(&[("commerce.identity_providers.test.customer_claim", "oid")]).await;
+    trusted.refused("oid", None, "no_customer").await;
+    trusted.passes("oid", Some(json!("customer-1"))).await;
+    let mut claims = trusted.claims();
+    claims["oid"] = "customer-1".into();
+    claims.as_object_mut().unwrap().remove("sub");
+    let shopper = with_token(&trusted.server, &rsa().token(&claims)).await;
+    assert_eq!(shopper.anonymous_id, None);
+}
+
+async fn claims_that_are_no_object_are_refused() {
+    let trusted = Trusted::new(&[]).await;
+    let good = trusted.claims().to_string();
+    let cut = good.strip_suffix('}').unwrap();
+    let deep = format!("{cut},\"x\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
+    let deeper = format!("{cut},\"x\":{}}}", "[".repeat(5000));
+    let broken = format!("{cut},\"x\":\"\\ud800\"}}");
+    for claims in
+        ["", "null", "[]", "5", "\"x\"", cut, &format!("{good}{{}}"), &format!("[{good}]"), &deep, &deeper, &broken]
+    {
+        let token = rsa().token_of(&rsa().header().to_string(), claims);
+        assert_token_refused(&trusted.server, &token, "malformed_token", claims).await;
+    }
+    let spaced = rsa().token_of(&rsa().header().to_string(), &format!(" {good}\n"));
+    assert_eq!(context(&trusted.server, &spaced).await.status, 200);
+}
+
+/// RFC 7519, section 4: refused, or the last. One customer in any case, and no 500.
+async fn of_duplicate_claims_the_last_counts() {
+    let trusted = Trusted::new(&[]).await;
+    let good = trusted.claims().to_string();
+    let cut = good.strip_suffix('}').unwrap();
+    for (claims, reason) in [
+        (format!("{cut},\"exp\":1}}"), "token_expired"),
+        (format!("{cut},\"aud\":\"other\"}}"), "wrong_audience"),
+        (format!("{cut},\"iss\":\"other\"}}"), "unknown_issuer"),
+        (format!("{cut},\"sub\":\"\"}}"), "no_customer"),
+    ] {
+        let token = rsa().token_of(&rsa().header().to_string(), &claims);
+        assert_token_refused(&trusted.server, &token, reason, &claims).await;
+    }
+}

@@ -1,0 +1,189 @@
+//! What a provider may publish that is no key for us, and which key a token means.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::against_a_provider;
+use crate::support::Server;
+use crate::support::keys::{Key, base64url, rsa, token_under};
+use crate::support::provider::{Document, Provider};
+use crate::support::shopper::{assert_token_refused, context};
+use crate::support::trials::lone_properties;
+
+/// The modulus of an RSA key of 1024 bits, and of one of 2040.
+const SHORT: [usize; 2] = [128, 255];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        a_symmetric_key_is_nobodys_to_publish,
+        a_short_rsa_key_is_not_taken,
+        a_key_that_is_meant_for_something_else_is_not_taken,
+        a_key_that_is_none_spoils_no_other,
+        a_token_names_its_key,
+        without_a_name_it_must_be_the_only_one,
+        a_key_is_used_with_its_own_algorithm_alone,
+    ];
+    against_a_provider(module_path!(), properties)
+}
+
+/// A connector that trusts a provider with these keys, whatever they are.
+async fn publishing(keys: Vec<Value>) -> (Provider, Server) {
+    let provider = Provider::down();
+    provider.key_set(Document::Json(json!({ "keys": keys })));
+    provider.resume().await;
+    let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "RS256,ES256,EdDSA")]).await;
+    (provider, server)
+}
+
+/// The public half of a key with this changed.
+fn changed(key: &Key, changes: Value) -> Value {
+    let mut jwk = key.jwk();
+    let Value::Object(changes) = changes else { panic!("{changes}") };
+    jwk.as_object_mut().unwrap().extend(changes);
+    jwk
+}
+
+fn without(key: &Key, member: &str) -> Value {
+    let mut jwk = key.jwk();
+    jwk.as_object_mut().unwrap().remove(member);
+    jwk
+}
+
+async fn a_symmetric_key_is_nobodys_to_publish() {
+    let secret = b"a secret that a provider publishes, of all";
+    let oct = json!({ "kty": "oct", "kid": "oct", "alg": "HS256", "k": base64url(secret) });
+    let disguised = json!({ "kty": "oct", "kid": "rsa2", "alg": "RS256", "use": "sig", "k": base64url(secret) });
+    let (provider, server) = publishing(vec![oct, disguised, rsa().jwk()]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
+    let header = json!({ "alg": "HS256", "typ": "JWT", "kid": "oct" });
+    assert_token_refused(&server, &token_under(secret, &header, &claims), "algorithm_not_allowed", "HS256").await;
+    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": "rsa2" });
+    assert_token_refused(&server, &token_under(secret, &header, &claims), "unknown_signing_key", "RS256").await;
+}
+
+async fn a_short_rsa_key_is_not_taken() {
+    let short =
+        |length: usize| json!({ "kty": "RSA", "kid": "short", "n": base64url(vec![0xc1; length]), "e": "AQAB" });
+    let padded =
+        json!({ "kty": "RSA", "kid": "short", "n": base64url([vec![0; 128], vec![0xc1; 128]].concat()), "e": "AQAB" });
+    for weak in SHORT.map(short).into_iter().chain([padded]) {
+        let (provider, server) = publishing(vec![weak.clone(), rsa().jwk()]).await;
+        let claims = provider.claims(server.clock.now());
+        let token = rsa().token_with(&json!({ "alg": "RS256", "kid": "short" }), &claims);
+        // Whether the key is there at all, or only does not fit: the reasons differ.
+        assert_token_refused(&server, &token, "unknown_signing_key", &weak.to_string()).await;
+        assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "the other key is fine");
+    }
+    let (provider, server) = publishing(vec![short(256)]).await;
+    let token = rsa().token_with(&json!({ "alg": "RS256", "kid": "short" }), &provider.claims(server.clock.now()));
+    assert_token_refused(&server, &token, "wrong_signature", "2048 bits").await;
+}
+
+async fn a_key_that_is_meant_for_something_else_is_not_taken() {
+    let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
+    for key in [rsa(), &ec, &ed] {
+        for (changes, is_taken) in [
+            (json!({}), true),
+            (json!({ "use": null, "alg": null }), true),
+            (json!({ "key_ops": ["verify"] }), true),
+            (json!({ "key_ops": ["encrypt", "verify"] }), true),
+            (json!({ "use": "enc" }), false),
+            (json!({ "use": "" }), false),
+            (json!({ "key_ops": ["sign"] }), false),
+            (json!({ "key_ops": [] }), false),
+            (json!({ "alg": "RS512" }), false),
+            (json!({ "alg": "RSA-OAEP" }), false),
+            (json!({ "alg": "HS256" }), false),
+            (json!({ "alg": "none" }), false),
+            (json!({ "kid": 5 }), false),
+        ] {
+            let spare = Key::ec("spare");
+            let jwk = changed(key, changes);
+            let (provider, server) = publishing(vec![jwk.clone(), spare.jwk()]).await;
+            let token = key.token(&provider.claims(server.clock.now()));
+            if is_taken {
+                assert_eq!(context(&server, &token).await.status, 200, "{jwk}");
+            } else {
+                assert_token_refused(&server, &token, "unknown_signing_key", &jwk.to_string()).await;
+            }
+        }
+    }
+}
+
+async fn a_key_that_is_none_spoils_no_other() {
+    let ec = Key::ec("ec");
+    let strange = vec![
+        json!(null),
+        json!("key"),
+        json!([]),
+        json!({}),
+        json!({ "kty": "RSA" }),
+        json!({ "kty": "RSA", "n": "?", "e": "AQAB" }),
+        json!({ "kty": "RSA", "n": base64url(vec![0xc1; 256]), "e": "" }),
+        json!({ "kty": "RSA", "n": 5, "e": "AQAB" }),
+        json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA" }),
+        changed(&ec, json!({ "crv": "P-384" })),
+        changed(&ec, json!({ "crv": "secp256k1" })),
+        json!({ "kty": "OKP", "crv": "X25519", "x": base64url([1; 32]) }),
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": "AA" }),
+        json!({ "kty": "future", "alg": "ML-DSA-65" }),
+    ];
+    let keys = strange.into_iter().chain([rsa().jwk()]).collect();
+    let (provider, server) = publishing(keys).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
+    assert_token_refused(&server, &ec.token(&claims), "unknown_signing_key", "of another curve").await;
+    let header = json!({ "alg": "EdDSA", "kid": "rsa" });
+    assert_token_refused(&server, &rsa().token_with(&header, &claims), "unknown_signing_key", "EdDSA").await;
+}
+
+async fn a_token_names_its_key() {
+    let [one, other] = [Key::ec("one"), Key::ec("other")];
+    let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
+    let claims = provider.claims(server.clock.now());
+    for key in [&one, &other] {
+        assert_eq!(context(&server, &key.token(&claims)).await.status, 200, "{}", key.id);
+    }
+    let swapped = one.token_with(&other.header(), &claims);
+    assert_token_refused(&server, &swapped, "wrong_signature", "the other's name").await;
+    for kid in ["", "One", "two", "../one", "one\u{0}", "' OR 1=1"] {
+        let token = one.token_with(&json!({ "alg": "ES256", "kid": kid }), &claims);
+        assert_token_refused(&server, &token, "unknown_signing_key", kid).await;
+    }
+    // Two of one name: either may have signed.
+    let [twin, brother] = [Key::ec("twin"), Key::ec("twin")];
+    let (provider, server) = publishing(vec![twin.jwk(), brother.jwk()]).await;
+    let claims = provider.claims(server.clock.now());
+    for key in [&twin, &brother] {
+        assert_eq!(context(&server, &key.token(&claims)).await.status, 200);
+    }
+}
+
+async fn without_a_name_it_must_be_the_only_one() {
+    let [one, other] = [Key::ec("one"), Key::ec("other")];
+    let nameless = |key: &Key, claims: &Value| key.token_with(&json!({ "alg": key.algorithm() }), claims);
+    for keys in [vec![one.jwk()], vec![one.jwk(), rsa().jwk()], vec![without(&one, "kid")]] {
+        let (provider, server) = publishing(keys).await;
+        let claims = provider.claims(server.clock.now());
+        assert_eq!(context(&server, &nameless(&one, &claims)).await.status, 200, "the only one for its algorithm");
+        assert_token_refused(&server, &nameless(&other, &claims), "wrong_signature", "a stranger's").await;
+    }
+    let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
+    let claims = provider.claims(server.clock.now());
+    for key in [&one, &other] {
+        assert_token_refused(&server, &nameless(key, &claims), "unknown_signing_key", "one of two").await;
+    }
+}
+
+async fn a_key_is_used_with_its_own_algorithm_alone() {
+    let [ec, ed] = [Key::ec("key"), Key::ed("key")];
+    let (provider, server) = publishing(vec![ec.jwk()]).await;
+    let claims = provider.claims(server.clock.now());
+    for algorithm in ["RS256", "EdDSA"] {
+        for key in [&ec, &ed] {
+            let token = key.token_with(&json!({ "alg": algorithm, "kid": "key" }), &claims);
+            assert_token_refused(&server, &token, "unknown_signing_key", algorithm).await;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A provider's keys over time: fetched in the background, kept when it is down, and fetched anew for a key that nobody has seen.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use crate::against_a_provider;
+use crate::checks::assert_error_form;
+use crate::support::keys::{Key, rsa};
+use crate::support::provider::{Document, Provider};
+use crate::support::shopper::{anonymous, assert_token_refused, context, reason_of};
+use crate::support::trials::lone_properties;
+use crate::support::{Answer, Server};
+
+/// How long anything may take that happens in the background.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        a_new_key_is_accepted_after_one_fetch,
+        unknown_keys_make_no_more_than_one_fetch_a_minute,
+        what_does_not_hold_anyway_makes_none,
+        keys_are_kept_while_the_provider_is_down,
+        a_key_that_is_withdrawn_is_refused_after_the_next_fetch,
+        a_provider_that_is_down_at_the_start_is_waited_for,
+        one_that_is_down_holds_up_nobody_else,
+    ];
+    against_a_provider(module_path!(), properties)
+}
+
+/// Asks with a token until it passes.
+pub(crate) async fn passes_at_last(server: &Server, token: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = context(server, token).await;
+        if answer.status == 200 {
+            return;
+        }
+        assert_unavailable(&answer);
+        assert!(Instant::now() < deadline, "never");
+        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+    }
+}
+
+/// The provider's keys were never fetched.
+#[track_caller]
+pub(crate) fn assert_unavailable(answer: &Answer) {
+    assert_error_form(answer, 503, "without keys");
+    let seconds = answer.headers["retry-after"].to_str().unwrap();
+    assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "Retry-After {seconds}");
+}
+
+async fn a_new_key_is_accepted_after_one_fetch() {
+    let [old, new] = [Key::rsa("old"), Key::rsa("new")];
+    let provider = Provider::start(&[&old]).await;
+    let server = provider.connector(&[]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
+    assert_eq!(provider.fetches(), 1);
+    provider.publish(&[&new, &old]);
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "the first who comes with it");
+    assert_eq!(context(&server, &old.token(&claims)).await.status, 200, "both, for a while");
+    assert_eq!((provider.fetches(), provider.discoveries()), (2, 2));
+}
+
+async fn unknown_keys_make_no_more_than_one_fetch_a_minute() {
+    let [one, other] = [Key::ec("one"), Key::ec("other")];
+    let provider = Provider::start(&[&one]).await;
+    let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "ES256")]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
+    let made_up = async |number: usize| {
+        let header = serde_json::json!({ "alg": "ES256", "kid": format!("made-up-{number}") });
+        let token = other.token_with(&header, &claims);
+        assert_token_refused(&server, &token, "unknown_signing_key", "made up").await;
+    };
+    for number in 0..20 {
+        made_up(number).await;
+    }
+    assert_eq!(provider.fetches(), 2, "one for all of them");
+    server.clock.advance(Duration::from_secs(59));
+    made_up(20).await;
+    assert_eq!(provider.fetches(), 2, "not yet");
+    server.clock.advance(Duration::from_secs(2));
+    made_up(21).await;
+    made_up(22).await;
+    assert_eq!(provider.fetches(), 3, "one more");
+    assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
+    // At the same instant, too.
+    server.clock.advance(Duration::from_secs(61));
+    let token = other.token(&claims);
+    let all = futures(20, || context(&server, &token)).await;
+    assert!(all.iter().all(|answer| answer.status == 401));
+    assert_eq!(provider.fetches(), 4, "one for those who come at once");
+}
+
+/// So many at once.
+async fn futures<F: Future<Output = Answer>>(number: usize, make: impl Fn() -> F) -> Vec<Answer> {
+    let mut running: Vec<_> = (0..number).map(|_| Box::pin(make())).collect();
+    let mut answers = Vec::new();
+    std::future::poll_fn(|cx| {
+        running.retain_mut(|future| match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if running.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    answers
+}
+
+async fn what_does_not_hold_anyway_makes_none() {
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(&[]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
+    let header = serde_json::json!({ "alg": "RS256", "kid": "unknown" });
+    for (claim, value) in [("aud", "other"), ("exp", "x"), ("sub", ""), ("iss", "https://evil.example")] {
+        let mut claims = claims.clone();
+        claims[claim] = value.into();
+        assert_eq!(context(&server, &rsa().token_with(&header, &claims)).await.status, 401, "{claim}");
+    }
+    assert_eq!(provider.fetches(), 1);
+}
+
+async fn keys_are_kept_while_the_provider_is_down() {
+    let new = Key::rsa("new");
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(&[]).await;
+    let claims = |server: &Server| provider.claims(server.clock.now());
+    assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200);
+    provider.stop().await;
+    let unknown = new.token(&claims(&server));
+    assert_token_refused(&server, &unknown, "unknown_signing_key", "nobody can tell").await;
+    assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
+    server.clock.advance(Duration::from_secs(3600));
+    assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "an hour later");
+    for broken in
+        [Document::Status(500), Document::Text("<html>".to_owned()), Document::Json(serde_json::json!({"keys": []}))]
+    {
+        provider.key_set(broken);
+        provider.resume().await;
+        server.clock.advance(Duration::from_secs(61));
+        assert_token_refused(&server, &new.token(&claims(&server)), "unknown_signing_key", "broken").await;
+        assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
+        provider.stop().await;
+    }
+    // Back, and with another key: found without being asked for, since what failed is tried again.
+    provider.publish(&[&new]);
+    provider.resume().await;
+    let deadline = Instant::now() + PATIENCE;
+    while context(&server, &new.token(&claims(&server))).await.status != 200 {
+        assert!(Instant::now() < deadline, "never");
+        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+    }
+}
+
+async fn a_key_that_is_withdrawn_is_refused_after_the_next_fetch() {
+    let [old, new] = [Key::rsa("old"), Key::rsa("new")];
+    let provider = Provider::start(&[&old]).await;
+    let server = provider.connector(&[]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
+    provider.publish(&[&new]);
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200);
+    assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "withdrawn").await;
+}
+
+async fn a_provider_that_is_down_at_the_start_is_waited_for() {
+    let provider = Provider::down();
+    provider.publish(&[rsa()]);
+    let server = provider.connector(&[]).await;
+    let claims = provider.claims(server.clock.now());
+    let token = rsa().token(&claims);
+    let (answer, reason) = reason_of(&server, context(&server, &token)).await;
+    assert_unavailable(&answer);
+    assert_eq!(reason, "identity_provider_unavailable");
+    let mut late = claims.clone();
+    late["exp"] = 5.into();
+    assert_token_refused(&server, &rsa().token(&late), "token_expired", "this much is known").await;
+    provider.resume().await;
+    passes_at_last(&server, &token).await;
+}
+
+async fn one_that_is_down_holds_up_nobody_else() {
+    let [down, up] = [Provider::down(), Provider::start(&[rsa()]).await];
+    let (issuer, audience) = (down.issuer(), "shop");
+    let other = [
+        ("commerce.identity_providers.down.issuer", &*issuer),
+        ("commerce.identity_providers.down.audience", audience),
+    ];
+    let server = up.connector(&other).await;
+    assert_unavailable(&context(&server, &rsa().token(&down.claims(server.clock.now()))).await);
+    assert_eq!(context(&server, &rsa().token(&up.claims(server.clock.now()))).await.status, 200);
+    anonymous(&server).await;
+    assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate");
+    let ready = crate::support::shopper::send(crate::support::shopper::get(&server, "/readyz")).await;
+    assert_eq!(ready.status, 200, "taking a connector out helps nobody");
+}

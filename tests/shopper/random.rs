@@ -1,0 +1,137 @@
+//! Whatever stands in the two headers: it is refused, and never a fault of ours.
+
+use libtest_mimic::Trial;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use crate::against_a_provider;
+use crate::contexts::{CART, cart};
+use crate::support::keys::{rsa, signed};
+use crate::support::provider::Provider;
+use crate::support::shopper::{anonymous, assert_unauthorized, context_for, token};
+use crate::support::trials::lone_properties;
+use crate::support::{Answer, Server};
+
+const CASES: u32 = 200;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        random_bytes_are_no_token,
+        random_json_is_no_token,
+        a_good_token_with_random_changes_is_none,
+        signed_claims_of_any_kind_are_no_fault,
+    ];
+    let with_carts = against_a_provider(module_path!(), lone_properties![random_bytes_are_no_context]);
+    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
+    against_a_provider(module_path!(), properties).into_iter().chain(with_carts).collect()
+}
+
+async fn trusting() -> (Provider, Server) {
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(&[]).await;
+    (provider, server)
+}
+
+/// Runs `check` on values of `strategy`.
+fn holds<S: Strategy>(strategy: S, check: impl AsyncFn(S::Value)) {
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&strategy, |value| {
+        block_in_place(|| Handle::current().block_on(check(value)));
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+/// Refused as any token is.
+fn refused(answer: &Answer, what: &str) {
+    assert_unauthorized(answer, what);
+}
+
+/// What a header's value may be made of.
+fn header_bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8, Just(b'.'), Just(b'\t')], 0..most)
+}
+
+/// Any JSON, and any text that is nearly one.
+fn json_like() -> impl Strategy<Value = String> {
+    let names = prop_oneof![Just("alg"), Just("typ"), Just("kid"), Just("iss"), Just("aud"), Just("exp"), Just("sub")];
+    let values = prop_oneof![
+        Just("null".to_owned()),
+        Just("\"RS256\"".to_owned()),
+        Just("\"HS256\"".to_owned()),
+        Just("\"JhooseCommerceApi\"".to_owned()),
+        Just("1e999".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| number.to_string()),
+        any::<String>().prop_map(|text| json!(text).to_string()),
+        Just("[[{}]]".to_owned()),
+        ".{0,8}",
+    ];
+    vec((names, values), 0..8).prop_map(|members| {
+        let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
+    })
+}
+
+async fn random_bytes_are_no_token() {
+    let (_provider, server) = trusting().await;
+    holds(header_bytes(300), async |bytes| {
+        refused(&context_for(&server, &bytes).await, "alone");
+        refused(&context_for(&server, &[b"Bearer ", &bytes[..]].concat()).await, "as a token");
+    });
+}
+
+async fn random_json_is_no_token() {
+    let (_provider, server) = trusting().await;
+    holds((json_like(), json_like(), vec(any::<u8>(), 0..64)), async |(header, claims, signature)| {
+        let token = signed(&header, &claims, |_| signature);
+        refused(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &token);
+    });
+}
+
+async fn a_good_token_with_random_changes_is_none() {
+    let (provider, server) = trusting().await;
+    let ours = token(&server, &json!({})).await;
+    let theirs = rsa().token(&provider.claims(server.clock.now()));
+    let changes = vec((any::<Index>(), 0x21..=0x7e_u8), 1..4);
+    holds((changes, any::<bool>()), async |(changes, is_ours)| {
+        let good = if is_ours { &ours } else { &theirs };
+        let mut changed = good.clone().into_bytes();
+        for (place, byte) in changes {
+            let place = place.index(changed.len());
+            changed[place] = byte;
+        }
+        if changed != good.as_bytes() {
+            let header = [b"Bearer ", &changed[..]].concat();
+            refused(&context_for(&server, &header).await, &String::from_utf8_lossy(&changed));
+        }
+    });
+}
+
+/// A provider is trusted to say who somebody is, and with nothing else.
+async fn signed_claims_of_any_kind_are_no_fault() {
+    let (_provider, server) = trusting().await;
+    let header = rsa().header().to_string();
+    holds(json_like(), async |claims| {
+        let token = rsa().token_of(&header, &claims);
+        refused(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &claims);
+    });
+}
+
+async fn random_bytes_are_no_context() {
+    let (_provider, server) = trusting().await;
+    let shopper = anonymous(&server).await;
+    let bearer = format!("Bearer {}", shopper.token);
+    let base64 = "[A-Za-z0-9_-]{0,200}".prop_map(String::into_bytes);
+    holds(prop_oneof![header_bytes(300), base64], async |bytes| {
+        let headers = [("authorization", bearer.as_bytes()), ("x-customer-context", &bytes[..])];
+        refused(&cart(&server, &headers).await, &String::from_utf8_lossy(&bytes));
+    });
+}

@@ -1,0 +1,58 @@
+//! What of Node's there is on this machine, and programs that run on it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// The oldest Node that will do.
+const OLDEST: u32 = 20;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm")
+}
+
+/// What is missing here to run something that needs this package.
+pub(crate) fn missing(package: &str) -> Option<String> {
+    let version = Command::new("node").arg("--version").output().ok();
+    let version = version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_none_or(|major| major < OLDEST) {
+        return Some(format!("needs Node {OLDEST} or later (Debian: nodejs npm)"));
+    }
+    let is_there = folder().join("node_modules").join(package).is_dir();
+    (!is_there).then(|| format!("needs {package} (npm ci --prefix tests/npm)"))
+}
+
+/// A script of `tests/npm` in a process of its own, which ends with its standard input: so with this process, whatever becomes of it.
+#[derive(Debug)]
+pub(crate) struct Script {
+    child: Child,
+    /// Open for as long as it is to run.
+    _input: ChildStdin,
+}
+
+impl Script {
+    /// Returns once it has said `ready`; `None` when it ends before.
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Option<Self> {
+        let mut child = Command::new("node")
+            .arg(folder().join(name))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let is_ready = lines.any(|line| line.is_ok_and(|line| line == "ready"));
+        let script = Self { child, _input: input };
+        is_ready.then_some(script)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
