@@ -18,7 +18,7 @@ use crate::engine::{self, Engine, on_a_postgres_of_its_own, on_postgres, on_sqli
 use crate::support::Postgres;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    type Both = &'static [(&'static str, crate::servers::Property<Engine>)];
+    type Both = &'static [(&'static str, crate::support::trials::Property<Engine>)];
     let shared: Both = properties![
         a_cart_is_opened_once_by_all_connectors,
         changes_at_all_connectors_lose_nothing,
