@@ -23,6 +23,14 @@ pub(crate) fn missing(package: &str) -> Option<String> {
     (!is_there).then(|| format!("needs {package} (npm ci --prefix tests/npm)"))
 }
 
+/// Runs a script of `tests/npm` to its end, and returns what it says when it fails.
+pub(crate) async fn run(name: &str, arguments: &[&str], environment: &[(&str, PathBuf)]) -> Result<(), String> {
+    let mut command = tokio::process::Command::new("node");
+    command.arg(folder().join(name)).args(arguments).envs(environment.iter().cloned()).kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
 /// A script of `tests/npm` in a process of its own, which ends with its standard input: so with this process, whatever becomes of it.
 #[derive(Debug)]
 pub(crate) struct Script {
