@@ -39,6 +39,9 @@ const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 pub const CODES_REFUSED: &str =
     "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
 
+/// What to say of a shopper's side without codes.
+const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper's side makes no Scan Key Codes";
+
 /// What to say of a directory without a store.
 pub const NO_STORE: &str =
     "the directory has no store: every scan is refused; set directory.file, import one, or use the administration";
@@ -140,6 +143,9 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let hash_key = directory.hash_key().clone();
     if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");
+    }
+    if config.scan_key.is_none() && config.commerce.is_some() {
+        tracing::warn!("{NO_CODES}");
     }
     if directory.stores(None, 1).await?.is_empty() {
         tracing::warn!("{NO_STORE}");

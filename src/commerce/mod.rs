@@ -212,6 +212,3 @@ fn new_shopper() -> Result<VisitorId, CommerceError> {
     let secret = new_secret()?;
     VisitorId::parse(&format!("shopper-{}", secret.expose_secret())).map_err(|_| CommerceError::Cryptography)
 }
-
-#[cfg(test)]
-mod tests;

@@ -137,7 +137,9 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
     };
     let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let nearest = nearest.filter(|nearest| likeness(nearest) > 0.85);
-    let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+    let section = name.strip_prefix(NAMED).and_then(|rest| rest.rsplit_once('.')).map_or(ANY, |(section, _)| section);
+    let nearest =
+        nearest.map_or_else(String::new, |nearest| format!("; did you mean {}?", nearest.replace(ANY, section)));
     Problem::new(name, format!("is no setting{nearest}"))
 }
 

@@ -1,11 +1,10 @@
 //! The public keys that a provider publishes (RFC 7517): only those that are fit to verify what it is allowed to sign with.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
-
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 /// The shortest RSA key, in bytes of its modulus: 2048 bits.
 const RSA_MODULUS: usize = 256;
@@ -88,7 +87,3 @@ fn usable(jwk: Jwk, allowed: &[Algorithm]) -> Option<Key> {
         && key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
     (is_meant && allowed.contains(&algorithm)).then_some(Key { id: kid, algorithm, key })
 }
-
-#[cfg(test)]
-#[path = "key_set_tests.rs"]
-mod tests;
