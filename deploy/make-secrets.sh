@@ -22,6 +22,9 @@ echo "postgres://connector:$(<database_password)@postgres/connector" | make data
 echo "requirepass $(openssl rand -hex 32)" | make valkey_conf
 echo "redis://:$(cut -d' ' -f2 valkey_conf)@valkey/0" | make rate_limit_url
 echo "\"$(openssl rand -hex 32)\" 1;" | make amazon_api_keys
+openssl rand -hex 32 | make commerce_authorization_key # these three for the shopper's side
+openssl rand -base64 32 | make commerce_signing_keys
+openssl rand -base64 32 | make commerce_context_keys
 
 if [ ! -e tls_key ]; then
   # A stand-in, until there is a certificate that Amazon's gateway believes.

@@ -8,9 +8,10 @@
 //!       → remember it (ledger: the first record wins) → answer (http::answer)
 //! ```
 //!
-//! [`connector`] is that journey without HTTP, [`administration`] what is done about those who are known; [`app`] puts everything together and runs it, for the binary and for the
-//! tests alike. [`gate`] stands on the other side of the wire. Imports point one way: a module knows only those that stand
-//! above it in the list below, as `tests/service/architecture.rs` checks.
+//! [`connector`] is that journey without HTTP, [`administration`] what is done about those who are known. [`commerce`] is the shopper's
+//! side: who an app speaks for, and the code that it shows at the gate; what is in its carts, [`carts`] keeps. [`app`] puts
+//! everything together and runs it, for the binary and for the tests alike. [`gate`] stands on the other side of the wire. Imports
+//! point one way: a module knows only those that stand above it in the list below, as `tests/service/architecture.rs` checks.
 
 pub mod domain;
 

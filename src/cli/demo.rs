@@ -25,17 +25,21 @@ pub(super) async fn run(sources: &Sources) -> ExitCode {
             config.management.token = Some(made);
         }
     };
-    let started = |app: &App| print(&what_to_try(app.api_address(), app.management_address(), &shown.take()));
+    let started = |app: &App| {
+        let has_page = app.shoppers_address().is_some();
+        print(&what_to_try(app.api_address(), has_page, app.management_address(), &shown.take()));
+    };
     start(Mode::Demo, sources, prepare, started).await
 }
 
-fn what_to_try(api: SocketAddr, management: SocketAddr, token: &str) -> String {
+fn what_to_try(api: SocketAddr, has_page: bool, management: SocketAddr, token: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
+    let page = if has_page { format!("  To see it   http://{api}/demo\n") } else { String::new() };
     format!(
         r#"Identity Connector, demo: in memory, with the published test data, until Ctrl-C.
 
-  API         http://{api}
+{page}  API         http://{api}
   Management  http://{management}
 
 Scan a shopper's key at a gate, then one that is flagged, then a fresh Scan Key Code:
