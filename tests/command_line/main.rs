@@ -7,6 +7,8 @@ mod support;
 
 mod administration;
 mod bad_rows;
+mod commerce_configuration;
+mod commerce_log;
 mod configuration;
 mod directory_file;
 mod durability;
