@@ -15,4 +15,5 @@ mod durability;
 mod import;
 mod life_cycle;
 mod log;
+mod provider_configuration;
 mod tools;
