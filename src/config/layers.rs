@@ -131,11 +131,12 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
     }
     // A section may be misspelt, or left out.
     let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let likeness = |known: &String| match key(known) == key(name) {
-        true => 1.0,
-        false => strsim::jaro_winkler(name, known),
-    };
-    let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let similarity = |known: &String| strsim::jaro_winkler(name, known);
+    let likeness = |known: &String| if key(known) == key(name) { 1.0 } else { similarity(known) };
+    // Of several that end alike, the one that begins alike.
+    let nearest = known
+        .keys()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| similarity(a).total_cmp(&similarity(b))));
     let nearest = nearest.filter(|nearest| likeness(nearest) > 0.85);
     let section = name.strip_prefix(NAMED).and_then(|rest| rest.rsplit_once('.')).map_or(ANY, |(section, _)| section);
     let nearest =

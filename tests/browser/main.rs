@@ -2,14 +2,7 @@
 //!
 //! Where there is no Chromium or no Node it shows as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "a test that cannot go on has failed, and says where"
-)]
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, and says where")]
 
 #[path = "../support/mod.rs"]
 mod support;

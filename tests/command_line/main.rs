@@ -7,10 +7,13 @@ mod support;
 
 mod administration;
 mod bad_rows;
+mod commerce_configuration;
+mod commerce_log;
 mod configuration;
 mod directory_file;
 mod durability;
 mod import;
 mod life_cycle;
 mod log;
+mod provider_configuration;
 mod tools;

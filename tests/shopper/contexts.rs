@@ -39,8 +39,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_the_demo(module_path!(), properties).into_iter().chain(with_carts).collect()
 }
 
+/// A header of a name and bytes, which need not be text.
+type Header<'a> = (&'a str, &'a [u8]);
+
 /// Asks for the cart with these headers.
-pub(crate) async fn cart(server: &Server, headers: &[(&str, &[u8])]) -> Answer {
+pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
     let request = headers.iter().fold(get(server, CART.expect("a cart")), |request, (name, value)| {
         request.header(*name, HeaderValue::from_bytes(value).expect("what a header can have"))
     });
@@ -134,7 +137,7 @@ async fn both_headers_are_needed() {
     let Shopper { token, context, .. } = anonymous(&server).await;
     assert!(has_both(&server, &token, &context).await);
     let bearer = format!("Bearer {token}");
-    let only: [(&[(&str, &[u8])], &str); 4] = [
+    let only: [(&[Header<'_>], &str); 4] = [
         (&[], "no_token"),
         (&[("authorization", bearer.as_bytes())], "no_customer_context"),
         (&[("authorization", bearer.as_bytes()), ("x-customer-context", b"")], "no_customer_context"),

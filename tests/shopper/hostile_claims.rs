@@ -1,6 +1,4 @@
-//! Tokens that a provider has signed and that say what does not hold here, or not yet, or not any more.
-
-use std::time::Duration;
+//! Tokens that a provider has signed and that say what does not hold here.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -17,8 +15,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         an_issuer_that_is_not_this_one_is_refused,
         our_own_name_and_a_providers_do_not_mix,
         it_must_be_meant_for_us,
-        it_must_end_and_not_have_ended,
-        it_must_have_begun_within_a_minute,
         a_token_that_wants_proof_of_possession_is_refused,
         it_must_say_who_the_customer_is,
         the_claim_that_names_the_customer_is_a_setting,
@@ -28,24 +24,25 @@ pub(crate) fn trials() -> Vec<Trial> {
     against_a_provider(module_path!(), properties)
 }
 
-struct Trusted {
+/// A provider, and a connector that trusts it.
+pub(crate) struct Trusted {
     provider: Provider,
-    server: Server,
+    pub(crate) server: Server,
 }
 
 impl Trusted {
-    async fn new(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
         let provider = Provider::start(&[rsa()]).await;
         let server = provider.connector(settings).await;
         Self { provider, server }
     }
 
-    fn claims(&self) -> Value {
+    pub(crate) fn claims(&self) -> Value {
         self.provider.claims(self.server.clock.now())
     }
 
     /// A good token with one claim changed; without it, for `None`.
-    fn token(&self, claim: &str, value: Option<Value>) -> String {
+    pub(crate) fn token(&self, claim: &str, value: Option<Value>) -> String {
         let mut claims = self.claims();
         match value {
             Some(value) => claims[claim] = value,
@@ -54,12 +51,12 @@ impl Trusted {
         rsa().token(&claims)
     }
 
-    async fn passes(&self, claim: &str, value: Option<Value>) {
+    pub(crate) async fn passes(&self, claim: &str, value: Option<Value>) {
         let what = format!("{claim} = {value:?}");
         assert_eq!(context(&self.server, &self.token(claim, value)).await.status, 200, "{what}");
     }
 
-    async fn refused(&self, claim: &str, value: Option<Value>, reason: &str) {
+    pub(crate) async fn refused(&self, claim: &str, value: Option<Value>, reason: &str) {
         let what = format!("{claim} = {value:?}");
         assert_token_refused(&self.server, &self.token(claim, value), reason, &what).await;
     }
@@ -136,66 +133,6 @@ async fn it_must_be_meant_for_us() {
     trusted.refused("aud", None, "wrong_audience").await;
     let ours = Some(json!("JhooseCommerceApi"));
     trusted.refused("aud", ours, "wrong_audience").await;
-}
-
-async fn it_must_end_and_not_have_ended() {
-    let trusted = Trusted::new(&[]).await;
-    let now = trusted.server.clock.now().timestamp();
-    trusted.passes("exp", Some(json!(now + 1))).await;
-    trusted.passes("exp", Some(json!(now as f64 + 1.5))).await;
-    trusted.passes("exp", Some(json!(4_102_444_800_u64))).await;
-    for past in [json!(now), json!(now - 1), json!(now - 3600), json!(0), json!(-1), json!(now as f64 + 0.01)] {
-        trusted.refused("exp", Some(past), "token_expired").await;
-    }
-    for wrong in [
-        json!((now + 60).to_string()),
-        json!("never"),
-        json!(true),
-        json!([now + 60]),
-        json!({}),
-        json!(1e300),
-        json!(-1e300),
-        json!(u64::MAX),
-        json!(i64::MAX),
-        json!(i64::MIN),
-        Value::Null,
-    ] {
-        trusted.refused("exp", Some(wrong), "malformed_token").await;
-    }
-    trusted.refused("exp", None, "malformed_token").await;
-    // By the clock.
-    let token = trusted.token("exp", Some(json!(now + 10)));
-    let ends = chrono::DateTime::from_timestamp(now + 10, 0).unwrap();
-    let left = (ends - trusted.server.clock.now()).to_std().unwrap();
-    trusted.server.clock.advance(left - Duration::from_nanos(1));
-    assert_eq!(context(&trusted.server, &token).await.status, 200, "no leeway is needed");
-    trusted.server.clock.advance(Duration::from_nanos(1));
-    assert_token_refused(&trusted.server, &token, "token_expired", "nor given").await;
-}
-
-async fn it_must_have_begun_within_a_minute() {
-    let trusted = Trusted::new(&[]).await;
-    // A whole second, so that a minute is exact.
-    let since = trusted.server.clock.now().timestamp_subsec_nanos();
-    trusted.server.clock.advance(Duration::from_nanos(u64::from(1_000_000_000 - since)));
-    let now = trusted.server.clock.now().timestamp();
-    for claim in ["nbf", "iat"] {
-        for fine in [json!(now), json!(now + 60), json!(0), json!(-5), json!(now as f64 - 0.5)] {
-            trusted.passes(claim, Some(fine)).await;
-        }
-        trusted.passes(claim, None).await;
-        for future in [json!(now + 61), json!(now + 3600), json!(4_102_444_800_u64)] {
-            trusted.refused(claim, Some(future), "token_not_yet_valid").await;
-        }
-        for wrong in [json!(now.to_string()), json!(false), json!([now]), json!(1e300), json!(u64::MAX), Value::Null] {
-            trusted.refused(claim, Some(wrong), "malformed_token").await;
-        }
-    }
-    let token = trusted.token("nbf", Some(json!(now + 61)));
-    trusted.server.clock.advance(Duration::from_nanos(999_999_999));
-    assert_token_refused(&trusted.server, &token, "token_not_yet_valid", "a nanosecond too early").await;
-    trusted.server.clock.advance(Duration::from_nanos(1));
-    assert_eq!(context(&trusted.server, &token).await.status, 200, "by the clock");
 }
 
 async fn a_token_that_wants_proof_of_possession_is_refused() {

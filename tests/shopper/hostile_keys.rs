@@ -4,6 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::against_a_provider;
+use crate::key_rotation::assert_unavailable;
 use crate::support::Server;
 use crate::support::keys::{Key, base64url, rsa, token_under};
 use crate::support::provider::{Document, Provider};
@@ -22,6 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_token_names_its_key,
         without_a_name_it_must_be_the_only_one,
         a_key_is_used_with_its_own_algorithm_alone,
+        keys_for_algorithms_that_are_not_allowed_are_none,
+        only_so_many_are_kept,
     ];
     against_a_provider(module_path!(), properties)
 }
@@ -186,4 +189,24 @@ async fn a_key_is_used_with_its_own_algorithm_alone() {
             assert_token_refused(&server, &token, "unknown_signing_key", algorithm).await;
         }
     }
+}
+
+async fn keys_for_algorithms_that_are_not_allowed_are_none() {
+    let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
+    let provider = Provider::start(&[&ec, &ed]).await;
+    let server = provider.connector(&[]).await;
+    let token = rsa().token(&provider.claims(server.clock.now()));
+    assert_unavailable(&context(&server, &token).await);
+}
+
+async fn only_so_many_are_kept() {
+    let names: Vec<String> = (1..=80).map(|number| format!("key-{number}")).collect();
+    let keys = names.iter().map(|name| changed(rsa(), json!({ "kid": name }))).collect();
+    let (provider, server) = publishing(keys).await;
+    let claims = provider.claims(server.clock.now());
+    let named = |name: &str| rsa().token_with(&json!({ "alg": "RS256", "kid": name }), &claims);
+    for name in [&names[0], &names[63]] {
+        assert_eq!(context(&server, &named(name)).await.status, 200, "{name}");
+    }
+    assert_token_refused(&server, &named(&names[64]), "unknown_signing_key", "of 65").await;
 }

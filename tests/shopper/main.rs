@@ -9,6 +9,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::arithmetic_side_effects,
     reason = "a test that cannot go on has failed, and says where"
 )]
@@ -25,6 +26,8 @@ mod discovery;
 mod hostile_claims;
 mod hostile_headers;
 mod hostile_keys;
+mod hostile_spelling;
+mod hostile_times;
 mod key_rotation;
 mod limits;
 mod port;
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         hostile_claims::trials(),
         hostile_headers::trials(),
         hostile_keys::trials(),
+        hostile_spelling::trials(),
+        hostile_times::trials(),
         key_rotation::trials(),
         limits::trials(),
         port::trials(),

@@ -29,6 +29,8 @@ pub(crate) enum Document {
     Json(Value),
     Text(String),
     Status(u16),
+    /// The right document, but not with a 200.
+    JsonAs(u16, Value),
     Redirect(String),
     /// Nothing, for longer than anybody waits.
     Silence,
@@ -181,6 +183,7 @@ impl Document {
             Self::Json(json) => ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
             Self::Text(text) => text.into_response(),
             Self::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            Self::JsonAs(status, json) => (StatusCode::from_u16(status).unwrap(), json.to_string()).into_response(),
             Self::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
             Self::Silence => {
                 tokio::time::sleep(Duration::from_secs(600)).await; // whoever asked has gone long before

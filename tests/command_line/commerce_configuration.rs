@@ -1,0 +1,162 @@
+//! A bad configuration of the shopper's side: refused as any other, everything wrong at once, and no key told.
+
+use crate::support::Ended;
+
+/// 32 bytes each.
+pub(crate) const KEY: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
+pub(crate) const OTHER: &str = "b2xkIHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
+/// 16 bytes.
+const SHORT: &str = "dG9vIHNob3J0LCBhIGtleQ==";
+pub(crate) const AUTH_KEY: &str = "an-authorization-key-of-the-tests";
+
+const ENABLED: (&str, &str) = ("commerce.enabled", "true");
+
+/// What `check-config` complains of; `serve` complains of the same before it opens anything.
+pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
+    let [checked, served] = ["check-config", "serve"].map(|subcommand| {
+        let ended = Ended::of(&[subcommand], settings);
+        assert_eq!(ended.code, Some(64), "{settings:?}: {}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.stdout, "", "complaints go to standard error");
+        ended
+    });
+    for secret in [KEY, OTHER, SHORT, AUTH_KEY, "short-key", "bm90"] {
+        assert!(!checked.stderr.contains(secret) && !served.stderr.contains(secret), "{secret}: {}", served.stderr);
+    }
+    served.stderr
+}
+
+#[track_caller]
+pub(crate) fn assert_says(error: &str, wanted: &[&str]) {
+    for wanted in wanted {
+        assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
+    }
+}
+
+/// Settings with which it starts, and these.
+pub(crate) fn enabled<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let good = [
+        ENABLED,
+        ("storage.url", "memory:"),
+        ("commerce.authorization_key", AUTH_KEY),
+        ("commerce.signing_keys", KEY),
+        ("commerce.context_keys", OTHER),
+    ];
+    good.into_iter()
+        .filter(|(name, _)| settings.iter().all(|(other, _)| other != name))
+        .chain(settings.iter().copied())
+        .collect()
+}
+
+#[test]
+fn serve_makes_up_no_secret() {
+    let error = refused(&[ENABLED]);
+    for setting in ["commerce.authorization_key", "commerce.signing_keys", "commerce.context_keys"] {
+        assert_says(&error, &[&format!("{setting}: is required with commerce.enabled")]);
+    }
+    assert_says(&error, &["openssl rand -base64 32"]);
+    let off = Ended::of(&["check-config"], &[("commerce.enabled", "false"), ("storage.url", "memory:")]);
+    assert_eq!(off.code, Some(0), "{}", off.stderr);
+    let on = Ended::of(&["check-config"], &enabled(&[]));
+    assert_eq!(on.code, Some(0), "{}", on.stderr);
+}
+
+#[test]
+fn every_mistake_is_named_at_once_and_no_secret_is_told() {
+    let keys = format!("{KEY},{SHORT}");
+    let error = refused(&[
+        ENABLED,
+        ("commerce.authorization_key", "short-key"),
+        ("commerce.signing_keys", &keys),
+        ("commerce.context_keys", "bm90IDMyIGJ5dGVz"),
+        ("commerce.token_lifetime", "25h"),
+        ("commerce.requests_per_second", "0"),
+        ("commerce.burst", "1000001"),
+        ("commerce.failures_per_minute", "some"),
+        ("commerce.max_in_flight", "0"),
+        ("commerce.bind", "localhost:80"),
+        ("commerce.issuer", ""),
+        ("commerce.allowed_origins", "https://shop.example.com, https://shop.example.com/path"),
+        ("commerce.code_lifetime", "2m"),
+        ("commerce.codes_per_shopper", "0"),
+        ("commerce.enabld", "true"),
+    ]);
+    assert_says(
+        &error,
+        &[
+            "commerce.authorization_key: must have at least 16 characters",
+            "commerce.signing_keys: key 2 must be 32 bytes or more in Base64",
+            "commerce.context_keys: key 1 must be 32 bytes in Base64",
+            "commerce.token_lifetime = \"25h\": must be a duration with its unit, 1m to 1d",
+            "commerce.requests_per_second = \"0\": must be a whole number, 1 to 1000000",
+            "commerce.burst = \"1000001\": must be a whole number, 1 to 1000000",
+            "commerce.failures_per_minute = \"some\": must be a whole number, 1 to 1000000",
+            "commerce.max_in_flight = \"0\": must be a whole number, 1 to 100000",
+            "commerce.bind = \"localhost:80\": must be an IP address and a port",
+            "commerce.issuer = \"\": must have 1 to 255 characters",
+            "\"https://shop.example.com/path\" is no origin",
+            "commerce.code_lifetime = \"2m\": must be a duration with its unit, 3m to 1h",
+            "commerce.codes_per_shopper = \"0\": must be a whole number, 1 to 1000",
+            "commerce.enabld: is no setting; did you mean commerce.enabled?",
+        ],
+    );
+}
+
+#[test]
+fn keys_are_of_one_use_and_there_once() {
+    let both = format!("{OTHER}, {KEY}");
+    let error = refused(&enabled(&[("commerce.context_keys", &both)]));
+    assert_says(&error, &["commerce.context_keys: must not have a key that is among commerce.signing_keys"]);
+    let twice = format!("{KEY},{OTHER},{KEY}");
+    let error = refused(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
+    assert_says(&error, &["commerce.signing_keys: key 3 is there already", "commerce.context_keys: is required"]);
+    for bad in ["not Base64!", KEY.trim_start_matches('d'), SHORT] {
+        let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
+        assert_says(&error, &["commerce.signing_keys: key 1 must be 32 bytes or more in Base64"]);
+    }
+    // A signing key may be longer; a context key may not.
+    let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
+    assert_eq!(Ended::of(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
+    assert_says(
+        &refused(&enabled(&[("commerce.context_keys", long)])),
+        &["commerce.context_keys: key 1 must be 32 bytes"],
+    );
+    let (file, missing) = (tempfile::NamedTempFile::new().unwrap(), "/nonexistent/keys");
+    std::fs::write(file.path(), format!("{OTHER}\n")).unwrap();
+    let path = file.path().to_str().unwrap();
+    assert_says(
+        &refused(&enabled(&[
+            ("commerce.signing_keys_file", path),
+            ("commerce.context_keys", ""),
+            ("commerce.context_keys_file", missing),
+        ])),
+        &[
+            "commerce.signing_keys: is set, and so is commerce.signing_keys_file",
+            "commerce.context_keys_file = \"/nonexistent/keys\": cannot be read",
+        ],
+    );
+}
+
+#[test]
+fn an_origin_is_a_scheme_and_a_host_and_no_more() {
+    for bad in [
+        "*",
+        "null",
+        "shop.example.com",
+        "https://",
+        "https://shop.example.com/",
+        "https://SHOP.example.com",
+        "https://shop.example.com:443",
+        "https://*.example.com",
+        "ftp://shop.example.com",
+        "https://me@shop.example.com",
+    ] {
+        let error = refused(&enabled(&[("commerce.allowed_origins", bad)]));
+        assert_says(
+            &error,
+            &["commerce.allowed_origins", &format!("{bad:?} is no origin, such as https://shop.example.com")],
+        );
+    }
+    let good = "https://shop.example.com, http://localhost:3000,https://shop.example.com:8443";
+    let checked = Ended::of(&["check-config"], &enabled(&[("commerce.allowed_origins", good)]));
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+}

@@ -1,0 +1,103 @@
+//! What the log says of a shopper's app: why it was refused, and nothing of what it brought.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::keys::{Key, rsa};
+use crate::support::provider::Provider;
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
+use crate::support::{Answer, Process, stranger};
+
+const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
+
+async fn send(request: reqwest::RequestBuilder) -> Answer {
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() {
+    let provider = Provider::start(&[rsa()]).await;
+    let settings = provider.settings();
+    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    let settings: Vec<_> = settings.chain([("log.level", "trace")]).collect();
+    let process = Process::demo(&settings).await;
+    let contexts = format!("{}{CONTEXTS}", process.api);
+
+    let ask = stranger().post(format!("{}{TOKENS}", process.api)).body(json!({ "anonymousId": ID }).to_string());
+    let answer = send(ask.header("x-auth-key", AUTH_KEY)).await.json();
+    let ours = answer["accessToken"].as_str().unwrap().to_owned();
+    let misplaced = stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", AUTH_KEY);
+    send(misplaced.body(json!({ "anonymousId": [ID], ID: ours }).to_string())).await;
+    send(stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", "a-wrong-authorization-key")).await;
+
+    let claims = provider.claims(chrono::DateTime::from(std::fs::metadata("/proc/self").unwrap().modified().unwrap()));
+    let with = |claim: &str, value: Value| {
+        let mut claims = claims.clone();
+        claims[claim] = value;
+        rsa().token(&claims)
+    };
+    let header = |changes: Value| {
+        let mut header = rsa().header();
+        header.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        rsa().token_with(&header, &claims)
+    };
+    let good = rsa().token(&claims);
+    let (head, _) = ours.rsplit_once('.').unwrap();
+    let refused = BTreeMap::from([
+        ("malformed_token", "not-a-token-at-all".to_owned()),
+        ("token_too_long", format!("{good}{}", "A".repeat(9000))),
+        ("algorithm_not_allowed", header(json!({ "alg": "none" }))),
+        ("token_header_not_allowed", header(json!({ "crit": ["x"] }))),
+        ("wrong_token_type", header(json!({ "typ": "logout+jwt" }))),
+        ("unknown_issuer", with("iss", json!("https://evil.example"))),
+        ("wrong_audience", with("aud", json!("other"))),
+        ("sender_constrained_token", with("cnf", json!({}))),
+        ("token_expired", with("exp", json!(5))),
+        ("token_not_yet_valid", with("nbf", json!(4_102_444_800_u64))),
+        ("no_customer", with("sub", json!(""))),
+        ("unknown_signing_key", Key::ec("unknown").token_with(&json!({ "alg": "RS256", "kid": "unknown" }), &claims)),
+        ("wrong_signature", format!("{head}.AAAA")),
+    ]);
+    let mut bodies = Vec::new();
+    for token in refused.values() {
+        let answer = send(stranger().get(&contexts).bearer_auth(token)).await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        bodies.push(answer.body);
+    }
+    bodies.push(send(stranger().get(&contexts)).await.body);
+    assert!(bodies.iter().all(|body| body == br#"{"message":"Unauthorized"}"#));
+    let mut secrets = vec![ours.clone(), good.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
+    for token in [&ours, &good] {
+        let answer = send(stranger().get(&contexts).bearer_auth(token)).await;
+        secrets.push(answer.json()["customerContext"].as_str().unwrap().to_owned());
+    }
+    secrets.extend(refused.values().cloned());
+    secrets.extend(["customer-1", "a-wrong-authorization-key"].map(str::to_owned));
+    // Parts of a token give away as much as all of it.
+    let parts: Vec<String> =
+        secrets.iter().flat_map(|secret| secret.split('.')).filter(|part| part.len() > 16).map(str::to_owned).collect();
+    secrets.extend(parts);
+    secrets.extend([ID.to_uppercase(), ID.replace('-', "")]);
+
+    let metrics = format!("{}/metrics", process.management);
+    let metrics = crate::support::client().get(metrics).send().await.unwrap().text().await.unwrap();
+    process.signal("TERM");
+    let ended = process.ended();
+    let said = [ended.stderr, ended.stdout, metrics].concat();
+    for secret in &secrets {
+        assert!(!said.contains(secret.as_str()), "{secret} is in\n{said}");
+    }
+    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let reasons = lines.iter().filter(|line| line["message"] == "request" && line["status"] == 401);
+    let mut found: Vec<&str> = reasons.map(|line| line["reason"].as_str().unwrap()).collect();
+    let mut wanted: Vec<&str> = refused.keys().copied().chain(["no_token", "wrong_auth_key"]).collect();
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
+    for line in lines.iter().filter(|line| line["message"] == "request") {
+        let path = line["path"].as_str().unwrap();
+        assert!([TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
+    }
+}

@@ -1,0 +1,116 @@
+//! A configuration of OpenID providers, good or bad.
+
+use crate::commerce_configuration::{AUTH_KEY, KEY, OTHER, assert_says, enabled, refused};
+use crate::support::{Ended, Process, client};
+
+const ISSUER: &str = "commerce.identity_providers.entra.issuer";
+const AUDIENCE: &str = "commerce.identity_providers.entra.audience";
+
+#[test]
+fn a_provider_is_told_what_it_lacks() {
+    let error = refused(&enabled(&[("commerce.identity_providers.entra.customer_claim", "")]));
+    assert_says(
+        &error,
+        &[
+            "commerce.identity_providers.entra.issuer = \"\": must be an https URL",
+            "commerce.identity_providers.entra.audience = \"\": must name what its tokens are meant for",
+            "commerce.identity_providers.entra.customer_claim = \"\": must name a claim",
+        ],
+    );
+    for bad in [
+        "http://login.example.com",
+        "http://127.0.0.1.example.com",
+        "http://192.0.2.1",
+        "ftp://127.0.0.1",
+        "login.example.com",
+        "https://login.example.com?tenant=1",
+        "https://login.example.com/#x",
+        "https://me@login.example.com",
+        "JhooseCommerceApi",
+    ] {
+        let error = refused(&enabled(&[(ISSUER, bad), (AUDIENCE, "shop")]));
+        assert_says(&error, &[&format!("{ISSUER} = {bad:?}: must be")]);
+    }
+    for good in
+        ["https://login.example.com/tenant/v2.0", "http://127.0.0.1:9/x", "http://[::1]:9", "http://localhost:9"]
+    {
+        let checked = Ended::of(&["check-config"], &enabled(&[(ISSUER, good), (AUDIENCE, "shop")]));
+        assert_eq!(checked.code, Some(0), "{good}: {}", checked.stderr);
+    }
+    let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
+    for bad in ["HS256", "none", "RS256,PS256", "rs256", "", ","] {
+        let algorithms = ("commerce.identity_providers.entra.algorithms", bad);
+        let error = refused(&enabled(&[&good[..], &[algorithms]].concat()));
+        assert_says(&error, &["algorithms", "must be one or more of RS256, ES256 and EdDSA"]);
+    }
+    let policy = ("commerce.identity_providers.entra.unknown_customers", "welcome");
+    assert_says(&refused(&enabled(&[&good[..], &[policy]].concat())), &["must be link_only or create_shopper"]);
+}
+
+#[test]
+fn no_two_who_vouch_for_customers_have_one_name() {
+    let url = "https://login.example.com";
+    let providers = [
+        (ISSUER, url),
+        (AUDIENCE, "shop"),
+        ("commerce.identity_providers.okta.issuer", url),
+        ("commerce.identity_providers.okta.audience", "shop"),
+    ];
+    let refusal = "must be no other provider's, and not commerce.issuer";
+    assert_says(&refused(&enabled(&providers)), &["commerce.identity_providers.okta.issuer", refusal]);
+    let ours = [(ISSUER, url), (AUDIENCE, "shop"), ("commerce.issuer", url)];
+    assert_says(&refused(&enabled(&ours)), &[ISSUER, refusal]);
+}
+
+#[test]
+fn a_misspelt_setting_of_a_provider_is_pointed_out() {
+    let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
+    let misspelt =
+        [("commerce.identity_providers.entra.audiense", "shop"), ("commerce.identity_provider.okta.issuer", "x")];
+    let error = refused(&enabled(&[&good[..], &misspelt].concat()));
+    assert_says(
+        &error,
+        &[
+            "commerce.identity_providers.entra.audiense: is no setting; did you mean commerce.identity_providers.*.audience?",
+            "commerce.identity_provider.okta.issuer: is no setting; did you mean commerce.identity_providers.*.issuer?",
+        ],
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let section =
+        "[commerce.identity_providers.\"En tra\"]\nissuer = \"https://login.example.com\"\naudience = [\"shop\"]\n";
+    std::fs::write(file.path(), section).unwrap();
+    let ended = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&[]));
+    assert_eq!(ended.code, Some(64), "{}", ended.stdout);
+    assert_says(&ended.stderr, &["must have a name of 1 to 32 small letters, digits, - and _"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_alone_makes_a_provider_and_a_file_overrides_the_defaults() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("connector.toml");
+    let section = "[commerce]\nenabled = true\n[commerce.identity_providers.okta]\nissuer = \"http://127.0.0.1:9/okta\"\naudience = [\"a\", \"b\"]\n";
+    std::fs::write(&path, section).unwrap();
+    let settings = enabled(&[(ISSUER, "http://127.0.0.1:9/entra"), (AUDIENCE, "shop")]);
+    let ended = Ended::of(&["check-config", "--config", path.to_str().unwrap()], &settings);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_says(
+        &ended.stdout,
+        &[
+            "commerce.identity_providers.entra.issuer = \"http://127.0.0.1:9/entra\"",
+            "commerce.identity_providers.entra.algorithms = \"RS256\"",
+            "commerce.identity_providers.okta.audience = \"a,b\"",
+            "commerce.identity_providers.okta.customer_claim = \"sub\"",
+            "commerce.signing_keys = (hidden)",
+            "commerce.context_keys = (hidden)",
+            "commerce.authorization_key = (hidden)",
+        ],
+    );
+    for secret in [KEY, OTHER, AUTH_KEY] {
+        assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
+    }
+    // And it runs so.
+    let process = Process::start("serve", &settings).await;
+    let url = format!("{}/commerceapi/authentication/", process.api);
+    let answer = client().post(url).header("x-auth-key", AUTH_KEY).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+}

@@ -1,0 +1,139 @@
+//! Tokens that are written in another way than tokens are.
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use libtest_mimic::Trial;
+
+use crate::against_a_provider;
+use crate::hostile_headers::trusted;
+use crate::support::keys::{Key, base64url, rsa};
+use crate::support::provider::Provider;
+use crate::support::shopper::{assert_token_refused, assert_unauthorized, context};
+use crate::support::trials::lone_properties;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        a_header_that_is_none_is_refused,
+        a_token_has_three_parts_and_no_more_than_8_kib,
+        a_token_is_written_in_one_way_alone,
+        no_bit_of_it_may_change,
+    ];
+    against_a_provider(module_path!(), properties)
+}
+
+async fn a_header_that_is_none_is_refused() {
+    let (_provider, server, claims) = trusted().await;
+    let deep = format!(r#"{{"alg":{}{}}}"#, "[".repeat(1500), "]".repeat(1500));
+    for header in [
+        "",
+        "null",
+        "[]",
+        "\"RS256\"",
+        "{",
+        "{}",
+        r#"{"typ":"JWT"}"#,
+        r#"{"alg":null}"#,
+        r#"{"alg":["RS256"]}"#,
+        r#"{"alg":"RS256","alg":"none"}"#,
+        r#"{"alg":"none","alg":"RS256"}"#,
+        r#"{"alg":"RS256","kid":5}"#,
+        r#"{"alg":"RS256","typ":["JWT"]}"#,
+        r#"{"alg":"RS256"}{}"#,
+        &deep,
+    ] {
+        let token = rsa().token_of(header, &claims.to_string());
+        assert_token_refused(&server, &token, "malformed_token", header).await;
+    }
+}
+
+async fn a_token_has_three_parts_and_no_more_than_8_kib() {
+    let (_provider, server, mut claims) = trusted().await;
+    let token = rsa().token(&claims);
+    let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
+    for malformed in [
+        "x".to_owned(),
+        "..".to_owned(),
+        "....".to_owned(),
+        header.to_owned(),
+        format!("{header}.{payload}"),
+        format!("{header}..{signature}"),
+        format!(".{payload}.{signature}"),
+        format!("{token}.{signature}"),
+        format!("{token}.."),
+        format!(".{token}"),
+        format!("{header}.{payload}.{payload}.{payload}.{signature}"),
+    ] {
+        assert_token_refused(&server, &malformed, "malformed_token", &malformed).await;
+    }
+    // To the byte.
+    claims["padding"] = "".into();
+    let longest = loop {
+        let length = claims["padding"].as_str().unwrap().len();
+        let token = rsa().token(&claims);
+        if token.len() >= 8 * 1024 {
+            break token;
+        }
+        claims["padding"] = "x".repeat(length + ((8 * 1024 - token.len()) * 3 / 4).max(1)).into();
+    };
+    assert_eq!(longest.len(), 8 * 1024);
+    assert_eq!(context(&server, &longest).await.status, 200, "8 KiB");
+    assert_token_refused(&server, &format!("{longest}A"), "token_too_long", "a byte more").await;
+    let huge = context(&server, &"A".repeat(1024 * 1024)).await;
+    assert_eq!(huge.status, 431, "beyond what HTTP takes");
+}
+
+async fn a_token_is_written_in_one_way_alone() {
+    let (_provider, server, claims) = trusted().await;
+    let token = rsa().token(&claims);
+    let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let bytes = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
+    // 256 bytes of signature end in a character that has four bits to spare.
+    let spare = |part: &str| {
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let (rest, last) = part.split_at(part.len() - 1);
+        let place = alphabet.find(last).unwrap();
+        format!("{rest}{}", &alphabet[place + 1..place + 2])
+    };
+    for (again, what) in [
+        (format!("{header}.{payload}.{signature}=="), "a padded signature"),
+        (format!("{header}.{payload}.{}", BASE64_URL_SAFE.encode(bytes(signature))), "a padded signature"),
+        (format!("{header}.{payload}.{}", spare(signature)), "trailing bits"),
+        (format!("{header}.{payload}.{signature}A"), "a character more"),
+        (format!("{header}.{payload}.{}", &signature[..signature.len() - 1]), "a character less"),
+        (format!("{header}.{payload}.{}", BASE64_STANDARD.encode(bytes(signature))), "the other alphabet"),
+    ] {
+        assert_token_refused(&server, &again, "wrong_signature", what).await;
+    }
+    // As one would sign it oneself, but in Base64 of another form.
+    for (header, payload) in [
+        (format!("{header}="), payload.to_owned()),
+        (header.to_owned(), format!("{payload}=")),
+        (BASE64_STANDARD.encode(format!("{}  ", rsa().header())), payload.to_owned()),
+        (header.to_owned(), format!("{payload}\u{2c}")),
+    ] {
+        let message = format!("{header}.{payload}");
+        let token = format!("{message}.{}", base64url(rsa().sign(message.as_bytes())));
+        if !header.contains(['=', '+', '/']) && !payload.contains(['=', ',']) {
+            continue; // the alphabets do not differ here
+        }
+        assert_token_refused(&server, &token, "malformed_token", &message).await;
+    }
+}
+
+async fn no_bit_of_it_may_change() {
+    let ec = Key::ec("ec");
+    let provider = Provider::start(&[&ec]).await;
+    let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "ES256")]).await;
+    let token = ec.token(&provider.claims(server.clock.now()));
+    assert_eq!(context(&server, &token).await.status, 200);
+    let parts: Vec<Vec<u8>> = token.split('.').map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+    for (place, part) in parts.iter().enumerate() {
+        for bit in 0..part.len() * 8 {
+            let mut flipped = parts.clone();
+            flipped[place][bit / 8] ^= 1 << (bit % 8);
+            let flipped: Vec<String> = flipped.iter().map(base64url).collect();
+            let answer = context(&server, &flipped.join(".")).await;
+            assert_unauthorized(&answer, &format!("bit {bit} of part {place}"));
+        }
+    }
+}
