@@ -188,7 +188,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         let use_cases = Commerce {
             directory: Arc::clone(&directory),
             carts: Arc::clone(&carts),
-            authorization_key: commerce.authorization_key,
+            authorization_keys: commerce.authorization_keys,
             tokens: commerce.tokens,
             contexts: commerce.contexts,
             codes,

@@ -18,6 +18,8 @@ use crate::rate_limit::Allowance;
 /// How many shoppers and peers are told apart by their limits.
 const MAX_CALLERS: usize = 100_000;
 const MILLION: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+/// The shortest authorization key, in characters.
+const LEAST_KEY: usize = 16;
 /// The shortest life of a code's recognition token: longer than any store's window, the network's time and a gate's retries.
 const CODE_LIFETIME: std::time::Duration = MINUTE.saturating_mul(3);
 
@@ -26,8 +28,8 @@ const CODE_LIFETIME: std::time::Duration = MINUTE.saturating_mul(3);
 pub struct Commerce {
     /// The address of its endpoints; `None` where they share the API's.
     pub bind: Option<SocketAddr>,
-    /// What an app sends to be given an anonymous token.
-    pub authorization_key: SecretString,
+    /// What an app sends to be given an anonymous token: one of these.
+    pub authorization_keys: Vec<SecretString>,
     /// How anonymous tokens are made.
     pub tokens: AnonymousTokens,
     /// How customer contexts are sealed.
@@ -62,7 +64,7 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     let [issuer, audience] = ["commerce.issuer", "commerce.audience"].map(|setting| name(reader, setting));
     let providers = providers(reader, &issuer);
     let allowed_origins = origins(reader);
-    let authorization_key = reader.secret("commerce.authorization_key", 16);
+    let authorization_keys = authorization_keys(reader);
     let signing_keys = reader.secret_list("commerce.signing_keys", &(KEY_LENGTH..=usize::MAX));
     let context_keys = reader.secret_list("commerce.context_keys", &(KEY_LENGTH..=KEY_LENGTH));
     if !reader.boolean("commerce.enabled") {
@@ -74,12 +76,12 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     }
     let signing_keys = made_up(reader, mode, signing_keys, "commerce.signing_keys");
     let context_keys = made_up(reader, mode, context_keys, "commerce.context_keys");
-    if authorization_key.is_none() {
+    if authorization_keys.is_empty() {
         needed(reader, "commerce.authorization_key", "at least 16 printable ASCII characters without spaces");
     }
     Some(Commerce {
         bind,
-        authorization_key: authorization_key?,
+        authorization_keys,
         tokens: AnonymousTokens::new(issuer, audience, delta(lifetime), &signing_keys)?,
         contexts: ContextKeys::new(&context_keys)?,
         providers,
@@ -90,6 +92,19 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
         code_lifetime: delta(code_lifetime),
         codes_per_shopper,
     })
+}
+
+/// The one key, or the old and the new one.
+fn authorization_keys(reader: &mut Reader) -> Vec<SecretString> {
+    let setting = "commerce.authorization_key";
+    let Some(text) = reader.secret(setting, LEAST_KEY) else { return Vec::new() };
+    let keys: Vec<&str> = text.expose_secret().split(',').collect();
+    if keys.len() > 2 || keys.iter().any(|key| key.len() < LEAST_KEY) {
+        let what =
+            format!("must be one key, or two with a comma between them, each of at least {LEAST_KEY} characters");
+        reader.refuse_secret(setting, &what);
+    }
+    keys.into_iter().map(SecretString::from).collect()
 }
 
 fn name(reader: &mut Reader, setting: &str) -> String {

@@ -1,6 +1,7 @@
 //! A bad configuration of the shopper's side: refused as any other, everything wrong at once, and no key told.
 
-use crate::support::Ended;
+use crate::support::shopper::{CONTEXTS, TOKENS};
+use crate::support::{Ended, Process, stranger};
 
 /// 32 bytes each.
 pub(crate) const KEY: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
@@ -60,6 +61,17 @@ fn serve_makes_up_no_secret() {
     assert_eq!(on.code, Some(0), "{}", on.stderr);
 }
 
+/// The demo's page asks on the port that it comes from, so that there they are in either case.
+#[tokio::test]
+async fn with_a_port_of_its_own_it_is_not_on_the_apis() {
+    let settings = enabled(&[("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME")]);
+    let process = Process::start("serve", &settings).await;
+    for path in [TOKENS, CONTEXTS, "/commerceapi/cart/", "/v1/scan-key-codes", "/demo", "/demo/stores"] {
+        let answer = stranger().get(format!("{}{path}", process.api)).send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
+    }
+}
+
 #[test]
 fn every_mistake_is_named_at_once_and_no_secret_is_told() {
     let keys = format!("{KEY},{SHORT}");
@@ -84,7 +96,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is_told() {
         &error,
         &[
             "commerce.authorization_key: must have at least 16 characters",
-            "commerce.signing_keys: key 2 must be 32 bytes or more in Base64",
+            "commerce.signing_keys: key 2 must be at least 32 bytes in Base64",
             "commerce.context_keys: key 1 must be 32 bytes in Base64",
             "commerce.token_lifetime = \"25h\": must be a duration with its unit, 1m to 1d",
             "commerce.requests_per_second = \"0\": must be a whole number, 1 to 1000000",
@@ -108,10 +120,10 @@ fn keys_are_of_one_use_and_there_once() {
     assert_says(&error, &["commerce.context_keys: must not have a key that is among commerce.signing_keys"]);
     let twice = format!("{KEY},{OTHER},{KEY}");
     let error = refused(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
-    assert_says(&error, &["commerce.signing_keys: key 3 is there already", "commerce.context_keys: is required"]);
+    assert_says(&error, &["commerce.signing_keys: key 3 is key 1 again", "commerce.context_keys: is required"]);
     for bad in ["not Base64!", KEY.trim_start_matches('d'), SHORT] {
         let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
-        assert_says(&error, &["commerce.signing_keys: key 1 must be 32 bytes or more in Base64"]);
+        assert_says(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
     }
     // A signing key may be longer; a context key may not.
     let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";

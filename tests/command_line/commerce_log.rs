@@ -98,6 +98,8 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
     assert_eq!(found, wanted);
     for line in lines.iter().filter(|line| line["message"] == "request") {
         let path = line["path"].as_str().unwrap();
-        assert!([TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
+        // The connector asks the demo's own identity provider for its keys.
+        let is_its_own = path.starts_with("/demo/");
+        assert!(is_its_own || [TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
     }
 }

@@ -71,7 +71,7 @@ fn a_misspelt_setting_of_a_provider_is_pointed_out() {
     assert_says(
         &error,
         &[
-            "commerce.identity_providers.entra.audiense: is no setting; did you mean commerce.identity_providers.*.audience?",
+            "commerce.identity_providers.entra.audiense: is no setting; did you mean commerce.identity_providers.entra.audience?",
             "commerce.identity_provider.okta.issuer: is no setting; did you mean commerce.identity_providers.*.issuer?",
         ],
     );

@@ -14,6 +14,7 @@ use crate::support::{Answer, Server, stranger};
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
         only_the_right_key_alone_passes,
+        there_may_be_two_while_it_is_changed,
         it_is_asked_for_before_anything_else_is_looked_at,
         whoever_is_wrong_too_often_is_not_looked_at_for_a_while,
         whoever_is_right_is_never_held_back_for_it,
@@ -59,6 +60,20 @@ async fn only_the_right_key_alone_passes() {
     assert_eq!(with(&[key]).await.status, 200);
     let in_authorization = stranger().post(format!("{}{TOKENS}", server.shoppers)).bearer_auth(AUTH_KEY);
     assert_unauthorized(&send(in_authorization).await, "in another header");
+}
+
+async fn there_may_be_two_while_it_is_changed() {
+    let both = "the-old-key-of-the-app,the-new-key-of-the-app";
+    let server = Server::demo(&[("commerce.authorization_key", both), PATIENT]).await;
+    for (key, status) in [
+        ("the-old-key-of-the-app", 200),
+        ("the-new-key-of-the-app", 200),
+        (both, 401),
+        ("the-key-of-the-app-yet-to-come", 401),
+        (AUTH_KEY, 401),
+    ] {
+        assert_eq!(ask_for_token(&server, Some(key), "").await.status, status, "{key}");
+    }
 }
 
 async fn it_is_asked_for_before_anything_else_is_looked_at() {

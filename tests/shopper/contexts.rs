@@ -17,16 +17,14 @@ use crate::support::shopper::{
 use crate::support::trials::lone_properties;
 use crate::support::{Answer, Server};
 
-/// Where both headers are needed; `None` while there is no such place, and the trials that need one are ignored.
-pub(crate) const CART: Option<&str> = None;
+/// Where both headers are needed.
+const CART: &str = "/commerceapi/cart/";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
         the_answer_has_the_published_form,
         it_is_opaque_and_each_is_new,
         making_one_needs_a_bearer_token,
-    ];
-    let with_carts = lone_properties![
         both_headers_are_needed,
         it_holds_for_its_token_alone,
         it_ends_with_its_token,
@@ -34,9 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         it_is_written_in_one_way_alone,
         it_comes_just_once,
     ];
-    let with_carts = on_the_demo(module_path!(), with_carts);
-    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
-    on_the_demo(module_path!(), properties).into_iter().chain(with_carts).collect()
+    on_the_demo(module_path!(), properties)
 }
 
 /// A header of a name and bytes, which need not be text.
@@ -44,7 +40,7 @@ type Header<'a> = (&'a str, &'a [u8]);
 
 /// Asks for the cart with these headers.
 pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
-    let request = headers.iter().fold(get(server, CART.expect("a cart")), |request, (name, value)| {
+    let request = headers.iter().fold(get(server, CART), |request, (name, value)| {
         request.header(*name, HeaderValue::from_bytes(value).expect("what a header can have"))
     });
     send(request).await

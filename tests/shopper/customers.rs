@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::against_a_provider;
-use crate::contexts::{CART, has_both};
+use crate::contexts::has_both;
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous_with_id, context, with_token};
@@ -13,12 +13,12 @@ use crate::support::trials::lone_properties;
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties =
-        lone_properties![whoever_a_provider_names_is_not_anonymous, several_providers_each_vouch_for_their_own,];
-    let with_carts = lone_properties![a_context_is_bound_to_the_customer_and_the_token];
-    let with_carts = against_a_provider(module_path!(), with_carts);
-    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
-    against_a_provider(module_path!(), properties).into_iter().chain(with_carts).collect()
+    let properties = lone_properties![
+        whoever_a_provider_names_is_not_anonymous,
+        several_providers_each_vouch_for_their_own,
+        a_context_is_bound_to_the_customer_and_the_token,
+    ];
+    against_a_provider(module_path!(), properties)
 }
 
 async fn whoever_a_provider_names_is_not_anonymous() {

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use crate::against_a_provider;
-use crate::contexts::{CART, cart};
+use crate::contexts::cart;
 use crate::support::keys::{rsa, signed};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous, assert_unauthorized, context_for, token};
@@ -25,10 +25,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         random_json_is_no_token,
         a_good_token_with_random_changes_is_none,
         signed_claims_of_any_kind_are_no_fault,
+        random_bytes_are_no_context,
     ];
-    let with_carts = against_a_provider(module_path!(), lone_properties![random_bytes_are_no_context]);
-    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
-    against_a_provider(module_path!(), properties).into_iter().chain(with_carts).collect()
+    against_a_provider(module_path!(), properties)
 }
 
 async fn trusting() -> (Provider, Server) {

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::contexts::{CART, has_both};
+use crate::contexts::has_both;
 use crate::key_rotation::{assert_unavailable, passes_at_last};
 use crate::support::npm::{self, Script};
 use crate::support::shopper::{UNLIMITED, assert_token_refused, claims, context, part, with_token};
@@ -88,9 +88,7 @@ async fn its_token_is_accepted() {
     assert_eq!((&claims(&token)["sub"], &claims(&token)["aud"]), (&json!("app"), &json!(RESOURCE)));
     let shopper = with_token(&server, &token).await;
     assert_eq!(shopper.anonymous_id, None);
-    if CART.is_some() {
-        assert!(has_both(&server, &token, &shopper.context).await);
-    }
+    assert!(has_both(&server, &token, &shopper.context).await);
     server.clock.advance(Duration::from_secs(700));
     assert_token_refused(&server, &token, "token_expired", "ten minutes later").await;
 }

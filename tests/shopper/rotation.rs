@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::contexts::{CART, has_both};
+use crate::contexts::has_both;
 use crate::on_the_demo;
 use crate::support::shopper::{anonymous_with_id, assert_token_refused, context, token, with_token};
 use crate::support::trials::lone_properties;
@@ -20,15 +20,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         keys_may_come_from_a_file_one_a_line,
         without_keys_a_demo_makes_up_its_own,
         connectors_with_the_same_keys_accept_each_others_tokens,
-    ];
-    let with_carts = lone_properties![
         the_first_context_key_seals_and_all_open,
         connectors_with_the_same_keys_accept_each_others_contexts,
         a_context_is_of_no_use_where_customers_are_hashed_otherwise,
     ];
-    let with_carts = on_the_demo(module_path!(), with_carts);
-    let with_carts = with_carts.into_iter().map(|trial| trial.with_ignored_flag(CART.is_none()));
-    on_the_demo(module_path!(), properties).into_iter().chain(with_carts).collect()
+    on_the_demo(module_path!(), properties)
 }
 
 async fn with_keys(signing: &str, sealing: &str) -> Server {

@@ -25,8 +25,8 @@ use crate::domain::ids::{Issuer, SubjectId};
 use fetch::{fetch, is_plain_loopback};
 use key_set::KeySet;
 
-/// How often keys are fetched that are there already.
-const REFRESH: Duration = Duration::from_secs(60 * 60);
+/// How often keys are fetched that are there already: for so long one counts that its provider has withdrawn.
+const REFRESH: Duration = Duration::from_secs(15 * 60);
 /// The least and the most that passes after a failure until the next attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may bring the key it needs.
