@@ -52,7 +52,8 @@ struct WholeCurrency {
 
 #[derive(Deserialize)]
 struct NewLine {
-    id: Option<u64>,
+    /// Of a line that is there. What an app calls one that is new, such as -1, does not matter.
+    id: Option<Value>,
     sku: String,
     /// Whatever is no quantity is refused as that.
     qty: Value,
@@ -200,7 +201,8 @@ fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, Ap
     let lines: Vec<NewLine> = document.read_all()?;
     let read = |NewLine { id, sku, qty }: NewLine| {
         let quantity = qty.as_u64().ok_or(CartRefusal::Quantity).and_then(Quantity::new)?;
-        Ok((id.map(LineId), Sku::parse(&sku)?, quantity))
+        let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // 0 is no line's
+        Ok((id, Sku::parse(&sku)?, quantity))
     };
     lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ApiError::Cart)
 }
