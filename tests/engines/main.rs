@@ -1,8 +1,8 @@
 //! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
 //! what only a database that is shared can do, or fail to.
 //!
-//! PostgreSQL and Redis are started from the binaries that are installed. Without them their trials show as ignored, with the reason;
-//! `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`. Without them their trials show
+//! as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
     clippy::unwrap_used,
@@ -45,6 +45,7 @@ mod replicas;
 mod retention;
 mod scan_key_codes;
 mod scan_key_pictures;
+mod scan_key_traces;
 mod session_list;
 mod sessions;
 mod single_use;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         retention::trials(),
         scan_key_codes::trials(),
         scan_key_pictures::trials(),
+        scan_key_traces::trials(),
         session_list::trials(),
         sessions::trials(),
         single_use::trials(),
