@@ -3,6 +3,7 @@
 //! Without `zbarimg` (Debian's `zbar-tools`) the trials of the reader show as ignored.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
@@ -82,6 +83,11 @@ async fn a_png_is_read_and_opens_the_gate() {
         assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"image/png".parse().unwrap()));
         fs::write(&file, &answer.body).unwrap();
         opens(&server, &answer, &read(&file)).await;
+        let mut png = png::Decoder::new(Cursor::new(&answer.body)).read_info().unwrap();
+        let mut pixels = vec![0; png.output_buffer_size().unwrap()];
+        let info = png.next_frame(&mut pixels).unwrap();
+        assert_eq!(info.buffer_size(), pixels.len(), "a byte a pixel");
+        assert_quiet(info.width as usize, &pixels);
     }
     for server in servers().await {
         let answer = ask(&server, &signed_in(&server, SHOPPER).await, "image/png").await;
@@ -96,17 +102,39 @@ async fn an_svg_is_read_and_opens_the_gate() {
     let server = Server::demo(&UNLIMITED).await;
     let answer = ask(&server, &signed_in(&server, SHOPPER).await, "image/svg+xml").await;
     assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"image/svg+xml".parse().unwrap()));
-    fs::write(&file, raster(std::str::from_utf8(&answer.body).unwrap())).unwrap();
+    let drawn = raster(std::str::from_utf8(&answer.body).unwrap());
+    fs::write(&file, pgm(&drawn)).unwrap();
+    assert_quiet(drawn.0, &drawn.1);
     opens(&server, &answer, &read(&file)).await;
     for server in servers().await {
         let answer = ask(&server, &signed_in(&server, SHOPPER).await, "image/svg+xml").await;
-        fs::write(&file, raster(std::str::from_utf8(&answer.body).unwrap())).unwrap();
+        fs::write(&file, pgm(&raster(std::str::from_utf8(&answer.body).unwrap()))).unwrap();
         assert_eq!(read(&file), answer.headers[HEADERS[0]].to_str().unwrap());
     }
 }
 
-/// A drawing of dark rectangles, `M8 16h24v8H8V16`, in pixels.
-fn raster(svg: &str) -> Vec<u8> {
+/// Around it are four modules of light, which readers less forgiving than this one need (ISO/IEC 18004).
+#[track_caller]
+fn assert_quiet(width: usize, pixels: &[u8]) {
+    assert_eq!(pixels.len(), width * width);
+    let is_dark = |place: &usize| pixels[*place] < 128;
+    let first = (0..pixels.len()).find(is_dark).unwrap();
+    let (left, top) = (first % width, first / width);
+    // In its corner is a square of seven modules.
+    let module = (first..).take_while(is_dark).count() / 7;
+    let last = (0..pixels.len()).rev().find(is_dark).unwrap();
+    let right = (0..pixels.len()).filter(is_dark).map(|place| place % width).max().unwrap();
+    assert_eq!([left, top, width - 1 - right, width - 1 - last / width], [4 * module; 4]);
+}
+
+/// A width and pixels as a file.
+fn pgm((width, pixels): &(usize, Vec<u8>)) -> Vec<u8> {
+    let head = format!("P5 {width} {} 255\n", pixels.len() / width);
+    [head.as_bytes(), pixels].concat()
+}
+
+/// A drawing of dark rectangles, `M8 16h24v8H8V16`, in pixels, and how wide it is.
+fn raster(svg: &str) -> (usize, Vec<u8>) {
     let attribute = |name: &str| svg.split_once(&format!(" {name}=\"")).unwrap().1.split_once('"').unwrap().0;
     let [width, height]: [usize; 2] = ["width", "height"].map(|name| attribute(name).parse().unwrap());
     let mut pixels = vec![255; width * height];
@@ -117,7 +145,7 @@ fn raster(svg: &str) -> Vec<u8> {
             pixels[row * width + left..][..wide].fill(0);
         }
     }
-    [format!("P5 {width} {height} 255\n").into_bytes(), pixels].concat()
+    (width, pixels)
 }
 
 async fn whoever_prefers_json_gets_it() {
