@@ -1,10 +1,14 @@
 //! A JSON body in which every mistake is told by its place, and no value is quoted: it may be a key.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::body::{self, Unread};
 use super::error::ApiError;
@@ -17,6 +21,29 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// A body that is to be JSON.
 pub(super) struct Document(String);
+
+/// What is read from an object alone: a type with derived reading takes an array as well, by the order of its members.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for Document {
     type Rejection = ApiError;
@@ -42,8 +69,18 @@ impl Document {
         &self.0
     }
 
-    /// Reads it.
+    /// Reads the object that it is to be.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.parse().map(|Object(object)| object)
+    }
+
+    /// Reads the array of objects that it is to be.
+    pub(super) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, ApiError> {
+        let all: Vec<Object<T>> = self.parse()?;
+        Ok(all.into_iter().map(|Object(object)| object).collect())
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let mut json = serde_json::Deserializer::from_str(&self.0);
         let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (path, what) = (error.path().to_string(), file::describe(error.inner()));

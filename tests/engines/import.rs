@@ -51,8 +51,15 @@ impl Place {
         Self { url, folder, _database: database }
     }
 
-    fn settings(&self) -> [(&str, &str); 2] {
+    pub(crate) fn settings(&self) -> [(&str, &str); 2] {
         [("storage.url", &self.url), ("security.hash_key", HASH_KEY)]
+    }
+
+    /// Every file in its folder, as text where it is none.
+    pub(crate) fn files(&self) -> Vec<(String, String)> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let text = |file: &std::path::Path| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+        files.map(|file| (file.display().to_string(), text(&file))).collect()
     }
 
     fn file(&self, name: &str, content: &str) -> String {

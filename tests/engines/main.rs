@@ -1,8 +1,8 @@
 //! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
 //! what only a database that is shared can do, or fail to.
 //!
-//! PostgreSQL and Redis are started from the binaries that are installed. Without them their trials show as ignored, with the reason;
-//! `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`. Without them their trials show
+//! as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +20,10 @@ mod engine;
 
 mod administration;
 mod capacity;
+mod cart_bounds;
+mod cart_migration;
+mod cart_owners;
+mod cart_requests;
 mod carts;
 mod crash;
 mod customers;
@@ -33,11 +37,15 @@ mod lists;
 mod locked;
 mod names;
 mod outage;
+mod phones;
 mod pressure;
 mod races;
 mod rate_limit;
 mod replicas;
 mod retention;
+mod scan_key_codes;
+mod scan_key_pictures;
+mod scan_key_traces;
 mod session_list;
 mod sessions;
 mod single_use;
@@ -52,6 +60,10 @@ fn main() -> ExitCode {
     let trials = [
         administration::trials(),
         capacity::trials(),
+        cart_bounds::trials(),
+        cart_migration::trials(),
+        cart_owners::trials(),
+        cart_requests::trials(),
         carts::trials(),
         crash::trials(),
         customers::trials(),
@@ -64,11 +76,15 @@ fn main() -> ExitCode {
         locked::trials(),
         names::trials(),
         outage::trials(),
+        phones::trials(),
         pressure::trials(),
         races::trials(),
         rate_limit::trials(),
         replicas::trials(),
         retention::trials(),
+        scan_key_codes::trials(),
+        scan_key_pictures::trials(),
+        scan_key_traces::trials(),
         session_list::trials(),
         sessions::trials(),
         single_use::trials(),

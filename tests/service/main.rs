@@ -23,6 +23,7 @@ mod architecture;
 mod body;
 mod connections;
 mod decision;
+mod demo;
 mod failure;
 mod formats;
 mod identity;

@@ -17,6 +17,7 @@
 )]
 
 mod administration;
+pub(crate) mod carts;
 pub(crate) mod checks;
 mod installed;
 pub(crate) mod keys;

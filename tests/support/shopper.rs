@@ -57,6 +57,11 @@ pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
 }
 
 impl Shopper {
+    /// The same with another connector.
+    pub(crate) fn at(self, server: &Server) -> Self {
+        Self { shoppers: server.shoppers.clone(), ..self }
+    }
+
     /// A request with both headers to a path of the shopper's side.
     pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let request = stranger().request(method, format!("{}{path}", self.shoppers));

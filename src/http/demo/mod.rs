@@ -8,6 +8,7 @@ mod page;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::{Next, from_fn};
@@ -124,16 +125,20 @@ async fn stores(State(demo): State<Demo>) -> Result<Json<Vec<Value>>, ApiError> 
     Ok(Json(stores.iter().map(|store| json!({ "id": store.id.as_str() })).collect()))
 }
 
-async fn flag(State(demo): State<Demo>, Path(id): Path<String>) -> Result<Json<ShopperRow>, ApiError> {
-    set_account(&demo, &id, Account::Flagged).await
+/// What stands in a path for a shopper, which may be no text.
+type Named = Result<Path<String>, PathRejection>;
+
+async fn flag(State(demo): State<Demo>, id: Named) -> Result<Json<ShopperRow>, ApiError> {
+    set_account(&demo, id, Account::Flagged).await
 }
 
-async fn unflag(State(demo): State<Demo>, Path(id): Path<String>) -> Result<Json<ShopperRow>, ApiError> {
-    set_account(&demo, &id, Account::Active).await
+async fn unflag(State(demo): State<Demo>, id: Named) -> Result<Json<ShopperRow>, ApiError> {
+    set_account(&demo, id, Account::Active).await
 }
 
-async fn set_account(demo: &Demo, id: &str, account: Account) -> Result<Json<ShopperRow>, ApiError> {
-    let id = known(demo, id).await?;
+async fn set_account(demo: &Demo, id: Named, account: Account) -> Result<Json<ShopperRow>, ApiError> {
+    let id = id.map(|Path(id)| id).unwrap_or_default(); // nobody's
+    let id = known(demo, &id).await?;
     demo.administration.change(Change::SetAccount(id.clone(), account)).await?;
     let profile = demo.administration.directory.profile(&id).await?.ok_or(ApiError::NotFound)?;
     Ok(Json(ShopperRow::from(&profile)))

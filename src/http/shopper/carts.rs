@@ -14,7 +14,7 @@ use super::{Shoppers, both};
 use crate::carts::CartsError;
 use crate::domain::cart::{Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, Market, Quantity, Sku};
 use crate::domain::customer::{AnonymousId, Customer};
-use crate::http::document::Document;
+use crate::http::document::{Document, Object};
 use crate::http::error::{ApiError, Why};
 
 /// What the client calls a cart that nobody has named.
@@ -40,16 +40,20 @@ struct NewCart {
 #[serde(untagged)]
 enum NewCurrency {
     Code(String),
-    Whole {
-        code: String,
-        #[serde(default)]
-        symbol: String,
-    },
+    Whole(Object<WholeCurrency>),
+}
+
+#[derive(Deserialize)]
+struct WholeCurrency {
+    code: String,
+    #[serde(default)]
+    symbol: String,
 }
 
 #[derive(Deserialize)]
 struct NewLine {
-    id: Option<u64>,
+    /// Of a line that is there. What an app calls one that is new, such as -1, does not matter.
+    id: Option<Value>,
     sku: String,
     /// Whatever is no quantity is refused as that.
     qty: Value,
@@ -100,7 +104,7 @@ async fn open(
     let market = Market::parse(&market).map_err(ApiError::Cart)?;
     let currency = match &currency {
         NewCurrency::Code(code) => Currency::new(code, ""),
-        NewCurrency::Whole { code, symbol } => Currency::new(code, symbol),
+        NewCurrency::Whole(Object(WholeCurrency { code, symbol })) => Currency::new(code, symbol),
     };
     let currency = currency.map_err(ApiError::Cart)?;
     let mut bytes = [0; 8];
@@ -194,10 +198,11 @@ where
 }
 
 fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
-    let lines: Vec<NewLine> = document.read()?;
+    let lines: Vec<NewLine> = document.read_all()?;
     let read = |NewLine { id, sku, qty }: NewLine| {
         let quantity = qty.as_u64().ok_or(CartRefusal::Quantity).and_then(Quantity::new)?;
-        Ok((id.map(LineId), Sku::parse(&sku)?, quantity))
+        let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // 0 is no line's
+        Ok((id, Sku::parse(&sku)?, quantity))
     };
     lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ApiError::Cart)
 }

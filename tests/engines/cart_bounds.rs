@@ -1,0 +1,235 @@
+//! What a cart cannot be: refused in words, and nothing has changed.
+
+use libtest_mimic::Trial;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+use crate::support::carts::{CARTS, default};
+use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
+use crate::support::{Answer, Server, stranger};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            there_are_20_carts_at_most,
+            there_are_100_lines_at_most,
+            there_are_999_of_a_sku_at_most,
+            what_is_no_quantity_is_refused,
+            what_is_no_sku_is_refused,
+            what_names_no_cart_is_refused,
+            a_body_that_is_none_is_refused,
+            an_id_that_is_none_is_of_no_cart,
+        ],
+    )
+}
+
+/// A refusal in words, after which all is as it was.
+async fn assert_changes_nothing(shopper: &Shopper, before: &Value, answer: &Answer, what: &str) {
+    assert_error_form(answer, 400, what);
+    assert!(answer.message().unwrap().contains(' '), "{what}: a sentence");
+    assert_eq!(shopper.carts().await, *before, "{what}");
+}
+
+async fn there_are_20_carts_at_most(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    for number in 0..20 {
+        shopper.open(&number.to_string(), "US").await;
+    }
+    let before = shopper.carts().await;
+    let answer = shopper.try_open("20", "US").await;
+    assert_changes_nothing(&shopper, &before, &answer, "one more").await;
+    let first = shopper.open("0", "US").await;
+    shopper.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
+    shopper.open("20", "US").await;
+    assert_eq!(anonymous(&server).await.try_open("20", "US").await.status, 200, "others have their own");
+}
+
+async fn there_are_100_lines_at_most(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let cart = shopper.open("Default", "US").await;
+    let lines = |numbers: std::ops::Range<u64>| -> Value {
+        numbers.map(|number| json!({ "sku": number.to_string(), "qty": 1 })).collect()
+    };
+    let before = shopper.carts().await;
+    let answer = shopper.lines(Method::POST, cart, &lines(0..101)).await;
+    assert_changes_nothing(&shopper, &before, &answer, "101 at once").await;
+    assert_eq!(shopper.lines(Method::POST, cart, &lines(0..100)).await.status, 200);
+    let before = shopper.carts().await;
+    let answer = shopper.lines(Method::POST, cart, &lines(99..101)).await;
+    assert_changes_nothing(&shopper, &before, &answer, "one more").await;
+    assert_eq!(shopper.lines(Method::POST, cart, &lines(99..100)).await.status, 200, "more of one");
+}
+
+async fn there_are_999_of_a_sku_at_most(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 500).await;
+    let (cart, before) = (shopper.open("Default", "US").await, shopper.carts().await);
+    for too_much in [json!([{ "sku": "b", "qty": 1 }, { "sku": "a", "qty": 500 }]), json!([{ "sku": "a", "qty": 999 }])]
+    {
+        let answer = shopper.lines(Method::POST, cart, &too_much).await;
+        assert_changes_nothing(&shopper, &before, &answer, "too much").await;
+    }
+    shopper.add("a", 499).await;
+    assert_eq!(shopper.has().await, [default("a", 999)]);
+}
+
+async fn what_is_no_quantity_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let (cart, before) = (shopper.open("Default", "US").await, shopper.carts().await);
+    let huge = "9".repeat(400);
+    let bad = [
+        "0",
+        "1000",
+        "-1",
+        "1.5",
+        "\"1\"",
+        "null",
+        "[]",
+        "{}",
+        "true",
+        "65537",
+        "18446744073709551617",
+        &huge,
+        "1e400",
+    ];
+    for method in [Method::POST, Method::PUT] {
+        for qty in bad {
+            let body = format!(r#"[{{"sku":"a","qty":2}},{{"sku":"a","qty":{qty}}}]"#);
+            let answer = raw(&server, &shopper, method.clone(), &format!("{CARTS}{cart}/lines"), body).await;
+            assert_changes_nothing(&shopper, &before, &answer, qty).await;
+        }
+        for qty in [1, 999] {
+            let answer = shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": qty }])).await;
+            assert_eq!(answer.status, 200);
+        }
+        shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": 1 }])).await;
+    }
+}
+
+async fn what_is_no_sku_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let (cart, before) = (shopper.open("Default", "US").await, shopper.carts().await);
+    let too_long = "a".repeat(101);
+    let texts = ["", &too_long, "é", "a\nb", "a\0", "\u{7f}", "a\u{a0}b", "＂"].map(Value::from);
+    for sku in texts.into_iter().chain([Value::Null, json!(1), json!(["a"])]) {
+        for method in [Method::POST, Method::PUT] {
+            let answer =
+                shopper.lines(method, cart, &json!([{ "sku": "a", "qty": 2 }, { "sku": sku, "qty": 1 }])).await;
+            assert_changes_nothing(&shopper, &before, &answer, &sku.to_string()).await;
+        }
+    }
+}
+
+async fn what_names_no_cart_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let good = json!({ "name": "n", "market": "m", "currency": "EUR" });
+    let (name, market, code) = ("é".repeat(100), "é".repeat(50), "é".repeat(10));
+    let fits = json!({ "name": name, "market": market, "currency": { "code": code, "symbol": code } });
+    for cart in [&good, &fits, &set(good.clone(), "name", "\u{202e}<script>'; --")] {
+        let answer = shopper.request(Method::POST, CARTS, Some(cart)).await;
+        assert_eq!((answer.status, &answer.json()["name"]), (200, &cart["name"]), "{cart}");
+    }
+    let before = shopper.carts().await;
+    for (member, length) in [("name", 100), ("market", 50), ("currency", 10)] {
+        let mut bad = ["", "a\nb", "a\0b", "\u{9f}", "\u{7f}"].map(Value::from).to_vec();
+        bad.extend([json!("é".repeat(length + 1)), json!(1), json!([]), json!({}), json!(true)]);
+        for value in bad {
+            let cart = set(good.clone(), member, value);
+            let answer = shopper.request(Method::POST, CARTS, Some(&cart)).await;
+            assert_changes_nothing(&shopper, &before, &answer, &cart.to_string()).await;
+        }
+    }
+    let currencies = [
+        json!({ "code": "EUR", "symbol": "12345678901" }),
+        json!({ "code": "EUR", "symbol": "\n" }),
+        json!(["EUR", ""]),
+    ];
+    let carts = currencies.map(|currency| set(good.clone(), "currency", currency));
+    for cart in carts.into_iter().chain([unset(good.clone(), "market"), unset(good, "currency")]) {
+        let answer = shopper.request(Method::POST, CARTS, Some(&cart)).await;
+        assert_changes_nothing(&shopper, &before, &answer, &cart.to_string()).await;
+    }
+}
+
+async fn a_body_that_is_none_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let (cart, before) = (shopper.open("Default", "US").await, shopper.carts().await);
+    let deep = "[".repeat(20_000);
+    let bodies: [&[u8]; 14] = [
+        b"",
+        b" ",
+        b"{",
+        b"null",
+        b"5",
+        b"\"\"",
+        b"[[]]",
+        b"[[null,\"a\",2]]",
+        b"[\"n\",\"US\",\"USD\"]",
+        b"[{\"sku\":\"a\",\"qty\":2}",
+        b"[{\"sku\":\"a\",\"qty\":2}]]",
+        b"[{\"sku\":\"a\",\"sku\":\"a\",\"qty\":2}]",
+        b"[{\"sku\":\"a\",\"qty\":2,\"x\":\"\xff\"}]",
+        deep.as_bytes(),
+    ];
+    for (method, path) in [
+        (Method::POST, CARTS),
+        (Method::POST, &*format!("{CARTS}{cart}/lines")),
+        (Method::PUT, &format!("{CARTS}{cart}/lines")),
+    ] {
+        for body in bodies {
+            let answer = raw(&server, &shopper, method.clone(), path, body.to_vec()).await;
+            let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+            assert_changes_nothing(&shopper, &before, &answer, &format!("{method} {path} {shown}")).await;
+        }
+        let too_long = format!("[{{\"sku\":\"a\",\"qty\":2}}{}]", " ".repeat(64 * 1024));
+        let answer = raw(&server, &shopper, method.clone(), path, too_long).await;
+        assert_error_form(&answer, 413, "too long");
+        assert_eq!(shopper.carts().await, before);
+    }
+    let one = json!({ "sku": "a", "qty": 2 });
+    assert_changes_nothing(&shopper, &before, &shopper.lines(Method::POST, cart, &one).await, "no array").await;
+}
+
+async fn an_id_that_is_none_is_of_no_cart(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let before = shopper.carts().await;
+    for id in ["0", "-1", "1", "9007199254740992", "18446744073709551616", "x", "1.0", "%20", "%00", "%ff", "migrate"] {
+        let line = json!([{ "sku": "a", "qty": 1 }]);
+        let path = format!("{CARTS}{id}");
+        let of_lines = format!("{path}/lines");
+        let mut answers = vec![
+            shopper.request(Method::POST, &of_lines, Some(&line)).await,
+            shopper.request(Method::PUT, &of_lines, Some(&line)).await,
+            shopper.request(Method::DELETE, &format!("{of_lines}/a"), None).await,
+        ];
+        if id != "migrate" {
+            answers.push(shopper.request(Method::GET, &path, None).await);
+            answers.push(shopper.request(Method::DELETE, &path, None).await);
+        }
+        for answer in answers {
+            assert_error_form(&answer, 404, id);
+        }
+    }
+    assert_eq!(shopper.carts().await, before);
+}
+
+/// A request with a body that need not be JSON.
+async fn raw(server: &Server, shopper: &Shopper, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    let request = stranger().request(method, format!("{}{path}", server.shoppers)).bearer_auth(&shopper.token);
+    Answer::of(request.header("x-customer-context", &shopper.context).body(body).send().await.unwrap()).await
+}

@@ -1,0 +1,183 @@
+//! Whose carts are whose, who may ask at all, and when carts end.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+use crate::support::carts::{CARTS, default, of, signed_in};
+use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, assert_unauthorized};
+use crate::support::{Answer, Server, segment, stranger};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            anothers_cart_is_no_cart,
+            both_headers_are_needed,
+            who_may_not_ask_is_told_so_before_the_body_comes,
+            an_anonymous_cart_ends_30_days_after_its_last_change,
+            the_cart_of_a_customer_does_not_end,
+            an_erased_shopper_has_no_cart,
+        ],
+    )
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SHOPPER: &str = "shopper-uuid-001";
+
+/// Every request about a cart and its line `a`.
+fn requests(cart: u64) -> [(Method, String, Option<Value>); 5] {
+    let line = Some(json!([{ "sku": "a", "qty": 7 }]));
+    [
+        (Method::GET, format!("{CARTS}{cart}"), None),
+        (Method::DELETE, format!("{CARTS}{cart}/"), None),
+        (Method::POST, format!("{CARTS}{cart}/lines"), line.clone()),
+        (Method::PUT, format!("{CARTS}{cart}/lines"), line),
+        (Method::DELETE, format!("{CARTS}{cart}/lines/a"), None),
+    ]
+}
+
+async fn anothers_cart_is_no_cart(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let known = signed_in(&server, SHOPPER).await;
+    let other = signed_in(&server, "associate-uuid-001").await;
+    let [nobody, stranger] = [anonymous(&server).await, anonymous(&server).await];
+    let all = [known, other, nobody, stranger];
+    let mut carts = Vec::new();
+    for shopper in &all {
+        shopper.add("a", 1).await;
+        carts.push(shopper.open("Default", "US").await);
+    }
+    for (place, shopper) in all.iter().enumerate() {
+        for (_, cart) in carts.iter().enumerate().filter(|(whose, _)| *whose != place) {
+            for (method, path, body) in requests(*cart) {
+                let answer = shopper.request(method.clone(), &path, body.as_ref()).await;
+                assert_error_form(&answer, 404, &format!("{method} {path}"));
+            }
+        }
+    }
+    for (shopper, cart) in all.iter().zip(carts) {
+        assert_eq!(shopper.has().await, [default("a", 1)]);
+        assert_eq!(shopper.open("Default", "US").await, cart);
+    }
+}
+
+async fn both_headers_are_needed(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let [one, other] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
+    one.add("a", 1).await;
+    let cart = one.open("Default", "US").await;
+    let open = (Method::POST, CARTS.to_owned(), Some(json!({ "name": "n", "market": "US", "currency": "USD" })));
+    let migrate = (Method::POST, format!("{CARTS}migrate"), Some(json!({ "anonymousId": new_id() })));
+    let all = [(Method::GET, CARTS.to_owned(), None), open, migrate];
+    let code = (Method::POST, "/v1/scan-key-codes".to_owned(), None);
+    for (method, path, body) in requests(cart).into_iter().chain(all).chain([code]) {
+        for (token, context) in [
+            (None, None),
+            (Some(&one.token), None),
+            (None, Some(&one.context)),
+            (Some(&one.token), Some(&other.context)),
+            (Some(&other.token), Some(&one.context)),
+            (Some(&one.context), Some(&one.token)),
+        ] {
+            let request = stranger().request(method.clone(), format!("{}{path}", server.shoppers));
+            let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+            let request = context.into_iter().fold(request, |request, it| request.header("x-customer-context", it));
+            let request = request.body(body.as_ref().map(Value::to_string).unwrap_or_default());
+            assert_unauthorized(&Answer::of(request.send().await.unwrap()).await, &format!("{method} {path}"));
+        }
+    }
+    assert_eq!(one.has().await, [default("a", 1)]);
+    assert_eq!(other.has().await, []);
+}
+
+async fn who_may_not_ask_is_told_so_before_the_body_comes(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    for (method, path) in [
+        ("POST", CARTS),
+        ("POST", "/commerceapi/cart/1/lines"),
+        ("PUT", "/commerceapi/cart/1/lines"),
+        ("POST", "/commerceapi/cart/migrate"),
+        ("POST", "/v1/scan-key-codes"),
+    ] {
+        for length in ["content-length: 1000", "transfer-encoding: chunked"] {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nhost: connector\r\nauthorization: Bearer x\r\n{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 401", "{method} {path} {length}");
+        }
+    }
+}
+
+/// An anonymous shopper again: no token holds for so long.
+async fn back(server: &Server, shopper: &Shopper) -> Shopper {
+    anonymous_with_id(server, shopper.anonymous_id.as_deref().unwrap()).await
+}
+
+async fn an_anonymous_cart_ends_30_days_after_its_last_change(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let cart = shopper.open("Default", "US").await;
+    server.clock.advance(DAY * 20);
+    let shopper = back(&server, &shopper).await;
+    shopper.add_to("Other", "b", 1).await;
+    server.clock.advance(DAY * 10 - Duration::from_secs(1));
+    let shopper = back(&server, &shopper).await;
+    assert_eq!(shopper.has().await, [default("a", 1), of("Other", "b", 1)], "a second before");
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!(shopper.has().await, [of("Other", "b", 1)], "to look at it is no change");
+    for (method, path, body) in requests(cart) {
+        assert_error_form(&shopper.request(method, &path, body.as_ref()).await, 404, &path);
+    }
+    assert_ne!(shopper.open("Default", "US").await, cart, "it is another");
+
+    shopper.add_to("Other", "b", 1).await;
+    server.clock.advance(DAY * 20);
+    let known = signed_in(&server, SHOPPER).await;
+    let answer = known.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert_eq!(known.has().await, [of("Other", "b", 2)], "a change makes it last");
+    let shopper = back(&server, &shopper).await;
+    shopper.add("c", 1).await;
+    server.clock.advance(DAY * 30);
+    let known = signed_in(&server, SHOPPER).await;
+    assert_eq!(known.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
+    assert_eq!(known.has().await, [of("Other", "b", 2)], "what has ended does not move");
+}
+
+async fn the_cart_of_a_customer_does_not_end(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    signed_in(&server, SHOPPER).await.add("a", 1).await;
+    for _ in 0..3 {
+        server.clock.advance(DAY * 300);
+        assert_eq!(signed_in(&server, SHOPPER).await.has().await, [default("a", 1)]);
+    }
+}
+
+async fn an_erased_shopper_has_no_cart(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let known = signed_in(&server, SHOPPER).await;
+    let other = signed_in(&server, "associate-uuid-001").await;
+    let nobody = anonymous(&server).await;
+    for shopper in [&known, &other, &nobody] {
+        shopper.add("a", 1).await;
+        shopper.add_to("Other", "a", 1).await;
+    }
+    let path = format!("shoppers/{}", segment(SHOPPER));
+    assert_eq!(server.admin("DELETE", &path).await.status, 204);
+    // Their token holds for as long as the provider says: who they are to it, they still are.
+    assert_eq!(known.carts().await, json!([]));
+    for shopper in [other, nobody] {
+        assert_eq!(shopper.has().await, [default("a", 1), of("Other", "a", 1)]);
+    }
+}

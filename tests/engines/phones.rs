@@ -1,0 +1,70 @@
+//! The apps of many shoppers, who change their carts as fast as they can, and a gate that nobody waits at for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libtest_mimic::Trial;
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::checks::*;
+use crate::engine::{Engine, on_postgres, on_sqlite, properties};
+use crate::support::carts::{default, signed_in};
+use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let shared = properties![a_gate_opens_while_phones_change_carts];
+    [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared)].into_iter().flatten().collect()
+}
+
+/// How many phones there are, and how often each changes its cart.
+const PHONES: usize = 24;
+const CHANGES: usize = 30;
+
+async fn a_gate_opens_while_phones_change_carts(engine: Engine) {
+    let settings = [&UNLIMITED[..], &[("rate_limit.burst", "1000000000")]].concat();
+    let server = Arc::new(engine.demo(&settings).await);
+    let mut phones = vec![signed_in(&server, "shopper-uuid-001").await];
+    while phones.len() < PHONES {
+        phones.push(anonymous(&server).await);
+    }
+    let busy = Arc::new(AtomicUsize::new(PHONES));
+    let mut working = JoinSet::new();
+    for phone in phones {
+        let busy = Arc::clone(&busy);
+        working.spawn(async move {
+            let added = change_often(&phone).await;
+            busy.fetch_sub(1, Ordering::Relaxed);
+            (phone, added)
+        });
+    }
+    let mut scans = 0;
+    while busy.load(Ordering::Relaxed) > 0 {
+        // An entry or an exit is written, as the carts are.
+        for (key, location) in
+            [("valid_shopper_key", "ENTRY"), ("associate_key", "ENTRY"), ("valid_shopper_key", "EXIT")]
+        {
+            let answer = server.verify(&set(scan_of(&new_id(), key), "authEvent.location", location)).await;
+            assert_eq!(answer.status, 200, "scan {scans}: {}", answer.json());
+            scans += 1;
+        }
+    }
+    assert!(scans > 3, "there was somebody at the gate: {scans}");
+    for (phone, added) in working.join_all().await {
+        assert!(added > 0, "phones get on as well");
+        assert_eq!(phone.has().await, [default("a", added)], "what was taken is there");
+    }
+}
+
+/// How many of the changes were taken: who asks for too much at once is told so, and asks no more for it.
+async fn change_often(phone: &Shopper) -> u64 {
+    let cart = phone.open("Default", "US").await;
+    let mut added = 0;
+    for _ in 0..CHANGES {
+        let answer = phone.lines(Method::POST, cart, &json!([{ "sku": "a", "qty": 1 }])).await;
+        assert!(matches!(answer.status, 200 | 429), "{}", answer.json());
+        added += u64::from(answer.status == 200);
+    }
+    added
+}

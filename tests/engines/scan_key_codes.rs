@@ -1,0 +1,258 @@
+//! Codes that the app of a shopper is given, and the gates that take them.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, on_every_engine, properties};
+use crate::support::carts::signed_in;
+use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
+use crate::support::{Answer, segment};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_every_engine(
+        module_path!(),
+        properties![
+            a_code_opens_the_gate_of_any_store,
+            an_answer_is_in_itself_consistent,
+            a_code_may_tell_the_device,
+            what_is_no_device_of_theirs_is_refused,
+            whoever_the_gate_turns_away_gets_none,
+            a_code_from_before_a_shopper_was_flagged_is_refused,
+            of_too_many_codes_the_oldest_go,
+            a_token_ends_with_its_lifetime,
+            an_erased_shopper_has_no_codes,
+            a_signed_code_opens_once,
+            without_a_prefix_there_are_none,
+        ],
+    )
+}
+
+pub(crate) const CODES: &str = "/v1/scan-key-codes";
+const SHOPPER: &str = "shopper-uuid-001";
+
+/// Asks for a code.
+pub(crate) async fn ask(shopper: &Shopper, body: Option<&Value>) -> Answer {
+    shopper.request(Method::POST, CODES, body).await
+}
+
+/// A code, which they must get.
+pub(crate) async fn issue(shopper: &Shopper) -> Value {
+    let answer = ask(shopper, None).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
+/// A scan of a code at the moment at which it was made, as its event has it.
+pub(crate) fn shown(code: &Value) -> Value {
+    set(scan_with("identityKey", code["identityKey"].clone()), "authEvent.timestamp", code["madeAt"].clone())
+}
+
+async fn a_code_opens_the_gate_of_any_store(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    for (shopper, kind, stores) in [
+        (SHOPPER, "SHOPPER", vec!["STORE-001", "STORE-002", "CASH-ENABLED-STORE-001"]),
+        ("associate-uuid-001", "ASSOCIATE", vec!["STORE-001"]),
+        ("cash-shopper-uuid-001", "CASH_SHOPPER", vec!["CASH-ENABLED-STORE-001"]),
+    ] {
+        let app = signed_in(&server, shopper).await;
+        let code = issue(&app).await;
+        for store in stores {
+            assert_granted(&server.verify(&set(shown(&code), "storeId", store)).await, shopper, kind, store);
+        }
+        assert_ne!(issue(&app).await["scanKeyCode"], code["scanKeyCode"], "each is new");
+    }
+    assert_eq!(server.sessions().await.len(), 5);
+}
+
+async fn an_answer_is_in_itself_consistent(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let windows = [("STORE-002", 45, true, 45), ("STORE-001", 30, false, 45), ("TEST_STORE_001", 90, true, 45)];
+    let windows = windows.into_iter().chain([("STORE-001", 30, true, 30), ("STORE-002", 60, true, 30)]);
+    for (store, seconds, enabled, shortest) in [("STORE-002", 60, true, 60)].into_iter().chain(windows) {
+        let row = json!({ "scanKeyWindowSeconds": seconds, "enabled": enabled });
+        server.put(&format!("stores/{store}"), &row).await;
+        let answer = ask(&app, Some(&json!({}))).await;
+        let code = answer.json();
+        let [text, key] = ["scanKeyCode", "identityKey"].map(|member| code[member].as_str().unwrap());
+        let [made_at, expires_at] = ["madeAt", "expiresAt"].map(|member| instant(&code[member]));
+        let refresh = code["refreshAfterSeconds"].as_i64().unwrap();
+        assert_eq!(code.as_object().unwrap().len(), 5, "{code}");
+        assert_eq!(answer.headers["content-type"], "application/json");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!((text.len(), &text[..7], key), (49, PREFIX, &*base64(text)));
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_eq!(text[39..].parse(), Ok(made_at.timestamp()), "it says when it was made");
+        let age = (server.clock.now() - made_at).num_milliseconds();
+        assert!((0..1000).contains(&age), "{age}");
+        assert_eq!((expires_at - made_at).num_seconds(), shortest, "{store} {seconds} {enabled}");
+        assert!((1..shortest).contains(&refresh), "{refresh}");
+        let last = set(shown(&code), "authEvent.timestamp", code["expiresAt"].clone());
+        assert_granted(
+            &server.verify(&set(last, "storeId", "sample-store-id")).await,
+            SHOPPER,
+            "SHOPPER",
+            "to the end",
+        );
+    }
+    let all = server.all("stores").await;
+    for store in all {
+        let closed = set(store.clone(), "enabled", false);
+        server.put(&format!("stores/{}", store["id"].as_str().unwrap()), &closed).await;
+    }
+    let code = issue(&app).await;
+    assert_eq!((instant(&code["expiresAt"]) - instant(&code["madeAt"])).num_seconds(), 60, "no store is open");
+}
+
+async fn a_code_may_tell_the_device(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let code = ask(&app, Some(&json!({ "deviceId": "device-abc-123", "other": [{}] }))).await.json();
+    let expected =
+        json!({ "visitorDetails": { "id": SHOPPER, "type": "SHOPPER" }, "shopperDeviceId": "device-abc-123" });
+    assert_json(&server.verify(&shown(&code)).await, 200, &expected, "with a device");
+    for none in [None, Some(json!({})), Some(json!({ "deviceId": null }))] {
+        let code = ask(&app, none.as_ref()).await.json();
+        assert_granted(&server.verify(&shown(&code)).await, SHOPPER, "SHOPPER", "without");
+    }
+}
+
+async fn what_is_no_device_of_theirs_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let other = signed_in(&server, "associate-uuid-001").await;
+    assert_error_form(&ask(&other, Some(&json!({ "deviceId": "device-abc-123" }))).await, 400, "somebody else's");
+    let bad =
+        [json!("nope"), json!("DEVICE-abc-123"), json!(""), json!("a\0"), json!("d".repeat(256)), json!(5), json!([])];
+    let bodies = bad.into_iter().map(|device| json!({ "deviceId": device }));
+    for body in bodies.chain([json!([]), json!(["device-abc-123"]), json!("device-abc-123"), json!(null)]) {
+        assert_error_form(&ask(&app, Some(&body)).await, 400, &body.to_string());
+    }
+}
+
+/// They get no code, and are told why.
+async fn assert_none(app: &Shopper, reason: &str) {
+    let answer = ask(app, None).await;
+    let body = answer.json();
+    let message = body["message"].as_str().unwrap_or_default();
+    assert!(message.contains(' ') && message.ends_with('.'), "a sentence for a shopper: {body}");
+    assert_json(&answer, 403, &json!({ "message": message, "reason": reason }), reason);
+}
+
+async fn whoever_the_gate_turns_away_gets_none(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    assert_none(&anonymous(&server).await, "not_signed_in").await;
+    assert_none(&signed_in(&server, "flagged-shopper-uuid-001").await, "account_flagged").await;
+    assert_none(&signed_in(&server, "expired-payment-uuid-001").await, "payment_expired").await;
+
+    let app = signed_in(&server, SHOPPER).await;
+    issue(&app).await;
+    server.admin("POST", &format!("shoppers/{SHOPPER}/flag")).await;
+    assert_none(&app, "account_flagged").await;
+    server.admin("POST", &format!("shoppers/{SHOPPER}/unflag")).await;
+    issue(&app).await;
+    let customers = server.all("customers").await;
+    let theirs = customers.iter().find(|customer| customer["shopper"] == SHOPPER).unwrap();
+    let path = format!("customers/{}", theirs["digest"].as_str().unwrap());
+    assert_eq!(server.admin("DELETE", &path).await.status, 204);
+    assert_none(&app, "not_linked").await;
+    server.put("customers", theirs).await;
+    issue(&app).await;
+    server.clock.advance(Duration::from_secs(90 * 365 * 24 * 60 * 60));
+    assert_none(&signed_in(&server, SHOPPER).await, "payment_expired").await;
+}
+
+async fn a_code_from_before_a_shopper_was_flagged_is_refused(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let code = issue(&signed_in(&server, SHOPPER).await).await;
+    let entry = shown(&code);
+    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "before");
+    server.admin("POST", &format!("shoppers/{SHOPPER}/flag")).await;
+    assert_refused(&server.verify(&shown(&code)).await, 401, FLAGGED, "after");
+    assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "what was decided stands");
+    server.admin("POST", &format!("shoppers/{SHOPPER}/unflag")).await;
+    assert_granted(&server.verify(&shown(&code)).await, SHOPPER, "SHOPPER", "again");
+}
+
+async fn of_too_many_codes_the_oldest_go(engine: Engine) {
+    let settings = [&UNLIMITED[..], &[("commerce.codes_per_shopper", "2")]].concat();
+    let server = engine.demo(&settings).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let others = issue(&signed_in(&server, "associate-uuid-001").await).await;
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        let code = issue(&app).await;
+        assert_granted(&server.verify(&shown(&code)).await, SHOPPER, "SHOPPER", "it is new");
+        codes.push(code);
+        server.clock.advance(Duration::from_secs(1));
+    }
+    for (place, code) in codes.iter().enumerate() {
+        let answer = server.verify(&shown(code)).await;
+        assert_outcome(&answer, (place < 2).then_some(KEY_NOT_FOUND), &place.to_string());
+    }
+    assert_granted(&server.verify(&shown(&others)).await, "associate-uuid-001", "ASSOCIATE", "others have their own");
+    assert_outcome(&server.verify(&scan_with("identityKey", base64(code(SCANNED_AT, "")))).await, None, "not issued");
+}
+
+async fn a_token_ends_with_its_lifetime(engine: Engine) {
+    let settings = [&UNLIMITED[..], &[("commerce.code_lifetime", "3m")]].concat();
+    let server = engine.demo(&settings).await;
+    let code = issue(&signed_in(&server, SHOPPER).await).await;
+    let entry = shown(&code);
+    server.clock.advance(Duration::from_secs(179));
+    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "a second before");
+    server.clock.advance(Duration::from_secs(1));
+    assert_refused(&server.verify(&shown(&code)).await, 401, KEY_NOT_FOUND, "at its end");
+    assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "what was decided stands");
+}
+
+async fn an_erased_shopper_has_no_codes(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let [unused, used] = [issue(&app).await, issue(&app).await];
+    server.verify(&shown(&used)).await;
+    assert_eq!(server.admin("DELETE", &format!("shoppers/{}", segment(SHOPPER))).await.status, 204);
+    for code in [&unused, &used] {
+        assert_refused(&server.verify(&shown(code)).await, 401, KEY_NOT_FOUND, "erased");
+    }
+    assert_none(&app, "not_linked").await;
+    // Whoever has their name afterwards does not have their codes.
+    server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "ASSOCIATE" })).await;
+    for code in [&unused, &used] {
+        assert_refused(&server.verify(&shown(code)).await, 401, KEY_NOT_FOUND, "somebody new");
+    }
+}
+
+async fn a_signed_code_opens_once(engine: Engine) {
+    let key = base64([1; 32]);
+    let on = [("scan_key.signing_keys", key.as_str()), ("scan_key.single_use", "true")];
+    let server = engine.demo(&[&UNLIMITED[..], &on].concat()).await;
+    let app = signed_in(&server, SHOPPER).await;
+    for _ in 0..3 {
+        let code = issue(&app).await;
+        let text = code["scanKeyCode"].as_str().unwrap();
+        assert_eq!((text.len(), &text[..7]), (66, PREFIX), "with a signature of 17");
+        let (first, second) = (shown(&code), shown(&code));
+        assert_granted(&server.verify(&first).await, SHOPPER, "SHOPPER", "once");
+        assert_refused(&server.verify(&second).await, 401, "Identity key already used", "not twice");
+        assert_granted(&server.verify(&retry(&first)).await, SHOPPER, "SHOPPER", "a retry");
+        let last = if text.ends_with('a') { 'b' } else { 'a' };
+        let forged = base64(format!("{}{last}", &text[..65]));
+        assert_refused(&server.verify(&set(shown(&code), "identityKey", forged)).await, 401, INVALID_KEY, "forged");
+        let unsigned = base64(&text[..49]);
+        assert_refused(&server.verify(&set(shown(&code), "identityKey", unsigned)).await, 401, INVALID_KEY, "unsigned");
+    }
+}
+
+async fn without_a_prefix_there_are_none(engine: Engine) {
+    let server = engine.demo(&[&UNLIMITED[..], &[("scan_key.customer_prefix", "")]].concat()).await;
+    let app = signed_in(&server, SHOPPER).await;
+    for path in [CODES, "/v1/scan-key-codes/"] {
+        assert_refused(&app.request(Method::POST, path, None).await, 404, "Not found", path);
+    }
+    app.add("a", 1).await;
+}

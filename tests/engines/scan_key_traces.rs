@@ -1,0 +1,65 @@
+//! What is seen of a code for an app, and of who asked for it, anywhere but in the answer: nothing.
+
+use chrono::DateTime;
+use libtest_mimic::Trial;
+use reqwest::header::ACCEPT;
+use serde_json::{Value, json};
+
+use super::import::Place;
+use super::scan_key_codes::CODES;
+use crate::checks::*;
+use crate::engine::{Engine, on_postgres, on_sqlite, properties};
+use crate::support::shopper::CONTEXTS;
+use crate::support::{Answer, Process, client, scan, stranger};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let on_disk = properties![a_token_is_seen_nowhere_else];
+    [on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)].into_iter().flatten().collect()
+}
+
+const SHOPPER: &str = "shopper-uuid-001";
+
+/// In no log, no list, no metric, no export, nor as it is in the database.
+async fn a_token_is_seen_nowhere_else(engine: Engine) {
+    let place = Place::new(engine);
+    let process = Process::demo(&[&place.settings()[..], &[("log.level", "trace")]].concat()).await;
+    let post = async |path: &str, body: Value| {
+        let request = stranger().post(format!("{}{path}", process.api)).body(body.to_string());
+        Answer::of(request.send().await.unwrap()).await.json()
+    };
+    let token = post("/demo/sign-in", json!({ "shopper": SHOPPER })).await["accessToken"].as_str().unwrap().to_owned();
+    let request = stranger().get(format!("{}{CONTEXTS}", process.api)).bearer_auth(&token);
+    let context = Answer::of(request.send().await.unwrap()).await.json();
+    let context = context["customerContext"].as_str().unwrap();
+    let mut secrets = vec![token.clone(), context.to_owned()];
+    for accept in ["application/json", "image/png", "image/svg+xml"] {
+        let request = stranger().post(format!("{}{CODES}", process.api)).bearer_auth(&token).header(ACCEPT, accept);
+        let answer = Answer::of(request.header("x-customer-context", context).send().await.unwrap()).await;
+        assert_eq!(answer.status, 200);
+        let code = match answer.headers.get("x-scan-key-code") {
+            Some(code) => code.to_str().unwrap().to_owned(),
+            None => answer.json()["scanKeyCode"].as_str().unwrap().to_owned(),
+        };
+        let made_at = DateTime::from_timestamp(code[39..].parse().unwrap(), 0).unwrap().to_rfc3339();
+        let scan = set(scan(), "authEvent.timestamp", made_at.replace("+00:00", "Z"));
+        let answer = post("/v1/identity/identity-keys", set(scan, "identityKey", base64(&code))).await;
+        assert_eq!(answer["visitorDetails"]["id"], SHOPPER, "{answer}");
+        secrets.extend([code[7..39].to_owned(), base64(&code)]);
+    }
+    let mut seen = Vec::new();
+    for path in ["admin/v1/recognition-tokens", "admin/v1/audit", "admin/v1/decisions", "admin/v1/shoppers", "metrics"]
+    {
+        let page = client().get(format!("{}/{path}?limit=1000", process.management)).send().await.unwrap();
+        seen.push((path.to_owned(), page.text().await.unwrap()));
+    }
+    assert_eq!(seen[0].1.matches("\"digest\"").count(), 1, "the demo's own alone: {}", seen[0].1);
+    process.signal("TERM");
+    seen.push(("log".to_owned(), process.ended().stderr));
+    seen.push(("export".to_owned(), place.export("jsonl")));
+    seen.extend(place.files());
+    for (place, text) in seen {
+        for secret in &secrets {
+            assert!(!text.contains(secret), "{place} has it");
+        }
+    }
+}
