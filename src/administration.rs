@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::carts::{CartStore, CartsError};
 use crate::clock::Clock;
+use crate::digest::Digest;
 use crate::directory::{Change, Directory, DirectoryError, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::ledger::{Ledger, LedgerError};
@@ -67,6 +68,15 @@ impl Administration {
             Some(Outcome::Refused(refusal)) => Err(AdministrationError::Refused(*refusal)),
             _ => Ok(()),
         }
+    }
+
+    /// From now on a customer is no shopper, and has nothing in their carts.
+    ///
+    /// # Errors
+    /// When they were none before, or that could not be done.
+    pub async fn unlink(&self, customer: Digest) -> Result<(), AdministrationError> {
+        self.carts.forget(customer).await?;
+        self.change(Change::UnlinkCustomer(customer)).await
     }
 
     /// Takes a shopper out of the directory, with all that stands for them and what they have in their carts, and puts a pseudonym wherever the ledger names them. Done

@@ -42,8 +42,8 @@ pub(super) enum ApiError {
     Unauthenticated(Refusal),
     /// The keys of an identity provider were never fetched: 503.
     ProviderUnavailable,
-    /// Somebody who is known and may not: 403, with a sentence for a shopper and a stable word for the app.
-    Forbidden { reason: &'static str, message: &'static str },
+    /// Somebody who is known and may not, or not so: with a sentence for a shopper and a stable word for the app.
+    Told { status: StatusCode, reason: &'static str, message: &'static str },
     /// Carts were not changed: 400, 404 where there is none, or 429.
     Cart(CartRefusal),
     /// A query that the management port cannot answer: 400, with what would do.
@@ -82,6 +82,11 @@ impl Why {
 }
 
 impl ApiError {
+    /// 403 for a reason that the app is told.
+    pub(super) fn forbidden(reason: &'static str, message: &'static str) -> Self {
+        Self::Told { status: StatusCode::FORBIDDEN, reason, message }
+    }
+
     /// 429 with the whole seconds that make up this wait.
     pub(super) fn too_many_requests(wait: Duration, reason: &'static str) -> Self {
         let retry_after = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
@@ -119,14 +124,15 @@ impl IntoResponse for ApiError {
             }
             Self::Unauthenticated(refusal) => ask_for_token("Unauthorized", refusal.reason()),
             Self::ProviderUnavailable => {
-                let why = Why::reason("identity_provider_unavailable");
+                let cause = Some("the keys of the identity provider were never fetched".to_owned());
+                let why = Why { cause, ..Why::reason("identity_provider_unavailable") };
                 let mut response =
                     refuse(StatusCode::SERVICE_UNAVAILABLE, "The identity provider cannot be asked now", why);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PROVIDER_RETRY));
                 response
             }
-            Self::Forbidden { reason, message } => {
-                let mut response = refuse(StatusCode::FORBIDDEN, message, Why::reason(reason));
+            Self::Told { status, reason, message } => {
+                let mut response = refuse(status, message, Why::reason(reason));
                 *response.body_mut() = Json(Reasoned { message, reason }).into_response().into_body();
                 response
             }

@@ -75,7 +75,7 @@ async fn from_here(request: Request, next: Next) -> Response {
     if is_loopback(host) && origin.unwrap_or(true) && !is_cross_site(headers) {
         next.run(request).await
     } else {
-        ApiError::Forbidden { reason: "not_from_here", message: "The demo answers its own page only" }.into_response()
+        ApiError::forbidden("not_from_here", "The demo answers its own page only").into_response()
     }
 }
 

@@ -41,6 +41,6 @@ async fn put(State(management): State<Management>, row: Row) -> Result<Json<Cust
 }
 
 async fn delete(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<StatusCode, ApiError> {
-    management.administration.change(Change::UnlinkCustomer(digest)).await?;
+    management.administration.unlink(digest).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -166,10 +166,7 @@ async fn migrate(
     document: Document,
 ) -> Result<Json<CartBody>, ApiError> {
     if bearer.customer().is_anonymous() {
-        return Err(ApiError::Forbidden {
-            reason: "not_signed_in",
-            message: "Sign in first: a cart moves to who signs in",
-        });
+        return Err(ApiError::forbidden("not_signed_in", "Sign in first: a cart moves to who signs in"));
     }
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);

@@ -1,7 +1,7 @@
 //! `POST /v1/scan-key-codes`: a code for the gate, as JSON, or as the QR code itself.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -54,9 +54,9 @@ async fn make(
     let device = device(document.text())?;
     let now = shoppers.clock.now();
     let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
-    let code = code.map_err(|refusal| match refusal {
-        NoCode::UnknownDevice => ApiError::BadRow("deviceId: is none of this shopper's devices".to_owned()),
-        other => ApiError::Forbidden { reason: other.reason(), message: other.message() },
+    let code = code.map_err(|refusal| {
+        let status = if refusal == NoCode::UnknownDevice { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
+        ApiError::Told { status, reason: refusal.reason(), message: refusal.message() }
     })?;
     match Picture::wanted(&headers) {
         Some(picture) => as_picture(&code, picture),
