@@ -1,39 +1,35 @@
 //! Carts that move to who signs in.
 
-use std::sync::Arc;
-
 use libtest_mimic::Trial;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, on_postgres, properties};
-use crate::support::Server;
+use crate::engine::{Engine, on_every_engine, properties};
 use crate::support::carts::{CARTS, content, default, of, signed_in};
 use crate::support::keys::rsa;
 use crate::support::provider::Provider;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, with_token};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let everywhere = properties![
-        the_merged_cart_comes_back,
-        the_cart_that_comes_back_is_the_foremost,
-        only_what_came_since_moves_again,
-        of_many_migrations_at_once_each_line_moves_once,
-        who_has_not_signed_in_has_nobody_to_move_to,
-        what_is_no_guid_is_refused,
-        what_would_be_too_much_does_not_move,
-        customers_who_are_called_alike_do_not_meet,
-    ];
-    let shared = properties![at_two_connectors_each_line_moves_once];
-    [on_every_engine(module_path!(), everywhere), on_postgres(module_path!(), shared)].into_iter().flatten().collect()
+    on_every_engine(
+        module_path!(),
+        properties![
+            the_merged_cart_comes_back,
+            the_cart_that_comes_back_is_the_foremost,
+            only_what_came_since_moves_again,
+            who_has_not_signed_in_has_nobody_to_move_to,
+            what_is_no_guid_is_refused,
+            what_would_be_too_much_does_not_move,
+            customers_who_are_called_alike_do_not_meet,
+        ],
+    )
 }
 
 const GUID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 /// Moves what they have, which must go well; the cart that comes back.
-async fn migrate(known: &Shopper, from: &Shopper) -> Value {
+pub(crate) async fn migrate(known: &Shopper, from: &Shopper) -> Value {
     let answer = known.migrate(from.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     answer.json()
@@ -89,64 +85,6 @@ async fn only_what_came_since_moves_again(engine: Engine) {
     assert_eq!(known.migrate(&upper).await.status, 200, "two spellings of one GUID");
     assert_eq!(known.has().await, [default("a", 3), default("b", 1)]);
     assert_eq!(nobody.has().await, []);
-}
-
-async fn of_many_migrations_at_once_each_line_moves_once(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, "shopper-uuid-001").await;
-    moves_once(&[(&server, &known), (&server, &known)]).await;
-}
-
-async fn at_two_connectors_each_line_moves_once(engine: Engine) {
-    let provider = Provider::start(&[rsa()]).await;
-    let trusting = provider.settings();
-    let trusting = trusting.iter().map(|(name, value)| (*name, value.as_str()));
-    let keys = [base64([1; 32]), base64([2; 32])];
-    let keys = [("commerce.signing_keys", keys[0].as_str()), ("commerce.context_keys", keys[1].as_str())];
-    let settings: Vec<_> = UNLIMITED.into_iter().chain(trusting).chain(keys).collect();
-    let one = engine.demo(&settings).await;
-    let other = one.replica().await;
-    let token = rsa().token(&provider.claims(one.clock.now()));
-    let known = [with_token(&one, &token).await, with_token(&other, &token).await];
-    moves_once(&[(&one, &known[0]), (&other, &known[1])]).await;
-    assert_eq!(known[0].carts().await, known[1].carts().await);
-    // What one connector has handed out the other takes.
-    let nobody = anonymous(&one).await;
-    let there = nobody.clone().at(&other);
-    there.add("a", 1).await;
-    assert_eq!(nobody.has().await, [default("a", 1)]);
-}
-
-/// Somebody adds while they move, over and over, with all of these connectors; every piece arrives once.
-async fn moves_once(places: &[(&Server, &Shopper); 2]) {
-    let id = new_id();
-    let mut nobodies = Vec::new();
-    for (server, _) in places {
-        nobodies.push(Arc::new(anonymous_with_id(server, &id).await));
-    }
-    nobodies[0].add("a", 50).await;
-    let cart = nobodies[0].open("Default", "US").await;
-    let mut working = JoinSet::new();
-    for number in 0..8 {
-        let (nobody, known) = (Arc::clone(&nobodies[number % 2]), places[number % 2].1.clone());
-        working.spawn(async move {
-            if number < 4 {
-                assert_eq!(known.migrate(nobody.anonymous_id.as_deref().unwrap()).await.status, 200);
-                return 0;
-            }
-            let lines = json!([{ "sku": "a", "qty": 1 }, { "sku": number.to_string(), "qty": 1 }]);
-            let added = nobody.lines(Method::POST, cart, &lines).await;
-            assert!(matches!(added.status, 200 | 404), "it is there, or has moved already: {}", added.json());
-            u64::from(added.status == 200)
-        });
-    }
-    let added: u64 = working.join_all().await.into_iter().sum();
-    let known = places[0].1;
-    assert_eq!(known.migrate(&id).await.status, 200);
-    assert_eq!(nobodies[0].has().await, []);
-    let has = known.has().await;
-    assert_eq!(has[0], default("a", 50 + added));
-    assert_eq!(has.len() as u64, 1 + added, "{has:?}");
 }
 
 async fn who_has_not_signed_in_has_nobody_to_move_to(engine: Engine) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -87,7 +87,7 @@ async fn both_headers_are_needed(engine: Engine) {
             (Some(&one.context), Some(&one.token)),
         ] {
             let request = stranger().request(method.clone(), format!("{}{path}", server.shoppers));
-            let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+            let request = token.into_iter().fold(request, RequestBuilder::bearer_auth);
             let request = context.into_iter().fold(request, |request, it| request.header("x-customer-context", it));
             let request = request.body(body.as_ref().map(Value::to_string).unwrap_or_default());
             assert_unauthorized(&Answer::of(request.send().await.unwrap()).await, &format!("{method} {path}"));

@@ -23,6 +23,7 @@ mod administration;
 mod capacity;
 mod cart_bounds;
 mod cart_migration;
+mod cart_moves;
 mod cart_owners;
 mod cart_requests;
 mod carts;
@@ -46,6 +47,7 @@ mod replicas;
 mod retention;
 mod scan_key_codes;
 mod scan_key_pictures;
+mod scan_key_settings;
 mod scan_key_traces;
 mod session_list;
 mod sessions;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         capacity::trials(),
         cart_bounds::trials(),
         cart_migration::trials(),
+        cart_moves::trials(),
         cart_owners::trials(),
         cart_requests::trials(),
         carts::trials(),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         retention::trials(),
         scan_key_codes::trials(),
         scan_key_pictures::trials(),
+        scan_key_settings::trials(),
         scan_key_traces::trials(),
         session_list::trials(),
         sessions::trials(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -9,13 +10,22 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_postgres, on_sqlite, properties};
+use crate::engine::{Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
 use crate::support::carts::{default, signed_in};
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
+use crate::support::{Postgres, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shared = properties![a_gate_opens_while_phones_change_carts];
-    [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared)].into_iter().flatten().collect()
+    let its_own = properties![a_gate_opens_while_phones_wait_for_a_cart];
+    [
+        on_sqlite(module_path!(), shared),
+        on_postgres(module_path!(), shared),
+        on_a_postgres_of_its_own(module_path!(), its_own),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// How many phones there are, and how often each changes its cart.
@@ -55,6 +65,37 @@ async fn a_gate_opens_while_phones_change_carts(engine: Engine) {
         assert!(added > 0, "phones get on as well");
         assert_eq!(phone.has().await, [default("a", added)], "what was taken is there");
     }
+}
+
+/// Somebody has a cart in hand for long, and many want to change it meanwhile: they wait at connections that no scan needs.
+async fn a_gate_opens_while_phones_wait_for_a_cart(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &UNLIMITED).await;
+    let phone = signed_in(&server, "shopper-uuid-001").await;
+    phone.add("a", 1).await;
+    let cart = phone.open("Default", "US").await;
+    let in_hand = postgres.begin(&url, "SELECT FROM basket FOR UPDATE");
+    let mut waiting = JoinSet::new();
+    for _ in 0..40 {
+        let phone = phone.clone();
+        waiting.spawn(async move { phone.lines(Method::POST, cart, &json!([{ "sku": "a", "qty": 1 }])).await.status });
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let blocked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while postgres.query(&url, blocked).trim() != "t" {
+        assert!(Instant::now() < deadline, "nobody waits for it");
+    }
+    for scan in 0..30 {
+        let answer = server.verify(&scan_of(&new_id(), "valid_shopper_key")).await;
+        assert_eq!(answer.status, 200, "scan {scan}: {}", answer.json());
+    }
+    drop(in_hand);
+    let statuses = waiting.join_all().await;
+    assert!(
+        statuses.iter().all(|status| matches!(status, 200 | 500)),
+        "it came to that, or took too long: {statuses:?}"
+    );
+    phone.add("b", 1).await;
 }
 
 /// How many of the changes were taken: who asks for too much at once is told so, and asks no more for it.

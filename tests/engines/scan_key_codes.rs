@@ -22,17 +22,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             what_is_no_device_of_theirs_is_refused,
             whoever_the_gate_turns_away_gets_none,
             a_code_from_before_a_shopper_was_flagged_is_refused,
-            of_too_many_codes_the_oldest_go,
-            a_token_ends_with_its_lifetime,
             an_erased_shopper_has_no_codes,
-            a_signed_code_opens_once,
-            without_a_prefix_there_are_none,
         ],
     )
 }
 
 pub(crate) const CODES: &str = "/v1/scan-key-codes";
-const SHOPPER: &str = "shopper-uuid-001";
+pub(crate) const SHOPPER: &str = "shopper-uuid-001";
 
 /// Asks for a code.
 pub(crate) async fn ask(shopper: &Shopper, body: Option<&Value>) -> Answer {
@@ -178,38 +174,6 @@ async fn a_code_from_before_a_shopper_was_flagged_is_refused(engine: Engine) {
     assert_granted(&server.verify(&shown(&code)).await, SHOPPER, "SHOPPER", "again");
 }
 
-async fn of_too_many_codes_the_oldest_go(engine: Engine) {
-    let settings = [&UNLIMITED[..], &[("commerce.codes_per_shopper", "2")]].concat();
-    let server = engine.demo(&settings).await;
-    let app = signed_in(&server, SHOPPER).await;
-    let others = issue(&signed_in(&server, "associate-uuid-001").await).await;
-    let mut codes = Vec::new();
-    for _ in 0..4 {
-        let code = issue(&app).await;
-        assert_granted(&server.verify(&shown(&code)).await, SHOPPER, "SHOPPER", "it is new");
-        codes.push(code);
-        server.clock.advance(Duration::from_secs(1));
-    }
-    for (place, code) in codes.iter().enumerate() {
-        let answer = server.verify(&shown(code)).await;
-        assert_outcome(&answer, (place < 2).then_some(KEY_NOT_FOUND), &place.to_string());
-    }
-    assert_granted(&server.verify(&shown(&others)).await, "associate-uuid-001", "ASSOCIATE", "others have their own");
-    assert_outcome(&server.verify(&scan_with("identityKey", base64(code(SCANNED_AT, "")))).await, None, "not issued");
-}
-
-async fn a_token_ends_with_its_lifetime(engine: Engine) {
-    let settings = [&UNLIMITED[..], &[("commerce.code_lifetime", "3m")]].concat();
-    let server = engine.demo(&settings).await;
-    let code = issue(&signed_in(&server, SHOPPER).await).await;
-    let entry = shown(&code);
-    server.clock.advance(Duration::from_secs(179));
-    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "a second before");
-    server.clock.advance(Duration::from_secs(1));
-    assert_refused(&server.verify(&shown(&code)).await, 401, KEY_NOT_FOUND, "at its end");
-    assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "what was decided stands");
-}
-
 async fn an_erased_shopper_has_no_codes(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
@@ -225,34 +189,4 @@ async fn an_erased_shopper_has_no_codes(engine: Engine) {
     for code in [&unused, &used] {
         assert_refused(&server.verify(&shown(code)).await, 401, KEY_NOT_FOUND, "somebody new");
     }
-}
-
-async fn a_signed_code_opens_once(engine: Engine) {
-    let key = base64([1; 32]);
-    let on = [("scan_key.signing_keys", key.as_str()), ("scan_key.single_use", "true")];
-    let server = engine.demo(&[&UNLIMITED[..], &on].concat()).await;
-    let app = signed_in(&server, SHOPPER).await;
-    for _ in 0..3 {
-        let code = issue(&app).await;
-        let text = code["scanKeyCode"].as_str().unwrap();
-        assert_eq!((text.len(), &text[..7]), (66, PREFIX), "with a signature of 17");
-        let (first, second) = (shown(&code), shown(&code));
-        assert_granted(&server.verify(&first).await, SHOPPER, "SHOPPER", "once");
-        assert_refused(&server.verify(&second).await, 401, "Identity key already used", "not twice");
-        assert_granted(&server.verify(&retry(&first)).await, SHOPPER, "SHOPPER", "a retry");
-        let last = if text.ends_with('a') { 'b' } else { 'a' };
-        let forged = base64(format!("{}{last}", &text[..65]));
-        assert_refused(&server.verify(&set(shown(&code), "identityKey", forged)).await, 401, INVALID_KEY, "forged");
-        let unsigned = base64(&text[..49]);
-        assert_refused(&server.verify(&set(shown(&code), "identityKey", unsigned)).await, 401, INVALID_KEY, "unsigned");
-    }
-}
-
-async fn without_a_prefix_there_are_none(engine: Engine) {
-    let server = engine.demo(&[&UNLIMITED[..], &[("scan_key.customer_prefix", "")]].concat()).await;
-    let app = signed_in(&server, SHOPPER).await;
-    for path in [CODES, "/v1/scan-key-codes/"] {
-        assert_refused(&app.request(Method::POST, path, None).await, 404, "Not found", path);
-    }
-    app.add("a", 1).await;
 }

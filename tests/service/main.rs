@@ -24,6 +24,7 @@ mod body;
 mod connections;
 mod decision;
 mod demo;
+mod demo_issuer;
 mod failure;
 mod formats;
 mod identity;
