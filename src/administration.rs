@@ -91,18 +91,25 @@ impl Administration {
         tokio::spawn(async move { administration.erase_for_good(&shopper).await }).await?
     }
 
+    async fn forget_carts(&self, customers: &[Digest]) -> Result<(), AdministrationError> {
+        for customer in customers {
+            self.carts.forget(*customer).await?;
+        }
+        Ok(())
+    }
+
     async fn erase_for_good(&self, shopper: &VisitorId) -> Result<(), AdministrationError> {
         let pseudonym = self.directory.hash_key().pseudonym(shopper);
         // First, while it is known whose they are.
-        for customer in self.directory.customers_of(shopper).await? {
-            self.carts.forget(customer).await?;
-        }
+        let customers = self.directory.customers_of(shopper).await?;
+        self.forget_carts(&customers).await?;
         let erase = Change::EraseShopper { id: shopper.clone(), pseudonym: pseudonym.clone() };
         // That they are not there does not say that the ledger has been gone through.
         self.directory.apply(vec![erase], self.clock.now()).await?;
         self.ledger.erase(shopper, &pseudonym).await?;
         sleep(UNDER_WAY.saturating_add(self.directory.believed_for())).await;
         self.ledger.erase(shopper, &pseudonym).await?;
+        self.forget_carts(&customers).await?;
         // Others may remember what they read or recorded meanwhile.
         self.directory.announce_erasure().await?;
         Ok(())
@@ -151,7 +158,7 @@ mod tests {
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let administration = Administration {
             directory: Arc::new(Directory::in_memory(HashKey::new(&[0; 32]))),
-            carts: Arc::new(CartStore::in_memory(HashKey::new(&[0; 32]))),
+            carts: Arc::new(CartStore::in_memory(HashKey::new(&[0; 32]), 1)),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             clock: Clock::Manual(ManualClock::starting_at(DateTime::UNIX_EPOCH)),
         };

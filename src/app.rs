@@ -29,7 +29,7 @@ use crate::domain::ids::Issuer;
 use crate::http::{self, Admission, Api, Demo, Management, Readiness, Shoppers};
 use crate::ledger::{Ledger, LedgerError, MemoryLedger, SqlLedger};
 use crate::metrics::Metrics;
-use crate::rate_limit::{Failures, RateLimits};
+use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Stop};
 use crate::storage::{Database, StorageError};
 
@@ -38,6 +38,14 @@ const DEMO_DATA: &str = include_str!("../config/demo-data.json");
 /// What to say of recognition tokens without a prefix.
 pub const CODES_REFUSED: &str =
     "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
+/// What to say where phones and gates share a port that others can reach.
+const SHARED_PORT: &str = "the shopper's side shares the API's port and its connections: set commerce.bind, or let a proxy keep phones from \
+     /v1/identity/identity-keys and from taking every connection";
+
+/// What to say of codes that anybody can write who has seen one.
+const UNSIGNED: &str =
+    "scan_key.signing_keys is not set: whoever sees a code can write others with its token for commerce.code_lifetime";
 
 /// What to say of a shopper's side without codes.
 const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper's side makes no Scan Key Codes";
@@ -144,8 +152,15 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");
     }
-    if config.scan_key.is_none() && config.commerce.is_some() {
-        tracing::warn!("{NO_CODES}");
+    if let (Some(commerce), Mode::Serve) = (&config.commerce, config.mode) {
+        if commerce.bind.is_none() && !config.server.bind.ip().is_loopback() {
+            tracing::warn!("{SHARED_PORT}");
+        }
+        match &config.scan_key {
+            None => tracing::warn!("{NO_CODES}"),
+            Some(format) if !format.is_signed() => tracing::warn!("{UNSIGNED}"),
+            Some(_) => {}
+        }
     }
     if directory.stores(None, 1).await?.is_empty() {
         tracing::warn!("{NO_STORE}");
@@ -163,9 +178,11 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
     let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let own_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
+    let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
     let carts = Arc::new(match &database {
-        None => CartStore::in_memory(hash_key.clone()),
-        Some(database) => CartStore::in_database(database.for_shoppers()),
+        None => CartStore::in_memory(hash_key.clone(), anonymous_carts),
+        Some(database) => CartStore::in_database(database.for_shoppers(), anonymous_carts),
     });
     let administration = Administration {
         directory: Arc::clone(&directory),
@@ -198,7 +215,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             commerce: Arc::new(use_cases),
             clock: clock.clone(),
             limits: RateLimits::new(commerce.allowance, None),
-            failures: Failures::new(commerce.failures_per_minute),
+            failures: RateLimits::per_minute(commerce.failures_per_minute, commerce.allowance.max_callers),
             in_flight: Arc::new(Semaphore::new(commerce.max_in_flight as usize)),
             trusted_proxies: Arc::clone(&trusted_proxies),
             allowed_origins: commerce.allowed_origins.into(),
@@ -218,7 +235,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
             let bound = Bound::bind("commerce.bind", address).await?;
             let router = http::shoppers(shoppers.clone(), readiness.clone());
             // The demo's page asks where it comes from.
-            (demo.is_some().then_some(shoppers), Some(Port { bound, router, limits: port_limits }))
+            let limits = Limits { max_connections: own_connections, ..port_limits };
+            (demo.is_some().then_some(shoppers), Some(Port { bound, router, limits }))
         }
         (shoppers, _) => (shoppers, None),
     };

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::carts::CartStore;
 use crate::commerce::Provider;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
@@ -37,6 +38,7 @@ struct Inner {
     database_up: Gauge,
     database_failures: Counter,
     dropped_lines: Counter,
+    anonymous_carts: Gauge,
     provider_keys: Family<ProviderName, Gauge>,
     provider_failures: Family<ProviderName, Counter>,
 }
@@ -98,6 +100,9 @@ impl Metrics {
         let dropped_lines = Counter::default();
         let help = "Log lines dropped because nobody took them";
         registry.register("log_lines_dropped", help, dropped_lines.clone());
+        let anonymous_carts = Gauge::default();
+        let help = "Customers with carts who have not signed in, as of the last sweep";
+        registry.register("anonymous_carts", help, anonymous_carts.clone());
         let provider_keys = Family::<ProviderName, Gauge>::default();
         let help = "Keys of each identity provider that are known; 0 while its customers cannot be told from strangers";
         registry.register("identity_provider_keys", help, provider_keys.clone());
@@ -119,6 +124,7 @@ impl Metrics {
             database_up,
             database_failures,
             dropped_lines,
+            anonymous_carts,
             provider_keys,
             provider_failures,
         }))
@@ -146,7 +152,7 @@ impl Metrics {
         self.0.rate_limited.inc();
     }
 
-    /// Everything, in the text format; the figures of the ledger, the database, the rate limits and the identity providers as they are now.
+    /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
@@ -155,6 +161,7 @@ impl Metrics {
         ledger: &Ledger,
         database: Option<&Database>,
         limits: &RateLimits,
+        carts: &CartStore,
         providers: &[Arc<Provider>],
     ) -> Result<String, fmt::Error> {
         self.0.records.set(i64::try_from(ledger.records()).unwrap_or(i64::MAX));
@@ -165,6 +172,7 @@ impl Metrics {
         self.0.rate_limit_shared.set(i64::from(limits.is_shared()));
         self.0.rate_limit_failures.inner().store(limits.failures(), Ordering::Relaxed);
         self.0.dropped_lines.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
+        self.0.anonymous_carts.set(i64::try_from(carts.anonymous()).unwrap_or(i64::MAX));
         for provider in providers {
             let name = ProviderName { provider: provider.settings().name.clone() };
             let keys = i64::try_from(provider.keys()).unwrap_or(i64::MAX);

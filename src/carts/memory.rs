@@ -33,6 +33,10 @@ impl MemoryCarts {
         Self { capacity, kept: Mutex::default() }
     }
 
+    pub(super) fn anonymous(&self) -> usize {
+        self.lock().values().filter(|kept| kept.owner.is_anonymous).count()
+    }
+
     pub(super) fn of(&self, owner: Owner, now: DateTime<Utc>) -> Carts {
         current(&self.lock(), owner, now)
     }

@@ -18,9 +18,6 @@ use crate::storage::Database;
 use memory::MemoryCarts;
 use sql::SqlCarts;
 
-/// How many owners there may be in memory.
-const CAPACITY: usize = 100_000;
-
 /// Carts could not be read or written.
 #[derive(Clone, Debug, Error)]
 #[error("carts unavailable: {0}")]
@@ -51,17 +48,27 @@ struct Owner {
 }
 
 impl CartStore {
-    /// An empty one in memory, for at most 100 000 owners.
+    /// An empty one in memory, for at most so many owners.
     #[must_use]
-    pub fn in_memory(hash_key: HashKey) -> Self {
-        Self { backend: Backend::Memory(MemoryCarts::new(CAPACITY)), hash_key }
+    pub fn in_memory(hash_key: HashKey, at_most: usize) -> Self {
+        Self { backend: Backend::Memory(MemoryCarts::new(at_most)), hash_key }
     }
 
-    /// The one in a database, which is asked as this handle asks: for the apps of shoppers, or for the office.
+    /// The one in a database, which is asked as this handle asks: for the apps of shoppers, or for the office. Of anonymous owners it has
+    /// about so many at most: they are counted at each sweep.
     #[must_use]
-    pub fn in_database(database: Database) -> Self {
+    pub fn in_database(database: Database, at_most: usize) -> Self {
         let hash_key = database.hash_key().clone();
-        Self { backend: Backend::Sql(SqlCarts::new(database)), hash_key }
+        Self { backend: Backend::Sql(SqlCarts::new(database, at_most)), hash_key }
+    }
+
+    /// How many owners there are who have not signed in, as far as they are counted.
+    #[must_use]
+    pub fn anonymous(&self) -> usize {
+        match &self.backend {
+            Backend::Memory(carts) => carts.anonymous(),
+            Backend::Sql(carts) => carts.anonymous(),
+        }
     }
 
     /// All carts of a customer.

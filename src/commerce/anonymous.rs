@@ -81,15 +81,11 @@ impl AnonymousTokens {
         Some(format!("{message}.{signature}"))
     }
 
-    /// Whom a token names, and until when.
+    /// Whom a token names.
     ///
     /// # Errors
     /// When it does not hold.
-    pub(super) fn verify(
-        &self,
-        token: &Unverified<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<(Customer, DateTime<Utc>), Refusal> {
+    pub(super) fn verify(&self, token: &Unverified<'_>, now: DateTime<Utc>) -> Result<Customer, Refusal> {
         if token.algorithm != Algorithm::HS256 {
             return Err(Refusal::AlgorithmNotAllowed);
         }
@@ -99,9 +95,9 @@ impl AnonymousTokens {
         if !self.verifying.iter().any(|key| token.is_signed_by(key)) {
             return Err(Refusal::WrongSignature);
         }
-        let ends = claims::check(token, &self.audience, now)?;
+        claims::check(token, &self.audience, now)?;
         let id = token.text("jti").and_then(AnonymousId::parse).filter(|_| token.text("sub") == Some(SUBJECT));
-        Ok((Customer::Anonymous(id.ok_or(Refusal::NoCustomer)?), ends))
+        Ok(Customer::Anonymous(id.ok_or(Refusal::NoCustomer)?))
     }
 }
 

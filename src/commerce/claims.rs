@@ -9,15 +9,11 @@ use super::refusal::Refusal;
 /// How far ahead of ours the clock of whoever made a token may be.
 pub(super) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(60);
 
-/// Checks audience, times and that whoever holds it may use it, and returns when it ends.
+/// Checks audience, times and that whoever holds it may use it.
 ///
 /// # Errors
 /// With the first that does not hold.
-pub(super) fn check(
-    token: &Unverified<'_>,
-    audiences: &[String],
-    now: DateTime<Utc>,
-) -> Result<DateTime<Utc>, Refusal> {
+pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<Utc>) -> Result<(), Refusal> {
     let is_ours =
         |audience: &Value| audience.as_str().is_some_and(|audience| audiences.iter().any(|ours| ours == audience));
     let is_for_us = match token.claims.get("aud") {
@@ -41,7 +37,7 @@ pub(super) fn check(
             return Err(Refusal::NotYetValid);
         }
     }
-    Ok(ends)
+    Ok(())
 }
 
 /// A `NumericDate`: seconds since 1970, perhaps with a fraction, which is cut off.

@@ -77,8 +77,6 @@ pub struct Bearer {
     token: SecretString,
     /// Whom it names.
     customer: Customer,
-    /// When it ends.
-    ends: DateTime<Utc>,
 }
 
 impl Bearer {
@@ -86,12 +84,6 @@ impl Bearer {
     #[must_use]
     pub fn customer(&self) -> &Customer {
         &self.customer
-    }
-
-    /// When it ends.
-    #[must_use]
-    pub fn ends(&self) -> DateTime<Utc> {
-        self.ends
     }
 
     /// What tells it from other tokens, and nothing about it.
@@ -168,13 +160,13 @@ impl Commerce {
     pub async fn authenticate(&self, token: &str, now: DateTime<Utc>) -> Result<Bearer, AuthenticationError> {
         let unverified = Unverified::read(token)?;
         let issuer = unverified.text("iss").ok_or(Refusal::UnknownIssuer)?;
-        let (customer, ends) = if issuer == self.tokens.issuer() {
+        let customer = if issuer == self.tokens.issuer() {
             self.tokens.verify(&unverified, now)?
         } else {
             let provider = self.providers.iter().find(|provider| provider.settings().issuer.as_str() == issuer);
             provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now).await?
         };
-        Ok(Bearer { token: token.into(), customer, ends })
+        Ok(Bearer { token: token.into(), customer })
     }
 
     /// Makes the customer context that goes with a token. A customer who was never seen before, and whose provider is to create
@@ -189,7 +181,10 @@ impl Commerce {
                 .iter()
                 .any(|provider| provider.settings().creates_shoppers && provider.settings().issuer == *issuer)
         {
-            self.directory.link_or_create(&bearer.customer, new_shopper()?, now).await?;
+            // Looked up first: most have been here before, and nothing has to be written for them.
+            if self.directory.shopper_of(&bearer.customer).await?.is_none() {
+                self.directory.link_or_create(&bearer.customer, new_shopper()?, now).await?;
+            }
         }
         let customer = self.directory.hash_key().customer(&bearer.customer);
         let context = self.contexts.seal(&customer, bearer.token.expose_secret());

@@ -42,6 +42,10 @@ pub struct Commerce {
     pub failures_per_minute: NonZeroU32,
     /// How many requests there may be at once.
     pub max_in_flight: u32,
+    /// How many anonymous customers may have carts.
+    pub anonymous_carts: usize,
+    /// How many connections its own port takes at once.
+    pub max_connections: u32,
     /// Which web pages may call it.
     pub allowed_origins: Vec<String>,
     /// How long the recognition token of a code is known.
@@ -60,6 +64,8 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     let lifetime = reader.duration("commerce.token_lifetime", MINUTE..=MINUTE.saturating_mul(24 * 60));
     let code_lifetime = reader.duration("commerce.code_lifetime", CODE_LIFETIME..=MINUTE.saturating_mul(60));
     let codes_per_shopper = reader.integer("commerce.codes_per_shopper", 1, 1..=1000);
+    let anonymous_carts = reader.integer("commerce.anonymous_carts", 1, 1..=100_000_000);
+    let max_connections = reader.integer("commerce.max_connections", 1, 1..=1_000_000);
     let bind = (!reader.text("commerce.bind").is_empty()).then(|| reader.address("commerce.bind"));
     let [issuer, audience] = ["commerce.issuer", "commerce.audience"].map(|setting| name(reader, setting));
     let providers = providers(reader, &issuer);
@@ -88,6 +94,8 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
         allowance: Allowance { per_second, burst, max_callers: MAX_CALLERS },
         failures_per_minute,
         max_in_flight,
+        anonymous_carts,
+        max_connections,
         allowed_origins,
         code_lifetime: delta(code_lifetime),
         codes_per_shopper,
@@ -164,8 +172,9 @@ fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -
         return None;
     }
     let issuer = reader.text(&setting("issuer"));
-    if !is_issuer(&issuer) {
-        reader.refuse(&setting("issuer"), "must be an https URL, or an http URL on loopback, without a query");
+    if !is_issuer(&issuer) || Issuer::parse(&issuer).is_err() {
+        let what = "must be an https URL, or an http URL on loopback, without a query, of up to 255 characters";
+        reader.refuse(&setting("issuer"), what);
     } else if !issuers.insert(issuer.clone()) {
         reader.refuse(&setting("issuer"), "must be no other provider's, and not commerce.issuer");
     }

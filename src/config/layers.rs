@@ -130,8 +130,9 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
         return Problem::new(name, "is a section, not a setting");
     }
     // A section may be misspelt, or left out.
+    let asked = pattern(name);
     let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let similarity = |known: &String| strsim::jaro_winkler(name, known);
+    let similarity = |known: &String| strsim::jaro_winkler(&asked, known);
     let likeness = |known: &String| if key(known) == key(name) { 1.0 } else { similarity(known) };
     // Of several that end alike, the one that begins alike.
     let nearest = known

@@ -147,6 +147,12 @@ impl ScanKeyFormat {
         self.signing_keys.as_ref().map_or(0, |_| SIGNATURE_LENGTH)
     }
 
+    /// Whether codes end in a signature.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.signing_keys.is_some()
+    }
+
     /// How long the custom information may be.
     #[must_use]
     pub fn max_custom(&self) -> usize {

@@ -4,7 +4,6 @@
 //! replicas share, which falls back on the first while that server is gone.
 
 mod callers;
-mod failures;
 mod local;
 mod redis;
 
@@ -15,7 +14,6 @@ use std::time::Duration;
 
 use governor::Quota;
 
-pub use failures::Failures;
 pub use local::LocalLimits;
 pub use redis::{RedisLimits, RedisUrl, RedisUrlError};
 
@@ -81,6 +79,12 @@ impl RateLimits {
             None => Self::Local(LocalLimits::new(allowance)),
             Some(url) => Self::Redis(RedisLimits::new(allowance, url)),
         }
+    }
+
+    /// Of this replica alone, so many a minute, all at once if need be.
+    #[must_use]
+    pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
+        Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
     }
 
     /// Charges one request.

@@ -12,7 +12,7 @@ use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, StorageError, quietly, with_settin
 
 /// How many connections serve what no gate waits for.
 const OFFICE_CONNECTIONS: u32 = 2;
-/// One in so many serves the apps of shoppers; where there are fewer, they take those above.
+/// One in so many serves the apps of shoppers, and one at least.
 const SHOPPERS_SHARE: u32 = 5;
 /// How many of a kind are kept open, so that a crowd after a rest does not have to wait for them.
 const WARM: u32 = 4;
@@ -94,6 +94,7 @@ pub(super) async fn pools(
             .max_connections(size)
             .min_connections(warm.min(size))
             .acquire_timeout(patience)
+            .acquire_slow_threshold(Duration::MAX) // a wait is no news: it ends as an error or it does not
             .test_before_acquire(false);
         let pool = pool.before_acquire(move |connection, metadata| {
             let is_suspect = suspicion.falls_on(metadata.age);
@@ -106,13 +107,14 @@ pub(super) async fn pools(
         });
         with_settings(pool, SETTINGS).connect_lazy_with(options.clone())
     };
-    let for_shoppers = connections.div_euclid(SHOPPERS_SHARE);
-    let taken = OFFICE_CONNECTIONS.saturating_add(for_shoppers).saturating_add(1);
+    let for_shoppers = connections.div_euclid(SHOPPERS_SHARE).max(1);
+    let for_office = OFFICE_CONNECTIONS.min(connections.saturating_sub(3)).max(1);
+    let taken = for_office.saturating_add(for_shoppers).saturating_add(1);
     let writes = pool(1, WARM, ACQUIRE);
-    let office = pool(OFFICE_CONNECTIONS, WARM, OFFICE);
+    let office = pool(for_office, WARM, OFFICE);
     let reads = pool(connections.saturating_sub(taken).max(1), WARM, ACQUIRE);
     // Opened when the first of them asks: there may be none.
-    let shoppers = if for_shoppers > 0 { pool(for_shoppers, 0, SHOPPERS) } else { office.clone() };
+    let shoppers = pool(for_shoppers, 0, SHOPPERS);
     let started = Instant::now();
     for pool in [&writes, &office, &reads] {
         // One of each, so that the first scans find them. A start can wait longer for that than a scan could.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use std::time::Duration;
+
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Error};
@@ -50,6 +52,7 @@ pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
 pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
     let pool = |size, patience| {
         let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
+        let pool = pool.acquire_slow_threshold(Duration::MAX); // a wait is no news: it ends as an error or it does not
         with_settings(pool.idle_timeout(None).max_lifetime(None), SETTINGS).connect_with(options.clone())
     };
     // Records wait for a sweep or a change to end, which takes milliseconds; a change waits for its turn.

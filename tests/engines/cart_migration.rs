@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             only_what_came_since_moves_again,
             who_has_not_signed_in_has_nobody_to_move_to,
             what_is_no_guid_is_refused,
-            what_would_be_too_much_does_not_move,
+            a_full_cart_takes_in_another_and_who_signs_in_loses_nothing,
             customers_who_are_called_alike_do_not_meet,
         ],
     )
@@ -116,36 +116,27 @@ async fn what_is_no_guid_is_refused(engine: Engine) {
     assert_eq!(known.migrate(&format!("{{{GUID}}}")).await.status, 400, "nothing around it");
 }
 
-async fn what_would_be_too_much_does_not_move(engine: Engine) {
+async fn a_full_cart_takes_in_another_and_who_signs_in_loses_nothing(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, "shopper-uuid-001").await;
-    known.add("a", 600).await;
-    let cart = known.open("Default", "US").await;
     let lines =
         |name: &str| -> Value { (0..60).map(|number| json!({ "sku": format!("{name}{number}"), "qty": 1 })).collect() };
-    known.lines(Method::POST, cart, &lines("k")).await;
-    for number in 0..9 {
+    known.lines(Method::POST, known.open("Default", "US").await, &lines("k")).await;
+    known.add("a", 600).await;
+    for number in 0..15 {
         known.open(&number.to_string(), "US").await;
     }
-    let before = known.carts().await;
-    let [quantity, many, carts] = [anonymous(&server).await, anonymous(&server).await, anonymous(&server).await];
-    quantity.add("b", 1).await;
-    quantity.add("a", 400).await;
-    many.lines(Method::POST, many.open("Default", "US").await, &lines("n")).await;
-    carts.add("b", 1).await;
-    for number in 9..20 {
-        carts.open(&number.to_string(), "US").await;
+    let nobody = anonymous(&server).await;
+    nobody.lines(Method::POST, nobody.open("Default", "US").await, &lines("n")).await;
+    nobody.add("a", 600).await;
+    for number in 10..25 {
+        nobody.open(&number.to_string(), "US").await;
     }
-    for nobody in [&quantity, &many, &carts] {
-        let had = nobody.carts().await;
-        let answer = known.migrate(nobody.anonymous_id.as_deref().unwrap()).await;
-        assert_error_form(&answer, 400, "too much");
-        assert_eq!((known.carts().await, nobody.carts().await), (before.clone(), had), "nothing has moved");
-    }
-    let path = format!("{CARTS}{}", carts.open("19", "US").await);
-    carts.request(Method::DELETE, &path, None).await;
-    migrate(&known, &carts).await;
-    assert_eq!(known.carts().await.as_array().unwrap().len(), 20, "just as many as there may be");
+    let merged = migrate(&known, &nobody).await;
+    assert_eq!(content(&merged).len(), 121);
+    assert!(content(&merged).contains(&default("a", 999)), "as much of one as there may be");
+    assert_eq!(known.carts().await.as_array().unwrap().len(), 26);
+    assert_error_form(&known.try_open("26", "US").await, 400, "nobody may open so many");
 }
 
 async fn customers_who_are_called_alike_do_not_meet(engine: Engine) {

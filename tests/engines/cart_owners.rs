@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             an_anonymous_cart_ends_30_days_after_its_last_change,
             the_cart_of_a_customer_does_not_end,
             an_erased_shopper_has_no_cart,
+            who_is_unlinked_has_no_cart,
+            no_more_than_so_many_anonymous_customers_have_carts,
         ],
     )
 }
@@ -180,4 +182,28 @@ async fn an_erased_shopper_has_no_cart(engine: Engine) {
     for shopper in [other, nobody] {
         assert_eq!(shopper.has().await, [default("a", 1), of("Other", "a", 1)]);
     }
+}
+
+async fn who_is_unlinked_has_no_cart(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let known = signed_in(&server, SHOPPER).await;
+    known.add("a", 1).await;
+    let list = server.client.get(format!("{}/admin/v1/customers", server.management)).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    let digest = list["customers"][0]["digest"].as_str().unwrap();
+    assert_eq!(server.admin("DELETE", &format!("customers/{digest}")).await.status, 204);
+    assert_eq!(known.carts().await, json!([]));
+}
+
+async fn no_more_than_so_many_anonymous_customers_have_carts(engine: Engine) {
+    let server = engine.demo(&[&UNLIMITED[..], &[("commerce.anonymous_carts", "2")]].concat()).await;
+    let (first, second, third) = (anonymous(&server).await, anonymous(&server).await, anonymous(&server).await);
+    for shopper in [&first, &second] {
+        shopper.add("a", 1).await;
+        shopper.add_to("Other", "a", 1).await;
+    }
+    assert_too_many(&third.try_open("Default", "US").await, "a third");
+    assert_eq!(third.carts().await, json!([]));
+    first.add("b", 1).await;
+    assert!(server.metrics().await.contains("connector_anonymous_carts 2\n"));
 }

@@ -56,7 +56,7 @@ impl Connectors {
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 let location = Location::Sqlite(folder.path().join("c.db"));
-                let store = Arc::new(CartStore::in_database(Database::open(&location, None).await.unwrap()));
+                let store = Arc::new(CartStore::in_database(Database::open(&location, None).await.unwrap(), 1000));
                 stores.extend(vec![store; CONNECTORS]);
                 kept.0 = Some(folder);
             }
@@ -95,7 +95,7 @@ impl Connectors {
 
 async fn connector(url: &str) -> Arc<CartStore> {
     let location = Location::Postgres { url: url.into(), connections: 4 };
-    Arc::new(CartStore::in_database(Database::open(&location, Some(HashKey::new(&[1; 32]))).await.unwrap()))
+    Arc::new(CartStore::in_database(Database::open(&location, Some(HashKey::new(&[1; 32]))).await.unwrap(), 1000))
 }
 
 fn at(hours: i64) -> DateTime<Utc> {

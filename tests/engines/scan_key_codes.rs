@@ -121,9 +121,11 @@ async fn what_is_no_device_of_theirs_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
     let other = signed_in(&server, "associate-uuid-001").await;
-    assert_error_form(&ask(&other, Some(&json!({ "deviceId": "device-abc-123" }))).await, 400, "somebody else's");
-    let bad =
-        [json!("nope"), json!("DEVICE-abc-123"), json!(""), json!("a\0"), json!("d".repeat(256)), json!(5), json!([])];
+    let unknown = json!({ "message": "This device is not registered with your account.", "reason": "unknown_device" });
+    for (app, device) in [(&other, "device-abc-123"), (&app, "nope"), (&app, "DEVICE-abc-123")] {
+        assert_json(&ask(app, Some(&json!({ "deviceId": device }))).await, 400, &unknown, device);
+    }
+    let bad = [json!(""), json!("a\0"), json!("d".repeat(256)), json!(5), json!([])];
     let bodies = bad.into_iter().map(|device| json!({ "deviceId": device }));
     for body in bodies.chain([json!([]), json!(["device-abc-123"]), json!("device-abc-123"), json!(null)]) {
         assert_error_form(&ask(&app, Some(&body)).await, 400, &body.to_string());

@@ -40,9 +40,16 @@ fn id_in(answer: &Answer) -> String {
 async fn without_an_id_a_new_one_is_made() {
     let server = Server::demo(&UNLIMITED).await;
     let nulls = format!(r#"{{"{}":null,"{}":null}}"#, NAMES[0], NAMES[1]);
-    for body in
-        ["", " \r\n", "{}", " { } ", r#"{"anonymousId":null}"#, r#"{"anonymousAuthenticationRequest":null}"#, &nulls]
-    {
+    for body in [
+        "",
+        " \r\n",
+        "null",
+        "{}",
+        " { } ",
+        r#"{"anonymousId":null}"#,
+        r#"{"anonymousAuthenticationRequest":null}"#,
+        &nulls,
+    ] {
         let answers = [ask(&server, body).await, ask(&server, body).await];
         let [one, other] = answers.each_ref().map(|answer| {
             assert_eq!(answer.status, 200, "{body:?}");
@@ -112,7 +119,7 @@ async fn a_body_that_is_no_object_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
     let twice = format!(r#"{{"anonymousId":"{ID}","anonymousId":"{ID}"}}"#);
     for body in [
-        "null",
+        "nul",
         "[]",
         "[{}]",
         "5",

@@ -38,7 +38,6 @@ async fn the_reason_phrase_is_the_message() {
         (&get, "", "", "401 Unauthorized"),
         (&get, "authorization: Bearer x\r\n", "", "401 Unauthorized"),
         (&post, "", "", "401 Unauthorized"),
-        (&post, "", "", "401 Unauthorized"),
         (&post, "", "", "429 Too Many Requests"),
         (&format!("PUT {TOKENS}"), "", "", "405 Method not allowed"),
     ] {

@@ -4,6 +4,9 @@
 
 mod document;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, query, query_scalar};
@@ -22,11 +25,19 @@ const BATCH: u32 = 100;
 #[derive(Debug)]
 pub(super) struct SqlCarts {
     database: Database,
+    /// Anonymous owners, as of the last sweep and those who came since.
+    anonymous: Arc<AtomicUsize>,
+    /// How many of them there may be: whoever can make anonymous tokens could fill the disk otherwise.
+    at_most: usize,
 }
 
 impl SqlCarts {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database }
+    pub(super) fn new(database: Database, at_most: usize) -> Self {
+        Self { database, anonymous: Arc::default(), at_most }
+    }
+
+    pub(super) fn anonymous(&self) -> usize {
+        self.anonymous.load(Ordering::Relaxed)
     }
 
     pub(super) async fn of(&self, owner: Owner, now: DateTime<Utc>) -> std::result::Result<Carts, CartsError> {
@@ -45,10 +56,17 @@ impl SqlCarts {
         F: FnOnce(&mut Carts) -> std::result::Result<T, CartRefusal> + Send + 'static,
     {
         let engine = self.database.engine();
+        let (anonymous, at_most) = (Arc::clone(&self.anonymous), self.at_most);
         let work = self.database.transaction(move |connection| {
             Box::pin(async move {
                 let before = lock(connection, engine, owner, now).await?;
                 let (after, done) = changed(&before, change);
+                let is_new = owner.is_anonymous && before.is_empty() && !after.is_empty();
+                if is_new && anonymous.fetch_add(1, Ordering::Relaxed) >= at_most {
+                    anonymous.fetch_sub(1, Ordering::Relaxed);
+                    keep(connection, owner, &before, &before).await?;
+                    return Ok(done.and(Err(CartRefusal::Full)));
+                }
                 keep(connection, owner, &before, &after).await?;
                 Ok(done)
             })
@@ -78,7 +96,12 @@ impl SqlCarts {
     pub(super) async fn sweep_some(&self, now: DateTime<Utc>) -> std::result::Result<bool, CartsError> {
         let engine = self.database.engine();
         let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
-        Ok(swept.await? == u64::from(BATCH))
+        let more = swept.await? == u64::from(BATCH);
+        if !more {
+            let count = self.database.look_up(|connection| Box::pin(count(connection))).await?;
+            self.anonymous.store(count, Ordering::Relaxed);
+        }
+        Ok(more)
     }
 }
 
@@ -177,6 +200,12 @@ async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc
     let ended = now.checked_sub_signed(ANONYMOUS_LIFETIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
     let swept = query::<Any>(statement).bind(nanos(ended)).bind(i64::from(BATCH)).execute(connection).await?;
     Ok(swept.rows_affected())
+}
+
+async fn count(connection: &mut AnyConnection) -> Result<usize> {
+    let count: i64 =
+        query_scalar::<Any, _>("SELECT count(*) FROM basket WHERE anonymous = 1").fetch_one(connection).await?;
+    usize::try_from(count).map_err(corrupt)
 }
 
 impl From<DatabaseError> for CartsError {

@@ -32,13 +32,13 @@ fn in_memory_for(owners: usize) -> Kept {
 }
 
 async fn in_memory() -> Kept {
-    Kept { store: Arc::new(CartStore::in_memory(hash_key())), database: None }
+    Kept { store: Arc::new(CartStore::in_memory(hash_key(), 10_000)), database: None }
 }
 
 async fn in_sqlite() -> Kept {
     let folder = tempfile::tempdir().expect("a folder");
     let database = Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("opened");
-    let store = Arc::new(CartStore::in_database(database.for_shoppers()));
+    let store = Arc::new(CartStore::in_database(database.for_shoppers(), 1000));
     Kept { store, database: Some((database, folder)) }
 }
 
@@ -109,6 +109,17 @@ impl Kept {
 
     async fn add(&self, customer: &Customer, name: &str, sku: &str, pieces: u64, now: DateTime<Utc>) {
         add(&self.store, customer, name, sku, pieces, now).await.expect("written").expect("there is room");
+    }
+
+    /// As many different things as may be put into a cart, named from a number on.
+    async fn fill(&self, customer: &Customer, first: usize) {
+        let lines = (first..).take(100).map(|number| Sku::parse(&format!("full {number}")).expect("a SKU"));
+        let lines: Vec<_> = lines.map(|sku| (sku, Quantity::new(1).expect("a quantity"))).collect();
+        let fill = move |carts: &mut Carts| {
+            let id = open(carts, "Default", 1, at(0))?.id;
+            carts.add_lines(id, lines, at(0)).map(drop)
+        };
+        self.store.change(customer, at(0), fill).await.expect("written").expect("there is room");
     }
 
     async fn migrate(&self, from: u8, to: &Customer, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {

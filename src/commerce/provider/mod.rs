@@ -124,7 +124,10 @@ impl Provider {
                     REFRESH
                 }
                 Err(error) => {
-                    if backoff == BACKOFF.0 {
+                    if self.keys() == 0 {
+                        // Again each time, which comes to be once a minute: until then nobody gets in.
+                        tracing::warn!(provider, %error, "keys of the identity provider cannot be fetched, and none are known: its customers get a 503");
+                    } else if backoff == BACKOFF.0 {
                         tracing::warn!(provider, %error, "keys of the identity provider cannot be fetched; those known are kept");
                     }
                     self.state.send_modify(|state| {
@@ -143,7 +146,7 @@ impl Provider {
         }
     }
 
-    /// Whom a token names, and until when.
+    /// Whom a token names.
     ///
     /// # Errors
     /// When it does not hold, or the provider's keys were never fetched.
@@ -151,7 +154,7 @@ impl Provider {
         &self,
         token: &Unverified<'_>,
         now: DateTime<Utc>,
-    ) -> Result<(Customer, DateTime<Utc>), AuthenticationError> {
+    ) -> Result<Customer, AuthenticationError> {
         let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
         if !algorithms.contains(&token.algorithm) {
             return Err(Refusal::AlgorithmNotAllowed.into());
@@ -161,7 +164,7 @@ impl Provider {
             return Err(Refusal::WrongType.into());
         }
         // Before the signature: what does not hold anyway need not make anybody look for keys.
-        let ends = claims::check(token, audiences, now)?;
+        claims::check(token, audiences, now)?;
         let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
         let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
         let is_signed = |keys: &KeySet| {
@@ -180,7 +183,7 @@ impl Provider {
         if !verified {
             return Err(Refusal::WrongSignature.into());
         }
-        Ok((Customer::Known { issuer: issuer.clone(), subject }, ends))
+        Ok(Customer::Known { issuer: issuer.clone(), subject })
     }
 
     /// The keys after a fetch, if one is under way or may be made now; else those that there are.

@@ -63,7 +63,7 @@ impl Carts {
     ) -> Result<&Cart> {
         let place = match self.0.iter().position(|cart| cart.is_called(&name, &market)) {
             Some(place) => place,
-            None => self.keep(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now })?,
+            None => self.keep(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now }, MAX_CARTS)?,
         };
         self.0.get(place).ok_or(CartRefusal::NoSuchCart)
     }
@@ -125,22 +125,25 @@ impl Carts {
         })
     }
 
-    /// Takes in the carts of another owner, who is the same person. Of carts of one name and market the quantities of one SKU add up, and
-    /// currency and id stay what they are here; the others move over whole. Should a cart here have the id of one that moves, that one gets
-    /// the next that is free.
+    /// Takes in the carts of another owner, who is the same person. Of carts of one name and market the quantities of one SKU add up, to
+    /// [`MAX_QUANTITY`](super::MAX_QUANTITY) at most, and currency and id stay what they are here; the others move over whole. Should a
+    /// cart here have the id of one that moves, that one gets the next that is free.
+    ///
+    /// There may be more carts and lines afterwards than anybody could have put there: whoever signs in is not to lose any, and may no
+    /// longer be able to change what they had before.
     ///
     /// # Errors
-    /// When there would be too many carts, or one would become too full.
+    /// When there would be more than [`MERGED_CARTS`] or [`MERGED_LINES`], which no shopper comes to.
     pub fn merge(&mut self, other: Self, now: DateTime<Utc>) -> Result<()> {
         let mut merged = self.clone();
         for cart in other.0 {
             match merged.0.iter_mut().find(|own| own.is_called(&cart.name, &cart.market)) {
                 Some(own) => {
                     let mut lines = cart.lines.into_iter();
-                    own.alter(now, |own| lines.try_for_each(|line| add(own, line.sku, line.quantity)))?;
+                    own.alter(now, |own| lines.try_for_each(|line| merge(own, line)))?;
                 }
                 None => {
-                    merged.keep(cart)?;
+                    merged.keep(cart, MERGED_CARTS)?;
                 }
             }
         }
@@ -160,9 +163,9 @@ impl Carts {
     }
 
     /// Takes in one whose name and market no other has; where it stands.
-    fn keep(&mut self, mut cart: Cart) -> Result<usize> {
+    fn keep(&mut self, mut cart: Cart, at_most: usize) -> Result<usize> {
         let place = self.0.len();
-        if place >= MAX_CARTS {
+        if place >= at_most {
             return Err(CartRefusal::TooManyCarts);
         }
         while self.find(cart.id).is_ok() {
@@ -172,6 +175,11 @@ impl Carts {
         Ok(place)
     }
 }
+
+/// The most carts that an owner may come to have by merging.
+pub const MERGED_CARTS: usize = 100;
+/// The most lines that a cart may come to have by merging.
+pub const MERGED_LINES: usize = 1000;
 
 impl Cart {
     fn is_called(&self, name: &CartName, market: &Market) -> bool {
@@ -191,15 +199,27 @@ impl Cart {
 }
 
 fn add(lines: &mut Vec<Line>, sku: Sku, quantity: Quantity) -> Result<()> {
-    if let Some(line) = lines.iter_mut().find(|line| line.sku == sku) {
-        line.quantity = line.quantity.plus(quantity)?;
-        return Ok(());
+    match lines.iter_mut().find(|line| line.sku == sku) {
+        Some(line) => line.quantity = line.quantity.plus(quantity)?,
+        None => push(lines, sku, quantity, MAX_LINES)?,
     }
-    if lines.len() >= MAX_LINES {
+    Ok(())
+}
+
+fn merge(lines: &mut Vec<Line>, Line { sku, quantity, .. }: Line) -> Result<()> {
+    match lines.iter_mut().find(|line| line.sku == sku) {
+        Some(line) => line.quantity = line.quantity.plus(quantity).unwrap_or(Quantity::MOST),
+        None => push(lines, sku, quantity, MERGED_LINES)?,
+    }
+    Ok(())
+}
+
+fn push(lines: &mut Vec<Line>, sku: Sku, quantity: Quantity, at_most: usize) -> Result<()> {
+    if lines.len() >= at_most {
         return Err(CartRefusal::TooManyLines);
     }
-    let is_free = |id: &LineId| lines.iter().all(|line| line.id != *id);
-    let id = (1..).map(LineId).find(is_free).ok_or(CartRefusal::TooManyLines)?;
+    let taken: HashSet<u64> = lines.iter().map(|line| line.id.0).collect();
+    let id = (1..).find(|id| !taken.contains(id)).map(LineId).ok_or(CartRefusal::TooManyLines)?;
     lines.push(Line { id, sku, quantity });
     Ok(())
 }

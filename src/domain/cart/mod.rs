@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use carts::Carts;
+pub use carts::{Carts, MERGED_CARTS, MERGED_LINES};
 pub use refusal::CartRefusal;
 
 /// How many carts an owner may have.
@@ -53,6 +53,9 @@ impl Sku {
 pub struct Quantity(u16);
 
 impl Quantity {
+    /// As much as there may be of one SKU.
+    pub const MOST: Self = Self(MAX_QUANTITY);
+
     /// Takes a number from 1 to 999.
     ///
     /// # Errors

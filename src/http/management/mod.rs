@@ -99,8 +99,13 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
     let ledger = &management.administration.ledger;
     ledger.count().await;
-    let text =
-        management.metrics.encode(ledger, management.database.as_ref(), &management.limits, &management.providers);
+    let text = management.metrics.encode(
+        ledger,
+        management.database.as_ref(),
+        &management.limits,
+        &management.administration.carts,
+        &management.providers,
+    );
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

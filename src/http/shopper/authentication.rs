@@ -45,16 +45,18 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
     shoppers.charge(caller).await?;
-    shoppers.failures.look(caller).map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
     let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
     let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
     // Before the body is read: whoever has no key gets no further.
     if !shoppers.commerce.is_authorized(key.as_deref()) {
-        shoppers.failures.count(caller);
+        // The right key passes however often somebody was wrong: they may be another behind the same address.
+        let counted = shoppers.failures.charge(caller).await;
+        counted.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
         return Err(ApiError::Unauthenticated(Refusal::WrongKey));
     }
     let document = Document::from_request(Request::from_parts(parts, body), &shoppers).await?;
     let id = anonymous_id(document.text())?;
+    let _place = shoppers.enter()?;
     let token = shoppers.commerce.anonymous_token(id, shoppers.clock.now())?;
     let access_token = token.token.expose_secret();
     let expires_in = token.lifetime.num_seconds();
@@ -62,6 +64,7 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
 }
 
 async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ApiError> {
+    let _place = shoppers.enter()?;
     let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;
     let answer = Context { is_anonymous: bearer.customer().is_anonymous(), customer_context: context.expose_secret() };
     Ok(Json(answer).into_response())
@@ -69,7 +72,7 @@ async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHol
 
 /// The id that the body asks for, if it does.
 fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
-    if body.trim_ascii().is_empty() {
+    if matches!(body.trim_ascii(), "" | "null") {
         return Ok(None);
     }
     let members = Members::parse(body, ANONYMOUS_ID);

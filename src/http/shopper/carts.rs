@@ -12,7 +12,9 @@ use super::cart_wire::{CartBody, CartResponse};
 use super::credentials::Shopper;
 use super::{Shoppers, both};
 use crate::carts::CartsError;
-use crate::domain::cart::{Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, Market, Quantity, Sku};
+use crate::domain::cart::{
+    Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, MAX_QUANTITY, Market, Quantity, Sku,
+};
 use crate::domain::customer::{AnonymousId, Customer};
 use crate::http::document::{Document, Object};
 use crate::http::error::{ApiError, Why};
@@ -80,6 +82,7 @@ impl FromRequestParts<Shoppers> for Id {
 }
 
 async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Result<Json<Vec<CartBody>>, ApiError> {
+    let _place = shoppers.enter()?;
     let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
     Ok(Json(carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect()))
 }
@@ -89,6 +92,7 @@ async fn one(
     Shopper(bearer): Shopper,
     Id(id): Id,
 ) -> Result<Json<Vec<CartBody>>, ApiError> {
+    let _place = shoppers.enter()?;
     let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
     let cart = carts.find(id).map_err(ApiError::Cart)?;
     Ok(Json(vec![CartBody::new(cart, bearer.customer())]))
@@ -171,6 +175,7 @@ async fn migrate(
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);
     let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".to_owned()))?;
+    let _place = shoppers.enter()?;
     let carts = shoppers.commerce.carts.migrate(from, bearer.customer(), shoppers.clock.now()).await?;
     let carts = carts.map_err(ApiError::Cart)?;
     Ok(Json(match foremost(&carts) {
@@ -190,6 +195,7 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Carts) -> Result<T, CartRefusal> + Send + 'static,
 {
+    let _place = shoppers.enter()?;
     let changed = shoppers.commerce.carts.change(customer, shoppers.clock.now(), change).await?;
     changed.map_err(ApiError::Cart)
 }
@@ -197,7 +203,10 @@ where
 fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
     let lines: Vec<NewLine> = document.read_all()?;
     let read = |NewLine { id, sku, qty }: NewLine| {
-        let quantity = qty.as_u64().ok_or(CartRefusal::Quantity).and_then(Quantity::new)?;
+        // 1.0 is a whole number as well: to some clients every number has decimals.
+        let is_it = |whole: &u16| qty.as_f64() == Some(f64::from(*whole));
+        let quantity = (1..=MAX_QUANTITY).find(is_it).ok_or(CartRefusal::Quantity)?;
+        let quantity = Quantity::new(quantity.into())?;
         let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // 0 is no line's
         Ok((id, Sku::parse(&sku)?, quantity))
     };

@@ -13,14 +13,14 @@ pub(super) use carts::why;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::MethodRouter;
 use hyper::ext::ReasonPhrase;
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::caller::caller_of;
@@ -28,7 +28,7 @@ use super::error::{ApiError, Said};
 use crate::clock::Clock;
 use crate::commerce::Commerce;
 use crate::metrics::Metrics;
-use crate::rate_limit::{Caller, Failures, RateLimits};
+use crate::rate_limit::{Caller, RateLimits};
 
 const X_AUTH_KEY: &str = "x-auth-key";
 const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
@@ -51,9 +51,9 @@ pub struct Shoppers {
     pub clock: Clock,
     /// What each token, or each peer without one, may ask.
     pub limits: RateLimits,
-    /// Who was wrong about the authorization key.
-    pub failures: Failures,
-    /// How many requests there may be at once.
+    /// How often each peer may be wrong about the authorization key.
+    pub failures: RateLimits,
+    /// How many requests may be worked on at once.
     pub in_flight: Arc<Semaphore>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
@@ -66,6 +66,13 @@ pub struct Shoppers {
 impl Shoppers {
     fn caller(&self, request: &axum::http::request::Parts) -> Caller {
         caller_of(&request.extensions, &request.headers, &self.trusted_proxies)
+    }
+
+    /// Lets one more be worked on, until what is returned is dropped; the rest are better off asking again than waiting. To be called when
+    /// the whole request is there: nobody is to take a place by sending slowly.
+    fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.in_flight).try_acquire_owned();
+        place.map_err(|_| ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" })
     }
 
     /// Charges one request.
@@ -81,8 +88,6 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
         .merge(authentication::routes())
         .merge(carts::routes())
         .merge(if shoppers.commerce.codes.is_some() { scan_key_codes::routes() } else { Router::new() })
-        // Before anything is spent on it.
-        .route_layer(from_fn_with_state(shoppers.clone(), cap))
         .with_state(shoppers)
         // Here and not where all ports have it: what is set there is outside of the layers below, which would not see a preflight.
         .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
@@ -93,14 +98,6 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
 /// A route with and without the slash at its end.
 fn both<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) -> Router<S> {
     Router::new().route(path, methods.clone()).route(&format!("{path}/"), methods)
-}
-
-/// No more at once than there are permits: the rest are better off asking again than waiting.
-async fn cap(State(shoppers): State<Shoppers>, request: Request, next: Next) -> Response {
-    match Arc::clone(&shoppers.in_flight).try_acquire_owned() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" }.into_response(),
-    }
 }
 
 /// Puts the sentence of a refusal into the status line as well: the published client of this API reads it there.

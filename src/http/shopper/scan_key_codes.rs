@@ -52,6 +52,7 @@ async fn make(
     // The route is there only with the settings.
     let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ApiError::NotFound)?;
     let device = device(document.text())?;
+    let _place = shoppers.enter()?;
     let now = shoppers.clock.now();
     let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
     let code = code.map_err(|refusal| {

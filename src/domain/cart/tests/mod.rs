@@ -221,26 +221,28 @@ fn carts_match_by_name_and_market_and_the_others_move_over_whole() {
 }
 
 #[test]
-fn a_merge_that_would_exceed_a_limit_is_refused_whole() {
-    let mut carts = with_lines(100);
-    for number in 2..=20 {
-        open(&mut carts, &format!("cart {number}"), number, at(0)).expect("opened");
-    }
-    let mut more = Carts::default();
-    open(&mut more, "cart 2", 50, at(1)).expect("opened");
-    more.add_lines(id(50), vec![(sku(0), quantity(1))], at(1)).expect("added");
-    open(&mut more, "Default", 51, at(1)).expect("opened");
-    let with = |number, pieces| {
-        let mut with = more.clone();
-        with.add_lines(id(51), vec![(sku(number), quantity(pieces))], at(1)).expect("added");
-        with
+fn a_merge_may_exceed_what_anybody_may_put_there_up_to_limits_of_its_own() {
+    let of = |name: &str, lines: std::ops::Range<usize>| {
+        let mut carts = Carts::default();
+        open(&mut carts, name, 51, at(1)).expect("opened");
+        let lines = lines.map(|number| (sku(number), quantity(600))).collect();
+        carts.add_lines(id(51), lines, at(1)).expect("added");
+        carts
     };
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(with(100, 1), at(2)));
-    assert_refused(&carts, CartRefusal::TooMuchOfOneSku, |carts| carts.merge(with(5, 990), at(2)));
-    let mut one_more = more.clone();
-    open(&mut one_more, "Other", 52, at(1)).expect("opened");
-    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(one_more, at(2)));
-    carts.merge(with(5, 989), at(2)).expect("just so much");
+    let mut carts = Carts::default();
+    for full in 0..10 {
+        carts.merge(of("Default", 100 * full..100 * full + 100), at(2)).expect("merged");
+    }
+    assert_eq!(carts.all()[0].lines.len(), MERGED_LINES);
+    carts.merge(of("Default", 0..1), at(3)).expect("merged");
+    assert_eq!(carts.all()[0].lines[0].quantity, Quantity::MOST);
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 1000..1001), at(3)));
+    for number in 1..MERGED_CARTS {
+        carts.merge(of(&format!("cart {number}"), 0..1), at(4)).expect("merged");
+    }
+    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(of("one more", 0..1), at(5)));
+    let refused = carts.clone().add_lines(carts.all()[0].id, vec![(sku(2000), quantity(1))], at(5)).map(drop);
+    assert_eq!(refused, Err(CartRefusal::TooManyLines), "nobody may put more there");
 }
 
 #[test]
