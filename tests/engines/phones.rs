@@ -17,10 +17,12 @@ use crate::support::{Postgres, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shared = properties![a_gate_opens_while_phones_change_carts];
+    let few = properties![a_gate_opens_with_one_connection_for_each_purpose];
     let its_own = properties![a_gate_opens_while_phones_wait_for_a_cart];
     [
         on_sqlite(module_path!(), shared),
         on_postgres(module_path!(), shared),
+        on_postgres(module_path!(), few),
         on_a_postgres_of_its_own(module_path!(), its_own),
     ]
     .into_iter()
@@ -33,7 +35,15 @@ const PHONES: usize = 24;
 const CHANGES: usize = 30;
 
 async fn a_gate_opens_while_phones_change_carts(engine: Engine) {
-    let settings = [&UNLIMITED[..], &[("rate_limit.burst", "1000000000")]].concat();
+    gates_open(engine, &[]).await;
+}
+
+async fn a_gate_opens_with_one_connection_for_each_purpose(engine: Engine) {
+    gates_open(engine, &[("storage.max_connections", "4")]).await;
+}
+
+async fn gates_open(engine: Engine, settings: &[(&str, &str)]) {
+    let settings = [&UNLIMITED[..], &[("rate_limit.burst", "1000000000")], settings].concat();
     let server = Arc::new(engine.demo(&settings).await);
     let mut phones = vec![signed_in(&server, "shopper-uuid-001").await];
     while phones.len() < PHONES {
