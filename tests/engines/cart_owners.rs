@@ -196,14 +196,25 @@ async fn who_is_unlinked_has_no_cart(engine: Engine) {
 }
 
 async fn no_more_than_so_many_anonymous_customers_have_carts(engine: Engine) {
-    let server = engine.demo(&[&UNLIMITED[..], &[("commerce.anonymous_carts", "2")]].concat()).await;
-    let (first, second, third) = (anonymous(&server).await, anonymous(&server).await, anonymous(&server).await);
-    for shopper in [&first, &second] {
-        shopper.add("a", 1).await;
-        shopper.add_to("Other", "a", 1).await;
+    let server = engine.demo(&[&UNLIMITED[..], &[("commerce.anonymous_carts", "4")]].concat()).await;
+    let mut owners = Vec::new();
+    let refused = loop {
+        let shopper = anonymous(&server).await;
+        let answer = shopper.try_open("Default", "US").await;
+        if answer.status != 200 {
+            break (shopper, answer);
+        }
+        owners.push(shopper);
+        assert!(owners.len() <= 4, "one too many");
+    };
+    // In a database they are counted now and then, and one who comes at that moment counts twice until the next time.
+    assert!(owners.len() >= 3, "{}", owners.len());
+    let (shopper, answer) = refused;
+    assert_too_many(&answer, "beyond that");
+    assert_eq!(shopper.carts().await, json!([]));
+    for owner in owners {
+        owner.add_to("Other", "b", 1).await;
     }
-    assert_too_many(&third.try_open("Default", "US").await, "a third");
-    assert_eq!(third.carts().await, json!([]));
-    first.add("b", 1).await;
-    assert!(server.metrics().await.contains("connector_anonymous_carts 2\n"));
+    let counted = server.metrics().await;
+    assert!(["3", "4", "5"].iter().any(|number| counted.contains(&format!("connector_anonymous_carts {number}\n"))));
 }

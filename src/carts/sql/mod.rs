@@ -98,8 +98,11 @@ impl SqlCarts {
         let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
         let more = swept.await? == u64::from(BATCH);
         if !more {
+            let before = self.anonymous.load(Ordering::Relaxed);
             let count = self.database.look_up(|connection| Box::pin(count(connection))).await?;
-            self.anonymous.store(count, Ordering::Relaxed);
+            // Who came meanwhile may not be in it; whoever is in it twice, is so until the next sweep.
+            let with_new = |now: usize| Some(count.saturating_add(now.saturating_sub(before)));
+            self.anonymous.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_new).ok();
         }
         Ok(more)
     }
