@@ -6,6 +6,7 @@
 mod commerce;
 mod layers;
 mod reader;
+mod scan_key;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ pub use reader::ConfigError;
 
 use crate::digest::HashKey;
 use crate::domain::code_signature::SigningKeys;
-use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
@@ -159,7 +160,7 @@ impl Config {
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
         let storage = storage_settings(&mut reader);
-        let (scan_key, single_use) = scan_key(&mut reader);
+        let (scan_key, single_use) = scan_key::read(&mut reader);
         let config = Self {
             mode,
             server: server(&mut reader),
@@ -209,7 +210,7 @@ impl Config {
 pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
     let format = |mode| {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
-        let (format, _) = scan_key(&mut reader);
+        let (format, _) = scan_key::read(&mut reader);
         reader.finish(format)
     };
     match format(Mode::Serve)? {
@@ -224,7 +225,7 @@ pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool),
 /// As [`Config::load`].
 pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
-    let keys = signing_keys(&mut reader);
+    let keys = scan_key::signing_keys(&mut reader);
     reader.finish(keys)
 }
 
@@ -339,31 +340,6 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
     };
     let key = HashKey::from_base64(text.expose_secret());
     key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
-}
-
-fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
-    let keys = reader.secret_list("scan_key.signing_keys", &(32..=usize::MAX));
-    SigningKeys::new(keys.iter().map(ExposeSecret::expose_secret))
-}
-
-/// How codes look, and whether one opens one event only.
-fn scan_key(reader: &mut Reader) -> (Option<ScanKeyFormat>, bool) {
-    let mistakes = reader.mistakes();
-    let keys = signing_keys(reader);
-    let are_read = reader.mistakes() == mistakes;
-    let single_use = reader.boolean("scan_key.single_use");
-    if single_use && keys.is_none() && are_read {
-        let what = "demands scan_key.signing_keys: whoever has a code that is not signed can make others of it";
-        reader.refuse("scan_key.single_use", what);
-    }
-    let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
-    let unit = reader.one_of("scan_key.timestamp_unit", TimestampUnit::Seconds, &units);
-    let prefix = reader.text("scan_key.customer_prefix");
-    if prefix.is_empty() {
-        return (None, single_use);
-    }
-    let format = ScanKeyFormat::new(&prefix, unit, keys);
-    (format.map_err(|error| reader.refuse("scan_key.customer_prefix", &error.to_string())).ok(), single_use)
 }
 
 fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {

@@ -8,6 +8,7 @@
 mod breaker;
 mod error;
 mod postgres;
+mod probe;
 mod schema;
 mod sqlite;
 mod time;
@@ -19,10 +20,10 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, query};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub use breaker::Subject;
 pub use error::StorageError;
@@ -46,11 +47,6 @@ const RECORD: Duration = Duration::from_millis(600);
 const OFFICE: Duration = Duration::from_secs(10);
 /// How long anything may take that an app waits for.
 const SHOPPERS: Duration = Duration::from_secs(2);
-/// How often a database that does not answer is tried.
-const PROBE: Duration = Duration::from_millis(250);
-
-/// What a probe writes.
-const PROBED: &str = "probed";
 
 /// Which database it is, for the little that they do not have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,39 +329,9 @@ impl Database {
             let error = error.map(ToString::to_string).unwrap_or_default();
             tracing::warn!(error, "the database does not answer: scans get a 500 until it does");
             self.0.suspicion.arise();
-            tokio::spawn(probe(Arc::downgrade(&self.0)));
+            tokio::spawn(probe::until_it_answers(Arc::downgrade(&self.0)));
         }
     }
-}
-
-/// Asks a database that does not answer, until it does.
-async fn probe(database: std::sync::Weak<Inner>) {
-    loop {
-        sleep(PROBE).await;
-        let Some(inner) = database.upgrade() else { return };
-        let database = Database(inner, Desk::Office);
-        // Written, since a database may read and yet not commit.
-        let Pools { reads, writes, .. } = &database.0.pools;
-        let written = database.attempt(writes, READ, |connection| Box::pin(write_probe(connection))).await;
-        let read = database.attempt(reads, READ, |connection| Box::pin(read_probe(connection))).await;
-        if written.is_ok() && read.is_ok() {
-            database.0.breaker.close();
-            tracing::info!("the database answers again");
-            return;
-        }
-    }
-}
-
-async fn write_probe(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
-    let statement =
-        "INSERT INTO property (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    query::<Any>(statement).bind(PROBED).bind(vec![1_u8]).execute(connection).await?;
-    Ok(())
-}
-
-async fn read_probe(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
-    connection.execute("SELECT 1").await?;
-    Ok(())
 }
 
 /// How a transaction of SQLite begins that is going to write: a reader that turns writer may find that it has read what is no longer so.

@@ -1,0 +1,69 @@
+//! What is kept, opened; and what the configuration names, brought into the directory.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::StartError;
+use crate::config::{Config, DirectorySource, Storage};
+use crate::digest::HashKey;
+use crate::directory::file::{self, Content, Loaded};
+use crate::directory::{Directory, Faults, FaultsByKey};
+use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
+use crate::storage::Database;
+
+const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
+
+/// Opens what is kept, and brings what the configuration names into the directory.
+pub(super) async fn open(
+    config: &Config,
+    faults: Faults,
+    now: DateTime<Utc>,
+) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
+    let (database, directory, ledger) = match &config.storage {
+        Storage::Memory => {
+            let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
+            (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
+        }
+        Storage::Database(location) => {
+            let database = Database::open(location, config.hash_key.clone()).await?;
+            let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
+            (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
+        }
+    };
+    let directory = match read_source(&config.directory, directory.hash_key())? {
+        Some(Loaded { changes, faults: by_key, content }) => {
+            let changed = directory.apply_all(changes, now).await?;
+            let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = content;
+            tracing::info!(
+                stores,
+                shoppers,
+                identity_keys,
+                recognition_tokens,
+                customers,
+                changed,
+                "directory file imported"
+            );
+            directory.with_faults(FaultsByKey::new(faults, by_key))
+        }
+        None => directory,
+    };
+    Ok((database, Arc::new(directory), Arc::new(ledger)))
+}
+
+/// Reads what a configuration brings into the directory, if anything: also what `check-config` does with it.
+///
+/// # Errors
+/// When the file cannot be read or is wrong.
+pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
+    Ok(match source {
+        DirectorySource::Kept => None,
+        DirectorySource::DemoData => Some(file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?),
+        DirectorySource::File { path, may_have_faults } => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| StartError::DirectoryUnreadable { path: name.clone(), error })?;
+            Some(file::parse(&text, &name, hash_key, *may_have_faults)?)
+        }
+    })
+}

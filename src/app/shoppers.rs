@@ -1,0 +1,66 @@
+//! The shopper's side, put together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+
+use super::StartError;
+use crate::administration::Administration;
+use crate::commerce::{CodeSettings, Commerce, Provider};
+use crate::config;
+use crate::demo_issuer::{DemoIssuer, DemoIssuerError};
+use crate::domain::ids::Issuer;
+use crate::domain::scan_key_code::ScanKeyFormat;
+use crate::http::{Demo, Shoppers};
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+
+/// What the demo's page needs.
+pub(super) fn demo(administration: Administration, api: SocketAddr) -> Result<Demo, StartError> {
+    let issuer = Issuer::parse(&format!("http://{api}/demo")).map_err(|_| DemoIssuerError)?;
+    Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?) })
+}
+
+/// What it shares with everything else.
+pub(super) struct Around<'a> {
+    pub(super) administration: &'a Administration,
+    pub(super) trusted_proxies: &'a Arc<[IpNet]>,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Around<'_> {
+    /// The shopper's side as it is configured; in a demo, with the demo's own identity provider.
+    pub(super) fn shoppers(
+        &self,
+        config: config::Commerce,
+        format: Option<ScanKeyFormat>,
+        demo: Option<&Demo>,
+    ) -> Shoppers {
+        let providers = config.providers.into_iter().chain(demo.map(|demo| demo.issuer.settings()));
+        let commerce = Commerce {
+            directory: Arc::clone(&self.administration.directory),
+            carts: Arc::clone(&self.administration.carts),
+            authorization_keys: config.authorization_keys,
+            tokens: config.tokens,
+            contexts: config.contexts,
+            codes: format.map(|format| CodeSettings {
+                format,
+                lifetime: config.code_lifetime,
+                per_shopper: config.codes_per_shopper,
+            }),
+            providers: providers.map(|provider| Arc::new(Provider::new(provider))).collect(),
+        };
+        Shoppers {
+            commerce: Arc::new(commerce),
+            clock: self.administration.clock.clone(),
+            limits: RateLimits::new(config.allowance, None),
+            failures: RateLimits::per_minute(config.failures_per_minute, config.allowance.max_callers),
+            in_flight: Arc::new(Semaphore::new(config.max_in_flight as usize)),
+            trusted_proxies: Arc::clone(self.trusted_proxies),
+            allowed_origins: config.allowed_origins.into(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
