@@ -144,7 +144,10 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::digest::HashKey;
+    use crate::domain::cart::{CartId, CartName, Carts, Currency, Market};
+    use crate::domain::customer::Customer;
     use crate::domain::decision::Decision;
+    use crate::domain::ids::{Issuer, SubjectId};
     use crate::domain::scan::Location;
     use crate::ledger::{
         Limits, MemoryLedger,
@@ -178,6 +181,39 @@ mod tests {
         assert_eq!((decisions.len(), sessions.len()), (1, 1));
         let all = format!("{decisions:?} {sessions:?}");
         assert!(!all.contains(&format!("{shopper:?}")) && all.contains("erased-"), "{all}");
+    }
+
+    /// A token that still holds can fill a cart again while its customer is erased.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_put_into_a_cart_while_somebody_is_erased_is_gone_afterwards() {
+        let limits =
+            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
+        let (hash_key, now) = (HashKey::new(&[0; 32]), DateTime::UNIX_EPOCH);
+        let administration = Administration {
+            directory: Arc::new(Directory::in_memory(hash_key.clone())),
+            carts: Arc::new(CartStore::in_memory(hash_key, 10)),
+            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
+            clock: Clock::Manual(ManualClock::starting_at(now)),
+        };
+        let customer = Customer::Known {
+            issuer: Issuer::parse("https://login.example.com").expect("an issuer"),
+            subject: SubjectId::parse("s").expect("a subject"),
+        };
+        let shopper = VisitorId::parse("v").expect("an id");
+        administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("linked");
+        let erasing = tokio::spawn({
+            let administration = administration.clone();
+            async move { administration.erase(shopper).await }
+        });
+        sleep(Duration::from_secs(2)).await; // the first look is over
+        let (name, market) = (CartName::parse("Default").expect("a name"), Market::parse("DE").expect("a market"));
+        let currency = Currency::new("EUR", "€").expect("a currency");
+        let open = move |carts: &mut Carts| {
+            carts.open(name, market, currency, CartId::from_random_bytes([1; 8]), now).map(drop)
+        };
+        administration.carts.change(&customer, now, open).await.expect("written").expect("there is room");
+        erasing.await.expect("no panic").expect("erased");
+        assert!(administration.carts.of(&customer, now).await.expect("read").is_empty());
     }
 
     #[test]

@@ -72,6 +72,28 @@ async fn with_a_port_of_its_own_it_is_not_on_the_apis() {
     }
 }
 
+#[tokio::test]
+async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
+    let (shared, unsigned, no_codes) =
+        ("shares the API's port", "scan_key.signing_keys is not set", "makes no Scan Key Codes");
+    let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
+    let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
+    for (settings, said) in [
+        (vec![], vec![no_codes]),
+        (vec![prefix], vec![unsigned]),
+        (vec![prefix, ("scan_key.signing_keys", KEY)], vec![]),
+        ([&open[..], &[prefix]].concat(), vec![shared, unsigned]),
+        ([&open[..], &[prefix, own]].concat(), vec![unsigned]),
+    ] {
+        let process = Process::start("serve", &enabled(&settings)).await;
+        process.signal("TERM");
+        let log = process.ended().stderr;
+        for warning in [shared, unsigned, no_codes] {
+            assert_eq!(log.contains(warning), said.contains(&warning), "{settings:?}: {warning}\n{log}");
+        }
+    }
+}
+
 #[test]
 fn every_mistake_is_named_at_once_and_no_secret_is_told() {
     let keys = format!("{KEY},{SHORT}");

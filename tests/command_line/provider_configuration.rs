@@ -27,6 +27,7 @@ fn a_provider_is_told_what_it_lacks() {
         "https://login.example.com/#x",
         "https://me@login.example.com",
         "JhooseCommerceApi",
+        &format!("https://login.example.com/{}", "x".repeat(230)),
     ] {
         let error = refused(&enabled(&[(ISSUER, bad), (AUDIENCE, "shop")]));
         assert_says(&error, &[&format!("{ISSUER} = {bad:?}: must be")]);

@@ -110,7 +110,9 @@ async fn what_is_no_quantity_is_refused(engine: Engine) {
             let answer = shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": qty }])).await;
             assert_eq!(answer.status, 200);
         }
-        shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": 1 }])).await;
+        // To some clients every number has decimals.
+        let answer = shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": 1.0 }])).await;
+        assert_eq!(answer.json()["cart"], before[0]);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use libtest_mimic::Trial;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::checks::assert_refused;
 use crate::on_the_demo;
@@ -13,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
         without_one_it_shares_the_apis,
         with_one_it_has_no_more_than_its_own,
+        with_one_it_has_connections_of_its_own,
         an_address_that_is_taken_is_named,
         where_it_is_not_enabled_there_is_none,
         it_is_never_on_the_management_port,
@@ -48,6 +50,19 @@ async fn with_one_it_has_no_more_than_its_own() {
         }
     }
     assert_eq!(ask(&server.api, IDENTITY_KEYS).await.status, 200);
+}
+
+async fn with_one_it_has_connections_of_its_own() {
+    let server = Server::demo(&[("commerce.bind", "127.0.0.1:0"), ("commerce.max_connections", "1")]).await;
+    let shoppers = server.shoppers.clone();
+    let first = TcpStream::connect(shoppers.trim_start_matches("http://")).await.unwrap();
+    let second = tokio::spawn(async move { ask(&shoppers, TOKENS).await.status });
+    for _ in 0..20 {
+        assert_eq!(ask(&server.api, IDENTITY_KEYS).await.status, 200, "the gate");
+    }
+    assert!(!second.is_finished(), "there is one connection only");
+    drop(first);
+    assert_eq!(second.await.unwrap(), 200);
 }
 
 async fn an_address_that_is_taken_is_named() {
