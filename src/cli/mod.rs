@@ -9,6 +9,7 @@ mod export;
 mod gate;
 mod healthcheck;
 mod import;
+mod openapi;
 mod scan_key;
 mod serve;
 mod transfer;
@@ -60,6 +61,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Checks the configuration and the directory file without starting
     CheckConfig(ConfigArgs),
+    /// Prints the OpenAPI document: what every port answers
+    Openapi,
 }
 
 /// Where settings come from.
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
             Command::Import(args) => import::run(&args, &Clock::System).await,
             Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args.sources()),
+            Command::Openapi => openapi::run(),
         }
     })
 }

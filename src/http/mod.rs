@@ -10,6 +10,7 @@ mod identity_keys;
 mod limit;
 mod management;
 mod members;
+mod openapi;
 mod probes;
 mod request_log;
 mod shopper;
@@ -32,6 +33,7 @@ pub(crate) use body::LingeringBody;
 pub(crate) use caller::Peer;
 pub use demo::Demo;
 pub use management::Management;
+pub use openapi::document;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
@@ -105,7 +107,7 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 /// Everything that the management port answers.
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
-    on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+    on_every_port(management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes()), metrics)
 }
 
 /// What every port does for every request.
