@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::IDENTITY_KEYS;
+use super::{IDENTITY_KEYS, secrets};
 
 /// The key of every database that tests share.
 pub(crate) const HASH_KEY: &str = "dGhlIGhhc2gga2V5IG9mIHRlc3RzLCAzMiBieXRlcy4=";
@@ -82,6 +82,7 @@ impl Server {
     }
 
     async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
+        secrets::watch_the_log();
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
             ("management.bind", "127.0.0.1:0"),
@@ -150,7 +151,10 @@ impl Server {
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        self.client.get(format!("{}/metrics", self.management)).send().await.unwrap().text().await.unwrap()
+        let metrics = self.client.get(format!("{}/metrics", self.management)).send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        secrets::assert_none_in(&metrics, "the metrics");
+        metrics
     }
 
     /// Asks it to stop, as SIGTERM does, and goes on at once.
@@ -167,7 +171,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let token = self.settings.iter().rfind(|(name, _)| name == "management.token");
+        secrets::assert_none_in_metrics(&self.management, token.map_or(MANAGEMENT_TOKEN, |(_, token)| token));
         self.running.abort();
+        secrets::assert_none_logged();
     }
 }
 
