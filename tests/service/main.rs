@@ -27,6 +27,7 @@ mod demo;
 mod demo_issuer;
 mod failure;
 mod formats;
+mod headers;
 mod identity;
 mod json;
 mod lengths;

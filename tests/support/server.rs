@@ -185,8 +185,15 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What a connector has answered: like each of its answers, one that nobody stores, guesses at, or learns its software from.
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let said = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+        assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
+        assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+        for banner in ["server", "x-powered-by", "via"] {
+            assert!(said(banner).is_empty(), "{banner} in {status} of {}", response.url());
+        }
         Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
     }
 

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::Answer;
 
-pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(&document()).unwrap());
+pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(&document()).unwrap());
 
 /// Every call: method and path as the document has them.
-pub(super) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
+pub(crate) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     paths.iter().flat_map(|(path, item)| {
         item.as_object().unwrap().iter().map(move |(method, call)| (method.as_str(), path.as_str(), call))
@@ -23,7 +23,7 @@ pub(super) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'sta
 
 /// What was seen of them.
 #[derive(Default)]
-pub(super) struct Seen(Mutex<BTreeSet<(String, u16)>>);
+pub(crate) struct Seen(Mutex<BTreeSet<(String, u16)>>);
 
 impl Seen {
     /// Sends a request for the call of this name, checks the answer, and that its status is this one.
@@ -53,7 +53,7 @@ impl Seen {
 
 /// Holds an answer against the call of this name.
 #[track_caller]
-pub(super) fn check(id: &str, answer: &Answer) {
+pub(crate) fn check(id: &str, answer: &Answer) {
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap_or_else(|| panic!("{id}?"));
     let said = &call["responses"][answer.status.to_string()];
     let said = match said["$ref"].as_str() {
@@ -86,12 +86,12 @@ pub(super) fn check(id: &str, answer: &Answer) {
 
 /// Holds a value against a schema.
 #[track_caller]
-pub(super) fn assert_valid(schema: &Value, value: &Value, what: &str) {
+pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
     let errors: Vec<String> = validator(schema).iter_errors(value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{what}: {errors:?} in {value}");
 }
 
-pub(super) fn validator(schema: &Value) -> jsonschema::Validator {
+pub(crate) fn validator(schema: &Value) -> jsonschema::Validator {
     // What it refers to stands in the document.
     let mut schema = schema.clone();
     schema.as_object_mut().unwrap().insert("components".to_owned(), json!(DOCUMENT["components"]));

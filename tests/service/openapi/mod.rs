@@ -1,9 +1,9 @@
 //! The OpenAPI document: as it stands in `docs/`, as it is served, and that what it says is so.
 
 mod administration;
-mod contract;
+pub(crate) mod contract;
 mod gate;
-mod routes;
+pub(crate) mod routes;
 mod shopper;
 
 use identity_connector::http::document;

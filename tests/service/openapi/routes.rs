@@ -20,7 +20,7 @@ fn port<'a>(server: &'a Server, call: &Value) -> &'a str {
 }
 
 /// Something for each place in a path.
-fn filled(path: &str) -> String {
+pub(crate) fn filled(path: &str) -> String {
     path.replace("{id}", "1").replace("{digest}", &"0".repeat(64)).replace("{sku}", "SKU-1")
 }
 
@@ -83,7 +83,7 @@ fn every_path_in_the_source_is_in_the_document() {
             }
         }
     }
-    assert!(found > 30, "only {found} paths were seen");
+    assert!(found > 20, "only {found} paths were seen");
 }
 
 /// The text of every file below a folder.
