@@ -22,6 +22,7 @@ mod administration;
 mod architecture;
 mod body;
 mod connections;
+mod container;
 mod decision;
 mod demo;
 mod demo_issuer;
