@@ -33,6 +33,8 @@ pub mod transfer;
 
 pub mod rate_limit;
 
+pub mod callers;
+
 pub mod administration;
 
 pub mod commerce;

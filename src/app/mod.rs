@@ -1,6 +1,8 @@
 //! Everything put together: `build(config)`, ask for the addresses, `run(stop)`. The binary and the tests run the same.
 
+mod files;
 mod open;
+mod reload;
 mod shoppers;
 mod upkeep;
 mod warnings;
@@ -18,13 +20,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+pub use files::Watch;
 pub use open::read_source;
+pub use reload::Reload;
 pub use warnings::{CODES_REFUSED, NO_STORE};
 
 use shoppers::Around;
 use upkeep::Upkeep;
 
 use crate::administration::Administration;
+use crate::callers::Callers;
 use crate::carts::CartStore;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
@@ -94,6 +99,7 @@ pub struct App {
     /// The shopper's side, where it has a port of its own.
     shoppers: Option<Port>,
     upkeep: Upkeep,
+    callers: Callers,
     readiness: Readiness,
     grace_period: Duration,
 }
@@ -132,6 +138,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let api_port = Bound::bind("server.bind", config.server.bind).await?;
     let management_port = Bound::bind("management.bind", config.management.bind).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
+    let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
     let readiness = Readiness::new(database.clone());
     let port_limits = Limits {
@@ -190,7 +197,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         tell_payment_source: config.tell_payment_source,
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
-    let admission = Admission { limits: limits.clone(), trusted_proxies };
+    let admission = Admission { callers: callers.clone(), limits: limits.clone(), trusted_proxies };
     let management = Management {
         administration,
         database,
@@ -213,6 +220,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         },
         shoppers: own_port,
         upkeep,
+        callers,
         readiness,
         grace_period: config.server.grace_period,
     })
@@ -251,6 +259,16 @@ impl App {
     pub fn shoppers_address(&self) -> Option<SocketAddr> {
         let own = self.shoppers.as_ref().map(|port| port.bound.address);
         own.or_else(|| self.upkeep.shoppers.is_some().then(|| self.api_address()))
+    }
+
+    /// What can be read again while it runs.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload {
+            callers: self.callers.clone(),
+            directory: Arc::clone(&self.upkeep.directory),
+            clock: self.upkeep.clock.clone(),
+        }
     }
 
     /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running

@@ -3,6 +3,7 @@
 //! Layers, the later ones over the earlier: `config/default.toml`, which is the manual of every setting and part of the
 //! binary; the demo's changes to it; a file; the environment, which is passed in as a map.
 
+mod callers;
 mod commerce;
 mod layers;
 mod reader;
@@ -23,6 +24,7 @@ use tracing_subscriber::filter::LevelFilter;
 pub use commerce::Commerce;
 pub use reader::ConfigError;
 
+use crate::callers::Caller;
 use crate::digest::HashKey;
 use crate::domain::code_signature::SigningKeys;
 use crate::domain::scan_key_code::ScanKeyFormat;
@@ -88,6 +90,8 @@ pub struct Config {
 pub struct Server {
     /// The API's address.
     pub bind: SocketAddr,
+    /// Who may call; nobody in particular if there are none.
+    pub callers: Vec<Caller>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections at once.
@@ -288,6 +292,7 @@ fn delta(duration: Duration) -> TimeDelta {
 fn server(reader: &mut Reader) -> Server {
     Server {
         bind: reader.address("server.bind"),
+        callers: callers::read(reader, false),
         trusted_proxies: reader.networks("server.trusted_proxies"),
         max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
         header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
@@ -380,12 +385,17 @@ fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
         }
         return;
     }
-    if !api && !allowed {
+    let anybody = config.server.callers.is_empty() && reader.sections(layers::CALLERS).is_empty();
+    if !api && anybody && !allowed {
         reader.refuse(
             "server.bind",
-            "is not loopback, and no caller is authenticated: bind to loopback, or set server.allow_unauthenticated = true \
-             behind a proxy that authenticates Amazon's gateway",
+            "is not loopback, and no caller is authenticated: say who may call, in server.callers, or bind to loopback, or set \
+             server.allow_unauthenticated = true behind a proxy that authenticates Amazon's gateway",
         );
+    }
+    if allowed && !anybody {
+        reader
+            .refuse("server.allow_unauthenticated", "contradicts server.callers, who are authenticated: leave it out");
     }
     if !management && config.management.token.is_none() {
         reader.refuse(

@@ -1,6 +1,7 @@
 //! Who asks: the peer, or whom a trusted proxy says it speaks for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
@@ -12,6 +13,10 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 /// The other end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The subject of the client certificate that the peer has shown, verified, as RFC 4514 writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCertificate(pub(crate) Arc<str>);
 
 /// The caller of a request that has come over a connection.
 pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {

@@ -27,13 +27,25 @@ const MANAGEMENT: &str = "management";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival(pub(crate) Instant);
 
-/// What the line is to name, handed up as soon as the body is read, so that even a request that is cut off is known by it.
+/// What the line is to name, handed up as soon as it is known, so that even a request that is cut off is known by it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogNames(Arc<OnceLock<Named>>);
+pub(super) struct LogNames(Arc<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    caller: OnceLock<Arc<str>>,
+    named: OnceLock<Named>,
+}
 
 impl LogNames {
+    /// Who calls.
+    pub(super) fn set_caller(&self, name: Arc<str>) {
+        let _ = self.0.caller.set(name); // found out once
+    }
+
+    /// What the body says.
     pub(super) fn set(&self, named: Named) {
-        let _ = self.0.set(named); // a request is read once
+        let _ = self.0.named.set(named); // a request is read once
     }
 }
 
@@ -92,7 +104,8 @@ impl Line {
     fn write(&self, status: Option<u16>, why: &Why, took: Duration) {
         let (path, method) = (&*self.path, self.method.as_ref().map(Method::as_str));
         let nobody = Named::default();
-        let named = self.names.0.get().unwrap_or(&nobody);
+        let named = self.names.0.named.get().unwrap_or(&nobody);
+        let caller = self.names.0.caller.get().map(|name| &**name);
         let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
         macro_rules! line {
             ($level:ident) => {
@@ -102,6 +115,7 @@ impl Line {
                     status,
                     decision = why.decision,
                     reason = why.reason,
+                    caller,
                     requestId = named.request_id.map(display),
                     authEventId = named.event_id.map(display),
                     storeId = named.store_id.as_ref().map(StoreId::as_str),
@@ -115,6 +129,7 @@ impl Line {
         }
         match (path, status) {
             (_, Some(500..)) if path != PROBE => line!(error),
+            _ if why.cause.is_some() => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
             _ => line!(info),

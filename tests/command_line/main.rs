@@ -7,6 +7,7 @@ mod support;
 
 mod administration;
 mod bad_rows;
+mod callers;
 mod commerce_configuration;
 mod commerce_log;
 mod configuration;
@@ -16,4 +17,5 @@ mod import;
 mod life_cycle;
 mod log;
 mod provider_configuration;
+mod reload;
 mod tools;

@@ -21,6 +21,7 @@ mod wire;
 mod administration;
 mod architecture;
 mod body;
+mod callers;
 mod connections;
 mod decision;
 mod demo;
