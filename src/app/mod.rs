@@ -99,7 +99,7 @@ pub struct App {
     /// The shopper's side, where it has a port of its own.
     shoppers: Option<Port>,
     upkeep: Upkeep,
-    callers: Callers,
+    reload: Reload,
     readiness: Readiness,
     grace_period: Duration,
 }
@@ -198,6 +198,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { callers: callers.clone(), limits: limits.clone(), trusted_proxies };
+    let reload = Reload { callers, directory, clock, metrics: metrics.clone() };
     let management = Management {
         administration,
         database,
@@ -220,7 +221,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         },
         shoppers: own_port,
         upkeep,
-        callers,
+        reload,
         readiness,
         grace_period: config.server.grace_period,
     })
@@ -264,11 +265,7 @@ impl App {
     /// What can be read again while it runs.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload {
-            callers: self.callers.clone(),
-            directory: Arc::clone(&self.upkeep.directory),
-            clock: self.upkeep.clock.clone(),
-        }
+        self.reload.clone()
     }
 
     /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running

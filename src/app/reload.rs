@@ -14,6 +14,7 @@ use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::metrics::Metrics;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,11 +23,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const READ_AGAIN: &str = "server.callers.";
 
 /// Reads again what can be, as long as [`Reload::run`] is awaited.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reload {
     pub(super) callers: Callers,
     pub(super) directory: Arc<Directory>,
     pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
 }
 
 impl Reload {
@@ -51,6 +53,7 @@ impl Reload {
                 if !matches!(read, Err(Trouble::Passing(_))) {
                     watch.is_read(part);
                 }
+                self.metrics.read_again(part.setting(), read.is_err());
                 if let Err(trouble) = read {
                     let setting = part.setting();
                     tracing::error!(setting, cause = %trouble, "cannot be read again: what is known goes on counting");

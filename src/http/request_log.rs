@@ -93,6 +93,9 @@ impl Drop for Line {
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
+            if let Some(caller) = self.names.0.caller.get() {
+                self.metrics.called(caller);
+            }
         } else if shopper::is_path(&self.path) {
             self.metrics.shopper_answered(status, why.reason);
         }

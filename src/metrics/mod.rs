@@ -4,6 +4,7 @@
 //! others keep are taken over when somebody asks.
 
 mod answers;
+mod callers;
 mod database;
 mod ledger;
 mod limits;
@@ -29,6 +30,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     answers: answers::Answers,
+    callers: callers::CallerFigures,
     limits: limits::Limits,
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
@@ -42,12 +44,13 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("connector");
         let answers = answers::Answers::register(&mut registry);
+        let callers = callers::CallerFigures::register(&mut registry);
         let limits = limits::Limits::register(&mut registry);
         let ledger = ledger::LedgerFigures::register(&mut registry);
         let database = database::DatabaseFigures::register(&mut registry);
         let log = log::LogFigures::register(&mut registry);
         let shoppers = shoppers::ShopperFigures::register(&mut registry);
-        Self(Arc::new(Inner { registry, answers, limits, ledger, database, log, shoppers }))
+        Self(Arc::new(Inner { registry, answers, callers, limits, ledger, database, log, shoppers }))
     }
 
     /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.

@@ -46,6 +46,13 @@ impl Running {
         }
     }
 
+    /// The metrics have this.
+    async fn shows(&self, what: &str) {
+        let answer = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
+        let metrics = answer.text().await.unwrap();
+        assert!(metrics.contains(what), "{what}\n{metrics}");
+    }
+
     /// Stops it, and returns all that it logged.
     fn log(self) -> String {
         self.process.signal("TERM");
@@ -102,6 +109,9 @@ async fn bad_files_keep_what_was_known_and_good_ones_count_again() {
         running.process.logged("\"setting\":\"server.callers\"");
         running.process.logged("\"setting\":\"directory.file\"");
         assert_eq!((running.status("first", "a").await, running.status("", "a").await), (200, 401), "{bad:?}");
+        for setting in ["server.callers", "directory.file"] {
+            running.shows(&format!("connector_reload_failed{{setting=\"{setting}\"}} 1\n")).await;
+        }
     }
     fs::remove_file(running.file("connector.toml")).unwrap();
     running.process.signal("HUP");
@@ -111,6 +121,8 @@ async fn bad_files_keep_what_was_known_and_good_ones_count_again() {
     write(&running.file("directory.json"), &known("c"));
     running.process.signal("HUP");
     running.until("what is right again", "third", "c", 200).await;
+    running.shows("connector_reload_failed{setting=\"directory.file\"} 0\n").await;
+    running.shows("connector_caller_requests_total{caller=\"amazon\"} ").await;
     assert!(!running.log().contains("no digest"), "what stands there may be a key");
 }
 
