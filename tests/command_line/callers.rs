@@ -83,3 +83,51 @@ fn off_loopback_callers_are_enough_and_nothing_is_too_little() {
     assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
     assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
 }
+
+/// What the probe finds at a connector: its exit code, and a line for each thing that it tried.
+fn probe(process: &Process, arguments: &[&str]) -> (Option<i32>, String) {
+    let ended = Ended::of(&[&["check-config", "--probe", &process.api], arguments].concat(), &[]);
+    assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{}{}", ended.stdout, ended.stderr);
+    let (_, found) = ended.stdout.split_once(&process.api).unwrap_or_else(|| panic!("{}", ended.stderr));
+    (ended.code, found.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
+    let stores = ("server.callers.amazon.stores", "STORE-001");
+    let process = Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), stores]).await;
+    let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-001"]);
+    assert_eq!(code, Some(0), "{found}");
+    for line in [
+        r#"  ok  without credentials     401 {"message":"Unauthorized"}"#,
+        r#"  ok  with these credentials  let in: 400 {"message":"Invalid request body"}"#,
+        "  ok  a whole scan            decided in ",
+        r#"ms: 401 {"message":"Identity key not found"}"#,
+    ] {
+        assert!(found.contains(line), "{line}\n{found}");
+    }
+
+    let (code, found) = probe(&process, &["--api-key", "wrong", "--store", "STORE-001"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains(r#"  BAD with these credentials  not let in: 401 {"message":"Unauthorized"}"#), "{found}");
+    let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-002"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found.contains(r#"  BAD a whole scan            not decided: 400 {"message":"Invalid storeId"}"#),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_finds_an_open_connector_and_one_that_is_not_there() {
+    let process = Process::demo(&[]).await;
+    let (code, found) = probe(&process, &["--store", "STORE-001"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains("  BAD without credentials     let in: 400"), "{found}");
+    process.signal("STOP");
+    let (code, found) = probe(&process, &["--api-key", KEY]);
+    process.signal("CONT");
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains("  BAD with these credentials  no answer: none within 2s"), "{found}");
+    assert!(found.contains("  -   a whole scan            not tried: name a store with --store"), "{found}");
+}
