@@ -5,12 +5,17 @@
 mod show;
 
 use std::io::Write as _;
-use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use uuid::Uuid;
 
 use super::{ConfigArgs, EXIT_USAGE, instant, secret};
@@ -73,6 +78,15 @@ pub(super) struct GateArgs {
     /// A file that holds the API key
     #[arg(long, conflicts_with = "api_key")]
     api_key_file: Option<PathBuf>,
+    /// PEM file with the authorities that the connector's certificate is checked against [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file with the certificate that is shown to the connector
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -131,6 +145,8 @@ fn prepare(args: &GateArgs, now: DateTime<Utc>) -> Result<(Gate, GateScan), Stri
     let timestamp = args.timestamp.unwrap_or(now);
     let mut settings = GateSettings::new(&args.url);
     settings.api_key = api_key(args)?;
+    settings.authorities = args.ca.as_deref().map(|path| read("--ca", path)).transpose()?;
+    settings.certificate = certificate(args)?;
     settings.budget = args.budget;
     settings.default_decision = match args.default_gate {
         DefaultGate::Open => GateDecision::Open,
@@ -203,6 +219,19 @@ fn api_key(args: &GateArgs) -> Result<Option<SecretString>, String> {
         return Err("the API key is empty; leave it out to send none".to_owned());
     }
     Ok(Some(key))
+}
+
+/// The certificate and its key, one after the other.
+fn certificate(args: &GateArgs) -> Result<Option<SecretSlice<u8>>, String> {
+    let (Some(certificate), Some(key)) = (&args.client_certificate, &args.client_key) else { return Ok(None) };
+    let mut pem = read("--client-certificate", certificate)?;
+    pem.push(b'\n');
+    pem.extend(read("--client-key", key)?);
+    Ok(Some(pem.into()))
+}
+
+fn read(argument: &str, path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{argument}: cannot read {}: {error}", path.display()))
 }
 
 fn event(text: &str) -> Result<Uuid, String> {
