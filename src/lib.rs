@@ -41,6 +41,8 @@ pub mod commerce;
 
 pub mod demo_issuer;
 
+pub mod tls;
+
 pub mod config;
 
 pub mod telemetry;

@@ -16,15 +16,20 @@ use crate::config::{Config, DirectorySource, Mode, Sources, effective};
 pub(super) enum Part {
     /// Who may call.
     Callers,
+    /// The certificate, and who makes those of clients.
+    Tls,
     /// The directory file.
     Directory,
 }
 
 impl Part {
+    pub(super) const ALL: [Self; 3] = [Self::Callers, Self::Tls, Self::Directory];
+
     /// The setting that it comes from.
     pub(super) fn setting(self) -> &'static str {
         match self {
             Self::Callers => "server.callers",
+            Self::Tls => "tls",
             Self::Directory => "directory.file",
         }
     }
@@ -67,6 +72,10 @@ impl Watch {
             File { part, path: path.to_owned(), read: stamp, seen: stamp }
         };
         let mut files: Vec<File> = sources.file.iter().map(|path| watch(Part::Callers, path)).collect();
+        if let Some(tls) = &config.tls {
+            let authority = tls.client_authority.as_ref();
+            files.extend([&tls.certificate, &tls.key].into_iter().chain(authority).map(|path| watch(Part::Tls, path)));
+        }
         if let DirectorySource::File { path, .. } = &config.directory {
             files.push(watch(Part::Directory, path));
         }

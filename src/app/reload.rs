@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const READ_AGAIN: &str = "server.callers.";
 #[derive(Clone, Debug)]
 pub struct Reload {
     pub(super) callers: Callers,
+    pub(super) tls: Option<Tls>,
     pub(super) directory: Arc<Directory>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -36,17 +38,24 @@ impl Reload {
     pub async fn run(self, mut watch: Watch, mut asked: impl AsyncFnMut()) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failed: Vec<Part> = Vec::new();
         loop {
-            let parts = tokio::select! {
+            let mut parts = tokio::select! {
                 () = asked() => {
                     watch.look().await;
-                    vec![Part::Callers, Part::Directory]
+                    Part::ALL.to_vec()
                 }
                 _ = ticks.tick() => watch.changed().await,
             };
+            if !parts.is_empty() {
+                // What could not be read may have waited for the very file that has changed now.
+                let others: Vec<Part> = failed.drain(..).filter(|part| !parts.contains(part)).collect();
+                parts.extend(others);
+            }
             for part in parts {
                 let read = match part {
                     Part::Callers => self.callers(&watch).await,
+                    Part::Tls => self.tls().await,
                     Part::Directory => self.directory(&watch).await,
                 };
                 // What may be better soon counts as not read yet, and is tried again.
@@ -55,6 +64,7 @@ impl Reload {
                 }
                 self.metrics.read_again(part.setting(), read.is_err());
                 if let Err(trouble) = read {
+                    failed.push(part);
                     let setting = part.setting();
                     tracing::error!(setting, cause = %trouble, "cannot be read again: what is known goes on counting");
                 }
@@ -79,6 +89,15 @@ impl Reload {
         let names: Vec<&str> = callers.iter().map(|caller| &*caller.name).collect();
         tracing::info!(callers = names.join(", "), "callers read again");
         self.callers.replace(callers);
+        Ok(())
+    }
+
+    async fn tls(&self) -> Result<(), Trouble> {
+        let Some(tls) = self.tls.clone() else { return Ok(()) };
+        let read = spawn_blocking(move || tls.reload()).await.map_err(Trouble::passing)?;
+        if read.map_err(Trouble::bad)? {
+            tracing::info!("certificates read again");
+        }
         Ok(())
     }
 

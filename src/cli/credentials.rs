@@ -1,10 +1,10 @@
 //! How one shows a connector who asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use clap::Args;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::secret;
 use crate::gate::GateSettings;
@@ -20,12 +20,23 @@ pub(super) struct CredentialArgs {
     /// A file that holds the API key
     #[arg(long, conflicts_with = "api_key")]
     api_key_file: Option<PathBuf>,
+    /// PEM file with the authorities that the connector's certificate is checked against [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file with the certificate that is shown to the connector
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
 }
 
 impl CredentialArgs {
     /// Puts them where a gate has them.
     pub(super) fn apply(&self, settings: &mut GateSettings) -> Result<(), String> {
         settings.api_key = self.api_key()?;
+        settings.authorities = self.ca.as_deref().map(|path| read("--ca", path)).transpose()?;
+        settings.certificate = self.certificate()?;
         Ok(())
     }
 
@@ -48,4 +59,16 @@ impl CredentialArgs {
         }
         Ok(Some(key))
     }
+    /// The certificate and its key, one after the other.
+    fn certificate(&self) -> Result<Option<SecretSlice<u8>>, String> {
+        let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) else { return Ok(None) };
+        let mut pem = read("--client-certificate", certificate)?;
+        pem.push(b'\n');
+        pem.extend(read("--client-key", key)?);
+        Ok(Some(pem.into()))
+    }
+}
+
+fn read(argument: &str, path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{argument}: cannot read {}: {error}", path.display()))
 }

@@ -60,6 +60,7 @@ pub(super) async fn start(
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
+        StartError::Tls(_) | StartError::Files(_) => EXIT_USAGE,
         StartError::Storage(error) if error.is_misconfiguration() => EXIT_USAGE,
         StartError::Storage(_)
         | StartError::Ledger(_)

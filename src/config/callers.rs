@@ -19,8 +19,8 @@ struct Seen {
     subjects: HashMap<String, String>,
 }
 
-/// `has_authority`: client certificates are looked at.
-pub(super) fn read(reader: &mut Reader, has_authority: bool) -> Vec<Caller> {
+pub(super) fn read(reader: &mut Reader) -> Vec<Caller> {
+    let has_authority = !reader.text("tls.client_authority").is_empty();
     let mut seen = Seen::default();
     let names = reader.sections(CALLERS);
     names.into_iter().filter_map(|name| caller(reader, &name, has_authority, &mut seen)).collect()

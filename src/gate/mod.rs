@@ -65,6 +65,8 @@ impl Gate {
         if endpoint.scheme() == "http" {
             // Without TLS there are no root certificates to load, nor to miss on a machine without any.
             client = client.tls_certs_only([]);
+        } else {
+            client = settings::secured(client, &settings)?;
         }
         let client = client.build().map_err(|error| GateError::Client(innermost(&error)))?;
         Ok(Self { client, endpoint, settings })

@@ -45,8 +45,8 @@ pub enum Verdict {
 /// # Errors
 /// Settings that cannot work.
 pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Utc>) -> Result<Vec<Finding>, GateError> {
-    let has_credentials = settings.api_key.is_some();
-    let stranger = Gate::new(GateSettings { api_key: None, ..settings.clone() })?;
+    let has_credentials = settings.api_key.is_some() || settings.certificate.is_some();
+    let stranger = Gate::new(GateSettings { api_key: None, certificate: None, ..settings.clone() })?;
     let known = Gate::new(settings)?;
     let mut findings = vec![as_a_stranger(&stranger).await];
     if has_credentials {

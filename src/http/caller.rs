@@ -14,7 +14,8 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// The subject of the client certificate that the peer has shown, verified, as RFC 4514 writes it.
+/// The subject of the certificate that the client has shown, and that holds now: `CN=gateway,O=Example`, as RFC 4514 writes it. What
+/// would let one value pass for another is escaped there, so that texts may be compared.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientCertificate(pub(crate) Arc<str>);
 

@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(crate) use body::LingeringBody;
-pub(crate) use caller::Peer;
+pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
 pub use management::Management;
 pub use probes::Readiness;

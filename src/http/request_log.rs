@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::caller::ClientCertificate;
 use super::error::Why;
 use super::wire::Named;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper};
@@ -64,9 +65,10 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
+    let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let names = LogNames::default();
     request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, method, path, arrival, names, outcome: None };
+    let mut line = Line { metrics, method, path, arrival, names, certificate, outcome: None };
     let response = next.run(request).await;
     let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
@@ -81,6 +83,8 @@ struct Line {
     path: Cow<'static, str>,
     arrival: Instant,
     names: LogNames,
+    /// Who asks, where that is shown by a certificate.
+    certificate: Option<ClientCertificate>,
     outcome: Option<(StatusCode, Why)>,
 }
 
@@ -110,6 +114,7 @@ impl Line {
         let named = self.names.0.named.get().unwrap_or(&nobody);
         let caller = self.names.0.caller.get().map(|name| &**name);
         let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
+        let certificate = self.certificate.as_ref().map(|ClientCertificate(subject)| &**subject);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -122,6 +127,7 @@ impl Line {
                     requestId = named.request_id.map(display),
                     authEventId = named.event_id.map(display),
                     storeId = named.store_id.as_ref().map(StoreId::as_str),
+                    clientCertificate = certificate,
                     session = why.session,
                     replay = why.replay.then_some(true),
                     cause = why.cause.as_deref(),

@@ -5,6 +5,7 @@
 
 mod answers;
 mod callers;
+mod connections;
 mod database;
 mod ledger;
 mod limits;
@@ -22,6 +23,7 @@ use crate::commerce::Provider;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
+pub use connections::PortMetrics;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ struct Inner {
     registry: Registry,
     answers: answers::Answers,
     callers: callers::CallerFigures,
+    connections: connections::Connections,
     limits: limits::Limits,
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
@@ -45,12 +48,13 @@ impl Metrics {
         let mut registry = Registry::with_prefix("connector");
         let answers = answers::Answers::register(&mut registry);
         let callers = callers::CallerFigures::register(&mut registry);
+        let connections = connections::Connections::register(&mut registry);
         let limits = limits::Limits::register(&mut registry);
         let ledger = ledger::LedgerFigures::register(&mut registry);
         let database = database::DatabaseFigures::register(&mut registry);
         let log = log::LogFigures::register(&mut registry);
         let shoppers = shoppers::ShopperFigures::register(&mut registry);
-        Self(Arc::new(Inner { registry, answers, callers, limits, ledger, database, log, shoppers }))
+        Self(Arc::new(Inner { registry, answers, callers, connections, limits, ledger, database, log, shoppers }))
     }
 
     /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.
@@ -65,6 +69,7 @@ impl Metrics {
         carts: &CartStore,
         providers: &[Arc<Provider>],
     ) -> Result<String, fmt::Error> {
+        self.0.connections.show();
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
         self.0.database.show(database);
