@@ -15,5 +15,8 @@ mod durability;
 mod import;
 mod life_cycle;
 mod log;
+mod open_files;
 mod provider_configuration;
+mod tls;
+mod tls_configuration;
 mod tools;
