@@ -16,6 +16,7 @@ mod support;
 
 use support::checks;
 
+mod tls;
 mod wire;
 
 mod administration;
@@ -33,10 +34,12 @@ mod json;
 mod lengths;
 mod management;
 mod members;
+mod peers;
 mod properties;
 mod rate_limit;
 mod routing;
 mod scan_key;
 mod scan_key_age;
+mod stop;
 mod trusted_proxies;
 mod validation;

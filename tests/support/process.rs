@@ -127,6 +127,17 @@ impl Process {
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
+    /// Lets it have so many files open, from now on.
+    pub(crate) fn limit_open_files(&self, files: usize) {
+        let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--nofile={files}:"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
+    }
+
+    /// How many it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
