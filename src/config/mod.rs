@@ -92,6 +92,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections at once.
     pub max_connections: u32,
+    /// Scans that are worked on at once.
+    pub max_in_flight: u32,
     /// The longest wait for the head of a connection's first request.
     pub header_timeout: Duration,
     /// The longest wait for the head of a later one.
@@ -290,6 +292,7 @@ fn server(reader: &mut Reader) -> Server {
         bind: reader.address("server.bind"),
         trusted_proxies: reader.networks("server.trusted_proxies"),
         max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
+        max_in_flight: reader.integer("server.max_in_flight", 1, 1..=100_000),
         header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
         idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
         grace_period: reader.duration("server.grace_period", Duration::ZERO..=MINUTE.saturating_mul(5)),
