@@ -36,7 +36,7 @@ use crate::connector::Connector;
 use crate::demo_issuer::DemoIssuerError;
 use crate::directory::file::DirectoryFileError;
 use crate::directory::{DirectoryError, Faults};
-use crate::http::{self, Admission, Api, Management, Readiness};
+use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
@@ -222,7 +222,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         single_use: config.single_use,
         tell_payment_source: config.tell_payment_source,
     };
-    let api = Api { connector: Arc::new(connector), clock: clock.clone() };
+    let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
+    let api = Api { connector: Arc::new(connector), clock: clock.clone(), in_flight };
     let admission =
         Admission { callers: callers.clone(), limits: limits.clone(), trusted_proxies: Arc::clone(&trusted_proxies) };
     let reload = Reload { callers, tls: tls.clone(), directory, clock, metrics: metrics.clone() };

@@ -102,6 +102,8 @@ pub struct Server {
     pub max_connections: u32,
     /// The longest wait for a TLS handshake.
     pub handshake_timeout: Duration,
+    /// Scans that are worked on at once.
+    pub max_in_flight: u32,
     /// The longest wait for the head of a connection's first request.
     pub header_timeout: Duration,
     /// The longest wait for the head of a later one.
@@ -307,6 +309,7 @@ fn server(reader: &mut Reader) -> Server {
         trusted_proxies: reader.networks("server.trusted_proxies"),
         max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
         handshake_timeout: reader.duration("server.handshake_timeout", SECOND..=MINUTE),
+        max_in_flight: reader.integer("server.max_in_flight", 1, 1..=100_000),
         header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
         idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
         answer_timeout: reader.duration("server.answer_timeout", SECOND..=MINUTE.saturating_mul(60)),

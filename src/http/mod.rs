@@ -8,6 +8,7 @@ mod demo;
 mod document;
 mod error;
 mod identity_keys;
+mod in_flight;
 mod limit;
 mod management;
 mod members;
@@ -17,6 +18,7 @@ mod shopper;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -25,6 +27,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use ipnet::IpNet;
+use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -32,6 +35,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub(crate) use body::LingeringBody;
 pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
+pub use in_flight::InFlight;
 pub use management::Management;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
@@ -61,6 +65,8 @@ pub struct Api {
     pub connector: Arc<Connector>,
     /// The time.
     pub clock: Clock,
+    /// How many scans are worked on at once.
+    pub in_flight: InFlight,
 }
 
 /// How the API's port treats its callers.
@@ -112,6 +118,11 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
     on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+}
+
+/// An instant that comes so much later.
+fn later(instant: Instant, by: Duration) -> Instant {
+    instant.checked_add(by).unwrap_or(instant)
 }
 
 /// What every port does for every request.

@@ -10,6 +10,7 @@ mod database;
 mod ledger;
 mod limits;
 mod log;
+mod overload;
 mod shoppers;
 
 use std::fmt;
@@ -38,6 +39,7 @@ struct Inner {
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
     log: log::LogFigures,
+    overload: overload::Overload,
     shoppers: shoppers::ShopperFigures,
 }
 
@@ -53,8 +55,20 @@ impl Metrics {
         let ledger = ledger::LedgerFigures::register(&mut registry);
         let database = database::DatabaseFigures::register(&mut registry);
         let log = log::LogFigures::register(&mut registry);
+        let overload = overload::Overload::register(&mut registry);
         let shoppers = shoppers::ShopperFigures::register(&mut registry);
-        Self(Arc::new(Inner { registry, answers, callers, connections, limits, ledger, database, log, shoppers }))
+        Self(Arc::new(Inner {
+            registry,
+            answers,
+            callers,
+            connections,
+            limits,
+            ledger,
+            database,
+            log,
+            overload,
+            shoppers,
+        }))
     }
 
     /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.

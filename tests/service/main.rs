@@ -34,6 +34,7 @@ mod json;
 mod lengths;
 mod management;
 mod members;
+mod overload;
 mod peers;
 mod properties;
 mod rate_limit;

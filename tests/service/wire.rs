@@ -92,6 +92,11 @@ impl Wire {
         assert!(length > 0, "the peer ended the connection");
     }
 
+    /// Ends the connection at once, both ways, as a process that dies does.
+    pub(crate) fn hang_up(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
