@@ -20,7 +20,9 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
+use crate::metrics::Metrics;
 use crate::storage::Subject;
+use crate::traces::{carry, step};
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub struct Connector {
     pub single_use: bool,
     /// Whether answers tell the payment source.
     pub tell_payment_source: bool,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Connector {
@@ -104,7 +108,7 @@ impl Connector {
             return self.record(entry, now, deadline).await;
         }
         // What cannot be decided any more may have been decided before.
-        match self.ledger.find(scan.event.id, &fingerprint, now).await? {
+        match step("ledger.find", self.ledger.find(scan.event.id, &fingerprint, now)).await? {
             Lookup::Recorded(record) => Ok(Verdict::Decided { record, replay: true }),
             Lookup::Mismatch if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
             Lookup::Mismatch | Lookup::Unknown => {
@@ -121,7 +125,7 @@ impl Connector {
         now: DateTime<Utc>,
         subject: Subject,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
-        let store = self.directory.store(&scan.store_id, subject).await?;
+        let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let decision = match self.identify(scan, &store, now, subject).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
@@ -145,12 +149,17 @@ impl Connector {
                 let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
                     return Ok(Err(Denial::InvalidKey));
                 };
+                self.metrics.code_read(code.age_at(scan.event.timestamp));
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, now, subject).await?, Denial::KeyNotFound)
+                let found = self.directory.recognition_token(&code.token, now, subject);
+                (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
+            Presented::Key(text) => {
+                let found = self.directory.identity_key(text, subject);
+                (step("directory.identity_key", found).await?, unregistered(text))
+            }
         };
         Ok(match registration {
             None => Err(unknown),
@@ -173,13 +182,18 @@ impl Connector {
     async fn record(&self, entry: NewRecord, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun. It may start late,
         // so it looks at the time itself.
-        let ledger = Arc::clone(&self.ledger);
-        let recording = tokio::spawn(async move {
+        let (ledger, metrics) = (Arc::clone(&self.ledger), self.metrics.clone());
+        let recording = tokio::spawn(carry(async move {
             if Instant::now() >= deadline {
                 return Err(VerifyError::TooLate);
             }
-            Ok(ledger.record(entry, now, deadline).await?)
-        });
+            let (store_id, lag) = (entry.store_id.clone(), now.signed_duration_since(entry.event.timestamp));
+            let recorded = step("ledger.record", ledger.record(entry, now, deadline)).await?;
+            if let Recorded::New(record) = &recorded {
+                metrics.decided(&store_id, &record.decision, lag);
+            }
+            Ok(recorded)
+        }));
         let recorded = recording.await??;
         Ok(match recorded {
             Recorded::New(record) => Verdict::Decided { record, replay: false },
@@ -219,6 +233,7 @@ mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod open;
 mod shoppers;
+mod stores;
 mod upkeep;
 mod warnings;
 
@@ -38,8 +39,9 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Stop};
 use crate::storage::StorageError;
+use crate::traces::{Traces, TracesError};
 
-/// How long the ledger may take to close at the end. What was answered is kept in any case.
+/// How long the ledger may take to close at the end, and how long spans may take to be exported. What was answered is kept in any case.
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
@@ -81,6 +83,9 @@ pub enum StartError {
     /// The demo's identity provider cannot be set up.
     #[error(transparent)]
     DemoIssuer(#[from] DemoIssuerError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -96,6 +101,7 @@ pub struct App {
     upkeep: Upkeep,
     readiness: Readiness,
     grace_period: Duration,
+    traces: Option<Traces>,
 }
 
 /// A port that is bound, and what it will answer.
@@ -133,6 +139,11 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let management_port = Bound::bind("management.bind", config.management.bind).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let metrics = Metrics::new();
+    let traces = match config.traces {
+        Some(settings) => Some(Traces::start(settings, metrics.spans()).await?),
+        None => None,
+    };
+    let traced = |router: Router| http::traced(router, traces.as_ref());
     let readiness = Readiness::new(database.clone());
     let port_limits = Limits {
         max_connections: config.server.max_connections,
@@ -169,11 +180,12 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         limits: limits.clone(),
         shoppers: shoppers.clone(),
         clock: clock.clone(),
+        metrics: metrics.clone(),
     };
     let (beside, own_port) = match (shoppers, own_port) {
         (Some(shoppers), Some(address)) => {
             let bound = Bound::bind("commerce.bind", address).await?;
-            let router = http::shoppers(shoppers.clone(), readiness.clone());
+            let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
             // The demo's page asks where it comes from.
             let limits = Limits { max_connections: own_connections, ..port_limits };
             (demo.is_some().then_some(shoppers), Some(Port { bound, router, limits }))
@@ -188,6 +200,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         scan_key: config.scan_key,
         single_use: config.single_use,
         tell_payment_source: config.tell_payment_source,
+        metrics: metrics.clone(),
     };
     let api = Api { connector: Arc::new(connector), clock: clock.clone() };
     let admission = Admission { limits: limits.clone(), trusted_proxies };
@@ -203,18 +216,19 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     Ok(App {
         api: Port {
             bound: api_port,
-            router: http::api(api, admission, beside, demo, readiness.clone(), metrics),
+            router: traced(http::api(api, admission, beside, demo, readiness.clone(), metrics)),
             limits: port_limits,
         },
         management: Port {
             bound: management_port,
-            router: http::management(management, readiness.clone()),
+            router: traced(http::management(management, readiness.clone())),
             limits: few,
         },
         shoppers: own_port,
         upkeep,
         readiness,
         grace_period: config.server.grace_period,
+        traces,
     })
 }
 
@@ -285,6 +299,9 @@ impl App {
         let mut background = self.upkeep.begin();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.finish(CLOSE).await;
+        }
         match timeout(CLOSE, ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),

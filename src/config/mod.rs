@@ -7,6 +7,7 @@ mod commerce;
 mod layers;
 mod reader;
 mod scan_key;
+mod telemetry;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
+use crate::traces;
 use layers::Layers;
 use reader::Reader;
 
@@ -81,6 +83,8 @@ pub struct Config {
     pub tell_payment_source: bool,
     /// How to log.
     pub log: Log,
+    /// Where traces go, if anywhere.
+    pub traces: Option<traces::Settings>,
 }
 
 /// `server.*`.
@@ -196,6 +200,7 @@ impl Config {
                 ),
                 level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
             },
+            traces: telemetry::read(&mut reader),
         };
         exposure(&mut reader, mode, &config);
         reader.finish(config)
@@ -264,6 +269,7 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
         "scan_key.signing_keys",
         "security.hash_key",
         "storage.url",
+        "telemetry.otlp_headers",
     ];
     Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
 }

@@ -134,6 +134,7 @@ mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         };
         let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
         let admission = Admission { limits: RateLimits::new(allowance, None), trusted_proxies: [].into() };

@@ -17,12 +17,12 @@ mod wire;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use ipnet::IpNet;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::traces::Traces;
 use error::ApiError;
 use limit::{RateLimit, limit};
 
@@ -106,6 +107,15 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
     on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+}
+
+/// The same, traced.
+pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
+    match traces {
+        // Where the log finds it, which begins and ends the span: one look at a request tells everything.
+        Some(traces) => router.layer(Extension(traces.clone())),
+        None => router,
+    }
 }
 
 /// What every port does for every request.

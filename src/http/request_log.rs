@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
 use super::error::Why;
@@ -15,6 +16,7 @@ use super::wire::Named;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::traces::{Trace, Traces};
 
 /// What a probe is called in the log.
 const PROBE: &str = "probe";
@@ -53,12 +55,30 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
     let names = LogNames::default();
+    let trace = begin_trace(&request, &path);
     request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, method, path, arrival, names, outcome: None };
-    let response = next.run(request).await;
+    let mut line = Line { metrics, method, path, arrival, names, trace, outcome: None };
+    let response = line.trace.around(next.run(request)).await;
     let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
     response
+}
+
+/// What is traced of a request: whatever has a route and is not asked for again and again.
+fn begin_trace(request: &Request, path: &str) -> Trace {
+    match request.extensions().get::<Traces>() {
+        Some(traces) if !matches!(path, PROBE | MANAGEMENT | UNMATCHED) => {
+            traces.request(request.headers(), method_name(request.method()), path)
+        }
+        _ => Trace::default(),
+    }
+}
+
+/// A method by a name that is known, which a caller cannot choose.
+fn method_name(method: &Method) -> &'static str {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
+    let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    known.iter().zip(names).find(|(known, _)| *known == method).map_or("_OTHER", |(_, name)| name)
 }
 
 /// Written when it is dropped, and dropped in any case: what is still running at the end of the grace period is cut off.
@@ -69,6 +89,7 @@ struct Line {
     path: Cow<'static, str>,
     arrival: Instant,
     names: LogNames,
+    trace: Trace,
     outcome: Option<(StatusCode, Why)>,
 }
 
@@ -81,11 +102,33 @@ impl Drop for Line {
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
+            if status.is_none_or(|status| status >= 500) {
+                self.metrics.faulted(self.names.0.get().and_then(|named| named.store_id.as_ref()));
+            }
         } else if shopper::is_path(&self.path) {
             self.metrics.shopper_answered(status, why.reason);
         }
         self.write(status, &why, took);
+        let fault = status.is_none_or(|status| status >= 500).then_some(why.reason);
+        let named = self.names.0.get();
+        self.trace.end(|| attributes(status, &why, named), fault);
     }
+}
+
+/// What a span tells of an answer: what the log line does, less the cause.
+fn attributes(status: Option<u16>, why: &Why, named: Option<&Named>) -> Vec<KeyValue> {
+    let texts = [
+        ("connector.decision", why.decision.map(str::to_owned)),
+        ("connector.reason", Some(why.reason.to_owned())),
+        ("connector.session", why.session.map(str::to_owned)),
+        ("connector.request_id", named.and_then(|named| named.request_id).map(|id| id.to_string())),
+        ("connector.auth_event_id", named.and_then(|named| named.event_id).map(|id| id.to_string())),
+        ("connector.store_id", named.and_then(|named| named.store_id.as_ref()).map(|id| id.as_str().to_owned())),
+    ];
+    let status = status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
+    let replay = why.replay.then(|| KeyValue::new("connector.replay", true));
+    let texts = texts.into_iter().filter_map(|(name, text)| Some(KeyValue::new(name, text?)));
+    texts.chain(status).chain(replay).collect()
 }
 
 impl Line {
@@ -108,6 +151,7 @@ impl Line {
                     session = why.session,
                     replay = why.replay.then_some(true),
                     cause = why.cause.as_deref(),
+                    traceId = self.trace.id().map(display),
                     ms,
                     "request"
                 )

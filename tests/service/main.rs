@@ -32,6 +32,7 @@ mod json;
 mod lengths;
 mod management;
 mod members;
+mod metrics;
 mod properties;
 mod rate_limit;
 mod routing;
