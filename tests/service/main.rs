@@ -38,5 +38,6 @@ mod rate_limit;
 mod routing;
 mod scan_key;
 mod scan_key_age;
+mod traces;
 mod trusted_proxies;
 mod validation;

@@ -71,10 +71,10 @@ fn documented() -> Metrics {
     let text = file("docs/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let [name, kind, labels, meaning, ..] = cells[..] else { panic!("{row}") };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", name, kind, labels, meaning, _, ""] = cells[..] else { panic!("{row}") };
         assert!(meaning.len() > 10, "{row}");
-        (name.trim_matches(['|', ' ', '`']).to_owned(), (kind.to_owned(), words(labels)))
+        (name.trim_matches('`').to_owned(), (kind.to_owned(), words(labels)))
     })
     .collect()
 }

@@ -19,6 +19,7 @@
 mod administration;
 pub(crate) mod carts;
 pub(crate) mod checks;
+pub(crate) mod collector;
 mod installed;
 pub(crate) mod keys;
 pub(crate) mod npm;
