@@ -17,3 +17,4 @@ mod life_cycle;
 mod log;
 mod provider_configuration;
 mod tools;
+mod traces;
