@@ -175,12 +175,20 @@ pub enum Recorded {
         /// How long until the oldest record may be forgotten.
         retry_after: TimeDelta,
     },
+    /// As much waits to be written as can be in time.
+    Busy,
 }
 
 /// The ledger could not be asked or written.
 #[derive(Clone, Debug, Error)]
-#[error("ledger unavailable: {0}")]
-pub struct LedgerError(pub String);
+pub enum LedgerError {
+    /// It did not answer, or said no.
+    #[error("ledger unavailable: {0}")]
+    Unavailable(String),
+    /// It answers others, as many as it can.
+    #[error("ledger busy")]
+    Busy,
+}
 
 /// The ledgers that there are.
 #[derive(Debug)]

@@ -5,6 +5,8 @@
 
 mod answers;
 mod breakers;
+mod callers;
+mod connections;
 mod database;
 mod decisions;
 mod directory;
@@ -12,9 +14,9 @@ mod faults;
 mod ledger;
 mod limits;
 mod log;
+mod overload;
 mod process;
 mod shoppers;
-mod tls;
 mod traces;
 
 use std::fmt;
@@ -29,6 +31,7 @@ use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
+pub use connections::PortMetrics;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -39,14 +42,16 @@ struct Inner {
     answers: answers::Answers,
     faults: faults::Faults,
     decisions: decisions::Decisions,
+    callers: callers::CallerFigures,
+    connections: connections::Connections,
     limits: limits::Limits,
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
     breakers: breakers::Breakers,
     directory: directory::DirectoryFigures,
     log: log::LogFigures,
+    overload: overload::Overload,
     shoppers: shoppers::ShopperFigures,
-    tls: tls::TlsFigures,
     traces: traces::TraceFigures,
     process: process::ProcessFigures,
 }
@@ -63,14 +68,16 @@ impl Metrics {
             answers: answers::Answers::register(registry),
             faults: faults::Faults::register(registry),
             decisions: decisions::Decisions::register(registry),
+            callers: callers::CallerFigures::register(registry),
+            connections: connections::Connections::register(registry),
             limits: limits::Limits::register(registry),
             ledger: ledger::LedgerFigures::register(registry),
             database: database::DatabaseFigures::register(registry),
             breakers: breakers::Breakers::register(registry),
             directory: directory::DirectoryFigures::register(registry),
             log: log::LogFigures::register(registry),
+            overload: overload::Overload::register(registry),
             shoppers: shoppers::ShopperFigures::register(registry),
-            tls: tls::TlsFigures::register(registry),
             traces: traces::TraceFigures::register(registry),
             process,
             registry: root,
@@ -91,6 +98,7 @@ impl Metrics {
         carts: &CartStore,
         providers: &[Arc<Provider>],
     ) -> Result<String, fmt::Error> {
+        self.0.connections.show();
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
         self.0.database.show(database);

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-use crate::support::{Server, scan, scan_with_key};
+use crate::support::certificates::{Authority, TlsFiles};
+use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
 
 /// Metrics by name as they are asked for, each with its type and labels.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
@@ -79,8 +83,33 @@ fn documented() -> Metrics {
     .collect()
 }
 
-/// A connector that has seen a bit of everything.
-async fn server_of_a_day() -> Server {
+/// What connectors expose that have seen a bit of everything.
+async fn after_a_day() -> Metrics {
+    let plain = exposed(&a_day().await.metrics().await);
+    let digest = hex::encode(Sha256::digest("the-key-of-amazon"));
+    let called = Server::demo(&[("server.callers.amazon.api_key_sha256", digest.as_str())]).await;
+    let request = called.client.post(format!("{}{IDENTITY_KEYS}", called.api)).header("x-api-key", "the-key-of-amazon");
+    request.body(scan().to_string()).send().await.unwrap();
+    let called = exposed(&called.metrics().await);
+
+    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let settings = files.settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let secure = Server::demo(&settings).await;
+    TcpStream::connect(secure.address()).await.unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !secure.metrics().await.contains("connector_tls_handshake_failures_total{") {
+        assert!(Instant::now() < deadline, "{}", secure.metrics().await);
+        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
+    }
+    let secure = exposed(&secure.metrics().await);
+    plain.into_iter().chain(called).chain(secure).fold(Metrics::new(), |mut all, (name, (kind, labels))| {
+        all.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
+        all
+    })
+}
+
+async fn a_day() -> Server {
     let server = Server::sqlite(&[("rate_limit.burst", "8"), ("rate_limit.requests_per_second", "1")]).await;
     server.verify(&scan()).await;
     server.verify(&scan_with_key(b"associate_key")).await;
@@ -95,8 +124,7 @@ async fn server_of_a_day() -> Server {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_exposed_is_documented_and_what_is_documented_is_exposed() {
-    let server = server_of_a_day().await;
-    let (exposed, documented) = (exposed(&server.metrics().await), documented());
+    let (exposed, documented) = (after_a_day().await, documented());
     let names = |metrics: &Metrics| metrics.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&exposed), names(&documented));
     for (name, is) in &exposed {
@@ -248,9 +276,9 @@ async fn decisions_are_counted_once_by_store_and_visitor_type_and_strangers_give
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_are_told_by_what_the_gate_of_their_store_does_also_when_the_directory_is_the_one_that_fails() {
     let server = Server::demo(&[]).await;
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while !server.metrics().await.contains(r#"connector_stores{store_default="open"} 1"#) {
-        assert!(std::time::Instant::now() < deadline, "{}", server.metrics().await);
+        assert!(Instant::now() < deadline, "{}", server.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
     }
     server.faults.set(Some(identity_connector::directory::Fault::Fail));

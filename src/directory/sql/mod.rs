@@ -321,6 +321,9 @@ fn found(row: &AnyRow) -> Result<Found, DatabaseError> {
 
 impl From<DatabaseError> for DirectoryError {
     fn from(error: DatabaseError) -> Self {
-        Self(error.to_string())
+        match error {
+            DatabaseError::Busy => Self::Busy,
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }

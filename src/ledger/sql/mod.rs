@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -27,8 +28,8 @@ use crate::storage::{Database, DatabaseError, Engine, Subject};
 use upkeep::Swept;
 use writer::{Job, Waiting};
 
-/// How many jobs may wait for the writer.
-const QUEUE: usize = 4096;
+/// How many jobs may wait for the writer: one batch, so that what is accepted waits for the one under way and its own, and no longer.
+const QUEUE: usize = writer::BATCH;
 /// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
 const BATCH: usize = 100;
 /// Upper bounds of the buckets in which it is counted how many records are committed together.
@@ -99,7 +100,11 @@ impl SqlLedger {
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
         let job = Job::Record { waiting: Waiting { entry: Box::new(entry), now, deadline }, reply };
-        self.jobs.try_send(job).map_err(|error| LedgerError(error.to_string()))?;
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Ok(Recorded::Busy),
+            Err(TrySendError::Closed(_)) => return Err(gone()),
+        }
         let recorded = answer.await.map_err(|_| gone())??;
         if let Recorded::New(record) | Recorded::Replay(record) = &recorded {
             self.cache.keep(event, fingerprint, record);
@@ -196,11 +201,14 @@ impl SqlLedger {
 }
 
 fn gone() -> LedgerError {
-    LedgerError("it was not committed".to_owned())
+    LedgerError::Unavailable("it was not committed".to_owned())
 }
 
 impl From<DatabaseError> for LedgerError {
     fn from(error: DatabaseError) -> Self {
-        Self(error.to_string())
+        match error {
+            DatabaseError::Busy => Self::Busy,
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }

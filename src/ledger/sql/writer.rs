@@ -15,7 +15,7 @@ use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
 use crate::storage::{Database, DatabaseError, Engine, Subject};
 
 /// The most that one commit takes along.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// Something to be written, or the end of it.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Written {
 }
 
 fn too_late() -> LedgerError {
-    LedgerError("it could not begin in time".to_owned())
+    LedgerError::Unavailable("it could not begin in time".to_owned())
 }
 
 async fn commit(database: &Database, waiting: Vec<Waiting>, limits: Limits) -> Result<Written, DatabaseError> {
