@@ -23,7 +23,9 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
+use crate::metrics::Metrics;
 use crate::storage::Subject;
+use crate::traces::{carry, step};
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Connector {
     pub single_use: bool,
     /// Whether answers tell the payment source.
     pub tell_payment_source: bool,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Connector {
@@ -112,10 +116,10 @@ impl Connector {
     ) -> Result<Verdict, VerifyError> {
         let connector = Arc::clone(self);
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
-        let work = tokio::spawn(async move {
+        let work = tokio::spawn(carry(async move {
             let _place = place;
             connector.work(&scan, now, deadline).await
-        });
+        }));
         work.await?
     }
 
@@ -138,7 +142,7 @@ impl Connector {
             return Ok(Verdict::Refused(Refusal::Busy)); // at once: to ask elsewhere would only make more to do
         }
         // What cannot be decided any more may have been decided before.
-        match self.ledger.find(scan.event.id, &fingerprint, now).await {
+        match step("ledger.find", self.ledger.find(scan.event.id, &fingerprint, now)).await {
             Ok(Lookup::Recorded(record)) => Ok(Verdict::Decided { record, replay: true }),
             Ok(Lookup::Mismatch) if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
             Ok(Lookup::Mismatch | Lookup::Unknown) => {
@@ -161,7 +165,7 @@ impl Connector {
         now: DateTime<Utc>,
         subject: Subject,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
-        let store = self.directory.store(&scan.store_id, subject).await?;
+        let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let decision = match self.identify(scan, &store, now, subject).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
@@ -185,12 +189,17 @@ impl Connector {
                 let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
                     return Ok(Err(Denial::InvalidKey));
                 };
+                self.metrics.code_read(code.age_at(scan.event.timestamp));
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, now, subject).await?, Denial::KeyNotFound)
+                let found = self.directory.recognition_token(&code.token, now, subject);
+                (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
+            Presented::Key(text) => {
+                let found = self.directory.identity_key(text, subject);
+                (step("directory.identity_key", found).await?, unregistered(text))
+            }
         };
         Ok(match registration {
             None => Err(unknown),
@@ -214,7 +223,12 @@ impl Connector {
         if Instant::now() >= deadline {
             return Err(VerifyError::TooLate);
         }
-        Ok(match self.ledger.record(entry, now, deadline).await? {
+        let (store_id, lag) = (entry.store_id.clone(), now.signed_duration_since(entry.event.timestamp));
+        let recorded = step("ledger.record", self.ledger.record(entry, now, deadline)).await?;
+        if let Recorded::New(record) = &recorded {
+            self.metrics.decided(&store_id, &record.decision, lag);
+        }
+        Ok(match recorded {
             Recorded::New(record) => Verdict::Decided { record, replay: false },
             Recorded::Replay(record) => Verdict::Decided { record, replay: true },
             Recorded::Mismatch => Verdict::Refused(Refusal::EventReused),
@@ -253,6 +267,7 @@ mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         })
     }
 

@@ -21,6 +21,8 @@ pub mod cause;
 
 pub mod digest;
 
+pub mod traces;
+
 pub mod storage;
 
 pub mod directory;

@@ -8,6 +8,7 @@ mod commerce;
 mod layers;
 mod reader;
 mod scan_key;
+mod telemetry;
 mod tls;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use crate::ledger;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
 use crate::tls::TlsSettings;
+use crate::traces;
 use layers::Layers;
 use reader::Reader;
 
@@ -87,6 +89,8 @@ pub struct Config {
     pub tell_payment_source: bool,
     /// How to log.
     pub log: Log,
+    /// Where traces go, if anywhere.
+    pub traces: Option<traces::Settings>,
 }
 
 /// `server.*`.
@@ -213,6 +217,7 @@ impl Config {
                 ),
                 level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
             },
+            traces: telemetry::read(&mut reader),
         };
         exposure(&mut reader, mode, &config);
         reader.finish(config)
@@ -281,6 +286,7 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
         "scan_key.signing_keys",
         "security.hash_key",
         "storage.url",
+        "telemetry.otlp_headers",
     ];
     Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
 }

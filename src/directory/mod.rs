@@ -353,6 +353,15 @@ impl Directory {
         }
     }
 
+    /// How many stores, and how many keys and tokens, are remembered in front of a database.
+    #[must_use]
+    pub fn cached(&self) -> (usize, usize) {
+        match &self.backend {
+            Backend::Memory(_) => (0, 0),
+            Backend::Sql(directory) => directory.cached(),
+        }
+    }
+
     /// The key under which keys and tokens are kept.
     #[must_use]
     pub fn hash_key(&self) -> &HashKey {

@@ -153,6 +153,7 @@ pub(super) mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         };
         let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
         let admission = Admission {

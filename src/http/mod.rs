@@ -15,17 +15,18 @@ mod members;
 mod probes;
 mod request_log;
 mod shopper;
+mod span;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use ipnet::IpNet;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
@@ -46,6 +47,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::traces::Traces;
 use error::ApiError;
 use limit::{RateLimit, limit};
 
@@ -123,6 +125,15 @@ pub fn management(management: Management, readiness: Readiness) -> Router {
 /// An instant that comes so much later.
 fn later(instant: Instant, by: Duration) -> Instant {
     instant.checked_add(by).unwrap_or(instant)
+}
+
+/// The same, traced.
+pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
+    match traces {
+        // Where the log finds it, which begins and ends the span: one look at a request tells everything.
+        Some(traces) => router.layer(Extension(traces.clone())),
+        None => router,
+    }
 }
 
 /// What every port does for every request.

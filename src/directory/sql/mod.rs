@@ -237,6 +237,10 @@ impl SqlDirectory {
         Ok(tell.await?)
     }
 
+    pub(super) fn cached(&self) -> (usize, usize) {
+        (self.cache.stores.len(), self.cache.registrations.len())
+    }
+
     pub(super) fn believed_for(&self) -> Duration {
         match self.database.engine() {
             Engine::Sqlite => Duration::ZERO,
