@@ -199,7 +199,6 @@ impl Database {
         }
         let turn = match self.0.turns.take().await {
             Ok(turn) => turn,
-            Err(DatabaseError::Busy) => return Err(DatabaseError::Busy),
             Err(error) => {
                 self.diagnose(Kind::Read, &[subject], Some(&error));
                 return Err(error);
@@ -303,8 +302,13 @@ impl Database {
         let (database, pool) = (self.clone(), pool.clone());
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
-            let result = database.attempt(&pool, patience, work).await;
+            let began = database.0.turns.moment();
+            let mut result = database.attempt(&pool, patience, work).await;
             if let Some((kind, subjects)) = health {
+                let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
+                if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
+                    result = Err(DatabaseError::Busy);
+                }
                 database.diagnose(kind, &subjects, result.as_ref().err());
             }
             result
@@ -340,6 +344,9 @@ impl Database {
     /// What the outcome says of the database's health.
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
+        if let Some(DatabaseError::Busy) = error {
+            return; // what it says, others have said already: those who were answered
+        }
         let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
             None | Some((_, Symptom::Nothing)) => {
                 if kind == Kind::Read {
