@@ -188,31 +188,6 @@ impl Database {
         self.0.breaker.failures()
     }
 
-    /// Reads something that a scan waits for; `subject` tells whose scan.
-    pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
-        if self.0.breaker.is_open() {
-            return Err(DatabaseError::Down);
-        }
-        let turn = match self.0.turns.take().await {
-            Ok(turn) => turn,
-            Err(error) => {
-                self.diagnose(Kind::Read, &[subject], Some(&error));
-                return Err(error);
-            }
-        };
-        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
-            Box::pin(async move {
-                let _turn = turn; // also when nobody waits for this any more
-                work(connection).await
-            })
-        })
-        .await
-    }
-
     /// Reads something that no gate waits for, such as a list.
     pub(crate) async fn look_up<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::{ACQUIRE, DatabaseError};
+use sqlx::AnyConnection;
+
+use super::breaker::{Kind, Subject};
+use super::{ACQUIRE, Database, DatabaseError, READ, Work};
 
 /// How many had come to an answer at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,33 @@ impl Turns {
     /// Whether any of them came to an answer since then.
     pub(super) fn is_answered_since(&self, moment: Moment) -> bool {
         self.moment() != moment
+    }
+}
+
+impl Database {
+    /// Reads something that a scan waits for; `subject` tells whose scan.
+    pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
+    {
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let turn = match self.0.turns.take().await {
+            Ok(turn) => turn,
+            Err(error) => {
+                self.diagnose(Kind::Read, &[subject], Some(&error));
+                return Err(error);
+            }
+        };
+        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
+            Box::pin(async move {
+                let _turn = turn; // also when nobody waits for this any more
+                work(connection).await
+            })
+        })
+        .await
     }
 }
 
