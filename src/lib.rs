@@ -33,11 +33,15 @@ pub mod transfer;
 
 pub mod rate_limit;
 
+pub mod callers;
+
 pub mod administration;
 
 pub mod commerce;
 
 pub mod demo_issuer;
+
+pub mod tls;
 
 pub mod config;
 

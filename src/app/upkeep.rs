@@ -124,7 +124,7 @@ mod tests {
             .record(crate::ledger::tests::accepted(0, Location::Entry), clock.now(), crate::ledger::tests::soon())
             .await
             .expect("recorded");
-        limits.charge(Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
+        limits.charge(&Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         let expires_at = clock.now().checked_add_signed(TimeDelta::seconds(60)).expect("in range");
         directory.issue(&token, &shopper, None, expires_at, 1, clock.now()).await.expect("issued");
         assert!(format!("{directory:?}").contains("issued: 1"));

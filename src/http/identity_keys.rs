@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::{Instant, timeout_at};
 
+use super::authentication::KnownCaller;
 use super::error::ApiError;
 use super::request_log::{Arrival, LogNames};
 use super::wire::{Invalid, WireRequest};
@@ -43,12 +44,17 @@ pub(super) async fn verify(
     Extension(Arrival(arrival)): Extension<Arrival>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Extension(log): Extension<LogNames>,
+    caller: Option<Extension<KnownCaller>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let entry = api.in_flight.at_the_head()?;
     let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, &log).map_err(ApiError::Invalid)?;
+    // Before the event is looked for: it may be recorded, and is none of this caller's business all the same.
+    if caller.is_some_and(|Extension(KnownCaller(caller))| !caller.speaks_for(&scan.store_id)) {
+        return Err(ApiError::ForeignStore);
+    }
     let now = api.clock.now();
     let place = match api.in_flight.place() {
         Some(place) => place,
@@ -115,6 +121,7 @@ pub(super) mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::callers::Callers;
     use crate::clock::Clock;
     use crate::connector::Connector;
     use crate::digest::HashKey;
@@ -148,7 +155,11 @@ pub(super) mod tests {
             tell_payment_source: false,
         };
         let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
-        let admission = Admission { limits: RateLimits::new(allowance, None), trusted_proxies: [].into() };
+        let admission = Admission {
+            callers: Callers::new(Vec::new()),
+            limits: RateLimits::new(allowance, None),
+            trusted_proxies: [].into(),
+        };
         let (metrics, connector) = (Metrics::new(), Arc::new(connector));
         let in_flight = InFlight::new(places, metrics.clone());
         let state = Api { connector, clock: Clock::System, in_flight };

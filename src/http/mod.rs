@@ -1,6 +1,7 @@
 //! HTTP: routes, the layers around them, and the one form in which everything is refused.
 
 mod answer;
+mod authentication;
 mod body;
 mod caller;
 mod demo;
@@ -32,7 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(crate) use body::LingeringBody;
-pub(crate) use caller::Peer;
+pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;
@@ -40,6 +41,7 @@ pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
 
+use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
@@ -70,6 +72,8 @@ pub struct Api {
 /// How the API's port treats its callers.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    /// Who may call.
+    pub callers: Callers,
     /// What each caller may ask.
     pub limits: RateLimits,
     /// Whose `X-Forwarded-For` is believed.
@@ -89,6 +93,8 @@ pub fn api(
         RateLimit { limits: admission.limits, trusted_proxies: admission.trusted_proxies, metrics: metrics.clone() };
     // Top down, as a request meets them.
     let gate = ServiceBuilder::new()
+        // First of all: strangers use up nobody's allowance.
+        .layer(from_fn_with_state(admission.callers, authentication::authenticate))
         // Before anything is spent on a caller who asks too much.
         .layer(from_fn_with_state(rate_limit, limit))
         // Around all that can wait, but inside the log: a request that ran out of time is the one to read about.

@@ -4,6 +4,8 @@
 //! others keep are taken over when somebody asks.
 
 mod answers;
+mod callers;
+mod connections;
 mod database;
 mod ledger;
 mod limits;
@@ -22,6 +24,7 @@ use crate::commerce::Provider;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
+pub use connections::PortMetrics;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     answers: answers::Answers,
+    callers: callers::CallerFigures,
+    connections: connections::Connections,
     limits: limits::Limits,
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
@@ -44,13 +49,26 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("connector");
         let answers = answers::Answers::register(&mut registry);
+        let callers = callers::CallerFigures::register(&mut registry);
+        let connections = connections::Connections::register(&mut registry);
         let limits = limits::Limits::register(&mut registry);
         let ledger = ledger::LedgerFigures::register(&mut registry);
         let database = database::DatabaseFigures::register(&mut registry);
         let log = log::LogFigures::register(&mut registry);
         let overload = overload::Overload::register(&mut registry);
         let shoppers = shoppers::ShopperFigures::register(&mut registry);
-        Self(Arc::new(Inner { registry, answers, limits, ledger, database, log, overload, shoppers }))
+        Self(Arc::new(Inner {
+            registry,
+            answers,
+            callers,
+            connections,
+            limits,
+            ledger,
+            database,
+            log,
+            overload,
+            shoppers,
+        }))
     }
 
     /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.
@@ -65,6 +83,7 @@ impl Metrics {
         carts: &CartStore,
         providers: &[Arc<Provider>],
     ) -> Result<String, fmt::Error> {
+        self.0.connections.show();
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
         self.0.database.show(database);

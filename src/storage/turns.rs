@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sqlx::AnyConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-
-use sqlx::AnyConnection;
 
 use super::breaker::{Kind, Subject};
 use super::{ACQUIRE, Database, DatabaseError, READ, Work};

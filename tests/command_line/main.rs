@@ -7,6 +7,7 @@ mod support;
 
 mod administration;
 mod bad_rows;
+mod callers;
 mod commerce_configuration;
 mod commerce_log;
 mod configuration;
@@ -15,5 +16,10 @@ mod durability;
 mod import;
 mod life_cycle;
 mod log;
+mod open_files;
 mod provider_configuration;
+mod reload;
+mod secure_callers;
+mod tls;
+mod tls_configuration;
 mod tools;

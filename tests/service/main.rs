@@ -16,11 +16,13 @@ mod support;
 
 use support::checks;
 
+mod tls;
 mod wire;
 
 mod administration;
 mod architecture;
 mod body;
+mod callers;
 mod connections;
 mod decision;
 mod demo;
@@ -33,10 +35,12 @@ mod lengths;
 mod management;
 mod members;
 mod overload;
+mod peers;
 mod properties;
 mod rate_limit;
 mod routing;
 mod scan_key;
 mod scan_key_age;
+mod stop;
 mod trusted_proxies;
 mod validation;

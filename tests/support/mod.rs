@@ -18,6 +18,7 @@
 
 mod administration;
 pub(crate) mod carts;
+pub(crate) mod certificates;
 pub(crate) mod checks;
 mod installed;
 pub(crate) mod keys;
