@@ -21,6 +21,8 @@ pub mod cause;
 
 pub mod digest;
 
+pub mod traces;
+
 pub mod storage;
 
 pub mod directory;
@@ -33,11 +35,15 @@ pub mod transfer;
 
 pub mod rate_limit;
 
+pub mod callers;
+
 pub mod administration;
 
 pub mod commerce;
 
 pub mod demo_issuer;
+
+pub mod tls;
 
 pub mod config;
 

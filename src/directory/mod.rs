@@ -41,8 +41,14 @@ const BATCH: usize = 500;
 
 /// A directory could not be asked.
 #[derive(Clone, Debug, Error)]
-#[error("directory unavailable: {0}")]
-pub struct DirectoryError(pub String);
+pub enum DirectoryError {
+    /// It did not answer, or said no.
+    #[error("directory unavailable: {0}")]
+    Unavailable(String),
+    /// It answers others, as many as it can.
+    #[error("directory busy")]
+    Busy,
+}
 
 /// What the directory knows of a key or token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,6 +350,15 @@ impl Directory {
         match &self.backend {
             Backend::Memory(_) => Duration::ZERO,
             Backend::Sql(directory) => directory.believed_for(),
+        }
+    }
+
+    /// How many stores, and how many keys and tokens, are remembered in front of a database.
+    #[must_use]
+    pub fn cached(&self) -> (usize, usize) {
+        match &self.backend {
+            Backend::Memory(_) => (0, 0),
+            Backend::Sql(directory) => directory.cached(),
         }
     }
 

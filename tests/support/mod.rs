@@ -18,7 +18,9 @@
 
 mod administration;
 pub(crate) mod carts;
+pub(crate) mod certificates;
 pub(crate) mod checks;
+pub(crate) mod collector;
 mod installed;
 pub(crate) mod keys;
 pub(crate) mod npm;

@@ -102,9 +102,10 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let ledger = &management.administration.ledger;
+    let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let text = management.metrics.encode(
+        directory,
         ledger,
         management.database.as_ref(),
         &management.limits,
