@@ -10,8 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::breaker::Subject;
 use crate::digest::{Digest, HashKey};
-use crate::directory::{Directory, DirectoryError, Registration};
+use crate::directory::{Asker, Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::StoreId;
@@ -20,7 +21,6 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
-use crate::storage::Subject;
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Connector {
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = self.decide(scan, now, fingerprint.into()).await;
+        let decided = self.decide(scan, now, fingerprint.into(), deadline).await;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
             let code = self.code_to_use_up(scan);
@@ -120,10 +120,12 @@ impl Connector {
         scan: &Scan,
         now: DateTime<Utc>,
         subject: Subject,
+        deadline: Instant,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
         let store = self.directory.store(&scan.store_id, subject).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let decision = match self.identify(scan, &store, now, subject).await? {
+        let asker = Asker { subject, store: store.id.clone(), channel: scan.channel, deadline };
+        let decision = match self.identify(scan, &store, now, &asker).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -137,7 +139,7 @@ impl Connector {
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
-        subject: Subject,
+        asker: &Asker,
     ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
@@ -148,9 +150,9 @@ impl Connector {
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, now, subject).await?, Denial::KeyNotFound)
+                (self.directory.recognition_token(&code.token, now, asker).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
+            Presented::Key(text) => (self.directory.identity_key(text, asker).await?, unregistered(text)),
         };
         Ok(match registration {
             None => Err(unknown),

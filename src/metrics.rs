@@ -1,5 +1,7 @@
 //! Metrics in the Prometheus text format. Each running connector has its own; only the log is the process's.
 
+mod identity_backend;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +16,12 @@ use prometheus_client::registry::Registry;
 
 use crate::carts::CartStore;
 use crate::commerce::Provider;
+use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
 use crate::telemetry;
+use identity_backend::IdentityBackend;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -41,6 +45,7 @@ struct Inner {
     anonymous_carts: Gauge,
     provider_keys: Family<ProviderName, Gauge>,
     provider_failures: Family<ProviderName, Counter>,
+    identity_backend: IdentityBackend,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,6 +114,8 @@ impl Metrics {
         let provider_failures = Family::<ProviderName, Counter>::default();
         let help = "Times that the keys of an identity provider could not be fetched";
         registry.register("identity_provider_failures", help, provider_failures.clone());
+        let identity_backend = IdentityBackend::default();
+        registry.register_collector(Box::new(identity_backend.clone()));
         Self(Arc::new(Inner {
             registry,
             answers,
@@ -127,7 +134,13 @@ impl Metrics {
             anonymous_carts,
             provider_keys,
             provider_failures,
+            identity_backend,
         }))
+    }
+
+    /// Shows from now on what the directory's identity backend does, if it has one.
+    pub fn show_directory(&self, directory: &Arc<Directory>) {
+        self.0.identity_backend.is_that_of(directory);
     }
 
     /// An answer to `VerifyIdentityKeys`, or none because it was cut off at the end, and how long it took.

@@ -133,7 +133,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let management_port = Bound::bind("management.bind", config.management.bind).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let metrics = Metrics::new();
-    let readiness = Readiness::new(database.clone());
+    metrics.show_directory(&directory);
+    let readiness = Readiness::new(database.clone()).with_directory(Arc::clone(&directory));
     let port_limits = Limits {
         max_connections: config.server.max_connections,
         header_timeout: config.server.header_timeout,

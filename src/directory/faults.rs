@@ -78,7 +78,7 @@ impl FaultsByKey {
 async fn suffer(fault: Option<Fault>) -> Result<(), DirectoryError> {
     match fault {
         None => Ok(()),
-        Some(Fault::Fail) => Err(DirectoryError("it was told to fail".to_owned())),
+        Some(Fault::Fail) => Err(DirectoryError::Unavailable("it was told to fail".to_owned())),
         Some(Fault::Stall) => future::pending().await,
         #[expect(clippy::panic, reason = "the fault that was asked for")]
         Some(Fault::Panic) => panic!("the directory was told to panic"),

@@ -56,7 +56,9 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) 
 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
-    directory.recognition_token(&token(number), at(now), subject).await.expect("asked")
+    let store = StoreId::parse("S").expect("an id");
+    let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    directory.recognition_token(&token(number), at(now), &asker).await.expect("asked")
 }
 
 async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {

@@ -130,7 +130,14 @@ impl From<AdministrationError> for ApiError {
 
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
-        Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+        match error {
+            DirectoryError::Unavailable(_) => {
+                Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+            }
+            // Not ours to answer for: the gate asks again, and stays closed if it gets no other answer.
+            DirectoryError::Busy => Self::TooManyRequests { retry_after: 1, reason: "directory_busy" },
+            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+        }
     }
 }
 

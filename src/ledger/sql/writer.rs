@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{postgres, sqlite};
+use crate::breaker::Subject;
 use crate::domain::ids::EventId;
 use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::storage::{Database, DatabaseError, Engine};
 
 /// The most that one commit takes along.
 const BATCH: usize = 256;
