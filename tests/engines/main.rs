@@ -37,6 +37,7 @@ mod import;
 mod limited;
 mod lists;
 mod locked;
+mod look_ups;
 mod names;
 mod outage;
 mod phones;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         import::trials(),
         lists::trials(),
         locked::trials(),
+        look_ups::trials(),
         names::trials(),
         outage::trials(),
         phones::trials(),

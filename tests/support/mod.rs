@@ -17,6 +17,7 @@
 )]
 
 mod administration;
+pub(crate) mod backend;
 pub(crate) mod carts;
 pub(crate) mod checks;
 mod installed;
