@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::reader::Reader;
 use super::{MINUTE, Mode};
-use crate::directory::remote::{Credentials, Limits, Settings, SettingsError};
+use crate::directory::remote::{Credentials, Limits, Settings, SettingsError, parse_url};
 
 /// The shortest and the longest time that an answer may take: a good part of the scan's own 1.5 s is left.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1200));
@@ -69,14 +69,14 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
             reader.refuse(setting, &format!("needs {other} with it"));
         }
     }
+    // It may have a password in it.
+    let url = parse_url(&url).map_err(|what| reader.refuse_secret("directory.url", what)).ok()?;
     if reader.mistakes() > mistakes {
         return None;
     }
     let credentials = Credentials { token, authorities, certificate: certificate.zip(key) };
-    match Settings::new(&url, &credentials, limits) {
+    match Settings::new(url, &credentials, limits) {
         Ok(settings) => return Some(settings),
-        // It may have a password in it.
-        Err(SettingsError::Url(what)) => reader.refuse_secret("directory.url", what),
         Err(SettingsError::Token) => reader.refuse_secret("directory.token", "cannot stand in a header"),
         Err(SettingsError::Authorities) => {
             reader.refuse("directory.ca", "must be a file of one certificate or more in the PEM format");

@@ -10,6 +10,7 @@ use super::*;
 use crate::digest::Fingerprint;
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
+use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::ScanKeyWindow;
 use crate::domain::visitor::{Account, Shopper, VisitorType};
 use crate::storage::Location;

@@ -26,6 +26,8 @@ pub(crate) enum Reply {
     OnceReleased(u16, String),
     /// With these bytes, and then the connection ends.
     Bytes(Vec<u8>),
+    /// With these bytes, and nothing more, while the connection stays.
+    Stalled(Vec<u8>),
     /// With a good head, and a body that never ends.
     Endless,
     /// Not at all, for longer than anybody waits.
@@ -278,6 +280,10 @@ async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, 
             stream.write_all(&bytes).await.ok()?;
             stream.shutdown().await.ok()?;
             None
+        }
+        Reply::Stalled(bytes) => {
+            stream.write_all(&bytes).await.ok()?;
+            gone_or(stream, tokio::time::sleep(Duration::from_secs(600))).await
         }
         Reply::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok()?;

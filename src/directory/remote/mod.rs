@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use figures::Figures;
-pub use settings::{Credentials, Limits, Settings, SettingsError};
+pub use settings::{Credentials, Limits, Settings, SettingsError, parse_url};
 
 use super::{Asker, DirectoryError, Kind, Registration};
 use crate::breaker::Subject;

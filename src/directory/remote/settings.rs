@@ -46,8 +46,6 @@ pub struct Credentials {
 /// What is wrong with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingsError {
-    /// The URL cannot be that of an identity backend.
-    Url(&'static str),
     /// The token cannot stand in a header.
     Token,
     /// The authorities are no certificates.
@@ -63,8 +61,7 @@ impl Settings {
     ///
     /// # Errors
     /// When one of them cannot be used.
-    pub fn new(url: &str, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
-        let url = parse(url)?;
+    pub fn new(url: Url, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
         let is_plain = is_plain_loopback(&url);
         let mut client = Client::builder()
             // A gate waits: a variable that is set for something else must not send its question another way.
@@ -98,15 +95,19 @@ impl Settings {
     }
 }
 
-fn parse(text: &str) -> Result<Url, SettingsError> {
+/// Reads where it is.
+///
+/// # Errors
+/// With what would do, when it cannot be there.
+pub fn parse_url(text: &str) -> Result<Url, &'static str> {
     let form = "must be an https URL, or an http URL on loopback";
-    let url = Url::parse(text).map_err(|_| SettingsError::Url(form))?;
+    let url = Url::parse(text).map_err(|_| form)?;
     if url.scheme() != "https" && !is_plain_loopback(&url) {
-        return Err(SettingsError::Url(form));
+        return Err(form);
     }
     let has_more = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
     if has_more || url.fragment().is_some() {
-        return Err(SettingsError::Url("must have no user, password, query or fragment: it is no secret"));
+        return Err("must have no user, password, query or fragment: it is no secret");
     }
     Ok(url)
 }

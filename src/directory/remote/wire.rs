@@ -73,6 +73,9 @@ impl fmt::Display for Unreadable {
 
 /// Reads the body of a 200.
 pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, Unreadable> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Unreadable::NotJson); // serde takes a list for an object, member by member
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let found: Found = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
     json.end().map_err(|_| Unreadable::NotJson)?;

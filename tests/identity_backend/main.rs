@@ -1,0 +1,84 @@
+//! The identity backend, black box: the real service asks a small server that is slow, wrong, huge, and gone in turn. That it knows keys and
+//! tokens as the other directories do, `tests/engines/look_ups.rs` holds.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::checks;
+
+mod answers;
+mod circuit;
+mod configuration;
+mod failures;
+mod limits;
+mod memory;
+mod questions;
+mod random;
+mod secrets;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::backend::Backend;
+use support::{Answer, Server, scan_with_key};
+
+/// What a backend says of a shopper with nothing special.
+fn shopper() -> Value {
+    json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })
+}
+
+/// A scan of this key under an event of its own.
+async fn verify(server: &Server, key: &str) -> Answer {
+    server.verify(&scan_with_key(key.as_bytes())).await
+}
+
+async fn timed(server: &Server, key: &str) -> (Answer, Duration) {
+    let began = Instant::now();
+    let answer = verify(server, key).await;
+    (answer, began.elapsed())
+}
+
+/// What both ports say of the connector's readiness, which is to be 200 throughout.
+async fn readiness(server: &Server) -> String {
+    let answer = server.client.get(format!("{}/readyz", server.api)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// How many questions came to that.
+async fn came_to(server: &Server, outcome: &str) -> u64 {
+    let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
+    let metrics = server.metrics().await;
+    metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(15), "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline
+    }
+}
+
+/// The backend's own words for where it is, to be sure of the connector's view of it.
+async fn until_up(server: &Server, backend: &Backend) {
+    backend.always(support::backend::Reply::json(&shopper()));
+    let mut number = 0;
+    until("the backend is asked again", async || {
+        number += 1;
+        verify(server, &format!("is it back {number}")).await.status == 200
+    })
+    .await;
+}
