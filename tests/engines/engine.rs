@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// What it would need, where it is not there.
-    fn missing(self) -> fn() -> Option<String> {
+    pub(crate) fn missing(self) -> fn() -> Option<String> {
         match self {
             Self::Memory | Self::Sqlite => || None,
             Self::Postgres => Postgres::missing,

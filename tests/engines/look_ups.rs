@@ -8,7 +8,7 @@ use crate::checks::*;
 use crate::engine::{Engine, properties};
 use crate::support::backend::Backend;
 use crate::support::trials::{Property, trial};
-use crate::support::{Answer, Postgres, Server, scan_with_key};
+use crate::support::{Answer, Server, scan_with_key};
 
 /// Who knows.
 #[derive(Clone, Copy, Debug)]
@@ -20,13 +20,13 @@ enum Knows {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let who: [(&str, Knows, fn() -> Option<String>); 6] = [
-        ("memory", Knows::Itself(Engine::Memory), || None),
-        ("sqlite", Knows::Itself(Engine::Sqlite), || None),
-        ("postgres", Knows::Itself(Engine::Postgres), Postgres::missing),
-        ("backend_memory", Knows::Backend(Engine::Memory), || None),
-        ("backend_sqlite", Knows::Backend(Engine::Sqlite), || None),
-        ("backend_postgres", Knows::Backend(Engine::Postgres), Postgres::missing),
+    let who = [
+        ("memory", Knows::Itself(Engine::Memory)),
+        ("sqlite", Knows::Itself(Engine::Sqlite)),
+        ("postgres", Knows::Itself(Engine::Postgres)),
+        ("backend_memory", Knows::Backend(Engine::Memory)),
+        ("backend_sqlite", Knows::Backend(Engine::Sqlite)),
+        ("backend_postgres", Knows::Backend(Engine::Postgres)),
     ];
     let properties: &[(&str, Property<Knows>)] = properties![
         a_key_that_is_known_stands_for_its_shopper_and_no_other_does,
@@ -39,7 +39,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ids_have_255_characters_of_any_kind,
         one_event_has_one_answer,
     ];
-    let on = |(name, knows, missing)| {
+    let on = |(name, knows): (&'static str, Knows)| {
+        let (Knows::Itself(engine) | Knows::Backend(engine)) = knows;
+        let missing = engine.missing();
         properties.iter().map(move |property| trial(name, module_path!(), *property, missing, move || knows))
     };
     who.into_iter().flat_map(on).collect()

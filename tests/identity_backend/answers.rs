@@ -190,3 +190,20 @@ async fn a_huge_answer_is_not_read_on() {
     }
     assert_eq!(came_to(&server, "malformed").await, 2);
 }
+
+/// What its page shows its developers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_examples_count() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    let page = include_str!("../../docs/identity-backend.md");
+    let examples: Vec<&str> = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let answers = [(200, ""), (401, FLAGGED), (401, INVALID_KEY)];
+    assert_eq!(examples.len(), answers.len());
+    for (number, (example, (status, message))) in examples.into_iter().zip(answers).enumerate() {
+        backend.always(Reply::Status(200, example.to_owned()));
+        let answer = verify(&server, &format!("badge {number}")).await;
+        assert_eq!((answer.status, answer.message().unwrap_or_default().as_str()), (status, message), "{example}");
+    }
+    assert_eq!(came_to(&server, "found").await, 3);
+}

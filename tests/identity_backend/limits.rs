@@ -3,15 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
-use identity_connector::directory::{Asker, Directory, Remote};
-use identity_connector::domain::ids::StoreId;
-
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{came_to, shopper, until, verify};
+use crate::{asker, asking, came_to, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_are_asked_at_once_than_there_are_places() {
@@ -85,21 +80,10 @@ async fn callers_who_hang_up_leave_their_places() {
 async fn a_look_up_that_is_dropped_gives_its_place_back_at_once() {
     let backend = Backend::start().await;
     backend.always(Reply::Silence);
-    let limits = Limits { timeout: Duration::from_millis(1200), cache_for: Duration::ZERO, max_in_flight: 4 };
-    let url = parse_url(&backend.url()).unwrap();
-    let settings = Settings::new(url, &Credentials::default(), limits).unwrap();
-    let directory = Arc::new(Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings)));
+    let directory = Arc::new(asking(&backend));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
-        async move {
-            let asker = Asker {
-                subject: Fingerprint::from_bytes([number; 32]).into(),
-                store: StoreId::parse("S").unwrap(),
-                channel: None,
-                deadline: tokio::time::Instant::now() + Duration::from_secs(60),
-            };
-            directory.identity_key(&format!("badge {number}"), &asker).await
-        }
+        async move { directory.identity_key(&format!("badge {number}"), &asker(number)).await }
     };
     for round in 0..10 {
         let dropped: Vec<_> = (0..4).map(|number| tokio::spawn(look_up(round * 4 + number))).collect();

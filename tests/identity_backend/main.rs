@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -29,6 +28,10 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
+use identity_connector::digest::{Fingerprint, HashKey};
+use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
+use identity_connector::directory::{Asker, Directory, Remote};
+use identity_connector::domain::ids::StoreId;
 use serde_json::{Value, json};
 use support::backend::Backend;
 use support::{Answer, Server, scan_with_key};
@@ -81,4 +84,21 @@ async fn until_up(server: &Server, backend: &Backend) {
         verify(server, &format!("is it back {number}")).await.status == 200
     })
     .await;
+}
+
+/// An empty directory that asks it, four questions at once, without the service around it.
+fn asking(backend: &Backend) -> Directory {
+    let limits = Limits { timeout: Duration::from_millis(1200), cache_for: Duration::ZERO, max_in_flight: 4 };
+    let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
+    Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings))
+}
+
+/// Somebody's scan, which has a minute.
+fn asker(number: u8) -> Asker {
+    Asker {
+        subject: Fingerprint::from_bytes([number; 32]).into(),
+        store: StoreId::parse("S").unwrap(),
+        channel: None,
+        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+    }
 }

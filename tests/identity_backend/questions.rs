@@ -1,11 +1,16 @@
 //! What reaches the backend: the documented question, and nothing else.
 
+use chrono::DateTime;
+use identity_connector::directory::Registration;
+use identity_connector::domain::customer::{AnonymousId, Customer};
+use identity_connector::domain::ids::VisitorId;
+use identity_connector::domain::scan_key_code::RecognitionToken;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::support::backend::{Backend, Reply};
+use crate::support::backend::{Asked, Backend, Reply};
 use crate::support::{Ended, scan, scan_with_key};
-use crate::{shopper, verify};
+use crate::{asker, asking, shopper, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_the_documented_json() {
@@ -24,7 +29,7 @@ async fn a_question_is_the_documented_json() {
     assert_granted(&server.verify(&set(body, "storeId", "STORE-002")).await, "v1", "SHOPPER", "a code");
     expected.push(json!({ "kind": "recognition_token", "value": token, "channel": "OPTICAL", "storeId": "STORE-002" }));
     let asked = backend.asked();
-    assert_eq!(asked.iter().map(|asked| asked.json()).collect::<Vec<_>>(), expected);
+    assert_eq!(asked.iter().map(Asked::json).collect::<Vec<_>>(), expected);
     for asked in &asked {
         assert_eq!(asked.line, "POST /identities HTTP/1.1");
         for header in ["content-type: application/json\n", "authorization: Bearer a-bearer-token\n"] {
@@ -131,4 +136,20 @@ async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
     let signed = signed.unwrap_or_else(|| panic!("{} {}", made.stdout, made.stderr));
     assert_granted(&verify(&server, signed).await, "v1", "SHOPPER", "a signed one");
     assert_eq!(backend.asked()[0].json()["value"], token.as_str());
+}
+
+/// The token of a code that was made for an app, which the backend never heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_issued_here_is_not_asked_about() {
+    let backend = Backend::start().await;
+    let directory = asking(&backend);
+    let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+    let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
+    let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
+    directory.link_or_create(&customer, shopper.clone(), at(0)).await.unwrap();
+    directory.issue(&token, &shopper, None, at(60), 1, at(0)).await.unwrap();
+    let found = directory.recognition_token(&token, at(59), &asker(1)).await.unwrap();
+    assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
+    assert_eq!(directory.recognition_token(&token, at(60), &asker(1)).await.unwrap(), None);
+    assert_eq!(backend.asked().len(), 1, "once it has expired");
 }

@@ -16,7 +16,7 @@ fn holds<S: Strategy>(
     cases: u32,
     strategy: S,
     settings: &[(&str, &str)],
-    property: impl AsyncFn(&Server, &Backend, S::Value) -> Result<(), String>,
+    property: &impl AsyncFn(&Server, &Backend, S::Value) -> Result<(), String>,
 ) {
     let runtime = Runtime::new().unwrap();
     let (backend, server) = runtime.block_on(async {
@@ -113,7 +113,7 @@ async fn after(server: &Server, backend: &Backend, reply: Reply) -> Result<(), S
 #[test]
 fn any_body_of_a_200() {
     let bytes = vec(any::<u8>(), 0..600);
-    holds(150, bytes, &[("directory.cache_for", "60s")], async |server, backend, body| {
+    holds(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         after(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
     });
@@ -121,7 +121,7 @@ fn any_body_of_a_200() {
 
 #[test]
 fn any_json_that_is_like_an_answer() {
-    holds(300, like_an_answer(), &[], async |server, backend, json| {
+    holds(300, like_an_answer(), &[], &async |server, backend, json| {
         after(server, backend, Reply::Status(200, json.to_string())).await
     });
 }
@@ -129,7 +129,7 @@ fn any_json_that_is_like_an_answer() {
 #[test]
 fn a_good_answer_with_some_bytes_changed() {
     let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
-    holds(300, changes, &[], async |server, backend, changes| {
+    holds(300, changes, &[], &async |server, backend, changes| {
         after(server, backend, Reply::Status(200, mutated(changes))).await
     });
 }
@@ -137,7 +137,7 @@ fn a_good_answer_with_some_bytes_changed() {
 #[test]
 fn any_status_below_500_but_429() {
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
-    holds(200, (status, "[ -~]{0,80}"), &[], async |server, backend, (status, body)| {
+    holds(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
         let has_none = status == 204 || status == 304;
         let body = if has_none { String::new() } else { body };
         after(
@@ -197,7 +197,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn any_key_reaches_it_in_the_documented_form_or_not_at_all() {
-    holds(500, any_key(), &[], async |server, backend, key| {
+    holds(500, any_key(), &[], &async |server, backend, key| {
         let before = backend.asked().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         is_no_fault(answer.status, "")?;
@@ -209,7 +209,7 @@ fn any_key_reaches_it_in_the_documented_form_or_not_at_all() {
 fn no_unsigned_code_reaches_it() {
     let key = base64([7; 32]);
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
-    holds(150, code, &[("scan_key.signing_keys", &key)], async |server, backend, (token, near, custom)| {
+    holds(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
         let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
         is_no_fault(verify(server, &code).await.status, &code)?;
         if backend.asked().is_empty() { Ok(()) } else { Err(code) }

@@ -64,7 +64,7 @@ impl Cache {
     }
 
     /// Keeps what was found by a question of `asked_at`. At capacity everything goes: what is asked for again is soon back.
-    pub(super) fn keep(&self, key: Key, generation: u64, asked_at: Instant, found: Registration) {
+    pub(super) fn keep(&self, key: &Key, generation: u64, asked_at: Instant, found: Registration) {
         if self.keeps_for.is_zero() {
             return;
         }
@@ -74,7 +74,7 @@ impl Cache {
         if self.found.insert(key.clone(), (asked_at, found)).is_none() {
             self.len.fetch_add(1, Ordering::Relaxed);
         }
-        if self.generation() != generation && self.found.remove(&key).is_some() {
+        if self.generation() != generation && self.found.remove(key).is_some() {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
     }

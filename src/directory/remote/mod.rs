@@ -127,7 +127,7 @@ impl Remote {
         };
         let found = self.ask(&question, subject).await?;
         if let Some(registration) = &found {
-            self.cache.keep(key, generation, began, registration.clone());
+            self.cache.keep(&key, generation, began, registration.clone());
         }
         Ok(found)
     }
