@@ -80,7 +80,7 @@ async fn callers_who_hang_up_leave_their_places() {
 async fn a_look_up_that_is_dropped_gives_its_place_back_at_once() {
     let backend = Backend::start().await;
     backend.always(Reply::Silence);
-    let directory = Arc::new(asking(&backend));
+    let directory = Arc::new(asking(&backend, Duration::ZERO));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
         async move { directory.identity_key(&format!("badge {number}"), &asker(number)).await }

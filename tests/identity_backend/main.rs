@@ -87,8 +87,8 @@ async fn until_up(server: &Server, backend: &Backend) {
 }
 
 /// An empty directory that asks it, four questions at once, without the service around it.
-fn asking(backend: &Backend) -> Directory {
-    let limits = Limits { timeout: Duration::from_millis(1200), cache_for: Duration::ZERO, max_in_flight: 4 };
+fn asking(backend: &Backend, cache_for: Duration) -> Directory {
+    let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
     Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings))
 }

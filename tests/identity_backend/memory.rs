@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{shopper, until, verify};
+use crate::{asking, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_default_nothing_is() {
@@ -84,4 +84,12 @@ async fn a_change_here_forgets_all_of_it() {
     backend.always(Reply::not_found());
     server.put("shoppers/v2", &json!({ "type": "SHOPPER" })).await;
     assert_refused(&verify(&server, "badge").await, 401, KEY_NOT_FOUND, "asked again");
+}
+
+/// An erasure waits for what other connectors may remember.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_may_go_by_it_for_as_long_as_it_is_remembered() {
+    let backend = Backend::start().await;
+    assert_eq!(asking(&backend, Duration::ZERO).believed_for(), Duration::ZERO);
+    assert_eq!(asking(&backend, Duration::from_secs(7)).believed_for(), Duration::from_secs(7));
 }

@@ -1,5 +1,7 @@
 //! What reaches the backend: the documented question, and nothing else.
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use identity_connector::directory::Registration;
 use identity_connector::domain::customer::{AnonymousId, Customer};
@@ -142,7 +144,7 @@ async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_issued_here_is_not_asked_about() {
     let backend = Backend::start().await;
-    let directory = asking(&backend);
+    let directory = asking(&backend, Duration::ZERO);
     let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
     let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
     let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
