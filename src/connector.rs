@@ -3,15 +3,18 @@
 //! *Decide, then record; records never change.* Deciding has no side effect, so it may be done again for a scan that was decided before:
 //! recording finds what stands, and that is the answer. Recording is one step that is never cancelled once begun, and never
 //! begun once the time is up.
+//!
+//! A scan is worked on to its end, whoever has hung up meanwhile: what was begun for it, at a backend that asks for no less, is not given up
+//! half way, and its place is not another's before.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::breaker::Subject;
-use crate::digest::{Digest, HashKey};
+use crate::digest::{Digest, Fingerprint, HashKey};
 use crate::directory::{Asker, Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
@@ -21,6 +24,8 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
+use crate::metrics::Metrics;
+use crate::traces::{carry, step};
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub enum Refusal {
     EventReused,
     /// The ledger has no room, and may have some after this time.
     LedgerFull(TimeDelta),
+    /// What is to be asked, or written to, has as much to do as it can.
+    Busy,
 }
 
 /// A fault on our side: nothing was recorded that this scan could know of, and a retry reaches the true decision.
@@ -59,9 +66,9 @@ pub enum VerifyError {
     /// The decision came after the time was up, so recording it was not begun.
     #[error("decided too late to be recorded")]
     TooLate,
-    /// Recording panicked. What it choked on is not repeated.
-    #[error("recording panicked")]
-    Recording(#[from] tokio::task::JoinError),
+    /// Deciding or recording panicked. What it choked on is not repeated.
+    #[error("deciding or recording panicked")]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 /// What a connector is made of.
@@ -79,38 +86,75 @@ pub struct Connector {
     pub single_use: bool,
     /// Whether answers tell the payment source.
     pub tell_payment_source: bool,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Connector {
+    /// The record of a scan, if this process remembers it: at no cost, for when there is no room for more.
+    #[must_use]
+    pub fn recall(&self, scan: &Scan, now: DateTime<Utc>) -> Option<Record> {
+        match self.ledger.recall(scan.event.id, &self.fingerprint(scan), now) {
+            Lookup::Recorded(record) => Some(record),
+            Lookup::Mismatch | Lookup::Unknown => None,
+        }
+    }
+
     /// Answers a scan: from its record if there is one, else by deciding and recording.
     ///
-    /// Dropping the future before the record is begun leaves no trace; after that, it is finished all the same. It is not
-    /// begun after `deadline`.
+    /// That goes on when nobody waits for it any more, but is not decided after `deadline`, and recording is not begun after that. What is
+    /// handed over as `place` is dropped when all of it is done.
     ///
     /// # Errors
     /// When the fault is on our side.
-    pub async fn verify(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
-        let fingerprint = self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location);
+    pub async fn verify(
+        self: &Arc<Self>,
+        scan: Scan,
+        now: DateTime<Utc>,
+        deadline: Instant,
+        place: impl Send + 'static,
+    ) -> Result<Verdict, VerifyError> {
+        let connector = Arc::clone(self);
+        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
+        let work = tokio::spawn(carry(async move {
+            let _place = place;
+            connector.work(&scan, now, deadline).await
+        }));
+        work.await?
+    }
+
+    async fn work(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
+        let fingerprint = self.fingerprint(scan);
         match self.ledger.recall(scan.event.id, &fingerprint, now) {
             Lookup::Recorded(record) => return Ok(Verdict::Decided { record, replay: true }),
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = self.decide(scan, now, fingerprint.into(), deadline).await;
+        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
+        let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
             let code = self.code_to_use_up(scan);
             let entry = NewRecord { event: scan.event, fingerprint, store_id, decision, code };
             return self.record(entry, now, deadline).await;
         }
+        if let Err(DirectoryError::Busy) = decided {
+            return Ok(Verdict::Refused(Refusal::Busy)); // at once: to ask elsewhere would only make more to do
+        }
         // What cannot be decided any more may have been decided before.
-        match self.ledger.find(scan.event.id, &fingerprint, now).await? {
-            Lookup::Recorded(record) => Ok(Verdict::Decided { record, replay: true }),
-            Lookup::Mismatch if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
-            Lookup::Mismatch | Lookup::Unknown => {
+        match step("ledger.find", self.ledger.find(scan.event.id, &fingerprint, now)).await {
+            Ok(Lookup::Recorded(record)) => Ok(Verdict::Decided { record, replay: true }),
+            Ok(Lookup::Mismatch) if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
+            Ok(Lookup::Mismatch | Lookup::Unknown) => {
                 decided.map(|_| Verdict::Refused(Refusal::UnknownStore)).map_err(Into::into)
             }
+            Err(LedgerError::Busy) => Ok(Verdict::Refused(Refusal::Busy)),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    fn fingerprint(&self, scan: &Scan) -> Fingerprint {
+        self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location)
     }
 
     /// What the rules say of a scan, and the store's own copy of its name: shared, where the scan's would be one more for every
@@ -122,7 +166,7 @@ impl Connector {
         subject: Subject,
         deadline: Instant,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
-        let store = self.directory.store(&scan.store_id, subject).await?;
+        let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let asker = Asker { subject, store: store.id.clone(), channel: scan.channel, deadline };
         let decision = match self.identify(scan, &store, now, &asker).await? {
@@ -147,12 +191,17 @@ impl Connector {
                 let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
                     return Ok(Err(Denial::InvalidKey));
                 };
+                self.metrics.code_read(code.age_at(scan.event.timestamp));
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, now, asker).await?, Denial::KeyNotFound)
+                let found = self.directory.recognition_token(&code.token, now, asker);
+                (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text, asker).await?, unregistered(text)),
+            Presented::Key(text) => {
+                let found = self.directory.identity_key(text, asker);
+                (step("directory.identity_key", found).await?, unregistered(text))
+            }
         };
         Ok(match registration {
             None => Err(unknown),
@@ -173,21 +222,20 @@ impl Connector {
     }
 
     async fn record(&self, entry: NewRecord, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
-        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun. It may start late,
-        // so it looks at the time itself.
-        let ledger = Arc::clone(&self.ledger);
-        let recording = tokio::spawn(async move {
-            if Instant::now() >= deadline {
-                return Err(VerifyError::TooLate);
-            }
-            Ok(ledger.record(entry, now, deadline).await?)
-        });
-        let recorded = recording.await??;
+        if Instant::now() >= deadline {
+            return Err(VerifyError::TooLate);
+        }
+        let (store_id, lag) = (entry.store_id.clone(), now.signed_duration_since(entry.event.timestamp));
+        let recorded = step("ledger.record", self.ledger.record(entry, now, deadline)).await?;
+        if let Recorded::New(record) = &recorded {
+            self.metrics.decided(&store_id, &record.decision, lag);
+        }
         Ok(match recorded {
             Recorded::New(record) => Verdict::Decided { record, replay: false },
             Recorded::Replay(record) => Verdict::Decided { record, replay: true },
             Recorded::Mismatch => Verdict::Refused(Refusal::EventReused),
             Recorded::Full { retry_after } => Verdict::Refused(Refusal::LedgerFull(retry_after)),
+            Recorded::Busy => Verdict::Refused(Refusal::Busy),
         })
     }
 }
@@ -207,21 +255,22 @@ mod tests {
         "identityKeys": [{ "key": "a", "shopper": "v" }]
     }"#;
 
-    async fn connector() -> Connector {
+    async fn connector() -> Arc<Connector> {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("sound");
         let directory = Directory::in_memory(hash_key.clone());
         directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
-        Connector {
+        Arc::new(Connector {
             directory: Arc::new(directory),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
-        }
+            metrics: Metrics::new(),
+        })
     }
 
     fn scan() -> Scan {
@@ -241,22 +290,23 @@ mod tests {
     #[tokio::test]
     async fn no_recording_begins_after_the_deadline() {
         let connector = connector().await;
-        let late = connector.verify(&scan(), DateTime::UNIX_EPOCH, Instant::now()).await;
+        let late = connector.verify(scan(), DateTime::UNIX_EPOCH, Instant::now(), ()).await;
         assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
         assert_eq!(connector.ledger.records(), 0);
     }
 
     #[tokio::test]
-    async fn a_recording_that_has_begun_is_finished_though_its_caller_is_gone() {
+    async fn a_scan_is_worked_on_to_its_end_and_keeps_its_place_though_its_caller_is_gone() {
         let (connector, scan) = (connector().await, scan());
         let deadline = Instant::now().checked_add(std::time::Duration::from_secs(60)).expect("in range");
+        let place = Arc::new(());
         tokio::select! {
             biased;
-            done = connector.verify(&scan, DateTime::UNIX_EPOCH, deadline) => panic!("at the first turn: {done:?}"),
-            () = std::future::ready(()) => {} // by now it waits for its recording, and is dropped
+            done = connector.verify(scan, DateTime::UNIX_EPOCH, deadline, Arc::clone(&place)) => panic!("at the first turn: {done:?}"),
+            () = std::future::ready(()) => {} // by now it waits for its verdict, and is dropped
         }
-        assert_eq!(connector.ledger.records(), 0);
+        assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (0, 2));
         tokio::task::yield_now().await;
-        assert_eq!(connector.ledger.records(), 1);
+        assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (1, 1));
     }
 }

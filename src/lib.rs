@@ -25,6 +25,8 @@ pub mod breaker;
 
 pub mod loopback;
 
+pub mod traces;
+
 pub mod storage;
 
 pub mod directory;
@@ -37,11 +39,15 @@ pub mod transfer;
 
 pub mod rate_limit;
 
+pub mod callers;
+
 pub mod administration;
 
 pub mod commerce;
 
 pub mod demo_issuer;
+
+pub mod tls;
 
 pub mod config;
 

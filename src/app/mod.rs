@@ -1,7 +1,10 @@
 //! Everything put together: `build(config)`, ask for the addresses, `run(stop)`. The binary and the tests run the same.
 
+mod files;
 mod open;
+mod reload;
 mod shoppers;
+mod stores;
 mod upkeep;
 mod warnings;
 
@@ -11,20 +14,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use ipnet::IpNet;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+pub use files::Watch;
 pub use open::read_source;
+pub use reload::Reload;
 pub use warnings::{CODES_REFUSED, NO_STORE};
 
 use shoppers::Around;
 use upkeep::Upkeep;
 
 use crate::administration::Administration;
+use crate::callers::Callers;
 use crate::carts::CartStore;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
@@ -32,14 +37,16 @@ use crate::connector::Connector;
 use crate::demo_issuer::DemoIssuerError;
 use crate::directory::file::DirectoryFileError;
 use crate::directory::{DirectoryError, Faults};
-use crate::http::{self, Admission, Api, Management, Readiness};
+use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits, Stop};
+use crate::server::{self, Limits, Phase, Stop, TooFewFiles};
 use crate::storage::StorageError;
+use crate::tls::{Tls, TlsError};
+use crate::traces::{Traces, TracesError};
 
-/// How long the ledger may take to close at the end. What was answered is kept in any case.
+/// How long the ledger may take to close at the end, and how long spans may take to be exported. What was answered is kept in any case.
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
@@ -81,6 +88,15 @@ pub enum StartError {
     /// The demo's identity provider cannot be set up.
     #[error(transparent)]
     DemoIssuer(#[from] DemoIssuerError),
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The process may open too few files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -94,16 +110,19 @@ pub struct App {
     /// The shopper's side, where it has a port of its own.
     shoppers: Option<Port>,
     upkeep: Upkeep,
+    reload: Reload,
     readiness: Readiness,
+    tls: Option<Tls>,
+    stop_delay: Duration,
     grace_period: Duration,
+    traces: Option<Traces>,
 }
 
 /// A port that is bound, and what it will answer.
 #[derive(Debug)]
 struct Port {
     bound: Bound,
-    router: Router,
-    limits: Limits,
+    serves: server::Port,
 }
 
 /// A port that is bound: where, is known before what it answers.
@@ -126,24 +145,45 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 /// # Errors
 /// As [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
+    let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let own_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
+    let own_files = own_port.map(|_| own_connections);
+    let ports: Vec<u32> =
+        [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(own_files).collect();
+    server::ensure_open_files(&ports)?;
+    let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
     let (database, directory, ledger) = open::open(&config, faults, clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     warnings::warn(&config, &directory).await?;
     let api_port = Bound::bind("server.bind", config.server.bind).await?;
     let management_port = Bound::bind("management.bind", config.management.bind).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
+    let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
-    metrics.show_directory(&directory);
+    metrics.show_identity_backend_of(&directory);
+    tls.iter().for_each(|tls| metrics.show_certificate_of(tls.clone()));
+    let traces = match config.traces {
+        Some(settings) => Some(Traces::start(settings, metrics.spans()).await?),
+        None => None,
+    };
+    let traced = |router| http::traced(router, traces.as_ref());
     let readiness = Readiness::new(database.clone()).with_directory(Arc::clone(&directory));
     let port_limits = Limits {
         max_connections: config.server.max_connections,
+        handshake_timeout: config.server.handshake_timeout,
         header_timeout: config.server.header_timeout,
         idle_timeout: config.server.idle_timeout,
+        answer_timeout: config.server.answer_timeout,
     };
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
-    let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
-    let own_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
+    let port = |name, router, limits, tls| server::Port {
+        router,
+        limits,
+        tls,
+        trusted_proxies: Arc::clone(&trusted_proxies),
+        metrics: metrics.port(name),
+    };
     let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
     let carts = Arc::new(match &database {
         None => CartStore::in_memory(hash_key.clone(), anonymous_carts),
@@ -156,7 +196,10 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         clock: clock.clone(),
     };
     let demo = match config.mode {
-        Mode::Demo if config.commerce.is_some() => Some(shoppers::demo(administration.clone(), api_port.address)?),
+        // Its page and its identity provider speak plain HTTP.
+        Mode::Demo if config.commerce.is_some() && tls.is_none() => {
+            Some(shoppers::demo(administration.clone(), api_port.address)?)
+        }
         Mode::Demo | Mode::Serve => None,
     };
     let shoppers = config.commerce.map(|commerce| {
@@ -170,14 +213,16 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         limits: limits.clone(),
         shoppers: shoppers.clone(),
         clock: clock.clone(),
+        metrics: metrics.clone(),
     };
     let (beside, own_port) = match (shoppers, own_port) {
         (Some(shoppers), Some(address)) => {
             let bound = Bound::bind("commerce.bind", address).await?;
-            let router = http::shoppers(shoppers.clone(), readiness.clone());
+            let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
             // The demo's page asks where it comes from.
             let limits = Limits { max_connections: own_connections, ..port_limits };
-            (demo.is_some().then_some(shoppers), Some(Port { bound, router, limits }))
+            let serves = port("shoppers", router, limits, tls.clone().map(Tls::not_asking));
+            (demo.is_some().then_some(shoppers), Some(Port { bound, serves }))
         }
         (shoppers, _) => (shoppers, None),
     };
@@ -189,9 +234,13 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         scan_key: config.scan_key,
         single_use: config.single_use,
         tell_payment_source: config.tell_payment_source,
+        metrics: metrics.clone(),
     };
-    let api = Api { connector: Arc::new(connector), clock: clock.clone() };
-    let admission = Admission { limits: limits.clone(), trusted_proxies };
+    let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
+    let api = Api { connector: Arc::new(connector), clock: clock.clone(), in_flight };
+    let admission =
+        Admission { callers: callers.clone(), limits: limits.clone(), trusted_proxies: Arc::clone(&trusted_proxies) };
+    let reload = Reload { callers, tls: tls.clone(), directory, clock, metrics: metrics.clone() };
     let management = Management {
         administration,
         database,
@@ -201,21 +250,20 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         token: config.management.token,
     };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
+    let api = traced(http::api(api, admission, beside, demo, readiness.clone(), metrics.clone()));
+    let management = traced(http::management(management, readiness.clone()));
     Ok(App {
-        api: Port {
-            bound: api_port,
-            router: http::api(api, admission, beside, demo, readiness.clone(), metrics),
-            limits: port_limits,
-        },
-        management: Port {
-            bound: management_port,
-            router: http::management(management, readiness.clone()),
-            limits: few,
-        },
+        api: Port { bound: api_port, serves: port("api", api, port_limits, tls.clone()) },
+        // Plain: off loopback it demands a token, and is never published.
+        management: Port { bound: management_port, serves: port("management", management, few, None) },
         shoppers: own_port,
         upkeep,
+        reload,
         readiness,
+        tls,
+        stop_delay: config.server.stop_delay,
         grace_period: config.server.grace_period,
+        traces,
     })
 }
 
@@ -230,7 +278,7 @@ impl Bound {
 
 impl Port {
     fn serve(self, stop: Stop) -> impl Future<Output = ()> {
-        server::serve(self.bound.listener, self.router, self.limits, stop)
+        server::serve(self.bound.listener, self.serves, stop)
     }
 }
 
@@ -254,11 +302,23 @@ impl App {
         own.or_else(|| self.upkeep.shoppers.is_some().then(|| self.api_address()))
     }
 
-    /// Runs until `stop` completes; then it is not ready any more, takes no more connections, and finishes what is running
-    /// within the grace period.
+    /// What can be read again while it runs.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// The certificate and the authorities, if it speaks TLS; they may be read again while it runs.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Runs until `stop` completes; then it is not ready any more; after the stop delay it takes no more connections, and finishes
+    /// what is running within the grace period.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let (stop_api, api_stops) = watch::channel(None);
-        let (stop_management, management_stops) = watch::channel(None);
+        let (stop_api, api_stops) = watch::channel(Phase::Open);
+        let (stop_management, management_stops) = watch::channel(Phase::Open);
         let readiness = self.readiness.clone();
         readiness.set(true);
         let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("CONNECTOR_COMMIT"));
@@ -279,13 +339,20 @@ impl App {
             stop.await;
             readiness.set(false);
             tracing::info!("stopping");
+            if !self.stop_delay.is_zero() {
+                stop_api.send_replace(Phase::Leaving);
+                sleep(self.stop_delay).await;
+            }
             let now = Instant::now();
-            stop_api.send_replace(Some(now.checked_add(self.grace_period).unwrap_or(now)));
+            stop_api.send_replace(Phase::Closed(now.checked_add(self.grace_period).unwrap_or(now)));
         };
         let ledger = Arc::clone(&self.upkeep.ledger);
         let mut background = self.upkeep.begin();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.finish(CLOSE).await;
+        }
         match timeout(CLOSE, ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),

@@ -8,7 +8,7 @@ use super::StartError;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
-use crate::directory::{Directory, Faults, FaultsByKey, Remote};
+use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
 use crate::storage::Database;
 
@@ -32,18 +32,9 @@ pub(super) async fn open(
         }
     };
     let directory = match read_source(&config.directory, directory.hash_key())? {
-        Some(Loaded { changes, faults: by_key, content }) => {
-            let changed = directory.apply_all(changes, now).await?;
-            let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = content;
-            tracing::info!(
-                stores,
-                shoppers,
-                identity_keys,
-                recognition_tokens,
-                customers,
-                changed,
-                "directory file imported"
-            );
+        Some(mut loaded) => {
+            let by_key = std::mem::take(&mut loaded.faults);
+            import(&directory, loaded, now).await?;
             directory.with_faults(FaultsByKey::new(faults, by_key))
         }
         None => directory,
@@ -53,6 +44,17 @@ pub(super) async fn open(
         None => directory,
     };
     Ok((database, Arc::new(directory), Arc::new(ledger)))
+}
+
+/// Brings what was read into the directory.
+///
+/// # Errors
+/// When the directory cannot be changed; some of it may be in then.
+pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<Utc>) -> Result<(), DirectoryError> {
+    let changed = directory.apply_all(loaded.changes, now).await?;
+    let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = loaded.content;
+    tracing::info!(stores, shoppers, identity_keys, recognition_tokens, customers, changed, "directory file imported");
+    Ok(())
 }
 
 /// Reads what a configuration brings into the directory, if anything: also what `check-config` does with it.

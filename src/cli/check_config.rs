@@ -1,29 +1,83 @@
-//! `check-config`: whether `serve` would start with this configuration and this directory file, and what it would run with.
+//! `check-config`: whether `serve` would start with this configuration and this directory file, and what it would run with; and, if asked,
+//! what a gate would find at a connector that runs.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use super::credentials::CredentialArgs;
 use super::serve::exit_code;
-use super::{EXIT_USAGE, fail, print};
+use super::{ConfigArgs, EXIT_USAGE, fail, print, safe};
 use crate::app::{CODES_REFUSED, read_source};
 use crate::config::{Config, Mode, Sources, effective};
 use crate::digest::HashKey;
+use crate::directory::Change;
 use crate::directory::file::Content;
+use crate::gate::{self, Finding, GateSettings, Verdict};
 
-pub(super) fn run(sources: &Sources) -> ExitCode {
+pub(super) const EXIT_CODES: &str =
+    "Exit code: 0 sound, 1 the probe found something that is not as it should be, 64 bad configuration or usage.";
+
+#[derive(Args, Debug)]
+pub(super) struct CheckConfigArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Asks the connector at this base URL as well, as a stranger and with the credentials given here
+    #[arg(long, value_name = "URL")]
+    probe: Option<String>,
+    /// With --probe: scans a key that is nobody's at this store [default: the first store of the directory file]
+    #[arg(long, value_name = "ID", requires = "probe")]
+    store: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+}
+
+pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode {
+    let store = match check(&args.config.sources()) {
+        Ok(first) => args.store.clone().or(first),
+        Err(exit_code) => return exit_code,
+    };
+    let Some(url) = &args.probe else { return ExitCode::SUCCESS };
+    let mut settings = GateSettings::new(url);
+    if let Err(problem) = args.credentials.apply(&mut settings) {
+        return fail(EXIT_USAGE, &problem);
+    }
+    let findings = match gate::probe(settings, store.as_deref(), now).await {
+        Ok(findings) => findings,
+        Err(error) => return fail(EXIT_USAGE, &format!("--probe: {error}")),
+    };
+    let mut text = format!("\n{}\n", safe(url));
+    for Finding { what, verdict, words } in &findings {
+        let mark = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Note => "-",
+            Verdict::Bad => "BAD",
+        };
+        let _ = writeln!(text, "  {mark:<4}{what:<24}{}", safe(words));
+    }
+    print(&text);
+    let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Checks what is configured and says what that is; returns the first store of the directory file, if there is one.
+fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
     let settings = Config::load(Mode::Serve, sources).and_then(|config| Ok((config, effective(Mode::Serve, sources)?)));
     let (config, settings) = match settings {
         Ok(settings) => settings,
-        Err(error) => return fail(EXIT_USAGE, &error),
+        Err(error) => return Err(fail(EXIT_USAGE, &error)),
     };
     let hash_key = match HashKey::random() {
         Ok(hash_key) => hash_key,
-        Err(error) => return fail(1, &error),
+        Err(error) => return Err(fail(1, &error)),
     };
-    let content = match read_source(&config.directory, &hash_key) {
-        Ok(loaded) => loaded.map(|loaded| loaded.content),
-        Err(error) => return fail(exit_code(&error), &error),
+    let loaded = match read_source(&config.directory, &hash_key) {
+        Ok(loaded) => loaded,
+        Err(error) => return Err(fail(exit_code(&error), &error)),
     };
+    let content = loaded.as_ref().map(|loaded| loaded.content);
     let mut text = String::new();
     for (name, value) in settings {
         let _ = writeln!(text, "{name} = {value}");
@@ -33,7 +87,11 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         let _ = writeln!(text, "Warning: {CODES_REFUSED}.");
     }
     print(&text);
-    ExitCode::SUCCESS
+    let mut changes = loaded.into_iter().flat_map(|loaded| loaded.changes);
+    Ok(changes.find_map(|change| match change {
+        Change::PutStore(store) => Some(store.id.as_str().to_owned()),
+        _ => None,
+    }))
 }
 
 fn kept() -> String {

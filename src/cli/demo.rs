@@ -26,35 +26,36 @@ pub(super) async fn run(sources: &Sources) -> ExitCode {
         }
     };
     let started = |app: &App| {
-        let has_page = app.shoppers_address().is_some();
-        print(&what_to_try(app.api_address(), has_page, app.management_address(), &shown.take()));
+        let has_page = app.shoppers_address().is_some() && app.tls().is_none();
+        let api = format!("http{}://{}", if app.tls().is_some() { "s" } else { "" }, app.api_address());
+        print(&what_to_try(&api, has_page, app.management_address(), &shown.take()));
     };
     start(Mode::Demo, sources, prepare, started).await
 }
 
-fn what_to_try(api: SocketAddr, has_page: bool, management: SocketAddr, token: &str) -> String {
+fn what_to_try(api: &str, has_page: bool, management: SocketAddr, token: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
-    let page = if has_page { format!("  To see it   http://{api}/demo\n") } else { String::new() };
+    let page = if has_page { format!("  To see it   {api}/demo\n") } else { String::new() };
     format!(
         r#"Identity Connector, demo: in memory, with the published test data, until Ctrl-C.
 
-{page}  API         http://{api}
+{page}  API         {api}
   Management  http://{management}
 
 Scan a shopper's key at a gate, then one that is flagged, then a fresh Scan Key Code:
 
-  {program} gate --url http://{api} --key valid_shopper_key
-  {program} gate --url http://{api} --key flagged_shopper_key
-  {program} gate --url http://{api} --token 0123456789abcdef0123456789abcdef
+  {program} gate --url {api} --key valid_shopper_key
+  {program} gate --url {api} --key flagged_shopper_key
+  {program} gate --url {api} --token 0123456789abcdef0123456789abcdef
 
 When the backend cannot be asked, the store's default gate decision counts:
 
-  {program} gate --url http://{api} --key unavailable_backend_key --default-gate open
+  {program} gate --url {api} --key unavailable_backend_key --default-gate open
 
 The same call as Amazon makes it:
 
-  curl -i http://{api}/v1/identity/identity-keys -d '{{
+  curl -i {api}/v1/identity/identity-keys -d '{{
     "requestId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
     "identityKey": "dmFsaWRfc2hvcHBlcl9rZXk=",
     "storeId": "STORE-001",

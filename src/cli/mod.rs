@@ -4,6 +4,7 @@
 //! configured wrongly.
 
 mod check_config;
+mod credentials;
 mod demo;
 mod export;
 mod gate;
@@ -13,7 +14,7 @@ mod scan_key;
 mod serve;
 mod transfer;
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,8 +59,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Writes stores, shoppers, keys and tokens of the database to a file; keys and tokens as digests
     Export(export::ExportArgs),
-    /// Checks the configuration and the directory file without starting
-    CheckConfig(ConfigArgs),
+    /// Checks the configuration and the directory file without starting; with --probe, a running connector as a gate would find it
+    #[command(after_help = check_config::EXIT_CODES)]
+    CheckConfig(check_config::CheckConfigArgs),
 }
 
 /// Where settings come from.
@@ -102,7 +104,7 @@ pub fn main() -> ExitCode {
             Command::Healthcheck(args) => healthcheck::run(&args).await,
             Command::Import(args) => import::run(&args, &Clock::System).await,
             Command::Export(args) => export::run(&args).await,
-            Command::CheckConfig(args) => check_config::run(&args.sources()),
+            Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
         }
     })
 }
@@ -128,4 +130,25 @@ fn fail(code: u8, error: &dyn Display) -> ExitCode {
 /// Prints what was asked for. A reader that has gone away is no error of ours.
 fn print(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Escapes what could steer a terminal or reorder its text: controls, separators, invisible marks.
+/// Written as JSON writes them, so that JSON stays JSON.
+fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\0'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            plain => out.push(plain),
+        }
+    }
+    out
 }

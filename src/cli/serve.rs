@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_USAGE, fail};
-use crate::app::{self, App, StartError};
+use crate::app::{self, App, StartError, Watch};
 use crate::config::{Config, Mode, Sources};
 use crate::telemetry;
 
@@ -13,7 +13,8 @@ pub(super) async fn run(sources: &Sources) -> ExitCode {
     start(Mode::Serve, sources, |_| (), |_| ()).await
 }
 
-/// Lets `prepare` see to the configuration, starts, calls `started`, and runs until SIGTERM or SIGINT.
+/// Lets `prepare` see to the configuration, starts, calls `started`, and runs until SIGTERM or SIGINT. Files that change are read again, and
+/// all of them on SIGHUP.
 pub(super) async fn start(
     mode: Mode,
     sources: &Sources,
@@ -24,25 +25,31 @@ pub(super) async fn start(
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
+    let watch = Watch::new(mode, sources, &config);
     prepare(&mut config);
     let _written_at_the_end = match telemetry::init(&config.log) {
         Ok(guard) => guard,
         Err(error) => return fail(1, &error),
     };
     // Taken over before anything else: process 1 of a container ignores a signal that nobody has.
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return fail(1, &error),
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
+        return fail(1, &"signals cannot be received");
     };
     let app = match app::build(config).await {
         Ok(app) => app,
         Err(error) => return fail(exit_code(&error), &error),
     };
     started(&app);
+    let asked = async || {
+        hangup.recv().await;
+    };
+    let reload = app.reload().run(watch, asked);
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = reload => {}
         }
     };
     app.run(stop).await;
@@ -53,12 +60,14 @@ pub(super) async fn start(
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,
+        StartError::Tls(_) | StartError::Files(_) => EXIT_USAGE,
         StartError::Storage(error) if error.is_misconfiguration() => EXIT_USAGE,
         StartError::Storage(_)
         | StartError::Ledger(_)
         | StartError::Directory(_)
         | StartError::Bind { .. }
         | StartError::DemoIssuer(_)
+        | StartError::Traces(_)
         | StartError::Randomness(_) => 1,
     }
 }

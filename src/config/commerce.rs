@@ -9,6 +9,7 @@ use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
+use super::layers::IDENTITY_PROVIDERS;
 use super::reader::Reader;
 use super::{MINUTE, Mode, delta};
 use crate::commerce::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
@@ -159,16 +160,13 @@ fn origins(reader: &mut Reader) -> Vec<String> {
 
 fn providers(reader: &mut Reader, own_issuer: &str) -> Vec<ProviderSettings> {
     let mut issuers = BTreeSet::from([own_issuer.to_owned()]);
-    let names = reader.identity_providers();
+    let names = reader.sections(IDENTITY_PROVIDERS);
     names.into_iter().filter_map(|name| provider(reader, name, &mut issuers)).collect()
 }
 
 fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -> Option<ProviderSettings> {
-    let setting = |key: &str| format!("commerce.identity_providers.{name}.{key}");
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
-        let what = "must have a name of 1 to 32 small letters, digits, - and _";
-        reader.refuse_secret(&format!("commerce.identity_providers.{name}"), what);
+    let setting = |key: &str| format!("{IDENTITY_PROVIDERS}{name}.{key}");
+    if !reader.is_section_name(IDENTITY_PROVIDERS, &name) {
         return None;
     }
     let issuer = reader.text(&setting("issuer"));

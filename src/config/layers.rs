@@ -12,8 +12,12 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");
 const PREFIX: &str = "CONNECTOR";
 const SEPARATOR: &str = "__";
+/// How the settings of identity providers begin, before the name of each.
+pub(super) const IDENTITY_PROVIDERS: &str = "commerce.identity_providers.";
+/// How those of callers begin.
+pub(super) const CALLERS: &str = "server.callers.";
 /// Sections that there may be any number of, each under a name of its own.
-const NAMED: &str = "commerce.identity_providers.";
+const NAMED: [&str; 2] = [IDENTITY_PROVIDERS, CALLERS];
 /// The name under which the defaults stand of what is not set in such a section.
 const ANY: &str = "*";
 
@@ -62,10 +66,12 @@ impl Layers {
                 problems.push(Problem::new(name, "is a setting, not a section"));
             }
         }
-        for section in sections(&values) {
-            for (name, value) in values.clone() {
-                if let Some(key) = name.strip_prefix(NAMED).and_then(|name| name.strip_prefix("*.")) {
-                    values.entry(format!("{NAMED}{section}.{key}")).or_insert(value);
+        for kind in NAMED {
+            for section in sections(&values, kind) {
+                for (name, value) in values.clone() {
+                    if let Some(key) = name.strip_prefix(kind).and_then(|name| name.strip_prefix("*.")) {
+                        values.entry(format!("{kind}{section}.{key}")).or_insert(value);
+                    }
                 }
             }
         }
@@ -73,18 +79,23 @@ impl Layers {
     }
 }
 
-/// The names of the sections that there may be any number of.
-pub(super) fn sections(values: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let names = values.keys().filter_map(|name| name.strip_prefix(NAMED)?.rsplit_once('.'));
+/// The names of the sections of one kind that there may be any number of.
+pub(super) fn sections(values: &BTreeMap<String, String>, kind: &str) -> BTreeSet<String> {
+    let names = values.keys().filter_map(|name| name.strip_prefix(kind)?.rsplit_once('.'));
     names.map(|(section, _)| section.to_owned()).filter(|section| section != ANY).collect()
+}
+
+/// A setting's name in a section of which there may be any number: of which kind, the section's name, and the key in it.
+fn in_section(name: &str) -> Option<(&'static str, &str, &str)> {
+    NAMED.into_iter().find_map(|kind| {
+        let (section, key) = name.strip_prefix(kind)?.rsplit_once('.')?;
+        Some((kind, section, key))
+    })
 }
 
 /// A setting's name as it stands in the defaults.
 fn pattern(name: &str) -> String {
-    match name.strip_prefix(NAMED).and_then(|rest| rest.rsplit_once('.')) {
-        Some((_, key)) => format!("{NAMED}{ANY}.{key}"),
-        None => name.to_owned(),
-    }
+    in_section(name).map_or_else(|| name.to_owned(), |(kind, _, key)| format!("{kind}{ANY}.{key}"))
 }
 
 /// Reads a TOML file. Of a mistake it tells the line and what was expected, not what stands there: it may be a secret.
@@ -139,7 +150,7 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
         .keys()
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| similarity(a).total_cmp(&similarity(b))));
     let nearest = nearest.filter(|nearest| likeness(nearest) > 0.85);
-    let section = name.strip_prefix(NAMED).and_then(|rest| rest.rsplit_once('.')).map_or(ANY, |(section, _)| section);
+    let section = in_section(name).map_or(ANY, |(_, section, _)| section);
     let nearest =
         nearest.map_or_else(String::new, |nearest| format!("; did you mean {}?", nearest.replace(ANY, section)));
     Problem::new(name, format!("is no setting{nearest}"))

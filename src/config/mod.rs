@@ -3,11 +3,14 @@
 //! Layers, the later ones over the earlier: `config/default.toml`, which is the manual of every setting and part of the
 //! binary; the demo's changes to it; a file; the environment, which is passed in as a map.
 
+mod callers;
 mod commerce;
 mod directory;
 mod layers;
 mod reader;
 mod scan_key;
+mod telemetry;
+mod tls;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,6 +28,7 @@ pub use commerce::Commerce;
 pub use directory::DirectorySource;
 pub use reader::ConfigError;
 
+use crate::callers::Caller;
 use crate::digest::HashKey;
 use crate::directory::remote;
 use crate::domain::code_signature::SigningKeys;
@@ -32,6 +36,8 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
+use crate::tls::TlsSettings;
+use crate::traces;
 use layers::Layers;
 use reader::Reader;
 
@@ -60,6 +66,8 @@ pub struct Config {
     pub mode: Mode,
     /// The API's port and its limits.
     pub server: Server,
+    /// The certificate of the API's port and of the shopper's own; without it they speak plain HTTP.
+    pub tls: Option<TlsSettings>,
     /// The port of metrics and administration.
     pub management: Management,
     /// What each caller may ask.
@@ -86,6 +94,8 @@ pub struct Config {
     pub tell_payment_source: bool,
     /// How to log.
     pub log: Log,
+    /// Where traces go, if anywhere.
+    pub traces: Option<traces::Settings>,
 }
 
 /// `server.*`.
@@ -93,14 +103,24 @@ pub struct Config {
 pub struct Server {
     /// The API's address.
     pub bind: SocketAddr,
+    /// Who may call; nobody in particular if there are none.
+    pub callers: Vec<Caller>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections at once.
     pub max_connections: u32,
+    /// The longest wait for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Scans that are worked on at once.
+    pub max_in_flight: u32,
     /// The longest wait for the head of a connection's first request.
     pub header_timeout: Duration,
     /// The longest wait for the head of a later one.
     pub idle_timeout: Duration,
+    /// The longest a peer may take for an answer.
+    pub answer_timeout: Duration,
+    /// How long it still takes connections when it is not ready any more.
+    pub stop_delay: Duration,
     /// The longest wait for running requests at the end.
     pub grace_period: Duration,
 }
@@ -153,6 +173,7 @@ impl Config {
         let config = Self {
             mode,
             server: server(&mut reader),
+            tls: tls::read(&mut reader),
             management: management(&mut reader),
             rate_limit: Allowance {
                 per_second: reader.integer(
@@ -186,6 +207,7 @@ impl Config {
                 ),
                 level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
             },
+            traces: telemetry::read(&mut reader),
         };
         exposure(&mut reader, mode, &config);
         reader.finish(config)
@@ -219,13 +241,13 @@ pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, Confi
     reader.finish(keys)
 }
 
-/// Reads `server.bind` alone, for the health check.
+/// Reads `server.bind` alone, and whether that port speaks TLS, for the health check.
 ///
 /// # Errors
 /// As [`Config::load`].
-pub fn load_bind(sources: &Sources) -> Result<SocketAddr, ConfigError> {
+pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
-    let bind = reader.address("server.bind");
+    let bind = (reader.address("server.bind"), !reader.text("tls.certificate").is_empty());
     reader.finish(bind)
 }
 
@@ -255,6 +277,7 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
         "scan_key.signing_keys",
         "security.hash_key",
         "storage.url",
+        "telemetry.otlp_headers",
     ];
     Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
 }
@@ -279,10 +302,15 @@ fn delta(duration: Duration) -> TimeDelta {
 fn server(reader: &mut Reader) -> Server {
     Server {
         bind: reader.address("server.bind"),
+        callers: callers::read(reader),
         trusted_proxies: reader.networks("server.trusted_proxies"),
         max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
+        handshake_timeout: reader.duration("server.handshake_timeout", SECOND..=MINUTE),
+        max_in_flight: reader.integer("server.max_in_flight", 1, 1..=100_000),
         header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
         idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
+        answer_timeout: reader.duration("server.answer_timeout", SECOND..=MINUTE.saturating_mul(60)),
+        stop_delay: reader.duration("server.stop_delay", Duration::ZERO..=MINUTE.saturating_mul(5)),
         grace_period: reader.duration("server.grace_period", Duration::ZERO..=MINUTE.saturating_mul(5)),
     }
 }
@@ -346,6 +374,13 @@ fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
     if shoppers.is_some_and(|bind| overlap(bind, config.server.bind) || overlap(bind, config.management.bind)) {
         reader.refuse("commerce.bind", "must be a port of its own, or empty to share the API's");
     }
+    let asks = config.tls.as_ref().is_some_and(|tls| tls.client_authority.is_some());
+    if asks && config.commerce.is_some() && shoppers.is_none() {
+        reader.refuse(
+            "commerce.bind",
+            "must be a port of its own with tls.client_authority: phones have no certificates, and would not be told from who should have one",
+        );
+    }
 
     let allowed = reader.boolean("server.allow_unauthenticated");
     let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
@@ -362,12 +397,17 @@ fn exposure(reader: &mut Reader, mode: Mode, config: &Config) {
         }
         return;
     }
-    if !api && !allowed {
+    let anybody = config.server.callers.is_empty() && reader.sections(layers::CALLERS).is_empty();
+    if !api && anybody && !allowed {
         reader.refuse(
             "server.bind",
-            "is not loopback, and no caller is authenticated: bind to loopback, or set server.allow_unauthenticated = true \
-             behind a proxy that authenticates Amazon's gateway",
+            "is not loopback, and no caller is authenticated: say who may call, in server.callers, or bind to loopback, or set \
+             server.allow_unauthenticated = true behind a proxy that authenticates Amazon's gateway",
         );
+    }
+    if allowed && !anybody {
+        reader
+            .refuse("server.allow_unauthenticated", "contradicts server.callers, who are authenticated: leave it out");
     }
     if !management && config.management.token.is_none() {
         reader.refuse(

@@ -101,9 +101,19 @@ impl Reader {
         self.problems.push(Problem::new(setting, what));
     }
 
-    /// The names of the identity providers.
-    pub(super) fn identity_providers(&self) -> BTreeSet<String> {
-        sections(&self.values)
+    /// The names of the sections of one kind that there may be any number of.
+    pub(super) fn sections(&self, kind: &str) -> BTreeSet<String> {
+        sections(&self.values, kind)
+    }
+
+    /// Whether such a section may have this name; notes it if not.
+    pub(super) fn is_section_name(&mut self, kind: &str, name: &str) -> bool {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let is_one = (1..=32).contains(&name.len()) && name.chars().all(fits);
+        if !is_one {
+            self.refuse_secret(&format!("{kind}{name}"), "must have a name of 1 to 32 small letters, digits, - and _");
+        }
+        is_one
     }
 
     /// The parts of a list.
@@ -146,6 +156,11 @@ impl Reader {
 
     pub(super) fn boolean(&mut self, setting: &str) -> bool {
         self.parse(setting, false, "true or false", |_| true)
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn fraction(&mut self, setting: &str) -> f64 {
+        self.parse(setting, 0.0, "a number, 0 to 1, such as 0.05", |value| (0.0..=1.0).contains(value))
     }
 
     pub(super) fn address(&mut self, setting: &str) -> SocketAddr {

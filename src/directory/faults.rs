@@ -1,9 +1,12 @@
 //! A directory that fails on command: the demo shows a store's default gate decision with it, and the tests prove that a
-//! failing directory, a stalled one and a panic are all survived.
+//! failing directory, a stalled one, a slow one and a panic are all survived.
 
 use std::collections::HashMap;
 use std::future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::DirectoryError;
 use crate::digest::Digest;
@@ -17,6 +20,8 @@ pub enum Fault {
     Stall,
     /// The look-up panics.
     Panic,
+    /// The look-up takes so long.
+    Slow(Duration),
 }
 
 /// The hand on the switch: clones share it.
@@ -80,6 +85,10 @@ async fn suffer(fault: Option<Fault>) -> Result<(), DirectoryError> {
         None => Ok(()),
         Some(Fault::Fail) => Err(DirectoryError::Unavailable("it was told to fail".to_owned())),
         Some(Fault::Stall) => future::pending().await,
+        Some(Fault::Slow(time)) => {
+            sleep(time).await;
+            Ok(())
+        }
         #[expect(clippy::panic, reason = "the fault that was asked for")]
         Some(Fault::Panic) => panic!("the directory was told to panic"),
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -40,16 +41,27 @@ struct DirectoryFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FaultRow {
     key: String,
-    #[serde(with = "FaultWord")]
-    fault: Fault,
+    fault: FaultWord,
 }
 
-#[derive(Deserialize)]
-#[serde(remote = "Fault", rename_all = "snake_case")]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum FaultWord {
     Fail,
     Stall,
     Panic,
+    SlowMs(u32),
+}
+
+impl From<FaultWord> for Fault {
+    fn from(word: FaultWord) -> Self {
+        match word {
+            FaultWord::Fail => Self::Fail,
+            FaultWord::Stall => Self::Stall,
+            FaultWord::Panic => Self::Panic,
+            FaultWord::SlowMs(time) => Self::Slow(Duration::from_millis(time.into())),
+        }
+    }
 }
 
 /// What a file holds, once it is found to be sound.
@@ -218,7 +230,7 @@ impl Sheet {
             customers: file.customers.len(),
             ..self.content
         };
-        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault)).collect();
+        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault.into())).collect();
         Ok(Loaded { changes: self.changes, faults, content })
     }
 

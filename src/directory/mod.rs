@@ -45,10 +45,10 @@ const BATCH: usize = 500;
 /// A directory could not be asked, or did not say.
 #[derive(Clone, Debug, Error)]
 pub enum DirectoryError {
-    /// It does not answer.
+    /// It did not answer, or said no.
     #[error("directory unavailable: {0}")]
     Unavailable(String),
-    /// It is asked too much: to be tried again in a moment.
+    /// It answers others, as many as it can.
     #[error("directory busy")]
     Busy,
     /// It says nothing of this key, and answers for others: the key's doing, as far as anybody can tell.
@@ -345,6 +345,15 @@ impl Directory {
     fn forget_answers(&self) {
         if let Some(remote) = &self.remote {
             remote.forget();
+        }
+    }
+
+    /// How many stores, and how many keys and tokens, are remembered in front of a database.
+    #[must_use]
+    pub fn cached(&self) -> (usize, usize) {
+        match &self.backend {
+            Backend::Memory(_) => (0, 0),
+            Backend::Sql(directory) => directory.cached(),
         }
     }
 

@@ -10,17 +10,19 @@
 //! that came before it: the last answer *seen* is what counts when the budget is spent.
 
 mod answer;
+mod probe;
 mod report;
 mod scan;
 mod settings;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use reqwest::{Client, Url, header::RETRY_AFTER, redirect, retry};
+use reqwest::{Client, RequestBuilder, Url, header::RETRY_AFTER, redirect, retry};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use self::answer::{Answer, whole_seconds};
+pub use self::probe::{Finding, Verdict, probe};
 pub use self::report::{Attempt, Cause, GateDecision, GateReport, Outcome};
 pub use self::scan::GateScan;
 use self::scan::WireRequest;
@@ -63,6 +65,8 @@ impl Gate {
         if endpoint.scheme() == "http" {
             // Without TLS there are no root certificates to load, nor to miss on a machine without any.
             client = client.tls_certs_only([]);
+        } else {
+            client = settings::secured(client, &settings)?;
         }
         let client = client.build().map_err(|error| GateError::Client(innermost(&error)))?;
         Ok(Self { client, endpoint, settings })
@@ -111,7 +115,11 @@ impl Gate {
 
     async fn exchange(&self, scan: &GateScan, request_id: Uuid) -> reqwest::Result<Answer> {
         let request = WireRequest::new(scan, request_id);
-        let mut response = self.client.post(self.endpoint.clone()).json(&request).send().await?;
+        self.send(self.client.post(self.endpoint.clone()).json(&request)).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
+        let mut response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(whole_seconds);
         let mut body = Vec::new();

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::{Certificate, ClientBuilder, Identity, Url};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::report::GateDecision;
 
@@ -20,6 +20,10 @@ pub struct GateSettings {
     pub api_key: Option<SecretString>,
     /// Sent as `X-Forwarded-For`, as a proxy in front of the connector would.
     pub forwarded_for: Option<IpAddr>,
+    /// The certificates, in PEM, of the authorities that the connector's is checked against, in place of the system's.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate that is shown to the connector, and its key, in PEM, one after the other.
+    pub certificate: Option<SecretSlice<u8>>,
     /// The longest one attempt may take, its answer's body included; over zero.
     pub attempt_timeout: Duration,
     /// The longest a scan may take, all attempts and waits together; over zero.
@@ -37,6 +41,8 @@ impl GateSettings {
             url: url.into(),
             api_key: None,
             forwarded_for: None,
+            authorities: None,
+            certificate: None,
             attempt_timeout: Duration::from_secs(2),
             budget: Duration::from_secs(6),
             first_backoff: Duration::from_millis(100),
@@ -55,6 +61,12 @@ pub enum GateError {
     /// The API key cannot be sent.
     #[error("the API key cannot be sent as a header; use printable ASCII characters only")]
     ApiKey,
+    /// The authorities' certificates cannot be read.
+    #[error("the authorities' file holds no certificates in PEM")]
+    Authorities,
+    /// The certificate or its key cannot be read.
+    #[error("the client certificate cannot be used: give it in PEM, and its private key in PEM and not encrypted")]
+    Certificate,
     /// A duration that must be over zero is not.
     #[error("the {0} is zero; give a duration such as 2s or 100ms")]
     Zero(&'static str),
@@ -82,6 +94,19 @@ pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
     let path = format!("{base}{ENDPOINT}");
     url.set_path(&path);
     Ok(url)
+}
+
+/// A client that knows whom to trust, and what to show.
+pub(super) fn secured(mut client: ClientBuilder, settings: &GateSettings) -> Result<ClientBuilder, GateError> {
+    if let Some(pem) = &settings.authorities {
+        let authorities = Certificate::from_pem_bundle(pem).ok().filter(|authorities| !authorities.is_empty());
+        client = client.tls_certs_only(authorities.ok_or(GateError::Authorities)?);
+    }
+    if let Some(pem) = &settings.certificate {
+        // The library's error may quote the key.
+        client = client.identity(Identity::from_pem(pem.expose_secret()).map_err(|_| GateError::Certificate)?);
+    }
+    Ok(client)
 }
 
 /// What every request carries: who asks, and for whom.

@@ -1,6 +1,7 @@
 //! Who asks: the peer, or whom a trusted proxy says it speaks for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
@@ -12,6 +13,11 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 /// The other end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The subject of the certificate that the client has shown, and that holds now: `CN=gateway,O=Example`, as RFC 4514 writes it. What
+/// would let one value pass for another is escaped there, so that texts may be compared.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCertificate(pub(crate) Arc<str>);
 
 /// The caller of a request that has come over a connection.
 pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::shopper;
 use super::wire::Invalid;
+use crate::callers::Unknown;
 use crate::commerce::Refusal;
 use crate::domain::cart::CartRefusal;
 
@@ -30,10 +31,14 @@ struct Reasoned<'a> {
 pub(super) enum ApiError {
     /// The request is wrong: 400.
     Invalid(Invalid),
+    /// The store is not one that this caller may speak for: 400, as if there were no such store.
+    ForeignStore,
     /// The auth event was decided with other parameters: 400.
     EventReused,
     /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
     TooManyRequests { retry_after: u64, reason: &'static str },
+    /// It is none of the callers: 401. Why, is for the log alone.
+    UnknownCaller(Unknown),
     /// The management token is missing or wrong: 401.
     Unauthorized,
     /// There is no management token, and so nobody who may: 401.
@@ -65,7 +70,7 @@ pub(super) enum ApiError {
 pub(super) struct Why {
     /// A stable word.
     pub(super) reason: &'static str,
-    /// What went wrong on our side, when something did.
+    /// What somebody has to mend, if something: the line is an error then.
     pub(super) cause: Option<String>,
     /// What was decided about the shopper, if it came to that.
     pub(super) decision: Option<&'static str>,
@@ -109,6 +114,9 @@ impl IntoResponse for ApiError {
             Self::Invalid(invalid) => {
                 refuse(StatusCode::BAD_REQUEST, &invalid.to_string(), Why::reason(reason(invalid)))
             }
+            Self::ForeignStore => {
+                refuse(StatusCode::BAD_REQUEST, &Invalid::StoreId.to_string(), Why::reason("foreign_store"))
+            }
             Self::EventReused => {
                 let message = "authEvent.id already used with different parameters";
                 refuse(StatusCode::BAD_REQUEST, message, Why::reason("event_reused"))
@@ -117,6 +125,11 @@ impl IntoResponse for ApiError {
                 let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Why::reason(reason));
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
                 response
+            }
+            // A fault of somebody's configuration that keeps every gate shut: it has a cause, and so is logged as an error.
+            Self::UnknownCaller(unknown) => {
+                let why = Why { cause: Some(unknown.to_string()), ..Why::reason("unauthorized") };
+                refuse(StatusCode::UNAUTHORIZED, "Unauthorized", why)
             }
             Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
             Self::AdministrationClosed => {

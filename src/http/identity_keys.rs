@@ -8,10 +8,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::{Instant, timeout_at};
 
+use super::authentication::KnownCaller;
 use super::error::ApiError;
 use super::request_log::{Arrival, LogNames};
 use super::wire::{Invalid, WireRequest};
-use super::{Api, answer, body};
+use super::{Api, answer, body, later};
 use crate::connector::{Refusal, Verdict, VerifyError};
 use crate::domain::scan::Scan;
 
@@ -37,18 +38,36 @@ pub(super) async fn deadline(
     })
 }
 
-/// Reads, verifies, answers.
+/// Reads, verifies, answers. Past what can be done at once, it reads little, answers from records, and refuses.
 pub(super) async fn verify(
     State(api): State<Api>,
     Extension(Arrival(arrival)): Extension<Arrival>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Extension(log): Extension<LogNames>,
+    caller: Option<Extension<KnownCaller>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let entry = api.in_flight.at_the_head()?;
     let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, &log).map_err(ApiError::Invalid)?;
-    let verdict = api.connector.verify(&scan, api.clock.now(), deadline).await?;
+    // Before the event is looked for: it may be recorded, and is none of this caller's business all the same.
+    if caller.is_some_and(|Extension(KnownCaller(caller))| !caller.speaks_for(&scan.store_id)) {
+        return Err(ApiError::ForeignStore);
+    }
+    let now = api.clock.now();
+    let place = match api.in_flight.place() {
+        Some(place) => place,
+        None => match api.connector.recall(&scan, now) {
+            Some(record) => {
+                api.in_flight.recalled();
+                return Ok(answer::render(&record, true));
+            }
+            None => api.in_flight.wait(deadline).await?,
+        },
+    };
+    drop(entry);
+    let verdict = api.connector.verify(scan, now, deadline, place).await?;
     match verdict {
         Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
         Verdict::Refused(refusal) => Err(refusal.into()),
@@ -61,10 +80,6 @@ fn read(body: &[u8], log: &LogNames) -> Result<Scan, Invalid> {
     Scan::try_from(&wire)
 }
 
-fn later(instant: Instant, by: Duration) -> Instant {
-    instant.checked_add(by).unwrap_or(instant)
-}
-
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -74,6 +89,8 @@ impl From<Refusal> for ApiError {
                 let seconds = u64::try_from(wait.num_seconds()).unwrap_or_default();
                 Self::TooManyRequests { retry_after: seconds.saturating_add(1), reason: "ledger_full" }
             }
+            // Asking later helps: whoever is asked too much is asked less meanwhile.
+            Refusal::Busy => Self::TooManyRequests { retry_after: 1, reason: "busy" },
         }
     }
 }
@@ -82,45 +99,47 @@ impl From<VerifyError> for ApiError {
     fn from(error: VerifyError) -> Self {
         let reason = match error {
             VerifyError::Directory(error) => return error.into(),
-            VerifyError::Ledger(_) | VerifyError::Recording(_) => "ledger_unavailable",
+            VerifyError::Ledger(_) => "ledger_unavailable",
             VerifyError::TooLate => "deadline",
+            VerifyError::Panicked(_) => "panic",
         };
         Self::Internal { reason, cause: error.to_string() }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::num::NonZeroU32;
     use std::pin::Pin;
     use std::sync::Arc;
     use std::task::{Context, Poll};
 
+    use axum::Router;
     use axum::body::{Body, Bytes};
     use axum::http::StatusCode;
     use chrono::TimeDelta;
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::callers::Callers;
     use crate::clock::Clock;
     use crate::connector::Connector;
     use crate::digest::HashKey;
     use crate::directory::{Directory, Fault, Faults, FaultsByKey, file};
-    use crate::http::{Admission, IDENTITY_KEYS, Readiness, api};
+    use crate::http::{Admission, IDENTITY_KEYS, InFlight, Readiness, api};
     use crate::ledger::{Ledger, Limits, MemoryLedger};
     use crate::metrics::Metrics;
     use crate::rate_limit::{Allowance, RateLimits};
 
-    const SCAN: &str = r#"{
+    pub(in crate::http) const SCAN: &str = r#"{
         "requestId": "11111111-2222-3333-4444-555555555555",
         "identityKey": "YQ==",
         "storeId": "S",
         "authEvent": { "id": "11111111-2222-3333-4444-555555555555", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" }
     }"#;
 
-    /// What the API answers to a body that arrived just now, and after how long by the clock of the runtime, which is paused
-    /// and leaps to whatever is waited for: exact, and in no time.
-    async fn answer(body: Body, faults: Faults) -> (StatusCode, Duration) {
+    /// The API, with so many places.
+    pub(in crate::http) async fn router(places: u32, faults: Faults) -> Router {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("sound");
         let limits =
@@ -134,11 +153,23 @@ mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         };
-        let allowance = Allowance { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN, max_callers: 1 };
-        let admission = Admission { limits: RateLimits::new(allowance, None), trusted_proxies: [].into() };
-        let state = Api { connector: Arc::new(connector), clock: Clock::System };
-        let router = api(state, admission, None, None, Readiness::new(None), Metrics::new());
+        let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
+        let admission = Admission {
+            callers: Callers::new(Vec::new()),
+            limits: RateLimits::new(allowance, None),
+            trusted_proxies: [].into(),
+        };
+        let (metrics, connector) = (Metrics::new(), Arc::new(connector));
+        let in_flight = InFlight::new(places, metrics.clone());
+        let state = Api { connector, clock: Clock::System, in_flight };
+        api(state, admission, None, None, Readiness::new(None), metrics)
+    }
+
+    /// What it answers to a body that arrived just now, and after how long by the clock of the runtime, which is paused and leaps to
+    /// whatever is waited for: exact, and in no time.
+    pub(in crate::http) async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS).extension(Arrival(began)).body(body).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");
@@ -146,7 +177,7 @@ mod tests {
     }
 
     /// A body that never comes.
-    struct Endless;
+    pub(in crate::http) struct Endless;
 
     impl http_body::Body for Endless {
         type Data = Bytes;
@@ -162,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_has_one_second_from_the_head() {
-        let answer = answer(Body::new(Endless), Faults::default()).await;
+        let answer = answer(router(1, Faults::default()).await, Body::new(Endless)).await;
         assert_eq!(answer, (StatusCode::BAD_REQUEST, Duration::from_millis(1000)));
     }
 
@@ -170,7 +201,7 @@ mod tests {
     async fn an_answer_is_given_one_and_a_half_seconds_from_the_head() {
         let faults = Faults::default();
         faults.set(Some(Fault::Stall));
-        let answer = answer(Body::from(SCAN), faults).await;
+        let answer = answer(router(1, faults).await, Body::from(SCAN)).await;
         assert_eq!(answer, (StatusCode::INTERNAL_SERVER_ERROR, Duration::from_millis(1500)));
     }
 }

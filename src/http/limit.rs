@@ -7,10 +7,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 
+use super::authentication::KnownCaller;
 use super::caller::caller_of;
 use super::error::ApiError;
 use crate::metrics::Metrics;
-use crate::rate_limit::RateLimits;
+use crate::rate_limit::{Caller, RateLimits};
 
 /// What the layer needs.
 #[derive(Clone)]
@@ -22,8 +23,11 @@ pub(super) struct RateLimit {
 
 /// Refuses callers who ask too much.
 pub(super) async fn limit(State(rate_limit): State<RateLimit>, request: Request, next: Next) -> Response {
-    let caller = caller_of(request.extensions(), request.headers(), &rate_limit.trusted_proxies);
-    let Err(wait) = rate_limit.limits.charge(caller).await else { return next.run(request).await };
+    let caller = match request.extensions().get::<KnownCaller>() {
+        Some(KnownCaller(known)) => Caller::Named(Arc::clone(&known.name)),
+        None => caller_of(request.extensions(), request.headers(), &rate_limit.trusted_proxies),
+    };
+    let Err(wait) = rate_limit.limits.charge(&caller).await else { return next.run(request).await };
     rate_limit.metrics.rate_limited();
     ApiError::too_many_requests(wait, "rate_limited").into_response()
 }

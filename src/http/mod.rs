@@ -1,45 +1,53 @@
 //! HTTP: routes, the layers around them, and the one form in which everything is refused.
 
 mod answer;
+mod authentication;
 mod body;
 mod caller;
 mod demo;
 mod document;
 mod error;
 mod identity_keys;
+mod in_flight;
 mod limit;
 mod management;
 mod members;
 mod probes;
 mod request_log;
 mod shopper;
+mod span;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use ipnet::IpNet;
+use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(crate) use body::LingeringBody;
-pub(crate) use caller::Peer;
+pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
+pub use in_flight::InFlight;
 pub use management::Management;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
 
+use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::traces::Traces;
 use error::ApiError;
 use limit::{RateLimit, limit};
 
@@ -59,11 +67,15 @@ pub struct Api {
     pub connector: Arc<Connector>,
     /// The time.
     pub clock: Clock,
+    /// How many scans are worked on at once.
+    pub in_flight: InFlight,
 }
 
 /// How the API's port treats its callers.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    /// Who may call.
+    pub callers: Callers,
     /// What each caller may ask.
     pub limits: RateLimits,
     /// Whose `X-Forwarded-For` is believed.
@@ -83,6 +95,8 @@ pub fn api(
         RateLimit { limits: admission.limits, trusted_proxies: admission.trusted_proxies, metrics: metrics.clone() };
     // Top down, as a request meets them.
     let gate = ServiceBuilder::new()
+        // First of all: strangers use up nobody's allowance.
+        .layer(from_fn_with_state(admission.callers, authentication::authenticate))
         // Before anything is spent on a caller who asks too much.
         .layer(from_fn_with_state(rate_limit, limit))
         // Around all that can wait, but inside the log: a request that ran out of time is the one to read about.
@@ -106,6 +120,20 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
     on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+}
+
+/// An instant that comes so much later.
+fn later(instant: Instant, by: Duration) -> Instant {
+    instant.checked_add(by).unwrap_or(instant)
+}
+
+/// The same, traced.
+pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
+    match traces {
+        // Where the log finds it, which begins and ends the span: one look at a request tells everything.
+        Some(traces) => router.layer(Extension(traces.clone())),
+        None => router,
+    }
 }
 
 /// What every port does for every request.

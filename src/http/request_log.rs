@@ -10,11 +10,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::caller::ClientCertificate;
 use super::error::Why;
 use super::wire::Named;
-use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper};
+use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::traces::Trace;
 
 /// What a probe is called in the log.
 const PROBE: &str = "probe";
@@ -27,13 +29,25 @@ const MANAGEMENT: &str = "management";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival(pub(crate) Instant);
 
-/// What the line is to name, handed up as soon as the body is read, so that even a request that is cut off is known by it.
+/// What the line is to name, handed up as soon as it is known, so that even a request that is cut off is known by it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogNames(Arc<OnceLock<Named>>);
+pub(super) struct LogNames(Arc<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    caller: OnceLock<Arc<str>>,
+    named: OnceLock<Named>,
+}
 
 impl LogNames {
+    /// Who calls.
+    pub(super) fn set_caller(&self, name: Arc<str>) {
+        let _ = self.0.caller.set(name); // found out once
+    }
+
+    /// What the body says.
     pub(super) fn set(&self, named: Named) {
-        let _ = self.0.set(named); // a request is read once
+        let _ = self.0.named.set(named); // a request is read once
     }
 }
 
@@ -52,10 +66,14 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
+    let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let names = LogNames::default();
+    // Whatever has a route and is not asked for again and again.
+    let is_traced = !matches!(&*path, PROBE | MANAGEMENT | UNMATCHED);
+    let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
     request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, method, path, arrival, names, outcome: None };
-    let response = next.run(request).await;
+    let mut line = Line { metrics, method, path, arrival, names, certificate, trace, outcome: None };
+    let response = line.trace.around(next.run(request)).await;
     let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
     response
@@ -69,6 +87,9 @@ struct Line {
     path: Cow<'static, str>,
     arrival: Instant,
     names: LogNames,
+    /// Who asks, where that is shown by a certificate.
+    certificate: Option<ClientCertificate>,
+    trace: Trace,
     outcome: Option<(StatusCode, Why)>,
 }
 
@@ -81,10 +102,19 @@ impl Drop for Line {
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
+            if status.is_none_or(|status| status >= 500) {
+                self.metrics.faulted(self.names.0.named.get().and_then(|named| named.store_id.as_ref()));
+            }
+            if let Some(caller) = self.names.0.caller.get() {
+                self.metrics.called(caller);
+            }
         } else if shopper::is_path(&self.path) {
             self.metrics.shopper_answered(status, why.reason);
         }
         self.write(status, &why, took);
+        let fault = status.is_none_or(|status| status >= 500).then_some(why.reason);
+        let (caller, named) = (self.names.0.caller.get(), self.names.0.named.get());
+        self.trace.end(|| span::attributes(status, &why, caller.map(|name| &**name), named), fault);
     }
 }
 
@@ -92,8 +122,10 @@ impl Line {
     fn write(&self, status: Option<u16>, why: &Why, took: Duration) {
         let (path, method) = (&*self.path, self.method.as_ref().map(Method::as_str));
         let nobody = Named::default();
-        let named = self.names.0.get().unwrap_or(&nobody);
+        let named = self.names.0.named.get().unwrap_or(&nobody);
+        let caller = self.names.0.caller.get().map(|name| &**name);
         let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
+        let certificate = self.certificate.as_ref().map(|ClientCertificate(subject)| &**subject);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -102,12 +134,15 @@ impl Line {
                     status,
                     decision = why.decision,
                     reason = why.reason,
+                    caller,
                     requestId = named.request_id.map(display),
                     authEventId = named.event_id.map(display),
                     storeId = named.store_id.as_ref().map(StoreId::as_str),
+                    clientCertificate = certificate,
                     session = why.session,
                     replay = why.replay.then_some(true),
                     cause = why.cause.as_deref(),
+                    traceId = self.trace.id().map(display),
                     ms,
                     "request"
                 )
@@ -115,6 +150,7 @@ impl Line {
         }
         match (path, status) {
             (_, Some(500..)) if path != PROBE => line!(error),
+            _ if why.cause.is_some() => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
             _ => line!(info),

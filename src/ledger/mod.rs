@@ -15,6 +15,7 @@ mod sessions;
 mod sql;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use prometheus_client::metrics::histogram::Histogram;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -174,12 +175,20 @@ pub enum Recorded {
         /// How long until the oldest record may be forgotten.
         retry_after: TimeDelta,
     },
+    /// As much waits to be written as can be in time.
+    Busy,
 }
 
 /// The ledger could not be asked or written.
 #[derive(Clone, Debug, Error)]
-#[error("ledger unavailable: {0}")]
-pub struct LedgerError(pub String);
+pub enum LedgerError {
+    /// It did not answer, or said no.
+    #[error("ledger unavailable: {0}")]
+    Unavailable(String),
+    /// It answers others, as many as it can.
+    #[error("ledger busy")]
+    Busy,
+}
 
 /// The ledgers that there are.
 #[derive(Debug)]
@@ -335,6 +344,15 @@ impl Ledger {
         match self {
             Self::Memory(_) => 0,
             Self::Sql(ledger) => ledger.cached(),
+        }
+    }
+
+    /// How many records were committed together each time, where they are committed to a database.
+    #[must_use]
+    pub fn batch_sizes(&self) -> Option<&Histogram> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Sql(ledger) => Some(ledger.batch_sizes()),
         }
     }
 

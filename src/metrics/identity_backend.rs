@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
+use super::{Metrics, gauge};
 use crate::directory::Directory;
 
 /// Whose figures are shown, once that is known: clones share it.
@@ -14,8 +16,18 @@ use crate::directory::Directory;
 pub(super) struct IdentityBackend(Arc<OnceLock<Arc<Directory>>>);
 
 impl IdentityBackend {
-    pub(super) fn is_that_of(&self, directory: &Arc<Directory>) {
-        let _ = self.0.set(Arc::clone(directory)); // a connector has one directory
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let shown = Self::default();
+        registry.register_collector(Box::new(shown.clone()));
+        shown
+    }
+}
+
+impl Metrics {
+    /// Shows from now on what the directory's identity backend does, if it has one.
+    pub fn show_identity_backend_of(&self, directory: &Arc<Directory>) {
+        let IdentityBackend(shown) = &self.0.identity_backend;
+        let _ = shown.set(Arc::clone(directory)); // a connector has one directory
     }
 }
 
@@ -32,9 +44,8 @@ impl Collector for IdentityBackend {
         show("identity_backend_seconds", help, &figures.seconds)?;
         let help = "Keys and tokens that were answered from what the identity backend had said before";
         show("identity_backend_remembered", help, &figures.remembered)?;
-        let in_flight = i64::try_from(remote.in_flight()).unwrap_or(i64::MAX);
         let help = "Questions to the identity backend that are under way";
-        show("identity_backend_in_flight", help, &ConstGauge::new(in_flight))?;
+        show("identity_backend_in_flight", help, &ConstGauge::new(gauge(remote.in_flight())))?;
         let help = "1 while the identity backend answers, as far as is known; 0 while it does not";
         show("identity_backend_up", help, &ConstGauge::new(i64::from(remote.is_up())))
     }

@@ -39,7 +39,7 @@ impl StateStore for CallerStates {
             return self.beyond.measure_and_replace(&NotKeyed::NonKey, f);
         }
         let mut inserted = false;
-        let state = self.known.entry(*caller).or_insert_with(|| {
+        let state = self.known.entry(caller.clone()).or_insert_with(|| {
             inserted = true;
             InMemoryState::default()
         });

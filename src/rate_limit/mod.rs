@@ -10,6 +10,7 @@ mod redis;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::Quota;
@@ -18,8 +19,10 @@ pub use local::LocalLimits;
 pub use redis::{RedisLimits, RedisUrl, RedisUrlError};
 
 /// Who is charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
+    /// Somebody who is configured, by name.
+    Named(Arc<str>),
     /// A peer. An IPv6 peer is its /64 network: a single host commands all of that.
     Address(IpAddr),
     /// Whoever holds a bearer token that has been verified, by 16 bytes of a hash of it.
@@ -39,6 +42,7 @@ impl From<IpAddr> for Caller {
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Named(name) => write!(f, "caller-{name}"),
             Self::Address(address) => address.fmt(f),
             Self::Token(hash) => write!(f, "token-{}", hex::encode(hash)),
         }
@@ -91,7 +95,7 @@ impl RateLimits {
     ///
     /// # Errors
     /// When the caller has used up their allowance: how long until the next request would pass.
-    pub async fn charge(&self, caller: Caller) -> Result<(), Duration> {
+    pub async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
         match self {
             Self::Local(limits) => limits.charge(caller),
             Self::Redis(limits) => limits.charge(caller).await,

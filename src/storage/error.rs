@@ -80,6 +80,9 @@ pub(crate) enum DatabaseError {
     /// It has not answered others, and is not asked until it does.
     #[error("the database does not answer")]
     Down,
+    /// It answers others, as many as it can. Nothing was asked.
+    #[error("the database is busy")]
+    Busy,
     /// It took too long. Whether it was done is not known.
     #[error("the database took too long")]
     TimedOut,

@@ -12,6 +12,7 @@ mod probe;
 mod schema;
 mod sqlite;
 mod time;
+mod turns;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use breaker::{Breaker, Kind};
 use error::Symptom;
 use postgres::Suspicion;
 use schema::{check_key, migrations};
+use turns::Turns;
 
 // Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
 /// How long to wait for a connection.
@@ -92,6 +94,8 @@ struct Inner {
     /// Connections that are older than this are not used any more: one of them was found broken.
     suspicion: Suspicion,
     hash_key: HashKey,
+    /// Whose turn it is to look something up for a scan.
+    turns: Turns,
     /// Whose turn it is to write, where records need the same connection: no more than one change is ever ahead of them.
     turn: Arc<Semaphore>,
     /// Held for as long as the database is open.
@@ -148,9 +152,9 @@ impl Database {
             Location::Sqlite(_) => sqlite::pools(&options).await?,
             Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
         };
-        let breaker = Breaker::default();
-        let inner =
-            Inner { engine, pools, breaker, suspicion, hash_key, turn: Arc::new(Semaphore::new(1)), _lock: lock };
+        let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
+        let turns = Turns::new(pools.reads.options().get_max_connections());
+        let inner = Inner { engine, pools, breaker, suspicion, hash_key, turns, turn, _lock: lock };
         Ok(Self(Arc::new(inner), Desk::Office))
     }
 
@@ -190,7 +194,24 @@ impl Database {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), work).await
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let turn = match self.0.turns.take().await {
+            Ok(turn) => turn,
+            Err(DatabaseError::Busy) => return Err(DatabaseError::Busy),
+            Err(error) => {
+                self.diagnose(Kind::Read, &[subject], Some(&error));
+                return Err(error);
+            }
+        };
+        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
+            Box::pin(async move {
+                let _turn = turn; // also when nobody waits for this any more
+                work(connection).await
+            })
+        })
+        .await
     }
 
     /// Reads something that no gate waits for, such as a list.
@@ -320,7 +341,12 @@ impl Database {
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
         let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
-            None | Some((_, Symptom::Nothing)) => return breaker.succeeded(kind),
+            None | Some((_, Symptom::Nothing)) => {
+                if kind == Kind::Read {
+                    self.0.turns.answered();
+                }
+                return breaker.succeeded(kind);
+            }
             Some((_, Symptom::Illness)) => breaker.failed(kind, subjects),
             // Somebody holds what one of these wanted. Of several it is not known which one.
             Some((_, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects),

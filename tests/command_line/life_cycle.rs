@@ -27,10 +27,10 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
     }
 }
 
-/// Whether a request is running, by the metrics.
-async fn in_flight(process: &Process) -> bool {
+/// Whether so many requests are running, by the metrics.
+async fn in_flight(process: &Process, requests: u32) -> bool {
     let answer = client().get(format!("{}/metrics", process.management)).send().await.unwrap();
-    answer.text().await.unwrap().contains("connector_in_flight 1\n")
+    answer.text().await.unwrap().contains(&format!("connector_in_flight {requests}\n"))
 }
 
 async fn readyz(url: &str) -> Option<u16> {
@@ -44,7 +44,7 @@ async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
     assert_eq!(readyz(&process.api).await, Some(200));
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
-    until("the request runs", || in_flight(&process)).await;
+    until("the request runs", || in_flight(&process, 1)).await;
 
     process.signal("TERM");
     until("not ready", || async { readyz(&process.management).await == Some(503) }).await;
@@ -79,7 +79,7 @@ async fn the_grace_period_ends_what_does_not() {
     let process = with_stalling_key(&[("server.grace_period", "0s")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
-    until("the request runs", || in_flight(&process)).await;
+    until("the request runs", || in_flight(&process, 1)).await;
     process.signal("INT");
     let ended = process.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -126,7 +126,7 @@ async fn a_peer_that_is_idle_is_sent_away() {
 /// Pipelines requests and reads no answer, until the system takes no more of them; then it must be let go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_no_answer_is_let_go() {
-    let process = Process::demo(&[("server.max_connections", "1")]).await;
+    let process = Process::demo(&[("server.max_connections", "1"), ("server.answer_timeout", "1s")]).await;
     let address = process.api.strip_prefix("http://").unwrap().to_owned();
     let greedy = TcpStream::connect(&address).unwrap();
     greedy.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -154,17 +154,21 @@ async fn whoever_has_said_all_and_closes_that_half_hears_the_answer() {
     assert!(said.starts_with(b"HTTP/1.1 200 OK\r\n") && said.ends_with(b"\"SHOPPER\"}}"), "{said:?}");
 }
 
+/// Two are being answered, so that neither makes room; the management port has a cap of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
-    let process = Process::demo(&[("server.max_connections", "2")]).await;
-    let address = process.api.strip_prefix("http://").unwrap().to_owned();
-    let held = [TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap()];
+    let process = with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
+    let url = format!("{}{IDENTITY_KEYS}", process.api);
+    let ask = || tokio::spawn(client().post(&url).body(scan_with_key(b"slow").to_string()).send());
+    let running = [ask(), ask()];
+    until("both requests run", || in_flight(&process, 2)).await;
     let third = tokio::spawn(client().get(format!("{}/livez", process.api)).send());
-    until("the management port has a cap of its own", || async { readyz(&process.management).await == Some(200) })
-        .await;
+    assert_eq!(readyz(&process.management).await, Some(200));
     assert!(!third.is_finished());
-    drop(held);
     assert_eq!(third.await.unwrap().unwrap().status().as_u16(), 200);
+    for answer in running {
+        assert_eq!(answer.await.unwrap().unwrap().status().as_u16(), 500, "nobody who is being answered makes room");
+    }
 }
 
 /// Nobody has been imported yet: it starts, says so, and knows no store.

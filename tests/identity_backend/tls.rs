@@ -2,60 +2,36 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
+use crate::support::certificates::{Authority, Certified};
 use crate::{came_to, shopper, verify};
 
-/// An authority, and what it vouches for.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for that name, and its key.
-    fn certify(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.extended_key_usages.push(purpose);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
-    }
-
-    /// A server of that name, which lets in those whom this authority vouches for, if there is one.
-    fn server(&self, name: &str, clients: Option<&Self>) -> TlsAcceptor {
-        let (certificate, key) = self.certify(name, ExtendedKeyUsagePurpose::ServerAuth);
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config =
-            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
-        let config = match clients {
-            None => config.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(authority.0.der().clone()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-                config.with_client_cert_verifier(verifier)
-            }
-        };
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Arc::new(config.with_single_cert(chain, key).unwrap()).into()
-    }
-
-    fn pem(&self) -> String {
-        self.0.pem()
-    }
+/// A server that shows this, and lets in those whom the authority vouches for, if there is one.
+fn acceptor(shown: &Certified, clients: Option<&Authority>) -> TlsAcceptor {
+    let provider = Arc::new(default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = CertificateDer::pem_slice_iter(shown.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
+    Arc::new(config.with_single_cert(chain, key).unwrap()).into()
 }
 
 struct Files(TempDir);
@@ -74,8 +50,8 @@ impl Files {
 
     /// Certificate and key of a client.
     fn client(&self, authority: &Authority) -> [String; 2] {
-        let (certificate, key) = authority.certify("connector", ExtendedKeyUsagePurpose::ClientAuth);
-        [self.with("client.pem", &certificate.pem()), self.with("client.key", &key.serialize_pem())]
+        let Certified { certificate, key } = authority.client("connector");
+        [self.with("client.pem", &certificate), self.with("client.key", &key)]
     }
 }
 
@@ -89,7 +65,7 @@ async fn backend(tls: TlsAcceptor) -> Backend {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_is_believed_that_our_authority_vouches_for() {
     let (ours, files) = (Authority::new("ours"), Files::new());
-    let backend = backend(ours.server("localhost", None)).await;
+    let backend = backend(acceptor(&ours.server(), None)).await;
     let ca = files.with("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
     let server = backend.connector(&[("directory.ca", &ca), ("directory.token", "over-tls")]).await;
     for number in 0..5 {
@@ -104,8 +80,8 @@ async fn no_other_is_told_a_key() {
     let (ours, other, files) = (Authority::new("ours"), Authority::new("other"), Files::new());
     let ca = files.with("ca.pem", &ours.pem());
     for (what, tls) in [
-        ("another authority's", other.server("localhost", None)),
-        ("another name's", ours.server("elsewhere.example", None)),
+        ("another authority's", acceptor(&other.server(), None)),
+        ("another name's", acceptor(&ours.client("no name of a server"), None)),
     ] {
         let backend = backend(tls).await;
         let server = backend.connector(&[("directory.ca", &ca)]).await;
@@ -129,7 +105,7 @@ async fn a_backend_that_speaks_no_tls_is_told_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_asks_for_a_certificate_gets_ours() {
     let (ours, clients, files) = (Authority::new("ours"), Authority::new("clients"), Files::new());
-    let backend = backend(ours.server("localhost", Some(&clients))).await;
+    let backend = backend(acceptor(&ours.server(), Some(&clients))).await;
     let ca = files.with("ca.pem", &ours.pem());
     let [certificate, key] = files.client(&clients);
     let with =

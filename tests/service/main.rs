@@ -16,11 +16,13 @@ mod support;
 
 use support::checks;
 
+mod tls;
 mod wire;
 
 mod administration;
 mod architecture;
 mod body;
+mod callers;
 mod connections;
 mod decision;
 mod demo;
@@ -32,10 +34,15 @@ mod json;
 mod lengths;
 mod management;
 mod members;
+mod metrics;
+mod overload;
+mod peers;
 mod properties;
 mod rate_limit;
 mod routing;
 mod scan_key;
 mod scan_key_age;
+mod stop;
+mod traces;
 mod trusted_proxies;
 mod validation;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -41,9 +41,30 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address()).await.unwrap();
+        Self::over(TcpStream::connect(server.address()).await.unwrap())
+    }
+
+    /// The same from this address, one of loopback's many.
+    pub(crate) async fn connect_from(from: [u8; 4], server: &Server) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        Ok(Self::over(socket.connect(server.address()).await?))
+    }
+
+    /// The same over one that is there.
+    pub(crate) fn over_std(stream: std::net::TcpStream) -> Self {
+        stream.set_nonblocking(true).unwrap();
+        Self::over(TcpStream::from_std(stream).unwrap())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new(), since: Instant::now() }
+    }
+
+    /// The connection itself, from here on.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Sends a head, and starts the time that `elapsed` tells.
@@ -69,6 +90,11 @@ impl Wire {
     pub(crate) async fn is_answered(&self) {
         let length = timeout(PATIENCE, self.stream.peek(&mut [0])).await.expect("an answer").unwrap();
         assert!(length > 0, "the peer ended the connection");
+    }
+
+    /// Ends the connection at once, both ways, as a process that dies does.
+    pub(crate) fn hang_up(self) {
+        self.stream.set_zero_linger().unwrap();
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

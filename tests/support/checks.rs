@@ -23,6 +23,7 @@ pub(crate) const PAYMENT_EXPIRED: &str = "Payment method expired";
 pub(crate) const NO_CASH_HERE: &str = "Cash shoppers are not supported at this store";
 pub(crate) const ALREADY_USED: &str = "authEvent.id already used with different parameters";
 pub(crate) const TOO_MANY: &str = "Too Many Requests";
+pub(crate) const UNAUTHORIZED: &str = "Unauthorized";
 pub(crate) const OUR_FAULT: &str = "Internal server error";
 
 /// The demo's recognition token and the start of its Scan Key Codes.

@@ -19,7 +19,9 @@
 mod administration;
 pub(crate) mod backend;
 pub(crate) mod carts;
+pub(crate) mod certificates;
 pub(crate) mod checks;
+pub(crate) mod collector;
 mod installed;
 pub(crate) mod keys;
 pub(crate) mod npm;

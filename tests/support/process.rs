@@ -15,6 +15,7 @@ pub(crate) struct Process {
     pub(crate) management: String,
     child: Child,
     printed: mpsc::Receiver<String>,
+    logged: mpsc::Receiver<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
     /// Dropped when the process has ended.
@@ -34,7 +35,8 @@ impl Process {
         Self::start("demo", settings).await
     }
 
-    /// `serve` or `demo` on free ports; returns once the log says `ready`, which names the ports.
+    /// `serve` or `demo` on free ports, with arguments behind it if need be, none of which has a space; returns once the log says
+    /// `ready`, which names the ports.
     pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
         Self::spawn(subcommand, settings, |_| false).await
     }
@@ -54,7 +56,8 @@ impl Process {
         ];
         // Without the signal, a file that may not grow is an error as on a full disk.
         let mut child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector"), subcommand])
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector")])
+            .args(subcommand.split(' '))
             .envs(environment(defaults.iter().chain(settings)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,6 +76,7 @@ impl Process {
         });
         let (ready, is_ready) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
+        let (log, logged) = mpsc::channel();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         // Read to the end, or the process would wait for room in the pipe.
         let stderr = std::thread::spawn(move || {
@@ -81,6 +85,7 @@ impl Process {
                 let ports = ready_ports(&line);
                 text.push_str(&line);
                 text.push('\n');
+                let _ = log.send(line); // whether anybody asks or not
                 let is_stuck = stuck(ports.is_some());
                 if let Some(ports) = ports {
                     let _ = ready.send(ports);
@@ -96,13 +101,17 @@ impl Process {
             let _ = child.kill();
             panic!("{subcommand} did not become ready:\n{}", stderr.join().unwrap());
         };
-        Self { api, management, child, printed, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
+        Self { api, management, child, printed, logged, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
     }
 
-    /// The first line that holds this, of those that it prints.
+    /// The next line that holds this, of those that it prints.
     pub(crate) fn printed(&self, part: &str) -> String {
-        let mut lines = std::iter::from_fn(|| self.printed.recv_timeout(PATIENCE).ok());
-        lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("nothing printed has {part}"))
+        next(&self.printed, part).unwrap_or_else(|| panic!("nothing printed has {part}"))
+    }
+
+    /// The next line that holds this, of those that it logs.
+    pub(crate) fn logged(&self, part: &str) -> String {
+        next(&self.logged, part).unwrap_or_else(|| panic!("nothing logged has {part}"))
     }
 
     /// Ends it at once, as a crash does.
@@ -116,6 +125,17 @@ impl Process {
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={limit}:unlimited"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
+    }
+
+    /// Lets it have so many files open, from now on.
+    pub(crate) fn limit_open_files(&self, files: usize) {
+        let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--nofile={files}:"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
+    }
+
+    /// How many it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -161,6 +181,11 @@ fn ready_ports(line: &str) -> Option<[String; 2]> {
     let is_ready = json["message"] == "ready" || line.contains(" ready api=");
     let port = |name: &str| json[name].as_str().map(str::to_owned).or_else(|| in_text(name));
     is_ready.then(|| ["api", "management"].map(|name| format!("http://{}", port(name).unwrap())))
+}
+
+/// The next line that holds this.
+fn next(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
+    std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find(|line| line.contains(part))
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

@@ -6,6 +6,7 @@ use identity_connector::app;
 use identity_connector::clock::{Clock, ManualClock};
 use identity_connector::config::{Config, Mode, Sources};
 use identity_connector::directory::Faults;
+use identity_connector::tls::Tls;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) faults: Faults,
     pub(crate) clock: ManualClock,
     pub(crate) client: reqwest::Client,
+    /// What can be read again while it runs.
+    pub(crate) tls: Option<Tls>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
@@ -101,6 +104,7 @@ impl Server {
         let app = app.await.map_err(|error| error.to_string())?;
         let (address, management) = (app.api_address(), app.management_address());
         let shoppers = app.shoppers_address().map_or_else(String::new, |address| format!("http://{address}"));
+        let tls = app.tls().cloned();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         Ok(Self {
@@ -110,6 +114,7 @@ impl Server {
             faults,
             clock,
             client: client(),
+            tls,
             address,
             stop: Some(stop),
             running,

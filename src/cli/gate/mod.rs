@@ -5,7 +5,7 @@
 mod show;
 
 use std::io::Write as _;
-use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
@@ -13,13 +13,12 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use super::{ConfigArgs, EXIT_USAGE, instant, secret};
+use super::credentials::CredentialArgs;
+use super::{ConfigArgs, EXIT_USAGE, instant, safe, secret};
 use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
 use crate::gate::{Gate, GateDecision, GateScan, GateSettings};
 use crate::telemetry::may_colour;
-
-const API_KEY_VARIABLE: &str = "CONNECTOR_API_KEY";
 
 /// Plays Amazon's gate: sends one scan to a connector and says whether the gate opens.
 ///
@@ -67,12 +66,8 @@ pub(super) struct GateArgs {
     /// The store's default gate decision, for when no decision comes in time
     #[arg(long, value_enum, ignore_case = true, default_value_t = DefaultGate::Closed)]
     default_gate: DefaultGate,
-    #[arg(long, help = "Sent as X-Api-Key [default: the environment's CONNECTOR_API_KEY]")]
-    #[arg(value_parser = secret(), allow_hyphen_values = true)]
-    api_key: Option<SecretString>,
-    /// A file that holds the API key
-    #[arg(long, conflicts_with = "api_key")]
-    api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -108,7 +103,7 @@ pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
     let (gate, scan) = match prepare(args, now) {
         Ok(ready) => ready,
         Err(problem) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", show::safe(&problem));
+            let _ = writeln!(std::io::stderr(), "error: {}", safe(&problem));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -130,7 +125,7 @@ pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
 fn prepare(args: &GateArgs, now: DateTime<Utc>) -> Result<(Gate, GateScan), String> {
     let timestamp = args.timestamp.unwrap_or(now);
     let mut settings = GateSettings::new(&args.url);
-    settings.api_key = api_key(args)?;
+    args.credentials.apply(&mut settings)?;
     settings.budget = args.budget;
     settings.default_decision = match args.default_gate {
         DefaultGate::Open => GateDecision::Open,
@@ -181,28 +176,6 @@ fn scanned(args: &GateArgs, at: DateTime<Utc>) -> Result<SecretString, String> {
     let token = RecognitionToken::parse(token.expose_secret()).map_err(|error| format!("--token: {error}"))?;
     let code = format.write(&token, at, "").map_err(|error| format!("--token: {error}"))?;
     Ok(SecretString::from(code))
-}
-
-fn api_key(args: &GateArgs) -> Result<Option<SecretString>, String> {
-    let key = if let Some(path) = &args.api_key_file {
-        let text = fs::read_to_string(path)
-            .map_err(|error| format!("--api-key-file: cannot read {}: {error}", path.display()))?;
-        SecretString::from(text.trim())
-    } else if let Some(key) = &args.api_key {
-        key.clone()
-    } else {
-        match env::var(API_KEY_VARIABLE) {
-            Ok(key) if !key.is_empty() => SecretString::from(key),
-            Err(env::VarError::NotUnicode(_)) => {
-                return Err(format!("{API_KEY_VARIABLE} is not text"));
-            }
-            _ => return Ok(None),
-        }
-    };
-    if key.expose_secret().is_empty() {
-        return Err("the API key is empty; leave it out to send none".to_owned());
-    }
-    Ok(Some(key))
 }
 
 fn event(text: &str) -> Result<Uuid, String> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::cli::safe;
 use crate::gate::{Cause, GateDecision, GateReport, GateScan, Outcome};
 
 /// How many characters of an answer's body a person is shown.
@@ -162,25 +163,4 @@ fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", safe(line.get(..end).unwrap_or_default())),
         None => safe(&line),
     }
-}
-
-/// Escapes what could steer a terminal or reorder its text: controls, separators, invisible marks.
-/// Written as JSON writes them, so that JSON stays JSON.
-pub(super) fn safe(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{61c}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            plain => out.push(plain),
-        }
-    }
-    out
 }

@@ -109,6 +109,11 @@ impl Circuit {
         Verdict::TheBackend { is_news }
     }
 
+    /// Whether it is not asked any more.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open.is_some()
+    }
+
     /// Whether it answers, as far as is known.
     pub(super) fn is_up(&self, now: Instant) -> bool {
         let state = self.state();

@@ -82,6 +82,12 @@ impl Remote {
         self.circuit.is_up(Instant::now())
     }
 
+    /// Whether it is not asked any more, but for one question every so often.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.circuit.is_open()
+    }
+
     /// What is counted.
     #[must_use]
     pub fn figures(&self) -> &Figures {

@@ -238,6 +238,10 @@ impl SqlDirectory {
         Ok(tell.await?)
     }
 
+    pub(super) fn cached(&self) -> (usize, usize) {
+        (self.cache.stores.len(), self.cache.registrations.len())
+    }
+
     pub(super) fn believed_for(&self) -> Duration {
         match self.database.engine() {
             Engine::Sqlite => Duration::ZERO,
@@ -318,6 +322,9 @@ fn found(row: &AnyRow) -> Result<Found, DatabaseError> {
 
 impl From<DatabaseError> for DirectoryError {
     fn from(error: DatabaseError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            DatabaseError::Busy => Self::Busy,
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }

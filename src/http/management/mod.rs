@@ -97,9 +97,10 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let ledger = &management.administration.ledger;
+    let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let text = management.metrics.encode(
+        directory,
         ledger,
         management.database.as_ref(),
         &management.limits,
@@ -131,12 +132,11 @@ impl From<AdministrationError> for ApiError {
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
         match error {
-            DirectoryError::Unavailable(_) => {
+            // No fault of ours: the gate asks again, and stays closed if it gets no other answer.
+            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+            DirectoryError::Unavailable(_) | DirectoryError::Busy => {
                 Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
             }
-            // Not ours to answer for: the gate asks again, and stays closed if it gets no other answer.
-            DirectoryError::Busy => Self::TooManyRequests { retry_after: 1, reason: "directory_busy" },
-            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
         }
     }
 }

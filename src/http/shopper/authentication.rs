@@ -44,13 +44,13 @@ pub(super) fn routes() -> Router<Shoppers> {
 async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
-    shoppers.charge(caller).await?;
+    shoppers.charge(&caller).await?;
     let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
     let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
     // Before the body is read: whoever has no key gets no further.
     if !shoppers.commerce.is_authorized(key.as_deref()) {
         // The right key passes however often somebody was wrong: they may be another behind the same address.
-        let counted = shoppers.failures.charge(caller).await;
+        let counted = shoppers.failures.charge(&caller).await;
         counted.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
         return Err(ApiError::Unauthenticated(Refusal::WrongKey));
     }

@@ -52,7 +52,7 @@ async fn admit(
         Ok(bearer) => Caller::Token(bearer.hash()),
         Err(_) => shoppers.caller(parts),
     };
-    shoppers.charge(caller).await?;
+    shoppers.charge(&caller).await?;
     Ok(checked?)
 }
 

@@ -76,7 +76,7 @@ impl Shoppers {
     }
 
     /// Charges one request.
-    async fn charge(&self, caller: Caller) -> Result<(), ApiError> {
+    async fn charge(&self, caller: &Caller) -> Result<(), ApiError> {
         self.limits.charge(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
     }
 }

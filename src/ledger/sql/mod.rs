@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -27,10 +29,12 @@ use crate::storage::{Database, DatabaseError, Engine};
 use upkeep::Swept;
 use writer::{Job, Waiting};
 
-/// How many jobs may wait for the writer.
-const QUEUE: usize = 4096;
+/// How many jobs may wait for the writer: one batch, so that what is accepted waits for the one under way and its own, and no longer.
+const QUEUE: usize = writer::BATCH;
 /// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
 const BATCH: usize = 100;
+/// Upper bounds of the buckets in which it is counted how many records are committed together.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// How long whoever reads the metrics may wait for a count.
 const COUNT: Duration = Duration::from_secs(1);
 /// How many rows that name a visitor are looked for at once: finding them takes a look at all rows.
@@ -44,6 +48,7 @@ pub struct SqlLedger {
     jobs: mpsc::Sender<Job>,
     cache: RecordCache,
     records: Arc<AtomicUsize>,
+    batch_sizes: Histogram,
 }
 
 impl SqlLedger {
@@ -56,8 +61,9 @@ impl SqlLedger {
         let count = database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
         let records = Arc::new(AtomicUsize::new(count));
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records)));
-        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records })
+        let batch_sizes = Histogram::new(BATCH_BUCKETS);
+        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records), batch_sizes.clone()));
+        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
 
     /// What this process has seen.
@@ -95,7 +101,11 @@ impl SqlLedger {
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
         let job = Job::Record { waiting: Waiting { entry: Box::new(entry), now, deadline }, reply };
-        self.jobs.try_send(job).map_err(|error| LedgerError(error.to_string()))?;
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Ok(Recorded::Busy),
+            Err(TrySendError::Closed(_)) => return Err(gone()),
+        }
         let recorded = answer.await.map_err(|_| gone())??;
         if let Recorded::New(record) | Recorded::Replay(record) = &recorded {
             self.cache.keep(event, fingerprint, record);
@@ -185,14 +195,21 @@ impl SqlLedger {
     pub(super) fn cached(&self) -> usize {
         self.cache.len()
     }
+
+    pub(super) fn batch_sizes(&self) -> &Histogram {
+        &self.batch_sizes
+    }
 }
 
 fn gone() -> LedgerError {
-    LedgerError("it was not committed".to_owned())
+    LedgerError::Unavailable("it was not committed".to_owned())
 }
 
 impl From<DatabaseError> for LedgerError {
     fn from(error: DatabaseError) -> Self {
-        Self(error.to_string())
+        match error {
+            DatabaseError::Busy => Self::Busy,
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Gcra {
     pub(super) async fn charge(
         &self,
         connection: &mut MultiplexedConnection,
-        caller: Caller,
+        caller: &Caller,
     ) -> RedisResult<Option<Duration>> {
         self.run(connection, &format!("{PREFIX}{caller}"), self.pace).await
     }

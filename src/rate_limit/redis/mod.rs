@@ -82,7 +82,7 @@ impl RedisLimits {
     }
 
     /// Charges one request. Dropped halfway, it may have been charged or not, and neither does harm.
-    pub(super) async fn charge(&self, caller: Caller) -> Result<(), Duration> {
+    pub(super) async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
         let Some(mut connection) = self.connection() else { return self.0.local.charge(caller) };
         match within(BUDGET, self.0.gcra.charge(&mut connection, caller)).await {
             Ok(None) => Ok(()),

@@ -1,0 +1,99 @@
+//! `server.callers.*`: who may call the gate's API.
+
+use std::collections::{HashMap, HashSet};
+
+use super::layers::CALLERS;
+use super::reader::Reader;
+use crate::callers::{Caller, KeyDigest, Stores};
+use crate::domain::ids::StoreId;
+
+/// How many keys one may have: the old one and the new one.
+const MOST_KEYS: usize = 2;
+/// How all stores are named.
+const ALL: &str = "*";
+
+/// What was seen of the callers before, and whose it is.
+#[derive(Default)]
+struct Seen {
+    keys: HashMap<KeyDigest, String>,
+    subjects: HashMap<String, String>,
+}
+
+pub(super) fn read(reader: &mut Reader) -> Vec<Caller> {
+    let has_authority = !reader.text("tls.client_authority").is_empty();
+    let mut seen = Seen::default();
+    let names = reader.sections(CALLERS);
+    names.into_iter().filter_map(|name| caller(reader, &name, has_authority, &mut seen)).collect()
+}
+
+fn caller(reader: &mut Reader, name: &str, has_authority: bool, seen: &mut Seen) -> Option<Caller> {
+    if !reader.is_section_name(CALLERS, name) {
+        return None;
+    }
+    let setting = |key: &str| format!("{CALLERS}{name}.{key}");
+    let keys = keys(reader, &setting("api_key_sha256"), name, seen);
+    let subject = reader.text(&setting("certificate_subject"));
+    if !subject.is_empty() {
+        if !has_authority {
+            reader
+                .refuse(&setting("certificate_subject"), "needs tls.client_authority, which vouches for certificates");
+        }
+        if let Some(other) = seen.subjects.insert(subject.clone(), name.to_owned()) {
+            reader.refuse(&setting("certificate_subject"), &format!("is that of {other} already"));
+        }
+    }
+    if reader.text(&setting("api_key_sha256")).is_empty() && subject.is_empty() {
+        let what = "must be set, or certificate_subject: else nothing shows who calls";
+        reader.refuse(&setting("api_key_sha256"), what);
+    }
+    let stores = stores(reader, &setting("stores"));
+    let certificate_subject = (!subject.is_empty()).then_some(subject);
+    Some(Caller { name: name.into(), keys, certificate_subject, stores })
+}
+
+fn keys(reader: &mut Reader, setting: &str, name: &str, seen: &mut Seen) -> Vec<KeyDigest> {
+    let words = reader.list(setting);
+    if words.len() > MOST_KEYS {
+        reader.refuse(setting, "must be one, or two while the key is changed");
+    }
+    let mut keys = Vec::new();
+    for word in words {
+        let Some(key) = KeyDigest::from_hex(&word) else {
+            // Somebody may have written the key itself: it is not repeated.
+            let what =
+                "must be 64 hexadecimal digits, such as `printf %s \"$KEY\" | sha256sum` prints, not the key itself";
+            reader.refuse_secret(setting, what);
+            continue;
+        };
+        if key == KeyDigest::of(b"") {
+            reader.refuse_secret(setting, "is that of an empty key");
+        }
+        match seen.keys.insert(key, name.to_owned()) {
+            Some(other) if other == name => reader.refuse_secret(setting, "holds the same key twice"),
+            Some(other) => reader.refuse_secret(setting, &format!("holds a key that is {other}'s already")),
+            None => keys.push(key),
+        }
+    }
+    keys
+}
+
+fn stores(reader: &mut Reader, setting: &str) -> Stores {
+    let words = reader.list(setting);
+    if words.iter().any(|word| word == ALL) {
+        if words.len() > 1 {
+            reader.refuse(setting, "has * for all stores, and others beside it");
+        }
+        return Stores::All;
+    }
+    if words.is_empty() {
+        reader.refuse(setting, "must name stores, or * for all");
+    }
+    let mut stores = HashSet::new();
+    for word in &words {
+        match StoreId::parse(word) {
+            Ok(store) => drop(stores.insert(store)),
+            Err(error) => reader.refuse(setting, &format!("{word:?} {error}")),
+        }
+    }
+    Stores::Only(stores)
+}

@@ -1,0 +1,41 @@
+//! `tls.*`: the certificate that is shown, and who makes those of clients.
+
+use super::reader::Reader;
+use crate::tls::TlsSettings;
+
+const CERTIFICATE: &str = "tls.certificate";
+const KEY: &str = "tls.key";
+const AUTHORITY: &str = "tls.client_authority";
+
+/// `None` where there is no certificate, or it cannot be used: then that is noted.
+pub(super) fn read(reader: &mut Reader) -> Option<TlsSettings> {
+    let [certificate, key, authority] = [CERTIFICATE, KEY, AUTHORITY].map(|setting| reader.text(setting));
+    match (certificate.is_empty(), key.is_empty()) {
+        (true, true) if authority.is_empty() => return None,
+        (true, true) => {
+            reader.refuse(AUTHORITY, "needs tls.certificate and tls.key: without TLS clients show no certificates");
+            return None;
+        }
+        (true, false) => {
+            reader.refuse(
+                CERTIFICATE,
+                "is required with tls.key: a PEM file, the certificate first, then those above it",
+            );
+            return None;
+        }
+        (false, true) => {
+            reader.refuse(KEY, "is required with tls.certificate: a PEM file with its private key");
+            return None;
+        }
+        (false, false) => {}
+    }
+    let client_authority = (!authority.is_empty()).then(|| authority.into());
+    let settings = TlsSettings { certificate: certificate.into(), key: key.into(), client_authority };
+    if let Err(error) = settings.check() {
+        for mistake in error.0 {
+            reader.refuse(mistake.setting, &mistake.what);
+        }
+        return None;
+    }
+    Some(settings)
+}

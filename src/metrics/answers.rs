@@ -1,0 +1,81 @@
+//! What was answered, and how long that took.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+
+/// Upper bounds of the latency buckets in seconds: fine where answers should be, and the promises at 1.5 s and 2 s.
+const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
+
+/// Answers that somebody is called for. They are there from the start at zero, since what appears at one has not grown.
+const ALERTED: [(u16, &str); 9] = [
+    (401, "unauthorized"),
+    (429, "busy"),
+    (429, "ledger_full"),
+    (429, "overloaded"),
+    (429, "rate_limited"),
+    (500, "deadline"),
+    (500, "directory_unavailable"),
+    (500, "ledger_unavailable"),
+    (500, "panic"),
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    status: Option<u16>,
+    reason: &'static str,
+}
+
+pub(super) struct Answers {
+    gate: Family<Answer, Counter>,
+    shoppers: Family<Answer, Counter>,
+    latency: Histogram,
+    in_flight: Gauge,
+}
+
+impl Answers {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let gate = Family::<Answer, Counter>::default();
+        let help = "Answers to VerifyIdentityKeys by status and reason; no status where one was cut off at the end";
+        registry.register("answers", help, gate.clone());
+        for (status, reason) in ALERTED {
+            drop(gate.get_or_create(&Answer { status: Some(status), reason }));
+        }
+        let shoppers = Family::<Answer, Counter>::default();
+        let help = "Answers of the shopper's side by status and reason";
+        registry.register("shopper_answers", help, shoppers.clone());
+        let latency = Histogram::new(LATENCY_BUCKETS);
+        let help = "Seconds from the head of a VerifyIdentityKeys request to its answer";
+        registry.register("answer_seconds", help, latency.clone());
+        let in_flight = Gauge::default();
+        registry.register("in_flight", "VerifyIdentityKeys requests that are running", in_flight.clone());
+        Self { gate, shoppers, latency, in_flight }
+    }
+}
+
+impl Metrics {
+    /// An answer to `VerifyIdentityKeys`, or none because it was cut off at the end, and how long it took.
+    pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
+        let answers = &self.0.answers;
+        answers.gate.get_or_create(&Answer { status, reason }).inc();
+        answers.latency.observe(took.as_secs_f64());
+        answers.in_flight.dec();
+    }
+
+    /// An answer of the shopper's side, or none because it was cut off at the end.
+    pub fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
+        self.0.answers.shoppers.get_or_create(&Answer { status, reason }).inc();
+    }
+
+    /// A request that has begun; [`Metrics::answered`] ends it.
+    pub fn begun(&self) {
+        self.0.answers.in_flight.inc();
+    }
+}

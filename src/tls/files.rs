@@ -1,0 +1,145 @@
+//! The files of TLS: read whole, so that a change is seen, then understood. No message repeats what is in them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use super::{TlsError, TlsMistake, TlsSettings};
+
+const CERTIFICATE: &str = "tls.certificate";
+const KEY: &str = "tls.key";
+const AUTHORITY: &str = "tls.client_authority";
+
+/// What is in the files.
+pub(super) struct Contents {
+    certificate: Vec<u8>,
+    key: SecretSlice<u8>,
+    authority: Option<Vec<u8>>,
+}
+
+/// What that means.
+pub(super) struct Parsed {
+    pub(super) certificate: Arc<CertifiedKey>,
+    pub(super) clients: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) begins: DateTime<Utc>,
+    pub(super) expires: DateTime<Utc>,
+}
+
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+            && self.key.expose_secret() == other.key.expose_secret()
+            && self.authority == other.authority
+    }
+}
+
+/// Collects mistakes.
+#[derive(Default)]
+struct Mistakes(Vec<TlsMistake>);
+
+impl Mistakes {
+    fn note<T>(&mut self, setting: &'static str, path: &Path, result: Result<T, String>) -> Option<T> {
+        result.map_err(|what| self.0.push(TlsMistake { setting, path: path.to_owned(), what })).ok()
+    }
+}
+
+impl Contents {
+    pub(super) fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let mut mistakes = Mistakes::default();
+        let mut read = |setting, path: &Path| {
+            mistakes.note(setting, path, std::fs::read(path).map_err(|error| format!("cannot be read: {error}")))
+        };
+        let certificate = read(CERTIFICATE, &settings.certificate);
+        let key = read(KEY, &settings.key);
+        let authority = settings.client_authority.as_ref().map(|path| read(AUTHORITY, path));
+        match (certificate, key, authority) {
+            (Some(certificate), Some(key), None) => Ok(Self { certificate, key: key.into(), authority: None }),
+            (Some(certificate), Some(key), Some(Some(authority))) => {
+                Ok(Self { certificate, key: key.into(), authority: Some(authority) })
+            }
+            _ => Err(TlsError(mistakes.0)),
+        }
+    }
+
+    pub(super) fn parse(&self, settings: &TlsSettings, provider: &Arc<CryptoProvider>) -> Result<Parsed, TlsError> {
+        let mut mistakes = Mistakes::default();
+        let chain = mistakes.note(CERTIFICATE, &settings.certificate, chain(&self.certificate));
+        let key = mistakes.note(KEY, &settings.key, key(self.key.expose_secret(), provider));
+        let authority = settings.client_authority.as_deref().unwrap_or(Path::new(""));
+        let clients = self.authority.as_ref().map(|pem| mistakes.note(AUTHORITY, authority, clients(pem, provider)));
+        if let (Some((chain, begins, expires)), Some(key)) = (chain, key) {
+            let certificate = CertifiedKey::new(chain, key);
+            let fits = match certificate.keys_match() {
+                Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                    Err("is not the key of tls.certificate: give the one that the certificate was made for".to_owned())
+                }
+                _ => Ok(()),
+            };
+            let fits = mistakes.note(KEY, &settings.key, fits);
+            match clients {
+                None if fits.is_some() => {
+                    return Ok(Parsed { certificate: Arc::new(certificate), clients: None, begins, expires });
+                }
+                Some(Some(clients)) if fits.is_some() => {
+                    let (certificate, clients) = (Arc::new(certificate), Some(clients));
+                    return Ok(Parsed { certificate, clients, begins, expires });
+                }
+                _ => {}
+            }
+        }
+        Err(TlsError(mistakes.0))
+    }
+}
+
+type Chain = (Vec<CertificateDer<'static>>, DateTime<Utc>, DateTime<Utc>);
+
+fn chain(pem: &[u8]) -> Result<Chain, String> {
+    let chain = certificates(pem)?;
+    let leaf = chain.first().ok_or("holds no certificate")?;
+    let leaf = Certificate::from_der(leaf).map_err(|error| format!("its first certificate cannot be read: {error}"))?;
+    let validity = leaf.tbs_certificate().validity();
+    let [begins, expires] = [validity.not_before, validity.not_after].map(|time| {
+        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+        DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    });
+    Ok((chain, begins, expires))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wanted = "must hold certificates in PEM (-----BEGIN CERTIFICATE-----)";
+    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+fn key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
+    // The library's errors quote what they choke on.
+    let wanted = "must hold a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted";
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| wanted.to_owned())?;
+    let kinds = "must be an RSA key of 2048 bits or more, an ECDSA key (P-256, P-384, P-521) or an Ed25519 key";
+    provider.key_provider.load_private_key(key).map_err(|_| kinds.to_owned())
+}
+
+fn clients(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for (certificate, place) in certificates(pem)?.into_iter().zip(1_usize..) {
+        roots.add(certificate).map_err(|error| format!("certificate {place} is of no authority: {error}"))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| format!("cannot be used: {error}"))
+}

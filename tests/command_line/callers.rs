@@ -1,0 +1,133 @@
+//! Callers as ops meet them: in the log, in the configuration, and at the start.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+
+const KEY: &str = "the-key-of-amazon";
+
+fn digest(key: &str) -> String {
+    hex::encode(Sha256::digest(key))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_names_the_caller_and_is_an_error_where_it_is_nobody() {
+    let process =
+        Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), ("log.level", "trace")]).await;
+    let ask = async |key: Option<&str>| {
+        let request = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(scan().to_string());
+        let request = key.into_iter().fold(request, |request, key| request.header("X-Api-Key", key));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((ask(Some(KEY)).await, ask(Some("another-key")).await, ask(None).await), (200, 401, 401));
+    process.signal("TERM");
+    let log = process.ended().stderr;
+    for parts in [
+        &[r#""level":"INFO""#, r#""caller":"amazon""#, r#""status":200"#][..],
+        &[r#""level":"ERROR""#, r#""reason":"unauthorized""#, "the API key is nobody's"],
+        &[r#""level":"ERROR""#, r#""reason":"unauthorized""#, "neither an API key nor a client certificate"],
+    ] {
+        assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}\n{log}");
+    }
+    for secret in [KEY, "another-key", &digest(KEY)] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn every_mistake_about_callers_is_told_at_once() {
+    let (key, empty) = (digest(KEY), digest(""));
+    let three = format!("{},{},{}", digest("a"), digest("b"), digest("c"));
+    let ended = Ended::of(
+        &["check-config"],
+        &[
+            ("server.callers.plain.api_key_sha256", KEY),
+            ("server.callers.twice.api_key_sha256", &format!("{key},{key}")),
+            ("server.callers.same.api_key_sha256", &key),
+            ("server.callers.empty.api_key_sha256", &empty),
+            ("server.callers.three.api_key_sha256", &three),
+            ("server.callers.nothing.stores", "STORE-001"),
+            ("server.callers.certificate.certificate_subject", "CN=a"),
+            ("server.callers.stores.api_key_sha256", &digest("d")),
+            ("server.callers.stores.stores", "*,STORE-001"),
+            ("server.callers.misspelt.api_key_sha265", &key),
+            ("server.allow_unauthenticated", "true"),
+        ],
+    );
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    for mistake in [
+        "server.callers.plain.api_key_sha256: must be 64 hexadecimal digits",
+        "server.callers.twice.api_key_sha256: holds the same key twice",
+        "server.callers.empty.api_key_sha256: is that of an empty key",
+        "server.callers.three.api_key_sha256 = ",
+        "must be one, or two while the key is changed",
+        "server.callers.nothing.api_key_sha256 = \"\": must be set, or certificate_subject",
+        "server.callers.certificate.certificate_subject = \"CN=a\": needs tls.client_authority",
+        "server.callers.stores.stores = \"*,STORE-001\": has * for all stores, and others beside it",
+        "server.callers.misspelt.api_key_sha265: is no setting; did you mean server.callers.misspelt.api_key_sha256?",
+        "server.allow_unauthenticated = \"true\": contradicts server.callers",
+        "already",
+    ] {
+        assert!(ended.stderr.contains(mistake), "{mistake}\n{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains(KEY), "a key in a place for its digest is not repeated\n{}", ended.stderr);
+}
+
+#[test]
+fn off_loopback_callers_are_enough_and_nothing_is_too_little() {
+    let open = ("server.bind", "0.0.0.0:0");
+    let alone = Ended::of(&["check-config"], &[open]);
+    assert_eq!(alone.code, Some(64));
+    assert!(alone.stderr.contains("say who may call, in server.callers"), "{}", alone.stderr);
+    let guarded = Ended::of(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
+    assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
+    assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
+}
+
+/// What the probe finds at a connector: its exit code, and a line for each thing that it tried.
+fn probe(process: &Process, arguments: &[&str]) -> (Option<i32>, String) {
+    let ended = Ended::of(&[&["check-config", "--probe", &process.api], arguments].concat(), &[]);
+    assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{}{}", ended.stdout, ended.stderr);
+    let (_, found) = ended.stdout.split_once(&process.api).unwrap_or_else(|| panic!("{}", ended.stderr));
+    (ended.code, found.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
+    let stores = ("server.callers.amazon.stores", "STORE-001");
+    let process = Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), stores]).await;
+    let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-001"]);
+    assert_eq!(code, Some(0), "{found}");
+    for line in [
+        r#"  ok  without credentials     401 {"message":"Unauthorized"}"#,
+        r#"  ok  with these credentials  let in: 400 {"message":"Invalid request body"}"#,
+        "  ok  a whole scan            decided in ",
+        r#"ms: 401 {"message":"Identity key not found"}"#,
+    ] {
+        assert!(found.contains(line), "{line}\n{found}");
+    }
+
+    let (code, found) = probe(&process, &["--api-key", "wrong", "--store", "STORE-001"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains(r#"  BAD with these credentials  not let in: 401 {"message":"Unauthorized"}"#), "{found}");
+    let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-002"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found.contains(r#"  BAD a whole scan            not decided: 400 {"message":"Invalid storeId"}"#),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_finds_an_open_connector_and_one_that_is_not_there() {
+    let process = Process::demo(&[]).await;
+    let (code, found) = probe(&process, &["--store", "STORE-001"]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains("  BAD without credentials     let in: 400"), "{found}");
+    process.signal("STOP");
+    let (code, found) = probe(&process, &["--api-key", KEY]);
+    process.signal("CONT");
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains("  BAD with these credentials  no answer: none within 2s"), "{found}");
+    assert!(found.contains("  -   a whole scan            not tried: name a store with --store"), "{found}");
+}

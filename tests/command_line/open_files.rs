@@ -1,0 +1,81 @@
+//! The limit of open files: known at the start, and survived when it is met.
+
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Process, client, environment};
+
+/// `serve` in memory, where it may have as many files as `ulimit` says, until it is ready or has ended: what it says until then.
+fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", "memory:")];
+    // Ended by itself, or asked to as soon as it is ready.
+    let script = format!("ulimit {ulimit} || exit 99; exec timeout --preserve-status 2 \"$0\" serve");
+    let output = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_identity-connector")])
+        .envs(environment(defaults.iter().chain(settings)))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn it_raises_its_own_limit_as_far_as_it_needs() {
+    let (code, said) = started_within("-Sn 256", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(0), "{said}");
+    // 700, 64 on the management port, 64 of each that may be going, and 100.
+    assert!(said.contains("the limit of open files is raised") && said.contains("\"to\":992"), "{said}");
+    let (_, said) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
+    assert!(!said.contains("the limit of open files"), "it is enough: {said}");
+}
+
+#[test]
+fn more_connections_than_the_process_may_have_are_refused_with_numbers() {
+    let (code, said) = started_within("-n 512", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(64), "{said}");
+    for part in ["server.max_connections: 764 connections", "need 992 open files", "may have 512", "by 480"] {
+        assert!(said.contains(part), "{part:?} is missing from {said}");
+    }
+    let (code, said) = started_within("-n 512", &[("server.max_connections", "220")]);
+    assert_eq!(code, Some(0), "as it says: {said}");
+}
+
+/// It rests and tries again, says so once, and serves those who have waited; a stop is seen meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_no_file_is_left_it_waits_for_one() {
+    for stops in [false, true] {
+        let process = Process::demo(&[("commerce.enabled", "false")]).await;
+        let address = process.api.strip_prefix("http://").unwrap().to_owned();
+        let metrics = format!("{}/metrics", process.management);
+        let watcher = client(); // its connection is open before there is no file left
+        let errors = async || {
+            let text = watcher.get(&metrics).send().await.unwrap().text().await.unwrap();
+            let name = "connector_accept_errors_total{port=\"api\"} ";
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!(errors().await, 0);
+        process.limit_open_files(process.open_files());
+        let mut waits = TcpStream::connect(&address).unwrap();
+        let began = Instant::now();
+        while errors().await < 3 {
+            assert!(began.elapsed() < Duration::from_secs(10), "it does not try");
+            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        }
+        let tries = errors().await;
+        assert!(tries < 3 + began.elapsed().as_millis() as u64 / 25, "it spins: {tries} in {:?}", began.elapsed());
+        if stops {
+            process.signal("TERM");
+        } else {
+            process.limit_open_files(1024);
+            std::io::Write::write_all(&mut waits, b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
+            waits.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let answer = std::io::read_to_string(&mut waits).unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+            process.signal("TERM");
+        }
+        let ended = process.ended();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches("connections cannot be accepted").count(), 1, "{}", ended.stderr);
+    }
+}

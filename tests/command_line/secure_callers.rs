@@ -1,0 +1,128 @@
+//! Callers who are known by a client certificate, from the outside; and authorities that change while the connector runs.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use tempfile::TempDir;
+
+use crate::support::certificates::{Authority, Certified, TlsFiles, text};
+use crate::support::{Ended, Process};
+
+/// A connector that knows one caller, by a certificate, and what a gate needs to come to it.
+struct Place {
+    process: Process,
+    public: Authority,
+    files: TlsFiles,
+    folder: TempDir,
+}
+
+impl Place {
+    async fn new(clients: &str, subject: &str) -> Self {
+        let public = Authority::new("public");
+        let files = TlsFiles::of(&public.server(), Some(&public));
+        files.write_authority(clients);
+        let settings = files.settings();
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let caller = [("server.callers.gateway.certificate_subject", subject), ("log.level", "trace")];
+        let process = Process::demo(&settings.chain(caller).collect::<Vec<_>>()).await;
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("public"), public.pem()).unwrap();
+        Self { process, public, files, folder }
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}", self.process.api.rsplit(':').next().unwrap())
+    }
+
+    /// Runs a subcommand that shows this certificate, or none.
+    fn run(&self, arguments: &[&str], certified: Option<&Certified>) -> Ended {
+        let path = |name: &str| text(&self.folder.path().join(name));
+        let write = |name: &str, content: &str| std::fs::write(Path::new(&path(name)), content).unwrap();
+        let (public, certificate, key) = (path("public"), path("certificate"), path("key"));
+        let mut all = [arguments, &["--ca", &public]].concat();
+        if let Some(certified) = certified {
+            write("certificate", &certified.certificate);
+            write("key", &certified.key);
+            all.extend(["--client-certificate", &certificate, "--client-key", &key]);
+        }
+        Ended::of(&all, &[])
+    }
+
+    /// Whether the gate opens.
+    fn opens(&self, certified: Option<&Certified>) -> bool {
+        let url = self.url();
+        self.run(&["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "2s"], certified).code == Some(0)
+    }
+
+    fn until_it_opens(&self, certified: &Certified, opens: bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.opens(Some(certified)) != opens {
+            assert!(Instant::now() < deadline, "the gate's state does not become {opens}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_lets_its_subject_in_and_nobody_else() {
+    let clients = Authority::new("clients");
+    let place = Place::new(&clients.pem(), "CN=gateway,O=Example").await;
+    let gateway = clients.client("gateway");
+    assert!(place.opens(Some(&gateway)));
+    assert!(!place.opens(None), "no certificate");
+    assert!(!place.opens(Some(&clients.client("another"))), "another subject of the same authority");
+    assert!(!place.opens(Some(&place.public.client("gateway"))), "the same subject of another authority");
+
+    let url = place.url();
+    let probe = place.run(&["check-config", "--probe", &url, "--store", "STORE-001"], Some(&gateway));
+    assert_eq!(probe.code, Some(0), "{}{}", probe.stdout, probe.stderr);
+    for line in ["ok  without credentials     401", "ok  with these credentials  let in", "ok  a whole scan"] {
+        assert!(probe.stdout.contains(line), "{line}\n{}", probe.stdout);
+    }
+
+    place.process.signal("TERM");
+    let log = place.process.ended().stderr;
+    let cause = r#"the client certificate is nobody's: its subject is \"CN=another,O=Example\""#;
+    assert!(log.contains(cause), "for whoever has to write it into the configuration\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authorities_and_certificates_are_changed_without_a_restart() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let place = Place::new(&old.pem(), "CN=gateway,O=Example").await;
+    let (before, after) = (old.client("gateway"), new.client("gateway"));
+    assert!(place.opens(Some(&before)) && !place.opens(Some(&after)));
+    place.files.write_authority(&[old.pem(), new.pem()].concat());
+    place.until_it_opens(&after, true);
+    assert!(place.opens(Some(&before)), "the old one as well");
+    place.files.write_authority("no certificate");
+    place.process.logged("cannot be read again");
+    assert!(place.opens(Some(&after)), "what cannot be used changes nothing");
+    place.files.write_authority(&new.pem());
+    place.until_it_opens(&before, false);
+    assert!(place.opens(Some(&after)));
+
+    // One of another authority altogether is shown from now on.
+    let other = Authority::new("other");
+    place.files.write(&other.server());
+    place.process.signal("HUP");
+    place.until_it_opens(&after, false); // whom the gate does not trust
+    std::fs::write(place.folder.path().join("public"), other.pem()).unwrap();
+    assert!(place.opens(Some(&after)));
+}
+
+/// As an AWS API Gateway makes it: signed by itself, and so its own authority.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_may_be_its_own_authority() {
+    let certified = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Certified { certificate, key: key.serialize_pem() }
+    };
+    let gateway = certified("ApiGateway");
+    let place = Place::new(&gateway.certificate, "CN=ApiGateway").await;
+    assert!(place.opens(Some(&gateway)));
+    assert!(!place.opens(Some(&certified("ApiGateway"))), "a namesake's");
+}

@@ -1,0 +1,111 @@
+//! TLS from the outside: the gate and the health check over it, and whose certificate it was in the log.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::support::certificates::{Authority, Certified, TlsFiles, text};
+use crate::support::{Ended, Process};
+
+/// A connector that speaks TLS and asks for certificates, and what a gate needs to come to it.
+struct Place {
+    process: Process,
+    clients: Authority,
+    folder: TempDir,
+    files: TlsFiles,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+        let files = TlsFiles::of(&public.server(), Some(&clients));
+        let settings = files.settings();
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let process = Process::demo(&settings).await;
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("public"), public.pem()).unwrap();
+        Self { process, clients, folder, files }
+    }
+
+    fn port(&self) -> &str {
+        self.process.api.rsplit(':').next().unwrap()
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn gate(&self, options: &[&str]) -> Ended {
+        let url = format!("https://localhost:{}", self.port());
+        let arguments = ["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "5s", "--json"];
+        Ended::of(&[&arguments, options].concat(), &[])
+    }
+
+    fn show(&self, Certified { certificate, key }: &Certified) -> [String; 2] {
+        [text(&self.write("certificate", certificate)), text(&self.write("key", key))]
+    }
+
+    fn public(&self) -> String {
+        text(&self.folder.path().join("public"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_shows_its_certificate_and_the_log_says_whose_it_was() {
+    let place = Place::new().await;
+    let public = place.public();
+    let [certificate, key] = place.show(&place.clients.client("gateway, \"Amazon's\""));
+    let shown = ["--ca", &public, "--client-certificate", &certificate, "--client-key", &key];
+    let opened = place.gate(&shown);
+    assert_eq!(opened.code, Some(0), "{}{}", opened.stdout, opened.stderr);
+    let opened = place.gate(&["--ca", &public]);
+    assert_eq!(opened.code, Some(0), "none is as good, as long as nobody asks for one: {}", opened.stdout);
+    let [certificate, key] = place.show(&Authority::new("strangers").client("stranger"));
+    let refused = place.gate(&["--ca", &public, "--client-certificate", &certificate, "--client-key", &key]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    let refused = place.gate(&[]);
+    assert_eq!(refused.code, Some(1), "the system does not know our authority: {}", refused.stdout);
+
+    place.process.signal("TERM");
+    let log = place.process.ended().stderr;
+    let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let scans = lines.iter().filter(|line| line["path"] == "/v1/identity/identity-keys");
+    let names: Vec<_> = scans.map(|line| line["clientCertificate"].as_str()).collect();
+    // As RFC 4514 writes it: what could pass for another part of the name is escaped.
+    assert_eq!(names, [Some("CN=gateway\\, \\\"Amazon's\\\",O=Example"), None], "{log}");
+    assert!(lines.iter().any(|line| line["message"] == "client certificate refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_health_check_asks_over_tls() {
+    let place = Place::new().await;
+    let settings = place.files.settings();
+    let bind = format!("127.0.0.1:{}", place.port());
+    let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let settings: Vec<_> = settings.chain([("server.bind", bind.as_str())]).collect();
+    let ended = Ended::of(&["healthcheck"], &settings);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
+    // Whoever names a place themselves means that very one.
+    let ended = Ended::of(&["healthcheck", "--url", &format!("https://localhost:{}", place.port())], &settings);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+}
+
+#[test]
+fn a_gate_says_what_is_wrong_with_its_files() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| text(&folder.path().join(name));
+    std::fs::write(Path::new(&path("nothing")), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
+    let gate = |options: &[&str]| {
+        let ended = Ended::of(&[&["gate", "--url", "https://localhost:1", "--key", "k"], options].concat(), &[]);
+        assert_eq!(ended.code, Some(64), "{}{}", ended.stdout, ended.stderr);
+        assert!(!ended.stderr.contains("c2VjcmV0"), "{}", ended.stderr);
+        ended.stderr
+    };
+    assert!(gate(&["--ca", &path("gone")]).contains("--ca: cannot read"));
+    assert!(gate(&["--ca", &path("nothing")]).contains("holds no certificates"));
+    assert!(gate(&["--client-certificate", &path("nothing")]).contains("--client-key"));
+    let both = ["--client-certificate", &path("nothing"), "--client-key", &path("nothing")];
+    assert!(gate(&both).contains("the client certificate cannot be used"));
+}

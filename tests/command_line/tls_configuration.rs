@@ -1,0 +1,117 @@
+//! `tls.*`: every mistake is told at the start, with what would do, and no key is.
+
+use crate::support::Ended;
+use crate::support::certificates::{Authority, TlsFiles, text};
+
+fn checked(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let ended = Ended::of(&["check-config"], &[&[("storage.url", "memory:")], settings].concat());
+    (ended.code, ended.stderr)
+}
+
+#[track_caller]
+fn assert_refused(settings: &[(&str, &str)], parts: &[&str]) {
+    let (code, error) = checked(settings);
+    assert_eq!(code, Some(64), "{settings:?}: {error}");
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is missing from\n{error}");
+    }
+}
+
+#[test]
+fn one_file_is_not_enough() {
+    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let [certificate, key] = ["certificate", "key"].map(|name| text(&files.path(name)));
+    assert_refused(&[("tls.certificate", &certificate)], &["tls.key = \"\": is required with tls.certificate"]);
+    assert_refused(&[("tls.key", &key)], &["tls.certificate = \"\": is required with tls.key"]);
+    assert_refused(
+        &[("tls.client_authority", &certificate)],
+        &["tls.client_authority", "needs tls.certificate and tls.key"],
+    );
+    assert_eq!(checked(&[("tls.certificate", &certificate), ("tls.key", &key)]).0, Some(0));
+}
+
+#[test]
+fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
+    let authority = Authority::new("public");
+    let (server, other) = (authority.server(), authority.server());
+    let files = TlsFiles::of(&server, Some(&authority));
+    let names = ["certificate", "key", "client_authority"];
+    let [certificate, key, clients] = names.map(|name| text(&files.path(name)));
+    let settings = [
+        ("tls.certificate", certificate.as_str()),
+        ("tls.key", &key),
+        ("tls.client_authority", &clients),
+        ("log.level", "loud"), // told with the others
+    ];
+    let write = |name: &str, content: &str| std::fs::write(files.path(name), content).unwrap();
+    write("key", &other.key);
+    assert_refused(&settings, &[&format!("tls.key = {key:?}: is not the key of tls.certificate"), "log.level"]);
+    write("key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n");
+    write("certificate", &server.key);
+    write("client_authority", "");
+    assert_refused(
+        &settings,
+        &[
+            "must hold certificates in PEM",
+            "must hold a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted",
+            &format!("tls.client_authority = {clients:?}: must hold certificates"),
+        ],
+    );
+    let told = checked(&settings).1;
+    assert!(!told.contains("c2VjcmV0") && !server.key.lines().any(|line| told.contains(line)), "{told}");
+    for name in names {
+        std::fs::remove_file(files.path(name)).unwrap();
+    }
+    let unreadable = [&certificate, &key, &clients].map(|path| format!("{path:?}: cannot be read: No such file"));
+    assert_refused(&settings, &unreadable.each_ref().map(String::as_str));
+}
+
+/// It would stop what still works for whoever does not look.
+#[test]
+fn an_expired_certificate_is_a_warning() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.client_until("a server's", 1_600_000_000), None);
+    let settings = files.settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
+    process.signal("TERM");
+    let log = process.ended().stderr;
+    assert!(log.contains("tls.certificate has expired: peers refuse it"), "{log}");
+}
+
+/// Phones have no certificates.
+#[test]
+fn the_shoppers_side_does_not_share_a_port_that_asks_for_certificates() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), Some(&authority));
+    let settings = files.settings();
+    let tls = settings.iter().filter(|(name, _)| name.starts_with("tls."));
+    let shared: Vec<_> = tls.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let demo = |settings: &[(&str, &str)]| Ended::of(&["demo"], settings);
+    let refused = demo(&shared);
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("commerce.bind = \"\": must be a port of its own with tls.client_authority"),
+        "{}",
+        refused.stderr
+    );
+    // Without the authority, or without the shopper's side, there is nothing to mix up.
+    let without: Vec<_> = shared.iter().copied().filter(|(name, _)| *name != "tls.client_authority").collect();
+    assert_eq!(
+        checked(&[&without[..], &ENABLED].concat()).0,
+        Some(0),
+        "{}",
+        checked(&[&without[..], &ENABLED].concat()).1
+    );
+    assert_eq!(checked(&shared).0, Some(0), "{}", checked(&shared).1);
+    assert_eq!(checked(&[&shared[..], &ENABLED].concat()).0, Some(64));
+    assert_eq!(checked(&[&shared[..], &ENABLED, &[("commerce.bind", "127.0.0.1:1")]].concat()).0, Some(0));
+}
+
+/// The shopper's side as `serve` needs it.
+const ENABLED: [(&str, &str); 4] = [
+    ("commerce.enabled", "true"),
+    ("commerce.authorization_key", "an-authorization-key-of-tests"),
+    ("commerce.signing_keys", "c2lnbmluZyBrZXkgb2YgdGVzdHMsIDMyIGJ5dGVzIS4="),
+    ("commerce.context_keys", "Y29udGV4dCBrZXkgb2YgdGVzdHMsIDMyIGJ5dGVzIS4="),
+];

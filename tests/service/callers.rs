@@ -1,0 +1,136 @@
+//! Who may call the gate's endpoint: strangers get a 401 before their body is read, and callers have stores and allowances of their own.
+
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    checks::*,
+    support::{Answer, IDENTITY_KEYS, Server, scan},
+    wire::{Wire, head},
+};
+
+const AMAZON: &str = "the-key-of-amazon";
+const AMAZON_NEW: &str = "the-new-key-of-amazon";
+const DESK: &str = "the-key-of-the-desk";
+
+fn digest(keys: &[&str]) -> String {
+    keys.iter().map(|key| hex::encode(Sha256::digest(key))).collect::<Vec<_>>().join(",")
+}
+
+/// Two callers: one for all stores, with two keys; one for `STORE-002` alone.
+async fn with_callers(settings: &[(&str, &str)]) -> Server {
+    let (amazon, desk) = (digest(&[AMAZON, AMAZON_NEW]), digest(&[DESK]));
+    let callers = [
+        ("server.callers.amazon.api_key_sha256", amazon.as_str()),
+        ("server.callers.desk.api_key_sha256", desk.as_str()),
+        ("server.callers.desk.stores", "STORE-002,CASH-ENABLED-STORE-001"),
+    ];
+    Server::demo(&[&callers, settings].concat()).await
+}
+
+/// What a caller with these `X-Api-Key`s is told.
+async fn ask(server: &Server, keys: &[&str], body: impl ToString) -> Answer {
+    let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).body(body.to_string());
+    let request = keys.iter().fold(request, |request, key| request.header("X-Api-Key", *key));
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_a_key_passes_and_nobody_else() {
+    let server = with_callers(&[]).await;
+    for key in [AMAZON, AMAZON_NEW] {
+        assert_granted(&ask(&server, &[key], scan()).await, "shopper-uuid-001", "SHOPPER", key);
+    }
+    let (hash, upper) = (digest(&[AMAZON]), AMAZON.to_uppercase());
+    for keys in
+        [&[][..], &[""], &["wrong"], &[&hash], &[&upper], &[AMAZON, AMAZON], &[AMAZON, "wrong"], &["wrong", AMAZON]]
+    {
+        for body in [scan().to_string(), "not json".to_owned(), String::new()] {
+            assert_refused(&ask(&server, keys, body).await, 401, UNAUTHORIZED, &format!("{keys:?}"));
+        }
+    }
+    assert_eq!(metric(&server, "connector_answers_total{status=\"401\",reason=\"unauthorized\"}").await, 24);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_refused_before_the_body_is_there() {
+    let server = with_callers(&[]).await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send(head("content-length: 400\r\nx-api-key: wrong\r\n")).await;
+    assert_refused(&wire.answer().await, 401, UNAUTHORIZED, "no byte of the body was sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_and_the_shoppers_side_ask_for_no_key() {
+    let server = with_callers(&[]).await;
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/nowhere", 404), ("/commerceapi/cart", 401)] {
+        let answer = server.client.get(format!("{}{path}", server.api)).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(!answer.text().await.unwrap().contains("neither"), "{path}: why is for the log");
+    }
+    let path = format!("{}/commerceapi/authentication", server.api);
+    let token = server.client.post(path).header("X-Auth-Key", "demo-authorization-key").send().await.unwrap();
+    assert_eq!(token.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_speaks_for_its_own_stores_alone() {
+    let server = with_callers(&[]).await;
+    let at = |store: &str| scan_with("storeId", store);
+    assert_granted(&ask(&server, &[DESK], at("STORE-002")).await, "shopper-uuid-001", "SHOPPER", "its own");
+    let body = set(at("STORE-001"), "authEvent.id", new_id());
+    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "another's");
+    assert_granted(&ask(&server, &[AMAZON], &body).await, "shopper-uuid-001", "SHOPPER", "nothing was recorded");
+    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "recorded, and none of its business");
+    let wrong = unset(body, "authEvent");
+    let message = "Missing required field: authEvent";
+    assert_refused(&ask(&server, &[DESK], wrong).await, 400, message, "what is missing is told first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_may_come_by_another_caller() {
+    let server = with_callers(&[]).await;
+    let body = scan_with("storeId", "STORE-002");
+    let first = ask(&server, &[AMAZON], &body).await;
+    let again = ask(&server, &[DESK], retry(&body)).await;
+    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
+    assert_eq!((first.status, first.body), (again.status, again.body));
+    assert_eq!(server.sessions().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_caller_has_an_allowance_and_strangers_use_up_nobodys() {
+    let low = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "3")];
+    let server = with_callers(&low).await;
+    for _ in 0..20 {
+        assert_refused(&ask(&server, &["wrong"], "{}").await, 401, UNAUTHORIZED, "a stranger");
+    }
+    for keys in [&[AMAZON, AMAZON_NEW][..], &[DESK]] {
+        let mut passed = 0;
+        // One allowance for both of a caller's keys.
+        while ask(&server, &[keys[passed % keys.len()]], "{}").await.status == 400 {
+            passed += 1;
+            assert!(passed < 20, "no end");
+        }
+        assert!((3..10).contains(&passed), "{passed} passed");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the header, but a key.
+    #[test]
+    fn no_header_lets_a_stranger_in(values in prop::collection::vec(prop::collection::vec(0x20_u8..=0xff, 0..300), 1..20)) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let server = with_callers(&[]).await;
+            for value in values {
+                let Ok(value) = reqwest::header::HeaderValue::from_bytes(&value) else { continue };
+                let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("X-Api-Key", value);
+                let answer = Answer::of(request.body(scan().to_string()).send().await.unwrap()).await;
+                assert_refused(&answer, 401, UNAUTHORIZED, "a random key");
+            }
+        });
+    }
+}

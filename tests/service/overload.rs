@@ -1,0 +1,320 @@
+//! The API contract's 429 past the cap: soon, unread but for a few, never recorded, and over when places are free again.
+
+use std::time::{Duration, Instant};
+
+use identity_connector::directory::Fault;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::{
+    checks::*,
+    support::{Answer, Server, client, scan},
+    wire::{Wire, request},
+};
+
+/// How many bodies are read past the cap.
+const BEYOND: usize = 64;
+/// How soon a refusal comes that waits for nobody, on a busy machine.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// A server with two places.
+async fn two_places() -> Server {
+    Server::demo(&[("server.max_in_flight", "2")]).await
+}
+
+/// Scans that take up every place of [`two_places`] for a second and a half, while the directory works for everybody else.
+struct Full {
+    scans: Vec<Value>,
+    wires: Vec<Wire>,
+    since: Instant,
+}
+
+impl Full {
+    async fn make(server: &Server) -> Self {
+        server.faults.set(Some(Fault::Stall));
+        let since = Instant::now();
+        let (mut scans, mut wires) = (Vec::new(), Vec::new());
+        for taken in 0..2 {
+            let body = scan();
+            let mut wire = Wire::connect(server).await;
+            wire.send(request(&body.to_string())).await;
+            until(async || metric(server, "connector_places_taken").await > taken).await;
+            scans.push(body);
+            wires.push(wire);
+        }
+        server.faults.set(None);
+        Self { scans, wires, since }
+    }
+
+    /// Whether every place was taken until now, for sure.
+    fn is_so(&self) -> bool {
+        self.since.elapsed() < Duration::from_millis(1_400)
+    }
+}
+
+/// Does it with every place taken. On a machine so busy that they are free before it is done, once more.
+async fn while_full<T>(server: &Server, mut what: impl AsyncFnMut() -> T) -> (T, Full) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let full = Full::make(server).await;
+        let done = what().await;
+        if full.is_so() {
+            return (done, full);
+        }
+        assert!(Instant::now() < deadline, "this machine is too busy");
+        free(server).await;
+    }
+}
+
+/// Waits until every place is free.
+async fn free(server: &Server) {
+    until(async || metric(server, "connector_places_taken").await == 0).await;
+}
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "not so in time");
+        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline
+    }
+}
+
+/// A request whose body is asked for and does not come: it is being read.
+async fn unfinished(server: &Server) -> Wire {
+    let mut wire = Wire::connect(server).await;
+    wire.send_head("expect: 100-continue\r\ncontent-length: 100\r\n").await;
+    wire
+}
+
+async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {
+    let began = Instant::now();
+    (server.verify(body).await, began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_is_refused_soon_and_never_recorded() {
+    let server = two_places().await;
+    let body = scan();
+    let ((answer, elapsed), _) = while_full(&server, async || timed(&server, &body).await).await;
+    assert_too_many(&answer, "while every place is taken");
+    assert!(elapsed < AT_ONCE, "{elapsed:?}");
+    free(&server).await;
+    // Had the refusal left anything, this one would be answered from it, or refused as already used.
+    let other = set(retry(&body), "identityKey", base64("associate_key"));
+    assert_granted(&server.verify(&other).await, "associate-uuid-001", "ASSOCIATE", "the true decision");
+    assert!(metric(&server, "connector_overloaded_total").await >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_cap_some_bodies_are_read_so_that_what_is_recorded_is_answered() {
+    let server = two_places().await;
+    let recorded = scan();
+    let first = server.verify(&recorded).await;
+    assert_eq!(first.status, 200);
+    let ((again, elapsed), _) = while_full(&server, async || {
+        let mut others = Vec::new();
+        for _ in 1..BEYOND {
+            let mut wire = unfinished(&server).await;
+            assert_eq!(wire.answer().await.status, 100, "its body is asked for");
+            others.push(wire);
+        }
+        let (again, elapsed) = timed(&server, &retry(&recorded)).await;
+        assert_refused(&server.post("{}").await, 400, INVALID_BODY, "and what is wrong is told so");
+        (again, elapsed)
+    })
+    .await;
+    assert_all_same([&first, &again]);
+    assert!(elapsed < AT_ONCE, "{elapsed:?}");
+    assert!(metric(&server, "connector_recalled_overloaded_total").await >= 1);
+    assert_eq!(server.sessions().await.len(), 1, "nobody else was accepted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
+    let server = two_places().await;
+    let (refusals, _) = while_full(&server, async || {
+        let mut others = Vec::new();
+        for _ in 0..BEYOND {
+            let mut wire = unfinished(&server).await;
+            assert_eq!(wire.answer().await.status, 100, "its body is asked for");
+            others.push(wire);
+        }
+        let mut refusals = Vec::new();
+        for headers in [
+            "content-length: 1000\r\n",
+            "transfer-encoding: chunked\r\n",
+            "expect: 100-continue\r\ncontent-length: 9\r\n",
+        ] {
+            let mut wire = Wire::connect(&server).await;
+            wire.send_head(headers).await;
+            refusals.push((wire.answer().await, wire.elapsed()));
+        }
+        refusals
+    })
+    .await;
+    for (answer, elapsed) in refusals {
+        assert_too_many(&answer, "its body never came");
+        assert!(elapsed < AT_ONCE, "{elapsed:?}");
+    }
+}
+
+/// Whoever is refused unread is heard on the same connection afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_outlives_its_refusals() {
+    let server = two_places().await;
+    let mut wire = Wire::connect(&server).await;
+    let (refused, _) = while_full(&server, async || {
+        let mut others = Vec::new();
+        for _ in 0..BEYOND {
+            others.push(unfinished(&server).await);
+        }
+        for other in &mut others {
+            assert_eq!(other.answer().await.status, 100, "its body is asked for");
+        }
+        let mut refused = Vec::new();
+        for _ in 0..5 {
+            wire.send(request(&scan().to_string())).await;
+            refused.push(wire.answer().await);
+        }
+        refused
+    })
+    .await;
+    refused.iter().for_each(|answer| assert_too_many(answer, "kept alive"));
+    free(&server).await;
+    wire.send(request(&scan().to_string())).await;
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "kept alive");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_come_back_and_those_who_had_them_are_decided_anew() {
+    let server = two_places().await;
+    for _ in 0..2 {
+        let mut full = Full::make(&server).await;
+        for wire in &mut full.wires {
+            assert_refused(&wire.answer().await, 500, OUR_FAULT, "it stalled");
+        }
+        free(&server).await;
+        for body in &full.scans {
+            assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
+        }
+    }
+    assert_eq!(server.sessions().await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
+    let server = two_places().await;
+    let ((), full) = while_full(&server, async || ()).await;
+    for wire in full.wires {
+        wire.hang_up();
+    }
+    let answer = server.verify(&scan()).await;
+    let was_so = full.since.elapsed() < Duration::from_millis(1_400);
+    assert!(answer.status == 429 || !was_so, "{} after {:?}", answer.status, full.since.elapsed());
+    free(&server).await;
+    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    for body in &full.scans {
+        assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "a retry");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_slowly_takes_nobodys_place() {
+    let server = two_places().await;
+    let mut unfinished_ones = Vec::new();
+    for _ in 0..20 {
+        unfinished_ones.push(unfinished(&server).await);
+        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "beside them");
+    }
+    assert_eq!(metric(&server, "connector_overloaded_total").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_limit_is_charged_first() {
+    let server = Server::demo(&[
+        ("server.max_in_flight", "2"),
+        ("rate_limit.requests_per_second", "1"),
+        ("rate_limit.burst", "6"),
+    ])
+    .await;
+    let full = Full::make(&server).await;
+    for _ in 0..10 {
+        assert_too_many(&server.verify(&scan()).await, "too much either way");
+    }
+    if full.is_so() {
+        assert!(metric(&server, "connector_rate_limited_total").await >= 4, "they were charged");
+        assert!(metric(&server, "connector_overloaded_total").await >= 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_and_metrics_answer_as_ever() {
+    let server = two_places().await;
+    let (took, _) = while_full(&server, async || {
+        let mut took = Vec::new();
+        for port in [&server.api, &server.management] {
+            for path in ["/livez", "/readyz"] {
+                let began = Instant::now();
+                assert_eq!(client().get(format!("{port}{path}")).send().await.unwrap().status(), 200, "{port}{path}");
+                took.push(began.elapsed());
+            }
+        }
+        assert_eq!(metric(&server, "connector_places").await, 2);
+        assert_eq!(metric(&server, "connector_places_taken").await, 2);
+        took
+    })
+    .await;
+    assert!(took.iter().all(|took| *took < AT_ONCE), "{took:?}");
+}
+
+/// A crowd many times the cap, at a directory that is slow: each of them is accepted or told to wait, and what is accepted is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_gets_200_or_429_and_nothing_else() {
+    let server = std::sync::Arc::new(two_places().await);
+    server.faults.set(Some(Fault::Slow(Duration::from_millis(5))));
+    let bodies: Vec<Value> = (0..300).map(|_| scan()).collect();
+    let answers = at_once(&server, bodies.clone()).await;
+    let mut accepted = 0;
+    for (answer, body) in answers.iter().zip(&bodies) {
+        match answer.status {
+            200 => accepted += 1,
+            _ => assert_too_many(answer, &body.to_string()),
+        }
+    }
+    assert!(accepted >= 2, "{accepted}");
+    assert_eq!(server.sessions().await.len(), accepted);
+    server.faults.set(None);
+    free(&server).await;
+    for body in &bodies {
+        assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
+    }
+    assert_eq!(server.sessions().await.len(), bodies.len());
+}
+
+/// Where the deadline of a scan passes while it stalls, it is a 500 as ever; but nobody gets one who was not let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_those_who_have_a_place_can_wait_for_the_directory() {
+    let server = two_places().await;
+    server.faults.set(Some(Fault::Stall));
+    let crowd: Vec<JoinHandle<(Answer, Duration)>> = (0..40)
+        .map(|_| {
+            let (client, url) = (server.client.clone(), format!("{}{}", server.api, crate::support::IDENTITY_KEYS));
+            tokio::spawn(async move {
+                let began = Instant::now();
+                let answer = Answer::of(client.post(url).body(scan().to_string()).send().await.unwrap()).await;
+                (answer, began.elapsed())
+            })
+        })
+        .collect();
+    let mut faults = 0;
+    for one in crowd {
+        match one.await.unwrap() {
+            (answer, elapsed) if answer.status == 500 => {
+                faults += 1;
+                assert!(elapsed > Duration::from_millis(1_400), "{elapsed:?}");
+            }
+            (answer, _) => assert_too_many(&answer, "let in by nobody"),
+        }
+    }
+    assert!((2..=4).contains(&faults), "{faults}: two at a time, and the first two may have left again");
+}

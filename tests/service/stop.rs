@@ -1,0 +1,92 @@
+//! The end: what has come is answered, and told that it was the last.
+
+use std::net::TcpStream as StdStream;
+use std::time::Duration;
+
+use identity_connector::directory::Fault;
+use tokio::time::timeout;
+
+use crate::checks::{OUR_FAULT, assert_granted, assert_refused};
+use crate::support::{Answer, Server, scan};
+use crate::wire::{Wire, request};
+
+fn is_last(answer: &Answer) -> bool {
+    answer.headers.get("connection").is_some_and(|value| value == "close")
+}
+
+const READYZ: &str = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// As long as a load balancer may take to look, it is served as ever, and told to come anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_it_closes_it_is_not_ready_and_serves_on() {
+    let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
+    let mut open = Wire::connect(&server).await;
+    open.send(request(&scan().to_string())).await;
+    assert!(!is_last(&open.answer().await), "not before it is asked to stop");
+    server.ask_to_stop();
+    let unready = async {
+        loop {
+            let mut probe = Wire::connect(&server).await;
+            probe.send(READYZ).await;
+            if probe.answer().await.status == 503 {
+                return;
+            }
+        }
+    };
+    assert!(timeout(Duration::from_secs(10), unready).await.is_ok(), "it is ready still");
+    for mut wire in [open, Wire::connect(&server).await] {
+        wire.send(request(&scan().to_string())).await;
+        let answer = wire.answer().await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "while it leaves");
+        assert!(is_last(&answer), "{:?}", answer.headers);
+        assert!(wire.rest().await.is_empty(), "and it is");
+    }
+}
+
+/// Whoever asks at the very moment is answered: on a connection that is open, and on one that has just come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_crosses_the_stop_is_answered() {
+    for _ in 0..20 {
+        let mut server = Server::demo(&[]).await;
+        let mut open = Wire::connect(&server).await;
+        open.send(request(&scan().to_string())).await;
+        assert!(!is_last(&open.answer().await));
+        let address = server.address();
+        let new = tokio::task::spawn_blocking(move || StdStream::connect(address).unwrap()).await.unwrap();
+        server.ask_to_stop();
+        let mut new = Wire::over_std(new);
+        for wire in [&mut open, &mut new] {
+            wire.send(request(&scan().to_string())).await;
+        }
+        for wire in [&mut open, &mut new] {
+            assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it crossed the stop");
+        }
+        server.stopped().await;
+    }
+}
+
+/// Nobody can make room, since everybody is being answered: whoever comes waits for one of them, and a stop is seen all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_being_answered_makes_no_room_and_a_stop_is_seen_meanwhile() {
+    for stops in [false, true] {
+        let mut server = Server::demo(&[("server.max_connections", "1"), ("commerce.enabled", "false")]).await;
+        server.faults.set(Some(Fault::Stall));
+        let mut running = Wire::connect(&server).await;
+        running.send(request(&scan().to_string())).await;
+        let waiting = async {
+            while !server.metrics().await.contains("connector_in_flight 1\n") {
+                tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline below
+            }
+        };
+        assert!(timeout(Duration::from_secs(1), waiting).await.is_ok(), "it does not run");
+        let mut waits = Wire::connect(&server).await;
+        waits.send("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(waits.answer_within(Duration::from_millis(300)).await.is_none(), "there is no room");
+        if stops {
+            server.ask_to_stop();
+        }
+        assert_refused(&running.answer().await, 500, OUR_FAULT, "at its deadline, and not before");
+        assert_eq!(waits.answer().await.status, 200, "then there is, stops: {stops}");
+        server.stopped().await;
+    }
+}

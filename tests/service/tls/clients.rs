@@ -1,0 +1,92 @@
+//! Clients' certificates: none is fine, a bad one is not.
+
+use std::time::Duration;
+
+use tokio_rustls::rustls::HandshakeKind;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use super::{Secure, ask_once, assert_answered, serving, until_failed};
+use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_holds_is_accepted_and_none_is_too() {
+    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+    let files = TlsFiles::of(&public.server(), Some(&clients));
+    let server = serving(&files, &[]).await;
+    let gateway = clients.client("gateway");
+    for version in [&TLS12, &TLS13] {
+        for certificate in [Some(&gateway), None] {
+            let head = ask_once(&server, &public.trusting(certificate, &[version])).await;
+            assert_answered(head, &format!("{version:?}, a certificate: {}", certificate.is_some()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_another_authority_is_refused() {
+    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+    let files = TlsFiles::of(&public.server(), Some(&clients));
+    let server = serving(&files, &[]).await;
+    // Who made the server's certificate makes none of clients.
+    for (stranger, times) in [(Authority::new("strangers").client("gateway"), 0), (public.client("gateway"), 2)] {
+        for (version, times) in [(&TLS12, times + 1), (&TLS13, times + 2)] {
+            assert!(ask_once(&server, &public.trusting(Some(&stranger), &[version])).await.is_err());
+            until_failed(&server, "certificate_of_unknown_authority", times).await;
+        }
+    }
+    let namesake = Authority::new("clients").client("gateway");
+    for version in [&TLS12, &TLS13] {
+        assert!(ask_once(&server, &public.trusting(Some(&namesake), &[version])).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_time_is_over_is_refused() {
+    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+    let files = TlsFiles::of(&public.server(), Some(&clients));
+    let server = serving(&files, &[]).await;
+    let now = server.clock.now().timestamp();
+    let (good, over) = (clients.client_until("gateway", now + 3600), clients.client_until("gateway", now - 1));
+    for (version, times) in [(&TLS12, 1), (&TLS13, 2)] {
+        assert_answered(ask_once(&server, &public.trusting(Some(&good), &[version])).await, "in its time");
+        assert!(ask_once(&server, &public.trusting(Some(&over), &[version])).await.is_err());
+        until_failed(&server, "certificate_expired", times).await;
+    }
+}
+
+/// It is let go, and told: an open connection must not carry a certificate past its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_time_ends_on_an_open_connection_is_not_believed_any_more() {
+    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+    let files = TlsFiles::of(&public.server(), Some(&clients));
+    let server = serving(&files, &[]).await;
+    let client = clients.client_until("gateway", server.clock.now().timestamp() + 3600);
+    let mut connection = Secure::connect(&server, &public.trusting(Some(&client), VERSIONS)).await.unwrap();
+    for hour in [0, 1] {
+        let head = connection.ask().await.unwrap().to_lowercase();
+        assert_eq!(head.contains("connection: close"), hour == 1, "hour {hour}: {head}");
+        server.clock.advance(Duration::from_secs(3601));
+    }
+    assert!(connection.ask().await.is_err(), "that was the last answer");
+}
+
+/// A resumed session would bring its certificate with it, unchecked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_resumed_where_certificates_are_asked_for() {
+    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+    let gateway = clients.client("gateway");
+    for (asks, versions) in [(true, &[&TLS12]), (true, &[&TLS13]), (false, &[&TLS13])] {
+        let files = TlsFiles::of(&public.server(), asks.then_some(&clients));
+        let server = serving(&files, &[]).await;
+        let config = public.trusting(Some(&gateway), versions);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut connection = Secure::connect(&server, &config).await.unwrap();
+            assert_answered(connection.ask().await, "resumed or not");
+            kinds.push(connection.0.get_ref().1.handshake_kind());
+        }
+        // Where none are, it saves phones a signature; that it can be seen here shows that the test sees it.
+        let second = if asks { HandshakeKind::Full } else { HandshakeKind::Resumed };
+        assert_eq!(kinds, [Some(HandshakeKind::Full), Some(second)], "{versions:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What is not TLS, on a port that speaks nothing else.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::{PATIENCE, ask_once, assert_answered, serving, until_failed};
+use crate::support::Server;
+use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+
+/// Sends these bytes and returns what comes back until the connection ends, if it does so by itself or once we have said all.
+async fn exchange(server: &Server, bytes: &[u8], says_all: bool) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let mut said = Vec::new();
+    let exchange = async {
+        let _ = stream.write_all(bytes).await; // it may be refused before all of it is sent
+        if says_all {
+            let _ = stream.shutdown().await;
+        }
+        let _ = stream.read_to_end(&mut said).await;
+    };
+    assert!(timeout(PATIENCE, exchange).await.is_ok(), "it waits on after {bytes:?}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_is_not_answered() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), None);
+    let server = serving(&files, &[]).await;
+    let said = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
+    assert!(!String::from_utf8_lossy(&said).contains("HTTP"), "{said:?}");
+    until_failed(&server, "not_tls", 1).await;
+    exchange(&server, &[0; 4096], false).await;
+    until_failed(&server, "not_tls", 2).await;
+    exchange(&server, &[22, 3, 1], true).await;
+    until_failed(&server, "hung_up", 1).await;
+    assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "afterwards");
+}
+
+struct Port {
+    runtime: Runtime,
+    authority: Authority,
+    server: Server,
+}
+
+static PORT: LazyLock<Port> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
+    let server = runtime.block_on(serving(&files, &[]));
+    Port { runtime, authority, server }
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Bytes as they come, and such as begin like a handshake.
+    #[test]
+    fn it_lives_on_whatever_bytes_come(
+        begins_well in any::<bool>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..2000),
+    ) {
+        let Port { runtime, authority, server } = &*PORT;
+        runtime.block_on(async {
+            let mut all = Vec::new();
+            if begins_well {
+                let length = u16::try_from(bytes.len() + 4).unwrap().to_be_bytes();
+                let inner = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+                all.extend([22, 3, 1, length[0], length[1], 1, inner[1], inner[2], inner[3]]);
+            }
+            all.extend(&bytes);
+            exchange(server, &all, true).await;
+            assert_answered(ask_once(server, &authority.trusting(None, VERSIONS)).await, "afterwards");
+        });
+    }
+}

@@ -1,0 +1,83 @@
+//! Certificate and authorities are read again while connections go on.
+
+use super::{Secure, ask_once, assert_answered, serving};
+use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_connections_get_the_new_certificate_and_open_ones_go_on() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let files = TlsFiles::of(&old.server(), None);
+    let server = serving(&files, &[]).await;
+    let tls = server.tls.clone().unwrap();
+    let mut open = Secure::connect(&server, &old.trusting(None, VERSIONS)).await.unwrap();
+    assert_answered(open.ask().await, "before");
+    assert!(!tls.reload().unwrap(), "nothing has changed");
+
+    files.write(&new.server());
+    assert!(tls.reload().unwrap());
+    let head = open.ask().await.unwrap();
+    assert!(!head.to_lowercase().contains("connection: close"), "{head}");
+    assert_answered(open.ask().await, "the open connection, afterwards");
+    assert_answered(ask_once(&server, &new.trusting(None, VERSIONS)).await, "a new one");
+    assert!(ask_once(&server, &old.trusting(None, VERSIONS)).await.is_err(), "nobody is shown the old certificate");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_used_changes_nothing() {
+    let authority = Authority::new("public");
+    let (first, second) = (authority.server(), authority.server());
+    let files = TlsFiles::of(&first, Some(&Authority::new("clients")));
+    let server = serving(&files, &[]).await;
+    let tls = server.tls.clone().unwrap();
+    let still_works = async || assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "the old");
+
+    // As when one file is there and the other is not yet.
+    std::fs::write(files.path("certificate"), &second.certificate).unwrap();
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.contains("tls.key") && error.contains("is not the key of tls.certificate"), "{error}");
+    still_works().await;
+    std::fs::write(files.path("key"), &second.key[..second.key.len() / 2]).unwrap();
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.contains("must hold a private key in PEM"), "{error}");
+    assert!(!second.key.lines().any(|line| error.contains(line)), "no key is told: {error}");
+    still_works().await;
+    std::fs::write(files.path("client_authority"), "nothing of the kind").unwrap();
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.contains("tls.key") && error.contains("tls.client_authority"), "both are told: {error}");
+    std::fs::remove_file(files.path("certificate")).unwrap();
+    assert!(tls.reload().unwrap_err().to_string().contains("cannot be read"));
+    still_works().await;
+
+    files.write(&second);
+    files.write_authority(&Authority::new("others").pem());
+    assert!(tls.reload().unwrap(), "once everything is there");
+    still_works().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_authority_is_taken_away_is_not_believed_any_more() {
+    let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
+    let files = TlsFiles::of(&public.server(), Some(&old));
+    let server = serving(&files, &[]).await;
+    let tls = server.tls.clone().unwrap();
+    let [old_client, new_client] =
+        [&old, &new].map(|authority| public.trusting(Some(&authority.client("gateway")), VERSIONS));
+    let mut open = Secure::connect(&server, &old_client).await.unwrap();
+    assert_answered(open.ask().await, "before");
+    assert!(ask_once(&server, &new_client).await.is_err(), "not yet");
+
+    // First both, as one changes an authority: nobody notices.
+    files.write_authority(&format!("{}{}", old.pem(), new.pem()));
+    assert!(tls.reload().unwrap());
+    let head = open.ask().await.unwrap();
+    assert!(!head.to_lowercase().contains("connection: close"), "{head}");
+    assert_answered(ask_once(&server, &new_client).await, "the new authority's");
+
+    files.write_authority(&new.pem());
+    assert!(tls.reload().unwrap());
+    let head = open.ask().await.unwrap();
+    assert!(head.to_lowercase().contains("connection: close"), "who it was is not known any more: {head}");
+    assert!(open.ask().await.is_err());
+    assert!(ask_once(&server, &old_client).await.is_err(), "nor anew");
+    assert_answered(ask_once(&server, &new_client).await, "the new authority's");
+}

@@ -1,0 +1,111 @@
+//! TLS 1.2 and 1.3 and HTTP/1.1 in them, and nothing else.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use super::{PATIENCE, Secure, ask_once, assert_answered, serving, until_failed};
+use crate::checks::assert_granted;
+use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_versions_are_spoken_and_the_newer_one_preferred() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), None);
+    let server = serving(&files, &[]).await;
+    for (offered, spoken) in [(&[&TLS12][..], TLSv1_2), (&[&TLS13], TLSv1_3), (VERSIONS, TLSv1_3)] {
+        let mut connection = Secure::connect(&server, &authority.trusting(None, offered)).await.unwrap();
+        assert_answered(connection.ask().await, &format!("{spoken:?}"));
+        assert_eq!(connection.0.get_ref().1.protocol_version(), Some(spoken));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_comes_over_tls() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), None);
+    let server = serving(&files, &[]).await;
+    let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
+    let url = format!("https://localhost:{}{IDENTITY_KEYS}", server.address().port());
+    let answer = client.post(url).body(scan().to_string()).send().await.unwrap();
+    assert_granted(&Answer::of(answer).await, "shopper-uuid-001", "SHOPPER", "over TLS");
+}
+
+/// A hello of TLS 1.1, as a client of 2010 would say it: its highest version is 3.2, and there is no list of versions.
+fn hello_of_1_1() -> Vec<u8> {
+    let mut hello = vec![3, 2]; // version
+    hello.extend([7; 32]); // random
+    hello.push(0); // session id
+    hello.extend([0, 4, 0xc0, 0x13, 0x00, 0x2f]); // cipher suites: ECDHE-RSA-AES128-SHA, AES128-SHA
+    hello.extend([1, 0]); // no compression
+    // secp256r1, uncompressed points, and signatures as a client names them that would speak 1.2 elsewhere
+    let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
+    hello.extend([0, extensions.len() as u8]);
+    hello.extend(extensions);
+    let mut message = vec![1, 0, 0, hello.len() as u8];
+    message.extend(hello);
+    let mut record = vec![22, 3, 1, 0, message.len() as u8];
+    record.extend(message);
+    record
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn version_1_1_is_refused_with_an_alert() {
+    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let server = serving(&files, &[]).await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(&hello_of_1_1()).await.unwrap();
+    let mut said = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end").unwrap();
+    let (alert, fatal, protocol_version) = (21, 2, 70);
+    assert_eq!((said[0], &said[5..]), (alert, &[fatal, protocol_version][..]), "{said:?}");
+    until_failed(&server, "version", 1).await;
+}
+
+/// No h2: its limits would be others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_agreed_on_inside_is_http_1_1() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), None);
+    let server = serving(&files, &[]).await;
+    for (offered, agreed) in [(&["h2", "http/1.1"][..], Some("http/1.1")), (&[], None)] {
+        let mut config = authority.trusting(None, VERSIONS);
+        config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let mut connection = Secure::connect(&server, &config).await.unwrap();
+        assert_answered(connection.ask().await, "HTTP/1.1");
+        assert_eq!(connection.0.get_ref().1.alpn_protocol(), agreed.map(str::as_bytes));
+    }
+    let mut only_h2 = authority.trusting(None, VERSIONS);
+    only_h2.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(ask_once(&server, &only_h2).await.is_err());
+    until_failed(&server, "alpn", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_port_is_plain_and_tells_when_the_certificate_ends() {
+    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let server = serving(&files, &[]).await;
+    let year_4096 = 67_090_118_400_u64;
+    let wanted = format!("connector_tls_certificate_expires_seconds {year_4096}\n");
+    assert!(server.metrics().await.contains(&wanted), "{}", server.metrics().await);
+    assert!(Server::demo(&[]).await.metrics().await.contains("connector_tls_certificate_expires_seconds 0\n"));
+}
+
+/// Phones have no certificates: on their own port none is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shoppers_own_port_speaks_tls_and_asks_for_no_certificate() {
+    let authority = Authority::new("public");
+    let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
+    let server = serving(&files, &[]).await;
+    let shoppers = server.shoppers.strip_prefix("http://").unwrap();
+    // A certificate that the API's port would refuse is not even looked at.
+    let stranger = Authority::new("strangers").client("somebody");
+    for config in [authority.trusting(None, VERSIONS), authority.trusting(Some(&stranger), VERSIONS)] {
+        let mut connection = Secure::connect_to(shoppers, &config).await.unwrap();
+        assert_answered(connection.ask().await, "the shopper's port");
+    }
+}
