@@ -157,6 +157,33 @@ async fn a_row_that_fails_fails_alone() {
     assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
 }
 
+/// Nobody waits for more than the batch under way and their own: whoever would is told at once, and nothing of it is recorded.
+#[tokio::test]
+async fn no_more_waits_to_be_written_than_the_next_commit_takes_along() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, let_go) = held_up(&folder).await;
+    let mut recording = JoinSet::new();
+    for number in 0..700 {
+        let ledger = Arc::clone(&ledger);
+        recording.spawn(async move { ledger.record(accepted(number, Location::Entry), at(0), soon()).await });
+    }
+    let (mut refused, mut recorded) = (0, 0);
+    while refused < 700 - 2 * 256 {
+        let first = recording.join_next().await.expect("more").expect("no panic").expect("no error");
+        assert_eq!(first, Recorded::Busy, "while nothing can be written");
+        refused += 1;
+    }
+    drop(let_go);
+    for outcome in recording.join_all().await {
+        match outcome.expect("no error") {
+            Recorded::Busy => refused += 1,
+            Recorded::New(_) => recorded += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((refused + recorded, ledger.records()), (700, recorded));
+}
+
 /// A ledger whose writer is kept from writing until the sender is dropped.
 async fn held_up(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()>) {
     let database = open(folder).await;

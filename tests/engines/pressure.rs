@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             a_table_that_somebody_holds,
             lists_take_no_connection_from_scans,
             a_server_that_only_reads,
+            a_crowd_at_a_server_that_is_slow,
             columns_of_a_later_release_are_no_trouble,
             the_schema_of_this_release_comes_while_another_connector_is_at_work,
         ],
@@ -76,6 +77,33 @@ async fn lists_take_no_connection_from_scans(postgres: Postgres) {
     }
     drop(held);
     lists.join_all().await;
+}
+
+/// It answers, and cannot answer all of them in time: nobody gets a 500 for it, since a crowd is no fault of ours, and a shopper could
+/// provoke one.
+async fn a_crowd_at_a_server_that_is_slow(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    postgres.query(
+        &url,
+        "ALTER TABLE registration RENAME TO registered;
+         CREATE VIEW registration AS SELECT r.* FROM registered r, (SELECT pg_sleep(0.04)) AS slowly",
+    );
+    let mut under_way = JoinSet::new();
+    for _ in 0..200 {
+        let server = Arc::clone(&server);
+        under_way.spawn(async move { timed(&server, &scan_with_key(new_id().as_bytes())).await });
+    }
+    let mut decided = 0;
+    for (answer, elapsed) in under_way.join_all().await {
+        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        match answer.status {
+            401 => decided += 1,
+            _ => assert_too_many(&answer, "one of a crowd"),
+        }
+    }
+    assert!((1..200).contains(&decided), "{decided}");
+    assert_eq!(readiness(&server).await, "ready");
 }
 
 /// As after a failover that has left the connections on what is now a standby.
