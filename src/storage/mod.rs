@@ -188,32 +188,6 @@ impl Database {
         self.0.breaker.failures()
     }
 
-    /// Reads something that a scan waits for; `subject` tells whose scan.
-    pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
-        if self.0.breaker.is_open() {
-            return Err(DatabaseError::Down);
-        }
-        let turn = match self.0.turns.take().await {
-            Ok(turn) => turn,
-            Err(DatabaseError::Busy) => return Err(DatabaseError::Busy),
-            Err(error) => {
-                self.diagnose(Kind::Read, &[subject], Some(&error));
-                return Err(error);
-            }
-        };
-        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
-            Box::pin(async move {
-                let _turn = turn; // also when nobody waits for this any more
-                work(connection).await
-            })
-        })
-        .await
-    }
-
     /// Reads something that no gate waits for, such as a list.
     pub(crate) async fn look_up<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where
@@ -303,8 +277,13 @@ impl Database {
         let (database, pool) = (self.clone(), pool.clone());
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
-            let result = database.attempt(&pool, patience, work).await;
+            let began = database.0.turns.moment();
+            let mut result = database.attempt(&pool, patience, work).await;
             if let Some((kind, subjects)) = health {
+                let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
+                if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
+                    result = Err(DatabaseError::Busy);
+                }
                 database.diagnose(kind, &subjects, result.as_ref().err());
             }
             result
@@ -340,6 +319,9 @@ impl Database {
     /// What the outcome says of the database's health.
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
+        if let Some(DatabaseError::Busy) = error {
+            return; // what it says, others have said already: those who were answered
+        }
         let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
             None | Some((_, Symptom::Nothing)) => {
                 if kind == Kind::Read {

@@ -1,14 +1,21 @@
 //! Whose turn it is to look something up for a scan: no more at a time than there are connections. Whoever waits for a turn in vain while
-//! others are answered has found the database busy, which is nobody's fault and passes; if nobody is answered, it is ill. One cannot be told from the
-//! other by waiting for a connection.
+//! others are answered has found the database busy, which is nobody's fault and passes; if nobody is answered, it is ill. So it is with
+//! whoever waits for a connection that is still to be opened.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sqlx::AnyConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::{ACQUIRE, DatabaseError};
+use super::breaker::Kind;
+use super::{ACQUIRE, Database, DatabaseError, READ, Work};
+use crate::breaker::Subject;
+
+/// How many had come to an answer at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(u64);
 
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -24,17 +31,54 @@ impl Turns {
 
     /// Waits for one. Whoever gives up waiting has asked nothing.
     pub(super) async fn take(&self) -> Result<OwnedSemaphorePermit, DatabaseError> {
-        let before = self.answered.load(Ordering::Relaxed);
+        let began = self.moment();
         match timeout(ACQUIRE, Arc::clone(&self.turns).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
-            _ if self.answered.load(Ordering::Relaxed) == before => Err(DatabaseError::TimedOut),
-            _ => Err(DatabaseError::Busy),
+            _ if self.is_answered_since(began) => Err(DatabaseError::Busy),
+            _ => Err(DatabaseError::TimedOut),
         }
     }
 
     /// One of them came to an answer.
     pub(super) fn answered(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Now, as far as these are concerned.
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.answered.load(Ordering::Relaxed))
+    }
+
+    /// Whether any of them came to an answer since then.
+    pub(super) fn is_answered_since(&self, moment: Moment) -> bool {
+        self.moment() != moment
+    }
+}
+
+impl Database {
+    /// Reads something that a scan waits for; `subject` tells whose scan.
+    pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
+    {
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let turn = match self.0.turns.take().await {
+            Ok(turn) => turn,
+            Err(error) => {
+                self.diagnose(Kind::Read, &[subject], Some(&error));
+                return Err(error);
+            }
+        };
+        self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
+            Box::pin(async move {
+                let _turn = turn; // also when nobody waits for this any more
+                work(connection).await
+            })
+        })
+        .await
     }
 }
 
