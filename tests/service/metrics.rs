@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::support::backend::Backend;
 use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
 
@@ -93,6 +94,11 @@ async fn after_a_day() -> Metrics {
     request.body(scan().to_string()).send().await.unwrap();
     let called = exposed(&called.metrics().await);
 
+    let backend = Backend::start().await;
+    let asking = backend.connector(&[]).await;
+    asking.verify(&scan_with_key(b"somebody")).await;
+    let asking = exposed(&asking.metrics().await);
+
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let settings = files.settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -104,10 +110,13 @@ async fn after_a_day() -> Metrics {
         tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
     }
     let secure = exposed(&secure.metrics().await);
-    plain.into_iter().chain(called).chain(secure).fold(Metrics::new(), |mut all, (name, (kind, labels))| {
-        all.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
-        all
-    })
+    plain.into_iter().chain(called).chain(asking).chain(secure).fold(
+        Metrics::new(),
+        |mut all, (name, (kind, labels))| {
+            all.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
+            all
+        },
+    )
 }
 
 async fn a_day() -> Server {
