@@ -12,6 +12,7 @@ mod in_flight;
 mod limit;
 mod management;
 mod members;
+mod openapi;
 mod probes;
 mod request_log;
 mod shopper;
@@ -38,6 +39,7 @@ pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;
+pub use openapi::document;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
@@ -119,7 +121,7 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 /// Everything that the management port answers.
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
-    on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+    on_every_port(management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes()), metrics)
 }
 
 /// An instant that comes so much later.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{LIVEZ, READYZ};
 use crate::directory::{Directory, Remote};
@@ -44,8 +45,11 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
-struct Status {
+/// How it is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProbeStatus)]
+pub(super) struct Status {
+    #[schema(pattern = "^(alive|ready|degraded|unready)$")]
     status: &'static str,
 }
 

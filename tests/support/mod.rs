@@ -30,6 +30,7 @@ mod process;
 pub(crate) mod provider;
 mod redis;
 mod scans;
+pub(crate) mod secrets;
 mod server;
 pub(crate) mod shopper;
 mod signals;

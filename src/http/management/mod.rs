@@ -12,6 +12,11 @@ mod sessions;
 mod shoppers;
 mod stores;
 
+pub(super) use audit::AuditRow;
+pub(super) use decisions::DecisionRow;
+pub(super) use lists::{MAX_PAGE, PAGE, WANTED};
+pub(super) use sessions::SessionRow;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -51,7 +56,7 @@ pub struct Management {
     pub token: Option<SecretString>,
 }
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes(management: Management) -> Router {
     let metrics = Router::new()
