@@ -13,8 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
+use crate::breaker::Subject;
 use crate::digest::{Digest, Fingerprint, HashKey};
-use crate::directory::{Directory, DirectoryError, Registration};
+use crate::directory::{Asker, Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::StoreId;
@@ -23,7 +24,8 @@ use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
-use crate::storage::Subject;
+use crate::metrics::Metrics;
+use crate::traces::{carry, step};
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Connector {
     pub single_use: bool,
     /// Whether answers tell the payment source.
     pub tell_payment_source: bool,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Connector {
@@ -112,10 +116,10 @@ impl Connector {
     ) -> Result<Verdict, VerifyError> {
         let connector = Arc::clone(self);
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
-        let work = tokio::spawn(async move {
+        let work = tokio::spawn(carry(async move {
             let _place = place;
             connector.work(&scan, now, deadline).await
-        });
+        }));
         work.await?
     }
 
@@ -126,7 +130,7 @@ impl Connector {
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into()));
+        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
         let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
@@ -138,7 +142,7 @@ impl Connector {
             return Ok(Verdict::Refused(Refusal::Busy)); // at once: to ask elsewhere would only make more to do
         }
         // What cannot be decided any more may have been decided before.
-        match self.ledger.find(scan.event.id, &fingerprint, now).await {
+        match step("ledger.find", self.ledger.find(scan.event.id, &fingerprint, now)).await {
             Ok(Lookup::Recorded(record)) => Ok(Verdict::Decided { record, replay: true }),
             Ok(Lookup::Mismatch) if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
             Ok(Lookup::Mismatch | Lookup::Unknown) => {
@@ -160,10 +164,12 @@ impl Connector {
         scan: &Scan,
         now: DateTime<Utc>,
         subject: Subject,
+        deadline: Instant,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
-        let store = self.directory.store(&scan.store_id, subject).await?;
+        let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let decision = match self.identify(scan, &store, now, subject).await? {
+        let asker = Asker { subject, store: store.id.clone(), channel: scan.channel, deadline };
+        let decision = match self.identify(scan, &store, now, &asker).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -177,7 +183,7 @@ impl Connector {
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
-        subject: Subject,
+        asker: &Asker,
     ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
@@ -185,12 +191,17 @@ impl Connector {
                 let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
                     return Ok(Err(Denial::InvalidKey));
                 };
+                self.metrics.code_read(code.age_at(scan.event.timestamp));
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                (self.directory.recognition_token(&code.token, now, subject).await?, Denial::KeyNotFound)
+                let found = self.directory.recognition_token(&code.token, now, asker);
+                (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
-            Presented::Key(text) => (self.directory.identity_key(text, subject).await?, unregistered(text)),
+            Presented::Key(text) => {
+                let found = self.directory.identity_key(text, asker);
+                (step("directory.identity_key", found).await?, unregistered(text))
+            }
         };
         Ok(match registration {
             None => Err(unknown),
@@ -214,7 +225,12 @@ impl Connector {
         if Instant::now() >= deadline {
             return Err(VerifyError::TooLate);
         }
-        Ok(match self.ledger.record(entry, now, deadline).await? {
+        let (store_id, lag) = (entry.store_id.clone(), now.signed_duration_since(entry.event.timestamp));
+        let recorded = step("ledger.record", self.ledger.record(entry, now, deadline)).await?;
+        if let Recorded::New(record) = &recorded {
+            self.metrics.decided(&store_id, &record.decision, lag);
+        }
+        Ok(match recorded {
             Recorded::New(record) => Verdict::Decided { record, replay: false },
             Recorded::Replay(record) => Verdict::Decided { record, replay: true },
             Recorded::Mismatch => Verdict::Refused(Refusal::EventReused),
@@ -253,6 +269,7 @@ mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         })
     }
 

@@ -21,6 +21,12 @@ pub mod cause;
 
 pub mod digest;
 
+pub mod breaker;
+
+pub mod loopback;
+
+pub mod traces;
+
 pub mod storage;
 
 pub mod directory;

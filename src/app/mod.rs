@@ -4,6 +4,7 @@ mod files;
 mod open;
 mod reload;
 mod shoppers;
+mod stores;
 mod upkeep;
 mod warnings;
 
@@ -43,8 +44,9 @@ use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Phase, Stop, TooFewFiles};
 use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
+use crate::traces::{Traces, TracesError};
 
-/// How long the ledger may take to close at the end. What was answered is kept in any case.
+/// How long the ledger may take to close at the end, and how long spans may take to be exported. What was answered is kept in any case.
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
@@ -92,6 +94,9 @@ pub enum StartError {
     /// The process may open too few files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -110,6 +115,7 @@ pub struct App {
     tls: Option<Tls>,
     stop_delay: Duration,
     grace_period: Duration,
+    traces: Option<Traces>,
 }
 
 /// A port that is bound, and what it will answer.
@@ -154,8 +160,14 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
+    metrics.show_identity_backend_of(&directory);
     tls.iter().for_each(|tls| metrics.show_certificate_of(tls.clone()));
-    let readiness = Readiness::new(database.clone());
+    let traces = match config.traces {
+        Some(settings) => Some(Traces::start(settings, metrics.spans()).await?),
+        None => None,
+    };
+    let traced = |router| http::traced(router, traces.as_ref());
+    let readiness = Readiness::new(database.clone()).with_directory(Arc::clone(&directory));
     let port_limits = Limits {
         max_connections: config.server.max_connections,
         handshake_timeout: config.server.handshake_timeout,
@@ -201,11 +213,12 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         limits: limits.clone(),
         shoppers: shoppers.clone(),
         clock: clock.clone(),
+        metrics: metrics.clone(),
     };
     let (beside, own_port) = match (shoppers, own_port) {
         (Some(shoppers), Some(address)) => {
             let bound = Bound::bind("commerce.bind", address).await?;
-            let router = http::shoppers(shoppers.clone(), readiness.clone());
+            let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
             // The demo's page asks where it comes from.
             let limits = Limits { max_connections: own_connections, ..port_limits };
             let serves = port("shoppers", router, limits, tls.clone().map(Tls::not_asking));
@@ -221,6 +234,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         scan_key: config.scan_key,
         single_use: config.single_use,
         tell_payment_source: config.tell_payment_source,
+        metrics: metrics.clone(),
     };
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
     let api = Api { connector: Arc::new(connector), clock: clock.clone(), in_flight };
@@ -236,8 +250,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         token: config.management.token,
     };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
-    let api = http::api(api, admission, beside, demo, readiness.clone(), metrics.clone());
-    let management = http::management(management, readiness.clone());
+    let api = traced(http::api(api, admission, beside, demo, readiness.clone(), metrics.clone()));
+    let management = traced(http::management(management, readiness.clone()));
     Ok(App {
         api: Port { bound: api_port, serves: port("api", api, port_limits, tls.clone()) },
         // Plain: off loopback it demands a token, and is never published.
@@ -249,6 +263,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         tls,
         stop_delay: config.server.stop_delay,
         grace_period: config.server.grace_period,
+        traces,
     })
 }
 
@@ -335,6 +350,9 @@ impl App {
         let mut background = self.upkeep.begin();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.finish(CLOSE).await;
+        }
         match timeout(CLOSE, ledger.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),

@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::stores;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::http::Shoppers;
 use crate::ledger::Ledger;
+use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
 /// How often what is past its time is let go.
@@ -26,6 +28,7 @@ pub(super) struct Upkeep {
     pub(super) limits: RateLimits,
     pub(super) shoppers: Option<Shoppers>,
     pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
 }
 
 impl Upkeep {
@@ -37,6 +40,7 @@ impl Upkeep {
         for provider in self.shoppers.iter().flat_map(|shoppers| &shoppers.commerce.providers) {
             tasks.spawn(Arc::clone(provider).keep_up());
         }
+        tasks.spawn(stores::keep_known(Arc::clone(&self.directory), self.metrics.clone()));
         tasks.spawn(self.refresh());
         tasks
     }
@@ -116,6 +120,7 @@ mod tests {
             limits: limits.clone(),
             shoppers: None,
             clock: Clock::Manual(clock.clone()),
+            metrics: Metrics::new(),
         };
         let sweeper = tokio::spawn(upkeep.sweep());
         tokio::time::sleep(SWEEP / 2).await;

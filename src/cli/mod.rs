@@ -10,6 +10,7 @@ mod export;
 mod gate;
 mod healthcheck;
 mod import;
+mod openapi;
 mod scan_key;
 mod serve;
 mod transfer;
@@ -62,6 +63,8 @@ enum Command {
     /// Checks the configuration and the directory file without starting; with --probe, a running connector as a gate would find it
     #[command(after_help = check_config::EXIT_CODES)]
     CheckConfig(check_config::CheckConfigArgs),
+    /// Prints the OpenAPI document: what every port answers
+    Openapi,
 }
 
 /// Where settings come from.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
             Command::Import(args) => import::run(&args, &Clock::System).await,
             Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
+            Command::Openapi => openapi::run(),
         }
     })
 }

@@ -67,6 +67,7 @@ pub(super) fn exit_code(error: &StartError) -> u8 {
         | StartError::Directory(_)
         | StartError::Bind { .. }
         | StartError::DemoIssuer(_)
+        | StartError::Traces(_)
         | StartError::Randomness(_) => 1,
     }
 }

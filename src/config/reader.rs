@@ -158,6 +158,11 @@ impl Reader {
         self.parse(setting, false, "true or false", |_| true)
     }
 
+    /// A number from 0 to 1.
+    pub(super) fn fraction(&mut self, setting: &str) -> f64 {
+        self.parse(setting, 0.0, "a number, 0 to 1, such as 0.05", |value| (0.0..=1.0).contains(value))
+    }
+
     pub(super) fn address(&mut self, setting: &str) -> SocketAddr {
         let stand_in = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         self.parse(setting, stand_in, "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080", |_| true)
@@ -278,6 +283,9 @@ impl Reader {
 
 /// A duration in the greatest unit that divides it.
 fn spell(duration: Duration) -> String {
+    if duration.subsec_millis() > 0 {
+        return format!("{}ms", duration.as_millis());
+    }
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let unit = units.iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));

@@ -5,6 +5,7 @@
 //! digest under which they are kept.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::change::{Link, Profile};
 use crate::digest::Digest;
@@ -14,7 +15,8 @@ use crate::domain::store::{ExitPolicy, GateDefault, Store};
 use crate::domain::visitor::{Account, VisitorType};
 
 /// A store.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Store)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoreRow {
     /// May be left out where it is said elsewhere; empty, it is no id.
@@ -25,9 +27,11 @@ pub(crate) struct StoreRow {
     #[serde(default)]
     pub(crate) takes_cash: bool,
     #[serde(default, with = "GateDefaultWord")]
+    #[schema(value_type = GateDefaultWord, inline)]
     pub(crate) default_gate_decision: GateDefault,
     pub(crate) scan_key_window_seconds: Option<u64>,
     #[serde(default, with = "ExitPolicyWord")]
+    #[schema(value_type = ExitPolicyWord, inline)]
     pub(crate) exit_policy: ExitPolicy,
 }
 
@@ -36,15 +40,18 @@ fn yes() -> bool {
 }
 
 /// A shopper.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Shopper)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ShopperRow {
     /// May be left out where it is said elsewhere; empty, it is no id.
     #[serde(default)]
     pub(crate) id: String,
     #[serde(rename = "type", with = "VisitorTypeWord")]
+    #[schema(value_type = VisitorTypeWord, inline)]
     pub(crate) kind: VisitorType,
     #[serde(default, with = "AccountWord")]
+    #[schema(value_type = AccountWord, inline)]
     pub(crate) account: Account,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payment_method: Option<PaymentMethodRow>,
@@ -53,7 +60,8 @@ pub(crate) struct ShopperRow {
 }
 
 /// A payment method.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = PaymentMethod)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PaymentMethodRow {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +70,8 @@ pub(crate) struct PaymentMethodRow {
 }
 
 /// An identity key: by itself, or by the digest that an export tells.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(as = IdentityKey)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct IdentityKeyRow {
     #[serde(skip_serializing)]
@@ -72,6 +81,7 @@ pub(crate) struct IdentityKeyRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) shopper: Option<String>,
     #[serde(default, with = "channel", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ChannelWord>, inline)]
     pub(crate) channel: Option<KeyChannel>,
     #[serde(default)]
     pub(crate) revoked: bool,
@@ -80,7 +90,8 @@ pub(crate) struct IdentityKeyRow {
 }
 
 /// A recognition token: by itself, or by the digest that an export tells.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(as = RecognitionToken)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RecognitionTokenRow {
     #[serde(skip_serializing)]
@@ -96,7 +107,8 @@ pub(crate) struct RecognitionTokenRow {
 }
 
 /// Which shopper a customer of an OpenID provider is: the customer by themselves, or by the digest that an export tells.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(as = Customer)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CustomerRow {
     #[serde(skip_serializing)]
@@ -168,21 +180,21 @@ impl CustomerRow {
 
 // How the words of the domain are spelt.
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "GateDefault", rename_all = "snake_case")]
 enum GateDefaultWord {
     Open,
     Closed,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "ExitPolicy", rename_all = "snake_case")]
 enum ExitPolicyWord {
     LetOut,
     CheckAccount,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "VisitorType", rename_all = "SCREAMING_SNAKE_CASE")]
 enum VisitorTypeWord {
     Shopper,
@@ -190,14 +202,14 @@ enum VisitorTypeWord {
     CashShopper,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "Account", rename_all = "snake_case")]
 enum AccountWord {
     Active,
     Flagged,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "KeyChannel", rename_all = "SCREAMING_SNAKE_CASE")]
 enum ChannelWord {
     Optical,
@@ -205,7 +217,7 @@ enum ChannelWord {
 }
 
 /// An absent or null channel is any channel.
-mod channel {
+pub(super) mod channel {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{ChannelWord, KeyChannel};
@@ -213,12 +225,17 @@ mod channel {
     #[derive(Deserialize, Serialize)]
     struct Word(#[serde(with = "ChannelWord")] KeyChannel);
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KeyChannel>, D::Error> {
+    pub(in crate::directory) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<KeyChannel>, D::Error> {
         Ok(Option::<Word>::deserialize(deserializer)?.map(|Word(channel)| channel))
     }
 
     #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-    pub(super) fn serialize<S: Serializer>(channel: &Option<KeyChannel>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::directory) fn serialize<S: Serializer>(
+        channel: &Option<KeyChannel>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         channel.map(Word).serialize(serializer)
     }
 }

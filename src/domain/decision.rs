@@ -61,7 +61,8 @@ impl Denial {
         }
     }
 
-    const ALL: [Self; 7] = [
+    /// Every one.
+    pub const ALL: [Self; 7] = [
         Self::InvalidKey,
         Self::KeyNotFound,
         Self::KeyExpired,

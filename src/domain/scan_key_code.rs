@@ -239,13 +239,19 @@ pub struct ScanKeyCode<'a> {
 }
 
 impl ScanKeyCode<'_> {
+    /// How old the code was when the event happened; below zero where it was made later.
+    #[must_use]
+    pub fn age_at(&self, event_at: DateTime<Utc>) -> TimeDelta {
+        event_at.signed_duration_since(self.made_at)
+    }
+
     /// Whether the code was fresh when the event happened: exact instants, the bounds themselves pass.
     ///
     /// # Errors
     /// [`Denial::KeyExpired`] when older than the window and the network's allowance, [`Denial::InvalidKey`] when made later
     /// than the allowance after the event.
     pub fn check_age(&self, event_at: DateTime<Utc>, window: ScanKeyWindow) -> Result<(), Denial> {
-        let age = event_at.signed_duration_since(self.made_at);
+        let age = self.age_at(event_at);
         let oldest = window.as_delta().checked_add(&NETWORK_ALLOWANCE).unwrap_or(TimeDelta::MAX);
         let youngest = TimeDelta::zero().checked_sub(&NETWORK_ALLOWANCE).unwrap_or(TimeDelta::MIN);
         if age > oldest {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::{Why, refuse};
 use crate::domain::decision::{Decision, Grant};
@@ -11,20 +12,28 @@ use crate::domain::ids::DeviceId;
 use crate::domain::visitor::Visitor;
 use crate::ledger::Record;
 
-#[derive(Serialize)]
+/// Whom the gate opens for.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Authorized<'a> {
+pub(super) struct Authorized<'a> {
     visitor_details: VisitorDetails<'a>,
+    /// There when the key or code identifies the device.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     shopper_device_id: Option<&'a str>,
+    /// There only if `answer.payment_source` is on: deprecated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PaymentSource, required = false, inline)]
     payment_source: Option<PaymentSource<'a>>,
 }
 
-#[derive(Serialize)]
+/// A visitor.
+#[derive(Serialize, ToSchema)]
 pub(super) struct VisitorDetails<'a> {
+    #[schema(min_length = 1, max_length = 255)]
     id: &'a str,
     #[serde(rename = "type")]
+    #[schema(pattern = "^(SHOPPER|ASSOCIATE|CASH_SHOPPER)$")]
     kind: &'static str,
 }
 
@@ -34,7 +43,7 @@ impl<'a> From<&'a Visitor> for VisitorDetails<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PaymentSource<'a> {
     id: &'a str,
 }

@@ -98,7 +98,7 @@ impl From<Refusal> for ApiError {
 impl From<VerifyError> for ApiError {
     fn from(error: VerifyError) -> Self {
         let reason = match error {
-            VerifyError::Directory(_) => "directory_unavailable",
+            VerifyError::Directory(error) => return error.into(),
             VerifyError::Ledger(_) => "ledger_unavailable",
             VerifyError::TooLate => "deadline",
             VerifyError::Panicked(_) => "panic",
@@ -153,6 +153,7 @@ pub(super) mod tests {
             scan_key: None,
             single_use: false,
             tell_payment_source: false,
+            metrics: Metrics::new(),
         };
         let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
         let admission = Admission {

@@ -12,20 +12,22 @@ mod in_flight;
 mod limit;
 mod management;
 mod members;
+mod openapi;
 mod probes;
 mod request_log;
 mod shopper;
+mod span;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use ipnet::IpNet;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
@@ -37,6 +39,7 @@ pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;
+pub use openapi::document;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
@@ -46,6 +49,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::traces::Traces;
 use error::ApiError;
 use limit::{RateLimit, limit};
 
@@ -117,12 +121,21 @@ pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
 /// Everything that the management port answers.
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
-    on_every_port(management::routes(management).merge(probes::routes(readiness)), metrics)
+    on_every_port(management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes()), metrics)
 }
 
 /// An instant that comes so much later.
 fn later(instant: Instant, by: Duration) -> Instant {
     instant.checked_add(by).unwrap_or(instant)
+}
+
+/// The same, traced.
+pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
+    match traces {
+        // Where the log finds it, which begins and ends the span: one look at a request tells everything.
+        Some(traces) => router.layer(Extension(traces.clone())),
+        None => router,
+    }
 }
 
 /// What every port does for every request.

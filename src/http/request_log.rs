@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use super::caller::ClientCertificate;
 use super::error::Why;
 use super::wire::Named;
-use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper};
+use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::traces::Trace;
 
 /// What a probe is called in the log.
 const PROBE: &str = "probe";
@@ -67,9 +68,12 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     let method = has_methods.then(|| request.method().clone());
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let names = LogNames::default();
+    // Whatever has a route and is not asked for again and again.
+    let is_traced = !matches!(&*path, PROBE | MANAGEMENT | UNMATCHED);
+    let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
     request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, method, path, arrival, names, certificate, outcome: None };
-    let response = next.run(request).await;
+    let mut line = Line { metrics, method, path, arrival, names, certificate, trace, outcome: None };
+    let response = line.trace.around(next.run(request)).await;
     let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
     response
@@ -85,6 +89,7 @@ struct Line {
     names: LogNames,
     /// Who asks, where that is shown by a certificate.
     certificate: Option<ClientCertificate>,
+    trace: Trace,
     outcome: Option<(StatusCode, Why)>,
 }
 
@@ -97,6 +102,9 @@ impl Drop for Line {
         };
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, why.reason, took);
+            if status.is_none_or(|status| status >= 500) {
+                self.metrics.faulted(self.names.0.named.get().and_then(|named| named.store_id.as_ref()));
+            }
             if let Some(caller) = self.names.0.caller.get() {
                 self.metrics.called(caller);
             }
@@ -104,6 +112,9 @@ impl Drop for Line {
             self.metrics.shopper_answered(status, why.reason);
         }
         self.write(status, &why, took);
+        let fault = status.is_none_or(|status| status >= 500).then_some(why.reason);
+        let (caller, named) = (self.names.0.caller.get(), self.names.0.named.get());
+        self.trace.end(|| span::attributes(status, &why, caller.map(|name| &**name), named), fault);
     }
 }
 
@@ -131,6 +142,7 @@ impl Line {
                     session = why.session,
                     replay = why.replay.then_some(true),
                     cause = why.cause.as_deref(),
+                    traceId = self.trace.id().map(display),
                     ms,
                     "request"
                 )

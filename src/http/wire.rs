@@ -39,6 +39,30 @@ pub(super) enum Invalid {
     KeyChannel,
 }
 
+impl Invalid {
+    /// Every one, in the order in which they are looked for.
+    pub(super) const ALL: [Self; 18] = [
+        Self::Body,
+        Self::Missing("requestId"),
+        Self::RequestId,
+        Self::Missing("identityKey"),
+        Self::IdentityKeyTooLong,
+        Self::IdentityKeyEncoding,
+        Self::Missing("storeId"),
+        Self::StoreIdTooLong,
+        Self::StoreId,
+        Self::Missing("authEvent"),
+        Self::AuthEvent,
+        Self::Missing("authEvent.id"),
+        Self::AuthEventId,
+        Self::Missing("authEvent.timestamp"),
+        Self::AuthEventTimestamp,
+        Self::Missing("authEvent.location"),
+        Self::AuthEventLocation,
+        Self::KeyChannel,
+    ];
+}
+
 /// A body that is a JSON object, its fields not looked at yet.
 pub(super) struct WireRequest<'a> {
     request_id: Option<Raw<'a>>,

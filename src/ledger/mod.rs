@@ -15,6 +15,7 @@ mod sessions;
 mod sql;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use prometheus_client::metrics::histogram::Histogram;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -343,6 +344,15 @@ impl Ledger {
         match self {
             Self::Memory(_) => 0,
             Self::Sql(ledger) => ledger.cached(),
+        }
+    }
+
+    /// How many records were committed together each time, where they are committed to a database.
+    #[must_use]
+    pub fn batch_sizes(&self) -> Option<&Histogram> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Sql(ledger) => Some(ledger.batch_sizes()),
         }
     }
 

@@ -14,6 +14,19 @@ use super::Metrics;
 /// Upper bounds of the latency buckets in seconds: fine where answers should be, and the promises at 1.5 s and 2 s.
 const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
 
+/// Answers that somebody is called for. They are there from the start at zero, since what appears at one has not grown.
+const ALERTED: [(u16, &str); 9] = [
+    (401, "unauthorized"),
+    (429, "busy"),
+    (429, "ledger_full"),
+    (429, "overloaded"),
+    (429, "rate_limited"),
+    (500, "deadline"),
+    (500, "directory_unavailable"),
+    (500, "ledger_unavailable"),
+    (500, "panic"),
+];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answer {
     status: Option<u16>,
@@ -32,6 +45,9 @@ impl Answers {
         let gate = Family::<Answer, Counter>::default();
         let help = "Answers to VerifyIdentityKeys by status and reason; no status where one was cut off at the end";
         registry.register("answers", help, gate.clone());
+        for (status, reason) in ALERTED {
+            drop(gate.get_or_create(&Answer { status: Some(status), reason }));
+        }
         let shoppers = Family::<Answer, Counter>::default();
         let help = "Answers of the shopper's side by status and reason";
         registry.register("shopper_answers", help, shoppers.clone());

@@ -31,6 +31,9 @@ impl CallerFigures {
         let reload_failed = Family::<Setting, Gauge>::default();
         let help = "1 while what stands there now cannot be used, so that what was read before goes on counting";
         registry.register("reload_failed", help, reload_failed.clone());
+        for setting in ["server.callers", "tls", "directory.file"] {
+            drop(reload_failed.get_or_create(&Setting { setting }));
+        }
         Self { requests, reload_failed }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the database answers.
+//! Whether what the connector stands on answers.
 
 use std::sync::atomic::Ordering;
 

@@ -1,9 +1,15 @@
 //! What the ledger keeps.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::gauge;
@@ -13,6 +19,7 @@ pub(super) struct LedgerFigures {
     records: Gauge,
     evictions: Counter,
     cached: Gauge,
+    batch_sizes: BatchSizes,
 }
 
 impl LedgerFigures {
@@ -24,12 +31,29 @@ impl LedgerFigures {
         registry.register("ledger_evictions", help, evictions.clone());
         let cached = Gauge::default();
         registry.register("ledger_cached", "Decisions remembered in front of the database", cached.clone());
-        Self { records, evictions, cached }
+        let batch_sizes = BatchSizes::default();
+        registry.register_collector(Box::new(batch_sizes.clone()));
+        Self { records, evictions, cached, batch_sizes }
     }
 
     pub(super) fn show(&self, ledger: &Ledger) {
         self.records.set(gauge(ledger.records()));
         self.evictions.inner().store(ledger.evictions(), Ordering::Relaxed); // the ledger counts, this shows
         self.cached.set(gauge(ledger.cached()));
+        if let Some(batch_sizes) = ledger.batch_sizes() {
+            self.batch_sizes.0.get_or_init(|| batch_sizes.clone());
+        }
+    }
+}
+
+/// The ledger's own histogram, where it has one.
+#[derive(Clone, Debug, Default)]
+struct BatchSizes(Arc<OnceLock<Histogram>>);
+
+impl Collector for BatchSizes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(batch_sizes) = self.0.get() else { return Ok(()) };
+        let help = "Decisions that were committed to the database together";
+        batch_sizes.encode(encoder.encode_descriptor("ledger_batch_records", help, None, MetricType::Histogram)?)
     }
 }

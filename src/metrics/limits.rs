@@ -6,13 +6,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
+use super::{Metrics, gauge};
 use crate::rate_limit::RateLimits;
 
 pub(super) struct Limits {
     rate_limited: Counter,
     shared: Gauge,
     failures: Counter,
+    callers: Gauge,
 }
 
 impl Limits {
@@ -25,11 +26,14 @@ impl Limits {
         let failures = Counter::default();
         let help = "Failures of the server that rate limits are shared by";
         registry.register("rate_limit_failures", help, failures.clone());
-        Self { rate_limited, shared, failures }
+        let callers = Gauge::default();
+        registry.register("rate_limit_callers", "Callers that this replica tells apart", callers.clone());
+        Self { rate_limited, shared, failures, callers }
     }
 
     pub(super) fn show(&self, limits: &RateLimits) {
         self.shared.set(limits.is_shared().into());
+        self.callers.set(gauge(limits.callers()));
         self.failures.inner().store(limits.failures(), Ordering::Relaxed); // the limits count, this shows
     }
 }

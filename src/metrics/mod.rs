@@ -1,17 +1,24 @@
 //! Metrics in the Prometheus text format. Each running connector has its own; only the log is the process's.
 //!
 //! One file a subject. Each registers its own under the connector's prefix, and has the methods by which it is counted; figures that
-//! others keep are taken over when somebody asks.
+//! others keep are taken over when somebody asks. All of them stand in `docs/metrics.md`, as `tests/service/metrics.rs` checks.
 
 mod answers;
+mod breakers;
 mod callers;
 mod connections;
 mod database;
+mod decisions;
+mod directory;
+mod faults;
+mod identity_backend;
 mod ledger;
 mod limits;
 mod log;
 mod overload;
+mod process;
 mod shoppers;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +28,7 @@ use prometheus_client::registry::Registry;
 
 use crate::carts::CartStore;
 use crate::commerce::Provider;
+use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
@@ -33,50 +41,60 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     answers: answers::Answers,
+    faults: faults::Faults,
+    decisions: decisions::Decisions,
     callers: callers::CallerFigures,
     connections: connections::Connections,
     limits: limits::Limits,
     ledger: ledger::LedgerFigures,
     database: database::DatabaseFigures,
+    breakers: breakers::Breakers,
+    directory: directory::DirectoryFigures,
+    identity_backend: identity_backend::IdentityBackend,
     log: log::LogFigures,
     overload: overload::Overload,
     shoppers: shoppers::ShopperFigures,
+    traces: traces::TraceFigures,
+    process: process::ProcessFigures,
 }
 
 impl Metrics {
     /// All at zero.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("connector");
-        let answers = answers::Answers::register(&mut registry);
-        let callers = callers::CallerFigures::register(&mut registry);
-        let connections = connections::Connections::register(&mut registry);
-        let limits = limits::Limits::register(&mut registry);
-        let ledger = ledger::LedgerFigures::register(&mut registry);
-        let database = database::DatabaseFigures::register(&mut registry);
-        let log = log::LogFigures::register(&mut registry);
-        let overload = overload::Overload::register(&mut registry);
-        let shoppers = shoppers::ShopperFigures::register(&mut registry);
-        Self(Arc::new(Inner {
-            registry,
-            answers,
-            callers,
-            connections,
-            limits,
-            ledger,
-            database,
-            log,
-            overload,
-            shoppers,
-        }))
+        let mut root = Registry::default();
+        let process = process::ProcessFigures::register(&mut root);
+        let registry = root.sub_registry_with_prefix("connector");
+        process::register_build(registry);
+        let inner = Inner {
+            answers: answers::Answers::register(registry),
+            faults: faults::Faults::register(registry),
+            decisions: decisions::Decisions::register(registry),
+            callers: callers::CallerFigures::register(registry),
+            connections: connections::Connections::register(registry),
+            limits: limits::Limits::register(registry),
+            ledger: ledger::LedgerFigures::register(registry),
+            database: database::DatabaseFigures::register(registry),
+            breakers: breakers::Breakers::register(registry),
+            directory: directory::DirectoryFigures::register(registry),
+            identity_backend: identity_backend::IdentityBackend::register(registry),
+            log: log::LogFigures::register(registry),
+            overload: overload::Overload::register(registry),
+            shoppers: shoppers::ShopperFigures::register(registry),
+            traces: traces::TraceFigures::register(registry),
+            process,
+            registry: root,
+        };
+        Self(Arc::new(inner))
     }
 
-    /// Everything, in the text format; the figures of the ledger, the database, the rate limits, the carts and the identity providers as they are now.
+    /// Everything, in the text format; what others count as it is now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn encode(
         &self,
+        directory: &Directory,
         ledger: &Ledger,
         database: Option<&Database>,
         limits: &RateLimits,
@@ -87,8 +105,11 @@ impl Metrics {
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
         self.0.database.show(database);
+        self.0.breakers.show(database, directory);
+        self.0.directory.show(directory);
         self.0.log.show();
         self.0.shoppers.show(carts, providers);
+        self.0.process.show();
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)

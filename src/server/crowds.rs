@@ -32,12 +32,10 @@ impl Crowds {
         });
     }
 
-    /// Takes out whoever has waited longest of the greatest crowd; of crowds that are equal, of all.
-    pub(super) fn pop(&mut self) -> Option<u64> {
-        let (_, _, network) = *self.ranks.last()?;
-        let mut longest = None;
-        self.change(network, |crowd| longest = crowd.pop_first());
-        longest.map(|(_, who)| who)
+    /// Whoever has waited longest of the greatest crowd; of crowds that are equal, of all.
+    pub(super) fn longest(&self) -> Option<u64> {
+        let (_, Reverse(since), network) = self.ranks.last()?;
+        self.networks.get(network)?.get(since).copied()
     }
 
     fn change(&mut self, network: IpAddr, change: impl FnOnce(&mut BTreeMap<Turn, u64>)) {
@@ -61,6 +59,15 @@ fn rank(network: IpAddr, crowd: &BTreeMap<Turn, u64>) -> Option<Rank> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Crowds {
+        fn pop(&mut self) -> Option<u64> {
+            let (_, Reverse(since), network) = *self.ranks.last()?;
+            let longest = self.longest();
+            self.leave(network, since);
+            longest
+        }
+    }
 
     fn network(last: u8) -> IpAddr {
         [192, 0, 2, last].into()

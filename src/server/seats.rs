@@ -5,6 +5,8 @@
 //! soon as it is there, as a gate's does, is answered however many others say nothing. Proxies that are trusted, and clients
 //! whose certificate holds, go last: theirs are the many idle connections that are meant to be there.
 //!
+//! Nobody goes before they have had [time to ask](TIME_TO_ASK): a burst of callers who mean well waits for one another.
+//!
 //! Whoever has to go is counted as gone at once, so that the accept loop does not wait for their last turn; but there are never
 //! more than [`GOING`] of those.
 
@@ -12,15 +14,20 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::crowds::{Crowds, Turn};
 use crate::metrics::PortMetrics;
 
 /// How many may be going while others sit in their seats already.
 pub(super) const GOING: u32 = 64;
+
+/// How long whoever waits is left alone in any case. All seats in this time is the rate at which a crowd may come and go.
+const TIME_TO_ASK: Duration = Duration::from_millis(20);
 
 /// All seats of a port.
 pub(super) struct Seats {
@@ -52,7 +59,7 @@ struct Seated {
     network: IpAddr,
     is_trusted: bool,
     /// Since when it waits; `None` while a request of its own is being answered.
-    waits_since: Option<Turn>,
+    waits_since: Option<(Turn, Instant)>,
     leave: Arc<Notify>,
 }
 
@@ -82,12 +89,16 @@ impl Seats {
     pub(super) async fn take(&self, peer: IpAddr) -> Seat {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return std::future::pending().await };
         loop {
-            if let Some((number, leave)) = self.sit_down(peer) {
-                self.room.metrics.connection_opened();
-                let (room, has_asked) = (Arc::clone(&self.room), AtomicBool::new(false));
-                return Seat { number, room, leave, has_asked, _permit: permit };
+            let changed = self.room.changed.notified();
+            match self.sit_down(peer) {
+                Ok((number, leave)) => {
+                    self.room.metrics.connection_opened();
+                    let (room, has_asked) = (Arc::clone(&self.room), AtomicBool::new(false));
+                    return Seat { number, room, leave, has_asked, _permit: permit };
+                }
+                Err(Some(next)) => drop(timeout_at(next, changed).await),
+                Err(None) => changed.await,
             }
-            self.room.changed.notified().await;
         }
     }
 
@@ -96,21 +107,29 @@ impl Seats {
         let _ = self.permits.acquire_many(self.all.saturating_add(GOING)).await;
     }
 
-    fn sit_down(&self, peer: IpAddr) -> Option<(u64, Arc<Notify>)> {
+    /// Or when the next one has had their time, if anybody waits.
+    fn sit_down(&self, peer: IpAddr) -> Result<(u64, Arc<Notify>), Option<Instant>> {
         let peer = peer.to_canonical();
         let is_trusted = self.trusted.iter().any(|network| network.contains(&peer));
         let mut state = self.room.state();
         if state.seated.len() >= self.all as usize {
-            let gone = state.strangers.pop().or_else(|| state.trusted.pop())?;
-            let gone = state.seated.remove(&gone)?;
-            gone.leave.notify_one();
-            self.room.metrics.connection_turned_out();
+            let longest = state.strangers.longest().or_else(|| state.trusted.longest()).ok_or(None)?;
+            let since = state.seated.get(&longest).and_then(|seated| seated.waits_since);
+            let next = since.and_then(|(_, since)| since.checked_add(TIME_TO_ASK));
+            if next.is_some_and(|next| next > Instant::now()) {
+                return Err(next);
+            }
+            state.wait_no_more(longest);
+            if let Some(gone) = state.seated.remove(&longest) {
+                gone.leave.notify_one();
+                self.room.metrics.connection_turned_out();
+            }
         }
         let (number, leave) = (state.next(), Arc::new(Notify::new()));
         let seated = Seated { network: network(peer), is_trusted, waits_since: None, leave: Arc::clone(&leave) };
         state.seated.insert(number, seated);
         state.wait(number);
-        Some((number, leave))
+        Ok((number, leave))
     }
 }
 
@@ -130,7 +149,7 @@ impl State {
     fn wait(&mut self, number: u64) {
         let since = self.next();
         let Some(seated) = self.seated.get_mut(&number) else { return };
-        seated.waits_since = Some(since);
+        seated.waits_since = Some((since, Instant::now()));
         let crowds = if seated.is_trusted { &mut self.trusted } else { &mut self.strangers };
         crowds.join(seated.network, since, number);
     }
@@ -138,7 +157,7 @@ impl State {
     fn wait_no_more(&mut self, number: u64) {
         let Some(seated) = self.seated.get_mut(&number) else { return };
         let crowds = if seated.is_trusted { &mut self.trusted } else { &mut self.strangers };
-        if let Some(since) = seated.waits_since.take() {
+        if let Some((since, _)) = seated.waits_since.take() {
             crowds.leave(seated.network, since);
         }
     }

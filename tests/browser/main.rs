@@ -1,4 +1,4 @@
-//! The demo's page in a real browser: Chromium without a window, driven by `tests/npm/page.mjs`, in which each case is written.
+//! The demo's page, and that of the API, in a real browser: Chromium without a window, driven by `tests/npm/page.mjs`, in which each case is written.
 //!
 //! Where there is no Chromium or no Node it shows as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
@@ -15,7 +15,7 @@ use support::trials::trial;
 use support::{Server, npm};
 
 /// As they are called in the script.
-const CASES: [&str; 7] = [
+const CASES: [&str; 8] = [
     "a_shopper_signs_in_and_the_gate_opens",
     "the_code_is_replaced_before_it_ends",
     "who_is_flagged_stays_outside_until_that_is_taken_back",
@@ -23,6 +23,7 @@ const CASES: [&str; 7] = [
     "the_keyboard_alone_will_do",
     "it_can_be_read_in_light_and_dark_and_on_a_phone",
     "a_connector_that_is_gone_is_said_to_be",
+    "the_api_can_be_read",
 ];
 
 fn main() -> ExitCode {
@@ -47,6 +48,6 @@ fn chromium() -> Option<PathBuf> {
 async fn passes(case: &'static str) {
     let server = Server::demo(&[]).await;
     let environment = [("CHROMIUM", chromium().expect("it was there"))];
-    let said = npm::run("page.mjs", &[case, &server.api], &environment).await;
+    let said = npm::run("page.mjs", &[case, &server.api, &server.management], &environment).await;
     assert_eq!(said, Ok(()), "{case}");
 }

@@ -157,7 +157,7 @@ async fn whoever_has_said_all_and_closes_that_half_hears_the_answer() {
 /// Two are being answered, so that neither makes room; the management port has a cap of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
-    let process = with_stalling_key(&[("server.max_connections", "2")]).await;
+    let process = with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let ask = || tokio::spawn(client().post(&url).body(scan_with_key(b"slow").to_string()).send());
     let running = [ask(), ask()];

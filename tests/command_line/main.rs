@@ -23,3 +23,4 @@ mod secure_callers;
 mod tls;
 mod tls_configuration;
 mod tools;
+mod traces;

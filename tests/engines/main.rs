@@ -1,7 +1,7 @@
 //! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
 //! what only a database that is shared can do, or fail to.
 //!
-//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`. Without them their trials show
+//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`, alert rules by `promtool`. Without them their trials show
 //! as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
@@ -20,6 +20,7 @@ mod support;
 mod engine;
 
 mod administration;
+mod alert_rules;
 mod capacity;
 mod cart_bounds;
 mod cart_migration;
@@ -37,6 +38,7 @@ mod import;
 mod limited;
 mod lists;
 mod locked;
+mod look_ups;
 mod names;
 mod outage;
 mod phones;
@@ -62,6 +64,7 @@ use support::checks;
 fn main() -> ExitCode {
     let trials = [
         administration::trials(),
+        alert_rules::trials(),
         capacity::trials(),
         cart_bounds::trials(),
         cart_migration::trials(),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         import::trials(),
         lists::trials(),
         locked::trials(),
+        look_ups::trials(),
         names::trials(),
         outage::trials(),
         phones::trials(),

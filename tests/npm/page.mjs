@@ -1,4 +1,5 @@
 // What a person does on the demo's page, in a real browser: node page.mjs CASE URL. Says nothing when all is well.
+// One case is about the page of the management port, whose URL follows.
 // `picture` takes the one that stands in the README: node page.mjs picture http://127.0.0.1:8080 docs/demo.png
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
@@ -138,6 +139,26 @@ const cases = {
     await verdict(page, "The connector does not answer");
     await page.getByRole("button", { name: "New code" }).click();
     await page.locator("#notice", { hasText: "does not answer" }).waitFor();
+  },
+
+  async the_api_can_be_read(page) {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await page.goto(`${argument}/openapi`);
+      await page.locator("#contents a", { hasText: "/v1/identity/identity-keys" }).click();
+      await page.locator("#verifyIdentityKey[open]", { hasText: "Shopper account flagged" }).waitFor();
+      await page.locator("#verifyIdentityKey", { hasText: "Internal server error" }).waitFor();
+      const document = await page.evaluate(() => fetch("/openapi.json").then((response) => response.json()));
+      const calls = Object.values(document.paths).flatMap((item) => Object.keys(item));
+      assert.equal(await page.locator("#calls details").count(), calls.length);
+      assert.equal(await page.locator("#calls details", { hasText: "undefined" }).count(), 0);
+      for (const selector of ["h1", "h2", "h3", "p", "summary code", "summary span", "#contents a", "td", "b.post", "b.get", "b.put", "b.delete"]) {
+        const ratio = await page.locator(selector).first().evaluate(contrast);
+        assert.ok(ratio >= 4.5, `${selector} in ${colorScheme}: ${ratio}`);
+      }
+    }
+    await page.setViewportSize({ width: 340, height: 700 });
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= 340), "it is wider than the screen");
   },
 
   async picture(page) {

@@ -55,14 +55,19 @@ async fn with_one_it_has_no_more_than_its_own() {
 async fn with_one_it_has_connections_of_its_own() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0"), ("commerce.max_connections", "1")]).await;
     let shoppers = server.shoppers.clone();
-    let first = TcpStream::connect(shoppers.trim_start_matches("http://")).await.unwrap();
-    let second = tokio::spawn(async move { ask(&shoppers, TOKENS).await.status });
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(shoppers.trim_start_matches("http://")).await.unwrap());
+    }
     for _ in 0..20 {
         assert_eq!(ask(&server.api, IDENTITY_KEYS).await.status, 200, "the gate");
     }
-    assert!(!second.is_finished(), "there is one connection only");
-    drop(first);
-    assert_eq!(second.await.unwrap(), 200);
+    assert_eq!(ask(&shoppers, TOKENS).await.status, 200, "who only waits makes room");
+    let metrics = server.metrics().await;
+    for (port, turned_out) in [("shoppers", 5), ("api", 0)] {
+        let wanted = format!("connector_connections_turned_out_total{{port=\"{port}\"}} {turned_out}\n");
+        assert!(metrics.contains(&wanted), "{wanted}{metrics}");
+    }
 }
 
 async fn an_address_that_is_taken_is_named() {

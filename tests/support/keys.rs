@@ -13,6 +13,8 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use super::secrets;
+
 /// A key pair with its name.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -142,7 +144,9 @@ pub(crate) fn token_under(secret: &[u8], header: &Value, claims: &Value) -> Stri
 /// A token whose signature is whatever is made of its message.
 pub(crate) fn signed(header: &str, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let message = format!("{}.{}", base64url(header), base64url(claims));
-    format!("{message}.{}", base64url(sign(message.as_bytes())))
+    let token = format!("{message}.{}", base64url(sign(message.as_bytes())));
+    secrets::keep(&token);
+    token
 }
 
 pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {

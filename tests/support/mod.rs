@@ -17,9 +17,11 @@
 )]
 
 mod administration;
+pub(crate) mod backend;
 pub(crate) mod carts;
 pub(crate) mod certificates;
 pub(crate) mod checks;
+pub(crate) mod collector;
 mod installed;
 pub(crate) mod keys;
 pub(crate) mod npm;
@@ -28,6 +30,7 @@ mod process;
 pub(crate) mod provider;
 mod redis;
 mod scans;
+pub(crate) mod secrets;
 mod server;
 pub(crate) mod shopper;
 mod signals;

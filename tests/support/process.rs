@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::secrets;
 use super::server::{MANAGEMENT_TOKEN, environment};
 
 /// How long anything that a process is asked for may take.
@@ -20,7 +21,12 @@ pub(crate) struct Process {
     stderr: Option<JoinHandle<String>>,
     /// Dropped when the process has ended.
     end: Option<mpsc::Sender<()>>,
+    /// What its metrics ask for.
+    token: String,
 }
+
+/// Those that show secrets to whoever runs them, on standard output.
+const TELLING: [&str; 2] = ["demo", "scan-key"];
 
 /// What a process leaves.
 pub(crate) struct Ended {
@@ -101,7 +107,19 @@ impl Process {
             let _ = child.kill();
             panic!("{subcommand} did not become ready:\n{}", stderr.join().unwrap());
         };
-        Self { api, management, child, printed, logged, stdout: Some(stdout), stderr: Some(stderr), end: Some(end) }
+        let token = settings.iter().rfind(|(name, _)| *name == "management.token");
+        let token = token.map_or(MANAGEMENT_TOKEN, |(_, token)| token).to_owned();
+        Self {
+            api,
+            management,
+            child,
+            printed,
+            logged,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            end: Some(end),
+            token,
+        }
     }
 
     /// The next line that holds this, of those that it prints.
@@ -115,9 +133,8 @@ impl Process {
     }
 
     /// Ends it at once, as a crash does.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     /// Lets no file grow beyond so many bytes, as a full disk does; `None`: as far as it likes.
@@ -140,6 +157,7 @@ impl Process {
 
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
+        secrets::assert_none_in_metrics(&self.management, &self.token);
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success(), "kill -{name}");
     }
@@ -147,9 +165,17 @@ impl Process {
     /// Waits for its end and returns what it left.
     pub(crate) fn ended(mut self) -> Ended {
         let code = wait(&mut self.child).code();
-        self.end = None;
-        let [stdout, stderr] = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());
+        let [stdout, stderr] = self.written();
         Ended { code, stdout, stderr }
+    }
+
+    /// All that it has written, looked through. To be asked for once it has ended.
+    fn written(&mut self) -> [String; 2] {
+        self.end = None;
+        let written = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());
+        let [_, stderr] = &written; // a demo tells the keys to try on standard output
+        secrets::assert_none_in(stderr, "what a process has written");
+        written
     }
 }
 
@@ -163,14 +189,23 @@ impl Ended {
             .output()
             .unwrap();
         let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        secrets::assert_none_in(&stderr, "standard error");
+        if !arguments.first().is_some_and(|subcommand| TELLING.contains(subcommand)) {
+            secrets::assert_none_in(&stdout, "standard output");
+        }
         Self { code: output.status.code(), stdout, stderr }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Of one that was waited for, all is known.
+        if self.stderr.is_some() {
+            secrets::assert_none_in_metrics(&self.management, &self.token);
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            self.written();
+        }
     }
 }
 

@@ -26,6 +26,7 @@ impl Redis {
     /// Returns once it answers.
     pub(crate) fn start() -> Self {
         let (folder, password) = (TempDir::new().unwrap(), Uuid::new_v4().simple().to_string());
+        super::secrets::keep(&password);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let port = port();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::IDENTITY_KEYS;
+use super::{IDENTITY_KEYS, secrets};
 
 /// The key of every database that tests share.
 pub(crate) const HASH_KEY: &str = "dGhlIGhhc2gga2V5IG9mIHRlc3RzLCAzMiBieXRlcy4=";
@@ -38,6 +38,8 @@ pub(crate) struct Server {
     settings: Vec<(String, String)>,
     /// What its database is in, which goes when it does.
     place: Option<Box<dyn Any + Send + Sync>>,
+    /// What it asks, which goes when it does.
+    beside: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
@@ -85,6 +87,7 @@ impl Server {
     }
 
     async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
+        secrets::watch_the_log();
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
             ("management.bind", "127.0.0.1:0"),
@@ -118,12 +121,19 @@ impl Server {
             running,
             settings,
             place: None,
+            beside: None,
         })
     }
 
     /// Keeps what its database is in.
     pub(crate) fn keeping(mut self, place: impl Any + Send + Sync) -> Self {
         self.place = Some(Box::new(place));
+        self
+    }
+
+    /// Keeps what it asks.
+    pub(crate) fn beside(mut self, what: impl Any + Send + Sync) -> Self {
+        self.beside = Some(Box::new(what));
         self
     }
 
@@ -155,7 +165,10 @@ impl Server {
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        self.client.get(format!("{}/metrics", self.management)).send().await.unwrap().text().await.unwrap()
+        let metrics = self.client.get(format!("{}/metrics", self.management)).send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        secrets::assert_none_in(&metrics, "the metrics");
+        metrics
     }
 
     /// Asks it to stop, as SIGTERM does, and goes on at once.
@@ -172,7 +185,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let token = self.settings.iter().rfind(|(name, _)| name == "management.token");
+        secrets::assert_none_in_metrics(&self.management, token.map_or(MANAGEMENT_TOKEN, |(_, token)| token));
         self.running.abort();
+        secrets::assert_none_logged();
     }
 }
 
@@ -183,8 +199,15 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What a connector has answered: like each of its answers, one that nobody stores, guesses at, or learns its software from.
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let said = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+        assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
+        assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+        for banner in ["server", "x-powered-by", "via"] {
+            assert!(said(banner).is_empty(), "{banner} in {status} of {}", response.url());
+        }
         Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
     }
 

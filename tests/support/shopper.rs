@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::checks::assert_refused;
-use super::{Answer, Server, stranger};
+use super::{Answer, Server, secrets, stranger};
 
 /// The demo's `X-Auth-Key`.
 pub(crate) const AUTH_KEY: &str = "demo-authorization-key";
@@ -48,12 +48,15 @@ pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     let answer = answer.json();
     let is_anonymous = answer["isAnonymous"].as_bool().expect("a boolean");
-    Shopper {
+    let shopper = Shopper {
         token: token.to_owned(),
         context: answer["customerContext"].as_str().expect("a text").to_owned(),
         anonymous_id: is_anonymous.then(|| claims(token)["jti"].as_str().expect("an id").to_owned()),
         shoppers: server.shoppers.clone(),
-    }
+    };
+    let secrets = [Some(&shopper.token), Some(&shopper.context), shopper.anonymous_id.as_ref()];
+    secrets.into_iter().flatten().for_each(|secret| secrets::keep(secret));
+    shopper
 }
 
 impl Shopper {

@@ -94,6 +94,11 @@ impl<K: Eq + Hash, V: Clone> Kept<K, V> {
         }
     }
 
+    /// About how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
     fn clear(&self) {
         self.values.clear();
         self.len.store(0, Ordering::Relaxed);

@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
 use super::{DirectoryError, Registration};
+use crate::breaker::Subject;
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::{ScanKeyWindow, Store};
-use crate::storage::{Database, DatabaseError, Engine, Subject, Work};
+use crate::storage::{Database, DatabaseError, Engine, Work};
 use cache::Cache;
 
 /// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.
@@ -235,6 +236,10 @@ impl SqlDirectory {
     pub(super) async fn announce_erasure(&self) -> Result<(), DirectoryError> {
         let tell = self.database.transaction(|connection| Box::pin(changes::announce_erasure(connection)));
         Ok(tell.await?)
+    }
+
+    pub(super) fn cached(&self) -> (usize, usize) {
+        (self.cache.stores.len(), self.cache.registrations.len())
     }
 
     pub(super) fn believed_for(&self) -> Duration {

@@ -4,18 +4,23 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery};
 use super::{Management, rfc3339};
 use crate::directory::AuditEntry;
 use crate::http::error::ApiError;
 
-#[derive(Serialize)]
-struct AuditRow {
+/// A change.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
+pub(in crate::http) struct AuditRow {
     id: String,
+    #[schema(format = DateTime)]
     at: String,
     action: String,
     kind: String,
+    /// An id, or a digest.
     subject: String,
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery, bytes_cursor, parse_bytes_cursor};
 use super::{Management, rfc3339};
@@ -15,21 +16,30 @@ use crate::http::answer::VisitorDetails;
 use crate::http::error::ApiError;
 use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
 
-#[derive(Serialize)]
+/// What a gate was told.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Decision)]
 #[serde(rename_all = "camelCase")]
-struct DecisionRow<'a> {
+pub(in crate::http) struct DecisionRow<'a> {
     auth_event_id: String,
+    #[schema(pattern = "^(accepted|denied)$")]
     decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = VisitorDetails<'_>, required = false)]
     visitor: Option<VisitorDetails<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     shopper_device_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, pattern = "^(opened|closed|none_open)$")]
     session_effect: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     session_id: Option<String>,
+    #[schema(format = DateTime)]
     recorded_at: String,
 }
 

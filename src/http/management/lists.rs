@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::http::error::ApiError;
 
 /// The longest page.
-const MAX_PAGE: usize = 1000;
+pub(in crate::http) const MAX_PAGE: usize = 1000;
 /// The length of a page where none is asked for.
-const PAGE: usize = 100;
+pub(in crate::http) const PAGE: usize = 100;
 /// What would do.
-const WANTED: &str = "limit is 1 to 1000, cursor is what nextCursor was";
+pub(in crate::http) const WANTED: &str = "limit is 1 to 1000, cursor is what nextCursor was";
 
 /// Which page is asked for.
 #[derive(Debug, Deserialize)]

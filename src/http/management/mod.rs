@@ -12,6 +12,11 @@ mod sessions;
 mod shoppers;
 mod stores;
 
+pub(super) use audit::AuditRow;
+pub(super) use decisions::DecisionRow;
+pub(super) use lists::{MAX_PAGE, PAGE, WANTED};
+pub(super) use sessions::SessionRow;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -51,7 +56,7 @@ pub struct Management {
     pub token: Option<SecretString>,
 }
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes(management: Management) -> Router {
     let metrics = Router::new()
@@ -97,9 +102,10 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
-    let ledger = &management.administration.ledger;
+    let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let text = management.metrics.encode(
+        directory,
         ledger,
         management.database.as_ref(),
         &management.limits,
@@ -130,7 +136,13 @@ impl From<AdministrationError> for ApiError {
 
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
-        Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+        match error {
+            // No fault of ours: the gate asks again, and stays closed if it gets no other answer.
+            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+            DirectoryError::Unavailable(_) | DirectoryError::Busy => {
+                Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery};
 use super::{Management, rfc3339};
@@ -13,27 +14,39 @@ use crate::http::answer::VisitorDetails;
 use crate::http::error::ApiError;
 use crate::ledger::{Moment, Session, SessionId, SessionState};
 
-#[derive(Serialize)]
+/// A stay of a visitor in a store.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
-struct SessionRow<'a> {
+pub(in crate::http) struct SessionRow<'a> {
     id: String,
     visitor: VisitorDetails<'a>,
     store_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     shopper_device_id: Option<&'a str>,
+    #[schema(pattern = "^(open|closed|timed_out)$")]
     state: &'static str,
     entry: MomentRow,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = MomentRow, required = false)]
     exit: Option<MomentRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     timed_out_at: Option<String>,
 }
 
-#[derive(Serialize)]
+/// When they came or went.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Moment)]
 #[serde(rename_all = "camelCase")]
 struct MomentRow {
     auth_event_id: String,
+    /// By the gate's clock.
+    #[schema(format = DateTime)]
     timestamp: String,
+    /// By ours.
+    #[schema(format = DateTime)]
     recorded_at: String,
 }
 

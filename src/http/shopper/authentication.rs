@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::credentials::TokenHolder;
 use super::{Shoppers, X_AUTH_KEY, both};
@@ -18,9 +19,11 @@ use crate::http::members::{Members, Raw};
 /// The names under which the anonymous id may come: that of the published page, and that of the published client.
 const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
 
-#[derive(Serialize)]
+/// A token for whoever has not signed in.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnonymousToken)]
 #[serde(rename_all = "camelCase")]
-struct Token<'a> {
+pub(in crate::http) struct Token<'a> {
     token_type: &'static str,
     access_token: &'a str,
     /// In seconds.
@@ -29,9 +32,11 @@ struct Token<'a> {
     refresh_token: &'static str,
 }
 
-#[derive(Serialize)]
+/// What goes beside a bearer token, and ends with it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CustomerContext)]
 #[serde(rename_all = "camelCase")]
-struct Context<'a> {
+pub(in crate::http) struct Context<'a> {
     is_anonymous: bool,
     customer_context: &'a str,
 }

@@ -1,14 +1,16 @@
 //! Carts as the published client reads them. Much of it is about orders, of which there are none here: that is zero or empty.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::cart::{Cart, Line};
 use crate::domain::customer::Customer;
 
 /// A cart.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cart)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CartBody {
+pub(in crate::http) struct CartBody {
     id: u64,
     name: String,
     customer_id: String,
@@ -21,52 +23,70 @@ pub(super) struct CartBody {
     shipping_total: u8,
     shipping_discount_total: u8,
     shipping_sub_total: u8,
+    #[schema(value_type = Vec<Form>, min_items = 1, max_items = 1)]
     forms: [Form; 1],
+    #[schema(value_type = Vec<String>, max_items = 0)]
     notes: [(); 0],
 }
 
 /// What came of changing a cart. Whatever goes wrong is told by the status.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CartChange)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CartResponse {
+pub(in crate::http) struct CartResponse {
     cart: CartBody,
     has_errors: bool,
+    #[schema(value_type = Vec<String>, max_items = 0)]
     errors: [(); 0],
 }
 
-#[derive(Default, Serialize)]
+/// A currency.
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = Currency)]
 struct CurrencyBody {
     code: String,
     symbol: String,
 }
 
-#[derive(Default, Serialize)]
+/// What is in a cart.
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = CartForm)]
 #[serde(rename_all = "camelCase")]
 struct Form {
     id: u8,
     name: &'static str,
     authorized_payment_total: u8,
     captured_payment_total: u8,
+    #[schema(value_type = Vec<String>, max_items = 0)]
     coupons: [(); 0],
+    #[schema(value_type = Vec<Shipment>, min_items = 1, max_items = 1)]
     shipments: [Shipment; 1],
+    #[schema(value_type = Vec<String>, max_items = 0)]
     promotions: [(); 0],
+    #[schema(value_type = Vec<String>, max_items = 0)]
     payments: [(); 0],
 }
 
-#[derive(Default, Serialize)]
+/// All of it.
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = CartShipment)]
 #[serde(rename_all = "camelCase")]
 struct Shipment {
     id: u8,
     shipment_tracking_number: &'static str,
     shipping_method_id: &'static str,
     shipping_method_name: &'static str,
+    /// There is none.
+    #[schema(value_type = Option<String>, required = true)]
     shipping_address: Option<()>,
     shipping_total: u8,
     shipping_discount_price: u8,
     lines: Vec<LineBody>,
 }
 
-#[derive(Serialize)]
+/// So much of one SKU.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CartLine)]
 #[serde(rename_all = "camelCase")]
 struct LineBody {
     id: u64,

@@ -170,7 +170,7 @@ async fn migrate(
     document: Document,
 ) -> Result<Json<CartBody>, ApiError> {
     if bearer.customer().is_anonymous() {
-        return Err(ApiError::forbidden("not_signed_in", "Sign in first: a cart moves to who signs in"));
+        return Err(not_signed_in());
     }
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);
@@ -182,6 +182,10 @@ async fn migrate(
         Some(cart) => CartBody::new(cart, bearer.customer()),
         None => CartBody::of_nobody(bearer.customer()),
     }))
+}
+
+pub(in crate::http) fn not_signed_in() -> ApiError {
+    ApiError::forbidden("not_signed_in", "Sign in first: a cart moves to who signs in")
 }
 
 /// The cart that an app shows first: the one that nobody has named, else the one changed last.

@@ -8,7 +8,10 @@ mod credentials;
 mod picture;
 mod scan_key_codes;
 
-pub(super) use carts::why;
+pub(super) use authentication::{Context, Token};
+pub(super) use cart_wire::{CartBody, CartResponse};
+pub(super) use carts::{not_signed_in, why};
+pub(super) use scan_key_codes::{CODE_HEADERS, CodeBody};
 
 use std::sync::Arc;
 
@@ -33,7 +36,7 @@ use crate::rate_limit::{Caller, RateLimits};
 const X_AUTH_KEY: &str = "x-auth-key";
 const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
 
-const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
+pub(super) const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
 /// How their paths begin.
 const PATHS: [&str; 2] = ["/commerceapi/", SCAN_KEY_CODES];
 
@@ -119,10 +122,7 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
             [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(own).collect::<Vec<_>>(),
         )
         .expose_headers(
-            [header::RETRY_AFTER, header::WWW_AUTHENTICATE]
-                .into_iter()
-                .chain(scan_key_codes::CODE_HEADERS)
-                .collect::<Vec<_>>(),
+            [header::RETRY_AFTER, header::WWW_AUTHENTICATE].into_iter().chain(CODE_HEADERS).collect::<Vec<_>>(),
         )
         .max_age(std::time::Duration::from_secs(60 * 60))
 }

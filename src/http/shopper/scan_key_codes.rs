@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::SecondsFormat;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::credentials::Shopper;
 use super::picture::{Picture, draw};
@@ -21,20 +22,24 @@ use crate::http::error::ApiError;
 use crate::http::members::Members;
 
 /// What a picture cannot say by itself stands in its headers.
-pub(super) const CODE_HEADERS: [HeaderName; 3] = [
+pub(in crate::http) const CODE_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-scan-key-code"),
     HeaderName::from_static("x-scan-key-code-expires-at"),
     HeaderName::from_static("x-scan-key-code-refresh-after"),
 ];
 
-#[derive(Serialize)]
+/// A code for the gate.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ScanKeyCode)]
 #[serde(rename_all = "camelCase")]
-struct CodeBody<'a> {
+pub(in crate::http) struct CodeBody<'a> {
     /// What the QR code holds.
     scan_key_code: &'a str,
     /// What a gate makes of it: `identityKey` on the wire.
     identity_key: &'a str,
+    #[schema(format = DateTime)]
     made_at: &'a str,
+    #[schema(format = DateTime)]
     expires_at: &'a str,
     refresh_after_seconds: i64,
 }

@@ -15,15 +15,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::cache::RecordCache;
 use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
+use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::storage::{Database, DatabaseError, Engine};
 use upkeep::Swept;
 use writer::{Job, Waiting};
 
@@ -31,6 +33,8 @@ use writer::{Job, Waiting};
 const QUEUE: usize = writer::BATCH;
 /// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
 const BATCH: usize = 100;
+/// Upper bounds of the buckets in which it is counted how many records are committed together.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// How long whoever reads the metrics may wait for a count.
 const COUNT: Duration = Duration::from_secs(1);
 /// How many rows that name a visitor are looked for at once: finding them takes a look at all rows.
@@ -44,6 +48,7 @@ pub struct SqlLedger {
     jobs: mpsc::Sender<Job>,
     cache: RecordCache,
     records: Arc<AtomicUsize>,
+    batch_sizes: Histogram,
 }
 
 impl SqlLedger {
@@ -56,8 +61,9 @@ impl SqlLedger {
         let count = database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
         let records = Arc::new(AtomicUsize::new(count));
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records)));
-        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records })
+        let batch_sizes = Histogram::new(BATCH_BUCKETS);
+        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records), batch_sizes.clone()));
+        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
 
     /// What this process has seen.
@@ -188,6 +194,10 @@ impl SqlLedger {
 
     pub(super) fn cached(&self) -> usize {
         self.cache.len()
+    }
+
+    pub(super) fn batch_sizes(&self) -> &Histogram {
+        &self.batch_sizes
     }
 }
 

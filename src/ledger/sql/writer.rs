@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{postgres, sqlite};
+use crate::breaker::Subject;
 use crate::domain::ids::EventId;
 use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::storage::{Database, DatabaseError, Engine};
 
 /// The most that one commit takes along.
 pub(super) const BATCH: usize = 256;
@@ -51,7 +53,13 @@ pub(super) struct Written {
 }
 
 /// Writes until it is told to close, or nobody can ask any more.
-pub(super) async fn run(database: Database, mut jobs: mpsc::Receiver<Job>, limits: Limits, records: Arc<AtomicUsize>) {
+pub(super) async fn run(
+    database: Database,
+    mut jobs: mpsc::Receiver<Job>,
+    limits: Limits,
+    records: Arc<AtomicUsize>,
+    batch_sizes: Histogram,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if jobs.recv_many(&mut batch, BATCH).await == 0 {
@@ -68,6 +76,9 @@ pub(super) async fn run(database: Database, mut jobs: mpsc::Receiver<Job>, limit
                 }
                 Job::Close { reply } => closing = Some(reply),
             }
+        }
+        if let Ok(size @ 1..) = u32::try_from(waiting.len()) {
+            batch_sizes.observe(size.into());
         }
         for (reply, recorded) in replies.into_iter().zip(write(&database, waiting, limits, &records).await) {
             // Whoever asked may have gone; what is written stays.

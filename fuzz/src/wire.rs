@@ -1,0 +1,81 @@
+//! HTTP/1.1 by hand: whatever bytes go in, and the answer.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// A connection that is kept open.
+pub struct Wire(TcpStream);
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    /// In small letters, with its end.
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        Self(stream)
+    }
+
+    pub async fn ask(&mut self, request: &[u8]) -> Answer {
+        self.0.write_all(request).await.expect("it listens");
+        let mut read = Vec::with_capacity(1024);
+        loop {
+            if let Some(answer) = Answer::read(&read) {
+                return answer;
+            }
+            let more = self.0.read_buf(&mut read).await.expect("it answers");
+            assert!(more > 0, "no answer but {:?}", String::from_utf8_lossy(&read));
+        }
+    }
+}
+
+impl Answer {
+    /// `None` while it is not complete.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&bytes[..end]).expect("a head in ASCII").to_ascii_lowercase();
+        let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+        let length = head.split_once("\r\ncontent-length: ").expect("a length").1;
+        let length: usize = length.split("\r\n").next().and_then(|length| length.parse().ok()).expect("a length");
+        let body = bytes.get(end..end + length)?.to_vec();
+        Some(Self { status, head, body })
+    }
+
+    /// Whether another request may follow.
+    pub(crate) fn keeps_connection(&self) -> bool {
+        !self.head.contains("\r\nconnection: close\r\n")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The sentence of a refusal, which has nothing else in it.
+    pub fn message(&self) -> String {
+        let json = self.json();
+        let members = json.as_object().expect("an object");
+        assert_eq!(members.keys().collect::<Vec<_>>(), ["message"], "{json}");
+        members["message"].as_str().expect("a text").to_owned()
+    }
+
+    /// What every answer to anybody has, and that it is none of ours to fail.
+    pub(crate) fn assert_form(&self) {
+        assert!(self.status < 500, "{} {}", self.status, self.text());
+        for line in ["content-type: application/json", "cache-control: no-store", "x-content-type-options: nosniff"] {
+            assert!(self.head.contains(&format!("\r\n{line}\r\n")), "{}", self.head);
+        }
+        assert!(!self.head.contains("\r\nserver:"), "{}", self.head);
+    }
+}

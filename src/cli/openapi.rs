@@ -1,0 +1,11 @@
+//! `openapi`: the document that the management port has under `/openapi.json`.
+
+use std::process::ExitCode;
+
+use super::print;
+use crate::http::document;
+
+pub(super) fn run() -> ExitCode {
+    print(&document());
+    ExitCode::SUCCESS
+}

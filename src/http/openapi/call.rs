@@ -1,0 +1,228 @@
+//! One call as the document describes it. What it refuses is told by the refusals themselves: their status, their words and their
+//! headers come from the door through which they leave.
+
+use std::collections::BTreeMap;
+
+use axum::http::header;
+use axum::response::IntoResponse as _;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{AdditionalProperties, Array, ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+
+use super::super::error::{ApiError, Said};
+
+pub(super) const JSON: &str = "application/json";
+
+/// A method on a path.
+pub(super) struct Call {
+    path: String,
+    method: HttpMethod,
+    operation: OperationBuilder,
+    refusals: BTreeMap<u16, Refusals>,
+}
+
+/// What one status says.
+#[derive(Default)]
+struct Refusals {
+    messages: Vec<String>,
+    /// Whether there are messages that only the request makes; those above are examples then.
+    is_open: bool,
+    /// For the app to act upon; not every refusal has one.
+    reasons: Vec<&'static str>,
+    without_reason: bool,
+    headers: Vec<header::HeaderName>,
+}
+
+/// The schema that the document has under a type's name.
+pub(super) fn schema_of<T: ToSchema>() -> RefOr<Schema> {
+    Ref::from_schema_name(T::name()).into()
+}
+
+/// An array of them.
+pub(super) fn array_of<T: ToSchema>() -> RefOr<Schema> {
+    Array::new(schema_of::<T>()).into()
+}
+
+/// A text of so many characters.
+pub(super) fn text(longest: usize) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(longest))
+}
+
+impl Call {
+    /// `id` is what generated clients call it by.
+    pub(super) fn new(method: HttpMethod, path: impl Into<String>, id: &str, summary: &str) -> Self {
+        let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary));
+        Self { path: path.into(), method, operation, refusals: BTreeMap::new() }
+    }
+
+    pub(super) fn described(self, description: &str) -> Self {
+        self.with(|operation| operation.description(Some(description)))
+    }
+
+    pub(super) fn tagged(self, tag: &str) -> Self {
+        self.with(|operation| operation.tag(tag))
+    }
+
+    /// All of these credentials together; called again, or these.
+    pub(super) fn needs(self, schemes: &[&str]) -> Self {
+        let all = schemes.iter().fold(SecurityRequirement::default(), |all, scheme| all.add(*scheme, [""; 0]));
+        self.with(|operation| operation.security(all))
+    }
+
+    pub(super) fn parameter(self, name: &str, place: ParameterIn, description: &str, schema: ObjectBuilder) -> Self {
+        let required = if place == ParameterIn::Path { Required::True } else { Required::False };
+        let parameter = ParameterBuilder::new().name(name).parameter_in(place).required(required);
+        self.with(|operation| operation.parameter(parameter.description(Some(description)).schema(Some(schema))))
+    }
+
+    /// A body that must be there.
+    pub(super) fn takes(self, schema: RefOr<Schema>, example: Value) -> Self {
+        self.body(schema, example, Required::True)
+    }
+
+    /// One that may be there.
+    pub(super) fn may_take(self, schema: RefOr<Schema>, example: Value) -> Self {
+        self.body(schema, example, Required::False)
+    }
+
+    fn body(self, schema: RefOr<Schema>, example: Value, required: Required) -> Self {
+        let content: Content = ContentBuilder::new().schema(Some(schema)).example(Some(example)).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(required)).build();
+        self.with(|operation| operation.request_body(Some(body)))
+    }
+
+    /// 200 with this.
+    pub(super) fn answers(self, description: &str, schema: RefOr<Schema>) -> Self {
+        self.responds(
+            200,
+            ResponseBuilder::new().description(description).content(JSON, Content::new(Some(schema))).build(),
+        )
+    }
+
+    pub(super) fn responds(self, status: u16, response: Response) -> Self {
+        self.with(|operation| operation.response(status.to_string(), response))
+    }
+
+    /// In these words.
+    pub(super) fn refuses(mut self, errors: impl IntoIterator<Item = ApiError>) -> Self {
+        for error in errors {
+            self.refuse(error, false);
+        }
+        self
+    }
+
+    /// In such words: what is wrong, and where, depends on the request.
+    pub(super) fn refuses_such_as(mut self, error: ApiError) -> Self {
+        self.refuse(error, true);
+        self
+    }
+
+    /// What is decided against somebody, in these words.
+    pub(super) fn denies(mut self, status: u16, messages: impl IntoIterator<Item = &'static str>) -> Self {
+        let refusals = self.refusals.entry(status).or_default();
+        refusals.messages.extend(messages.into_iter().map(str::to_owned));
+        refusals.without_reason = true;
+        self
+    }
+
+    fn refuse(&mut self, error: ApiError, is_open: bool) {
+        let reason = match &error {
+            ApiError::Told { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        let response = error.into_response();
+        let refusals = self.refusals.entry(response.status().as_u16()).or_default();
+        let message = response.extensions().get::<Said>().map(|Said(said)| said.clone()).unwrap_or_default();
+        if !refusals.messages.contains(&message) {
+            refusals.messages.push(message);
+        }
+        refusals.is_open |= is_open;
+        refusals.without_reason |= reason.is_none();
+        refusals.reasons.extend(reason);
+        for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+            if response.headers().contains_key(&name) && !refusals.headers.contains(&name) {
+                refusals.headers.push(name);
+            }
+        }
+    }
+
+    /// What it says in the same words as others do goes to `shared`, by a name of its own.
+    pub(super) fn build(self, shared: &mut BTreeMap<String, Response>) -> (String, PathItem) {
+        let Self { path, method, mut operation, refusals } = self;
+        for (status, refusals) in refusals {
+            let response: RefOr<Response> = match refusals.name() {
+                Some(name) => {
+                    let reference = Ref::from_response_name(&name);
+                    shared.insert(name, refusals.response());
+                    reference.into()
+                }
+                None => refusals.response().into(),
+            };
+            operation = operation.response(status.to_string(), response);
+        }
+        (path, PathItem::new(method, operation))
+    }
+
+    fn with(mut self, change: impl FnOnce(OperationBuilder) -> OperationBuilder) -> Self {
+        self.operation = change(self.operation);
+        self
+    }
+}
+
+impl Refusals {
+    /// Where there is one sentence alone, its words.
+    fn name(&self) -> Option<String> {
+        let [message] = self.messages.as_slice() else { return None };
+        let is_shared = !self.is_open && self.reasons.is_empty();
+        is_shared.then(|| message.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect())
+    }
+
+    fn response(self) -> Response {
+        let described = match self.messages.as_slice() {
+            [one] if !self.is_open => one.clone(),
+            _ if self.is_open => "The message says what is wrong, and where.".to_owned(),
+            _ => "The message says which.".to_owned(),
+        };
+        let message = ObjectBuilder::new().schema_type(Type::String);
+        let message =
+            if self.is_open { message.examples(self.messages) } else { message.enum_values(Some(self.messages)) };
+        let body = ObjectBuilder::new()
+            .property("message", message)
+            .required("message")
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
+        let body = if self.reasons.is_empty() {
+            body
+        } else {
+            let reason = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(self.reasons));
+            let body = body.property("reason", reason);
+            if self.without_reason { body } else { body.required("reason") }
+        };
+        let content = Content::new(Some(RefOr::from(body.build())));
+        let response = ResponseBuilder::new().description(described).content(JSON, content);
+        self.headers
+            .into_iter()
+            .fold(response, |response, name| response.header(name.as_str(), header_of(&name)))
+            .build()
+    }
+}
+
+/// A word with its first letter large.
+pub(super) fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn header_of(name: &header::HeaderName) -> utoipa::openapi::Header {
+    let (schema, description) = if *name == header::RETRY_AFTER {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64));
+        (seconds, "Whole seconds after which to ask again.")
+    } else {
+        (ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["Bearer"])), "What is asked for.")
+    };
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}

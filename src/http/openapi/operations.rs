@@ -1,0 +1,55 @@
+//! What operations ask: probes, metrics, this document.
+
+use serde_json::json;
+use utoipa::openapi::path::HttpMethod;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Content, ContentBuilder, RefOr, Response, ResponseBuilder};
+
+use super::super::error::ApiError;
+use super::super::probes::Status;
+use super::super::{LIVEZ, METRICS, READYZ};
+use super::call::{Call, JSON, schema_of};
+use super::page::{DOCUMENT, PAGE};
+use super::{MANAGEMENT_TOKEN, fault};
+
+pub(super) const TAG: &str = "operations";
+
+pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    super::add::<Status>(schemas);
+}
+
+pub(super) fn calls() -> impl Iterator<Item = Call> {
+    let probe = |description: &str, status: &str| {
+        let content =
+            ContentBuilder::new().schema(Some(schema_of::<Status>())).example(Some(json!({ "status": status })));
+        answer(description, JSON, content.build())
+    };
+    let text = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::String).build())));
+    let object = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::Object).build())));
+    let calls = [
+        Call::new(HttpMethod::Get, LIVEZ, "livez", "Whether the process lives")
+            .needs(&[])
+            .responds(200, probe("It does.", "alive")),
+        Call::new(HttpMethod::Get, READYZ, "readyz", "Whether it takes requests")
+            .described("`degraded` where a database is needed and does not answer: what is remembered is answered all the same.")
+            .needs(&[])
+            .responds(200, probe("It does: `ready`, or `degraded`.", "ready"))
+            .responds(503, probe("Not yet, or no more: it is starting or draining.", "unready")),
+        Call::new(HttpMethod::Get, METRICS, "metrics", "Metrics in the OpenMetrics text format")
+            .needs(&[])
+            .needs(&[MANAGEMENT_TOKEN])
+            .responds(200, answer("All of them.", super::super::management::OPENMETRICS, text()))
+            .refuses([ApiError::Unauthorized, fault()]),
+        Call::new(HttpMethod::Get, DOCUMENT, "openapi", "This document")
+            .needs(&[])
+            .responds(200, answer("The document.", JSON, object())),
+        Call::new(HttpMethod::Get, PAGE, "openapiPage", "A page to read it")
+            .needs(&[])
+            .responds(200, answer("The page.", "text/html; charset=utf-8", text())),
+    ];
+    calls.into_iter().map(|call| call.tagged(TAG))
+}
+
+fn answer(description: &str, content_type: &str, content: Content) -> Response {
+    ResponseBuilder::new().description(description).content(content_type, content).build()
+}

@@ -1,0 +1,48 @@
+//! The document, and a page of our own to read it with: a few files and no library, so that nothing is fetched from elsewhere, and the page
+//! may do nothing but show.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::call::JSON;
+
+/// Where the document is.
+pub(super) const DOCUMENT: &str = "/openapi.json";
+/// Where the page is.
+pub(super) const PAGE: &str = "/openapi";
+
+/// Nothing but what comes from here, no script in the page itself, in nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+const FILES: [(&str, &str, &str); 4] = [
+    (PAGE, "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/openapi/icon.svg", "image/svg+xml", include_str!("../../../demo/icon.svg")),
+    ("/openapi/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
+    ("/openapi/script.js", "text/javascript; charset=utf-8", include_str!("page/script.js")),
+];
+
+pub(in crate::http) fn routes() -> Router {
+    let routes = Router::new().route(DOCUMENT, get(document));
+    FILES.into_iter().fold(routes, |routes, (path, content_type, text)| {
+        routes.route(path, get(async move || file(content_type, text)))
+    })
+}
+
+async fn document() -> Response {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    ([(header::CONTENT_TYPE, JSON)], TEXT.get_or_init(super::document).as_str()).into_response()
+}
+
+fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text)
+}

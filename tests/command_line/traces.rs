@@ -1,0 +1,134 @@
+//! Traces of the binary: the log's line names the trace, a stop is bounded whatever the collector does, and bad settings are told without
+//! what is secret in them.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::support::collector::Collector;
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+async fn ask(process: &Process, traceparent: Option<&str>) -> Value {
+    let body = scan();
+    let request = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body.to_string());
+    let request = match traceparent {
+        Some(value) => request.header("traceparent", value),
+        None => request,
+    };
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    body.get("requestId").cloned().unwrap_or_default()
+}
+
+fn line<'a>(log: &'a [Value], request_id: &Value) -> &'a Value {
+    log.iter().find(|line| line["requestId"] == *request_id).unwrap()
+}
+
+fn log(ended: &Ended) -> Vec<Value> {
+    ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_line_of_a_request_names_its_trace_and_none_where_traces_are_off() {
+    let collector = Collector::start().await;
+    let settings = [("telemetry.otlp_endpoint", collector.url.as_str()), ("telemetry.sample_ratio", "1")];
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-00");
+    let (traced, plain) = (Process::demo(&settings).await, Process::demo(&[]).await);
+    let ids = [ask(&traced, Some(&parent)).await, ask(&traced, None).await, ask(&plain, Some(&parent)).await];
+    traced.signal("TERM");
+    plain.signal("TERM");
+    let (traced, plain) = (log(&traced.ended()), log(&plain.ended()));
+    assert_eq!(line(&traced, &ids[0])["traceId"], TRACE);
+    let own = line(&traced, &ids[1])["traceId"].as_str().unwrap().to_owned();
+    assert_eq!(line(&plain, &ids[2]).get("traceId"), None);
+    let exported: Vec<String> = collector.spans().iter().map(|(_, span)| hex::encode(&span.trace_id)).collect();
+    assert!(exported.contains(&own) && exported.contains(&TRACE.to_owned()), "{exported:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_a_collector_that_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
+    let process = Process::demo(&settings).await;
+    ask(&process, None).await;
+    let began = Instant::now();
+    process.signal("TERM");
+    let ended = process.ended();
+    // One second for spans, one for the ledger.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        log(&ended).iter().any(|line| line["message"] == "stopped before every span was exported"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_refuses_is_said_once_and_without_what_is_secret() {
+    let collector = Collector::answering(StatusCode::FORBIDDEN).await;
+    let settings = [
+        ("telemetry.otlp_endpoint", collector.url.as_str()),
+        ("telemetry.otlp_headers", "authorization=Bearer collector-secret"),
+        ("telemetry.sample_ratio", "1"),
+    ];
+    let process = Process::demo(&settings).await;
+    // Until it was refused twice.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while collector.sent().len() < 2 {
+        assert!(Instant::now() < deadline, "{} batches were sent", collector.sent().len());
+        ask(&process, None).await;
+    }
+    process.signal("TERM");
+    let ended = process.ended();
+    let said = ended.stderr.matches("spans cannot be exported").count();
+    assert_eq!(said, 1, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("collector-secret"), "{}", ended.stderr);
+}
+
+#[test]
+fn bad_settings_are_told_all_at_once_and_without_what_is_secret() {
+    let bad = [
+        ("storage.url", "memory:"),
+        ("telemetry.otlp_endpoint", "https://user:hidden@collector.example"),
+        ("telemetry.otlp_headers", "authorization=Bearer fine,hidden header"),
+        ("telemetry.sample_ratio", "1.5"),
+        ("telemetry.callers_traces_per_second", "-1"),
+        ("telemetry.service_name", ""),
+    ];
+    let ended = Ended::of(&["check-config"], &bad);
+    assert_eq!(ended.code, Some(64), "{}", ended.stdout);
+    for wanted in [
+        "telemetry.otlp_endpoint: must be an http or https URL without user, password and query",
+        "telemetry.otlp_headers: header 2 must be name=value",
+        "telemetry.sample_ratio = \"1.5\": must be a number, 0 to 1",
+        "telemetry.callers_traces_per_second = \"-1\": must be a whole number",
+        "telemetry.service_name = \"\": must have 1 to 255 characters",
+    ] {
+        assert!(ended.stderr.contains(wanted), "{wanted:?} is missing from\n{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("hidden") && !ended.stderr.contains("Bearer fine"), "{}", ended.stderr);
+
+    for (name, value) in [("telemetry.sample_ratio", "NaN"), ("telemetry.otlp_endpoint", "ftp://collector")] {
+        assert_eq!(
+            Ended::of(&["check-config"], &[("storage.url", "memory:"), (name, value)]).code,
+            Some(64),
+            "{value}"
+        );
+    }
+    let open = [
+        ("storage.url", "memory:"),
+        ("telemetry.otlp_endpoint", "http://collector.example:4318"),
+        ("telemetry.otlp_headers", "authorization=Bearer hidden"),
+    ];
+    let ended = Ended::of(&["check-config"], &open);
+    assert!(ended.stderr.contains("must be https with telemetry.otlp_headers"), "{}", ended.stderr);
+    let ended =
+        Ended::of(&["check-config"], &[open[0], open[2], ("telemetry.otlp_endpoint", "https://collector.example")]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("telemetry.otlp_headers = (hidden)"), "{}", ended.stdout);
+}

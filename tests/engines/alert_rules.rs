@@ -1,0 +1,79 @@
+//! Alert rules and dashboard, in the eyes of Prometheus itself: `promtool` reads them, and tries the rules on made-up nights.
+//!
+//! Without `promtool` (Debian's `prometheus`) these trials show as ignored. That the metrics exist which they ask for is checked elsewhere.
+
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::support::trials::{lone_properties, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![
+        rules_are_read_and_fire_when_they_should,
+        every_alert_has_a_night_in_which_it_fires,
+        queries_of_the_dashboard_are_read
+    ];
+    properties.iter().map(|property| trial("promtool", module_path!(), *property, missing, || ())).collect()
+}
+
+fn missing() -> Option<String> {
+    let is_there = Command::new("promtool").arg("--version").output().is_ok();
+    (!is_there).then(|| "promtool is not installed (Debian: prometheus)".to_owned())
+}
+
+fn deploy(file: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file).to_str().unwrap().to_owned()
+}
+
+fn promtool(arguments: &[&str]) {
+    let output = Command::new("promtool").args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+}
+
+async fn rules_are_read_and_fire_when_they_should() {
+    promtool(&["check", "rules", "--lint-fatal", &deploy("alerts.yml")]);
+    promtool(&["test", "rules", &deploy("alerts_test.yml")]);
+}
+
+async fn every_alert_has_a_night_in_which_it_fires() {
+    let [rules, nights] = ["alerts.yml", "alerts_test.yml"].map(|file| std::fs::read_to_string(deploy(file)).unwrap());
+    for alert in rules.split("- alert: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
+        assert!(nights.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in a test");
+    }
+}
+
+/// Every text of a member called `expr`, wherever it is.
+fn queries(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("expr").and_then(Value::as_str).map(str::to_owned));
+            object.values().for_each(|value| queries(value, found));
+        }
+        Value::Array(array) => array.iter().for_each(|value| queries(value, found)),
+        _ => {}
+    }
+}
+
+async fn queries_of_the_dashboard_are_read() {
+    let dashboard = serde_json::from_str(&std::fs::read_to_string(deploy("grafana.json")).unwrap()).unwrap();
+    let mut found = Vec::new();
+    queries(&dashboard, &mut found);
+    assert!(found.len() > 40);
+    // As rules, which promtool reads; what Grafana fills in is filled in. JSON is YAML.
+    let rules: Vec<Value> = found
+        .iter()
+        .enumerate()
+        .map(|(number, query)| {
+            let query = query.replace("$__rate_interval", "1m").replace("$job", "job").replace("$instance", ".*");
+            assert!(!query.contains('$'), "{query}");
+            json!({ "record": format!("panel:{number}"), "expr": query })
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string()).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()]);
+}

@@ -1,0 +1,328 @@
+//! What is counted: what each figure says, and that documentation, dashboard and alert rules speak of the figures that there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::support::backend::Backend;
+use crate::support::certificates::{Authority, TlsFiles};
+use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
+
+/// Metrics by name as they are asked for, each with its type and labels.
+type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
+
+fn file(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn words(list: &str) -> BTreeSet<String> {
+    let parts = list.split(|c: char| !c.is_alphanumeric() && c != '_');
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// The names of the labels between the braces of a sample or a selector.
+fn label_names(between: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut rest = between;
+    while let Some((name, after)) = rest.split_once(['=', '!']) {
+        names.insert(name.trim_matches([',', ' ']).to_owned());
+        let (_, value) = after.split_once('"').unwrap();
+        // As far as the quote that is not escaped.
+        let end = value.char_indices().find(|(at, c)| *c == '"' && !value[..*at].ends_with('\\')).unwrap().0;
+        rest = &value[end + 1..];
+    }
+    names
+}
+
+/// What a port exposes.
+fn exposed(text: &str) -> Metrics {
+    let mut metrics = Metrics::new();
+    for line in text.lines() {
+        if let Some(described) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = described.split_once(' ').unwrap();
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            metrics.insert(format!("{name}{suffix}"), (kind.to_owned(), BTreeSet::new()));
+        } else if let (Some((name, between)), false) = (line.split_once('{'), line.starts_with('#')) {
+            let labels = label_names(between.rsplit_once('}').unwrap().0);
+            let name = base(name, &metrics).to_owned();
+            metrics
+                .get_mut(&name)
+                .unwrap_or_else(|| panic!("{name}?"))
+                .1
+                .extend(labels.into_iter().filter(|l| l != "le"));
+        }
+    }
+    metrics
+}
+
+/// A histogram is asked for by its parts.
+fn base<'a>(name: &'a str, metrics: &Metrics) -> &'a str {
+    let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+    parts.into_iter().find(|name| metrics.get(*name).is_some_and(|(kind, _)| kind == "histogram")).unwrap_or(name)
+}
+
+/// What `docs/metrics.md` has in its tables.
+fn documented() -> Metrics {
+    let text = file("docs/metrics.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", name, kind, labels, meaning, _, ""] = cells[..] else { panic!("{row}") };
+        assert!(meaning.len() > 10, "{row}");
+        (name.trim_matches('`').to_owned(), (kind.to_owned(), words(labels)))
+    })
+    .collect()
+}
+
+/// What connectors expose that have seen a bit of everything.
+async fn after_a_day() -> Metrics {
+    let plain = exposed(&a_day().await.metrics().await);
+    let digest = hex::encode(Sha256::digest("the-key-of-amazon"));
+    let called = Server::demo(&[("server.callers.amazon.api_key_sha256", digest.as_str())]).await;
+    let request = called.client.post(format!("{}{IDENTITY_KEYS}", called.api)).header("x-api-key", "the-key-of-amazon");
+    request.body(scan().to_string()).send().await.unwrap();
+    let called = exposed(&called.metrics().await);
+
+    let backend = Backend::start().await;
+    let asking = backend.connector(&[]).await;
+    asking.verify(&scan_with_key(b"somebody")).await;
+    let asking = exposed(&asking.metrics().await);
+
+    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let settings = files.settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let secure = Server::demo(&settings).await;
+    TcpStream::connect(secure.address()).await.unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !secure.metrics().await.contains("connector_tls_handshake_failures_total{") {
+        assert!(Instant::now() < deadline, "{}", secure.metrics().await);
+        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
+    }
+    let secure = exposed(&secure.metrics().await);
+    plain.into_iter().chain(called).chain(asking).chain(secure).fold(
+        Metrics::new(),
+        |mut all, (name, (kind, labels))| {
+            all.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
+            all
+        },
+    )
+}
+
+async fn a_day() -> Server {
+    let server = Server::sqlite(&[("rate_limit.burst", "8"), ("rate_limit.requests_per_second", "1")]).await;
+    server.verify(&scan()).await;
+    server.verify(&scan_with_key(b"associate_key")).await;
+    server.verify(&scan_with_key(b"invalid_key")).await;
+    server.verify(&scan_with_key(b"unavailable_backend_key")).await;
+    for _ in 0..8 {
+        server.post("{}").await;
+    }
+    server.client.get(format!("{}/commerceapi/cart", server.shoppers)).send().await.unwrap();
+    server
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_exposed_is_documented_and_what_is_documented_is_exposed() {
+    let (exposed, documented) = (after_a_day().await, documented());
+    let names = |metrics: &Metrics| metrics.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&exposed), names(&documented));
+    for (name, is) in &exposed {
+        assert_eq!(is, &documented[name], "{name}");
+    }
+    assert!(exposed.len() > 25);
+}
+
+/// The metrics that a query asks for, each with the labels that it names.
+fn asked_for(query: &str) -> Vec<(String, BTreeSet<String>)> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut grouped = BTreeSet::new();
+    for part in query.split("by (").skip(1) {
+        grouped.extend(words(part.split(')').next().unwrap()));
+    }
+    let mut found = Vec::new();
+    for (at, _) in query.match_indices(|c: char| c == 'c' || c == 'p') {
+        let starts = !query[..at].ends_with(is_word);
+        let name: String = query[at..].chars().take_while(|c| is_word(*c)).collect();
+        if starts && (name.starts_with("connector_") || name.starts_with("process_")) {
+            let behind = query[at + name.len()..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            let mut labels = behind.map(|(between, _)| label_names(between)).unwrap_or_default();
+            labels.extend(grouped.iter().cloned());
+            found.push((name, labels));
+        }
+    }
+    found
+}
+
+/// Every text of a member of that name, wherever it is.
+fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get(name).and_then(Value::as_str));
+            object.values().for_each(|value| members(value, name, found));
+        }
+        Value::Array(array) => array.iter().for_each(|value| members(value, name, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn dashboard_and_alert_rules_ask_for_metrics_that_there_are() {
+    let documented = documented();
+    let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
+    let mut queries = Vec::new();
+    members(&dashboard, "expr", &mut queries);
+    members(&dashboard, "definition", &mut queries);
+    // A rule's expression reaches from its `expr` to its labels.
+    let rules = file("deploy/alerts.yml");
+    let rules: Vec<&str> =
+        rules.split(" expr: ").skip(1).map(|rule| rule.split("annotations:").next().unwrap()).collect();
+    let mut asked = 0;
+    for query in queries.iter().chain(&rules) {
+        for (name, labels) in asked_for(query) {
+            let metric = documented.get(base(&name, &documented)).unwrap_or_else(|| panic!("{name} is none: {query}"));
+            for label in labels {
+                let is_everywhere = ["job", "instance", "le"].contains(&label.as_str());
+                // A query of two metrics groups by the labels of either.
+                let is_known = metric.1.contains(&label) || query.matches("connector_").count() > 1;
+                assert!(is_everywhere || is_known, "{name} has no {label}: {query}");
+            }
+            asked += 1;
+        }
+    }
+    assert!(queries.len() > 40 && rules.len() > 20 && asked > 70, "{} {} {asked}", queries.len(), rules.len());
+}
+
+#[test]
+fn every_alert_says_what_to_do() {
+    let (rules, operations) = (file("deploy/alerts.yml"), file("docs/operations.md"));
+    let headings = operations.lines().filter_map(|line| line.strip_prefix("##"));
+    let anchors: BTreeSet<String> = headings
+        .map(|heading| {
+            let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            kept.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+        })
+        .collect();
+    let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    for alert in &alerts {
+        for needed in ["severity: ", "summary: ", "description: ", "runbook_url: docs/operations.md#"] {
+            assert!(alert.contains(needed), "no {needed:?} in {alert}");
+        }
+        let anchor = alert.split("runbook_url: docs/operations.md#").nth(1).unwrap().lines().next().unwrap();
+        assert!(anchors.contains(anchor), "docs/operations.md has no {anchor}");
+    }
+    assert!(alerts.len() > 20);
+}
+
+#[test]
+fn every_panel_says_what_it_shows_and_none_covers_another() {
+    let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
+    assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39, "Grafana 11 or later");
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    assert_eq!((&variables[0]["name"], &variables[0]["type"]), (&json!("datasource"), &json!("datasource")));
+    let panels = dashboard["panels"].as_array().unwrap();
+    let (mut ids, mut squares) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        let text = |member: &str| panel[member].as_str().unwrap_or_default();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()) && !text("title").is_empty(), "{panel}");
+        let place = |member: &str| panel["gridPos"][member].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{panel}");
+        for (x, y) in (0..place("w")).flat_map(|x| (0..place("h")).map(move |y| (x, y))) {
+            assert!(squares.insert((place("x") + x, place("y") + y)), "{} covers another", text("title"));
+        }
+        if text("type") == "row" {
+            continue;
+        }
+        assert!(text("description").len() > 20 && panel["fieldConfig"]["defaults"]["unit"].is_string(), "{panel}");
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty());
+        for target in targets {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{panel}");
+            assert!(!target["expr"].as_str().unwrap().is_empty());
+        }
+    }
+    assert!(panels.len() > 30);
+}
+
+/// The value of the one line that begins so.
+fn figure(text: &str, begins: &str) -> f64 {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(begins));
+    let value = lines.next().unwrap_or_else(|| panic!("no {begins} in {text}"));
+    value.trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decisions_are_counted_once_by_store_and_visitor_type_and_strangers_give_no_label() {
+    let server = Server::demo(&[]).await;
+    let (entry, denied) = (scan_with_key(b"associate_key"), scan_with_key(b"no_such_key"));
+    for body in [&entry, &entry, &denied] {
+        server.verify(body).await;
+    }
+    for number in 0..50 {
+        let mut body = scan();
+        body["storeId"] = json!(format!("MADE-UP-{number}"));
+        assert_eq!(server.verify(&body).await.status, 400);
+    }
+    let text = server.metrics().await;
+    let of = |store: &str, kind: &str, decision: &str| {
+        let labels = format!(r#"store="{store}",visitor_type="{kind}",decision="{decision}""#);
+        figure(&text, &format!("connector_decisions_total{{{labels}}}"))
+    };
+    let store = entry["storeId"].as_str().unwrap();
+    assert_eq!((of(store, "ASSOCIATE", "accepted"), of(store, "none", "denied")), (1.0, 1.0));
+    assert!(!text.contains("MADE-UP"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_are_told_by_what_the_gate_of_their_store_does_also_when_the_directory_is_the_one_that_fails() {
+    let server = Server::demo(&[]).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.metrics().await.contains(r#"connector_stores{store_default="open"} 1"#) {
+        assert!(Instant::now() < deadline, "{}", server.metrics().await);
+        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
+    }
+    server.faults.set(Some(identity_connector::directory::Fault::Fail));
+    for store in ["STORE-001", "STORE-002", "STORE-002", "NO-SUCH-STORE"] {
+        let mut body = scan();
+        body["storeId"] = json!(store);
+        assert_eq!(server.verify(&body).await.status, 500, "{store}");
+    }
+    let text = server.metrics().await;
+    let faults = |default: &str| figure(&text, &format!("connector_faults_total{{store_default=\"{default}\"}}"));
+    assert_eq!((faults("closed"), faults("open"), faults("unknown")), (1.0, 2.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_clock_minus_the_events_is_measured_on_both_sides_of_zero() {
+    let server = Server::demo(&[]).await;
+    for seconds in [-30, 30] {
+        let mut body = scan_with_key(b"associate_key");
+        let at = server.clock.now() + chrono::TimeDelta::seconds(seconds);
+        body["authEvent"]["timestamp"] = json!(at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
+        assert_eq!(server.verify(&body).await.status, 200);
+    }
+    let text = server.metrics().await;
+    let at_most = |bound: &str| figure(&text, &format!("connector_event_lag_seconds_bucket{{le=\"{bound}\"}}"));
+    assert_eq!([at_most("-60.0"), at_most("-15.0"), at_most("15.0"), at_most("60.0")], [0.0, 1.0, 1.0, 2.0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_and_its_build_are_told() {
+    let server = Server::demo(&[]).await;
+    let text = server.metrics().await;
+    assert!(text.contains(&format!("connector_build_info{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"))));
+    assert!(figure(&text, "process_resident_memory_bytes ") > 1e6);
+    assert!(figure(&text, "process_open_fds ") < figure(&text, "process_max_fds "));
+    let started = figure(&text, "process_start_time_seconds ");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((0.0..3600.0).contains(&(now - started)), "{started} {now}");
+}

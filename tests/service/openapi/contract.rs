@@ -1,0 +1,99 @@
+//! Answers of a running connector, held against the document: the status is one of those that the call may have, and headers and body are
+//! as it says.
+
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex};
+
+use identity_connector::http::document;
+use jsonschema::Draft;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+
+use crate::support::Answer;
+
+pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(&document()).unwrap());
+
+/// Every call: method and path as the document has them.
+pub(crate) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
+    let paths = DOCUMENT["paths"].as_object().unwrap();
+    paths.iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, call)| (method.as_str(), path.as_str(), call))
+    })
+}
+
+/// What was seen of them.
+#[derive(Default)]
+pub(crate) struct Seen(Mutex<BTreeSet<(String, u16)>>);
+
+impl Seen {
+    /// Sends a request for the call of this name, checks the answer, and that its status is this one.
+    #[track_caller]
+    pub(super) fn ask(&self, id: &str, status: u16, request: RequestBuilder) -> impl Future<Output = Answer> {
+        let id = id.to_owned();
+        async move {
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(answer.status, status, "{id}: {}", String::from_utf8_lossy(&answer.body));
+            check(&id, &answer);
+            self.0.lock().unwrap().insert((id, status));
+            answer
+        }
+    }
+
+    /// Each success that the document promises of the calls of a tag was seen.
+    pub(super) fn assert_every_success(&self, tag: &str) {
+        let seen = self.0.lock().unwrap();
+        for (_, _, call) in calls().filter(|(_, _, call)| call["tags"][0] == tag) {
+            let id = call["operationId"].as_str().unwrap();
+            for status in call["responses"].as_object().unwrap().keys().filter(|status| status.starts_with('2')) {
+                assert!(seen.contains(&(id.to_owned(), status.parse().unwrap())), "{id} was never seen with {status}");
+            }
+        }
+    }
+}
+
+/// Holds an answer against the call of this name.
+#[track_caller]
+pub(crate) fn check(id: &str, answer: &Answer) {
+    let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap_or_else(|| panic!("{id}?"));
+    let said = &call["responses"][answer.status.to_string()];
+    let said = match said["$ref"].as_str() {
+        Some(shared) => DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap(),
+        None => said,
+    };
+    assert!(said.is_object(), "{id} may not have {}", answer.status);
+    let is_picture = answer.headers.get("content-type").is_some_and(|form| form.as_bytes().starts_with(b"image/"));
+    for name in said["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+        let is_there = answer.headers.contains_key(name);
+        assert_eq!(is_there, is_picture || !name.starts_with("x-scan-key-code"), "{id} {}: {name}", answer.status);
+    }
+    for name in ["retry-after", "www-authenticate"] {
+        assert!(
+            !answer.headers.contains_key(name) || !said["headers"][name].is_null(),
+            "{id} {}: {name}",
+            answer.status
+        );
+    }
+    let Some(contents) = said["content"].as_object() else {
+        assert!(answer.body.is_empty(), "{id} {} has a body", answer.status);
+        return;
+    };
+    let form = answer.headers["content-type"].to_str().unwrap();
+    let content = contents.get(form).unwrap_or_else(|| panic!("{id} {}: {form}", answer.status));
+    if form == "application/json" {
+        assert_valid(&content["schema"], &answer.json(), &format!("{id} {}", answer.status));
+    }
+}
+
+/// Holds a value against a schema.
+#[track_caller]
+pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
+    let errors: Vec<String> = validator(schema).iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{what}: {errors:?} in {value}");
+}
+
+pub(crate) fn validator(schema: &Value) -> jsonschema::Validator {
+    // What it refers to stands in the document.
+    let mut schema = schema.clone();
+    schema.as_object_mut().unwrap().insert("components".to_owned(), json!(DOCUMENT["components"]));
+    jsonschema::options().with_draft(Draft::Draft202012).build(&schema).unwrap()
+}

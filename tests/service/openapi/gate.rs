@@ -1,0 +1,153 @@
+//! The gate's call: each status and each sentence that the document has can be had, and no other.
+
+use std::collections::BTreeSet;
+
+use identity_connector::directory::Fault;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::contract::{DOCUMENT, assert_valid, calls, check, validator};
+use crate::support::{Answer, Server, scan, scan_with_key};
+
+const CALL: &str = "verifyIdentityKey";
+
+/// The sentences of a status.
+fn sentences(status: &str) -> BTreeSet<String> {
+    let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == CALL).unwrap();
+    let said = &call["responses"][status];
+    let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap());
+    let words = &said["content"]["application/json"]["schema"]["properties"]["message"]["enum"];
+    words.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// A scan with another value in this place.
+fn with(place: &str, value: Value) -> Value {
+    let mut scan = scan();
+    *scan.pointer_mut(place).unwrap() = value;
+    scan
+}
+
+/// Scans that are wrong in each way that can be told.
+fn mistakes() -> Vec<Value> {
+    let long = |length| json!("A".repeat(length));
+    let mut mistakes = vec![
+        json!([]),
+        with("/requestId", json!("x")),
+        with("/identityKey", json!("?")),
+        with("/identityKey", long(1001)),
+        with("/storeId", json!("NOWHERE")),
+        with("/storeId", long(256)),
+        with("/authEvent", json!([])),
+        with("/authEvent/id", json!("x")),
+        with("/authEvent/timestamp", json!("x")),
+        with("/authEvent/location", json!("ROOF")),
+    ];
+    mistakes.extend(
+        [
+            "/requestId",
+            "/identityKey",
+            "/storeId",
+            "/authEvent",
+            "/authEvent/id",
+            "/authEvent/timestamp",
+            "/authEvent/location",
+        ]
+        .map(|place| with(place, Value::Null)),
+    );
+    let mut channel = scan();
+    channel["keyChannel"] = json!("X");
+    mistakes.push(channel);
+    mistakes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
+    let signing_key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let single_use = [("scan_key.single_use", "true"), ("scan_key.signing_keys", signing_key)];
+    let server = Server::demo(&single_use).await;
+    let mut answers = Vec::new();
+    for mistake in mistakes() {
+        answers.push(server.verify(&mistake).await);
+    }
+    // Another key for an event that has been accepted.
+    let accepted = scan();
+    answers.push(server.verify(&accepted).await);
+    let mut other = scan_with_key(b"associate_key");
+    other["authEvent"]["id"] = accepted["authEvent"]["id"].clone();
+    answers.push(server.verify(&other).await);
+    for key in [
+        "device_shopper_key",
+        "invalid_key",
+        "nobody's",
+        "flagged_shopper_key",
+        "expired_payment_key",
+        "cash_shopper_key",
+    ] {
+        answers.push(server.verify(&scan_with_key(key.as_bytes())).await);
+    }
+    // A signed code, used twice, and one of long ago.
+    let code = b"JWOACME0123456789abcdef0123456789ABCDEF1707501237abcGjJ6IaPV5UDNk9IJj";
+    server
+        .put(
+            "recognition-tokens",
+            &json!({ "token": "0123456789abcdef0123456789ABCDEF", "shopper": "shopper-uuid-001" }),
+        )
+        .await;
+    for time in ["2024-02-09T17:54:00Z", "2024-02-09T17:54:00Z", "2024-02-09T18:54:00Z"] {
+        let mut scan = scan_with_key(code);
+        scan["authEvent"]["timestamp"] = json!(time);
+        answers.push(server.verify(&scan).await);
+    }
+    server.faults.set(Some(Fault::Fail));
+    answers.push(server.verify(&scan()).await);
+    let busy = Server::demo(&[("rate_limit.burst", "1"), ("rate_limit.requests_per_second", "1")]).await;
+    for _ in 0..2 {
+        answers.push(busy.verify(&scan()).await);
+    }
+
+    for answer in &answers {
+        check(CALL, answer);
+    }
+    for status in ["400", "401", "429", "500"] {
+        let had = answers.iter().filter(|answer| answer.status.to_string() == status).filter_map(Answer::message);
+        assert_eq!(had.collect::<BTreeSet<_>>(), sentences(status), "{status}");
+    }
+    let devices = answers.iter().filter(|answer| answer.status == 200 && !answer.json()["shopperDeviceId"].is_null());
+    assert!(devices.count() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_source_is_as_the_document_says() {
+    let server = Server::demo(&[("answer.payment_source", "true")]).await;
+    let answer = server.verify(&scan()).await;
+    assert!(answer.json()["paymentSource"]["id"].is_string());
+    check(CALL, &answer);
+}
+
+/// The declared scan is the one that is read: what it lets pass is not refused for its form, and what it does not is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scan_of_the_document_is_the_one_that_is_read() {
+    let server = Server::demo(&[]).await;
+    let schema = &DOCUMENT["components"]["schemas"]["Scan"];
+    let scan_as_declared = validator(schema);
+    for mistake in mistakes().into_iter().filter(|mistake| {
+        // Whether a store is there, and whether a text is Base64, no schema can say.
+        mistake["storeId"] != "NOWHERE" && mistake["identityKey"] != "?"
+    }) {
+        assert!(!scan_as_declared.is_valid(&mistake), "{mistake}");
+        assert_eq!(server.verify(&mistake).await.status, 400);
+    }
+    let mut whole = scan();
+    whole["keyChannel"] = json!("RADIO");
+    whole["new"] = json!({ "member": [] });
+    whole["authEvent"]["timestamp"] = json!("2024-02-09T17:53:57.123456789+00:00");
+    whole["authEvent"]["location"] = json!("EXIT");
+    whole["authEvent"]["id"] = json!(Uuid::new_v4().to_string().to_uppercase());
+    let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == CALL).unwrap();
+    let mut null = scan();
+    null["keyChannel"] = Value::Null;
+    for good in [whole, scan(), null, call["requestBody"]["content"]["application/json"]["example"].clone()] {
+        assert_valid(schema, &good, "a good scan");
+        assert_eq!(server.verify(&good).await.status, 200, "{good}");
+    }
+}

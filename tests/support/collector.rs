@@ -1,0 +1,98 @@
+//! A small collector of spans: OTLP over HTTP, in protobuf.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What it was sent: bodies as they came, with their headers.
+type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
+
+/// Takes whatever comes, on a free port, until it is dropped.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    sent: Sent,
+    running: JoinHandle<()>,
+}
+
+impl Collector {
+    pub(crate) async fn start() -> Self {
+        Self::answering(StatusCode::OK).await
+    }
+
+    /// One that answers like this.
+    pub(crate) async fn answering(status: StatusCode) -> Self {
+        let sent = Sent::default();
+        let take = move |State(sent): State<Sent>, headers: HeaderMap, body: Bytes| async move {
+            sent.lock().unwrap().push((headers, body));
+            status
+        };
+        let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&sent));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let running = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, sent, running }
+    }
+
+    /// Everything that it was sent, as it came.
+    pub(crate) fn sent(&self) -> Vec<(HeaderMap, Bytes)> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    /// Every span that it was sent, and the services that they are of.
+    pub(crate) fn spans(&self) -> Vec<(String, Span)> {
+        let mut spans = Vec::new();
+        for (_, body) in self.sent() {
+            for resource in ExportTraceServiceRequest::decode(body).unwrap().resource_spans {
+                let attributes = &resource.resource.as_ref().unwrap().attributes;
+                let name = attributes.iter().find(|attribute| attribute.key == "service.name").unwrap();
+                let Some(Value::StringValue(service)) = name.value.clone().unwrap().value else { panic!("{name:?}") };
+                let scopes = resource.scope_spans.into_iter();
+                spans.extend(scopes.flat_map(|scope| scope.spans).map(|span| (service.clone(), span)));
+            }
+        }
+        spans
+    }
+
+    /// Waits until the spans that have come are those that are wanted, and returns them.
+    pub(crate) async fn wait_until(&self, is_wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let spans: Vec<Span> = self.spans().into_iter().map(|(_, span)| span).collect();
+            if is_wanted(&spans) {
+                return spans;
+            }
+            assert!(Instant::now() < deadline, "these have come: {spans:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// What a span says of something.
+pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
+    Some(match attribute.value.clone()?.value? {
+        Value::StringValue(text) => text,
+        Value::IntValue(number) => number.to_string(),
+        Value::BoolValue(truth) => truth.to_string(),
+        other => panic!("{other:?}"),
+    })
+}
