@@ -13,8 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
+use crate::breaker::Subject;
 use crate::digest::{Digest, Fingerprint, HashKey};
-use crate::directory::{Directory, DirectoryError, Registration};
+use crate::directory::{Asker, Directory, DirectoryError, Registration};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::StoreId;
@@ -24,7 +25,6 @@ use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
-use crate::storage::Subject;
 use crate::traces::{carry, step};
 
 /// What the connector says to a scan.
@@ -130,7 +130,7 @@ impl Connector {
             // Whether the store is known is told before whether the event is.
             Lookup::Mismatch | Lookup::Unknown => {}
         }
-        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into()));
+        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
         let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
         if let Ok(Some((store_id, decision))) = decided {
             // Recording finds what stands already, so nothing need be looked up before.
@@ -164,10 +164,12 @@ impl Connector {
         scan: &Scan,
         now: DateTime<Utc>,
         subject: Subject,
+        deadline: Instant,
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
         let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let decision = match self.identify(scan, &store, now, subject).await? {
+        let asker = Asker { subject, store: store.id.clone(), channel: scan.channel, deadline };
+        let decision = match self.identify(scan, &store, now, &asker).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -181,7 +183,7 @@ impl Connector {
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
-        subject: Subject,
+        asker: &Asker,
     ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
@@ -193,11 +195,11 @@ impl Connector {
                 if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
                     return Ok(Err(denial));
                 }
-                let found = self.directory.recognition_token(&code.token, now, subject);
+                let found = self.directory.recognition_token(&code.token, now, asker);
                 (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
             Presented::Key(text) => {
-                let found = self.directory.identity_key(text, subject);
+                let found = self.directory.identity_key(text, asker);
                 (step("directory.identity_key", found).await?, unregistered(text))
             }
         };

@@ -21,6 +21,10 @@ pub mod cause;
 
 pub mod digest;
 
+pub mod breaker;
+
+pub mod loopback;
+
 pub mod traces;
 
 pub mod storage;

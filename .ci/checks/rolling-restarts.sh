@@ -6,7 +6,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 restarts=${1:-20} rate=${2:-300}
-cargo build --locked --release
 steady=$(realpath "$(cargo bench --locked --no-run --bench steady 2>&1 | sed -nE 's/.*Executable benches.steady.*\((.*)\)/\1/p')")
 connector=$(realpath "${CARGO_TARGET_DIR:-target}/release/identity-connector")
 settings=(CONNECTOR__RATE_LIMIT__REQUESTS_PER_SECOND="$((rate * 2))") # all of it comes from one address

@@ -48,7 +48,8 @@ pub(crate) struct Sample {
 #[derive(Default)]
 struct Shared {
     due: VecDeque<Instant>,
-    idle: Vec<Waker>,
+    /// The one that has rested longest first: an idle connection is closed some time.
+    idle: VecDeque<Waker>,
     is_over: bool,
     samples: Vec<Sample>,
 }
@@ -78,8 +79,7 @@ async fn send(target: &Target, rate: f64, end: impl Fn(Duration) -> bool) -> Vec
             due += Duration::from_secs_f64(-(1.0 - chance.random::<f64>()).ln() / rate);
         }
         let woken = shared.due.len().min(shared.idle.len());
-        let from = shared.idle.len() - woken;
-        shared.idle.drain(from..).for_each(Waker::wake);
+        shared.idle.drain(..woken).for_each(Waker::wake);
     }
     {
         let mut shared = shared.borrow_mut();
@@ -126,7 +126,7 @@ async fn next(shared: &RefCell<Shared>) -> Option<Instant> {
             Some(due) => Poll::Ready(Some(due)),
             None if shared.is_over => Poll::Ready(None),
             None => {
-                shared.idle.push(context.waker().clone());
+                shared.idle.push_back(context.waker().clone());
                 Poll::Pending
             }
         }

@@ -160,13 +160,14 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
+    metrics.show_identity_backend_of(&directory);
     tls.iter().for_each(|tls| metrics.show_certificate_of(tls.clone()));
     let traces = match config.traces {
         Some(settings) => Some(Traces::start(settings, metrics.spans()).await?),
         None => None,
     };
     let traced = |router| http::traced(router, traces.as_ref());
-    let readiness = Readiness::new(database.clone());
+    let readiness = Readiness::new(database.clone()).with_directory(Arc::clone(&directory));
     let port_limits = Limits {
         max_connections: config.server.max_connections,
         handshake_timeout: config.server.handshake_timeout,

@@ -8,7 +8,7 @@ use super::StartError;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
-use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey};
+use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
 use crate::storage::Database;
 
@@ -37,6 +37,10 @@ pub(super) async fn open(
             import(&directory, loaded, now).await?;
             directory.with_faults(FaultsByKey::new(faults, by_key))
         }
+        None => directory,
+    };
+    let directory = match config.identity_backend.clone() {
+        Some(settings) => directory.asking(Remote::new(settings)),
         None => directory,
     };
     Ok((database, Arc::new(directory), Arc::new(ledger)))

@@ -5,6 +5,7 @@
 
 mod callers;
 mod commerce;
+mod directory;
 mod layers;
 mod reader;
 mod scan_key;
@@ -24,10 +25,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
 pub use commerce::Commerce;
+pub use directory::DirectorySource;
 pub use reader::ConfigError;
 
 use crate::callers::Caller;
 use crate::digest::HashKey;
+use crate::directory::remote;
 use crate::domain::code_signature::SigningKeys;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
@@ -85,6 +88,8 @@ pub struct Config {
     pub single_use: bool,
     /// Who is known.
     pub directory: DirectorySource,
+    /// Who is asked of those who are not, if anybody is.
+    pub identity_backend: Option<remote::Settings>,
     /// Whether a 200 carries the deprecated `paymentSource`.
     pub tell_payment_source: bool,
     /// How to log.
@@ -136,22 +141,6 @@ pub enum Storage {
     Memory,
     /// In a database.
     Database(storage::Location),
-}
-
-/// What is brought into the directory at each start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DirectorySource {
-    /// Nothing: it is as it was left.
-    Kept,
-    /// The published test data, which is part of the binary.
-    DemoData,
-    /// A file, which may hold the demo's faults only in a demo.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Whether keys may be set to fail.
-        may_have_faults: bool,
-    },
 }
 
 /// `log.*`.
@@ -207,7 +196,8 @@ impl Config {
             scan_key,
             single_use,
             commerce: commerce::read(&mut reader, mode),
-            directory: directory(&mut reader, mode),
+            directory: directory::source(&reader, mode),
+            identity_backend: directory::identity_backend(&mut reader),
             tell_payment_source: reader.boolean("answer.payment_source"),
             log: Log {
                 format: reader.one_of(
@@ -281,6 +271,7 @@ pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>,
         "commerce.authorization_key",
         "commerce.context_keys",
         "commerce.signing_keys",
+        "directory.token",
         "management.token",
         "rate_limit.url",
         "scan_key.signing_keys",
@@ -368,15 +359,6 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
     };
     let key = HashKey::from_base64(text.expose_secret());
     key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
-}
-
-fn directory(reader: &mut Reader, mode: Mode) -> DirectorySource {
-    let path = PathBuf::from(reader.text("directory.file"));
-    match mode {
-        Mode::Demo if path.as_os_str().is_empty() => DirectorySource::DemoData,
-        Mode::Serve if path.as_os_str().is_empty() => DirectorySource::Kept,
-        _ => DirectorySource::File { path, may_have_faults: mode == Mode::Demo },
-    }
 }
 
 /// Whether what is open to the network is guarded, and administration apart from the API.

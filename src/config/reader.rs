@@ -283,6 +283,9 @@ impl Reader {
 
 /// A duration in the greatest unit that divides it.
 fn spell(duration: Duration) -> String {
+    if duration.subsec_millis() > 0 {
+        return format!("{}ms", duration.as_millis());
+    }
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let unit = units.iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));

@@ -302,9 +302,14 @@ fn a_prefix_may_be_too_long_for_a_signature() {
 #[test]
 fn every_setting_is_read_by_somebody() {
     let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
-    let source =
-        [include_str!("mod.rs"), include_str!("callers.rs"), include_str!("commerce.rs"), include_str!("scan_key.rs")]
-            .concat();
+    let source = [
+        include_str!("mod.rs"),
+        include_str!("callers.rs"),
+        include_str!("commerce.rs"),
+        include_str!("directory.rs"),
+        include_str!("scan_key.rs"),
+    ]
+    .concat();
     for name in defaults {
         let twin = name.trim_end_matches("_file");
         let twin = twin.rsplit_once("\"*\".").map_or(twin, |(_, key)| key);

@@ -174,6 +174,13 @@ pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest
     problems.finish(digest.zip(shopper))
 }
 
+/// Checks a device.
+pub(super) fn device(text: &str) -> Checked<DeviceId> {
+    let mut problems = Problems::default();
+    let device = problems.id("device", text, DeviceId::parse);
+    problems.finish(device)
+}
+
 /// The digest that stands in the place of what is not told.
 fn kept(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
     let Some(digest) = digest else {

@@ -9,7 +9,9 @@ mod check;
 mod faults;
 pub mod file;
 mod memory;
+pub mod remote;
 mod rows;
+mod scans;
 mod sql;
 
 use std::collections::HashMap;
@@ -21,6 +23,8 @@ use thiserror::Error;
 
 pub use change::{AuditEntry, Change, Issued, Kind, Link, Outcome, Profile, Refusal};
 pub use faults::{Fault, Faults, FaultsByKey};
+pub use remote::Remote;
+pub use scans::Asker;
 pub(crate) use {
     check::{Problem, customer, identity_key, recognition_token, shopper, store},
     rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow},
@@ -29,17 +33,16 @@ pub(crate) use {
 use crate::digest::{Digest, HashKey};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::scan::KeyChannel;
-use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
-use crate::storage::{Database, Subject};
+use crate::storage::Database;
 use memory::MemoryDirectory;
 use sql::SqlDirectory;
 
 /// How many changes are made at once, when there are many.
 const BATCH: usize = 500;
 
-/// A directory could not be asked.
+/// A directory could not be asked, or did not say.
 #[derive(Clone, Debug, Error)]
 pub enum DirectoryError {
     /// It did not answer, or said no.
@@ -48,6 +51,9 @@ pub enum DirectoryError {
     /// It answers others, as many as it can.
     #[error("directory busy")]
     Busy,
+    /// It says nothing of this key, and answers for others: the key's doing, as far as anybody can tell.
+    #[error("directory silent about this key: {0}")]
+    Silent(String),
 }
 
 /// What the directory knows of a key or token.
@@ -70,6 +76,8 @@ pub struct Directory {
     backend: Backend,
     hash_key: HashKey,
     faults: FaultsByKey,
+    /// Who is asked of keys and tokens that are not known here.
+    remote: Option<Box<Remote>>,
 }
 
 /// Where directories are kept.
@@ -85,65 +93,36 @@ impl Directory {
     /// An empty one in memory.
     #[must_use]
     pub fn in_memory(hash_key: HashKey) -> Self {
-        Self { backend: Backend::Memory(MemoryDirectory::default()), hash_key, faults: FaultsByKey::default() }
+        Self::new(Backend::Memory(MemoryDirectory::default()), hash_key)
     }
 
     /// The one in a database.
     #[must_use]
     pub fn in_database(database: Database) -> Self {
         let hash_key = database.hash_key().clone();
-        Self { backend: Backend::Sql(SqlDirectory::new(database)), hash_key, faults: FaultsByKey::default() }
+        Self::new(Backend::Sql(SqlDirectory::new(database)), hash_key)
+    }
+
+    fn new(backend: Backend, hash_key: HashKey) -> Self {
+        Self { backend, hash_key, faults: FaultsByKey::default(), remote: None }
+    }
+
+    /// The same, which asks the retailer's own system about keys and tokens that it does not know itself.
+    #[must_use]
+    pub fn asking(self, remote: Remote) -> Self {
+        Self { remote: Some(Box::new(remote)), ..self }
+    }
+
+    /// The retailer's own system, if it is asked.
+    #[must_use]
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_deref()
     }
 
     /// The same, failing on command.
     #[must_use]
     pub fn with_faults(self, faults: FaultsByKey) -> Self {
         Self { faults, ..self }
-    }
-
-    /// The store of that name; `subject` tells whose scan asks.
-    ///
-    /// # Errors
-    /// When the directory cannot tell.
-    pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
-        self.faults.suffer().await?;
-        match &self.backend {
-            // No store has such a name, and PostgreSQL would refuse the question.
-            _ if id.as_str().contains('\0') => Ok(None),
-            Backend::Memory(directory) => Ok(directory.store(id)),
-            Backend::Sql(directory) => directory.store(id, subject).await,
-        }
-    }
-
-    /// What is known of an identity key, compared exactly; `subject` tells whose scan asks.
-    ///
-    /// # Errors
-    /// When the directory cannot tell.
-    pub async fn identity_key(&self, key: &str, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
-        let digest = self.hash_key.identity_key(key);
-        self.faults.suffer_key(&digest).await?;
-        match &self.backend {
-            Backend::Memory(directory) => Ok(directory.registration(Kind::IdentityKey, digest)),
-            Backend::Sql(directory) => directory.identity_key(digest, subject).await,
-        }
-    }
-
-    /// What is known at `now` of a recognition token, registered or [issued](Directory::issue); `subject` tells whose scan asks.
-    ///
-    /// # Errors
-    /// When the directory cannot tell.
-    pub async fn recognition_token(
-        &self,
-        token: &RecognitionToken,
-        now: DateTime<Utc>,
-        subject: Subject,
-    ) -> Result<Option<Registration>, DirectoryError> {
-        self.faults.suffer().await?;
-        let digest = self.hash_key.recognition_token(token);
-        match &self.backend {
-            Backend::Memory(directory) => Ok(directory.token(digest, now)),
-            Backend::Sql(directory) => directory.recognition_token(digest, now, subject).await,
-        }
     }
 
     /// A store as it is kept, for whoever looks after it: unlike [`Directory::store`], never from memory.
@@ -283,10 +262,12 @@ impl Directory {
     /// # Errors
     /// When the directory cannot be changed.
     pub async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
-        match &self.backend {
+        let outcomes = match &self.backend {
             Backend::Memory(directory) => Ok(directory.apply(changes, now)),
             Backend::Sql(directory) => directory.apply(changes, now).await,
-        }
+        };
+        self.forget_answers(); // whoever is erased here must not come back from there
+        outcomes
     }
 
     /// Makes any number of changes, some at a time, and says how many of them changed something.
@@ -309,6 +290,9 @@ impl Directory {
     /// # Errors
     /// When the directory cannot be changed.
     pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), DirectoryError> {
+        if let Some(remote) = &self.remote {
+            remote.sweep();
+        }
         loop {
             let more = match &self.backend {
                 Backend::Memory(directory) => directory.sweep_some(now),
@@ -327,10 +311,14 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn refresh(&self) -> Result<bool, DirectoryError> {
-        match &self.backend {
-            Backend::Memory(_) => Ok(false),
-            Backend::Sql(directory) => directory.refresh().await,
+        let erased = match &self.backend {
+            Backend::Memory(_) => false,
+            Backend::Sql(directory) => directory.refresh().await?,
+        };
+        if erased {
+            self.forget_answers();
         }
+        Ok(erased)
     }
 
     /// Somebody is erased from the ledger: within two seconds, every connector forgets what it remembers of it.
@@ -347,9 +335,16 @@ impl Directory {
     /// For how long others may go by what is no longer so.
     #[must_use]
     pub fn believed_for(&self) -> Duration {
-        match &self.backend {
+        let here = match &self.backend {
             Backend::Memory(_) => Duration::ZERO,
             Backend::Sql(directory) => directory.believed_for(),
+        };
+        here.max(self.remote.as_ref().map_or(Duration::ZERO, |remote| remote.believed_for()))
+    }
+
+    fn forget_answers(&self) {
+        if let Some(remote) = &self.remote {
+            remote.forget();
         }
     }
 

@@ -217,7 +217,7 @@ enum ChannelWord {
 }
 
 /// An absent or null channel is any channel.
-mod channel {
+pub(super) mod channel {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{ChannelWord, KeyChannel};
@@ -225,12 +225,17 @@ mod channel {
     #[derive(Deserialize, Serialize)]
     struct Word(#[serde(with = "ChannelWord")] KeyChannel);
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KeyChannel>, D::Error> {
+    pub(in crate::directory) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<KeyChannel>, D::Error> {
         Ok(Option::<Word>::deserialize(deserializer)?.map(|Word(channel)| channel))
     }
 
     #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-    pub(super) fn serialize<S: Serializer>(channel: &Option<KeyChannel>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::directory) fn serialize<S: Serializer>(
+        channel: &Option<KeyChannel>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         channel.map(Word).serialize(serializer)
     }
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::digest::Fingerprint;
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
+use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::ScanKeyWindow;
 use crate::domain::visitor::{Account, Shopper, VisitorType};
 use crate::storage::Location;
@@ -56,7 +57,9 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) 
 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
-    directory.recognition_token(&token(number), at(now), subject).await.expect("asked")
+    let store = StoreId::parse("S").expect("an id");
+    let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    directory.recognition_token(&token(number), at(now), &asker).await.expect("asked")
 }
 
 async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {

@@ -98,7 +98,7 @@ impl From<Refusal> for ApiError {
 impl From<VerifyError> for ApiError {
     fn from(error: VerifyError) -> Self {
         let reason = match error {
-            VerifyError::Directory(_) => "directory_unavailable",
+            VerifyError::Directory(error) => return error.into(),
             VerifyError::Ledger(_) => "ledger_unavailable",
             VerifyError::TooLate => "deadline",
             VerifyError::Panicked(_) => "panic",

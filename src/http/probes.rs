@@ -12,23 +12,31 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{LIVEZ, READYZ};
+use crate::directory::{Directory, Remote};
 use crate::storage::Database;
 
 /// Whether the connector takes requests: not before it runs, and not once it is asked to stop. Clones share it.
 ///
-/// One whose database does not answer is ready all the same: it answers what it remembers, and to take every connector out at once would help
+/// One whose database or identity backend does not answer is ready all the same: it answers what it remembers, and to take every connector out at once would help
 /// nobody.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     ready: Arc<AtomicBool>,
     database: Option<Database>,
+    directory: Option<Arc<Directory>>,
 }
 
 impl Readiness {
     /// Not ready yet; on that database, if there is one.
     #[must_use]
     pub fn new(database: Option<Database>) -> Self {
-        Self { ready: Arc::default(), database }
+        Self { ready: Arc::default(), database, directory: None }
+    }
+
+    /// The same, with a directory that may ask others.
+    #[must_use]
+    pub fn with_directory(self, directory: Arc<Directory>) -> Self {
+        Self { directory: Some(directory), ..self }
     }
 
     /// Says that requests are welcome, or no more.
@@ -55,7 +63,8 @@ async fn livez() -> Json<Status> {
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     if readiness.ready.load(Ordering::Acquire) {
-        let is_up = readiness.database.is_none_or(|database| database.is_up());
+        let remote = readiness.directory.as_ref().and_then(|directory| directory.remote());
+        let is_up = readiness.database.is_none_or(|database| database.is_up()) && remote.is_none_or(Remote::is_up);
         Json(Status { status: if is_up { "ready" } else { "degraded" } }).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(Status { status: "unready" })).into_response()

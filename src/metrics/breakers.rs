@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::directory::{Directory, Remote};
 use crate::storage::Database;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,8 +25,11 @@ impl Breakers {
     }
 
     /// There is a line for each backend that is in use.
-    pub(super) fn show(&self, database: Option<&Database>) {
-        let backends = [("database", database.map(|database| !database.is_up()))];
+    pub(super) fn show(&self, database: Option<&Database>, directory: &Directory) {
+        let backends = [
+            ("database", database.map(|database| !database.is_up())),
+            ("identity_backend", directory.remote().map(Remote::is_given_up)),
+        ];
         for (backend, is_open) in backends {
             if let Some(is_open) = is_open {
                 self.open.get_or_create(&Backend { backend }).set(is_open.into());

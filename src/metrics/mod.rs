@@ -11,6 +11,7 @@ mod database;
 mod decisions;
 mod directory;
 mod faults;
+mod identity_backend;
 mod ledger;
 mod limits;
 mod log;
@@ -49,6 +50,7 @@ struct Inner {
     database: database::DatabaseFigures,
     breakers: breakers::Breakers,
     directory: directory::DirectoryFigures,
+    identity_backend: identity_backend::IdentityBackend,
     log: log::LogFigures,
     overload: overload::Overload,
     shoppers: shoppers::ShopperFigures,
@@ -75,6 +77,7 @@ impl Metrics {
             database: database::DatabaseFigures::register(registry),
             breakers: breakers::Breakers::register(registry),
             directory: directory::DirectoryFigures::register(registry),
+            identity_backend: identity_backend::IdentityBackend::register(registry),
             log: log::LogFigures::register(registry),
             overload: overload::Overload::register(registry),
             shoppers: shoppers::ShopperFigures::register(registry),
@@ -102,7 +105,7 @@ impl Metrics {
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
         self.0.database.show(database);
-        self.0.breakers.show(database);
+        self.0.breakers.show(database, directory);
         self.0.directory.show(directory);
         self.0.log.show();
         self.0.shoppers.show(carts, providers);

@@ -3,32 +3,31 @@
 //! It counts connections that fail and statements that take too long, and only over several distinct subjects: what one
 //! key provokes, a row that somebody has locked for instance, is no sign of the database's health.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::digest::Fingerprint;
+use tokio::time::Instant;
+
+use crate::breaker::{Failures, Subject};
 
 /// How many distinct subjects must have failed, with no success in between.
 const DISTINCT_FAILURES: usize = 3;
 
-/// Whose scan a statement is for, so that one that fails again and again is told from many that fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subject(Fingerprint);
-
-impl From<Fingerprint> for Subject {
-    fn from(fingerprint: Fingerprint) -> Self {
-        Self(fingerprint)
-    }
-}
-
 /// Whether the database is asked, or nobody but a probe asks until it answers again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Breaker {
     open: AtomicBool,
     failures: AtomicU64,
-    reading: Mutex<HashSet<Subject>>,
-    writing: Mutex<HashSet<Subject>>,
+    reading: Mutex<Failures>,
+    writing: Mutex<Failures>,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let failures = || Mutex::new(Failures::new(DISTINCT_FAILURES, Duration::MAX));
+        Self { open: AtomicBool::new(false), failures: AtomicU64::new(0), reading: failures(), writing: failures() }
+    }
 }
 
 /// Reads and writes fail apart: a database that cannot commit may still read.
@@ -50,28 +49,23 @@ impl Breaker {
 
     /// Something of that kind was answered.
     pub(super) fn succeeded(&self, kind: Kind) {
-        let mut failed = self.failed_of(kind);
-        if !failed.is_empty() {
-            failed.clear();
-        }
+        self.failed_of(kind).forget();
     }
 
     /// What these subjects asked for was not answered. Says whether that opened the breaker.
     pub(super) fn failed(&self, kind: Kind, subjects: &[Subject]) -> bool {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut failed = self.failed_of(kind);
-        failed.extend(subjects.iter().take(DISTINCT_FAILURES)); // bounded: more would not count
-        failed.len() >= DISTINCT_FAILURES && !self.open.swap(true, Ordering::Relaxed)
+        self.failed_of(kind).add(subjects, Instant::now()) && !self.open.swap(true, Ordering::Relaxed)
     }
 
     /// A probe was answered, reading and writing.
     pub(super) fn close(&self) {
-        self.failed_of(Kind::Read).clear();
-        self.failed_of(Kind::Write).clear();
+        self.failed_of(Kind::Read).forget();
+        self.failed_of(Kind::Write).forget();
         self.open.store(false, Ordering::Relaxed);
     }
 
-    fn failed_of(&self, kind: Kind) -> MutexGuard<'_, HashSet<Subject>> {
+    fn failed_of(&self, kind: Kind) -> MutexGuard<'_, Failures> {
         let failed = match kind {
             Kind::Read => &self.reading,
             Kind::Write => &self.writing,
@@ -83,9 +77,10 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Fingerprint;
 
     fn subjects<const N: usize>(numbers: [u8; N]) -> [Subject; N] {
-        numbers.map(|number| Subject(Fingerprint::from_bytes([number; 32])))
+        numbers.map(|number| Fingerprint::from_bytes([number; 32]).into())
     }
 
     #[test]

@@ -26,11 +26,11 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-pub use breaker::Subject;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
 pub(crate) use time::{instant, nanos};
 
+use crate::breaker::Subject;
 use crate::digest::HashKey;
 use breaker::{Breaker, Kind};
 use error::Symptom;

@@ -9,8 +9,9 @@ use sqlx::AnyConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::breaker::{Kind, Subject};
+use super::breaker::Kind;
 use super::{ACQUIRE, Database, DatabaseError, READ, Work};
+use crate::breaker::Subject;
 
 /// How many had come to an answer at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

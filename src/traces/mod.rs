@@ -21,7 +21,7 @@ use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use opentelemetry::trace::{
-    FutureExt as _, SpanKind, Status, TraceContextExt as _, TraceId, Tracer as _, TracerProvider as _,
+    FutureExt as _, SpanContext, SpanKind, Status, TraceContextExt as _, TraceId, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
@@ -74,8 +74,8 @@ impl Traces {
     #[must_use]
     pub fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
         let parent = parent::of(headers);
-        let id = parent.as_ref().map(|parent| parent.trace_id());
-        let is_wish = parent.as_ref().is_some_and(|parent| parent.is_sampled());
+        let id = parent.as_ref().map(SpanContext::trace_id);
+        let is_wish = parent.as_ref().is_some_and(SpanContext::is_sampled);
         if !self.is_sampled(is_wish) {
             return Trace { id, context: None };
         }

@@ -31,9 +31,18 @@ impl Engine {
 
     /// The same, or why it does not start.
     pub(crate) async fn try_with_directory(self, directory: &Value) -> Result<Server, String> {
+        self.with_directory_and(directory, &[]).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn with_directory_and(
+        self,
+        directory: &Value,
+        settings: &[(&str, &str)],
+    ) -> Result<Server, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), directory.to_string()).unwrap();
-        self.try_demo(&[("directory.file", file.path().to_str().unwrap())]).await
+        self.try_demo(&[&[("directory.file", file.path().to_str().unwrap())], settings].concat()).await
     }
 
     async fn try_demo(self, settings: &[(&str, &str)]) -> Result<Server, String> {
@@ -56,7 +65,7 @@ impl Engine {
     }
 
     /// What it would need, where it is not there.
-    fn missing(self) -> fn() -> Option<String> {
+    pub(crate) fn missing(self) -> fn() -> Option<String> {
         match self {
             Self::Memory | Self::Sqlite => || None,
             Self::Postgres => Postgres::missing,

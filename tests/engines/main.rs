@@ -38,6 +38,7 @@ mod import;
 mod limited;
 mod lists;
 mod locked;
+mod look_ups;
 mod names;
 mod outage;
 mod phones;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         import::trials(),
         lists::trials(),
         locked::trials(),
+        look_ups::trials(),
         names::trials(),
         outage::trials(),
         phones::trials(),

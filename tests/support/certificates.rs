@@ -40,7 +40,7 @@ impl Authority {
 
     /// One for `localhost` and 127.0.0.1.
     pub(crate) fn server(&self) -> Certified {
-        self.certify(CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap())
+        self.certify(&CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap())
     }
 
     /// A client's, `CN=name,O=Example`.
@@ -55,10 +55,10 @@ impl Authority {
         if end < i64::MAX {
             params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end.try_into().unwrap());
         }
-        self.certify(params)
+        self.certify(&params)
     }
 
-    fn certify(&self, params: CertificateParams) -> Certified {
+    fn certify(&self, params: &CertificateParams) -> Certified {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap().pem();
         Certified { certificate, key: key.serialize_pem() }

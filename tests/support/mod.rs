@@ -17,6 +17,7 @@
 )]
 
 mod administration;
+pub(crate) mod backend;
 pub(crate) mod carts;
 pub(crate) mod certificates;
 pub(crate) mod checks;

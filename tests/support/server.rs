@@ -38,6 +38,8 @@ pub(crate) struct Server {
     settings: Vec<(String, String)>,
     /// What its database is in, which goes when it does.
     place: Option<Box<dyn Any + Send + Sync>>,
+    /// What it asks, which goes when it does.
+    beside: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
@@ -119,12 +121,19 @@ impl Server {
             running,
             settings,
             place: None,
+            beside: None,
         })
     }
 
     /// Keeps what its database is in.
     pub(crate) fn keeping(mut self, place: impl Any + Send + Sync) -> Self {
         self.place = Some(Box::new(place));
+        self
+    }
+
+    /// Keeps what it asks.
+    pub(crate) fn beside(mut self, what: impl Any + Send + Sync) -> Self {
+        self.beside = Some(Box::new(what));
         self
     }
 

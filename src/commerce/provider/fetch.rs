@@ -1,6 +1,5 @@
 //! Fetching what a provider publishes: where its keys are (OpenID Connect Discovery 1.0), and the keys.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
@@ -10,6 +9,7 @@ use thiserror::Error;
 use super::ProviderSettings;
 use super::key_set::KeySet;
 use crate::cause::innermost;
+use crate::loopback::is_plain_loopback;
 
 /// How long each of the two requests may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,15 +65,6 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
     let document = get(&client, keys_at.as_str(), "key set").await?;
     let keys = KeySet::read(&document, &provider.algorithms).ok_or(FetchError::NotAKeySet)?;
     if keys.len() == 0 { Err(FetchError::NoKey) } else { Ok(keys) }
-}
-
-/// Whether a URL stays on this machine, where nobody else can listen.
-pub(super) fn is_plain_loopback(url: &Url) -> bool {
-    url.scheme() == "http"
-        && url.host_str().is_some_and(|host| {
-            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-            address.map_or(host == "localhost", |address| address.is_loopback())
-        })
 }
 
 async fn get(client: &Client, url: &str, what: &'static str) -> Result<Vec<u8>, FetchError> {

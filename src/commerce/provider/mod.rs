@@ -22,7 +22,8 @@ use super::jws::Unverified;
 use super::refusal::Refusal;
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
-use fetch::{fetch, is_plain_loopback};
+use crate::loopback::is_plain_loopback;
+use fetch::fetch;
 use key_set::KeySet;
 
 /// How often keys are fetched that are there already: for so long one counts that its provider has withdrawn.

@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
 use super::{DirectoryError, Registration};
+use crate::breaker::Subject;
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::{ScanKeyWindow, Store};
-use crate::storage::{Database, DatabaseError, Engine, Subject, Work};
+use crate::storage::{Database, DatabaseError, Engine, Work};
 use cache::Cache;
 
 /// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.

@@ -136,7 +136,13 @@ impl From<AdministrationError> for ApiError {
 
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
-        Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+        match error {
+            // No fault of ours: the gate asks again, and stays closed if it gets no other answer.
+            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+            DirectoryError::Unavailable(_) | DirectoryError::Busy => {
+                Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
+            }
+        }
     }
 }
 

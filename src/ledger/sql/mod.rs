@@ -22,9 +22,10 @@ use tokio::time::{Instant, timeout};
 
 use super::cache::RecordCache;
 use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
+use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::storage::{Database, DatabaseError, Engine};
 use upkeep::Swept;
 use writer::{Job, Waiting};
 

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{postgres, sqlite};
+use crate::breaker::Subject;
 use crate::domain::ids::EventId;
 use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
-use crate::storage::{Database, DatabaseError, Engine, Subject};
+use crate::storage::{Database, DatabaseError, Engine};
 
 /// The most that one commit takes along.
 pub(super) const BATCH: usize = 256;

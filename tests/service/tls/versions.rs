@@ -44,11 +44,11 @@ fn hello_of_1_1() -> Vec<u8> {
     hello.extend([1, 0]); // no compression
     // secp256r1, uncompressed points, and signatures as a client names them that would speak 1.2 elsewhere
     let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
-    hello.extend([0, extensions.len() as u8]);
+    hello.extend([0, u8::try_from(extensions.len()).unwrap()]);
     hello.extend(extensions);
-    let mut message = vec![1, 0, 0, hello.len() as u8];
+    let mut message = vec![1, 0, 0, u8::try_from(hello.len()).unwrap()];
     message.extend(hello);
-    let mut record = vec![22, 3, 1, 0, message.len() as u8];
+    let mut record = vec![22, 3, 1, 0, u8::try_from(message.len()).unwrap()];
     record.extend(message);
     record
 }

@@ -1,0 +1,228 @@
+//! Who a key or token belongs to, wherever that is known: in memory, in a database, or in the retailer's own system. The same scans get
+//! the same answers.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Engine, properties};
+use crate::support::backend::Backend;
+use crate::support::trials::{Property, trial};
+use crate::support::{Answer, Server, scan_with_key};
+
+/// Who knows.
+#[derive(Clone, Copy, Debug)]
+enum Knows {
+    /// The connector's own directory.
+    Itself(Engine),
+    /// An identity backend; stores are with the connector.
+    Backend(Engine),
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let who = [
+        ("memory", Knows::Itself(Engine::Memory)),
+        ("sqlite", Knows::Itself(Engine::Sqlite)),
+        ("postgres", Knows::Itself(Engine::Postgres)),
+        ("backend_memory", Knows::Backend(Engine::Memory)),
+        ("backend_sqlite", Knows::Backend(Engine::Sqlite)),
+        ("backend_postgres", Knows::Backend(Engine::Postgres)),
+    ];
+    let properties: &[(&str, Property<Knows>)] = properties![
+        a_key_that_is_known_stands_for_its_shopper_and_no_other_does,
+        a_key_may_be_long_or_start_as_a_scan_key_code,
+        a_revoked_key_or_token_is_invalid,
+        a_key_limited_to_a_channel,
+        the_device_is_told_if_there_is_one,
+        the_account_is_that_of_the_shopper,
+        a_token_stands_for_its_shopper,
+        ids_have_255_characters_of_any_kind,
+        one_event_has_one_answer,
+    ];
+    let on = |(name, knows): (&'static str, Knows)| {
+        let (Knows::Itself(engine) | Knows::Backend(engine)) = knows;
+        let missing = engine.missing();
+        properties.iter().map(move |property| trial(name, module_path!(), *property, missing, move || knows))
+    };
+    who.into_iter().flat_map(on).collect()
+}
+
+impl Knows {
+    /// A connector to which all of this is known.
+    async fn all_of(self, mut directory: Value) -> Server {
+        directory["stores"] = json!([
+            { "id": "STORE-001" },
+            { "id": "CASH", "takesCash": true },
+            { "id": "STRICT", "exitPolicy": "check_account" },
+        ]);
+        match self {
+            Self::Itself(engine) => engine.with_directory_and(&directory, &[]).await.unwrap(),
+            Self::Backend(engine) => {
+                let stores = json!({ "stores": directory["stores"] });
+                let backend = Backend::knowing(directory).await;
+                let url = backend.url();
+                let server = engine.with_directory_and(&stores, &[("directory.url", &url)]).await.unwrap();
+                server.beside(backend)
+            }
+        }
+    }
+}
+
+async fn verify(server: &Server, key: &str) -> Answer {
+    server.verify(&scan_with_key(key.as_bytes())).await
+}
+
+async fn a_key_that_is_known_stands_for_its_shopper_and_no_other_does(knows: Knows) {
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER" }, { "id": "v2", "type": "ASSOCIATE" }],
+        "identityKeys": [{ "key": "Badge 1", "shopper": "v1" }, { "key": "badge-2", "shopper": "v2" }],
+    });
+    let server = knows.all_of(directory).await;
+    assert_granted(&verify(&server, "Badge 1").await, "v1", "SHOPPER", "the first");
+    assert_granted(&verify(&server, "badge-2").await, "v2", "ASSOCIATE", "the second");
+    for near in ["badge 1", "Badge 1 ", " Badge 1", "Badge", "Badge 11", "v1", "\"", "null"] {
+        assert_refused(&verify(&server, near).await, 401, KEY_NOT_FOUND, near);
+    }
+    for long in ["x".repeat(49), "x".repeat(750), "JWO".to_owned(), format!("JWO{}", "@".repeat(60))] {
+        assert_refused(&verify(&server, &long).await, 401, INVALID_KEY, &long);
+    }
+    assert_refused(&verify(&server, "schl\u{fc}ssel").await, 401, INVALID_KEY, "not ASCII");
+}
+
+async fn a_key_may_be_long_or_start_as_a_scan_key_code(knows: Knows) {
+    let keys =
+        ["JWO".to_owned(), format!("JWO{}", "b".repeat(45)), "L".repeat(49), "\\\"/{}".to_owned(), "L".repeat(750)];
+    let rows: Vec<Value> = keys.iter().map(|key| json!({ "key": key, "shopper": "v1" })).collect();
+    let server = knows.all_of(json!({ "shoppers": [{ "id": "v1", "type": "SHOPPER" }], "identityKeys": rows })).await;
+    for key in &keys {
+        assert_granted(&verify(&server, key).await, "v1", "SHOPPER", key);
+    }
+}
+
+async fn a_revoked_key_or_token_is_invalid(knows: Knows) {
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
+        "identityKeys": [{ "key": "gone", "shopper": "v1", "revoked": true }, { "key": "nobody's", "revoked": true }],
+        "recognitionTokens": [{ "token": TOKEN, "shopper": "v1", "revoked": true }],
+    });
+    let server = knows.all_of(directory).await;
+    for key in ["gone", "nobody's", &code(SCANNED_AT, "")] {
+        for location in ["ENTRY", "EXIT"] {
+            let body = set(scan_with_key(key.as_bytes()), "authEvent.location", location);
+            assert_refused(&server.verify(&body).await, 401, INVALID_KEY, key);
+        }
+    }
+}
+
+async fn a_key_limited_to_a_channel(knows: Knows) {
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
+        "identityKeys": [
+            { "key": "radio", "shopper": "v1", "channel": "RADIO" },
+            { "key": "optical", "shopper": "v1", "channel": "OPTICAL" },
+            { "key": "any", "shopper": "v1" },
+        ],
+    });
+    let server = knows.all_of(directory).await;
+    for key in ["radio", "optical", "any"] {
+        for channel in ["RADIO", "OPTICAL"] {
+            let answer = server.verify(&set(scan_with_key(key.as_bytes()), "keyChannel", channel)).await;
+            if key == "any" || key == channel.to_lowercase() {
+                assert_granted(&answer, "v1", "SHOPPER", &format!("{key} over {channel}"));
+            } else {
+                assert_refused(&answer, 401, INVALID_KEY, &format!("{key} over {channel}"));
+            }
+        }
+        for without in [
+            set(scan_with_key(key.as_bytes()), "keyChannel", Value::Null),
+            unset(scan_with_key(key.as_bytes()), "keyChannel"),
+        ] {
+            assert_granted(&server.verify(&without).await, "v1", "SHOPPER", key);
+        }
+    }
+}
+
+async fn the_device_is_told_if_there_is_one(knows: Knows) {
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER", "devices": ["d1"] }],
+        "identityKeys": [{ "key": "with", "shopper": "v1", "device": "d1" }, { "key": "without", "shopper": "v1" }],
+        "recognitionTokens": [{ "token": TOKEN, "shopper": "v1", "device": "d1" }],
+    });
+    let server = knows.all_of(directory).await;
+    let expected = json!({ "visitorDetails": { "id": "v1", "type": "SHOPPER" }, "shopperDeviceId": "d1" });
+    assert_json(&verify(&server, "with").await, 200, &expected, "a key");
+    assert_json(&verify(&server, &code(SCANNED_AT, "")).await, 200, &expected, "a token");
+    assert_granted(&verify(&server, "without").await, "v1", "SHOPPER", "no device");
+}
+
+async fn the_account_is_that_of_the_shopper(knows: Knows) {
+    let expired = json!({ "lastMonth": "2024-01" });
+    let keys = ["flagged", "both", "expired", "expires", "cash"].map(|id| json!({ "key": id, "shopper": id }));
+    let directory = json!({
+        "shoppers": [
+            { "id": "flagged", "type": "SHOPPER", "account": "flagged" },
+            { "id": "both", "type": "SHOPPER", "account": "flagged", "paymentMethod": expired },
+            { "id": "expired", "type": "SHOPPER", "paymentMethod": expired },
+            { "id": "expires", "type": "SHOPPER", "account": "active", "paymentMethod": { "id": "pm", "lastMonth": "2024-02" } },
+            { "id": "cash", "type": "CASH_SHOPPER" },
+        ],
+        "identityKeys": keys,
+    });
+    let server = knows.all_of(directory).await;
+    for (key, message) in
+        [("flagged", FLAGGED), ("both", FLAGGED), ("expired", PAYMENT_EXPIRED), ("cash", NO_CASH_HERE)]
+    {
+        let scan =
+            |store, location| set(set(scan_with_key(key.as_bytes()), "storeId", store), "authEvent.location", location);
+        assert_refused(&server.verify(&scan("STORE-001", "ENTRY")).await, 401, message, key);
+        assert_refused(&server.verify(&scan("STRICT", "EXIT")).await, 401, message, key);
+        assert_eq!(server.verify(&scan("STORE-001", "EXIT")).await.status, 200, "{key} is let out");
+    }
+    let cash = set(scan_with_key(b"cash"), "storeId", "CASH");
+    assert_granted(&server.verify(&cash).await, "cash", "CASH_SHOPPER", "where cash is taken");
+    assert_granted(&verify(&server, "expires").await, "expires", "SHOPPER", "in the last month");
+}
+
+async fn a_token_stands_for_its_shopper(knows: Knows) {
+    let other = "f".repeat(32);
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
+        "identityKeys": [{ "key": other, "shopper": "v1" }],
+        "recognitionTokens": [{ "token": TOKEN, "shopper": "v1" }],
+    });
+    let server = knows.all_of(directory).await;
+    assert_granted(&verify(&server, &code(SCANNED_AT, "custom")).await, "v1", "SHOPPER", "a code");
+    assert_refused(&verify(&server, TOKEN).await, 401, KEY_NOT_FOUND, "a token is no key");
+    let code_of_a_key = code(SCANNED_AT, "").replace(TOKEN, &other);
+    assert_refused(&verify(&server, &code_of_a_key).await, 401, KEY_NOT_FOUND, "a key is no token");
+    let other_case = code(SCANNED_AT, "").replace(TOKEN, &TOKEN.to_uppercase());
+    assert_refused(&verify(&server, &other_case).await, 401, KEY_NOT_FOUND, "case matters");
+}
+
+async fn ids_have_255_characters_of_any_kind(knows: Knows) {
+    for character in ["v", "\u{8a9e}", "\u{1d4b3}", "\""] {
+        let (visitor, device) = (character.repeat(255), character.repeat(254) + "d");
+        let directory = json!({
+            "shoppers": [{ "id": visitor, "type": "ASSOCIATE", "devices": [device] }],
+            "identityKeys": [{ "key": "key", "shopper": visitor, "device": device }],
+        });
+        let server = knows.all_of(directory).await;
+        let expected = json!({ "visitorDetails": { "id": visitor, "type": "ASSOCIATE" }, "shopperDeviceId": device });
+        assert_json(&verify(&server, "key").await, 200, &expected, character);
+    }
+}
+
+async fn one_event_has_one_answer(knows: Knows) {
+    let directory = json!({
+        "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
+        "identityKeys": [{ "key": "known", "shopper": "v1" }],
+    });
+    let server = knows.all_of(directory).await;
+    for (key, status) in [("known", 200), ("unknown", 401)] {
+        let body = scan_with_key(key.as_bytes());
+        let first = server.verify(&body).await;
+        assert_eq!(first.status, status, "{key}");
+        assert_all_same([&first, &server.verify(&retry(&body)).await]);
+    }
+    assert_eq!(server.sessions().await.len(), 1);
+}

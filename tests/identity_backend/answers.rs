@@ -1,0 +1,209 @@
+//! What answers mean: those of the contract, and everything else.
+
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::{came_to, shopper, verify};
+
+/// A good answer of exactly so many bytes.
+fn of_length(bytes: usize) -> String {
+    let json = shopper().to_string();
+    format!("{json}{}", " ".repeat(bytes - json.len()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_as_documented_is_not_found() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    let with = |member: &str, value: Value| {
+        let mut answer = shopper();
+        answer["shopper"][member] = value;
+        answer.to_string()
+    };
+    let beside = |member: &str, value: Value| {
+        let mut answer = shopper();
+        answer[member] = value;
+        answer.to_string()
+    };
+    let bodies = [
+        String::new(),
+        "OK".to_owned(),
+        "<html></html>".to_owned(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        "{}".to_owned(),
+        "{".to_owned(),
+        "[".repeat(10_000),
+        format!("{}{}", shopper(), shopper()),
+        format!("\u{feff}{}", shopper()),
+        r#"{"shopper": {"id": "\ud800", "type": "SHOPPER"}}"#.to_owned(),
+        r#"{"shopper": {"id": "a", "id": "b", "type": "SHOPPER"}}"#.to_owned(),
+        json!({ "shopper": null }).to_string(),
+        json!({ "shopper": "v1" }).to_string(),
+        json!({ "visitor": { "id": "v1", "type": "SHOPPER" } }).to_string(),
+        with("id", json!("")),
+        with("id", json!(1)),
+        with("id", Value::Null),
+        with("id", json!("v".repeat(256))),
+        with("id", json!("v\0")),
+        with("type", json!("shopper")),
+        with("type", json!("MANAGER")),
+        with("type", Value::Null),
+        with("account", json!("frozen")),
+        with("account", json!(true)),
+        with("flagged", json!(true)),
+        with("devices", json!(["d1"])),
+        with("paymentMethod", json!({})),
+        with("paymentMethod", json!("2029-06")),
+        with("paymentMethod", json!({ "lastMonth": "2029-13" })),
+        with("paymentMethod", json!({ "lastMonth": "06/29" })),
+        with("paymentMethod", json!({ "lastMonth": "2029-06", "id": "" })),
+        with("paymentMethod", json!({ "lastMonth": "2029-06", "id": "p".repeat(256) })),
+        with("paymentMethod", json!({ "lastMonth": "2029-06", "number": "4111" })),
+        beside("device", json!("")),
+        beside("device", json!("d".repeat(256))),
+        beside("device", json!("d\0")),
+        beside("device", json!(["d"])),
+        beside("channel", json!("NFC")),
+        beside("channel", json!("radio")),
+        beside("revoked", json!("false")),
+        beside("revoked", json!(0)),
+        beside("reason", json!("why not")),
+        of_length(16 * 1024 + 1),
+        of_length(1024 * 1024),
+    ];
+    let (count, mut texts) = (bodies.len(), bodies.into_iter().map(Reply::from_200).collect::<Vec<_>>());
+    texts.push(Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n\xff\xfe".to_vec()));
+    for (number, reply) in texts.into_iter().enumerate() {
+        backend.always(reply.clone());
+        assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, &format!("{reply:?}"));
+        backend.always(Reply::json(&shopper()));
+        assert_granted(&verify(&server, &format!("key {number}")).await, "v1", "SHOPPER", "the next answer");
+    }
+    assert_eq!(came_to(&server, "malformed").await, count as u64 + 1);
+}
+
+impl Reply {
+    fn from_200(body: String) -> Self {
+        Self::Status(200, body)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_as_documented_counts() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("answer.payment_source", "true")]).await;
+    let visitor = |kind: &str| json!({ "visitorDetails": { "id": "v1", "type": kind } });
+    let full = json!({
+        "shopper": { "id": "v1", "type": "ASSOCIATE", "account": "active",
+                     "paymentMethod": { "lastMonth": "2029-06", "id": "pm-1" } },
+        "device": "d1", "channel": "OPTICAL", "revoked": false,
+    });
+    let mut with_all = visitor("ASSOCIATE");
+    with_all["shopperDeviceId"] = json!("d1");
+    let without =
+        json!({ "shopper": { "id": "v1", "type": "SHOPPER", "paymentMethod": null }, "device": null, "channel": null });
+    for (number, (body, expected)) in [
+        (shopper().to_string(), visitor("SHOPPER")),
+        (without.to_string(), visitor("SHOPPER")),
+        (format!(" \r\n\t{} \n", shopper()), visitor("SHOPPER")),
+        (of_length(16 * 1024), visitor("SHOPPER")),
+        (full.to_string(), with_all),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        backend.always(Reply::Status(200, body.clone()));
+        let answer = verify(&server, &format!("key {number}")).await;
+        assert_eq!(answer.status, 200, "{body}: {}", answer.json());
+        for member in ["visitorDetails", "shopperDeviceId"] {
+            assert_eq!(answer.json().get(member), expected.get(member), "{body}");
+        }
+    }
+    assert_eq!(came_to(&server, "found").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_status_means() {
+    let backend = Backend::start().await;
+    let elsewhere = Backend::start().await;
+    elsewhere.always(Reply::json(&shopper()));
+    let server = backend.connector(&[]).await;
+    let good = shopper().to_string();
+    for (outcome, statuses) in [
+        ("not_found", &[404, 410][..]),
+        ("refused", &[400, 401, 402, 403, 405, 406, 407, 408, 409, 411, 413, 415, 418, 422, 451, 499]),
+        ("malformed", &[201, 202, 203, 206, 299, 300]),
+    ] {
+        for status in statuses {
+            // Whatever is in it: it is the status that counts.
+            backend.always(Reply::Status(*status, good.clone()));
+            let what = format!("{status}");
+            assert_refused(&verify(&server, &what).await, 401, KEY_NOT_FOUND, &what);
+        }
+        assert_eq!(came_to(&server, outcome).await, statuses.len() as u64, "{outcome}");
+    }
+    for status in [204, 304] {
+        backend.always(Reply::Bytes(format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()));
+        assert_refused(&verify(&server, &status.to_string()).await, 401, KEY_NOT_FOUND, &status.to_string());
+    }
+    for status in [301, 302, 303, 307, 308] {
+        let head = format!("HTTP/1.1 {status} X\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", elsewhere.url());
+        backend.always(Reply::Bytes(head.into_bytes()));
+        assert_refused(&verify(&server, &status.to_string()).await, 401, KEY_NOT_FOUND, &status.to_string());
+    }
+    assert_eq!(elsewhere.asked().len(), 0, "no redirect is followed");
+    assert_eq!(came_to(&server, "malformed").await, 6 + 2 + 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_is_asked_too_much_is_a_429_that_is_not_recorded() {
+    let backend = Backend::start().await;
+    backend.always(Reply::Status(429, String::new()));
+    let server = backend.connector(&[]).await;
+    let body = crate::support::scan_with_key(b"badge");
+    for _ in 0..3 {
+        assert_too_many(&server.verify(&retry(&body)).await, "too much");
+    }
+    backend.always(Reply::json(&shopper()));
+    assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the retry");
+    assert_eq!((came_to(&server, "busy").await, server.sessions().await.len()), (3, 1));
+}
+
+/// A body without end, and one that says that it is long: neither is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_huge_answer_is_not_read_on() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    for (number, reply) in [
+        Reply::Endless,
+        Reply::Bytes([b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n".to_vec(), vec![b' '; 1 << 20]].concat()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        backend.always(reply);
+        let (answer, elapsed) = crate::timed(&server, &format!("key {number}")).await;
+        assert_refused(&answer, 401, KEY_NOT_FOUND, "huge");
+        assert!(elapsed < std::time::Duration::from_millis(700), "{elapsed:?}");
+    }
+    assert_eq!(came_to(&server, "malformed").await, 2);
+}
+
+/// What its page shows its developers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_examples_count() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    let page = include_str!("../../docs/identity-backend.md");
+    let examples: Vec<&str> = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let answers = [(200, ""), (401, FLAGGED), (401, INVALID_KEY)];
+    assert_eq!(examples.len(), answers.len());
+    for (number, (example, (status, message))) in examples.into_iter().zip(answers).enumerate() {
+        backend.always(Reply::Status(200, example.to_owned()));
+        let answer = verify(&server, &format!("badge {number}")).await;
+        assert_eq!((answer.status, answer.message().unwrap_or_default().as_str()), (status, message), "{example}");
+    }
+    assert_eq!(came_to(&server, "found").await, 3);
+}

@@ -1,0 +1,168 @@
+//! A backend that is slow or gone: in time, in the words of the API contract, never recorded, and over by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::support::scan_with_key;
+use crate::{came_to, readiness, shopper, timed, until_up, verify};
+
+/// The time that an answer has by default, and some for a busy machine.
+const IN_TIME: Duration = Duration::from_millis(1_450);
+
+/// Everything by which a backend does not answer.
+fn silences() -> Vec<(&'static str, Reply)> {
+    let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+    vec![
+        ("500", Reply::Status(500, String::new())),
+        ("502", Reply::Status(502, "<html>Bad Gateway</html>".to_owned())),
+        ("503", Reply::Status(503, shopper().to_string())),
+        ("599", Reply::Status(599, String::new())),
+        ("a connection that ends at once", bytes("")),
+        ("a head that ends half way", bytes("HTTP/1.1 200 OK\r\ncontent-le")),
+        ("a body that ends half way", bytes("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"shopper\":")),
+        ("a chunk that ends half way", bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n{")),
+        ("no HTTP", bytes("220 smtp.example.com ESMTP\r\n")),
+        ("silence", Reply::Silence),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_does_not_answer_is_a_500_in_time_that_is_not_recorded() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    for (what, silence) in silences() {
+        // A connector of its own for each, which has not heard of it before.
+        let server = server.replica().await;
+        backend.always(silence);
+        let body = scan_with_key(what.as_bytes());
+        let began = std::time::Instant::now();
+        assert_refused(&server.verify(&body).await, 500, OUR_FAULT, what);
+        assert!(began.elapsed() < IN_TIME, "{what}: {:?}", began.elapsed());
+        backend.always(Reply::json(&shopper()));
+        assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", &format!("the retry after {what}"));
+        assert_eq!(server.sessions().await.len(), 1, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stalls_is_waited_for_no_longer_than_a_head() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("directory.timeout", "300ms")]).await;
+    // What comes after it never comes.
+    backend.always(Reply::Stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()));
+    let (answer, elapsed) = timed(&server, "badge").await;
+    assert_refused(&answer, 500, OUR_FAULT, "stalled");
+    assert!((Duration::from_millis(290)..Duration::from_millis(900)).contains(&elapsed), "{elapsed:?}");
+    assert_eq!(came_to(&server, "timeout").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_answer_counts_if_it_comes_in_time() {
+    let backend = Backend::start().await;
+    backend.always(Reply::After(Duration::from_millis(300), 200, shopper().to_string()));
+    let server = backend.connector(&[]).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "slow");
+    backend.always(Reply::After(Duration::from_millis(1_000), 200, shopper().to_string()));
+    assert_eq!(server.replica().await.verify(&scan_with_key(b"badge")).await.status, 500, "too slow");
+}
+
+/// Where its body takes its time, a scan has less for the backend, and is answered in its own time all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_time_out_is_within_the_scans_own() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("directory.timeout", "1200ms")]).await;
+    backend.always(Reply::Silence);
+    let (answer, elapsed) = timed(&server, "badge").await;
+    assert_refused(&answer, 500, OUR_FAULT, "silent");
+    assert!(elapsed < Duration::from_millis(1_480), "{elapsed:?}");
+    assert_eq!(came_to(&server, "timeout").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_is_gone_is_told_at_once_and_is_used_when_it_is_back() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[]).await;
+    let recorded = scan_with_key(b"badge");
+    assert_granted(&server.verify(&recorded).await, "v1", "SHOPPER", "before");
+    assert_eq!(readiness(&server).await, "ready");
+    backend.stop().await;
+    for number in 0..10 {
+        let (answer, elapsed) = timed(&server, &format!("badge {number}")).await;
+        assert_refused(&answer, 500, OUR_FAULT, "gone");
+        assert!(elapsed < Duration::from_millis(400), "{elapsed:?}");
+    }
+    assert_eq!(readiness(&server).await, "degraded");
+    assert_eq!(metric(&server, "connector_identity_backend_up").await, 0);
+    assert!(came_to(&server, "not_asked").await >= 5);
+    assert_granted(&server.verify(&retry(&recorded)).await, "v1", "SHOPPER", "what is recorded, meanwhile");
+    assert_granted(&verify(&server, "associate_key").await, "associate-uuid-001", "ASSOCIATE", "what is known here");
+    backend.resume().await;
+    until_up(&server, &backend).await;
+    assert_eq!(
+        (readiness(&server).await.as_str(), metric(&server, "connector_identity_backend_up").await),
+        ("ready", 1)
+    );
+}
+
+/// A server closes a connection just as it is used again: nobody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_ends_without_a_word_is_made_again_once() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = Arc::clone(&first);
+    backend.answers(move |_| {
+        if seen.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            Reply::Bytes(Vec::new())
+        } else {
+            Reply::json(&shopper())
+        }
+    });
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "at the second attempt");
+    backend.always(Reply::Bytes(Vec::new()));
+    assert_eq!(server.replica().await.verify(&scan_with_key(b"other")).await.status, 500);
+    assert_eq!(backend.asked().len(), 4, "twice each, and not more");
+}
+
+/// It is all of it in turn, with one connector.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_wrong_huge_and_gone_in_turn_and_back_again() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("directory.timeout", "200ms")]).await;
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        format!("badge {number}")
+    };
+    for round in 0..3 {
+        until_up(&server, &backend).await;
+        let what = format!("round {round}");
+        assert_granted(&verify(&server, &next()).await, "v1", "SHOPPER", &what);
+        for silence in [Reply::Silence, Reply::Status(500, String::new())] {
+            backend.always(silence);
+            for _ in 0..6 {
+                let (answer, elapsed) = timed(&server, &next()).await;
+                assert!(
+                    [429, 500].contains(&answer.status) && elapsed < IN_TIME,
+                    "{what}: {} {elapsed:?}",
+                    answer.status
+                );
+            }
+            until_up(&server, &backend).await;
+        }
+        for wrong in [Reply::Status(200, "nonsense".to_owned()), Reply::Endless, Reply::Status(401, String::new())] {
+            backend.always(wrong);
+            assert_refused(&verify(&server, &next()).await, 401, KEY_NOT_FOUND, &what);
+        }
+        backend.stop().await;
+        for _ in 0..6 {
+            assert_refused(&verify(&server, &next()).await, 500, OUR_FAULT, &what);
+        }
+        backend.resume().await;
+    }
+    until_up(&server, &backend).await;
+    assert_eq!(readiness(&server).await, "ready");
+}

@@ -1,0 +1,104 @@
+//! The identity backend, black box: the real service asks a small server that is slow, wrong, huge, and gone in turn. That it knows keys and
+//! tokens as the other directories do, `tests/engines/look_ups.rs` holds.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::checks;
+
+mod answers;
+mod circuit;
+mod configuration;
+mod failures;
+mod limits;
+mod memory;
+mod questions;
+mod random;
+mod secrets;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use identity_connector::digest::{Fingerprint, HashKey};
+use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
+use identity_connector::directory::{Asker, Directory, Remote};
+use identity_connector::domain::ids::StoreId;
+use serde_json::{Value, json};
+use support::backend::Backend;
+use support::{Answer, Server, scan_with_key};
+
+/// What a backend says of a shopper with nothing special.
+fn shopper() -> Value {
+    json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })
+}
+
+/// A scan of this key under an event of its own.
+async fn verify(server: &Server, key: &str) -> Answer {
+    server.verify(&scan_with_key(key.as_bytes())).await
+}
+
+async fn timed(server: &Server, key: &str) -> (Answer, Duration) {
+    let began = Instant::now();
+    let answer = verify(server, key).await;
+    (answer, began.elapsed())
+}
+
+/// What both ports say of the connector's readiness, which is to be 200 throughout.
+async fn readiness(server: &Server) -> String {
+    let answer = server.client.get(format!("{}/readyz", server.api)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// How many questions came to that.
+async fn came_to(server: &Server, outcome: &str) -> u64 {
+    let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
+    let metrics = server.metrics().await;
+    metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(15), "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline
+    }
+}
+
+/// The backend's own words for where it is, to be sure of the connector's view of it.
+async fn until_up(server: &Server, backend: &Backend) {
+    backend.always(support::backend::Reply::json(&shopper()));
+    let mut number = 0;
+    until("the backend is asked again", async || {
+        number += 1;
+        verify(server, &format!("is it back {number}")).await.status == 200
+    })
+    .await;
+}
+
+/// An empty directory that asks it, four questions at once, without the service around it.
+fn asking(backend: &Backend, cache_for: Duration) -> Directory {
+    let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
+    let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
+    Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings))
+}
+
+/// Somebody's scan, which has a minute.
+fn asker(number: u8) -> Asker {
+    Asker {
+        subject: Fingerprint::from_bytes([number; 32]).into(),
+        store: StoreId::parse("S").unwrap(),
+        channel: None,
+        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+    }
+}

@@ -1,0 +1,95 @@
+//! What is remembered of answers, and for how long.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::support::scan_with_key;
+use crate::{asking, shopper, until, verify};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_default_nothing_is() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[]).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "first");
+    backend.always(Reply::json(&json!({ "revoked": true })));
+    assert_refused(&verify(&server, "badge").await, 401, INVALID_KEY, "at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_found_is_remembered_for_its_key_store_and_channel() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[("directory.cache_for", "60s")]).await;
+    for _ in 0..5 {
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "remembered");
+    }
+    assert_eq!((backend.asked().len(), metric(&server, "connector_identity_backend_remembered_total").await), (1, 4));
+    for body in [
+        set(scan_with_key(b"badge"), "storeId", "STORE-002"),
+        set(scan_with_key(b"badge"), "keyChannel", "RADIO"),
+        unset(scan_with_key(b"badge"), "keyChannel"),
+        scan_with_key(b"badge2"),
+    ] {
+        let before = backend.asked().len();
+        assert_granted(&server.verify(&body).await, "v1", "SHOPPER", "another question");
+        assert_eq!(backend.asked().len(), before + 1, "{body}");
+    }
+    let exit = set(scan_with_key(b"badge"), "authEvent.location", "EXIT");
+    assert_granted(&server.verify(&exit).await, "v1", "SHOPPER", "the way out is no part of the question");
+    assert_eq!(backend.asked().len(), 5);
+    backend.stop().await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "while nobody is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_key_is_unknown_is_not_remembered_nor_what_is_no_answer() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("directory.cache_for", "60s")]).await;
+    for (number, reply) in [Reply::not_found(), Reply::Status(403, String::new()), Reply::Status(200, "{}".to_owned())]
+        .into_iter()
+        .enumerate()
+    {
+        let key = format!("badge {number}");
+        backend.always(reply);
+        assert_refused(&verify(&server, &key).await, 401, KEY_NOT_FOUND, &key);
+        backend.always(Reply::json(&shopper()));
+        assert_granted(&verify(&server, &key).await, "v1", "SHOPPER", "who has just registered");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_over_when_its_time_is() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[("directory.cache_for", "1s")]).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "first");
+    backend.always(Reply::json(&json!({ "shopper": { "id": "v1", "type": "SHOPPER", "account": "flagged" } })));
+    let began = std::time::Instant::now();
+    until("the flag holds", async || verify(&server, "badge").await.status == 401).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_refused(&verify(&server, "badge").await, 401, FLAGGED, "from then on");
+}
+
+/// Whoever is erased here does not come back from what was remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_here_forgets_all_of_it() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[("directory.cache_for", "60s")]).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "first");
+    backend.always(Reply::not_found());
+    server.put("shoppers/v2", &json!({ "type": "SHOPPER" })).await;
+    assert_refused(&verify(&server, "badge").await, 401, KEY_NOT_FOUND, "asked again");
+}
+
+/// An erasure waits for what other connectors may remember.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_may_go_by_it_for_as_long_as_it_is_remembered() {
+    let backend = Backend::start().await;
+    assert_eq!(asking(&backend, Duration::ZERO).believed_for(), Duration::ZERO);
+    assert_eq!(asking(&backend, Duration::from_secs(7)).believed_for(), Duration::from_secs(7));
+}

@@ -1,0 +1,157 @@
+//! What reaches the backend: the documented question, and nothing else.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use identity_connector::directory::Registration;
+use identity_connector::domain::customer::{AnonymousId, Customer};
+use identity_connector::domain::ids::VisitorId;
+use identity_connector::domain::scan_key_code::RecognitionToken;
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::support::backend::{Asked, Backend, Reply};
+use crate::support::{Ended, scan, scan_with_key};
+use crate::{asker, asking, shopper, verify};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_the_documented_json() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[("directory.token", "a-bearer-token")]).await;
+    let key = r#"badge "47"\"#;
+    let at = |channel: Value| set(scan_with_key(key.as_bytes()), "keyChannel", channel);
+    let mut expected = Vec::new();
+    for channel in [json!("OPTICAL"), json!("RADIO"), Value::Null] {
+        assert_granted(&server.verify(&at(channel.clone())).await, "v1", "SHOPPER", "a key");
+        expected.push(json!({ "kind": "identity_key", "value": key, "channel": channel, "storeId": "STORE-001" }));
+    }
+    let token = "F".repeat(32);
+    let body = scan_with_key(code(SCANNED_AT, "custom").replace(TOKEN, &token).as_bytes());
+    assert_granted(&server.verify(&set(body, "storeId", "STORE-002")).await, "v1", "SHOPPER", "a code");
+    expected.push(json!({ "kind": "recognition_token", "value": token, "channel": "OPTICAL", "storeId": "STORE-002" }));
+    let asked = backend.asked();
+    assert_eq!(asked.iter().map(Asked::json).collect::<Vec<_>>(), expected);
+    for asked in &asked {
+        assert_eq!(asked.line, "POST /identities HTTP/1.1");
+        for header in ["content-type: application/json\n", "authorization: Bearer a-bearer-token\n"] {
+            assert!(asked.head.contains(header), "{}", asked.head);
+        }
+    }
+    assert_eq!(backend.connections(), 1, "a connection is used again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_token_none_is_sent() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    verify(&server, "somebody").await;
+    assert!(!backend.asked()[0].head.contains("authorization"));
+}
+
+/// A registered key counts, whatever the backend would say, and so does one that is registered as revoked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_here_is_not_asked() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&json!({ "shopper": { "id": "other", "type": "ASSOCIATE" } })));
+    let server = backend.connector(&[]).await;
+    assert_granted(&verify(&server, "valid_shopper_key").await, "shopper-uuid-001", "SHOPPER", "a key");
+    assert_granted(&verify(&server, &code(SCANNED_AT, "")).await, "shopper-uuid-001", "SHOPPER", "a token");
+    assert_refused(&verify(&server, "invalid_key").await, 401, INVALID_KEY, "revoked");
+    assert_refused(&verify(&server, "flagged_shopper_key").await, 401, FLAGGED, "flagged");
+    assert_eq!(backend.asked().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_registered_later_counts_from_then_on() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[("directory.cache_for", "60s")]).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "as the backend says");
+    server.put("identity-keys", &json!({ "key": "badge", "shopper": "associate-uuid-001" })).await;
+    assert_granted(&verify(&server, "badge").await, "associate-uuid-001", "ASSOCIATE", "as is registered here");
+    assert_eq!(backend.asked().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_recorded_is_not_asked_about() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let server = backend.connector(&[]).await;
+    let body = scan_with_key(b"badge");
+    assert_granted(&server.verify(&body).await, "v1", "SHOPPER", "the first time");
+    backend.always(Reply::not_found());
+    assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "again");
+    assert_eq!(backend.asked().len(), 1);
+}
+
+/// Prefix, form, time and signature of a code are checked first, and so is all that the request itself can be wrong in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_anyway_is_not_asked() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    let good = code(SCANNED_AT, "");
+    for (key, message) in [
+        ("key\n".to_owned(), INVALID_KEY),
+        ("schl\u{fc}ssel".to_owned(), INVALID_KEY),
+        (good.replace("ACME", "ACMX"), INVALID_KEY),
+        (good.replace(TOKEN, &TOKEN.replace('0', "-")), INVALID_KEY),
+        (good.clone() + &"x".repeat(106), INVALID_KEY),
+        (good.clone() + "-", INVALID_KEY),
+        (code(SCANNED_AT - 76, ""), KEY_EXPIRED),
+        (code(SCANNED_AT + 16, ""), INVALID_KEY),
+        (code(0, ""), KEY_EXPIRED),
+    ] {
+        // Not the demo's token, which is known here.
+        let key = key.replace(TOKEN, &"a".repeat(32));
+        assert_refused(&verify(&server, &key).await, 401, message, &key);
+    }
+    for body in [
+        scan_with("storeId", "NO-SUCH-STORE"),
+        scan_with("identityKey", "not Base64"),
+        scan_with("authEvent.id", "no UUID"),
+        scan_with("keyChannel", "BLUETOOTH"),
+        unset(scan(), "authEvent"),
+    ] {
+        assert_eq!(server.verify(&body).await.status, 400, "{body}");
+    }
+    assert_eq!(backend.asked().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
+    let backend = Backend::start().await;
+    backend.always(Reply::json(&shopper()));
+    let key = base64([7; 32]);
+    let server = backend.connector(&[("scan_key.signing_keys", &key)]).await;
+    let token = "a".repeat(32);
+    let unsigned = code(SCANNED_AT, "").replace(TOKEN, &token);
+    for bad in [unsigned.clone(), unsigned + &"0".repeat(17)] {
+        assert_refused(&verify(&server, &bad).await, 401, INVALID_KEY, &bad);
+    }
+    assert_eq!(backend.asked().len(), 0);
+    let made = Ended::of(
+        &["scan-key", "--token", &token, "--timestamp", "2024-02-09T17:53:57Z"],
+        &[("scan_key.signing_keys", &key), ("scan_key.customer_prefix", "ACME")],
+    );
+    let signed = made.stdout.lines().flat_map(str::split_whitespace).find(|word| word.starts_with("JWOACME"));
+    let signed = signed.unwrap_or_else(|| panic!("{} {}", made.stdout, made.stderr));
+    assert_granted(&verify(&server, signed).await, "v1", "SHOPPER", "a signed one");
+    assert_eq!(backend.asked()[0].json()["value"], token.as_str());
+}
+
+/// The token of a code that was made for an app, which the backend never heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_issued_here_is_not_asked_about() {
+    let backend = Backend::start().await;
+    let directory = asking(&backend, Duration::ZERO);
+    let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+    let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
+    let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
+    directory.link_or_create(&customer, shopper.clone(), at(0)).await.unwrap();
+    directory.issue(&token, &shopper, None, at(60), 1, at(0)).await.unwrap();
+    let found = directory.recognition_token(&token, at(59), &asker(1)).await.unwrap();
+    assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
+    assert_eq!(directory.recognition_token(&token, at(60), &asker(1)).await.unwrap(), None);
+    assert_eq!(backend.asked().len(), 1, "once it has expired");
+}

@@ -1,0 +1,217 @@
+//! Whatever the backend says, as long as it answers, is no fault of ours; and whatever a shopper shows, only what may be a key reaches it.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::support::{Server, scan_with_key};
+use crate::verify;
+
+/// Runs `property` on values of `strategy`, all against one connector and its backend.
+fn holds<S: Strategy>(
+    cases: u32,
+    strategy: S,
+    settings: &[(&str, &str)],
+    property: &impl AsyncFn(&Server, &Backend, S::Value) -> Result<(), String>,
+) {
+    let runtime = Runtime::new().unwrap();
+    let (backend, server) = runtime.block_on(async {
+        let backend = Backend::start().await;
+        let server = backend.connector(settings).await;
+        (backend, server)
+    });
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
+    let outcome = TestRunner::new(config)
+        .run(&strategy, |value| runtime.block_on(property(&server, &backend, value)).map_err(TestCaseError::fail));
+    // They end within their runtime.
+    runtime.block_on(async { drop((server, backend)) });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+/// JSON that is like an answer.
+fn like_an_answer() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        prop::sample::select(
+            &["SHOPPER", "ASSOCIATE", "CASH_SHOPPER", "active", "flagged", "2029-06", "OPTICAL", "RADIO", ""][..]
+        )
+        .prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(json!("x".repeat(300))),
+    ];
+    let name = prop::sample::select(
+        &[
+            "shopper",
+            "id",
+            "type",
+            "account",
+            "paymentMethod",
+            "lastMonth",
+            "device",
+            "devices",
+            "channel",
+            "revoked",
+            "other",
+        ][..],
+    );
+    word.prop_recursive(4, 40, 8, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((name.clone(), inner), 0..8).prop_map(|members| {
+                Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+/// An answer with these small changes.
+fn mutated(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
+    let full = json!({
+        "shopper": { "id": "v1", "type": "SHOPPER", "account": "active", "paymentMethod": { "lastMonth": "2029-06", "id": "pm" } },
+        "device": "d1", "channel": "OPTICAL", "revoked": false,
+    });
+    let mut bytes = full.to_string().into_bytes();
+    for (kind, place, byte) in changes {
+        let place = place.index(bytes.len() + 1);
+        match kind {
+            0 => bytes.insert(place, byte),
+            1 if place < bytes.len() => bytes[place] = byte,
+            2 if place < bytes.len() => drop(bytes.remove(place)),
+            3 => bytes.truncate(place),
+            _ => {}
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn is_no_fault(status: u16, what: &str) -> Result<(), String> {
+    if [200, 401].contains(&status) { Ok(()) } else { Err(format!("{status}: {what}")) }
+}
+
+/// What such an answer is followed by: nothing that came before stands in its way.
+async fn after(server: &Server, backend: &Backend, reply: Reply) -> Result<(), String> {
+    let what = format!("{reply:?}");
+    backend.always(reply);
+    let key = format!("badge {}", new_id());
+    let body = scan_with_key(key.as_bytes());
+    let first = server.verify(&body).await;
+    is_no_fault(first.status, &what)?;
+    if server.verify(&retry(&body)).await.body != first.body {
+        return Err(format!("another answer to the retry: {what}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn any_body_of_a_200() {
+    let bytes = vec(any::<u8>(), 0..600);
+    holds(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        after(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
+    });
+}
+
+#[test]
+fn any_json_that_is_like_an_answer() {
+    holds(300, like_an_answer(), &[], &async |server, backend, json| {
+        after(server, backend, Reply::Status(200, json.to_string())).await
+    });
+}
+
+#[test]
+fn a_good_answer_with_some_bytes_changed() {
+    let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
+    holds(300, changes, &[], &async |server, backend, changes| {
+        after(server, backend, Reply::Status(200, mutated(changes))).await
+    });
+}
+
+#[test]
+fn any_status_below_500_but_429() {
+    let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
+    holds(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
+        let has_none = status == 204 || status == 304;
+        let body = if has_none { String::new() } else { body };
+        after(
+            server,
+            backend,
+            Reply::Bytes(format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()),
+        )
+        .await
+    });
+}
+
+/// What the backend is asked has the documented form, and is what was shown.
+fn is_documented(asked: &Value, shown: &[u8]) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("{what}: {asked} for {}", String::from_utf8_lossy(shown)));
+    let Some(shown) =
+        std::str::from_utf8(shown).ok().filter(|shown| shown.bytes().all(|byte| (0x20..=0x7e).contains(&byte)))
+    else {
+        return wrong("an unreadable key");
+    };
+    let names: Vec<&str> = asked.as_object().unwrap().keys().map(String::as_str).collect();
+    if names != ["channel", "kind", "storeId", "value"]
+        || asked["storeId"] != "STORE-001"
+        || asked["channel"] != "OPTICAL"
+    {
+        return wrong("members");
+    }
+    let value = asked["value"].as_str().unwrap();
+    let looks_like_a_code = shown.starts_with("JWO") && shown.len() >= 49;
+    match asked["kind"].as_str().unwrap() {
+        "identity_key" if !looks_like_a_code && value == shown => Ok(()),
+        "recognition_token" if looks_like_a_code => {
+            let at = &shown[PREFIX.len() + 32..][..10];
+            let is_good = shown.starts_with(PREFIX)
+                && shown.len() <= 154
+                && shown.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                && &shown[PREFIX.len()..][..32] == value
+                && at.parse::<i64>().is_ok_and(|at| (SCANNED_AT - 75..=SCANNED_AT + 15).contains(&at));
+            if is_good { Ok(()) } else { wrong("a code that is none") }
+        }
+        _ => wrong("kind and value"),
+    }
+}
+
+/// Keys of every kind: bytes, printable ones, and codes with a wrong prefix, time or character as well as good ones.
+fn any_key() -> impl Strategy<Value = Vec<u8>> {
+    let near = -100..100_i64;
+    let a_code = ("(ACME|ACMX|acme)", "[0-9a-f]{32}", near, "[0-9A-Za-z]{0,10}[-@ ]?[0-9A-Za-z]{0,90}");
+    prop_oneof![
+        vec(any::<u8>(), 1..80),
+        "[ -~]{1,120}".prop_map(String::into_bytes),
+        "JWO[0-9A-Za-z]{0,160}".prop_map(String::into_bytes),
+        a_code
+            .prop_map(|(prefix, token, near, custom)| format!("JWO{prefix}{token}{:010}{custom}", SCANNED_AT + near)
+                .into_bytes()),
+    ]
+}
+
+#[test]
+fn any_key_reaches_it_in_the_documented_form_or_not_at_all() {
+    holds(500, any_key(), &[], &async |server, backend, key| {
+        let before = backend.asked().len();
+        let answer = server.verify(&scan_with_key(&key)).await;
+        is_no_fault(answer.status, "")?;
+        backend.asked()[before..].iter().try_for_each(|asked| is_documented(&asked.json(), &key))
+    });
+}
+
+#[test]
+fn no_unsigned_code_reaches_it() {
+    let key = base64([7; 32]);
+    let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
+    holds(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
+        let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
+        is_no_fault(verify(server, &code).await.status, &code)?;
+        if backend.asked().is_empty() { Ok(()) } else { Err(code) }
+    });
+}

@@ -1,0 +1,158 @@
+//! TLS: whom the connector takes for the backend, and by what the backend knows the connector.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::support::certificates::{Authority, Certified};
+use crate::{came_to, shopper, verify};
+
+/// A server that shows this, and lets in those whom the authority vouches for, if there is one.
+fn acceptor(shown: &Certified, clients: Option<&Authority>) -> TlsAcceptor {
+    let provider = Arc::new(default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = CertificateDer::pem_slice_iter(shown.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
+    Arc::new(config.with_single_cert(chain, key).unwrap()).into()
+}
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// The path of a new file.
+    fn with(&self, name: &str, content: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Certificate and key of a client.
+    fn client(&self, authority: &Authority) -> [String; 2] {
+        let Certified { certificate, key } = authority.client("connector");
+        [self.with("client.pem", &certificate), self.with("client.key", &key)]
+    }
+}
+
+/// A backend that speaks TLS and knows everybody.
+async fn backend(tls: TlsAcceptor) -> Backend {
+    let backend = Backend::start_with(Some(tls)).await;
+    backend.always(Reply::json(&shopper()));
+    backend
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_is_believed_that_our_authority_vouches_for() {
+    let (ours, files) = (Authority::new("ours"), Files::new());
+    let backend = backend(acceptor(&ours.server(), None)).await;
+    let ca = files.with("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
+    let server = backend.connector(&[("directory.ca", &ca), ("directory.token", "over-tls")]).await;
+    for number in 0..5 {
+        assert_granted(&verify(&server, &format!("badge {number}")).await, "v1", "SHOPPER", "over TLS");
+    }
+    assert!(backend.asked()[0].head.contains("authorization: Bearer over-tls\n"));
+    assert_eq!(backend.connections(), 1, "a connection is used again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_other_is_told_a_key() {
+    let (ours, other, files) = (Authority::new("ours"), Authority::new("other"), Files::new());
+    let ca = files.with("ca.pem", &ours.pem());
+    for (what, tls) in [
+        ("another authority's", acceptor(&other.server(), None)),
+        ("another name's", acceptor(&ours.client("no name of a server"), None)),
+    ] {
+        let backend = backend(tls).await;
+        let server = backend.connector(&[("directory.ca", &ca)]).await;
+        assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, what);
+        assert_eq!((backend.asked().len(), came_to(&server, "unavailable").await), (0, 1), "{what}");
+    }
+}
+
+/// Only the authority that is named: the system's do not count beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_speaks_no_tls_is_told_nothing() {
+    let (ours, files) = (Authority::new("ours"), Files::new());
+    let plain = Backend::start().await;
+    let url = plain.url().replace("http://127.0.0.1", "https://localhost");
+    let ca = files.with("ca.pem", &ours.pem());
+    let server = plain.connector(&[("directory.url", &url), ("directory.ca", &ca)]).await;
+    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "no TLS");
+    assert_eq!(plain.asked().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_asks_for_a_certificate_gets_ours() {
+    let (ours, clients, files) = (Authority::new("ours"), Authority::new("clients"), Files::new());
+    let backend = backend(acceptor(&ours.server(), Some(&clients))).await;
+    let ca = files.with("ca.pem", &ours.pem());
+    let [certificate, key] = files.client(&clients);
+    let with =
+        [("directory.ca", ca.as_str()), ("directory.client_certificate", &certificate), ("directory.client_key", &key)];
+    let server = backend.connector(&with).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "with ours");
+
+    let before = backend.asked().len();
+    let server = backend.connector(&with[..1]).await;
+    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "without");
+    let strangers = Files::new();
+    let [certificate, key] = strangers.client(&Authority::new("strangers"));
+    let strange = [with[0], ("directory.client_certificate", certificate.as_str()), ("directory.client_key", &key)];
+    let server = backend.connector(&strange).await;
+    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "with a stranger's");
+    assert_eq!(backend.asked().len(), before);
+}
+
+/// Said at the start, and never with what is in the files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_do_not_do_are_refused_at_the_start() {
+    let (ours, files, others) = (Authority::new("ours"), Files::new(), Files::new());
+    let ([certificate, key], [_, other_key]) = (files.client(&ours), others.client(&ours));
+    let empty = files.with("empty.pem", "");
+    let text = files.with("text.pem", "s3cret");
+    for (settings, wanted) in [
+        (vec![("directory.ca", "/nonexistent/ca.pem")], "directory.ca = \"/nonexistent/ca.pem\": cannot be read"),
+        (vec![("directory.ca", empty.as_str())], "must be a file of one certificate or more"),
+        (vec![("directory.ca", &text)], "must be a file of one certificate or more"),
+        (vec![("directory.ca", &key)], "must be a file of one certificate or more"),
+        (vec![("directory.client_certificate", &certificate)], "needs directory.client_key with it"),
+        (vec![("directory.client_key", &key)], "needs directory.client_certificate with it"),
+        (
+            vec![("directory.client_certificate", &text), ("directory.client_key", &key)],
+            "directory.client_certificate = ",
+        ),
+        (
+            vec![("directory.client_certificate", &certificate), ("directory.client_key", &text)],
+            "directory.client_certificate = ",
+        ),
+        (
+            vec![("directory.client_certificate", &certificate), ("directory.client_key", &other_key)],
+            "directory.client_certificate = ",
+        ),
+    ] {
+        let settings = [&[("directory.url", "https://idp.example.com/who")], &settings[..]].concat();
+        let error = crate::support::Server::try_demo(&settings).await.err().unwrap_or_else(|| panic!("{wanted}"));
+        assert!(error.contains(wanted) && !error.contains("s3cret") && !error.contains("PRIVATE"), "{wanted}: {error}");
+    }
+}

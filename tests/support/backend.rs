@@ -1,0 +1,329 @@
+//! A retailer's identity backend that does as a test says: it answers, wrongly, slowly, without end, or not at all.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::Server;
+use super::postgres::free_port;
+
+/// How it answers a question.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// With this status and body.
+    Status(u16, String),
+    /// The same, after that time.
+    After(Duration, u16, String),
+    /// The same, once it is told to go on.
+    OnceReleased(u16, String),
+    /// With these bytes, and then the connection ends.
+    Bytes(Vec<u8>),
+    /// With these bytes, and nothing more, while the connection stays.
+    Stalled(Vec<u8>),
+    /// With a good head, and a body that never ends.
+    Endless,
+    /// Not at all, for longer than anybody waits.
+    Silence,
+}
+
+impl Reply {
+    pub(crate) fn json(json: &Value) -> Self {
+        Self::Status(200, json.to_string())
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::Status(404, r#"{"message":"no such key"}"#.to_owned())
+    }
+}
+
+/// What it was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// Method and path.
+    pub(crate) line: String,
+    /// Its headers in small letters.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+type Answerer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
+
+/// On loopback; gone when dropped.
+pub(crate) struct Backend {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    state: Arc<State>,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct State {
+    answerer: Mutex<Answerer>,
+    asked: Mutex<Vec<Asked>>,
+    connections: AtomicUsize,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    released: Notify,
+}
+
+impl Backend {
+    /// One that knows nobody.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that answers from these rows, which are those of a directory file.
+    pub(crate) async fn knowing(directory: Value) -> Self {
+        let backend = Self::start().await;
+        backend.knows(directory);
+        backend
+    }
+
+    /// One that speaks TLS.
+    pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+        let state = State {
+            answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
+            asked: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+            released: Notify::new(),
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let backend = Self { address, tls, state: Arc::new(state), running: Mutex::new(None) };
+        backend.resume().await;
+        backend
+    }
+
+    /// It answers from now on, on the port that it had.
+    pub(crate) async fn resume(&self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
+        let running = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                state.connections.fetch_add(1, Ordering::SeqCst);
+                let (state, tls) = (Arc::clone(&state), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => converse(stream, &state).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => converse(stream, &state).await,
+                            Err(_) => None, // whom it does not trust, or who does not trust it
+                        },
+                    }
+                });
+            }
+        });
+        *self.running.lock().unwrap() = Some(running);
+    }
+
+    /// It refuses every connection from now on, and ends those that there are.
+    pub(crate) async fn stop(&self) {
+        let running = self.running.lock().unwrap().take();
+        if let Some(running) = running {
+            running.abort();
+            let _ = running.await;
+        }
+    }
+
+    pub(crate) fn answers(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
+        *self.state.answerer.lock().unwrap() = Arc::new(answerer);
+    }
+
+    /// It gives everybody the same.
+    pub(crate) fn always(&self, reply: Reply) {
+        self.answers(move |_| reply.clone());
+    }
+
+    /// It answers from these rows, which are those of a directory file.
+    pub(crate) fn knows(&self, directory: Value) {
+        self.answers(move |question| {
+            answer_from(&directory, question).map_or_else(Reply::not_found, |json| Reply::json(&json))
+        });
+    }
+
+    /// Those who wait until they are released wait no longer.
+    pub(crate) fn release(&self) {
+        self.state.released.notify_waiters();
+    }
+
+    /// Everything that it was asked.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.state.asked.lock().unwrap().clone()
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many questions it has before it now.
+    pub(crate) fn under_way(&self) -> usize {
+        self.state.under_way.load(Ordering::SeqCst)
+    }
+
+    /// How many it has had before it at once.
+    pub(crate) fn most_under_way(&self) -> usize {
+        self.state.most_under_way.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self.tls {
+            None => format!("http://{}/identities", self.address),
+            Some(_) => format!("https://localhost:{}/identities", self.address.port()),
+        }
+    }
+
+    /// A connector that asks it, and refuses nobody for asking too much.
+    pub(crate) async fn connector(&self, settings: &[(&str, &str)]) -> Server {
+        let url = self.url();
+        let own = [
+            ("directory.url", url.as_str()),
+            ("rate_limit.requests_per_second", "1000000"),
+            ("rate_limit.burst", "1000000"),
+        ];
+        Server::demo(&[&own[..], settings].concat()).await
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.lock().unwrap().take() {
+            running.abort();
+        }
+    }
+}
+
+/// What a retailer's system with these rows says; `None` where it knows nothing.
+pub(crate) fn answer_from(directory: &Value, question: &Value) -> Option<Value> {
+    let (list, member) = match question["kind"].as_str().unwrap() {
+        "identity_key" => ("identityKeys", "key"),
+        "recognition_token" => ("recognitionTokens", "token"),
+        kind => panic!("{kind}?"),
+    };
+    let row = directory[list].as_array()?.iter().find(|row| row[member] == question["value"])?;
+    let shopper = directory["shoppers"].as_array()?.iter().find(|shopper| shopper["id"] == row["shopper"]);
+    let mut answer = row.clone();
+    let members = answer.as_object_mut().unwrap();
+    members.remove(member);
+    members.remove("shopper");
+    if let Some(shopper) = shopper {
+        let mut shopper = shopper.clone();
+        shopper.as_object_mut().unwrap().remove("devices");
+        members.insert("shopper".to_owned(), shopper);
+    }
+    Some(answer)
+}
+
+/// Request after request, until one side ends it.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &State) -> Option<()> {
+    let mut read = Vec::new();
+    loop {
+        let asked = request(&mut stream, &mut read).await?;
+        let question = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
+        state.asked.lock().unwrap().push(asked);
+        let answerer = Arc::clone(&state.answerer.lock().unwrap());
+        let before = UnderWay::begin(state);
+        let done = reply(&mut stream, answerer(&question), state).await;
+        drop(before);
+        done?;
+    }
+}
+
+struct UnderWay<'a>(&'a State);
+
+impl<'a> UnderWay<'a> {
+    fn begin(state: &'a State) -> Self {
+        let now = state.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most_under_way.fetch_max(now, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// `None` when the connection is over.
+async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, state: &State) -> Option<()> {
+    let whole = |status: u16, body: &str| {
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    match reply {
+        Reply::Status(status, body) => stream.write_all(whole(status, &body).as_bytes()).await.ok(),
+        Reply::After(time, status, body) => {
+            gone_or(stream, tokio::time::sleep(time)).await?;
+            stream.write_all(whole(status, &body).as_bytes()).await.ok()
+        }
+        Reply::OnceReleased(status, body) => {
+            gone_or(stream, state.released.notified()).await?;
+            stream.write_all(whole(status, &body).as_bytes()).await.ok()
+        }
+        Reply::Bytes(bytes) => {
+            stream.write_all(&bytes).await.ok()?;
+            stream.shutdown().await.ok()?;
+            None
+        }
+        Reply::Stalled(bytes) => {
+            stream.write_all(&bytes).await.ok()?;
+            gone_or(stream, tokio::time::sleep(Duration::from_secs(600))).await
+        }
+        Reply::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok()?;
+            loop {
+                stream.write_all(format!("400\r\n{}\r\n", " ".repeat(0x400)).as_bytes()).await.ok()?;
+            }
+        }
+        Reply::Silence => gone_or(stream, tokio::time::sleep(Duration::from_secs(600))).await,
+    }
+}
+
+/// Waits, unless whoever asked goes: then `None`.
+async fn gone_or<S: AsyncRead + Unpin>(stream: &mut S, wait: impl Future<Output = ()>) -> Option<()> {
+    tokio::select! {
+        () = wait => Some(()),
+        _ = stream.read_u8() => None, // nobody asks again before they are answered
+    }
+}
+
+async fn request<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) -> Option<Asked> {
+    loop {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8(read[..end].to_vec()).unwrap();
+            let (line, headers) = head.split_once("\r\n").unwrap();
+            let headers = headers.lines().map(|header| header.split_once(": ").unwrap());
+            let headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value)).collect();
+            let length = headers.iter().find(|(name, _)| name == "content-length");
+            let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+            let head = headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            if read.len() >= end + 4 + length {
+                let body = read[end + 4..end + 4 + length].to_vec();
+                let line = line.to_owned();
+                read.drain(..end + 4 + length);
+                return Some(Asked { line, head, body });
+            }
+        }
+        let mut more = [0; 4096];
+        match stream.read(&mut more).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => read.extend_from_slice(&more[..count]),
+        }
+    }
+}
