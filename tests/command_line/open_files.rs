@@ -65,7 +65,7 @@ async fn when_no_file_is_left_it_waits_for_one() {
         let tries = errors().await;
         assert!(u128::from(tries) < 3 + began.elapsed().as_millis() / 25, "it spins: {tries} in {:?}", began.elapsed());
         if stops {
-            process.signal("TERM");
+            process.signal_only("TERM");
         } else {
             process.limit_open_files(1024);
             std::io::Write::write_all(&mut waits, b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
