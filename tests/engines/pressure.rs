@@ -87,7 +87,8 @@ async fn a_crowd_at_a_server_that_is_slow(postgres: Postgres) {
     postgres.query(
         &url,
         "ALTER TABLE registration RENAME TO registered;
-         CREATE VIEW registration AS SELECT r.* FROM registered r, (SELECT pg_sleep(0.1)) AS slowly",
+         CREATE VIEW registration AS SELECT r.* FROM (SELECT pg_sleep(0.1)::TEXT AS slept OFFSET 0) AS slowly,
+             LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
     );
     let mut under_way = JoinSet::new();
     for _ in 0..400 {
