@@ -21,7 +21,7 @@ say "a steady load, $rate requests a second"
 mkfifo "$work/until"
 "$steady" "127.0.0.1:$http" "$rate" a-badge STORE-001 "x-api-key: $api_key" <"$work/until" >"$work/steady" &
 load=$!
-exec 9>"$work/until"
+sleep infinity >"$work/until" & pids[until]=$! # when it goes, the load ends
 for n in 1 2; do until_true 10 is_asked $n; done
 
 began=$SECONDS
@@ -39,7 +39,7 @@ done
 took=$((SECONDS - began))
 
 say "what became of the load"
-exec 9>&-
+end KILL until
 lost=0
 wait $load || lost=$?
 cat "$work/steady"

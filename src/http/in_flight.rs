@@ -5,7 +5,7 @@
 //! are still read: what is recorded is answered, and of the others, [`WAITING`] may wait for a place for a moment. Without them places
 //! would stand empty between one request and the next, as requests come when they like.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +21,10 @@ const BEYOND: usize = 64;
 const WAITING: usize = 48;
 /// How long.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Why a request without a place is refused.
+pub(super) const OVERLOADED: &str = "overloaded";
+/// How often the log says that requests are refused. Each of them is a line for debugging only: a flood is no reason to fill a disk.
+const WARNING: Duration = Duration::from_secs(1);
 /// After how many seconds a caller is told to ask again. Whom that leaves at the gate too long has longer pauses of its own.
 const RETRY_AFTER: u64 = 1;
 
@@ -30,7 +34,15 @@ pub struct InFlight {
     places: Arc<Semaphore>,
     beyond: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    refusals: Arc<Mutex<Refusals>>,
     metrics: Metrics,
+}
+
+/// Those that the log has not told yet.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u64,
+    told: Option<Instant>,
 }
 
 /// Leave to have one's body read.
@@ -55,6 +67,7 @@ impl InFlight {
             places: Arc::new(Semaphore::new(places as usize)),
             beyond: Arc::new(Semaphore::new(BEYOND)),
             waiting: Arc::new(Semaphore::new(WAITING)),
+            refusals: Arc::default(),
             metrics,
         }
     }
@@ -96,7 +109,22 @@ impl InFlight {
 
     fn refuse(&self) -> ApiError {
         self.metrics.overloaded();
-        ApiError::TooManyRequests { retry_after: RETRY_AFTER, reason: "overloaded" }
+        if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).another(Instant::now()) {
+            tracing::warn!(refused, "scans are refused: every place is taken");
+        }
+        ApiError::TooManyRequests { retry_after: RETRY_AFTER, reason: OVERLOADED }
+    }
+}
+
+impl Refusals {
+    /// One more; how many the log is to tell now, if it is time.
+    fn another(&mut self, now: Instant) -> Option<u64> {
+        self.count = self.count.saturating_add(1);
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < WARNING) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
     }
 }
 

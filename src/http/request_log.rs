@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::caller::ClientCertificate;
 use super::error::Why;
+use super::in_flight::OVERLOADED;
 use super::wire::Named;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
@@ -153,6 +154,8 @@ impl Line {
             _ if why.cause.is_some() => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
+            // There may be any number of them, and what they are refused for is that there is no time for each.
+            _ if why.reason == OVERLOADED && path == IDENTITY_KEYS => line!(debug),
             _ => line!(info),
         }
     }

@@ -65,6 +65,36 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
     assert!(line_of(&log, &failed["requestId"])["cause"].is_string());
 }
 
+/// A flood is no reason to fill a disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_that_find_every_place_taken_are_told_of_once_a_second() {
+    let directory = tempfile::NamedTempFile::new().unwrap();
+    let content = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "stuck", "fault": "stall" }] });
+    std::fs::write(directory.path(), content.to_string()).unwrap();
+    let file = directory.path().to_str().unwrap();
+    let process = Process::demo(&[("directory.file", file), ("server.max_in_flight", "1")]).await;
+    let began = std::time::Instant::now();
+    let mut refused = 0;
+    while refused < 20 {
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let url = format!("{}{IDENTITY_KEYS}", process.api);
+            asked.spawn(
+                async move { client().post(url).body(scan_with_key(b"stuck").to_string()).send().await.unwrap() },
+            );
+        }
+        refused += asked.join_all().await.iter().filter(|answer| answer.status() == 429).count();
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    process.signal("TERM");
+    let log = process.ended().stderr;
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["status"] != 429), "{log}");
+    let warnings: Vec<_> = lines.iter().filter(|line| line["refused"].is_u64()).collect();
+    assert!((1..=seconds + 1).contains(&warnings.len()), "{} in {seconds} s", warnings.len());
+    assert!(warnings.iter().all(|line| line["level"] == "WARN"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_reaches_the_log_or_the_metrics() {
     let token = "0123456789abcdef0123456789abcdef";
