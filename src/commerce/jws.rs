@@ -92,7 +92,9 @@ impl<'a> Unverified<'a> {
 
 fn json<T: DeserializeOwned>(part: &str) -> Result<T, Refusal> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::MalformedToken)?;
-    serde_json::from_slice(&bytes).map_err(|_| Refusal::MalformedToken)
+    // serde_json looks at the bytes of what it keeps alone; JSON is UTF-8 throughout (RFC 7519, section 7.2).
+    let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::MalformedToken)?;
+    serde_json::from_str(text).map_err(|_| Refusal::MalformedToken)
 }
 
 /// The part of a token that these claims or this header make.

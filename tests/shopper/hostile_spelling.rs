@@ -44,6 +44,16 @@ async fn a_header_that_is_none_is_refused() {
         let token = rsa().token_of(header, &claims.to_string());
         assert_token_refused(&server, &token, "malformed_token", header).await;
     }
+    // Also where nobody looks: JSON is UTF-8 throughout.
+    for (header, padding) in
+        [(&b"{\"alg\":\"RS256\",\"x\":\"\xf4+\"}"[..], &b"ok"[..]), (b"{\"alg\":\"RS256\",\"x\":\"ok\"}", b"\xf4+")]
+    {
+        let mut padded = claims.to_string().into_bytes();
+        padded.splice(1..1, [b"\"padding\":\"", padding, b"\","].concat());
+        let message = format!("{}.{}", base64url(header), base64url(padded));
+        let token = format!("{message}.{}", base64url(rsa().sign(message.as_bytes())));
+        assert_token_refused(&server, &token, "malformed_token", "a byte that is no UTF-8").await;
+    }
 }
 
 async fn a_token_has_three_parts_and_no_more_than_8_kib() {
