@@ -16,6 +16,8 @@ const OFFICE_CONNECTIONS: u32 = 2;
 const SHOPPERS_SHARE: u32 = 5;
 /// How many of a kind are kept open, so that a crowd after a rest does not have to wait for them.
 const WARM: u32 = 4;
+/// How many that look up what scans need are open before the first of them comes, where there may be so many.
+const OPENED: u32 = 16;
 /// How long a start waits for a server that is not there yet, as when both start together.
 const START: Duration = Duration::from_secs(30);
 /// A connection that has rested for longer is tried before it is used: the server may have gone meanwhile.
@@ -112,18 +114,26 @@ pub(super) async fn pools(
     let taken = for_office.saturating_add(for_shoppers).saturating_add(1);
     let writes = pool(1, WARM, ACQUIRE);
     let office = pool(for_office, WARM, OFFICE);
-    let reads = pool(connections.saturating_sub(taken).max(1), WARM, ACQUIRE);
+    let for_scans = connections.saturating_sub(taken).max(1);
+    let reads = pool(for_scans, WARM, ACQUIRE);
     // Opened when the first of them asks: there may be none.
     let shoppers = pool(for_shoppers, 0, SHOPPERS);
     let started = Instant::now();
-    for pool in [&writes, &office, &reads] {
-        // One of each, so that the first scans find them. A start can wait longer for that than a scan could.
-        while let Err(error) = pool.acquire().await {
-            if !matches!(error, Error::PoolTimedOut) || started.elapsed() > START {
-                return Err(error);
-            }
+    let mut open = Vec::new();
+    // So that the first scans find them: after a restart, they all come at once, and nothing is in memory yet. A start can wait longer for
+    // that than a scan could.
+    for (pool, count) in [(&writes, 1), (&office, 1), (&reads, for_scans.min(OPENED))] {
+        for _ in 0..count {
+            open.push(loop {
+                match pool.acquire().await {
+                    Ok(connection) => break connection,
+                    Err(Error::PoolTimedOut) if started.elapsed() < START => {}
+                    Err(error) => return Err(error),
+                }
+            });
         }
     }
+    drop(open);
     Ok(Pools {
         reads,
         writes,
