@@ -302,14 +302,10 @@ fn a_prefix_may_be_too_long_for_a_signature() {
 #[test]
 fn every_setting_is_read_by_somebody() {
     let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
-    let source = [
-        include_str!("mod.rs"),
-        include_str!("callers.rs"),
-        include_str!("commerce.rs"),
-        include_str!("directory.rs"),
-        include_str!("scan_key.rs"),
-    ]
-    .concat();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    let files = std::fs::read_dir(folder).expect("the folder of this file").map(|entry| entry.expect("a file").path());
+    let files = files.filter(|file| !file.ends_with("tests.rs"));
+    let source: String = files.map(|file| std::fs::read_to_string(file).expect("source")).collect();
     for name in defaults {
         let twin = name.trim_end_matches("_file");
         let twin = twin.rsplit_once("\"*\".").map_or(twin, |(_, key)| key);

@@ -3,7 +3,7 @@
 //! Our own, since `axum::serve` knows neither header time-outs nor connection limits. Every wait for a peer has an end: the
 //! handshake, the [first head](Limits::header_timeout), the [next one](Limits::idle_timeout), the [taking of an
 //! answer](Limits::answer_timeout); a body's is its endpoint's. And nobody keeps others out by waiting: when all places are taken, who
-//! [only waits](seats) makes room.
+//! only waits (`seats`) makes room.
 //!
 //! **A stop loses no request that has come.** What the system has accepted meanwhile is still served; what comes on a connection that
 //! is open is answered, and told that it was the last; then those who are silent go, and running requests finish.

@@ -11,26 +11,27 @@ use crate::digest::HashKey;
 const KEY_CHECK: &str = "hash key check";
 /// The schema, step by step. Steps only ever add, and unknown ones are let be: a release runs on the next one's schema.
 pub(super) fn migrations(engine: Engine) -> Migrator {
-    let steps = match engine {
-        Engine::Sqlite => [
+    let steps: &[(i64, &str, &str)] = match engine {
+        Engine::Sqlite => &[
             (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/sqlite/0003_carts.sql")),
             (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
         ],
-        Engine::Postgres => [
+        Engine::Postgres => &[
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
             (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
             (3, "carts", include_str!("../../migrations/postgres/0003_carts.sql")),
             (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
+            (6, "events in turn", include_str!("../../migrations/postgres/0006_events_in_turn.sql")),
         ],
     };
-    let steps = steps.map(|(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
+    let steps = steps.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, AssertSqlSafe(*sql).into_sql_str(), false)
     });
-    let mut migrator = Migrator::with_migrations(steps.into());
+    let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.set_ignore_missing(true);
     migrator
 }

@@ -58,14 +58,18 @@ async fn when_no_file_is_left_it_waits_for_one() {
         process.limit_open_files(process.open_files());
         let mut waits = TcpStream::connect(&address).unwrap();
         let began = Instant::now();
-        while errors().await < 3 {
+        while errors().await < 12 {
             assert!(began.elapsed() < Duration::from_secs(10), "it does not try");
             tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
         }
         let tries = errors().await;
-        assert!(tries < 3 + began.elapsed().as_millis() as u64 / 25, "it spins: {tries} in {:?}", began.elapsed());
+        assert!(
+            u128::from(tries) < 12 + began.elapsed().as_millis() / 25,
+            "it spins: {tries} in {:?}",
+            began.elapsed()
+        );
         if stops {
-            process.signal("TERM");
+            process.signal_only("TERM");
         } else {
             process.limit_open_files(1024);
             std::io::Write::write_all(&mut waits, b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
@@ -76,6 +80,8 @@ async fn when_no_file_is_left_it_waits_for_one() {
         }
         let ended = process.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        assert_eq!(ended.stderr.matches("connections cannot be accepted").count(), 1, "{}", ended.stderr);
+        // Once for each port and each time that it begins; not at each of a dozen turns.
+        let said = ended.stderr.matches("connections cannot be accepted").count();
+        assert!((1..=4).contains(&said), "{said}\n{}", ended.stderr);
     }
 }

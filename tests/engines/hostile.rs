@@ -75,7 +75,7 @@ pub(crate) fn hostile() -> Vec<String> {
 
 /// The same, with what C takes for the end of a text.
 pub(crate) fn with_nul() -> Vec<String> {
-    ["\0", "STORE-001\0", "\0STORE-001", "valid_shopper_key\0", "a\0b"].map(str::to_owned).into()
+    ["\0", "STORE-001\0", "\0STORE-001", "STORE-002\0\0", "a\0b"].map(str::to_owned).into()
 }
 
 async fn a_hostile_store_is_unknown(engine: Engine) {

@@ -7,11 +7,16 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_postgres, properties};
-use crate::support::{Answer, Server, scan};
+use crate::engine::{Database, Engine, on_a_postgres_of_its_own, on_postgres, properties};
+use crate::outage::{RECOVERY, until};
+use crate::support::{Answer, Postgres, Server, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_postgres(
+    let mut trials = on_a_postgres_of_its_own(
+        module_path!(),
+        properties![a_rejection_that_is_being_written_comes_before_an_acceptance],
+    );
+    trials.extend(on_postgres(
         module_path!(),
         properties![
             duplicates_over_replicas_are_one_scan,
@@ -25,7 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             replicas_may_start_at_the_same_instant,
             a_key_that_is_not_the_databases_is_refused,
         ],
-    )
+    ));
+    trials
 }
 
 /// How many requests are under way at once.
@@ -144,6 +150,33 @@ async fn an_acceptance_and_rejections_over_replicas_leave_one_history(engine: En
         }
         assert_eq!(sessions(&replicas).await.len(), round);
     }
+}
+
+/// One connector looks, finds the event new, and takes its time to write a rejection; meanwhile another accepts the event, and a third is asked
+/// about the rejected scan once more. All who ask about that one are told the same.
+async fn a_rejection_that_is_being_written_comes_before_an_acceptance(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let replicas = [server.replica().await, server.replica().await];
+    postgres.query(
+        &url,
+        "CREATE FUNCTION linger() RETURNS TRIGGER LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+         CREATE TRIGGER rejections_take_their_time BEFORE INSERT ON decision
+             FOR EACH ROW WHEN (NEW.denial IS NOT NULL) EXECUTE FUNCTION linger()",
+    );
+    let event = new_id();
+    let (rejected, accepted) = (scan_of(&event, "invalid_key"), scan_of(&event, "valid_shopper_key"));
+    let under_way = async {
+        let writes = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        until(RECOVERY, "it is being written", async || postgres.query(&url, writes).trim() != "0").await;
+        let accepted = replicas[0].verify(&accepted).await;
+        (accepted, replicas[1].verify(&retry(&rejected)).await)
+    };
+    let (first, (accepted, again)) = tokio::join!(server.verify(&rejected), under_way);
+    assert_granted(&accepted, "shopper-uuid-001", "SHOPPER", "there is room for it beside the rejection");
+    assert_refused(&first, 401, INVALID_KEY, "it came before");
+    assert_all_same([&first, &again]);
 }
 
 async fn exits_over_replicas_close_the_oldest_sessions(engine: Engine) {

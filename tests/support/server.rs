@@ -203,8 +203,11 @@ impl Answer {
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let said = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-        assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
-        assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+        // A head that is too long is answered by hyper, without a word.
+        if status != 431 {
+            assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
+            assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+        }
         for banner in ["server", "x-powered-by", "via"] {
             assert!(said(banner).is_empty(), "{banner} in {status} of {}", response.url());
         }

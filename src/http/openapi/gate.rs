@@ -10,6 +10,8 @@ use super::super::answer::Authorized;
 use super::super::error::ApiError;
 use super::super::wire::Invalid;
 use super::call::{Call, schema_of};
+use super::{API_KEY, CLIENT_CERTIFICATE};
+use crate::callers::Unknown;
 use crate::domain::decision::Denial;
 
 pub(super) const TAG: &str = "gate";
@@ -75,7 +77,8 @@ pub(super) fn call() -> Call {
     });
     Call::new(HttpMethod::Post, IDENTITY_KEYS, "verifyIdentityKey", "Decides whether a gate opens")
         .described(
-            "To a POST on this path, whatever its body: 200, 400, 401, 429 or 500. The body is JSON whatever `Content-Type` says, an object, \
+            "Without credentials only where `server.callers` names nobody. \
+             To a POST on this path, whatever its body: 200, 400, 401, 429 or 500. The body is JSON whatever `Content-Type` says, an object, \
              not empty, names each member that is described here at most once, has at most 64 KiB and is complete 1 s after the head; \
              the answer comes within 1.5 s. The first mistake in the order of the messages is told. 200 and 401 are recorded, and \
              answered again to the same event; 400, 429 and 500 are not. The limit is per caller, `rate_limit.burst` at once and \
@@ -83,10 +86,14 @@ pub(super) fn call() -> Call {
         )
         .tagged(TAG)
         .needs(&[])
+        .needs(&[API_KEY])
+        .needs(&[CLIENT_CERTIFICATE])
+        .needs(&[API_KEY, CLIENT_CERTIFICATE])
         .takes(schema_of::<ScanBody>(), example)
         .answers("The gate opens for this visitor.", schema_of::<Authorized<'_>>())
         .refuses(Invalid::ALL.map(ApiError::Invalid))
         .refuses([ApiError::EventReused])
+        .refuses([ApiError::UnknownCaller(Unknown::NoCredentials)])
         .denies(401, Denial::ALL.map(Denial::message))
         .refuses([ApiError::TooManyRequests { retry_after: 1, reason: "" }, super::fault()])
 }

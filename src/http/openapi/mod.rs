@@ -26,6 +26,8 @@ use super::error::ApiError;
 use call::Call;
 
 /// The names of the credentials.
+const API_KEY: &str = "apiKey";
+const CLIENT_CERTIFICATE: &str = "clientCertificate";
 const MANAGEMENT_TOKEN: &str = "managementToken";
 const BEARER: &str = "bearer";
 const CUSTOMER_CONTEXT: &str = "customerContext";

@@ -1,6 +1,6 @@
-//! Recording in PostgreSQL: one call of `record_decisions` a batch, which is one statement, one round trip and one commit. The function,
-//! its rules and why connectors do not wait for one another there are in `migrations/postgres/0001_ledger.sql`, and what it does about codes
-//! in `0004_used_codes.sql`.
+//! Recording in PostgreSQL: one call of `record_decisions_in_turn` a batch, which is one statement, one round trip and one commit. Its rules are
+//! in `migrations/postgres/0001_ledger.sql`, what it does about codes in `0004_used_codes.sql`, and why connectors wait for one another
+//! where they have one event in `0006_events_in_turn.sql`.
 
 use serde::Serialize;
 use sqlx::any::Any;
@@ -66,7 +66,7 @@ pub(super) async fn record(
     let rows = query::<Any>(
         "SELECT number, outcome, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
                 session_id
-         FROM record_decisions($1)",
+         FROM record_decisions_in_turn($1)",
     )
     .bind(jobs).fetch_all(connection).await?;
     let mut recorded: Vec<Option<Recorded>> = waiting.iter().map(|_| None).collect();

@@ -35,6 +35,10 @@ async fn a_scan_comes_over_tls() {
     assert_granted(&Answer::of(answer).await, "shopper-uuid-001", "SHOPPER", "over TLS");
 }
 
+fn length(bytes: &[u8]) -> u8 {
+    bytes.len().try_into().unwrap()
+}
+
 /// A hello of TLS 1.1, as a client of 2010 would say it: its highest version is 3.2, and there is no list of versions.
 fn hello_of_1_1() -> Vec<u8> {
     let mut hello = vec![3, 2]; // version
@@ -44,11 +48,11 @@ fn hello_of_1_1() -> Vec<u8> {
     hello.extend([1, 0]); // no compression
     // secp256r1, uncompressed points, and signatures as a client names them that would speak 1.2 elsewhere
     let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
-    hello.extend([0, extensions.len() as u8]);
+    hello.extend([0, length(&extensions)]);
     hello.extend(extensions);
-    let mut message = vec![1, 0, 0, hello.len() as u8];
+    let mut message = vec![1, 0, 0, length(&hello)];
     message.extend(hello);
-    let mut record = vec![22, 3, 1, 0, message.len() as u8];
+    let mut record = vec![22, 3, 1, 0, length(&message)];
     record.extend(message);
     record
 }

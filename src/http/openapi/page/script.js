@@ -81,7 +81,7 @@ const call = (api, path, method, operation) => {
 const show = (api) => {
   document.getElementById("version").append(api.info.version);
   const schemes = Object.entries(api.components.securitySchemes).map(([name, scheme]) =>
-    make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, scheme.name ?? "Authorization: Bearer …", prose(scheme.description ?? ""))));
+    make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, scheme.name ?? (scheme.type === "mutualTLS" ? "TLS" : "Authorization: Bearer …"), prose(scheme.description ?? ""))));
   document.getElementById("about").append(prose(api.info.description), section("Credentials", make("table", {}, ...schemes)));
   const main = document.getElementById("calls");
   main.replaceChildren();

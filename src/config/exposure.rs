@@ -1,0 +1,63 @@
+//! What is open to the network, and to whom: settings that are sound one by one, and not together.
+
+use std::net::SocketAddr;
+
+use super::layers::CALLERS;
+use super::reader::Reader;
+use super::{Config, Mode};
+
+/// Whether what is open to the network is guarded, and administration apart from the API.
+pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
+    let overlap = |one: SocketAddr, other: SocketAddr| {
+        let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+        one.port() != 0 && one.port() == other.port() && same
+    };
+    if overlap(config.server.bind, config.management.bind) {
+        reader.refuse("management.bind", "must not be the API's port");
+    }
+    let shoppers = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    if shoppers.is_some_and(|bind| overlap(bind, config.server.bind) || overlap(bind, config.management.bind)) {
+        reader.refuse("commerce.bind", "must be a port of its own, or empty to share the API's");
+    }
+    let asks = config.tls.as_ref().is_some_and(|tls| tls.client_authority.is_some());
+    if asks && config.commerce.is_some() && shoppers.is_none() {
+        reader.refuse(
+            "commerce.bind",
+            "must be a port of its own with tls.client_authority: phones have no certificates, and would not be told from who should have one",
+        );
+    }
+
+    let allowed = reader.boolean("server.allow_unauthenticated");
+    let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
+    if mode == Mode::Demo {
+        let loopback = "must stay on loopback, such as 127.0.0.1 or [::1]: the demo's keys are public";
+        if !api {
+            reader.refuse("server.bind", loopback);
+        }
+        if !management {
+            reader.refuse("management.bind", loopback);
+        }
+        if shoppers.is_some_and(|bind| !bind.ip().is_loopback()) {
+            reader.refuse("commerce.bind", loopback);
+        }
+        return;
+    }
+    let anybody = config.server.callers.is_empty() && reader.sections(CALLERS).is_empty();
+    if !api && anybody && !allowed {
+        reader.refuse(
+            "server.bind",
+            "is not loopback, and no caller is authenticated: say who may call, in server.callers, or bind to loopback, or set \
+             server.allow_unauthenticated = true behind a proxy that authenticates Amazon's gateway",
+        );
+    }
+    if allowed && !anybody {
+        reader
+            .refuse("server.allow_unauthenticated", "contradicts server.callers, who are authenticated: leave it out");
+    }
+    if !management && config.management.token.is_none() {
+        reader.refuse(
+            "management.bind",
+            "is not loopback: set management.token (or management.token_file), or bind to loopback",
+        );
+    }
+}
