@@ -92,6 +92,12 @@ impl Metrics {
 }
 
 impl PortMetrics {
+    /// What the port is called.
+    #[must_use]
+    pub fn port(&self) -> &'static str {
+        self.port
+    }
+
     /// A connection has a place; [`PortMetrics::connection_closed`] ends it.
     pub fn connection_opened(&self) {
         self.opened.inc();

@@ -36,7 +36,7 @@ impl Door {
                     self.metrics.accept_failed();
                     if !is_the_peers(&error) {
                         if !std::mem::replace(&mut self.warned, true) {
-                            tracing::warn!("connections cannot be accepted: {error}");
+                            tracing::warn!(port = self.metrics.port(), "connections cannot be accepted: {error}");
                         }
                         sleep(ACCEPT_BACKOFF).await; // trying again at once would only spin
                     }

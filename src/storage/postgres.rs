@@ -122,16 +122,19 @@ pub(super) async fn pools(
     let mut open = Vec::new();
     // So that the first scans find them: after a restart, they all come at once, and nothing is in memory yet. A start can wait longer for
     // that than a scan could.
-    for (pool, count) in [(&writes, 1), (&office, 1), (&reads, for_scans.min(OPENED))] {
-        for _ in 0..count {
-            open.push(loop {
-                match pool.acquire().await {
-                    Ok(connection) => break connection,
-                    Err(Error::PoolTimedOut) if started.elapsed() < START => {}
-                    Err(error) => return Err(error),
-                }
-            });
-        }
+    for pool in [&writes, &office, &reads] {
+        open.push(loop {
+            match pool.acquire().await {
+                Ok(connection) => break connection,
+                Err(Error::PoolTimedOut) if started.elapsed() < START => {}
+                Err(error) => return Err(error),
+            }
+        });
+    }
+    // More than the first are a help, and no reason not to start.
+    for _ in 1..for_scans.min(OPENED) {
+        let Ok(connection) = reads.acquire().await else { break };
+        open.push(connection);
     }
     drop(open);
     Ok(Pools {
