@@ -15,6 +15,7 @@ declare -A pids
 finish() {
   status=$?; set +e
   [ $status = 0 ] || { echo "FAILED at: ${step:-the start}"; tail -n 20 "$work"/*.log 2>/dev/null; }
+  [ -z "${pids[nginx]-}" ] || end TERM nginx # its workers would outlive a master that is killed
   for name in "${!pids[@]}"; do end CONT "$name"; end KILL "$name"; done
   [ ! -e "$work/data/postmaster.pid" ] || as_postgres "$(bin pg_ctl)" -D "$work/data" -m immediate stop >/dev/null
   wait 2>/dev/null || true
