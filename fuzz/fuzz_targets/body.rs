@@ -26,15 +26,8 @@ const INVALID: [&str; 12] = [
     "Invalid keyChannel value",
     "authEvent.id already used with different parameters",
 ];
-const MISSING: [&str; 7] = [
-    "requestId",
-    "identityKey",
-    "storeId",
-    "authEvent",
-    "authEvent.id",
-    "authEvent.timestamp",
-    "authEvent.location",
-];
+const MISSING: [&str; 7] =
+    ["requestId", "identityKey", "storeId", "authEvent", "authEvent.id", "authEvent.timestamp", "authEvent.location"];
 /// And with 401.
 const DENIED: [&str; 6] = [
     "Invalid identity key",

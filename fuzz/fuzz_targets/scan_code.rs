@@ -38,7 +38,9 @@ fn read(format: &ScanKeyFormat, text: &str) {
     }
     let window = ScanKeyWindow::DEFAULT;
     assert!(code.check_age(code.made_at, window).is_ok());
-    for extreme in [DateTime::UNIX_EPOCH, chrono::DateTime::<chrono::Utc>::MIN_UTC, chrono::DateTime::<chrono::Utc>::MAX_UTC] {
+    for extreme in
+        [DateTime::UNIX_EPOCH, chrono::DateTime::<chrono::Utc>::MIN_UTC, chrono::DateTime::<chrono::Utc>::MAX_UTC]
+    {
         let apart = (extreme - code.made_at).num_seconds().abs();
         assert!(code.check_age(extreme, window).is_ok() <= (apart <= 75));
     }

@@ -124,7 +124,8 @@ impl Connector {
 
     /// `POST /v1/identity/identity-keys` with this body.
     pub async fn verify(&mut self, body: &[u8]) -> Answer {
-        let head = format!("POST /v1/identity/identity-keys HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST /v1/identity/identity-keys HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         self.ask(&[head.as_bytes(), body].concat()).await
     }
 
@@ -142,7 +143,9 @@ impl Connector {
 
     /// An anonymous token.
     pub async fn anonymous_token(&mut self) -> String {
-        let head = format!("POST /commerceapi/authentication HTTP/1.1\r\nhost: x\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 0\r\n\r\n");
+        let head = format!(
+            "POST /commerceapi/authentication HTTP/1.1\r\nhost: x\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 0\r\n\r\n"
+        );
         let answer = self.ask(head.as_bytes()).await;
         answer.json()["accessToken"].as_str().expect("a token").to_owned()
     }
