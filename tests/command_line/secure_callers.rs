@@ -52,7 +52,7 @@ impl Place {
     /// Whether the gate opens.
     fn opens(&self, certified: Option<&Certified>) -> bool {
         let url = self.url();
-        self.run(&["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "2s"], certified).code == Some(0)
+        self.run(&["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "4s"], certified).code == Some(0)
     }
 
     fn until_it_opens(&self, certified: &Certified, opens: bool) {
