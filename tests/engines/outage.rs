@@ -112,8 +112,10 @@ async fn goes_and_comes_back(postgres: Postgres, go: fn(&Postgres), come_back: f
     for (answer, elapsed) in under_way.join_all().await {
         assert!(elapsed < IN_TIME, "{elapsed:?}");
         // Whoever waited for a connection while others were answered a moment before has found it busy.
-        let busy = answer.status == 429;
-        assert!(busy || answer.status == 200 || answer.message().as_deref() == Some(OUR_FAULT), "{}", answer.status);
+        match answer.status {
+            429 => assert_too_many(&answer, "while it goes"),
+            status => assert!(status == 200 || answer.message().as_deref() == Some(OUR_FAULT), "{status}"),
+        }
     }
 
     let mut failures = 0;
