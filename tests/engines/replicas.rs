@@ -54,7 +54,9 @@ async fn spray(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>>
         requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
     };
     let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
-    for (place, answer) in at_once_each((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate() {
+    for (place, answer) in
+        decided_at_once_each((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
+    {
         answers[place % requests.len()].push(answer);
     }
     answers

@@ -219,9 +219,9 @@ async fn of_32_events_with_one_code_at_once_one_is_accepted(engine: Engine) {
     for round in 1..=8 {
         let code = signed(TOKEN, &round.to_string());
         let bodies: Vec<_> = (0..32).map(|_| event_with_code(&code)).collect();
-        let answers = at_once(&server, bodies.clone()).await;
+        let answers = decided_at_once(&server, bodies.clone()).await;
         assert_eq!(accepted(&answers), 1);
-        let again = at_once(&server, bodies.iter().map(retry).collect()).await;
+        let again = decided_at_once(&server, bodies.iter().map(retry).collect()).await;
         for (first, again) in answers.iter().zip(&again) {
             assert_eq!((first.status, &first.body), (again.status, &again.body));
         }
@@ -233,7 +233,7 @@ async fn of_many_codes_and_events_at_once_each_code_opens_one(engine: Engine) {
     let server = Arc::new(server(engine, &[]).await);
     let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("n{number}"))).collect();
     let bodies: Vec<_> = (0..8).flat_map(|_| codes.iter().map(|code| event_with_code(code))).collect();
-    let answers = at_once(&server, bodies).await;
+    let answers = decided_at_once(&server, bodies).await;
     assert_eq!(accepted(&answers), 16);
     for place in 0..16 {
         let of_one = answers.iter().skip(place).step_by(16).filter(|answer| answer.status == 200).count();
@@ -327,7 +327,7 @@ async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
 /// Each body to one of the replicas, in turn.
 async fn over(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
     let to_one = |(place, body): (usize, Value)| (Arc::clone(&replicas[place % 2]), body);
-    at_once_each(bodies.into_iter().enumerate().map(to_one).collect()).await
+    decided_at_once_each(bodies.into_iter().enumerate().map(to_one).collect()).await
 }
 
 async fn over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted(engine: Engine) {

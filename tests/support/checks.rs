@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
@@ -139,24 +140,55 @@ pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
 
 /// Sends all bodies at the same instant; the answers in the order of the bodies.
 pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    let to_it = |body| (Arc::clone(server), body);
-    at_once_each(bodies.into_iter().map(to_it).collect()).await
+    together(each_to(server, bodies), Busy::IsAnAnswer).await
+}
+
+/// The same, until each is decided: on a machine that has other things to do a crowd may find the connector busy.
+pub(crate) async fn decided_at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
+    decided_at_once_each(each_to(server, bodies)).await
 }
 
 /// The same, each body to a connector of its own.
-pub(crate) async fn at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
+pub(crate) async fn decided_at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
+    together(scans, Busy::AsksAgain).await
+}
+
+/// What a 429 is to whoever asked.
+#[derive(Clone, Copy)]
+enum Busy {
+    IsAnAnswer,
+    AsksAgain,
+}
+
+fn each_to(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)> {
+    bodies.into_iter().map(|body| (Arc::clone(server), body)).collect()
+}
+
+async fn together(scans: Vec<(Arc<Server>, Value)>, busy: Busy) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(scans.len()));
     let mut running = JoinSet::new();
     for (place, (server, body)) in scans.into_iter().enumerate() {
         let start = Arc::clone(&start);
         running.spawn(async move {
             start.wait().await;
-            (place, server.verify(&body).await)
+            (place, ask(&server, &body, busy).await)
         });
     }
     let mut answers = running.join_all().await;
     answers.sort_by_key(|(place, _)| *place);
     answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn ask(server: &Server, body: &Value, busy: Busy) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = server.verify(body).await;
+        if answer.status != 429 || matches!(busy, Busy::IsAnAnswer) || Instant::now() > deadline {
+            return answer;
+        }
+        assert_too_many(&answer, "busy");
+        tokio::time::sleep(Duration::from_secs(1)).await; // as it was told to, and as a gateway would
+    }
 }
 
 /// They are the same to the byte.
