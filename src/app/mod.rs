@@ -237,9 +237,13 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         metrics: metrics.clone(),
     };
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
-    let api = Api { connector: Arc::new(connector), clock: clock.clone(), in_flight };
-    let admission =
-        Admission { callers: callers.clone(), limits: limits.clone(), trusted_proxies: Arc::clone(&trusted_proxies) };
+    let admission = Admission {
+        callers: callers.clone(),
+        limits: limits.clone(),
+        trusted_proxies: Arc::clone(&trusted_proxies),
+        metrics: metrics.clone(),
+    };
+    let api = Api { connector: Arc::new(connector), clock: clock.clone(), admission, in_flight };
     let reload = Reload { callers, tls: tls.clone(), directory, clock, metrics: metrics.clone() };
     let management = Management {
         administration,
@@ -250,7 +254,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         token: config.management.token,
     };
     let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
-    let api = traced(http::api(api, admission, beside, demo, readiness.clone(), metrics.clone()));
+    let api = traced(http::api(api, beside, demo, readiness.clone(), metrics.clone()));
     let management = traced(http::management(management, readiness.clone()));
     Ok(App {
         api: Port { bound: api_port, serves: port("api", api, port_limits, tls.clone()) },

@@ -1,18 +1,19 @@
 //! `POST /v1/identity/identity-keys`: the call that a gate waits for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
-use super::authentication::KnownCaller;
 use super::error::ApiError;
 use super::request_log::{Arrival, LogNames};
 use super::wire::{Invalid, WireRequest};
 use super::{Api, answer, body, later};
+use crate::callers::Caller;
 use crate::connector::{Refusal, Verdict, VerifyError};
 use crate::domain::scan::Scan;
 
@@ -21,38 +22,43 @@ const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long an answer may take, from the head of its request. Amazon gives up half a second later.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// When this request must be answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Instant);
-
-/// Answers 500 when the time is up, whatever the request is waiting for.
-pub(super) async fn deadline(
+/// Admits, reads, verifies, answers: with 500 when the time is up, whatever the request is waiting for.
+pub(super) async fn verify(
+    State(api): State<Arc<Api>>,
     Extension(Arrival(arrival)): Extension<Arrival>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+    Extension(log): Extension<LogNames>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    // First of all: strangers use up nobody's allowance.
+    let caller = api.admission.identify(&head)?;
+    if let Some(caller) = &caller {
+        log.set_caller(Arc::clone(&caller.name));
+    }
+    // Before anything is spent on a caller who asks too much.
+    api.admission.charge(caller.as_deref(), &head).await?;
     let deadline = later(arrival, ANSWER_TIME);
-    request.extensions_mut().insert(Deadline(deadline));
-    timeout_at(deadline, next.run(request)).await.unwrap_or_else(|_| {
-        ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") }.into_response()
+    let answer = timeout_at(deadline, decide(&api, body, caller.as_deref(), &log, arrival, deadline));
+    answer.await.unwrap_or_else(|_| {
+        Err(ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") })
     })
 }
 
-/// Reads, verifies, answers. Past what can be done at once, it reads little, answers from records, and refuses.
-pub(super) async fn verify(
-    State(api): State<Api>,
-    Extension(Arrival(arrival)): Extension<Arrival>,
-    Extension(Deadline(deadline)): Extension<Deadline>,
-    Extension(log): Extension<LogNames>,
-    caller: Option<Extension<KnownCaller>>,
-    request: Request,
+/// Past what can be done at once, it reads little, answers from records, and refuses.
+async fn decide(
+    api: &Api,
+    body: Body,
+    caller: Option<&Caller>,
+    log: &LogNames,
+    arrival: Instant,
+    deadline: Instant,
 ) -> Result<Response, ApiError> {
     let entry = api.in_flight.at_the_head()?;
-    let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
+    let body = body::collect(body, later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
-    let scan = read(&body, &log).map_err(ApiError::Invalid)?;
+    let scan = read(&body, log).map_err(ApiError::Invalid)?;
     // Before the event is looked for: it may be recorded, and is none of this caller's business all the same.
-    if caller.is_some_and(|Extension(KnownCaller(caller))| !caller.speaks_for(&scan.store_id)) {
+    if caller.is_some_and(|caller| !caller.speaks_for(&scan.store_id)) {
         return Err(ApiError::ForeignStore);
     }
     let now = api.clock.now();
@@ -111,11 +117,10 @@ impl From<VerifyError> for ApiError {
 pub(super) mod tests {
     use std::num::NonZeroU32;
     use std::pin::Pin;
-    use std::sync::Arc;
     use std::task::{Context, Poll};
 
     use axum::Router;
-    use axum::body::{Body, Bytes};
+    use axum::body::Bytes;
     use axum::http::StatusCode;
     use chrono::TimeDelta;
     use tower::ServiceExt as _;
@@ -156,15 +161,16 @@ pub(super) mod tests {
             metrics: Metrics::new(),
         };
         let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
+        let (metrics, connector) = (Metrics::new(), Arc::new(connector));
         let admission = Admission {
             callers: Callers::new(Vec::new()),
             limits: RateLimits::new(allowance, None),
             trusted_proxies: [].into(),
+            metrics: metrics.clone(),
         };
-        let (metrics, connector) = (Metrics::new(), Arc::new(connector));
         let in_flight = InFlight::new(places, metrics.clone());
-        let state = Api { connector, clock: Clock::System, in_flight };
-        api(state, admission, None, None, Readiness::new(None), metrics)
+        let state = Api { connector, clock: Clock::System, admission, in_flight };
+        api(state, None, None, Readiness::new(None), metrics)
     }
 
     /// What it answers to a body that arrived just now, and after how long by the clock of the runtime, which is paused and leaps to

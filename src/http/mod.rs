@@ -1,7 +1,7 @@
 //! HTTP: routes, the layers around them, and the one form in which everything is refused.
 
+mod admission;
 mod answer;
-mod authentication;
 mod body;
 mod caller;
 mod demo;
@@ -9,7 +9,6 @@ mod document;
 mod error;
 mod identity_keys;
 mod in_flight;
-mod limit;
 mod management;
 mod members;
 mod openapi;
@@ -24,16 +23,16 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use ipnet::IpNet;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use admission::Admission;
 pub(crate) use body::LingeringBody;
 pub(crate) use caller::{ClientCertificate, Peer};
 pub use demo::Demo;
@@ -44,14 +43,11 @@ pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
 
-use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
-use crate::rate_limit::RateLimits;
 use crate::traces::Traces;
 use error::ApiError;
-use limit::{RateLimit, limit};
 
 /// The one call that a gate waits for.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
@@ -62,50 +58,24 @@ pub const READYZ: &str = "/readyz";
 
 const METRICS: &str = "/metrics";
 
-/// What the API's endpoints need.
-#[derive(Clone, Debug)]
+/// What the API's endpoint needs.
+#[derive(Debug)]
 pub struct Api {
     /// The use case.
     pub connector: Arc<Connector>,
     /// The time.
     pub clock: Clock,
+    /// Who may call.
+    pub admission: Admission,
     /// How many scans are worked on at once.
     pub in_flight: InFlight,
 }
 
-/// How the API's port treats its callers.
-#[derive(Clone, Debug)]
-pub struct Admission {
-    /// Who may call.
-    pub callers: Callers,
-    /// What each caller may ask.
-    pub limits: RateLimits,
-    /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Arc<[IpNet]>,
-}
-
 /// Everything that the API's port answers; among it the shopper's side where it has no port of its own, and the demo's page.
-pub fn api(
-    api: Api,
-    admission: Admission,
-    shoppers: Option<Shoppers>,
-    demo: Option<Demo>,
-    readiness: Readiness,
-    metrics: Metrics,
-) -> Router {
-    let rate_limit =
-        RateLimit { limits: admission.limits, trusted_proxies: admission.trusted_proxies, metrics: metrics.clone() };
-    // Top down, as a request meets them.
-    let gate = ServiceBuilder::new()
-        // First of all: strangers use up nobody's allowance.
-        .layer(from_fn_with_state(admission.callers, authentication::authenticate))
-        // Before anything is spent on a caller who asks too much.
-        .layer(from_fn_with_state(rate_limit, limit))
-        // Around all that can wait, but inside the log: a request that ran out of time is the one to read about.
-        .layer(from_fn(identity_keys::deadline));
+pub fn api(api: Api, shoppers: Option<Shoppers>, demo: Option<Demo>, readiness: Readiness, metrics: Metrics) -> Router {
     let routes = Router::new()
-        .route(IDENTITY_KEYS, post(identity_keys::verify).route_layer(gate))
-        .with_state(api)
+        .route(IDENTITY_KEYS, post(identity_keys::verify))
+        .with_state(Arc::new(api))
         .merge(shoppers.map_or_else(Router::new, shopper::routes))
         .merge(demo.map_or_else(Router::new, demo::routes))
         .merge(probes::routes(readiness));

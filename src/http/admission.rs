@@ -1,0 +1,60 @@
+//! Who may call the gate's API, and how much they may ask: found out from the head of a request alone. Nothing of the body of a
+//! stranger, or of a caller who asks too much, is read.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use ipnet::IpNet;
+
+use super::caller::{ClientCertificate, caller_of};
+use super::error::ApiError;
+use crate::callers::{Caller, Callers, Credentials};
+use crate::metrics::Metrics;
+use crate::rate_limit::{self, RateLimits};
+
+const X_API_KEY: &str = "x-api-key";
+
+/// How the API's port treats its callers.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Who may call.
+    pub callers: Callers,
+    /// What each caller may ask.
+    pub limits: RateLimits,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Admission {
+    /// Who calls, where callers are told apart.
+    pub(super) fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
+        let certificate = head.extensions.get::<ClientCertificate>();
+        let credentials = Credentials {
+            api_key: api_key(&head.headers),
+            certificate_subject: certificate.map(|ClientCertificate(subject)| &**subject),
+        };
+        self.callers.identify(credentials).map_err(ApiError::UnknownCaller)
+    }
+
+    /// Charges a caller, or whoever is at the other end where callers are not told apart, for one more request.
+    pub(super) async fn charge(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
+        let caller = match known {
+            Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
+            None => caller_of(&head.extensions, &head.headers, &self.trusted_proxies),
+        };
+        self.limits.charge(&caller).await.map_err(|wait| {
+            self.metrics.rate_limited();
+            ApiError::too_many_requests(wait, "rate_limited")
+        })
+    }
+}
+
+/// The one `X-Api-Key`. Of several, which somebody on the way may have read otherwise, none is right.
+fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut keys = headers.get_all(X_API_KEY).iter();
+    let key = keys.next()?;
+    Some(if keys.next().is_none() { key.as_bytes() } else { &[] })
+}
