@@ -116,11 +116,10 @@ impl Connector {
     ) -> Result<Verdict, VerifyError> {
         let connector = Arc::clone(self);
         // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
-        let work = tokio::spawn(carry(async move {
-            let _place = place;
-            connector.work(&scan, now, deadline).await
-        }));
-        work.await?
+        let work = tokio::spawn(carry(async move { (connector.work(&scan, now, deadline).await, place) }));
+        // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
+        let (verdict, _place) = work.await?;
+        verdict
     }
 
     async fn work(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {

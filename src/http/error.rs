@@ -1,5 +1,6 @@
 //! The one door through which every refusal leaves: `{"message": "…"}`, whoever refuses.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
@@ -101,7 +102,7 @@ impl ApiError {
 
 /// The sentence of a refusal; travels beside it, for whoever sends it in another place as well.
 #[derive(Clone, Debug)]
-pub(super) struct Said(pub(super) String);
+pub(super) struct Said(pub(super) Cow<'static, str>);
 
 /// After how many seconds a provider may be there again.
 const PROVIDER_RETRY: u64 = 5;
@@ -112,10 +113,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Invalid(invalid) => {
-                refuse(StatusCode::BAD_REQUEST, &invalid.to_string(), Why::reason(reason(invalid)))
+                refuse(StatusCode::BAD_REQUEST, invalid.to_string(), Why::reason(reason(invalid)))
             }
             Self::ForeignStore => {
-                refuse(StatusCode::BAD_REQUEST, &Invalid::StoreId.to_string(), Why::reason("foreign_store"))
+                refuse(StatusCode::BAD_REQUEST, Invalid::StoreId.to_string(), Why::reason("foreign_store"))
             }
             Self::EventReused => {
                 let message = "authEvent.id already used with different parameters";
@@ -154,11 +155,11 @@ impl IntoResponse for ApiError {
                 Self::TooManyRequests { retry_after, reason: shopper::why(CartRefusal::Full).reason }.into_response()
             }
             Self::Cart(refusal @ (CartRefusal::NoSuchCart | CartRefusal::NoSuchLine)) => {
-                refuse(StatusCode::NOT_FOUND, &refusal.to_string(), shopper::why(refusal))
+                refuse(StatusCode::NOT_FOUND, refusal.to_string(), shopper::why(refusal))
             }
-            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, &refusal.to_string(), shopper::why(refusal)),
+            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.to_string(), shopper::why(refusal)),
             Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
-            Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, &message, Why::reason("bad_row")),
+            Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_row")),
             Self::TooLong => {
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", Why::reason("body_too_long"))
             }
@@ -174,17 +175,18 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn ask_for_token(message: &str, reason: &'static str) -> Response {
+fn ask_for_token(message: &'static str, reason: &'static str) -> Response {
     let mut response = refuse(StatusCode::UNAUTHORIZED, message, Why::reason(reason));
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
 /// The door itself.
-pub(super) fn refuse(status: StatusCode, message: &str, why: Why) -> Response {
-    let mut response = (status, Json(Message { message })).into_response();
+pub(super) fn refuse(status: StatusCode, message: impl Into<Cow<'static, str>>, why: Why) -> Response {
+    let message = message.into();
+    let mut response = (status, Json(Message { message: &message })).into_response();
     response.extensions_mut().insert(why);
-    response.extensions_mut().insert(Said(message.to_owned()));
+    response.extensions_mut().insert(Said(message));
     response
 }
 

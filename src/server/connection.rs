@@ -102,6 +102,7 @@ async fn converse(
         .header_read_timeout(port.limits.idle_timeout)
         .half_close(true) // whoever has said all and closes that half still hears the answer
         .max_buf_size(HEAD_BUFFER)
+        .writev(false) // an answer is short: one piece is sent sooner than two
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -1,7 +1,7 @@
 //! A stream whose peer has to take what is written to it: from the first byte that the system does not take at once, all of it within
 //! the time, and not a byte now and then.
 
-use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -22,24 +22,6 @@ impl Stream {
     pub(super) fn new(tcp: TcpStream, patience: Duration) -> Self {
         Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false }
     }
-
-    /// Writes by `write`, within the time.
-    fn write(
-        &mut self,
-        context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<Result<usize>>,
-    ) -> Poll<Result<usize>> {
-        let written = write(Pin::new(&mut self.tcp), context);
-        if written.is_pending() && !self.is_blocked {
-            self.is_blocked = true;
-            let deadline = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
-            self.deadline.as_mut().reset(deadline);
-        }
-        if self.is_blocked && self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer does not take its answer")));
-        }
-        written
-    }
 }
 
 impl AsyncRead for Stream {
@@ -50,22 +32,19 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.write(context, |tcp, context| tcp.poll_write(context, bytes))
+        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        if written.is_pending() && !self.is_blocked {
+            self.is_blocked = true;
+            let deadline = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
+            self.deadline.as_mut().reset(deadline);
+        }
+        if self.is_blocked && self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer does not take its answer")));
+        }
+        written
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        self.write(context, |tcp, context| tcp.poll_write_vectored(context, bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    /// Called by those above once nothing is left to write: then everything is taken, as far as we know.
+    /// Called once nothing is left to write: then everything is taken, as far as we know.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
         self.is_blocked = false;

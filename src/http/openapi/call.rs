@@ -137,7 +137,7 @@ impl Call {
         };
         let response = error.into_response();
         let refusals = self.refusals.entry(response.status().as_u16()).or_default();
-        let message = response.extensions().get::<Said>().map(|Said(said)| said.clone()).unwrap_or_default();
+        let message = response.extensions().get::<Said>().map(|Said(said)| said.to_string()).unwrap_or_default();
         if !refusals.messages.contains(&message) {
             refusals.messages.push(message);
         }
