@@ -196,7 +196,6 @@ fn server_config(
     if asks {
         // A resumed session would bring its client's certificate with it, unchecked.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))
 }
