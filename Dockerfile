@@ -38,8 +38,8 @@ USER 65532:65532
 WORKDIR /
 VOLUME /data
 
-# Reachable from outside the container. Callers are not authenticated, so it starts only when somebody says that a proxy in
-# front does that: CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true.
+# Reachable from outside the container, so it starts only with callers (CONNECTOR__SERVER__CALLERS__…), or when somebody says that a
+# proxy in front authenticates them: CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true.
 ENV CONNECTOR__SERVER__BIND=0.0.0.0:8080
 EXPOSE 8080
 

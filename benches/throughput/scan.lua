@@ -1,10 +1,11 @@
--- One scan after another for wrk: each of an event of its own, or always the same. Arguments: path, key, store, and `new` or `same`.
+-- One scan after another for wrk: each of an event of its own, or always the same. Arguments: key, store, and `new` or `same`.
 
-local head, tail, key, store, is_new
+local head, tail, run, same, is_new
 local count = 0
 
 function init(args)
-  key, store, is_new = args[1], args[2], args[3] == "new"
+  local key, store = args[1], args[2]
+  is_new = args[3] == "new"
   -- The events of one run are not those of another.
   math.randomseed(os.time())
   run = string.format("%08x-%04x-4%03x-8%03x-", math.random(0, 0x7fffffff), math.random(0, 0xffff), math.random(0, 0xfff), math.random(0, 0xfff))
@@ -26,7 +27,7 @@ end
 
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format("RESULT %d %d %d %d %d %d %d %d %d\n", summary.requests, summary.duration, errors.status,
+  io.write(string.format("RESULT %d %d %d %d %d %d %d %d\n", summary.requests, summary.duration, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
-    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max, summary.bytes))
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
 end
