@@ -2,15 +2,14 @@
 //!
 //! Whoever changes two owners locks them in the order of their digests, as everybody does: nobody waits for somebody who waits for them.
 
+mod anonymous;
 mod document;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, query, query_scalar};
 
+use self::anonymous::AnonymousOwners;
 use super::{CartsError, Owner, changed};
 use crate::digest::Digest;
 use crate::domain::cart::{ANONYMOUS_LIFETIME, CartRefusal, Carts};
@@ -25,19 +24,16 @@ const BATCH: u32 = 100;
 #[derive(Debug)]
 pub(super) struct SqlCarts {
     database: Database,
-    /// Anonymous owners, as of the last sweep and those who came since.
-    anonymous: Arc<AtomicUsize>,
-    /// How many of them there may be: whoever can make anonymous tokens could fill the disk otherwise.
-    at_most: usize,
+    anonymous: AnonymousOwners,
 }
 
 impl SqlCarts {
     pub(super) fn new(database: Database, at_most: usize) -> Self {
-        Self { database, anonymous: Arc::default(), at_most }
+        Self { database, anonymous: AnonymousOwners::new(at_most) }
     }
 
     pub(super) fn anonymous(&self) -> usize {
-        self.anonymous.load(Ordering::Relaxed)
+        self.anonymous.number()
     }
 
     pub(super) async fn of(&self, owner: Owner, now: DateTime<Utc>) -> std::result::Result<Carts, CartsError> {
@@ -56,22 +52,25 @@ impl SqlCarts {
         F: FnOnce(&mut Carts) -> std::result::Result<T, CartRefusal> + Send + 'static,
     {
         let engine = self.database.engine();
-        let (anonymous, at_most) = (Arc::clone(&self.anonymous), self.at_most);
+        let anonymous = self.anonymous.clone();
         let work = self.database.transaction(move |connection| {
             Box::pin(async move {
                 let before = lock(connection, engine, owner, now).await?;
                 let (after, done) = changed(&before, change);
-                let is_new = owner.is_anonymous && before.is_empty() && !after.is_empty();
-                if is_new && anonymous.fetch_add(1, Ordering::Relaxed) >= at_most {
-                    anonymous.fetch_sub(1, Ordering::Relaxed);
+                let newcomer = match owner.is_anonymous && before.is_empty() && !after.is_empty() {
+                    true => anonymous.one_more().map(Some),
+                    false => Some(None),
+                };
+                let Some(newcomer) = newcomer else {
                     keep(connection, owner, &before, &before).await?;
-                    return Ok(done.and(Err(CartRefusal::Full)));
-                }
+                    return Ok((done.and(Err(CartRefusal::Full)), None));
+                };
                 keep(connection, owner, &before, &after).await?;
-                Ok(done)
+                Ok((done, newcomer))
             })
         });
-        Ok(work.await?)
+        let (done, _newcomer) = work.await?;
+        Ok(done)
     }
 
     pub(super) async fn migrate(
@@ -98,11 +97,8 @@ impl SqlCarts {
         let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
         let more = swept.await? == u64::from(BATCH);
         if !more {
-            let before = self.anonymous.load(Ordering::Relaxed);
-            let count = self.database.look_up(|connection| Box::pin(count(connection))).await?;
-            // Who came meanwhile may not be in it; whoever is in it twice, is so until the next sweep.
-            let with_new = |now: usize| Some(count.saturating_add(now.saturating_sub(before)));
-            self.anonymous.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_new).ok();
+            self.anonymous.begin_count();
+            self.anonymous.counted(self.database.look_up(|connection| Box::pin(count(connection))).await?);
         }
         Ok(more)
     }
