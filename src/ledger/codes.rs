@@ -2,11 +2,18 @@
 
 use std::collections::HashMap;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::memory::Place;
-use crate::digest::Digest;
+use crate::digest::{Digest, Fingerprint};
 use crate::domain::ids::EventId;
+
+/// Of which event a record is, under which fingerprint, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) event: EventId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) recorded_at: DateTime<Utc>,
+}
 
 /// Which acceptance has used which code. An event has one acceptance, and so one code at most.
 #[derive(Debug, Default)]

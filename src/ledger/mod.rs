@@ -11,6 +11,7 @@ mod cache;
 mod codes;
 mod event;
 mod memory;
+mod records;
 mod sessions;
 mod sql;
 

@@ -91,7 +91,8 @@ pub(super) struct Sessions {
     max_age: TimeDelta,
     capacity: usize,
     last: u64,
-    by_id: BTreeMap<SessionId, Session>,
+    /// Each by itself: a tree of so large values would be half empty.
+    by_id: BTreeMap<SessionId, Box<Session>>,
     /// Open sessions of a visitor at a store, the oldest first.
     open: HashMap<(VisitorId, StoreId), VecDeque<SessionId>>,
     /// All open sessions, the oldest first.
@@ -135,7 +136,7 @@ impl Sessions {
             exit: None,
             timed_out_at: None,
         };
-        self.by_id.insert(id, session);
+        self.by_id.insert(id, Box::new(session));
         id
     }
 
@@ -176,7 +177,7 @@ impl Sessions {
     /// Forgets the longest ended session if it ended longer than `retention` ago, and says whether it did.
     pub(super) fn forget_oldest(&mut self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         let Some(id) = self.ended.front().copied() else { return false };
-        let ended_at = self.by_id.get(&id).and_then(Session::ended_at);
+        let ended_at = self.by_id.get(&id).and_then(|session| session.ended_at());
         if ended_at.is_some_and(|at| now.signed_duration_since(at) <= retention) {
             return false;
         }
@@ -190,7 +191,7 @@ impl Sessions {
             Some(before) => self.by_id.range(..before),
             None => self.by_id.range(..),
         };
-        let mut rest = range.rev().map(|(_, session)| session);
+        let mut rest = range.rev().map(|(_, session)| &**session);
         let sessions: Vec<Session> = rest.by_ref().take(limit).cloned().collect();
         let next = rest.next().and(sessions.last()).map(|session| session.id);
         Page { sessions, next }
