@@ -7,7 +7,9 @@
 //! A scan is worked on to its end, whoever has hung up meanwhile: what was begun for it, at a backend that asks for no less, is not given up
 //! half way, and its place is not another's before.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
@@ -115,10 +117,13 @@ impl Connector {
         place: impl Send + 'static,
     ) -> Result<Verdict, VerifyError> {
         let connector = Arc::clone(self);
-        // A task of its own, so that neither a caller who hangs up nor the deadline cancels what has begun.
-        let work = tokio::spawn(carry(async move { (connector.work(&scan, now, deadline).await, place) }));
-        // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
-        let (verdict, _place) = work.await?;
+        let mut work = Box::pin(async move { (connector.work(&scan, now, deadline).await, place) });
+        let (verdict, _place) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            Poll::Ready(done) => done,
+            // What has to wait is a task of its own from here on, so that neither a caller who hangs up nor the deadline cancels what has begun.
+            // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
+            Poll::Pending => tokio::spawn(carry(work)).await?,
+        };
         verdict
     }
 
@@ -241,8 +246,10 @@ impl Connector {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::directory::file;
+    use crate::directory::{Fault, Faults, FaultsByKey, file};
     use crate::domain::identity_key::IdentityKey;
     use crate::domain::ids::EventId;
     use crate::domain::scan::{AuthEvent, Location};
@@ -254,15 +261,17 @@ mod tests {
         "identityKeys": [{ "key": "a", "shopper": "v" }]
     }"#;
 
-    async fn connector() -> Arc<Connector> {
+    async fn connector(fault: Option<Fault>) -> Arc<Connector> {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("sound");
         let directory = Directory::in_memory(hash_key.clone());
         directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
+        let faults = Faults::default();
+        faults.set(fault);
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         Arc::new(Connector {
-            directory: Arc::new(directory),
+            directory: Arc::new(directory.with_faults(FaultsByKey::new(faults, loaded.faults))),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
@@ -288,16 +297,16 @@ mod tests {
 
     #[tokio::test]
     async fn no_recording_begins_after_the_deadline() {
-        let connector = connector().await;
+        let connector = connector(None).await;
         let late = connector.verify(scan(), DateTime::UNIX_EPOCH, Instant::now(), ()).await;
         assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
         assert_eq!(connector.ledger.records(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_scan_is_worked_on_to_its_end_and_keeps_its_place_though_its_caller_is_gone() {
-        let (connector, scan) = (connector().await, scan());
-        let deadline = Instant::now().checked_add(std::time::Duration::from_secs(60)).expect("in range");
+        let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
+        let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
         let place = Arc::new(());
         tokio::select! {
             biased;
@@ -305,7 +314,19 @@ mod tests {
             () = std::future::ready(()) => {} // by now it waits for its verdict, and is dropped
         }
         assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (0, 2));
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_secs(5)).await; // the store and the key are looked up
         assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn what_need_not_wait_is_done_at_once() {
+        let connector = connector(None).await;
+        let deadline = Instant::now().checked_add(Duration::from_secs(60)).expect("in range");
+        tokio::select! {
+            biased;
+            done = connector.verify(scan(), DateTime::UNIX_EPOCH, deadline, ()) => assert!(done.is_ok(), "{done:?}"),
+            () = std::future::ready(()) => panic!("it waits"),
+        }
+        assert_eq!(connector.ledger.records(), 1);
     }
 }
