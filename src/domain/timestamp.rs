@@ -1,6 +1,8 @@
 //! `authEvent.timestamp`: one strict form of UTC, read the same way everywhere.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use std::ops::Range;
+
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// Reads `YYYY-MM-DDTHH:MM:SS`, a fraction of 1 to 9 digits or none, then `Z` or `+00:00`; capitals, seconds 00 to 59.
 /// `None` for anything else, a date that does not exist included.
@@ -11,7 +13,7 @@ pub fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
         Some((seconds, fraction)) => (seconds, Some(fraction)),
         None => (local, None),
     };
-    // chrono is lenient about signs, widths and leap seconds: the shape is settled before it looks at the values.
+    // The shape is settled before the values are looked at: reading a number is lenient about signs and widths.
     let shape = b"0000-00-00T00:00:00";
     let shaped = seconds.len() == shape.len()
         && seconds.bytes().zip(shape).all(|(byte, want)| match want {
@@ -20,10 +22,16 @@ pub fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
         });
     let fraction_fits =
         fraction.is_none_or(|digits| (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()));
-    if !shaped || !fraction_fits || seconds.ends_with(":60") {
+    if !shaped || !fraction_fits {
         return None;
     }
-    NaiveDateTime::parse_from_str(local, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|time| time.and_utc())
+    let number = |at: Range<usize>| seconds.get(at)?.parse::<u32>().ok();
+    let date = NaiveDate::from_ymd_opt(number(0..4)?.try_into().ok()?, number(5..7)?, number(8..10)?)?;
+    let nanoseconds = match fraction {
+        Some(digits) => format!("{digits:0<9}").parse().ok()?,
+        None => 0,
+    };
+    date.and_hms_nano_opt(number(11..13)?, number(14..16)?, number(17..19)?, nanoseconds).map(|time| time.and_utc())
 }
 
 #[cfg(test)]

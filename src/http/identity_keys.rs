@@ -29,6 +29,16 @@ pub(super) async fn verify(
     Extension(log): Extension<LogNames>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (caller, body) = admit(&api, request, &log).await?;
+    let deadline = later(arrival, ANSWER_TIME);
+    let answer = timeout_at(deadline, decide(&api, body, caller.as_deref(), &log, arrival, deadline));
+    answer.await.unwrap_or_else(|_| {
+        Err(ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") })
+    })
+}
+
+/// Who calls, where callers are told apart, and the body, which was not looked at.
+async fn admit(api: &Api, request: Request, log: &LogNames) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
     let (head, body) = request.into_parts();
     // First of all: strangers use up nobody's allowance.
     let caller = api.admission.identify(&head)?;
@@ -37,11 +47,7 @@ pub(super) async fn verify(
     }
     // Before anything is spent on a caller who asks too much.
     api.admission.charge(caller.as_deref(), &head).await?;
-    let deadline = later(arrival, ANSWER_TIME);
-    let answer = timeout_at(deadline, decide(&api, body, caller.as_deref(), &log, arrival, deadline));
-    answer.await.unwrap_or_else(|_| {
-        Err(ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") })
-    })
+    Ok((caller, body))
 }
 
 /// Past what can be done at once, it reads little, answers from records, and refuses.
@@ -82,8 +88,10 @@ async fn decide(
 
 fn read(body: &[u8], log: &LogNames) -> Result<Scan, Invalid> {
     let wire = WireRequest::parse(body)?;
-    log.set(wire.named());
-    Scan::try_from(&wire)
+    let named = wire.named();
+    let scan = wire.scan(&named);
+    log.set(named);
+    scan
 }
 
 impl From<Refusal> for ApiError {

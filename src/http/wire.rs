@@ -98,6 +98,48 @@ impl<'a> WireRequest<'a> {
             store_id: text(self.store_id).and_then(|text| StoreId::parse(&text).ok()),
         }
     }
+
+    /// Rules 2 to 9, in their order, with what was [named](Self::named) already. Whether the store exists is rule 10, and not for here
+    /// to know.
+    pub(super) fn scan(&self, named: &Named) -> Result<Scan, Invalid> {
+        present(self.request_id, "requestId")?;
+        named.request_id.ok_or(Invalid::RequestId)?; // of no further use: it is new on every retry
+
+        let identity_key = required(self.identity_key, "identityKey", Invalid::IdentityKeyEncoding)?;
+        let identity_key = IdentityKey::from_base64(&identity_key).map_err(|error| match error {
+            IdentityKeyError::TooLong => Invalid::IdentityKeyTooLong,
+            IdentityKeyError::Encoding => Invalid::IdentityKeyEncoding,
+        })?;
+
+        let store_id = match &named.store_id {
+            Some(store_id) => store_id.clone(),
+            None => {
+                StoreId::parse(&required(self.store_id, "storeId", Invalid::StoreId)?).map_err(|error| match error {
+                    TextIdError::TooLong => Invalid::StoreIdTooLong,
+                    TextIdError::Empty => Invalid::StoreId,
+                })?
+            }
+        };
+
+        if !present(self.auth_event, "authEvent")?.is_object() {
+            return Err(Invalid::AuthEvent);
+        }
+        present(self.event_id, "authEvent.id")?;
+        let id = named.event_id.ok_or(Invalid::AuthEventId)?;
+        let timestamp = required(self.timestamp, "authEvent.timestamp", Invalid::AuthEventTimestamp)?;
+        let timestamp = parse_utc(&timestamp).ok_or(Invalid::AuthEventTimestamp)?;
+        let location = required(self.location, "authEvent.location", Invalid::AuthEventLocation)?;
+        let location = Location::parse(&location).ok_or(Invalid::AuthEventLocation)?;
+
+        let channel = match self.key_channel.filter(|channel| !channel.is_null()) {
+            Some(raw) => {
+                let channel = raw.as_str().and_then(|text| KeyChannel::parse(&text));
+                Some(channel.ok_or(Invalid::KeyChannel)?)
+            }
+            None => None,
+        };
+        Ok(Scan { identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
+    }
 }
 
 /// What a log line names of a request, which as a whole may be refused. The identity key is no part of it.
@@ -106,47 +148,6 @@ pub(super) struct Named {
     pub(super) request_id: Option<RequestId>,
     pub(super) event_id: Option<EventId>,
     pub(super) store_id: Option<StoreId>,
-}
-
-impl TryFrom<&WireRequest<'_>> for Scan {
-    type Error = Invalid;
-
-    /// Rules 2 to 9, in their order. Whether the store exists is rule 10, and not for here to know.
-    fn try_from(wire: &WireRequest<'_>) -> Result<Self, Invalid> {
-        let request_id = required(wire.request_id, "requestId", Invalid::RequestId)?;
-        RequestId::parse(&request_id).ok_or(Invalid::RequestId)?; // of no further use: it is new on every retry
-
-        let identity_key = required(wire.identity_key, "identityKey", Invalid::IdentityKeyEncoding)?;
-        let identity_key = IdentityKey::from_base64(&identity_key).map_err(|error| match error {
-            IdentityKeyError::TooLong => Invalid::IdentityKeyTooLong,
-            IdentityKeyError::Encoding => Invalid::IdentityKeyEncoding,
-        })?;
-
-        let store_id = required(wire.store_id, "storeId", Invalid::StoreId)?;
-        let store_id = StoreId::parse(&store_id).map_err(|error| match error {
-            TextIdError::TooLong => Invalid::StoreIdTooLong,
-            TextIdError::Empty => Invalid::StoreId,
-        })?;
-
-        if !present(wire.auth_event, "authEvent")?.is_object() {
-            return Err(Invalid::AuthEvent);
-        }
-        let id = required(wire.event_id, "authEvent.id", Invalid::AuthEventId)?;
-        let id = EventId::parse(&id).ok_or(Invalid::AuthEventId)?;
-        let timestamp = required(wire.timestamp, "authEvent.timestamp", Invalid::AuthEventTimestamp)?;
-        let timestamp = parse_utc(&timestamp).ok_or(Invalid::AuthEventTimestamp)?;
-        let location = required(wire.location, "authEvent.location", Invalid::AuthEventLocation)?;
-        let location = Location::parse(&location).ok_or(Invalid::AuthEventLocation)?;
-
-        let channel = match wire.key_channel.filter(|channel| !channel.is_null()) {
-            Some(raw) => {
-                let channel = raw.as_str().and_then(|text| KeyChannel::parse(&text));
-                Some(channel.ok_or(Invalid::KeyChannel)?)
-            }
-            None => None,
-        };
-        Ok(Self { identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
-    }
 }
 
 /// A member that must be there; null is absent.

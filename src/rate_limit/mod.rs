@@ -98,7 +98,8 @@ impl RateLimits {
     pub async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
         match self {
             Self::Local(limits) => limits.charge(caller),
-            Self::Redis(limits) => limits.charge(caller).await,
+            // Where requests to a server are under way, a request is slow anyway; where not, its future need not have room for them.
+            Self::Redis(limits) => Box::pin(limits.charge(caller)).await,
         }
     }
 
