@@ -74,8 +74,8 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
     request.extensions_mut().insert(names.clone());
     let mut line = Line { metrics, method, path, arrival, names, certificate, trace, outcome: None };
-    let response = line.trace.around(next.run(request)).await;
-    let why = response.extensions().get::<Why>().cloned().unwrap_or_else(|| Why::reason("ok"));
+    let mut response = line.trace.around(next.run(request)).await;
+    let why = response.extensions_mut().remove().unwrap_or_else(|| Why::reason("ok"));
     line.outcome = Some((response.status(), why));
     response
 }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
@@ -45,7 +46,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
     let mut used = used_codes(connection, &waiting).await?;
     let mut session = last_session(connection).await?;
     let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
-    let (mut decisions, mut sessions, mut codes) = (Vec::with_capacity(waiting.len()), Vec::new(), Vec::new());
+    let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
     for Waiting { entry, now, .. } in &waiting {
         let (event, now) = (entry.event.id, *now);
         let records = standing.entry(event).or_default();
@@ -68,7 +69,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
             }
             (Decision::Accepted(_), Some(code)) => {
                 used.insert(code, Use { event, recorded_at: nanos(now) });
-                codes.push(json!([code.to_hex(), hex::encode(event.as_bytes()), nanos(now)]));
+                codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), nanos(now)))?;
                 entry.decision.clone()
             }
             _ => entry.decision.clone(),
@@ -77,7 +78,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
             (Decision::Denied(_), _) => SessionEffect::Untouched,
             (Decision::Accepted(grant), Location::Entry) => {
                 session = SessionId(session.0.saturating_add(1));
-                sessions.push(session_row(session, entry, grant, now));
+                sessions.push(&session_row(session, entry, grant, now))?;
                 SessionEffect::Opened(session)
             }
             (Decision::Accepted(grant), Location::Exit) => {
@@ -88,7 +89,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
             }
         };
         let record = Record { decision, session: effect, recorded_at: now };
-        decisions.push(decision_row(event, entry, &record));
+        decisions.push(&decision_row(event, entry, &record))?;
         records.push(entry.fingerprint, record.clone());
         written.recorded.push(Ok(Recorded::New(record)));
         written.change = written.change.saturating_add(1).saturating_sub_unsigned(expired);
@@ -161,15 +162,27 @@ async fn last_session(connection: &mut AnyConnection) -> Result<SessionId> {
     last.map_or(Ok(SessionId(0)), |row| session_id(row.try_get("seq")?))
 }
 
-async fn insert(connection: &mut AnyConnection, statement: &'static str, rows: Vec<Value>) -> Result<()> {
-    if !rows.is_empty() {
-        query::<Any>(statement).bind(Value::Array(rows).to_string()).execute(connection).await?;
+/// Rows as `json_each` takes them, each written as it comes.
+#[derive(Default)]
+struct Rows(String);
+
+impl Rows {
+    fn push(&mut self, row: &impl Serialize) -> Result<()> {
+        self.0.push(if self.0.is_empty() { '[' } else { ',' });
+        self.0.push_str(&serde_json::to_string(row).map_err(corrupt)?);
+        Ok(())
+    }
+}
+
+async fn insert(connection: &mut AnyConnection, statement: &'static str, rows: Rows) -> Result<()> {
+    if !rows.0.is_empty() {
+        query::<Any>(statement).bind(rows.0 + "]").execute(connection).await?;
     }
     Ok(())
 }
 
-fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Utc>) -> Value {
-    json!([
+fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Utc>) -> impl Serialize {
+    (
         number(id),
         grant.visitor.id.as_str(),
         grant.visitor.kind.as_str(),
@@ -178,16 +191,16 @@ fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Ut
         hex::encode(entry.event.id.as_bytes()),
         text(entry.event.timestamp),
         nanos(now),
-    ])
+    )
 }
 
-fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> Value {
+fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> impl Serialize {
     let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&record.decision);
     let session = match record.session {
         SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(number(id)),
         SessionEffect::NoneOpen | SessionEffect::Untouched => None,
     };
-    json!([
+    (
         hex::encode(event.as_bytes()),
         hex::encode(entry.fingerprint.as_bytes()),
         nanos(record.recorded_at),
@@ -198,7 +211,7 @@ fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> Value {
         payment_source,
         record.session.as_str(),
         session,
-    ])
+    )
 }
 
 /// Drops what has expired of an event.
