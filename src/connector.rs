@@ -116,8 +116,13 @@ impl Connector {
         deadline: Instant,
         place: impl Send + 'static,
     ) -> Result<Verdict, VerifyError> {
+        let fingerprint = self.fingerprint(&scan);
+        // One that does not match says nothing yet: whether the store is known is told before whether the event is.
+        if let Lookup::Recorded(record) = self.ledger.recall(scan.event.id, &fingerprint, now) {
+            return Ok(Verdict::Decided { record, replay: true });
+        }
         let connector = Arc::clone(self);
-        let mut work = Box::pin(async move { (connector.work(&scan, now, deadline).await, place) });
+        let mut work = Box::pin(async move { (connector.work(&scan, fingerprint, now, deadline).await, place) });
         let (verdict, _place) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(done) => done,
             // What has to wait is a task of its own from here on, so that neither a caller who hangs up nor the deadline cancels what has begun.
@@ -127,13 +132,13 @@ impl Connector {
         verdict
     }
 
-    async fn work(&self, scan: &Scan, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
-        let fingerprint = self.fingerprint(scan);
-        match self.ledger.recall(scan.event.id, &fingerprint, now) {
-            Lookup::Recorded(record) => return Ok(Verdict::Decided { record, replay: true }),
-            // Whether the store is known is told before whether the event is.
-            Lookup::Mismatch | Lookup::Unknown => {}
-        }
+    async fn work(
+        &self,
+        scan: &Scan,
+        fingerprint: Fingerprint,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Verdict, VerifyError> {
         let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
         let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
         if let Ok(Some((store_id, decision))) = decided {
