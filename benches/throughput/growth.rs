@@ -21,6 +21,8 @@ pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
 /// How many shoppers show a badge where the number of events grows.
 const REGULARS: u64 = 100_000;
+/// How many events of each kind are remembered, to know what one takes, at most.
+const KINDS: u64 = 100_000;
 /// Starts, of which the one in the middle counts.
 const STARTS: usize = 3;
 /// Until it has nothing more to do after its start.
@@ -68,7 +70,7 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     growth.rest();
     growth.events_in_memory(sizes, time);
     let most = sizes.iter().copied().max().unwrap().min(badges::MOST);
-    growth.kinds_in_memory(most);
+    growth.kinds_in_memory(most.min(KINDS));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
     growth.keys_in_memory(most, time);
     growth.keys_in_sqlite(most, time);
@@ -113,7 +115,9 @@ impl Growth {
             let each = (resident - empty) as f64 / remembered(&connector) as f64;
             self.an_event = each;
             let recorded = Recorded { badges: REGULARS, events: next, scans_of_a_visit: 1 };
+            let before = remembered(&connector);
             let again = ask(&connector, &Scans::Recorded(recorded), time);
+            assert_eq!(remembered(&connector), before, "all that was asked was recorded");
             let new = ask(&connector, &Scans::Badges { badges: REGULARS }, time);
             let what = format!("{} events, memory", number(events));
             let row = Row { what, start: None, resident, each: Some(each), disk: None, new, again: Some(again) };

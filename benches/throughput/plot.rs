@@ -16,8 +16,8 @@ const TOP: f64 = 92.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
 /// How much of a group's width its bars take.
 const FILLED: f64 = 0.86;
-/// The steps of the axis, about.
-const STEPS: f64 = 5.0;
+/// The steps of the axis at most.
+const STEPS: f64 = 8.0;
 
 /// What each bar is called in the legend and in the style sheet, in their order.
 const SERIES: [(Kind, &str, &str); 5] = [
