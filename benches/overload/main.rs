@@ -5,7 +5,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -14,14 +13,21 @@
     reason = "a measurement fails where it panics, and prints what it has measured"
 )]
 
+#[expect(dead_code, reason = "another benchmark needs more of it")]
+#[path = "../support/connector.rs"]
 mod connector;
 mod load;
+#[expect(dead_code, reason = "another benchmark needs more of it")]
+#[path = "../support/process.rs"]
+mod process;
 mod run;
+mod setting;
 
 use std::time::Duration;
 
-use connector::{Connector, PLACES, SLOW};
 use run::Run;
+use setting::{PLACES, SLOW};
+use tempfile::TempDir;
 
 /// Scans a second that the directory can do.
 const CAPACITY: f64 = PLACES as f64 * 1000.0 / SLOW.as_millis() as f64;
@@ -37,7 +43,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 
 fn main() {
     let seconds = std::env::var("OVERLOAD_SECONDS").map_or(8.0, |text| text.parse().unwrap());
-    let connector = Connector::start();
+    let folder = TempDir::new().unwrap();
+    let connector = setting::start(&folder);
     let run = |times: f64, seconds: f64| Run::of(&connector, times * CAPACITY, Duration::from_secs_f64(seconds));
     let mut broken = Vec::new();
     let mut hold = |holds: bool, promise: String| {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::connector::{Connector, KEY, STORE};
+use crate::connector::Connector;
 use crate::load::{self, Sample, Target};
+use crate::process::processor_time;
+use crate::setting::{KEY, STORE};
 
 /// How many connections there are: below `server.max_connections`.
 const CONNECTIONS: usize = 600;
@@ -25,17 +27,17 @@ impl Run {
 
     pub(crate) fn of(connector: &Connector, rate: f64, time: Duration) -> Self {
         let target = Target {
-            address: connector.address,
+            address: connector.api,
             connections: CONNECTIONS,
             headers: String::new(),
             key: KEY.to_owned(),
             store: STORE.to_owned(),
         };
         let of = [connector.process(), std::process::id()];
-        let before = of.map(used);
+        let before = of.map(processor_time);
         let samples = load::run(&target, rate, |passed| passed >= time);
-        let after = of.map(used);
-        let cores = [0, 1].map(|one| (after[one] - before[one]) / time.as_secs_f64());
+        let after = of.map(processor_time);
+        let cores = [0, 1].map(|one| (after[one] - before[one]).as_secs_f64() / time.as_secs_f64());
         Self { samples, time, cores }
     }
 
@@ -93,14 +95,6 @@ impl Run {
             self.statuses()
         )
     }
-}
-
-/// Processor seconds that a process has used: fields 14 and 15, behind a name that may hold anything, in hundredths.
-fn used(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, rest) = stat.rsplit_once(')').unwrap();
-    let ticks = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
-    ticks.sum::<f64>() / 100.0
 }
 
 /// Its processors, and what else it has to do.

@@ -8,8 +8,16 @@ use crate::server::{Kind, Server};
 const FEW: u64 = 200;
 const MANY: u64 = 1200;
 
-/// Allocations for each request; `None` where there is no valgrind.
-pub(crate) fn a_request(kind: Kind) -> Option<f64> {
+/// Allocations for each request of each kind as a table; nothing where there is no valgrind.
+pub(crate) fn table() -> String {
+    let kinds = [Kind::Floor, Kind::Memory, Kind::Replay, Kind::Sqlite];
+    let rows = kinds.into_iter().filter_map(|kind| Some(format!("| {} | {:.1} |\n", kind.name(), a_request(kind)?)));
+    let rows: String = rows.collect();
+    if rows.is_empty() { rows } else { format!("| | allocations a request |\n|---|---|\n{rows}") }
+}
+
+/// `None` where there is no valgrind.
+fn a_request(kind: Kind) -> Option<f64> {
     let paths = std::env::var_os("PATH")?;
     if !std::env::split_paths(&paths).any(|folder| folder.join("valgrind").is_file()) {
         return None;

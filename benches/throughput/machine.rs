@@ -15,7 +15,7 @@ pub(crate) fn describe() -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().unwrap();
-    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     format!("{cores} processors, {model}; Linux {}; commit {commit}", kernel.trim())
 }

@@ -1,8 +1,12 @@
 //! How fast the connector is, as a share of the least that a server on these libraries could do (`floor`), in one run on one machine.
 //!
 //! ```sh
-//! cargo bench --bench throughput              # everything: some 15 minutes
+//! cargo bench --bench throughput              # shares of the floor: some 15 minutes
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
+//! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 15 minutes, 15 GB on the disk
+//! cargo bench --bench throughput -- growth 10000 100000    # with so many events
+//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: half an hour
+//! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
 //! ```
 //!
 //! The server has one processor and the load, wrk, another. Each figure is the median of pairs, floor and connector in turn. Every server begins
@@ -20,77 +24,87 @@
 )]
 
 mod allocations;
+mod answers;
+mod badges;
+#[path = "../support/connector.rs"]
+mod connector;
+mod conversation;
+mod events;
 mod floor;
+mod growth;
 #[path = "../../tests/support/installed.rs"]
 mod installed;
 mod load;
 mod machine;
+mod page;
+mod pairs;
+mod plot;
 #[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../support/process.rs"]
+mod process;
 mod report;
+mod rows;
 mod server;
 #[path = "../../tests/support/signals.rs"]
 mod signals;
+mod targets;
 #[path = "../../tests/support/transaction.rs"]
 mod transaction;
 
 use std::time::Duration;
 
-use load::Outcome;
+use page::Extent;
 use postgres::Postgres;
-use report::Pair;
 use server::{Kind, Server};
-
-const KINDS: [Kind; 4] = [Kind::Memory, Kind::Replay, Kind::Sqlite, Kind::Postgres];
-/// The first is what the page is about.
-const CONNECTIONS: [usize; 4] = [50, 1, 8, 256];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if arguments.first().is_some_and(|first| first == "floor") {
-        return floor::serve();
+    let word = arguments.first().map(String::as_str).filter(|word| word.parse::<u64>().is_err());
+    let numbers = arguments.iter().skip(usize::from(word.is_some()));
+    let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("a number")).collect();
+    let number = |place: usize, default| numbers.get(place).copied().unwrap_or(default);
+    match word {
+        Some("floor") => floor::serve(),
+        Some("growth") => {
+            about();
+            println!("{}", report::growth(&growth::measure(&sizes(&numbers), Duration::from_secs(3))));
+        }
+        Some("page") => {
+            let sizes = sizes(numbers.get(2..).unwrap_or_default());
+            let extent = Extent { time: Duration::from_secs(number(0, 3)), pairs: number(1, 5), sizes };
+            same_bytes();
+            page::write(&extent, postgres().as_ref());
+        }
+        Some(word) => panic!("neither `growth` nor `page`, nor SECONDS PAIRS CONNECTIONS…: {word}"),
+        None => {
+            about();
+            same_bytes();
+            let connections: Vec<usize> =
+                numbers.iter().skip(2).map(|number| usize::try_from(*number).unwrap()).collect();
+            let connections = if connections.is_empty() { pairs::CONNECTIONS.to_vec() } else { connections };
+            pairs::measure(&connections, number(1, 5), Duration::from_secs(number(0, 5)), postgres().as_ref());
+            println!("{}", allocations::table());
+        }
     }
-    let numbers: Vec<u64> =
-        arguments.iter().map(|argument| argument.parse().expect("SECONDS PAIRS CONNECTIONS…")).collect();
-    let time = Duration::from_secs(numbers.first().copied().unwrap_or(5));
-    let pairs = numbers.get(1).copied().unwrap_or(5);
-    let connections: Vec<usize> = numbers.iter().skip(2).map(|number| usize::try_from(*number).unwrap()).collect();
-    let connections = if connections.is_empty() { CONNECTIONS.to_vec() } else { connections };
+}
 
-    let postgres = Postgres::missing().is_none().then(Postgres::start);
+fn about() {
     println!("{}", machine::describe());
     println!("fdatasync of 4 KiB where the databases stand: {}\n", machine::sync_time(server::folder()));
-    same_bytes();
-    for connections in connections {
-        println!("{}", report::headings(connections));
-        for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Postgres || postgres.is_some()) {
-            let pairs: Vec<Pair> = (0..pairs)
-                .map(|_| Pair {
-                    floor: measure(Kind::Floor, None, connections, time),
-                    connector: measure(kind, postgres.as_ref(), connections, time),
-                })
-                .collect();
-            println!("{}", report::row(kind.name(), &pairs));
-        }
-        println!();
-    }
-    for kind in [Kind::Floor, Kind::Memory, Kind::Replay, Kind::Sqlite] {
-        if let Some(allocations) = allocations::a_request(kind) {
-            println!("{}: {allocations:.1} allocations a request", kind.name());
-        }
-    }
+}
+
+fn postgres() -> Option<Postgres> {
+    Postgres::missing().is_none().then(Postgres::start)
+}
+
+fn sizes(numbers: &[u64]) -> Vec<u64> {
+    if numbers.is_empty() { growth::SIZES.to_vec() } else { numbers.to_vec() }
 }
 
 /// The floor answers what the connector does, or it is none.
 fn same_bytes() {
     let [floor, connector] = [Kind::Floor, Kind::Memory].map(|kind| Server::start(kind, None).answer());
     assert_eq!(floor, connector, "the answer of the floor, and that of the connector");
-}
-
-fn measure(kind: Kind, postgres: Option<&Postgres>, connections: usize, time: Duration) -> Outcome {
-    let server = Server::start(kind, postgres);
-    let is_new = kind != Kind::Replay;
-    load::run(&server, is_new, connections, Duration::from_secs(1)); // connections are open then, and caches warm
-    load::run(&server, is_new, connections, time)
 }

@@ -1,45 +1,118 @@
-//! Pairs of runs as a table.
+//! What was measured as tables.
 
+use std::time::Duration;
+
+use crate::growth::{Growth, Row, number};
 use crate::load::Outcome;
+use crate::pairs::{Level, Pair};
 
-/// The floor and the connector, one right after the other.
-pub(crate) struct Pair {
-    pub(crate) floor: Outcome,
-    pub(crate) connector: Outcome,
+/// What lies in the middle, and how far the others are from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
 }
 
-pub(crate) fn headings(connections: usize) -> String {
+impl Spread {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_unstable_by(f64::total_cmp);
+        Self { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
+    }
+
+    /// Of answers a second.
+    pub(crate) fn throughput(outcomes: &[Outcome]) -> Self {
+        Self::of(outcomes.iter().map(|outcome| outcome.throughput).collect())
+    }
+
+    /// Of the connector's share of what the floor can do.
+    pub(crate) fn share(pairs: &[Pair]) -> Self {
+        Self::of(pairs.iter().map(|pair| pair.connector.throughput / pair.floor.throughput).collect())
+    }
+
+    /// Of the time within which it has given 99 % of its answers, to that of the floor.
+    pub(crate) fn tail(pairs: &[Pair]) -> Self {
+        Self::of(pairs.iter().map(|Pair { floor, connector }| seconds(connector, 1) / seconds(floor, 1)).collect())
+    }
+}
+
+/// How many there are, in words.
+pub(crate) fn connections(number: usize) -> String {
+    format!("{number} connection{}", if number == 1 { "" } else { "s" })
+}
+
+pub(crate) fn headings(number: usize) -> String {
     format!(
-        "| {connections} connections | of the floor | a second | 50 % | 99 % | 99.9 % | its 99 % to the floor's | processor | memory |\n\
-         |---|---|---|---|---|---|---|---|---|"
+        "| {} | of the floor | a second | 50 % | 99 % | 99.9 % | its 99 % to the floor's | processor | memory |\n|---|---|---|---|---|---|---|---|---|",
+        connections(number)
     )
 }
 
 pub(crate) fn row(name: &str, pairs: &[Pair]) -> String {
-    let of = |figure: &dyn Fn(&Pair) -> f64| Spread::of(pairs.iter().map(figure).collect());
-    let ratio = of(&|pair| pair.connector.throughput / pair.floor.throughput);
-    let tail = of(&|pair| pair.connector.latency[1].as_secs_f64() / pair.floor.latency[1].as_secs_f64());
-    let throughput = of(&|pair| pair.connector.throughput).median;
-    let [half, most, nearly] =
-        [0, 1, 2].map(|place| of(&|pair| pair.connector.latency[place].as_secs_f64() * 1e3).median);
-    let processor = of(&|pair| pair.connector.processor * 1e6).median;
-    let memory = of(&|pair| pair.connector.resident as f64 / 1e6).median;
+    let (share, tail) = (Spread::share(pairs), Spread::tail(pairs));
+    let share = format!("**{:.2}** ({:.2} to {:.2})", share.median, share.least, share.most);
+    let outcomes: Vec<Outcome> = pairs.iter().map(|pair| pair.connector).collect();
+    figures(name, &share, &format!("{:.2}", tail.median), &outcomes)
+}
+
+pub(crate) fn floor_row(level: &Level) -> String {
+    figures("floor", "1", "1", &level.floors())
+}
+
+fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String {
+    let median = |figure: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(figure).collect()).median;
+    let throughput = median(&|outcome| outcome.throughput);
+    let [half, most, nearly] = [0, 1, 2].map(|place| median(&|outcome| seconds(outcome, place) * 1e3));
+    let processor = median(&|outcome| outcome.processor * 1e6);
+    let memory = median(&|outcome| outcome.resident as f64 / 1e6);
     format!(
-        "| {name} | **{:.2}** ({:.2} to {:.2}) | {throughput:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms | {:.2} | {processor:.1} µs | {memory:.0} MB |",
-        ratio.median, ratio.least, ratio.most, tail.median
+        "| {name} | {share} | {throughput:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms | {tail} | {processor:.1} µs | {memory:.0} MB |"
     )
 }
 
-/// What lies in the middle, and how far the others are from it.
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
+fn seconds(outcome: &Outcome, place: usize) -> f64 {
+    outcome.latency[place].as_secs_f64()
 }
 
-impl Spread {
-    fn of(mut figures: Vec<f64>) -> Self {
-        figures.sort_unstable_by(f64::total_cmp);
-        Self { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
+/// How it grows, as a table and what else there is to say.
+pub(crate) fn growth(growth: &Growth) -> String {
+    let mut text = String::from(
+        "| with | ready after | memory | of that, each | database | new: a second | 50 % | 99 % | 99.9 % | again: a second | 50 % | 99 % | 99.9 % |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in &growth.rows {
+        text += &growth_row(row);
     }
+    let rest: Vec<String> = growth.at_rest.iter().map(|(engine, size)| format!("{} on {engine}", mb(*size))).collect();
+    text += &format!("\nA fresh connector holds {}.\n", rest.join(", "));
+    let kinds = growth.kinds.iter().map(|(kind, events, each)| format!("{each:.0} bytes ({} {kind})", number(*events)));
+    text += &format!("An event in memory takes {}.\n", kinds.collect::<Vec<_>>().join(", "));
+    if let Some(events) = growth.too_many {
+        text += &format!("For {} of them this machine has not enough memory.\n", number(events));
+    }
+    text += &format!("While they became more, the slowest answer took {} at most.\n", ms(growth.longest));
+    let (keys, import) = (number(growth.ready_with_keys.1), growth.import.as_secs_f64());
+    text += &format!("The import of {keys} keys into SQLite took {import:.0} s.\n");
+    text
+}
+
+pub(crate) fn growth_row(row: &Row) -> String {
+    let nothing = String::new;
+    let start = row.start.map_or_else(nothing, ms);
+    let each = row.each.map_or_else(nothing, |each| format!("{each:.0} bytes"));
+    let disk = row.disk.map_or_else(nothing, mb);
+    let run = |outcome: &Outcome| {
+        let [half, most, nearly] = [0, 1, 2].map(|place| seconds(outcome, place) * 1e3);
+        format!("{:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms", outcome.throughput)
+    };
+    let again = row.again.as_ref().map_or_else(|| " | | | ".to_owned(), run);
+    format!("| {} | {start} | {} | {each} | {disk} | {} | {again} |\n", row.what, mb(row.resident), run(&row.new))
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }

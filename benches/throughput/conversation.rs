@@ -1,0 +1,51 @@
+//! Requests and answers over one connection, for what the load cannot do: look at an answer, and ask a given number of times.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use identity_connector::http::IDENTITY_KEYS;
+
+use crate::server::STORE;
+
+pub(crate) struct Conversation(BufReader<TcpStream>);
+
+impl Conversation {
+    pub(crate) fn begin(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The lines of the answer to a scan, the last one its body.
+    pub(crate) fn ask(&mut self, scan: &str) -> Vec<String> {
+        self.send(scan);
+        self.receive()
+    }
+
+    /// Sends one scan, or several at once.
+    pub(crate) fn send(&mut self, scans: &str) {
+        self.0.get_mut().write_all(scans.as_bytes()).unwrap();
+    }
+
+    /// The next answer, likewise.
+    pub(crate) fn receive(&mut self) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.0.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        lines.push(String::from_utf8(body).unwrap());
+        lines
+    }
+}
+
+/// A scan as it is sent: the key in Base64, the event and where it was.
+pub(crate) fn scan(key: &str, event: &str, location: &str) -> String {
+    let body = format!(
+        r#"{{"requestId":"00000000-0000-4000-8000-000000000000","identityKey":"{key}","storeId":"{STORE}","authEvent":{{"id":"{event}","timestamp":"2026-11-28T12:00:00Z","location":"{location}"}},"keyChannel":"OPTICAL"}}"#
+    );
+    let length = body.len();
+    format!(
+        "POST {IDENTITY_KEYS} HTTP/1.1\r\nHost: connector\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}

@@ -1,0 +1,57 @@
+//! The floor and the connector in pairs, over more or fewer connections.
+
+use std::time::Duration;
+
+use crate::load::Outcome;
+use crate::postgres::Postgres;
+use crate::report;
+use crate::server::{Kind, Server};
+
+/// The first is what the page is about.
+pub(crate) const CONNECTIONS: [usize; 4] = [50, 1, 8, 256];
+const KINDS: [Kind; 4] = [Kind::Memory, Kind::Replay, Kind::Sqlite, Kind::Postgres];
+
+/// The floor and the connector, one right after the other.
+pub(crate) struct Pair {
+    pub(crate) floor: Outcome,
+    pub(crate) connector: Outcome,
+}
+
+/// All that was measured over so many connections.
+pub(crate) struct Level {
+    pub(crate) connections: usize,
+    pub(crate) rows: Vec<(Kind, Vec<Pair>)>,
+}
+
+impl Level {
+    /// Everything of one kind, if it was measured.
+    pub(crate) fn of(&self, kind: Kind) -> Option<&[Pair]> {
+        self.rows.iter().find(|(of, _)| *of == kind).map(|(_, pairs)| &pairs[..])
+    }
+
+    /// Every run of the floor.
+    pub(crate) fn floors(&self) -> Vec<Outcome> {
+        self.rows.iter().flat_map(|(_, pairs)| pairs).map(|pair| pair.floor).collect()
+    }
+}
+
+/// Measures each kind so many times for so long, and prints what comes of it.
+pub(crate) fn measure(connections: &[usize], pairs: u64, time: Duration, postgres: Option<&Postgres>) -> Vec<Level> {
+    let kinds = || KINDS.into_iter().filter(|kind| *kind != Kind::Postgres || postgres.is_some());
+    let level = |connections| {
+        println!("{}", report::headings(connections));
+        let pair = |kind| Pair {
+            floor: Server::start(Kind::Floor, None).measure(Kind::Floor, connections, time),
+            connector: Server::start(kind, postgres).measure(kind, connections, time),
+        };
+        let row = |kind: Kind| {
+            let pairs: Vec<Pair> = (0..pairs).map(|_| pair(kind)).collect();
+            println!("{}", report::row(kind.name(), &pairs));
+            (kind, pairs)
+        };
+        let level = Level { connections, rows: kinds().map(row).collect() };
+        println!("{}\n", report::floor_row(&level));
+        level
+    };
+    connections.iter().copied().map(level).collect()
+}

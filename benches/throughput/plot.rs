@@ -1,0 +1,123 @@
+//! The throughput as a picture: a group of bars for each number of connections. Written by hand, since it is to be read on light and on dark
+//! pages, which takes a style sheet, and no crate for plots writes one.
+
+use crate::growth::number;
+use crate::load::Outcome;
+use crate::pairs::Level;
+use crate::report::{self, Spread};
+use crate::server::Kind;
+
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 440.0;
+/// Where the bars stand.
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = WIDTH - 20.0;
+const TOP: f64 = 92.0;
+const BOTTOM: f64 = HEIGHT - 44.0;
+/// How much of a group's width its bars take.
+const FILLED: f64 = 0.86;
+/// The steps of the axis at most.
+const STEPS: f64 = 8.0;
+
+/// What each bar is called in the legend and in the style sheet, in their order.
+const SERIES: [(Kind, &str, &str); 5] = [
+    (Kind::Floor, "floor", "floor"),
+    (Kind::Memory, "new events, memory", "memory"),
+    (Kind::Replay, "one event again and again, memory", "replay"),
+    (Kind::Sqlite, "new events, SQLite", "sqlite"),
+    (Kind::Postgres, "new events, PostgreSQL", "postgres"),
+];
+
+const STYLE: &str = "
+  text { font: 13px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #24292f }
+  .title { font-size: 16px; font-weight: 600 } .legend { font-size: 12px } .small { font-size: 11px } .quiet { fill: #57606a }
+  .page { fill: #ffffff; stroke: #d0d7de } .grid { stroke: #d0d7de } .axis { stroke: #57606a } .spread { stroke: #24292f; fill: none }
+  .floor { fill: #a0a8b1 } .memory { fill: #0072b2 } .replay { fill: #56b4e9 } .sqlite { fill: #e69f00 } .postgres { fill: #009e73 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 } .quiet { fill: #9aa4af } .page { fill: #0d1117; stroke: #30363d } .grid { stroke: #30363d } .axis { stroke: #9aa4af }
+    .spread { stroke: #e6edf3 } .floor { fill: #6e7681 } .memory { fill: #2f8fce } .replay { fill: #8ecdf3 } .sqlite { fill: #eab03a }
+    .postgres { fill: #24b58b }
+  }
+";
+
+/// The picture as SVG.
+pub(crate) fn draw(levels: &[Level]) -> String {
+    let mut levels: Vec<&Level> = levels.iter().collect();
+    levels.sort_unstable_by_key(|level| level.connections);
+    let all = levels.iter().flat_map(|level| SERIES.iter().filter_map(|(kind, ..)| throughput(level, *kind)));
+    let most = all.map(|spread| spread.most).fold(0.0, f64::max);
+    let step = step(most);
+    let top = most * 1.08; // room for the number on a bar
+    let height = |figure: f64| (BOTTOM - TOP) * figure / top;
+    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
+    svg += &format!("<title>Answers a second by number of connections</title>\n<style>{STYLE}</style>\n");
+    let (width, height_of_page) = (WIDTH - 1.0, HEIGHT - 1.0);
+    svg +=
+        &format!("<rect class=\"page\" x=\"0.5\" y=\"0.5\" width=\"{width}\" height=\"{height_of_page}\" rx=\"8\"/>\n");
+    svg += &text("title", "start", [20.0, 32.0], "Answers a second, on one processor");
+    svg += &text(
+        "small quiet",
+        "end",
+        [RIGHT, 32.0],
+        "number on a bar: its share of the floor; line: least to most of all runs",
+    );
+    legend(&mut svg, &levels);
+    for tick in (0..20_u32).take_while(|tick| f64::from(*tick) * step <= top) {
+        let figure = f64::from(tick) * step;
+        let (y, class) = (BOTTOM - height(figure), if tick == 0 { "axis" } else { "grid" });
+        svg += &format!("<path class=\"{class}\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>\n");
+        svg += &text("quiet", "end", [LEFT - 8.0, y + 4.0], &number(format!("{figure:.0}").parse().unwrap()));
+    }
+    let group = (RIGHT - LEFT) / levels.len() as f64;
+    let bar = group * FILLED / SERIES.len() as f64;
+    for (place, level) in levels.iter().enumerate() {
+        let left = LEFT + group * place as f64;
+        let name = report::connections(level.connections);
+        svg += &text("", "middle", [left + group / 2.0, BOTTOM + 24.0], &name);
+        for (place, (kind, _, class)) in SERIES.iter().enumerate() {
+            let Some(Spread { least, median, most }) = throughput(level, *kind) else { continue };
+            let (x, width) = (left + group * (1.0 - FILLED) / 2.0 + bar * place as f64 + 1.5, bar - 3.0);
+            let (center, tall) = (x + width / 2.0, height(median));
+            let [top, low, high] = [median, least, most].map(|figure| BOTTOM - height(figure));
+            svg += &format!(
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{tall:.1}\"/>\n"
+            );
+            svg += &format!(
+                "<path class=\"spread\" d=\"M{center:.1} {low:.1}V{high:.1}m-4 0h8M{center:.1} {low:.1}m-4 0h8\"/>\n"
+            );
+            if let Some(pairs) = level.of(*kind) {
+                svg += &text("small", "middle", [center, high - 5.0], &format!("{:.2}", Spread::share(pairs).median));
+            }
+        }
+    }
+    svg + "</svg>\n"
+}
+
+fn text(class: &str, anchor: &str, [x, y]: [f64; 2], text: &str) -> String {
+    format!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n")
+}
+
+fn legend(svg: &mut String, levels: &[&Level]) {
+    let mut x = 20.0;
+    let is_there = |kind| levels.iter().any(|level| throughput(level, kind).is_some());
+    for (_, name, class) in SERIES.iter().filter(|(kind, ..)| is_there(*kind)) {
+        *svg += &format!("<rect class=\"{class}\" x=\"{x}\" y=\"51\" width=\"12\" height=\"12\" rx=\"2\"/>\n");
+        *svg += &text("legend", "start", [x + 18.0, 61.0], name);
+        x += 30.0 + 7.0 * name.len() as f64;
+    }
+}
+
+fn throughput(level: &Level, kind: Kind) -> Option<Spread> {
+    let outcomes: Vec<Outcome> = match kind {
+        Kind::Floor => level.floors(),
+        kind => level.of(kind)?.iter().map(|pair| pair.connector).collect(),
+    };
+    (!outcomes.is_empty()).then(|| Spread::throughput(&outcomes))
+}
+
+/// A round number, by which the axis goes up.
+fn step(most: f64) -> f64 {
+    let least = most / STEPS;
+    let power = 10_f64.powf(least.log10().floor());
+    [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= least).unwrap()
+}

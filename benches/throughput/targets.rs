@@ -1,0 +1,96 @@
+//! What the connector is to reach, and whether it has.
+
+use crate::growth::Growth;
+use crate::pairs::Level;
+use crate::report::Spread;
+use crate::server::Kind;
+
+/// How many connections most promises are about, and the one on SQLite, which many share a commit of.
+const USUAL: usize = 50;
+const MANY: usize = 256;
+
+struct Target {
+    what: String,
+    /// What is to be reached at least, or else at most.
+    bound: Bound,
+    unit: &'static str,
+    measured: Option<f64>,
+}
+
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// All of them as a table. What was not measured stands there without a figure.
+pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
+    let pairs = |kind, connections| {
+        let level = levels.iter().find(move |level| level.connections == connections)?;
+        level.of(kind)
+    };
+    let share = |kind, connections| pairs(kind, connections).map(|pairs| Spread::share(pairs).median);
+    let least = levels.iter().filter_map(|level| Some(Spread::share(level.of(Kind::Memory)?).least)).reduce(f64::min);
+    let at_rest = growth.at_rest.iter().map(|(_, bytes)| *bytes as f64 / 1e6).reduce(f64::max);
+    let (ready, keys) = growth.ready_with_keys;
+    let events = "bytes for an event that is remembered".to_owned();
+    let targets = [
+        new("new events in memory, 50 connections, of the floor", Bound::AtLeast(0.80), "", share(Kind::Memory, USUAL)),
+        new("the least of any pair, at any number of connections", Bound::AtLeast(0.60), "", least),
+        new(
+            "events that are asked for again, 50 connections, of the floor",
+            Bound::AtLeast(0.90),
+            "",
+            share(Kind::Replay, USUAL),
+        ),
+        new("new events on SQLite, 256 connections, of the floor", Bound::AtLeast(0.40), "", share(Kind::Sqlite, MANY)),
+        new(
+            "the least of any pair of these",
+            Bound::AtLeast(0.20),
+            "",
+            pairs(Kind::Sqlite, MANY).map(|pairs| Spread::share(pairs).least),
+        ),
+        new(
+            "99 % of new events in memory, 50 connections, to the floor's",
+            Bound::AtMost(1.5),
+            "",
+            pairs(Kind::Memory, USUAL).map(|pairs| Spread::tail(pairs).median),
+        ),
+        Target { what: events, bound: Bound::AtMost(200.0), unit: "", measured: Some(growth.an_event) },
+        new("memory of a fresh connector", Bound::AtMost(20.0), " MB", at_rest),
+        Target {
+            what: format!("ready with {} keys in SQLite", crate::growth::number(keys)),
+            bound: Bound::AtMost(100.0),
+            unit: " ms",
+            measured: Some(ready.as_secs_f64() * 1e3),
+        },
+    ];
+    let mut text = String::from("| | target | measured | |\n|---|---|---|---|\n");
+    targets.iter().for_each(|target| text += &target.row());
+    text
+}
+
+fn new(what: &str, bound: Bound, unit: &'static str, measured: Option<f64>) -> Target {
+    Target { what: what.to_owned(), bound, unit, measured }
+}
+
+impl Target {
+    fn row(&self) -> String {
+        let Self { what, unit, .. } = self;
+        let (word, bound) = match self.bound {
+            Bound::AtLeast(bound) => ("at least", bound),
+            Bound::AtMost(bound) => ("at most", bound),
+        };
+        let told =
+            |figure: f64| if figure < 10.0 { format!("{figure:.2}{unit}") } else { format!("{figure:.0}{unit}") };
+        let Some(measured) = self.measured else {
+            return format!("| {what} | {word} {} | not measured | |\n", told(bound));
+        };
+        let is_met = match self.bound {
+            Bound::AtLeast(bound) => measured >= bound,
+            Bound::AtMost(bound) => measured <= bound,
+        };
+        let missed = (measured - bound).abs() / bound * 100.0;
+        let verdict = if is_met { "met".to_owned() } else { format!("**missed by {missed:.0} %**") };
+        format!("| {what} | {word} {} | {} | {verdict} |\n", told(bound), told(measured))
+    }
+}
