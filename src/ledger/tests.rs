@@ -128,6 +128,30 @@ async fn a_sweep_in_sqlite() {
     a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Sql(ledger)).await;
 }
 
+/// Whatever our code does.
+#[tokio::test]
+async fn sqlite_keeps_one_acceptance_of_an_event() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder).await;
+    let insert = |fingerprint: u8, denial: Option<&'static str>| {
+        let visitor = denial.is_none().then_some("v");
+        database.transaction(move |connection| {
+            let statement = "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, session_effect)
+                 VALUES (zeroblob(16), $1, 0, $2, $3, 'SHOPPER', $4)";
+            Box::pin(async move {
+                let query = sqlx::query(statement).bind([fingerprint; 32].to_vec()).bind(denial).bind(visitor);
+                Ok(query.bind(visitor.map(|_| "none_open")).execute(connection).await?)
+            })
+        })
+    };
+    for rejection in [1, 2] {
+        insert(rejection, Some("invalid_key")).await.expect("any number of rejections");
+    }
+    insert(3, None).await.expect("the first");
+    let second = insert(4, None).await.expect_err("a second");
+    assert!(second.to_string().contains("an event has one acceptance"), "{second}");
+}
+
 /// Somebody has written into the database what no connector writes: the event concerned cannot be answered, the others can.
 #[tokio::test]
 async fn a_row_that_fails_fails_alone() {

@@ -383,6 +383,13 @@ fn quietly(options: AnyConnectOptions) -> AnyConnectOptions {
     options.disable_statement_logging()
 }
 
-fn with_settings(options: AnyPoolOptions, settings: &'static str) -> AnyPoolOptions {
-    options.after_connect(move |connection, _| Box::pin(async move { connection.execute(settings).await.map(drop) }))
+fn with_settings(options: AnyPoolOptions, settings: &'static [&'static str]) -> AnyPoolOptions {
+    options.after_connect(move |connection, _| {
+        Box::pin(async move {
+            for setting in settings {
+                connection.execute(*setting).await?;
+            }
+            Ok(())
+        })
+    })
 }

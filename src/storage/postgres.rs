@@ -107,7 +107,7 @@ pub(super) async fn pools(
                 Ok(!is_suspect)
             })
         });
-        with_settings(pool, SETTINGS).connect_lazy_with(options.clone())
+        with_settings(pool, &[SETTINGS]).connect_lazy_with(options.clone())
     };
     let for_shoppers = connections.div_euclid(SHOPPERS_SHARE).max(1);
     let for_office = OFFICE_CONNECTIONS.min(connections.saturating_sub(3)).max(1);

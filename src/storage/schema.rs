@@ -9,7 +9,8 @@ use crate::digest::HashKey;
 
 /// What the database says of the key that it was made with.
 const KEY_CHECK: &str = "hash key check";
-/// The schema, step by step. Steps only ever add, and unknown ones are let be: a release runs on the next one's schema.
+/// The schema, step by step. Steps take away nothing that a release before them asks for, and unknown ones are let be: a release runs on
+/// the next one's schema.
 pub(super) fn migrations(engine: Engine) -> Migrator {
     let steps: &[(i64, &str, &str)] = match engine {
         Engine::Sqlite => &[
@@ -18,6 +19,7 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
             (3, "carts", include_str!("../../migrations/sqlite/0003_carts.sql")),
             (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
+            (6, "fewer indexes", include_str!("../../migrations/sqlite/0006_fewer_indexes.sql")),
         ],
         Engine::Postgres => &[
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),

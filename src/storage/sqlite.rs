@@ -23,6 +23,10 @@ const READERS: u32 = 4;
 const SETTINGS: &str =
     "PRAGMA busy_timeout = 500; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
 
+/// Said to the connection that writes as well: to keep in memory what it writes to again and again, 16 MiB of it, and to put what has
+/// gathered in the log into the file only when that is 16 MiB.
+const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096";
+
 /// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key. The lock is held for as long as the file
 /// that is returned is open.
 pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, HashKey), StorageError> {
@@ -50,16 +54,16 @@ pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
 
 /// Those that read, and the one that writes.
 pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
-    let pool = |size, patience| {
+    let pool = |size, patience, settings| {
         let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
         let pool = pool.acquire_slow_threshold(Duration::MAX); // a wait is no news: it ends as an error or it does not
-        with_settings(pool.idle_timeout(None).max_lifetime(None), SETTINGS).connect_with(options.clone())
+        with_settings(pool.idle_timeout(None).max_lifetime(None), settings).connect_with(options.clone())
     };
     // Records wait for a sweep or a change to end, which takes milliseconds; a change waits for its turn.
-    let writes = pool(1, RECORD).await?;
-    let reads = pool(READERS, ACQUIRE).await?;
-    let office_reads = pool(1, OFFICE).await?;
-    let shopper_reads = pool(1, SHOPPERS).await?;
+    let writes = pool(1, RECORD, &[SETTINGS, WRITER]).await?;
+    let reads = pool(READERS, ACQUIRE, &[SETTINGS]).await?;
+    let office_reads = pool(1, OFFICE, &[SETTINGS]).await?;
+    let shopper_reads = pool(1, SHOPPERS, &[SETTINGS]).await?;
     let (office_writes, shopper_writes) = (writes.clone(), writes.clone());
     Ok(Pools { reads, writes, office_reads, office_writes, shopper_reads, shopper_writes })
 }
