@@ -42,6 +42,7 @@ pub use openapi::document;
 pub use probes::Readiness;
 pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
+pub use wire::{Invalid, read_scan};
 
 use crate::clock::Clock;
 use crate::connector::Connector;

@@ -12,7 +12,8 @@ use crate::domain::timestamp::parse_utc;
 
 /// What is wrong with a request. The text is what Amazon receives.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum Invalid {
+#[expect(missing_docs, reason = "each is its text")]
+pub enum Invalid {
     #[error("Invalid request body")]
     Body,
     #[error("Missing required field: {0}")]
@@ -61,6 +62,14 @@ impl Invalid {
         Self::AuthEventLocation,
         Self::KeyChannel,
     ];
+}
+
+/// Reads a request's body by itself, as the gate's call does between its head and its answer.
+///
+/// # Errors
+/// With the first rule that it breaks.
+pub fn read_scan(body: &[u8]) -> Result<Scan, Invalid> {
+    Scan::try_from(&WireRequest::parse(body)?)
 }
 
 /// A body that is a JSON object, its fields not looked at yet.

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# How many instructions a scan takes, from the request to its answer, and its parts (benches/instructions): fails where one takes more than
+# benches/instructions/baselines.txt and the margin allow, and says where one takes so much less that its baseline should follow.
+#
+#   .ci/checks/instructions.sh [--update]     # --update: what is counted now are the baselines
+#
+# Needs valgrind. Whatever else the machine does makes no difference; another compiler does.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+baselines=benches/instructions/baselines.txt
+
+# The runner has to be of the very version of the library.
+version=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
+tools=$PWD/target/tools
+[ "$("$tools/bin/gungraun-runner" --version 2>/dev/null)" = "gungraun-runner $version" ] ||
+  cargo install gungraun-runner --version "$version" --locked --root "$tools"
+export PATH="$tools/bin:$PATH"
+
+counts=$(mktemp)
+trap 'rm -f "$counts"' EXIT
+status=0
+cargo bench --locked --bench instructions -- --output-format=json >"$counts" || status=$?
+# 3: all was counted, and something is over its limit. Anything else is no count.
+[ "$status" = 0 ] || [ "$status" = 3 ] || exit "$status"
+
+python3 - "$counts" "$baselines" "${1:-}" <<'PYTHON' || exit
+import json, sys
+
+counts, baselines, mode = sys.argv[1:]
+with open(counts) as lines:
+    runs = [json.loads(line) for line in lines]
+counted = {run["id"]: run["profiles"][0]["data"]["total"]["metrics"]["Ir"]["values"]["new"] for run in runs}
+with open(baselines) as lines:
+    before = {name: int(number) for name, number in map(str.split, lines)}
+fallen = []
+for name, number in counted.items():
+    change = number / before[name] - 1 if before.get(name) else float("inf")
+    print(f"{name:16}{number:12,} instructions, {change:+8.2%}")
+    if change < -0.05:
+        fallen.append(name)
+if mode == "--update":
+    with open(baselines, "w") as lines:
+        lines.writelines(f"{name} {number}\n" for name, number in counted.items())
+    sys.exit(0)
+if fallen:
+    print(f"\n!!! FAR BELOW THE BASELINE: {', '.join(fallen)}. What was won can be lost again unseen: .ci/checks/instructions.sh --update")
+if missing := before.keys() - counted.keys():
+    sys.exit(f"not counted: {', '.join(sorted(missing))}")
+PYTHON
+[ "${1:-}" != --update ] || exit 0
+if [ "$status" = 3 ]; then echo 'Over the limit: see above, and benches/instructions/main.rs.' >&2; fi
+exit "$status"

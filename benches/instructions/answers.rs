@@ -1,0 +1,148 @@
+//! Requests to the gate's API as it runs in production, but for the network and the database.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{Request, StatusCode};
+use identity_connector::callers::{Caller, Callers, KeyDigest, Stores};
+use identity_connector::clock::Clock;
+use identity_connector::config::{Log, LogFormat};
+use identity_connector::connector::Connector;
+use identity_connector::http::{Admission, Api, IDENTITY_KEYS, InFlight, Readiness, api};
+use identity_connector::metrics::Metrics;
+use identity_connector::rate_limit::{Allowance, RateLimits};
+use identity_connector::telemetry;
+use tokio::runtime::{Builder, Runtime};
+use tower::ServiceExt as _;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::TIMES;
+use crate::fixture::{CODE, body, connector, directory};
+
+const API_KEY: &str = "an API key as openssl rand makes them: 0123456789abcdef";
+/// A Scan Key Code of the fixture's form, whose token is nobody's.
+const UNKNOWN: &str = "JWOACMEffffffffffffffffffffffffffffffff1795867200";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// Accepted, and never seen before.
+    NewEvent,
+    /// Accepted, and recorded already.
+    Replay,
+    /// Refused by the last rule about bodies.
+    RefusedBody,
+    /// Nobody's, shown at an event never seen before.
+    DeniedKey,
+}
+
+impl Case {
+    fn body(self, event: u64) -> String {
+        match self {
+            Self::NewEvent => body(event, CODE, "OPTICAL"),
+            Self::Replay => body(0, CODE, "OPTICAL"),
+            Self::RefusedBody => body(event, CODE, "optical"),
+            Self::DeniedKey => body(event, UNKNOWN, "OPTICAL"),
+        }
+    }
+
+    fn request(self, event: u64) -> Request<Body> {
+        let request =
+            Request::post(IDENTITY_KEYS).header("host", "connector").header("content-type", "application/json");
+        request.header("x-api-key", API_KEY).body(self.body(event).into()).unwrap()
+    }
+
+    /// Each answer, and how many records there are after them.
+    fn expected(self) -> (StatusCode, &'static str, u64) {
+        const ACCEPTED: &str = r#"{"visitorDetails":{"id":"shopper-uuid-001","type":"SHOPPER"}}"#;
+        match self {
+            Self::NewEvent => (StatusCode::OK, ACCEPTED, TIMES + 1),
+            Self::Replay => (StatusCode::OK, ACCEPTED, 1),
+            Self::RefusedBody => (StatusCode::BAD_REQUEST, r#"{"message":"Invalid keyChannel value"}"#, 0),
+            Self::DeniedKey => (StatusCode::UNAUTHORIZED, r#"{"message":"Identity key not found"}"#, TIMES + 1),
+        }
+    }
+}
+
+/// Everything that is there before anything is counted, and the answers.
+pub(crate) struct Answers {
+    case: Case,
+    runtime: Runtime,
+    router: Router,
+    connector: Arc<Connector>,
+    requests: Vec<Request<Body>>,
+    answers: Vec<(StatusCode, Bytes)>,
+    _log: WorkerGuard,
+}
+
+impl Answers {
+    /// One has been answered then: what is done only once is done.
+    pub(crate) fn prepare(case: Case) -> Self {
+        // To standard error, which nobody reads.
+        let log = telemetry::init(&Log { format: LogFormat::Json, level: LevelFilter::INFO }).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let metrics = Metrics::new();
+        let connector = Arc::new(connector(&runtime.block_on(directory()), metrics.clone()));
+        let router = router(&connector, metrics);
+        let mut prepared = Self {
+            case,
+            runtime,
+            router,
+            connector,
+            requests: vec![case.request(0)],
+            answers: Vec::with_capacity(usize::try_from(TIMES).unwrap() + 1),
+            _log: log,
+        };
+        prepared.ask();
+        prepared.requests = (1..=TIMES).map(|event| case.request(event)).collect();
+        prepared
+    }
+
+    /// What is counted.
+    pub(crate) fn ask(&mut self) {
+        let Self { runtime, router, requests, answers, .. } = self;
+        runtime.block_on(async {
+            for request in requests.drain(..) {
+                let (head, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+                answers.push((head.status, to_bytes(body, usize::MAX).await.unwrap()));
+            }
+        });
+    }
+
+    pub(crate) fn check(self) {
+        let (status, body, records) = self.case.expected();
+        assert_eq!(self.answers.len() as u64, TIMES + 1);
+        for answer in &self.answers {
+            assert_eq!(*answer, (status, Bytes::from_static(body.as_bytes())));
+        }
+        assert_eq!(self.connector.ledger.records() as u64, records);
+        assert_eq!(telemetry::dropped_lines(), 0);
+    }
+}
+
+/// As it is by default, with one caller who has a key.
+fn router(connector: &Arc<Connector>, metrics: Metrics) -> Router {
+    let caller = Caller {
+        name: "gates".into(),
+        keys: vec![KeyDigest::of(API_KEY.as_bytes())],
+        certificate_subject: None,
+        stores: Stores::All,
+    };
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let allowance = Allowance { per_second: number(1000), burst: number(2000), max_callers: 100_000 };
+    let admission = Admission {
+        callers: Callers::new(vec![caller]),
+        limits: RateLimits::new(allowance, None),
+        trusted_proxies: [].into(),
+        metrics: metrics.clone(),
+    };
+    let state = Api {
+        connector: Arc::clone(connector),
+        clock: Clock::System,
+        admission,
+        in_flight: InFlight::new(256, metrics.clone()),
+    };
+    api(state, None, None, Readiness::new(None), metrics)
+}

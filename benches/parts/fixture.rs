@@ -1,0 +1,94 @@
+//! A connector in memory, and what is scanned there. Shared with `instructions`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use identity_connector::connector::Connector;
+use identity_connector::digest::HashKey;
+use identity_connector::directory::{Directory, file};
+use identity_connector::domain::scan::Scan;
+use identity_connector::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use identity_connector::http::read_scan;
+use identity_connector::ledger::{Ledger, Limits, MemoryLedger};
+use identity_connector::metrics::Metrics;
+use serde_json::json;
+
+pub(crate) const STORE: &str = "STORE-001";
+/// Whose token the code is.
+pub(crate) const SHOPPER: &str = "shopper-uuid-001";
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// A code of that token, made at the time of every event here: most scans show one.
+pub(crate) const CODE: &str = "JWOACME0123456789abcdef0123456789abcdef1795867200";
+/// When that is.
+pub(crate) const AT: &str = "2026-11-28T12:00:00Z";
+/// How many records a ledger here has room for: few enough for any machine.
+pub(crate) const CAPACITY: u64 = 100_000;
+
+pub(crate) fn now() -> DateTime<Utc> {
+    AT.parse().unwrap()
+}
+
+pub(crate) fn hash_key() -> HashKey {
+    HashKey::new(&[7; 32])
+}
+
+pub(crate) fn format() -> ScanKeyFormat {
+    ScanKeyFormat::new("ACME", TimestampUnit::Seconds, None).unwrap()
+}
+
+/// As they are by default, but for the capacity.
+pub(crate) fn limits() -> Limits {
+    let capacity = usize::try_from(CAPACITY).unwrap();
+    Limits { retention: TimeDelta::days(7), capacity, cache: capacity, session_max_age: TimeDelta::hours(24) }
+}
+
+/// One store and one shopper.
+pub(crate) async fn directory() -> Arc<Directory> {
+    let content = json!({
+        "stores": [{ "id": STORE }],
+        "shoppers": [{ "id": SHOPPER, "type": "SHOPPER" }],
+        "recognitionTokens": [{ "token": TOKEN, "shopper": SHOPPER }],
+    });
+    let loaded = file::parse(&content.to_string(), "the fixture", &hash_key(), false).unwrap();
+    let directory = Directory::in_memory(hash_key());
+    directory.apply(loaded.changes, now()).await.unwrap();
+    Arc::new(directory)
+}
+
+/// A connector that remembers nothing yet.
+pub(crate) fn connector(directory: &Arc<Directory>, metrics: Metrics) -> Connector {
+    Connector {
+        directory: Arc::clone(directory),
+        ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits()))),
+        hash_key: hash_key(),
+        scan_key: Some(format()),
+        single_use: false,
+        tell_payment_source: false,
+        metrics,
+    }
+}
+
+/// A request's body: a scan of the event of this number, as Amazon sends it.
+pub(crate) fn body(event: u64, key: &str, channel: &str) -> String {
+    json!({
+        "requestId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
+        "identityKey": BASE64_STANDARD.encode(key),
+        "storeId": STORE,
+        "authEvent": { "id": event_id(event), "timestamp": AT, "location": "ENTRY" },
+        "keyChannel": channel,
+    })
+    .to_string()
+}
+
+/// Spread as random ones are, and the same in each run.
+fn event_id(number: u64) -> String {
+    let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    uuid::Uuid::from_u64_pair(spread, number).to_string()
+}
+
+/// The same, read.
+pub(crate) fn scan(event: u64) -> Scan {
+    read_scan(body(event, CODE, "OPTICAL").as_bytes()).unwrap()
+}

@@ -1,0 +1,32 @@
+//! Scan Key Codes, read and written, with and without a signature.
+
+use std::hint::black_box;
+
+use criterion::Criterion;
+use identity_connector::domain::code_signature::SigningKeys;
+use identity_connector::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use identity_connector::domain::store::ScanKeyWindow;
+
+use crate::fixture::{CODE, format, now};
+
+pub(crate) fn measure(criterion: &mut Criterion) {
+    let keys = SigningKeys::new([[7; 32]]);
+    let signed = ScanKeyFormat::new("ACME", TimestampUnit::Seconds, keys).unwrap();
+    let (token, at) = (format().read(CODE).unwrap().token, now());
+
+    let mut group = criterion.benchmark_group("Scan Key Code");
+    for (name, format) in [("plain", format()), ("signed", signed)] {
+        let code = format.write(&token, at, "").unwrap();
+        group.bench_function(format!("read, {name}"), |bencher| {
+            bencher.iter(|| {
+                let code = format.read(black_box(&code)).unwrap();
+                code.check_age(black_box(at), ScanKeyWindow::DEFAULT).unwrap();
+                code
+            });
+        });
+        group.bench_function(format!("write, {name}"), |bencher| {
+            bencher.iter(|| format.write(black_box(&token), black_box(at), "").unwrap());
+        });
+    }
+    group.finish();
+}
