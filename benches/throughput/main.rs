@@ -5,7 +5,7 @@
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
 //! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 15 minutes, 15 GB on the disk
 //! cargo bench --bench throughput -- growth 10000 100000    # with so many events
-//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: half an hour
+//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 25 minutes
 //! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
 //! ```
 //!
@@ -73,7 +73,7 @@ fn main() {
         }
         Some("page") => {
             let sizes = sizes(numbers.get(2..).unwrap_or_default());
-            let extent = Extent { time: Duration::from_secs(number(0, 3)), pairs: number(1, 5), sizes };
+            let extent = Extent { time: Duration::from_secs(number(0, 3)), pairs: number(1, 3), sizes };
             same_bytes();
             page::write(&extent, postgres().as_ref());
         }

@@ -69,7 +69,8 @@ impl Invalid {
 /// # Errors
 /// With the first rule that it breaks.
 pub fn read_scan(body: &[u8]) -> Result<Scan, Invalid> {
-    Scan::try_from(&WireRequest::parse(body)?)
+    let wire = WireRequest::parse(body)?;
+    wire.scan(&wire.named())
 }
 
 /// A body that is a JSON object, its fields not looked at yet.
