@@ -5,7 +5,7 @@
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
 //! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 15 minutes, 15 GB on the disk
 //! cargo bench --bench throughput -- growth 10000 100000    # with so many events
-//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 25 minutes
+//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 20 minutes
 //! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
 //! ```
 //!
