@@ -155,9 +155,12 @@ impl MemoryLedger {
         let before = before.unwrap_or(DecisionCursor::NEWEST);
         let mut newest = BTreeMap::new();
         let records = self.read();
-        for kept in records.iter() {
+        // From the newest on nearly all is left out at once; that no scan can record meanwhile is over soon.
+        for kept in records.newest_first() {
             let cursor = kept.cursor();
-            if cursor < before {
+            let is_wanted =
+                newest.len() <= limit || newest.first_key_value().is_some_and(|(oldest, _)| cursor > *oldest);
+            if cursor < before && is_wanted {
                 newest.insert(cursor, kept);
             }
             if newest.len() > limit.saturating_add(1) {

@@ -69,8 +69,8 @@ impl Records {
         self.kept.get(usize::try_from(place).ok()?)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Kept> {
-        self.kept.iter()
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter().rev()
     }
 
     /// Puts a pseudonym in a visitor's place in some of them, beginning with the one of this number, and says where to go on.
