@@ -22,7 +22,7 @@ use crate::domain::decision::{Decision, Denial};
 use crate::domain::ids::{EventId, VisitorId};
 use crate::domain::scan::Location;
 
-/// How much a sweep lets go of, or an erasure looks through, before it steps aside.
+/// How much a sweep lets go of before it steps aside.
 const SOME: usize = 1000;
 
 /// A ledger that lives and dies with the process.
@@ -176,7 +176,7 @@ impl MemoryLedger {
     pub(super) fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) {
         let mut from = Some(Number::MIN);
         while let Some(number) = from {
-            from = self.write().rename_some(number, SOME, visitor, pseudonym);
+            from = self.write().rename_some(number, visitor, pseudonym);
         }
         lock(&self.sessions).rename(visitor, pseudonym);
     }
