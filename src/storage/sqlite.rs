@@ -24,8 +24,9 @@ const SETTINGS: &str =
     "PRAGMA busy_timeout = 500; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
 
 /// Said to the connection that writes as well: to keep in memory what it writes to again and again, 16 MiB of it, and to put what has
-/// gathered in the log into the file only when that is 16 MiB.
-const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096";
+/// gathered in the log into the file only when that is 16 MiB. And to keep in memory the pages as they were before a statement, for the case
+/// that it fails half way: of a large batch they would be written to a file of their own, for nothing.
+const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096; PRAGMA temp_store = MEMORY";
 
 /// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key. The lock is held for as long as the file
 /// that is returned is open.
