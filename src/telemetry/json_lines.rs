@@ -49,25 +49,32 @@ impl Line {
         self.push(&[",\"", field.name(), "\":"]);
         let _ = write!(self.0, "{value}");
     }
+
+    /// A member that is a string. Hardly any needs an escape, so it is written as it is and looked at then.
+    fn text(&mut self, field: &Field, write: impl FnOnce(&mut String)) {
+        self.push(&[",\"", field.name(), "\":\""]);
+        let begin = self.0.len();
+        write(&mut self.0);
+        let needs_escape = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+        if self.0.as_bytes().iter().skip(begin).any(needs_escape) {
+            let text = self.0.split_off(begin);
+            self.0.pop(); // its quotation mark comes with it
+            self.0.push_str(&serde_json::Value::from(text).to_string());
+        } else {
+            self.0.push('"');
+        }
+    }
 }
 
 impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record_debug(field, &format_args!("{value}"));
+        self.text(field, |line| line.push_str(value));
     }
 
-    /// Hardly anything needs an escape, so it is written as it is and looked at then.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.push(&[",\"", field.name(), "\":"]);
-        let begin = self.0.len();
-        let _ = write!(self.0, "\"{value:?}");
-        let needs_escape = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-        if !self.0.bytes().skip(begin.saturating_add(1)).any(needs_escape) {
-            return self.0.push('"');
-        }
-        let text = self.0.split_off(begin);
-        let text = serde_json::to_string(text.strip_prefix('"').unwrap_or_default());
-        self.0.push_str(text.as_deref().unwrap_or("null"));
+        self.text(field, |line| {
+            let _ = write!(line, "{value:?}");
+        });
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
