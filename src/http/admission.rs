@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
-use super::caller::{ClientCertificate, caller_of};
+use super::caller::{Arrival, caller_of};
 use super::error::ApiError;
 use crate::callers::{Caller, Callers, Credentials};
 use crate::metrics::Metrics;
@@ -31,11 +31,8 @@ pub struct Admission {
 impl Admission {
     /// Who calls, where callers are told apart.
     pub(super) fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
-        let certificate = head.extensions.get::<ClientCertificate>();
-        let credentials = Credentials {
-            api_key: api_key(&head.headers),
-            certificate_subject: certificate.map(|ClientCertificate(subject)| &**subject),
-        };
+        let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
+        let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
         self.callers.identify(credentials).map_err(ApiError::UnknownCaller)
     }
 

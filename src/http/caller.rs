@@ -5,23 +5,34 @@ use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::rate_limit::Caller;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The other end of the connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// The subject of the certificate that the client has shown, and that holds now: `CN=gateway,O=Example`, as RFC 4514 writes it. What
-/// would let one value pass for another is escaped there, so that texts may be compared.
+/// How a request came, as its connection knows.
 #[derive(Clone, Debug)]
-pub(crate) struct ClientCertificate(pub(crate) Arc<str>);
+pub(crate) struct Arrival {
+    /// When its head was complete: every deadline counts from here.
+    pub(crate) at: Instant,
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// The subject of the certificate that the client has shown, and that holds now: `CN=gateway,O=Example`, as RFC 4514 writes it. What
+    /// would let one value pass for another is escaped there, so that texts may be compared.
+    pub(crate) certificate: Option<Arc<str>>,
+}
+
+/// Now, from nowhere: of a request that has not come over a connection.
+impl Default for Arrival {
+    fn default() -> Self {
+        Self { at: Instant::now(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None }
+    }
+}
 
 /// The caller of a request that has come over a connection.
 pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
-    let peer = extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+    let peer = extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |arrival: &Arrival| arrival.peer);
     caller(peer, headers, trusted)
 }
 

@@ -11,9 +11,9 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::body::{self, Unread};
+use super::caller::Arrival;
 use super::error::ApiError;
 use super::members::Members;
-use super::request_log::Arrival;
 use crate::directory::{Problem, file};
 
 /// How long a body may take, from the head of its request.
@@ -50,7 +50,7 @@ impl<S: Send + Sync> FromRequest<S> for Document {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let Extension(Arrival(arrival)) = Extension::from_request_parts(&mut parts, state)
+        let Extension(Arrival { at: arrival, .. }) = Extension::from_request_parts(&mut parts, state)
             .await
             .map_err(|error| ApiError::Internal { reason: "no_arrival", cause: error.to_string() })?;
         let body = body::collect(body, arrival.checked_add(BODY_TIME).unwrap_or(arrival)).await;

@@ -9,8 +9,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
+use super::caller::Arrival;
 use super::error::ApiError;
-use super::request_log::{Arrival, LogNames};
+use super::request_log::LogNames;
 use super::wire::{Invalid, WireRequest};
 use super::{Api, answer, body, later};
 use crate::callers::Caller;
@@ -25,7 +26,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// Admits, reads, verifies, answers: with 500 when the time is up, whatever the request is waiting for.
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
-    Extension(Arrival(arrival)): Extension<Arrival>,
+    Extension(Arrival { at: arrival, .. }): Extension<Arrival>,
     Extension(log): Extension<LogNames>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -185,7 +186,10 @@ pub(super) mod tests {
     /// whatever is waited for: exact, and in no time.
     pub(in crate::http) async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
         let began = Instant::now();
-        let request = Request::post(IDENTITY_KEYS).extension(Arrival(began)).body(body).expect("a request");
+        let request = Request::post(IDENTITY_KEYS)
+            .extension(Arrival { at: began, ..Arrival::default() })
+            .body(body)
+            .expect("a request");
         let response = router.oneshot(request).await.expect("an answer");
         (response.status(), began.elapsed())
     }

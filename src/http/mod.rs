@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -30,17 +30,15 @@ use axum::{Extension, Router};
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use admission::Admission;
 pub(crate) use body::LingeringBody;
-pub(crate) use caller::{ClientCertificate, Peer};
+pub(crate) use caller::Arrival;
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;
 pub use openapi::document;
 pub use probes::Readiness;
-pub(crate) use request_log::Arrival;
 pub use shopper::Shoppers;
 pub use wire::{Invalid, read_scan};
 
@@ -111,20 +109,24 @@ pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
 
 /// What every port does for every request.
 fn on_every_port(routes: Router, metrics: Metrics) -> Router {
-    let no_sniffing = HeaderName::from_static("x-content-type-options");
     // Top down, as a request meets them; an answer meets them bottom up.
     let stack = ServiceBuilder::new()
         // First, so that nothing happens unlogged: time-outs and panics least of all.
         .layer(from_fn_with_state(metrics, request_log::log))
-        // An answer is about one shopper at one moment, and is what it says it is.
-        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .layer(SetResponseHeaderLayer::overriding(no_sniffing, HeaderValue::from_static("nosniff")))
+        .map_response(not_for_keeps)
         // Inside the log and the headers: a panic is one 500 like any other, and the service lives on.
         .layer(CatchPanicLayer::custom(|_| panicked()));
     routes
         .fallback(async |_: Request| ApiError::NotFound)
         .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
         .layer(stack)
+}
+
+/// An answer is about one shopper at one moment, and is what it says it is.
+fn not_for_keeps<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// The payload of a panic may quote what it choked on, an identity key say; where it happened is in the log already.

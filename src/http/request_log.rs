@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::caller::ClientCertificate;
+use super::caller::Arrival;
 use super::error::Why;
 use super::in_flight::OVERLOADED;
 use super::wire::Named;
@@ -25,10 +25,6 @@ const PROBE: &str = "probe";
 const UNMATCHED: &str = "unmatched";
 /// What a scraper is called.
 const MANAGEMENT: &str = "management";
-
-/// When the head of a request was complete: every deadline counts from here.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival(pub(crate) Instant);
 
 /// What the line is to name, handed up as soon as it is known, so that even a request that is cut off is known by it.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +50,8 @@ impl LogNames {
 
 /// The outermost layer.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
-    let Arrival(arrival) = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
+    let Arrival { at: arrival, certificate, .. } =
+        request.extensions_mut().get_or_insert_with(Arrival::default).clone();
     let path = request.extensions().get::<MatchedPath>().map_or(Cow::Borrowed(UNMATCHED), |path| match path.as_str() {
         IDENTITY_KEYS => IDENTITY_KEYS.into(),
         LIVEZ | READYZ => PROBE.into(),
@@ -67,7 +64,6 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
-    let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let names = LogNames::default();
     // Whatever has a route and is not asked for again and again.
     let is_traced = !matches!(&*path, PROBE | MANAGEMENT | UNMATCHED);
@@ -89,7 +85,7 @@ struct Line {
     arrival: Instant,
     names: LogNames,
     /// Who asks, where that is shown by a certificate.
-    certificate: Option<ClientCertificate>,
+    certificate: Option<Arc<str>>,
     trace: Trace,
     outcome: Option<(StatusCode, Why)>,
 }
@@ -126,7 +122,7 @@ impl Line {
         let named = self.names.0.named.get().unwrap_or(&nobody);
         let caller = self.names.0.caller.get().map(|name| &**name);
         let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
-        let certificate = self.certificate.as_ref().map(|ClientCertificate(subject)| &**subject);
+        let certificate = self.certificate.as_deref();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

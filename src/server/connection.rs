@@ -24,7 +24,7 @@ use super::handshake::{is_of_interest, shake_hands};
 use super::seats::{Busy, Seat};
 use super::stream::Stream;
 use super::{LAST_CALL, Phase, Port, Stop, closed};
-use crate::http::{Arrival, ClientCertificate, LingeringBody, Peer};
+use crate::http::{Arrival, LingeringBody};
 use crate::tls::Client;
 
 /// What a connection buffers of a head, in bytes: somewhat more passes, twice as much does not.
@@ -82,12 +82,8 @@ async fn converse(
         let holds = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
         // A client who is not believed any more may come again with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != holds.is_some();
-        let extensions = request.extensions_mut();
-        extensions.insert(Arrival(Instant::now()));
-        extensions.insert(Peer(peer));
-        if let Some((client, _)) = holds {
-            extensions.insert(ClientCertificate(Arc::clone(client.subject())));
-        }
+        let certificate = holds.map(|(client, _)| Arc::clone(client.subject()));
+        request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
         let answer = port.router.clone().oneshot(request.map(|body| Body::new(LingeringBody::new(body))));
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
