@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
 use super::handshake::{is_of_interest, shake_hands};
+use super::queued::Queued;
 use super::seats::{Busy, Seat};
 use super::stream::Stream;
 use super::{LAST_CALL, Phase, Port, Stop, closed};
@@ -99,7 +100,7 @@ async fn converse(
         .half_close(true) // whoever has said all and closes that half still hears the answer
         .max_buf_size(HEAD_BUFFER)
         .writev(false) // an answer is short: one piece is sent sooner than two
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Queued::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;

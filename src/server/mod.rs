@@ -13,6 +13,7 @@ mod crowds;
 mod door;
 mod files;
 mod handshake;
+mod queued;
 mod seats;
 mod stream;
 
