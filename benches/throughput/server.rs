@@ -4,12 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::answers;
+use crate::answers::{self, figure};
 use crate::connector::Connector;
 use crate::conversation::{self, Conversation};
 use crate::load::{self, Outcome, Scans};
@@ -27,6 +27,11 @@ const SHOPPER: &str = "shopper";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// A Scan Key Code of that token, made at the time of every scan here, as most scans show one.
 const CODE: &str = "JWOACME0123456789abcdef0123456789abcdef1795867200";
+
+/// How long what was begun may take to its end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked whether it has.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,11 +135,20 @@ impl Server {
         }
     }
 
-    /// Asks so long over so many connections, once its connections are open and its caches warm. Fails unless each answer is a 200.
+    /// Asks so long over so many connections, once its connections are open and its caches warm. What was begun for the first ones, who hung up in
+    /// the middle, is let come to its end: it has places, which there may be too few of. Fails unless each answer is a 200.
     pub(crate) fn measure(&self, kind: Kind, connections: usize, time: Duration) -> Outcome {
         let scans = kind.scans();
         let run = |time| load::run(self.address, self.process(), &scans, connections, time);
-        let (warm, outcome) = (run(load::WARM), run(time));
+        let warm = run(load::WARM);
+        if let Runs::Connector(connector) = &self.runs {
+            let deadline = Instant::now() + PATIENCE;
+            while figure(&connector.metrics(), "connector_places_taken") > 0 {
+                assert!(Instant::now() < deadline, "what was begun for those who have hung up does not end");
+                std::thread::sleep(GLANCE);
+            }
+        }
+        let outcome = run(time);
         if let Runs::Connector(connector) = &self.runs {
             answers::are_all_good(&connector.metrics(), warm.requests + outcome.requests, 2 * connections);
         }
