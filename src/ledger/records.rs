@@ -25,7 +25,7 @@ pub(super) struct Kept {
 /// How many are kept together.
 const BLOCK: u64 = 1024;
 
-/// All of them, in blocks: none is ever moved to make room for more, which with millions of them takes longer than a gate is to wait.
+/// All of them, in blocks: none is ever moved to make room for more, and there is never room for many more than there are.
 #[derive(Debug)]
 pub(super) struct Records {
     /// The number of the oldest; while there is none, of the next.
