@@ -25,8 +25,8 @@ use crate::domain::scan::Location;
 /// How much a sweep lets go of before it steps aside.
 const SOME: usize = 1000;
 
-/// In how many parts the index of events is. When one grows, whoever asks for an event of it waits until all of it is in its new place: at ten million
-/// events, 2 ms with so many, where it is 100 ms with four.
+/// In how many parts the index of events is. When one grows, whoever asks for an event of it waits until all of it is in its new place: with ten
+/// million events in four parts, 100 ms.
 const SHARDS: usize = 256;
 
 /// A ledger that lives and dies with the process.
