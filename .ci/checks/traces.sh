@@ -43,7 +43,7 @@ run() { # name, settings of the environment
   until grep -q '"message":"ready"' "$folder/log"; do kill -0 $connector; sleep 0.05; done
   ports=$(grep '"message":"ready"' "$folder/log" | sed 's/.*"api":"\([^"]*\)".*"management":"\([^"]*\)".*/\1 \2/')
   printf '%-32s' "$name"
-  sleep "$seconds" | cargo bench --quiet --locked --bench steady -- "${ports% *}" "$rate" valid_shopper_key STORE-001 | head -1
+  sleep "$seconds" | cargo bench --quiet --locked --bench steady -- "${ports% *}" "$rate" valid_shopper_key STORE-001 | sed -n 1p # all of it is read: what writes into a closed pipe fails
   curl -s -H 'Authorization: Bearer a-token-of-the-check' "http://${ports#* }/metrics" |
     grep -E '^(process_cpu_seconds_total|process_resident_memory_bytes|connector_spans_total\{)' | sed 's/^/    /'
   kill $connector
