@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
+pub(crate) use sqlite::JSON_ROWS;
 pub(crate) use time::{instant, nanos};
 
 use crate::breaker::Subject;

@@ -13,7 +13,7 @@ use super::tables::{
 };
 use crate::directory::change::{Change, Kind, Outcome, Refusal};
 use crate::domain::ids::{DeviceId, VisitorId};
-use crate::storage::{DatabaseError, Engine};
+use crate::storage::{DatabaseError, Engine, JSON_ROWS};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -43,7 +43,7 @@ impl JsonRows {
     /// What a statement reads them from: each is a `value`, and `value->>0` its first column.
     pub(super) fn from(engine: Engine) -> &'static str {
         match engine {
-            Engine::Sqlite => "json_each($1)",
+            Engine::Sqlite => JSON_ROWS,
             Engine::Postgres => "json_array_elements(CAST($1 AS json))",
         }
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::any::Any;
-use sqlx::{AnyConnection, Row as _, query, query_scalar};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::rows::{self, Columns, before, nanos, number, session_id, text};
 use super::writer::{Waiting, Written};
@@ -17,24 +17,22 @@ use crate::domain::ids::{DeviceId, EventId};
 use crate::domain::scan::Location;
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
-use crate::storage::{DatabaseError, IMMEDIATE, all_or_nothing, corrupt};
+use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, all_or_nothing, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
+// Each from JSON_ROWS.
 const SESSIONS: &str =
     "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7
-     FROM json_each($1)";
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7";
 const DECISIONS: &str =
     "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
                            session_effect, session_id)
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9
-     FROM json_each($1)";
+            value ->> 7, value ->> 8, value ->> 9";
 /// In place of one that is past its retention, or the event's own.
 const CODES: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at)
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2
-     FROM json_each($1)";
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2";
 
 /// Records a batch with one commit, whole or not at all.
 pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
@@ -162,7 +160,7 @@ async fn last_session(connection: &mut AnyConnection) -> Result<SessionId> {
     last.map_or(Ok(SessionId(0)), |row| session_id(row.try_get("seq")?))
 }
 
-/// Rows as `json_each` takes them, each written as it comes.
+/// Rows of [`JSON_ROWS`], each written as it comes.
 #[derive(Default)]
 struct Rows(String);
 
@@ -176,6 +174,7 @@ impl Rows {
 
 async fn insert(connection: &mut AnyConnection, statement: &'static str, rows: Rows) -> Result<()> {
     if !rows.0.is_empty() {
+        let statement = AssertSqlSafe(format!("{statement} FROM {JSON_ROWS}"));
         query::<Any>(statement).bind(rows.0 + "]").execute(connection).await?;
     }
     Ok(())
