@@ -2,33 +2,30 @@
 
 use std::path::Path;
 
+use crate::pairs;
+use crate::postgres::Postgres;
 use crate::server::{Kind, Server};
 
 /// Requests of the two runs.
 const FEW: u64 = 200;
 const MANY: u64 = 1200;
 
-/// Allocations for each request of each kind as a table; nothing where there is no valgrind.
-pub(crate) fn table() -> String {
-    let kinds = [Kind::Floor, Kind::Memory, Kind::Replay, Kind::Sqlite];
-    let rows = kinds.into_iter().filter_map(|kind| Some(format!("| {} | {:.1} |\n", kind.name(), a_request(kind)?)));
-    let rows: String = rows.collect();
-    if rows.is_empty() { rows } else { format!("| | allocations a request |\n|---|---|\n{rows}") }
-}
-
-/// `None` where there is no valgrind.
-fn a_request(kind: Kind) -> Option<f64> {
+/// Allocations for each request of each kind as a table; `None` where there is no valgrind.
+pub(crate) fn table(postgres: Option<&Postgres>) -> Option<String> {
     let paths = std::env::var_os("PATH")?;
     if !std::env::split_paths(&paths).any(|folder| folder.join("valgrind").is_file()) {
         return None;
     }
-    let [few, many] = [FEW, MANY].map(|requests| after(kind, requests));
-    Some((many - few) as f64 / (MANY - FEW) as f64)
+    let rows = [Kind::Floor].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
+        let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, postgres));
+        format!("| {} | {:.1} |\n", kind.name(), (many - few) as f64 / (MANY - FEW) as f64)
+    });
+    Some(format!("| | allocations a request |\n|---|---|\n{}", rows.collect::<String>()))
 }
 
-fn after(kind: Kind, requests: u64) -> u64 {
+fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let server = Server::start_under(&counting(file.path()), kind, None);
+    let server = Server::start_under(&counting(file.path()), kind, postgres);
     server.answer_all(requests, kind != Kind::Replay);
     server.stop();
     let text = std::fs::read_to_string(file.path()).unwrap();

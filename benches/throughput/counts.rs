@@ -1,26 +1,45 @@
-//! What a connector says that it has answered. The load itself takes any answer below 400 for a good one, and to look at each would slow it down.
+//! What a connector says that it has done. The load itself takes any answer below 400 for a good one, and to look at each would slow it down.
 
-/// How many scans were answered with 200. Fails if any was answered otherwise.
-pub(crate) fn good(metrics: &str) -> u64 {
-    let answers = metrics.lines().filter_map(|line| line.strip_prefix("connector_answers_total{")?.split_once("} "));
-    let (mut good, mut others) = (0, Vec::new());
-    for (labels, count) in answers {
-        let count: u64 = count.parse().unwrap();
-        match labels.contains("status=\"200\"") {
-            true => good += count,
-            false if count > 0 => others.push(format!("{count} of {labels}")),
-            false => {}
-        }
-    }
-    assert!(others.is_empty(), "answers that are no 200: {others:?}");
-    good
+use std::ops::RangeInclusive;
+
+/// What it has done so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    /// Scans that were answered with 200.
+    answers: u64,
+    /// Events that it had not known before.
+    new: u64,
 }
 
-/// Fails unless so many were answered, all of them with 200. Of the last ones, as many as there were connections, the load may not have
-/// waited for the answers.
-pub(crate) fn are_all_good(metrics: &str, requests: u64, connections: usize) {
-    let (good, most) = (good(metrics), requests + u64::try_from(connections).unwrap());
-    assert!((requests..=most).contains(&good), "{good} answers with 200, of {requests} (and up to {most}) requests");
+/// What these metrics say. Fails if any scan was answered otherwise than with 200, or is not in the log.
+pub(crate) fn of(metrics: &str) -> Counts {
+    let others: Vec<_> =
+        labelled(metrics, "connector_answers_total").filter(|(labels, count)| *count > 0 && !is_good(labels)).collect();
+    assert!(others.is_empty(), "answers that are no 200: {others:?}");
+    assert_eq!(figure(metrics, "connector_log_lines_dropped_total"), 0, "lines that are missing in the log");
+    Counts {
+        answers: labelled(metrics, "connector_answers_total").map(|(_, count)| count).sum(),
+        new: labelled(metrics, "connector_decisions_total").map(|(_, count)| count).sum(),
+    }
+}
+
+impl Counts {
+    /// Fails unless it has answered so many since then, and met so many new events.
+    pub(crate) fn fit(self, before: Self, answers: RangeInclusive<u64>, new: RangeInclusive<u64>) {
+        let (answered, met) = (self.answers - before.answers, self.new - before.new);
+        assert!(answers.contains(&answered), "{answered} answers with 200, where {answers:?} were asked for");
+        assert!(new.contains(&met), "{met} new events, where there should be {new:?}");
+    }
+}
+
+fn is_good(labels: &str) -> bool {
+    labels.contains("status=\"200\"")
+}
+
+/// All of one name, by their labels.
+fn labelled<'m>(metrics: &'m str, name: &str) -> impl Iterator<Item = (&'m str, u64)> {
+    let lines = metrics.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+    lines.map(|(labels, count)| (labels, count.parse().unwrap()))
 }
 
 /// What one metric without labels says.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::badges;
 use crate::connector::Connector;
 use crate::conversation::{Conversation, scan};
+use crate::keys::Keys;
 
 /// By which numbers are spread over all ids: odd, so that no two meet, and so small that a number of the load's, which has 53 bits, holds the
 /// product with ten million.
@@ -18,8 +18,8 @@ const PAGE: u64 = 500_000;
 /// Which events those are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recorded {
-    /// By how many badges in turn.
-    pub(crate) badges: u64,
+    /// By which keys in turn.
+    pub(crate) keys: Keys,
     pub(crate) events: u64,
     /// 1: each is an entry. 2: each second one is the exit of whoever has come in.
     pub(crate) scans_of_a_visit: u64,
@@ -32,8 +32,8 @@ pub(crate) fn id(event: u64) -> String {
 
 /// What is shown at the gate.
 pub(crate) enum Shown {
-    /// A badge that is known, at an entry or an exit: of event 0 the first of so many, and so on.
-    Badge { badges: u64, location: &'static str },
+    /// A key that is known, at an entry or an exit: at event 0 the first of these, and so on.
+    Known { keys: Keys, location: &'static str },
     /// Something that nobody knows.
     Stranger,
 }
@@ -64,14 +64,14 @@ pub(crate) fn decide(connector: &Connector, events: Range<u64>, shown: &Shown) -
 impl Shown {
     fn scan(&self, event: u64) -> String {
         match self {
-            Self::Badge { badges, location } => scan(&badges::encoded(event % badges), &id(event), location),
+            Self::Known { keys, location } => scan(&keys.encoded(event % keys.number), &id(event), location),
             Self::Stranger => scan("c3RyYW5nZXI=", &id(event), "ENTRY"),
         }
     }
 
     fn status(&self) -> &'static str {
         match self {
-            Self::Badge { .. } => " 200 ",
+            Self::Known { .. } => " 200 ",
             Self::Stranger => " 401 ",
         }
     }

@@ -1,5 +1,5 @@
 //! The least that a server on these libraries could do for a scan: read the JSON into a struct, and answer what the connector answers,
-//! to the byte. No TLS, no limit, no log, no decision.
+//! to the byte, as if all were the same shopper. No TLS, no limit, no log, no decision.
 
 use std::net::SocketAddr;
 
@@ -42,5 +42,5 @@ pub(crate) fn serve() {
 async fn answer(Json(_scan): Json<Scan>) -> impl IntoResponse {
     const HEADERS: [(&str, &str); 3] =
         [("content-type", "application/json"), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
-    (HEADERS, r#"{"visitorDetails":{"id":"shopper","type":"ASSOCIATE"}}"#)
+    (HEADERS, r#"{"visitorDetails":{"id":"shopper-0000000000000000000000000000","type":"SHOPPER"}}"#)
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::answers::{figure, good};
-use crate::badges;
 use crate::connector::Connector;
+use crate::counts::figure;
 use crate::events::{self, Recorded, Shown};
+use crate::keys::{self, Form, Keys};
 use crate::load::{self, Outcome, Scans, WARM};
 use crate::process::resident;
 use crate::report;
@@ -19,8 +19,8 @@ use crate::server::{DATABASE, connector, folder, sqlite};
 /// How many events are remembered, in turn.
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
-/// How many shoppers show a badge where the number of events grows.
-const REGULARS: u64 = 100_000;
+/// Who shows a badge where the number of events grows.
+const REGULARS: Keys = Keys { form: Form::Badge, number: 100_000 };
 /// How many events of each kind are remembered, to know what one takes, at most.
 const KINDS: u64 = 100_000;
 /// Starts, of which the one in the middle counts.
@@ -69,7 +69,7 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     let mut growth = Growth::default();
     growth.rest();
     growth.events_in_memory(sizes, time);
-    let most = sizes.iter().copied().max().unwrap().min(badges::MOST);
+    let most = sizes.iter().copied().max().unwrap().min(keys::MOST);
     growth.kinds_in_memory(most.min(KINDS));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
     growth.keys_in_memory(most, time);
@@ -96,7 +96,7 @@ impl Growth {
 
     fn events_in_memory(&mut self, sizes: &[u64], time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
-        let directory = badges::directory_file(folder.path(), REGULARS);
+        let directory = REGULARS.directory_file(folder.path());
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
         let empty = rested(&connector);
         let mut next = 0;
@@ -107,18 +107,16 @@ impl Growth {
                 self.too_many = Some(events);
                 break;
             }
-            let shown = Shown::Badge { badges: REGULARS, location: "ENTRY" };
+            let shown = Shown::Known { keys: REGULARS, location: "ENTRY" };
             let longest = events::decide(&connector, next..next + missing, &shown);
             self.longest = self.longest.max(longest);
             next += missing;
             let resident = resident(connector.process());
             let each = (resident - empty) as f64 / remembered(&connector) as f64;
             self.an_event = each;
-            let recorded = Recorded { badges: REGULARS, events: next, scans_of_a_visit: 1 };
-            let before = remembered(&connector);
+            let recorded = Recorded { keys: REGULARS, events: next, scans_of_a_visit: 1 };
             let again = ask(&connector, &Scans::Recorded(recorded), time);
-            assert_eq!(remembered(&connector), before, "all that was asked was recorded");
-            let new = ask(&connector, &Scans::Badges { badges: REGULARS }, time);
+            let new = ask(&connector, &Scans::New(REGULARS), time);
             let what = format!("{} events, memory", number(events));
             let row = Row { what, start: None, resident, each: Some(each), disk: None, new, again: Some(again) };
             self.add(row);
@@ -128,7 +126,7 @@ impl Growth {
     /// What those take that are no accepted entries.
     fn kinds_in_memory(&mut self, events: u64) {
         let folder = TempDir::new_in(folder()).unwrap();
-        let directory = badges::directory_file(folder.path(), REGULARS);
+        let directory = REGULARS.directory_file(folder.path());
         let mut add = |connector: &Connector, name, first, shown: &Shown| {
             let before = rested(connector);
             events::decide(connector, first..first + events, shown);
@@ -136,8 +134,8 @@ impl Growth {
             self.kinds.push((name, events, each));
         };
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        add(&connector, "entries", 0, &Shown::Badge { badges: REGULARS, location: "ENTRY" });
-        add(&connector, "exits that close them", events, &Shown::Badge { badges: REGULARS, location: "EXIT" });
+        add(&connector, "entries", 0, &Shown::Known { keys: REGULARS, location: "ENTRY" });
+        add(&connector, "exits that close them", events, &Shown::Known { keys: REGULARS, location: "EXIT" });
         connector.stop();
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
         add(&connector, "entries that were denied", 0, &Shown::Stranger);
@@ -146,14 +144,13 @@ impl Growth {
     fn events_in_sqlite(&mut self, events: u64, time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
         import(folder.path(), REGULARS);
-        let recorded = Recorded { badges: REGULARS, events, scans_of_a_visit: 2 };
+        let recorded = Recorded { keys: REGULARS, events, scans_of_a_visit: 2 };
         rows::write(folder.path(), recorded);
         let (connector, start, resident) = started(&serve_file(folder.path()), folder.path());
         assert_eq!(remembered(&connector), events, "what was written for it to remember");
         let disk = database_size(folder.path());
         let again = ask(&connector, &Scans::Recorded(recorded), time);
-        assert_eq!(remembered(&connector), events, "all that was asked was recorded");
-        let new = ask(&connector, &Scans::Badges { badges: REGULARS }, time);
+        let new = ask(&connector, &Scans::New(REGULARS), time);
         let what = format!("{} events, SQLite", number(events));
         let row = Row { what, start: Some(start), resident, each: None, disk: Some(disk), new, again: Some(again) };
         self.add(row);
@@ -161,23 +158,23 @@ impl Growth {
 
     fn keys_in_memory(&mut self, keys: u64, time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
-        let directory = badges::directory_file(folder.path(), keys);
+        let directory = Keys::badges(keys).directory_file(folder.path());
         let serve = || serve(MEMORY, Some(&directory));
         let (connector, start, resident) = started(&serve, folder.path());
         let fresh = self.at_rest[0].1;
         let each = resident.saturating_sub(fresh) as f64 / keys as f64;
-        let new = ask(&connector, &Scans::Badges { badges: keys }, time);
+        let new = ask(&connector, &Scans::New(Keys::badges(keys)), time);
         let what = format!("{} keys, memory", number(keys));
         self.add(Row { what, start: Some(start), resident, each: Some(each), disk: None, new, again: None });
     }
 
     fn keys_in_sqlite(&mut self, keys: u64, time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
-        self.import = import(folder.path(), keys);
+        self.import = import(folder.path(), Keys::badges(keys));
         let (connector, start, resident) = started(&serve_file(folder.path()), folder.path());
         self.ready_with_keys = (start, keys);
         let disk = database_size(folder.path());
-        let new = ask(&connector, &Scans::Badges { badges: keys }, time);
+        let new = ask(&connector, &Scans::New(Keys::badges(keys)), time);
         let what = format!("{} keys, SQLite", number(keys));
         self.add(Row { what, start: Some(start), resident, each: None, disk: Some(disk), new, again: None });
     }
@@ -220,9 +217,9 @@ fn started(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, 
     }
 }
 
-/// Brings so many badges into the database of a folder; how long that took.
-fn import(folder: &Path, badges: u64) -> Duration {
-    let file = badges::import_file(folder, badges);
+/// Brings all these into the database of a folder; how long that took.
+fn import(folder: &Path, badges: Keys) -> Duration {
+    let file = badges.import_file(folder);
     let began = Instant::now();
     let output = connector(&[], &sqlite(folder)).arg("import").arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -231,10 +228,9 @@ fn import(folder: &Path, badges: u64) -> Duration {
 }
 
 fn ask(connector: &Connector, scans: &Scans, time: Duration) -> Outcome {
-    let run = |time| load::run(connector.api, connector.process(), scans, CONNECTIONS, time);
+    let run = |time| load::ask(connector, scans, CONNECTIONS, time);
     run(WARM);
     let outcome = run(time);
-    good(&connector.metrics());
     connector.empty_log();
     outcome
 }

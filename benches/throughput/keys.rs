@@ -1,4 +1,4 @@
-//! Many who are known: static keys, numbered from `badge-000000` on, so that the load can pick any of them.
+//! Those who are known, and what they show: keys that differ in six digits only, so that the load can pick any of them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -12,49 +12,105 @@ use crate::server::STORE;
 
 /// As many as have six digits.
 pub(crate) const MOST: u64 = 1_000_000;
-/// How many shoppers there are at most: of more badges, some have several.
+/// How many shoppers there are at most: of more keys, some have several.
 const SHOPPERS: u64 = 100_000;
 
-pub(crate) fn key(badge: u64) -> String {
-    assert!(badge < MOST, "six digits");
-    format!("badge-{badge:06}")
+/// What is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A Scan Key Code, made at the time of every scan here.
+    Code,
+    /// A static key: `badge-000000` and so on.
+    Badge,
 }
 
-/// As it is sent.
-pub(crate) fn encoded(badge: u64) -> String {
-    BASE64_STANDARD.encode(key(badge))
+/// So many of one form, numbered from 0 on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    pub(crate) form: Form,
+    pub(crate) number: u64,
 }
 
-/// Whose it is, of so many: 36 characters, as a UUID has.
-pub(crate) fn shopper(badge: u64, badges: u64) -> String {
-    format!("shopper-{:028}", badge % badges.min(SHOPPERS))
-}
+impl Keys {
+    pub(crate) fn codes(number: u64) -> Self {
+        Self { form: Form::Code, number }
+    }
 
-/// Everybody as the directory file has them.
-pub(crate) fn directory_file(folder: &Path, badges: u64) -> PathBuf {
-    let shoppers: Vec<Value> = shoppers(badges).collect();
-    let keys: Vec<Value> = keys(badges).collect();
-    let directory = json!({ "stores": [{ "id": STORE }], "shoppers": shoppers, "identityKeys": keys });
-    let file = folder.join("directory.json");
-    serde_json::to_writer(BufWriter::new(File::create(&file).unwrap()), &directory).unwrap();
-    file
-}
+    pub(crate) fn badges(number: u64) -> Self {
+        Self { form: Form::Badge, number }
+    }
 
-/// The same as an import has them.
-pub(crate) fn import_file(folder: &Path, badges: u64) -> PathBuf {
-    let file = folder.join("directory.jsonl");
-    let mut lines = BufWriter::new(File::create(&file).unwrap());
-    writeln!(lines, "{}", json!({ "store": { "id": STORE } })).unwrap();
-    shoppers(badges).for_each(|shopper| writeln!(lines, "{}", json!({ "shopper": shopper })).unwrap());
-    keys(badges).for_each(|key| writeln!(lines, "{}", json!({ "identityKey": key })).unwrap());
-    lines.flush().unwrap();
-    file
-}
+    /// What stands before the digits and behind them. Before them are whole groups of three, so that in Base64 as well the digits stand by
+    /// themselves.
+    fn ends(self) -> (&'static str, &'static str) {
+        match self.form {
+            Form::Code => ("JWOACME00000000000000000000000000", "1795867200"),
+            Form::Badge => ("badge-", ""),
+        }
+    }
 
-fn shoppers(badges: u64) -> impl Iterator<Item = Value> {
-    (0..badges.min(SHOPPERS)).map(move |number| json!({ "id": shopper(number, badges), "type": "SHOPPER" }))
-}
+    pub(crate) fn key(self, number: u64) -> String {
+        assert!(number < MOST, "six digits");
+        let (head, tail) = self.ends();
+        format!("{head}{number:06}{tail}")
+    }
 
-fn keys(badges: u64) -> impl Iterator<Item = Value> {
-    (0..badges).map(move |badge| json!({ "key": key(badge), "shopper": shopper(badge, badges) }))
+    /// As it is sent.
+    pub(crate) fn encoded(self, number: u64) -> String {
+        BASE64_STANDARD.encode(self.key(number))
+    }
+
+    /// The same in pieces and how many there are, as `scan.lua` takes them.
+    pub(crate) fn arguments(self) -> [String; 3] {
+        let (head, tail) = self.ends();
+        [BASE64_STANDARD.encode(head), BASE64_STANDARD.encode(tail), self.number.to_string()]
+    }
+
+    /// Whose one is: 36 characters, as a UUID has.
+    pub(crate) fn shopper(self, number: u64) -> String {
+        format!("shopper-{:028}", number % self.shoppers())
+    }
+
+    /// Everybody as the directory file has them.
+    pub(crate) fn directory_file(self, folder: &Path) -> PathBuf {
+        let (shoppers, registered): (Vec<_>, Vec<_>) = (self.profiles().collect(), self.registered().collect());
+        let registered_as = match self.form {
+            Form::Code => "recognitionTokens",
+            Form::Badge => "identityKeys",
+        };
+        let directory = json!({ "stores": [{ "id": STORE }], "shoppers": shoppers, registered_as: registered });
+        let file = folder.join("directory.json");
+        serde_json::to_writer(BufWriter::new(File::create(&file).unwrap()), &directory).unwrap();
+        file
+    }
+
+    /// The same as an import has them.
+    pub(crate) fn import_file(self, folder: &Path) -> PathBuf {
+        let registered_as = match self.form {
+            Form::Code => "recognitionToken",
+            Form::Badge => "identityKey",
+        };
+        let file = folder.join("directory.jsonl");
+        let mut lines = BufWriter::new(File::create(&file).unwrap());
+        writeln!(lines, "{}", json!({ "store": { "id": STORE } })).unwrap();
+        self.profiles().for_each(|shopper| writeln!(lines, "{}", json!({ "shopper": shopper })).unwrap());
+        self.registered().for_each(|one| writeln!(lines, "{}", json!({ registered_as: one })).unwrap());
+        lines.flush().unwrap();
+        file
+    }
+
+    fn shoppers(self) -> u64 {
+        self.number.min(SHOPPERS)
+    }
+
+    fn profiles(self) -> impl Iterator<Item = Value> {
+        (0..self.shoppers()).map(move |number| json!({ "id": self.shopper(number), "type": "SHOPPER" }))
+    }
+
+    fn registered(self) -> impl Iterator<Item = Value> {
+        (0..self.number).map(move |number| match self.form {
+            Form::Code => json!({ "token": format!("{number:032}"), "shopper": self.shopper(number) }),
+            Form::Badge => json!({ "key": self.key(number), "shopper": self.shopper(number) }),
+        })
+    }
 }

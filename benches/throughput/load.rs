@@ -1,44 +1,60 @@
 //! The load: wrk, on a processor of its own, which asks as fast as it is answered.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity_connector::http::IDENTITY_KEYS;
 
+use crate::connector::Connector;
+use crate::counts;
 use crate::events::{Recorded, SPREAD};
+use crate::keys::Keys;
 use crate::process::{processor_time, resident};
 use crate::server::STORE;
 
-/// The processor of the load.
-const PROCESSOR: &str = "1";
+/// The processor of the load, and of all else that is not measured.
+pub(crate) const PROCESSOR: &str = "1";
 /// How long a run is that is not measured: connections are open then, and caches warm.
 pub(crate) const WARM: Duration = Duration::from_secs(1);
+/// How long what was begun may take to its end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked whether it has.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// What is asked.
 #[derive(Clone, Debug)]
 pub(crate) enum Scans {
-    /// Each of an event of its own.
-    New { key: String },
+    /// Each of an event of its own, by one of these keys, as chance has it.
+    New(Keys),
     /// Always the same.
-    Same { key: String },
-    /// Each of an event of its own, by one of so many badges, as chance has it.
-    Badges { badges: u64 },
+    Same(Keys),
     /// Each of one of these events, as chance has it.
     Recorded(Recorded),
 }
 
 impl Scans {
-    /// The arguments of the script.
+    /// The arguments of the script, from the keys on.
     fn arguments(&self) -> Vec<String> {
-        match self {
-            Self::New { key } => vec!["new".to_owned(), key.clone()],
-            Self::Same { key } => vec!["same".to_owned(), key.clone()],
-            Self::Badges { badges } => vec!["badges".to_owned(), badges.to_string()],
-            Self::Recorded(Recorded { badges, events, scans_of_a_visit }) => {
-                let numbers = [badges, events, scans_of_a_visit, &SPREAD].map(ToString::to_string);
-                ["recorded".to_owned()].into_iter().chain(numbers).collect()
+        let (keys, way, numbers) = match self {
+            Self::New(keys) => (keys, "new", vec![]),
+            Self::Same(keys) => (keys, "same", vec![]),
+            Self::Recorded(Recorded { keys, events, scans_of_a_visit }) => {
+                (keys, "recorded", vec![events, scans_of_a_visit, &SPREAD])
             }
+        };
+        let numbers = numbers.into_iter().map(ToString::to_string);
+        keys.arguments().into_iter().chain([way.to_owned()]).chain(numbers).collect()
+    }
+
+    /// How many events a run of so many requests may have brought that were not known before: of the last ones, up to one for each connection,
+    /// the load may not have waited for the answers.
+    pub(crate) fn new_events(&self, requests: u64, connections: u64) -> RangeInclusive<u64> {
+        match self {
+            Self::New(_) => requests..=requests + connections,
+            Self::Same(_) => 1..=1,
+            Self::Recorded(_) => 0..=0,
         }
     }
 }
@@ -49,12 +65,33 @@ pub(crate) struct Outcome {
     pub(crate) requests: u64,
     /// Answers a second.
     pub(crate) throughput: f64,
-    /// How long 50, 99, 99.9 and 100 % of them took at most.
-    pub(crate) latency: [Duration; 4],
+    /// How long 50, 99 and 99.9 % of them took at most.
+    pub(crate) latency: [Duration; 3],
     /// Processor time of the server for each, in seconds.
     pub(crate) processor: f64,
     /// Memory that it holds at the end, in bytes.
     pub(crate) resident: u64,
+}
+
+/// Asks a connector for so long over so many connections, and waits until it has nothing more to do. Fails unless all that was asked was answered
+/// with 200, and was new to it or known as it should be, and is in the log.
+pub(crate) fn ask(connector: &Connector, scans: &Scans, connections: usize, time: Duration) -> Outcome {
+    let before = counts::of(&connector.metrics());
+    let outcome = run(connector.api, connector.process(), scans, connections, time);
+    // What was begun for those who have hung up in the middle has places, which there may be too few of for the next.
+    let deadline = Instant::now() + PATIENCE;
+    let metrics = loop {
+        let metrics = connector.metrics();
+        if counts::figure(&metrics, "connector_places_taken") == 0 {
+            break metrics;
+        }
+        assert!(Instant::now() < deadline, "what was begun for those who have hung up does not end");
+        std::thread::sleep(GLANCE);
+    };
+    let connections = u64::try_from(connections).unwrap();
+    let answers = outcome.requests..=outcome.requests + connections;
+    counts::of(&metrics).fit(before, answers, scans.new_events(outcome.requests, connections));
+    outcome
 }
 
 /// Asks a process for so long over so many connections.
@@ -64,7 +101,7 @@ pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections:
     let output = Command::new("taskset")
         .args(["--cpu-list", PROCESSOR, "wrk", "--threads", "1", "--latency", "--timeout", "5s"])
         .args(["--connections", &connections.to_string(), "--duration", &format!("{}s", time.as_secs())])
-        .args(["--script", script, &format!("http://{address}{IDENTITY_KEYS}"), "--", STORE])
+        .args(["--script", script, &format!("http://{address}{IDENTITY_KEYS}"), "--", STORE, &connections.to_string()])
         .args(scans.arguments())
         .output()
         .expect("wrk (Debian: wrk) and taskset (util-linux)");
@@ -75,13 +112,14 @@ pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections:
         .split(' ')
         .map(|number| number.parse().unwrap())
         .collect();
-    let [requests, microseconds, refused, broken, latency @ ..] = &numbers[..] else { panic!("wrk: {text}") };
+    let [requests, microseconds, refused, broken, counted, latency @ ..] = &numbers[..] else { panic!("wrk: {text}") };
     assert_eq!((*refused, *broken), (0, 0), "answers that are no 200, and connections that broke: {text}");
+    assert_eq!(counted, requests, "how long each took, and no other: {text}");
     let at = |place: usize| Duration::from_micros(latency[place]);
     Outcome {
         requests: *requests,
         throughput: *requests as f64 / (*microseconds as f64 / 1e6),
-        latency: [at(0), at(1), at(2), at(3)],
+        latency: [at(0), at(1), at(2)],
         processor: (processor_time(process) - before).as_secs_f64() / *requests as f64,
         resident: resident(process),
     }

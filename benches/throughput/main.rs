@@ -1,11 +1,11 @@
 //! How fast the connector is, as a share of the least that a server on these libraries could do (`floor`), in one run on one machine.
 //!
 //! ```sh
-//! cargo bench --bench throughput              # shares of the floor: some 15 minutes
+//! cargo bench --bench throughput              # shares of the floor: some 13 minutes
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
-//! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 15 minutes, 15 GB on the disk
+//! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 12 minutes, 15 GB on the disk
 //! cargo bench --bench throughput -- growth 10000 100000    # with so many events
-//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 20 minutes
+//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 25 minutes
 //! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
 //! ```
 //!
@@ -24,16 +24,16 @@
 )]
 
 mod allocations;
-mod answers;
-mod badges;
 #[path = "../support/connector.rs"]
 mod connector;
 mod conversation;
+mod counts;
 mod events;
 mod floor;
 mod growth;
 #[path = "../../tests/support/installed.rs"]
 mod installed;
+mod keys;
 mod load;
 mod machine;
 mod page;
@@ -59,6 +59,10 @@ use page::Extent;
 use postgres::Postgres;
 use server::{Kind, Server};
 
+/// How long a run is, and how many pairs there are, where nothing else is said.
+const SECONDS: u64 = 3;
+const PAIRS: u64 = 5;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let word = arguments.first().map(String::as_str).filter(|word| word.parse::<u64>().is_err());
@@ -69,13 +73,14 @@ fn main() {
         Some("floor") => floor::serve(),
         Some("growth") => {
             about();
-            println!("{}", report::growth(&growth::measure(&sizes(&numbers), Duration::from_secs(3))));
+            println!("{}", report::growth(&growth::measure(&sizes(&numbers), Duration::from_secs(SECONDS))));
         }
         Some("page") => {
             let sizes = sizes(numbers.get(2..).unwrap_or_default());
-            let extent = Extent { time: Duration::from_secs(number(0, 3)), pairs: number(1, 3), sizes };
+            let extent = Extent { time: Duration::from_secs(number(0, SECONDS)), pairs: number(1, PAIRS), sizes };
+            machine::step_aside();
             same_bytes();
-            page::write(&extent, postgres().as_ref());
+            page::write(&extent);
         }
         Some(word) => panic!("neither `growth` nor `page`, nor SECONDS PAIRS CONNECTIONS…: {word}"),
         None => {
@@ -84,15 +89,16 @@ fn main() {
             let connections: Vec<usize> =
                 numbers.iter().skip(2).map(|number| usize::try_from(*number).unwrap()).collect();
             let connections = if connections.is_empty() { pairs::CONNECTIONS.to_vec() } else { connections };
-            pairs::measure(&connections, number(1, 5), Duration::from_secs(number(0, 5)), postgres().as_ref());
-            println!("{}", allocations::table());
+            let (time, postgres) = (Duration::from_secs(number(0, SECONDS)), postgres());
+            pairs::measure(&connections, number(1, PAIRS), time, postgres.as_ref());
+            println!("{}", allocations::table(postgres.as_ref()).unwrap_or_default());
         }
     }
 }
 
 fn about() {
-    println!("{}", machine::describe());
-    println!("fdatasync of 4 KiB where the databases stand: {}\n", machine::sync_time(server::folder()));
+    machine::step_aside();
+    println!("{}\n", machine::describe());
 }
 
 fn postgres() -> Option<Postgres> {

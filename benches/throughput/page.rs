@@ -7,7 +7,6 @@ use identity_connector::clock::Clock;
 use crate::growth::{self, Growth};
 use crate::pairs::{self, CONNECTIONS, Level};
 use crate::postgres::Postgres;
-use crate::server::folder;
 use crate::{allocations, machine, plot, report, targets};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
@@ -22,21 +21,23 @@ pub(crate) struct Extent {
     pub(crate) sizes: Vec<u64>,
 }
 
-/// Measures everything, and writes both.
-pub(crate) fn write(extent: &Extent, postgres: Option<&Postgres>) {
+/// Measures everything, and writes both. Fails where something of it cannot be measured.
+pub(crate) fn write(extent: &Extent) {
+    assert!(machine::commit().is_some(), "the page names the commit: this is no checkout of git's");
+    assert_eq!(Postgres::missing(), None, "the page has it all");
+    let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("where the measured part begins");
     let (_, after) = rest.split_once(END).expect("where it ends");
     let began = std::time::Instant::now();
     let machine = machine::describe();
-    let sync = machine::sync_time(folder());
     let levels = pairs::measure(&CONNECTIONS, extent.pairs, extent.time, postgres);
-    let allocations = allocations::table();
+    let allocations = allocations::table(postgres).expect("valgrind (Debian: valgrind)");
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
     let date = Clock::System.now().format("%-d %B %Y");
     let head = format!(
-        "{date}; {machine}; fdatasync of 4 KiB {sync}. {} pairs of {} s for each figure; all of it took {took} minutes.",
+        "{date}; {machine}. {} pairs of {} s for each figure; all of it took {took} minutes.",
         extent.pairs,
         extent.time.as_secs()
     );

@@ -35,22 +35,33 @@ impl Level {
     }
 }
 
+/// Those that can be measured here.
+pub(crate) fn kinds(postgres: Option<&Postgres>) -> impl Iterator<Item = Kind> {
+    KINDS.into_iter().filter(move |kind| *kind != Kind::Postgres || postgres.is_some())
+}
+
 /// Measures each kind so many times for so long, and prints what comes of it.
 pub(crate) fn measure(connections: &[usize], pairs: u64, time: Duration, postgres: Option<&Postgres>) -> Vec<Level> {
-    let kinds = || KINDS.into_iter().filter(|kind| *kind != Kind::Postgres || postgres.is_some());
     let level = |connections| {
         println!("{}", report::headings(connections));
-        let pair = |kind| Pair {
+        let pair = |kind: Kind, turn: u64| {
             // Asked the same, so that the load has as much to do for either.
-            floor: Server::start(Kind::Floor, None).measure(kind, connections, time),
-            connector: Server::start(kind, postgres).measure(kind, connections, time),
+            let measure = |server| Server::start(server, postgres).measure(&kind.scans(), connections, time);
+            // Each is first as often as the other: what the one before has left to do, the disk say, is done while the next is measured.
+            if turn.is_multiple_of(2) {
+                let floor = measure(Kind::Floor);
+                Pair { floor, connector: measure(kind) }
+            } else {
+                let connector = measure(kind);
+                Pair { floor: measure(Kind::Floor), connector }
+            }
         };
         let row = |kind: Kind| {
-            let pairs: Vec<Pair> = (0..pairs).map(|_| pair(kind)).collect();
+            let pairs: Vec<Pair> = (0..pairs).map(|turn| pair(kind, turn)).collect();
             println!("{}", report::row(kind.name(), &pairs));
             (kind, pairs)
         };
-        let level = Level { connections, rows: kinds().map(row).collect() };
+        let level = Level { connections, rows: kinds(postgres).map(row).collect() };
         println!("{}\n", report::floor_row(&level));
         level
     };

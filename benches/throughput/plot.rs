@@ -19,13 +19,13 @@ const FILLED: f64 = 0.86;
 /// The steps of the axis at most.
 const STEPS: f64 = 8.0;
 
-/// What each bar is called in the legend and in the style sheet, in their order.
-const SERIES: [(Kind, &str, &str); 5] = [
-    (Kind::Floor, "floor", "floor"),
-    (Kind::Memory, "new events, memory", "memory"),
-    (Kind::Replay, "one event again and again, memory", "replay"),
-    (Kind::Sqlite, "new events, SQLite", "sqlite"),
-    (Kind::Postgres, "new events, PostgreSQL", "postgres"),
+/// The bars in their order, and what each is called in the style sheet.
+const SERIES: [(Kind, &str); 5] = [
+    (Kind::Floor, "floor"),
+    (Kind::Memory, "memory"),
+    (Kind::Replay, "replay"),
+    (Kind::Sqlite, "sqlite"),
+    (Kind::Postgres, "postgres"),
 ];
 
 const STYLE: &str = "
@@ -44,7 +44,7 @@ const STYLE: &str = "
 pub(crate) fn draw(levels: &[Level]) -> String {
     let mut levels: Vec<&Level> = levels.iter().collect();
     levels.sort_unstable_by_key(|level| level.connections);
-    let all = levels.iter().flat_map(|level| SERIES.iter().filter_map(|(kind, ..)| throughput(level, *kind)));
+    let all = levels.iter().flat_map(|level| SERIES.iter().filter_map(|(kind, _)| throughput(level, *kind)));
     let most = all.map(|spread| spread.most).fold(0.0, f64::max);
     let step = step(most);
     let top = most * 1.08; // room for the number on a bar
@@ -74,7 +74,7 @@ pub(crate) fn draw(levels: &[Level]) -> String {
         let left = LEFT + group * place as f64;
         let name = report::connections(level.connections);
         svg += &text("", "middle", [left + group / 2.0, BOTTOM + 24.0], &name);
-        for (place, (kind, _, class)) in SERIES.iter().enumerate() {
+        for (place, (kind, class)) in SERIES.iter().enumerate() {
             let Some(Spread { least, median, most }) = throughput(level, *kind) else { continue };
             let (x, width) = (left + group * (1.0 - FILLED) / 2.0 + bar * place as f64 + 1.5, bar - 3.0);
             let (center, tall) = (x + width / 2.0, height(median));
@@ -100,7 +100,8 @@ fn text(class: &str, anchor: &str, [x, y]: [f64; 2], text: &str) -> String {
 fn legend(svg: &mut String, levels: &[&Level]) {
     let mut x = 20.0;
     let is_there = |kind| levels.iter().any(|level| throughput(level, kind).is_some());
-    for (_, name, class) in SERIES.iter().filter(|(kind, ..)| is_there(*kind)) {
+    for (kind, class) in SERIES.iter().filter(|(kind, _)| is_there(*kind)) {
+        let name = kind.name();
         *svg += &format!("<rect class=\"{class}\" x=\"{x}\" y=\"51\" width=\"12\" height=\"12\" rx=\"2\"/>\n");
         *svg += &text("legend", "start", [x + 18.0, 61.0], name);
         x += 30.0 + 7.0 * name.len() as f64;

@@ -17,7 +17,12 @@ pub(crate) struct Spread {
 impl Spread {
     pub(crate) fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_unstable_by(f64::total_cmp);
-        Self { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
+        let last = figures.len() - 1;
+        Self {
+            least: figures[0],
+            median: f64::midpoint(figures[last / 2], figures[last.div_ceil(2)]),
+            most: figures[last],
+        }
     }
 
     /// Of answers a second.
@@ -92,7 +97,7 @@ pub(crate) fn growth(growth: &Growth) -> String {
     }
     text += &format!("While they became more, the slowest answer took {} at most.\n", ms(growth.longest));
     let (keys, import) = (number(growth.ready_with_keys.1), growth.import.as_secs_f64());
-    text += &format!("The import of {keys} keys into SQLite took {import:.0} s.\n");
+    text += &format!("The import of {keys} keys into SQLite took {import:.0} s, on one processor.\n");
     text
 }
 

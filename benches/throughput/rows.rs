@@ -4,8 +4,6 @@
 use std::fs::File;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use identity_connector::clock::Clock;
 use identity_connector::digest::HashKey;
 use identity_connector::domain::identity_key::IdentityKey;
@@ -15,8 +13,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, query, query_scalar, raw_sql};
 
-use crate::badges;
 use crate::events::{Recorded, SPREAD};
+use crate::keys::Keys;
 use crate::server::{DATABASE, HASH_KEY, STORE};
 
 /// Nobody else has the file, and one that a crash has left is thrown away: so nothing need be safe. What is sorted is sorted in memory.
@@ -38,7 +36,7 @@ pub(crate) fn write(folder: &Path, events: Recorded) {
         let mut database = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
         raw_sql(SETTINGS).execute(&mut database).await.unwrap();
         raw_sql(BADGES).execute(&mut database).await.unwrap();
-        query(BADGE).bind(Value::from(badges(events.badges)).to_string()).execute(&mut database).await.unwrap();
+        query(BADGE).bind(Value::from(badges(events.keys)).to_string()).execute(&mut database).await.unwrap();
         // An index is made of all rows at once, which takes a tenth of the time.
         let indices =
             "FROM sqlite_schema WHERE type = 'index' AND tbl_name IN ('decision', 'session') AND sql IS NOT NULL";
@@ -61,16 +59,16 @@ async fn told(database: &mut SqliteConnection, statement: String) -> Vec<String>
 }
 
 /// Everybody with their fingerprints.
-fn badges(badges: u64) -> Vec<Value> {
+fn badges(badges: Keys) -> Vec<Value> {
     let hash_key = HashKey::from_base64(HASH_KEY).unwrap();
     let store = StoreId::parse(STORE).unwrap();
     let row = |badge| {
-        let key = IdentityKey::from_base64(&BASE64_STANDARD.encode(badges::key(badge))).unwrap();
+        let key = IdentityKey::from_base64(&badges.encoded(badge)).unwrap();
         let [entry, exit] = [Location::Entry, Location::Exit]
             .map(|location| hex::encode(hash_key.fingerprint(&key, &store, location).as_bytes()));
-        json!([badge, badges::shopper(badge, badges), entry, exit])
+        json!([badge, badges.shopper(badge), entry, exit])
     };
-    (0..badges).map(row).collect()
+    (0..badges.number).map(row).collect()
 }
 
 /// The id of an event, as `events::id` has it, without its hyphens.
@@ -85,7 +83,7 @@ fn recorded_at(event: &str, events: u64, now: i64) -> String {
 }
 
 /// The visits, in their order.
-fn sessions(Recorded { badges, events, .. }: Recorded, now: i64) -> String {
+fn sessions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
     let visits = events / 2;
     let (entry, exit) = ("(2 * visit.number)", "(2 * visit.number + 1)");
     format!(
@@ -99,7 +97,7 @@ fn sessions(Recorded { badges, events, .. }: Recorded, now: i64) -> String {
 }
 
 /// The decisions, in the order of their ids, which is that of the table.
-fn decisions(Recorded { badges, events, .. }: Recorded, now: i64) -> String {
+fn decisions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
     format!(
         "WITH RECURSIVE event (number) AS (VALUES (0) UNION ALL SELECT number + 1 FROM event WHERE number < {events} - 1)
          INSERT INTO decision (event_id, fingerprint, recorded_at, visitor_id, visitor_type, session_effect, session_id)

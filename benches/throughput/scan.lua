@@ -1,9 +1,10 @@
--- One scan after another for wrk. Arguments: the store, and which scans:
---   new KEY          each of an event of its own
---   same KEY         always the same
---   badges BADGES    each of an event of its own, by one of so many badges at random
---   recorded BADGES EVENTS SCANS SPREAD
---                    each of one of so many recorded events at random: badges.rs and events.rs say which those are
+-- One scan after another for wrk. Arguments: the store, the number of connections, which keys are shown (HEAD TAIL NUMBER, see keys.rs), and
+-- which scans:
+--   new              each of an event of its own
+--   same             always the same
+--   recorded EVENTS SCANS SPREAD
+--                    each of one of so many recorded events: events.rs says which those are
+-- What is not said is picked by chance.
 
 local store, next_scan
 local run, count = "", 0
@@ -39,60 +40,95 @@ for number = 0, 999 do
   triples[number] = text
 end
 
--- The key badge-000000 and so on, in Base64.
-local function badge(number)
+local head, tail, keys
+
+-- The key of this number, in Base64.
+local function key(number)
   local thousands = math.floor(number / 1000)
-  return "YmFkZ2Ut" .. triples[thousands] .. triples[number - thousands * 1000]
+  return head .. triples[thousands] .. triples[number - thousands * 1000] .. tail
 end
 
 local ways = {}
 
-function ways.new(key)
-  local head, middle, tail = pieces(#key, "ENTRY")
-  head = head .. key .. middle
-  return function() return head .. new_event() .. tail end
+function ways.new()
+  local start, middle, rest = pieces(#key(0), "ENTRY")
+  return function() return start .. key(math.random(0, keys - 1)) .. middle .. new_event() .. rest end
 end
 
-function ways.same(key)
-  local head, middle, tail = pieces(#key, "ENTRY")
-  local same = head .. key .. middle .. new_event() .. tail
+function ways.same()
+  local same = ways.new()()
   return function() return same end
 end
 
-function ways.badges(badges)
-  local head, middle, tail = pieces(#badge(0), "ENTRY")
-  return function() return head .. badge(math.random(0, badges - 1)) .. middle .. new_event() .. tail end
-end
-
-function ways.recorded(badges, events, scans, spread)
-  local head, middle, tail = pieces(#badge(0), "ENTRY")
-  local exit_head, exit_middle, exit_tail = pieces(#badge(0), "EXIT")
+function ways.recorded(events, scans, spread)
+  local start, middle, rest = pieces(#key(0), "ENTRY")
+  local exit_start, exit_middle, exit_rest = pieces(#key(0), "EXIT")
   return function()
     local number = math.random(0, events - 1)
-    local key = badge(math.floor(number / scans) % badges)
+    local shown = key(math.floor(number / scans) % keys)
     local event = string.format("%08x-0000-4000-8000-%012x", number * spread % 4294967296, number)
-    if number % scans == 0 then return head .. key .. middle .. event .. tail end
-    return exit_head .. key .. exit_middle .. event .. exit_tail
+    if number % scans == 0 then return start .. shown .. middle .. event .. rest end
+    return exit_start .. shown .. exit_middle .. event .. exit_rest
   end
 end
 
+-- The one that asks. What is global there can be asked for when all is done, which is in a state of its own.
+local asker
+
+function setup(thread)
+  asker = thread
+end
+
 function init(args)
-  store = args[1]
+  connections = tonumber(args[2])
+  store, head, tail, keys = args[1], args[3], args[4], tonumber(args[5])
   -- The events of one run are not those of another.
   math.randomseed(os.time())
   run = string.format("-%04x-4%03x-8%03x-", math.random(0, 0xffff), math.random(0, 0xfff), math.random(0, 0xfff))
-  local rest = {}
-  for place = 3, #args do rest[#rest + 1] = tonumber(args[place]) or args[place] end
-  next_scan = ways[args[2]](unpack(rest))
+  local numbers = {}
+  for place = 7, #args do numbers[#numbers + 1] = tonumber(args[place]) end
+  next_scan = ways[args[6]](unpack(numbers))
 end
 
 function request()
   return next_scan()
 end
 
+-- How long each answer took, the quickest first: {microseconds, how many}, and how many there are.
+--
+-- wrk has added answers that nobody has waited for: where one took twice as long as usual or more, those that would have been asked for meanwhile. What
+-- is usual goes by the server's own speed, so that for one and the same delay the faster server is given more of them. They are taken out again:
+-- what took longer than `usual` has been counted once more at all of its time less once, twice and so on `usual`, as long as that is more than `usual`.
+local function as_measured(latency, usual)
+  local counts, values, all = {}, {}, 0
+  for place = 1, #latency do
+    local value, count = latency(place)
+    counts[value] = count
+    values[place] = value
+  end
+  local measured = {}
+  for _, value in ipairs(values) do
+    local count = counts[value]
+    if value > usual then count = count - (counts[value + usual] or 0) end
+    if count > 0 then measured[#measured + 1] = { value, count } end
+    all = all + count
+  end
+  return measured, all
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format("RESULT %d %d %d %d %d %d %d %d\n", summary.requests, summary.duration, errors.status,
-    errors.connect + errors.read + errors.write + errors.timeout,
-    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
+  local usual = math.floor(summary.duration / math.floor(summary.requests / asker:get("connections")))
+  local measured, all = as_measured(latency, usual)
+  io.write(string.format("RESULT %d %d %d %d %d", summary.requests, summary.duration, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout, all))
+  for _, share in ipairs({ 0.5, 0.99, 0.999 }) do
+    local so_far, within = 0, 0
+    for _, one in ipairs(measured) do
+      so_far, within = so_far + one[2], one[1]
+      if so_far >= share * all then break end
+    end
+    io.write(" ", within)
+  end
+  io.write("\n")
 end

@@ -4,14 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::json;
 use tempfile::TempDir;
 
-use crate::answers::{self, figure};
 use crate::connector::Connector;
 use crate::conversation::{self, Conversation};
+use crate::keys::Keys;
 use crate::load::{self, Outcome, Scans};
 use crate::postgres::Postgres;
 use crate::process::Process;
@@ -23,15 +22,8 @@ pub(crate) const STORE: &str = "STORE-001";
 pub(crate) const DATABASE: &str = "connector.db";
 /// Under which databases keep their keys here.
 pub(crate) const HASH_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const SHOPPER: &str = "shopper";
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-/// A Scan Key Code of that token, made at the time of every scan here, as most scans show one.
-const CODE: &str = "JWOACME0123456789abcdef0123456789abcdef1795867200";
-
-/// How long what was begun may take to its end.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is asked whether it has.
-const GLANCE: Duration = Duration::from_millis(5);
+/// How many shoppers come, each with a Scan Key Code, as most do.
+const SHOPPERS: u64 = 1000;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +46,19 @@ impl Kind {
         }
     }
 
-    fn scans(self) -> Scans {
-        if self == Self::Replay { Scans::Same { key: key() } } else { Scans::New { key: key() } }
+    /// What is asked of it.
+    pub(crate) fn scans(self) -> Scans {
+        let codes = Keys::codes(SHOPPERS);
+        if self == Self::Replay { Scans::Same(codes) } else { Scans::New(codes) }
     }
 }
 
-pub(crate) struct Server {
+pub(crate) struct Server<'p> {
     pub(crate) address: SocketAddr,
     runs: Runs,
+    // After what runs on it.
     _folder: TempDir,
+    _database: Option<Database<'p>>,
 }
 
 enum Runs {
@@ -70,20 +66,26 @@ enum Runs {
     Connector(Connector),
 }
 
-/// The key of every scan, as it is sent.
-fn key() -> String {
-    use base64::Engine as _;
-    base64::prelude::BASE64_STANDARD.encode(CODE)
+/// A database of a PostgreSQL server: gone when this is dropped, so that the server has no more to do for it.
+struct Database<'p> {
+    server: &'p Postgres,
+    url: String,
 }
 
-impl Server {
+impl Drop for Database<'_> {
+    fn drop(&mut self) {
+        self.server.discard(&self.url);
+    }
+}
+
+impl<'p> Server<'p> {
     /// Starts it on a free port and an empty ledger, and returns once it is ready.
-    pub(crate) fn start(kind: Kind, postgres: Option<&Postgres>) -> Self {
+    pub(crate) fn start(kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         Self::start_under(&[], kind, postgres)
     }
 
     /// The same, run by another program.
-    pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&Postgres>) -> Self {
+    pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
         if kind == Kind::Floor {
             let mut child = pinned(program, &std::env::current_exe().unwrap())
@@ -98,24 +100,21 @@ impl Server {
                 address: line.trim().parse().unwrap(),
                 runs: Runs::Floor(Process::new(child)),
                 _folder: folder,
+                _database: None,
             };
         }
-        let storage = match kind {
-            Kind::Sqlite => sqlite(folder.path()),
-            Kind::Postgres => postgres.unwrap().database(),
+        let database = (kind == Kind::Postgres)
+            .then(|| postgres.unwrap())
+            .map(|server| Database { server, url: server.database() });
+        let storage = match (kind, &database) {
+            (Kind::Sqlite, _) => sqlite(folder.path()),
+            (_, Some(database)) => database.url.clone(),
             _ => "memory:".to_owned(),
         };
-        let directory = json!({
-            "stores": [{ "id": STORE }],
-            "shoppers": [{ "id": SHOPPER, "type": "ASSOCIATE" }],
-            "recognitionTokens": [{ "token": TOKEN, "shopper": SHOPPER }],
-        });
-        let file = folder.path().join("directory.json");
-        std::fs::write(&file, directory.to_string()).unwrap();
         let mut command = connector(program, &storage);
-        command.arg("serve").env("CONNECTOR__DIRECTORY__FILE", file);
+        command.arg("serve").env("CONNECTOR__DIRECTORY__FILE", Keys::codes(SHOPPERS).directory_file(folder.path()));
         let connector = Connector::start(command, folder.path());
-        Self { address: connector.api, runs: Runs::Connector(connector), _folder: folder }
+        Self { address: connector.api, runs: Runs::Connector(connector), _folder: folder, _database: database }
     }
 
     /// What it answers to one scan, without its date.
@@ -135,31 +134,14 @@ impl Server {
         }
     }
 
-    /// Asks so long over so many connections, once its connections are open and its caches warm. What was begun for the first ones, who hung up in
-    /// the middle, is let come to its end: it has places, which there may be too few of. Fails unless each answer is a 200.
-    pub(crate) fn measure(&self, kind: Kind, connections: usize, time: Duration) -> Outcome {
-        let scans = kind.scans();
-        let run = |time| load::run(self.address, self.process(), &scans, connections, time);
-        let warm = run(load::WARM);
-        if let Runs::Connector(connector) = &self.runs {
-            let deadline = Instant::now() + PATIENCE;
-            while figure(&connector.metrics(), "connector_places_taken") > 0 {
-                assert!(Instant::now() < deadline, "what was begun for those who have hung up does not end");
-                std::thread::sleep(GLANCE);
-            }
-        }
-        let outcome = run(time);
-        if let Runs::Connector(connector) = &self.runs {
-            answers::are_all_good(&connector.metrics(), warm.requests + outcome.requests, 2 * connections);
-        }
-        outcome
-    }
-
-    fn process(&self) -> u32 {
-        match &self.runs {
-            Runs::Floor(process) => process.id(),
-            Runs::Connector(connector) => connector.process(),
-        }
+    /// Asks so long over so many connections, once its caches are warm.
+    pub(crate) fn measure(&self, scans: &Scans, connections: usize, time: Duration) -> Outcome {
+        let run = |time| match &self.runs {
+            Runs::Floor(process) => load::run(self.address, process.id(), scans, connections, time),
+            Runs::Connector(connector) => load::ask(connector, scans, connections, time),
+        };
+        run(load::WARM);
+        run(time)
     }
 
     /// Asks it to end, and waits until it has.
@@ -198,7 +180,8 @@ pub(crate) fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A scan of an event of this number, by the key that all show.
+/// A scan of an event of this number, by one shopper after the other.
 fn scan(event: u64) -> String {
-    conversation::scan(&key(), &format!("11111111-2222-4333-8444-{event:012x}"), "ENTRY")
+    let shown = Keys::codes(SHOPPERS).encoded(event % SHOPPERS);
+    conversation::scan(&shown, &format!("11111111-2222-4333-8444-{event:012x}"), "ENTRY")
 }

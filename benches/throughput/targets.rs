@@ -35,7 +35,12 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     let events = "bytes for an event that is remembered".to_owned();
     let targets = [
         new("new events in memory, 50 connections, of the floor", Bound::AtLeast(0.80), "", share(Kind::Memory, USUAL)),
-        new("the least of any pair, at any number of connections", Bound::AtLeast(0.60), "", least),
+        new(
+            "the least of any pair of new events in memory, at any number of connections",
+            Bound::AtLeast(0.60),
+            "",
+            least,
+        ),
         new(
             "events that are asked for again, 50 connections, of the floor",
             Bound::AtLeast(0.90),
@@ -44,7 +49,7 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
         ),
         new("new events on SQLite, 256 connections, of the floor", Bound::AtLeast(0.40), "", share(Kind::Sqlite, MANY)),
         new(
-            "the least of any pair of these",
+            "the least of any pair of new events on SQLite, 256 connections",
             Bound::AtLeast(0.20),
             "",
             pairs(Kind::Sqlite, MANY).map(|pairs| Spread::share(pairs).least),
