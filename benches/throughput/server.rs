@@ -72,6 +72,12 @@ struct Database<'p> {
     url: String,
 }
 
+impl<'p> Database<'p> {
+    fn new(server: &'p Postgres) -> Self {
+        Self { server, url: server.database() }
+    }
+}
+
 impl Drop for Database<'_> {
     fn drop(&mut self) {
         self.server.discard(&self.url);
@@ -103,9 +109,7 @@ impl<'p> Server<'p> {
                 _database: None,
             };
         }
-        let database = (kind == Kind::Postgres)
-            .then(|| postgres.unwrap())
-            .map(|server| Database { server, url: server.database() });
+        let database = (kind == Kind::Postgres).then(|| Database::new(postgres.unwrap()));
         let storage = match (kind, &database) {
             (Kind::Sqlite, _) => sqlite(folder.path()),
             (_, Some(database)) => database.url.clone(),
