@@ -86,15 +86,12 @@ impl Keys {
 
     /// The same as an import has them.
     pub(crate) fn import_file(self, folder: &Path) -> PathBuf {
-        let registered_as = match self.form {
-            Form::Code => "recognitionToken",
-            Form::Badge => "identityKey",
-        };
+        assert_eq!(self.form, Form::Badge, "what is imported here");
         let file = folder.join("directory.jsonl");
         let mut lines = BufWriter::new(File::create(&file).unwrap());
         writeln!(lines, "{}", json!({ "store": { "id": STORE } })).unwrap();
         self.profiles().for_each(|shopper| writeln!(lines, "{}", json!({ "shopper": shopper })).unwrap());
-        self.registered().for_each(|one| writeln!(lines, "{}", json!({ registered_as: one })).unwrap());
+        self.registered().for_each(|one| writeln!(lines, "{}", json!({ "identityKey": one })).unwrap());
         lines.flush().unwrap();
         file
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use identity_connector::http::IDENTITY_KEYS;
 
 use crate::connector::Connector;
-use crate::counts;
+use crate::counts::{self, Counts};
 use crate::events::{Recorded, SPREAD};
 use crate::keys::Keys;
 use crate::process::{processor_time, resident};
@@ -16,7 +16,7 @@ use crate::server::STORE;
 
 /// The processor of the load, and of all else that is not measured.
 pub(crate) const PROCESSOR: &str = "1";
-/// How long a run is that is not measured: connections are open then, and caches warm.
+/// How long a run is that is not measured: caches are warm then.
 pub(crate) const WARM: Duration = Duration::from_secs(1);
 /// How long what was begun may take to its end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,11 +48,11 @@ impl Scans {
         keys.arguments().into_iter().chain([way.to_owned()]).chain(numbers).collect()
     }
 
-    /// How many events a run of so many requests may have brought that were not known before: of the last ones, up to one for each connection,
-    /// the load may not have waited for the answers.
-    pub(crate) fn new_events(&self, requests: u64, connections: u64) -> RangeInclusive<u64> {
+    /// How many events were not known before, of a run in which so many scans were answered: of those who hang up at its end, one on each
+    /// connection, some may be decided and not answered.
+    pub(crate) fn new_events(&self, answered: u64, connections: u64) -> RangeInclusive<u64> {
         match self {
-            Self::New(_) => requests..=requests + connections,
+            Self::New(_) => answered..=answered + connections,
             Self::Same(_) => 1..=1,
             Self::Recorded(_) => 0..=0,
         }
@@ -89,8 +89,11 @@ pub(crate) fn ask(connector: &Connector, scans: &Scans, connections: usize, time
         std::thread::sleep(GLANCE);
     };
     let connections = u64::try_from(connections).unwrap();
-    let answers = outcome.requests..=outcome.requests + connections;
-    counts::of(&metrics).fit(before, answers, scans.new_events(outcome.requests, connections));
+    let Counts { answers, new } = counts::of(&metrics).since(before);
+    let asked = outcome.requests..=outcome.requests + connections;
+    assert!(asked.contains(&answers), "{answers} answers with 200, where {asked:?} were asked for");
+    let expected = scans.new_events(answers, connections);
+    assert!(expected.contains(&new), "{new} new events, where there should be {expected:?}");
     outcome
 }
 
@@ -114,6 +117,7 @@ pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections:
         .collect();
     let [requests, microseconds, refused, broken, counted, latency @ ..] = &numbers[..] else { panic!("wrk: {text}") };
     assert_eq!((*refused, *broken), (0, 0), "answers that are no 200, and connections that broke: {text}");
+    assert!(*requests > 0, "nothing was answered: {text}");
     assert_eq!(counted, requests, "how long each took, and no other: {text}");
     let at = |place: usize| Duration::from_micros(latency[place]);
     Outcome {

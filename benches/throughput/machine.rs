@@ -11,7 +11,7 @@ use crate::{load, server};
 /// How often the disk is asked.
 const SYNCS: usize = 200;
 
-/// Processor, system and commit.
+/// Processors, system, commit, and the disks under the databases.
 pub(crate) fn describe() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");

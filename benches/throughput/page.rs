@@ -25,6 +25,7 @@ pub(crate) struct Extent {
 pub(crate) fn write(extent: &Extent) {
     assert!(machine::commit().is_some(), "the page names the commit: this is no checkout of git's");
     assert_eq!(Postgres::missing(), None, "the page has it all");
+    assert!(allocations::can_be_counted(), "the page has allocations: needs valgrind (Debian: valgrind)");
     let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("where the measured part begins");
@@ -32,7 +33,7 @@ pub(crate) fn write(extent: &Extent) {
     let began = std::time::Instant::now();
     let machine = machine::describe();
     let levels = pairs::measure(&CONNECTIONS, extent.pairs, extent.time, postgres);
-    let allocations = allocations::table(postgres).expect("valgrind (Debian: valgrind)");
+    let allocations = allocations::table(postgres);
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
     let date = Clock::System.now().format("%-d %B %Y");

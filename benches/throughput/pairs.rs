@@ -47,7 +47,7 @@ pub(crate) fn measure(connections: &[usize], pairs: u64, time: Duration, postgre
         let pair = |kind: Kind, turn: u64| {
             // Asked the same, so that the load has as much to do for either.
             let measure = |server| Server::start(server, postgres).measure(&kind.scans(), connections, time);
-            // Each is first as often as the other: what the one before has left to do, the disk say, is done while the next is measured.
+            // By turns one is first: what the one before has left to do, the disk say, is done while the next is measured.
             if turn.is_multiple_of(2) {
                 let floor = measure(Kind::Floor);
                 Pair { floor, connector: measure(kind) }

@@ -44,7 +44,7 @@ const STYLE: &str = "
 pub(crate) fn draw(levels: &[Level]) -> String {
     let mut levels: Vec<&Level> = levels.iter().collect();
     levels.sort_unstable_by_key(|level| level.connections);
-    let all = levels.iter().flat_map(|level| SERIES.iter().filter_map(|(kind, _)| throughput(level, *kind)));
+    let all = levels.iter().flat_map(|level| SERIES.iter().map(|(kind, _)| throughput(level, *kind)));
     let most = all.map(|spread| spread.most).fold(0.0, f64::max);
     let step = step(most);
     let top = most * 1.08; // room for the number on a bar
@@ -61,7 +61,7 @@ pub(crate) fn draw(levels: &[Level]) -> String {
         [RIGHT, 32.0],
         "number on a bar: its share of the floor; line: least to most of all runs",
     );
-    legend(&mut svg, &levels);
+    legend(&mut svg);
     for tick in (0..20_u32).take_while(|tick| f64::from(*tick) * step <= top) {
         let figure = f64::from(tick) * step;
         let (y, class) = (BOTTOM - height(figure), if tick == 0 { "axis" } else { "grid" });
@@ -75,7 +75,7 @@ pub(crate) fn draw(levels: &[Level]) -> String {
         let name = report::connections(level.connections);
         svg += &text("", "middle", [left + group / 2.0, BOTTOM + 24.0], &name);
         for (place, (kind, class)) in SERIES.iter().enumerate() {
-            let Some(Spread { least, median, most }) = throughput(level, *kind) else { continue };
+            let Spread { least, median, most } = throughput(level, *kind);
             let (x, width) = (left + group * (1.0 - FILLED) / 2.0 + bar * place as f64 + 1.5, bar - 3.0);
             let (center, tall) = (x + width / 2.0, height(median));
             let [top, low, high] = [median, least, most].map(|figure| BOTTOM - height(figure));
@@ -97,10 +97,9 @@ fn text(class: &str, anchor: &str, [x, y]: [f64; 2], text: &str) -> String {
     format!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n")
 }
 
-fn legend(svg: &mut String, levels: &[&Level]) {
+fn legend(svg: &mut String) {
     let mut x = 20.0;
-    let is_there = |kind| levels.iter().any(|level| throughput(level, kind).is_some());
-    for (kind, class) in SERIES.iter().filter(|(kind, _)| is_there(*kind)) {
+    for (kind, class) in SERIES {
         let name = kind.name();
         *svg += &format!("<rect class=\"{class}\" x=\"{x}\" y=\"51\" width=\"12\" height=\"12\" rx=\"2\"/>\n");
         *svg += &text("legend", "start", [x + 18.0, 61.0], name);
@@ -108,12 +107,12 @@ fn legend(svg: &mut String, levels: &[&Level]) {
     }
 }
 
-fn throughput(level: &Level, kind: Kind) -> Option<Spread> {
+fn throughput(level: &Level, kind: Kind) -> Spread {
     let outcomes: Vec<Outcome> = match kind {
         Kind::Floor => level.floors(),
-        kind => level.of(kind)?.iter().map(|pair| pair.connector).collect(),
+        kind => level.of(kind).unwrap().iter().map(|pair| pair.connector).collect(),
     };
-    (!outcomes.is_empty()).then(|| Spread::throughput(&outcomes))
+    Spread::throughput(&outcomes)
 }
 
 /// A round number, by which the axis goes up.

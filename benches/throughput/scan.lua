@@ -96,9 +96,9 @@ end
 
 -- How long each answer took, the quickest first: {microseconds, how many}, and how many there are.
 --
--- wrk has added answers that nobody has waited for: where one took twice as long as usual or more, those that would have been asked for meanwhile. What
--- is usual goes by the server's own speed, so that for one and the same delay the faster server is given more of them. They are taken out again:
--- what took longer than `usual` has been counted once more at all of its time less once, twice and so on `usual`, as long as that is more than `usual`.
+-- wrk has added answers that nobody has waited for: where one took more than twice as long as usual, those that would have been asked for meanwhile.
+-- What is usual goes by the server's own speed, so that for one and the same delay the faster server is given more of them. They are taken out
+-- again: each answer of a time t was counted once more at t - usual, at t - 2 * usual and so on, down to `usual`, without that.
 local function as_measured(latency, usual)
   local counts, values, all = {}, {}, 0
   for place = 1, #latency do

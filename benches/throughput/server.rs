@@ -138,8 +138,9 @@ impl<'p> Server<'p> {
         }
     }
 
-    /// Asks so long over so many connections, once its caches are warm.
+    /// Asks so long over so many connections, once every shopper has been there and caches are warm.
     pub(crate) fn measure(&self, scans: &Scans, connections: usize, time: Duration) -> Outcome {
+        self.answer_all(SHOPPERS, true);
         let run = |time| match &self.runs {
             Runs::Floor(process) => load::run(self.address, process.id(), scans, connections, time),
             Runs::Connector(connector) => load::ask(connector, scans, connections, time),

@@ -14,7 +14,7 @@ struct Target {
     /// What is to be reached at least, or else at most.
     bound: Bound,
     unit: &'static str,
-    measured: Option<f64>,
+    measured: f64,
 }
 
 enum Bound {
@@ -22,14 +22,14 @@ enum Bound {
     AtMost(f64),
 }
 
-/// All of them as a table. What was not measured stands there without a figure.
+/// All of them as a table.
 pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     let pairs = |kind, connections| {
-        let level = levels.iter().find(move |level| level.connections == connections)?;
-        level.of(kind)
+        let level = levels.iter().find(move |level| level.connections == connections).unwrap();
+        level.of(kind).unwrap()
     };
-    let share = |kind, connections| pairs(kind, connections).map(|pairs| Spread::share(pairs).median);
-    let least = levels.iter().filter_map(|level| Some(Spread::share(level.of(Kind::Memory)?).least)).reduce(f64::min);
+    let share = |kind, connections| Spread::share(pairs(kind, connections)).median;
+    let least = levels.iter().map(|level| Spread::share(pairs(Kind::Memory, level.connections)).least).reduce(f64::min);
     let at_rest = growth.at_rest.iter().map(|(_, bytes)| *bytes as f64 / 1e6).reduce(f64::max);
     let (ready, keys) = growth.ready_with_keys;
     let events = "bytes for an event that is remembered".to_owned();
@@ -39,7 +39,7 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
             "the least of any pair of new events in memory, at any number of connections",
             Bound::AtLeast(0.60),
             "",
-            least,
+            least.unwrap(),
         ),
         new(
             "events that are asked for again, 50 connections, of the floor",
@@ -52,21 +52,21 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
             "the least of any pair of new events on SQLite, 256 connections",
             Bound::AtLeast(0.20),
             "",
-            pairs(Kind::Sqlite, MANY).map(|pairs| Spread::share(pairs).least),
+            Spread::share(pairs(Kind::Sqlite, MANY)).least,
         ),
         new(
             "99 % of new events in memory, 50 connections, to the floor's",
             Bound::AtMost(1.5),
             "",
-            pairs(Kind::Memory, USUAL).map(|pairs| Spread::tail(pairs).median),
+            Spread::tail(pairs(Kind::Memory, USUAL)).median,
         ),
-        Target { what: events, bound: Bound::AtMost(200.0), unit: "", measured: Some(growth.an_event) },
-        new("memory of a fresh connector", Bound::AtMost(20.0), " MB", at_rest),
+        Target { what: events, bound: Bound::AtMost(200.0), unit: "", measured: growth.an_event },
+        new("memory of a fresh connector", Bound::AtMost(20.0), " MB", at_rest.unwrap()),
         Target {
             what: format!("ready with {} keys in SQLite", crate::growth::number(keys)),
             bound: Bound::AtMost(100.0),
             unit: " ms",
-            measured: Some(ready.as_secs_f64() * 1e3),
+            measured: ready.as_secs_f64() * 1e3,
         },
     ];
     let mut text = String::from("| | target | measured | |\n|---|---|---|---|\n");
@@ -74,7 +74,7 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     text
 }
 
-fn new(what: &str, bound: Bound, unit: &'static str, measured: Option<f64>) -> Target {
+fn new(what: &str, bound: Bound, unit: &'static str, measured: f64) -> Target {
     Target { what: what.to_owned(), bound, unit, measured }
 }
 
@@ -87,9 +87,7 @@ impl Target {
         };
         let told =
             |figure: f64| if figure < 10.0 { format!("{figure:.2}{unit}") } else { format!("{figure:.0}{unit}") };
-        let Some(measured) = self.measured else {
-            return format!("| {what} | {word} {} | not measured | |\n", told(bound));
-        };
+        let measured = self.measured;
         let is_met = match self.bound {
             Bound::AtLeast(bound) => measured >= bound,
             Bound::AtMost(bound) => measured <= bound,

@@ -19,7 +19,7 @@ use crate::digest::HashKey;
 /// How many connections read at once. Reading is quick.
 const READERS: u32 = 4;
 
-/// What a statement reads rows from that come as one JSON array, its first parameter: each is a `value`, and `value ->> 0` its first column.
+/// What a statement of SQLite reads rows from that come as one JSON array, its first parameter: each is a `value`, and `value ->> 0` its first column.
 /// MATERIALIZED, since `json_each` itself writes a row out as text again for each column that is asked for.
 pub(crate) const JSON_ROWS: &str =
     "(WITH item (value) AS MATERIALIZED (SELECT value FROM json_each($1)) SELECT value FROM item)";

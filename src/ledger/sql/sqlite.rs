@@ -21,7 +21,7 @@ use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, all_or_nothing, corrup
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-// Each from JSON_ROWS.
+// What follows each is FROM and [`JSON_ROWS`]: see `insert`.
 const SESSIONS: &str =
     "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7";
