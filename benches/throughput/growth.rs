@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::connector::Connector;
 use crate::counts::figure;
 use crate::events::{self, Recorded, Shown};
-use crate::keys::{self, Form, Keys};
+use crate::keys::{self, Keys};
 use crate::load::{self, Outcome, Scans, WARM};
 use crate::process::resident;
 use crate::report;
@@ -20,7 +20,7 @@ use crate::server::{DATABASE, connector, folder, sqlite};
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
 /// Who shows a badge where the number of events grows.
-const REGULARS: Keys = Keys { form: Form::Badge, number: 100_000 };
+const REGULARS: Keys = Keys::badges(100_000);
 /// How many events of each kind are remembered, to know what one takes, at most.
 const KINDS: u64 = 100_000;
 /// Starts, of which the one in the middle counts.

@@ -32,11 +32,11 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn codes(number: u64) -> Self {
+    pub(crate) const fn codes(number: u64) -> Self {
         Self { form: Form::Code, number }
     }
 
-    pub(crate) fn badges(number: u64) -> Self {
+    pub(crate) const fn badges(number: u64) -> Self {
         Self { form: Form::Badge, number }
     }
 

@@ -80,14 +80,13 @@ fn new(what: &str, bound: Bound, unit: &'static str, measured: f64) -> Target {
 
 impl Target {
     fn row(&self) -> String {
-        let Self { what, unit, .. } = self;
+        let (Self { what, unit, .. }, measured) = (self, self.measured);
         let (word, bound) = match self.bound {
             Bound::AtLeast(bound) => ("at least", bound),
             Bound::AtMost(bound) => ("at most", bound),
         };
         let told =
             |figure: f64| if figure < 10.0 { format!("{figure:.2}{unit}") } else { format!("{figure:.0}{unit}") };
-        let measured = self.measured;
         let is_met = match self.bound {
             Bound::AtLeast(bound) => measured >= bound,
             Bound::AtMost(bound) => measured <= bound,
