@@ -1,4 +1,4 @@
-//! What holds wherever carts are kept, in memory and in SQLite; `tests/engines/carts.rs` has what concerns several connectors.
+//! What holds wherever carts are kept, in memory and in SQLite; `tests/storage_engines/carts.rs` has what concerns several connectors.
 
 mod ending;
 mod moving;

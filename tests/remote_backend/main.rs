@@ -1,5 +1,5 @@
 //! The identity backend, black box: the real service asks a small server that is slow, wrong, huge, and gone in turn. That it knows keys and
-//! tokens as the other directories do, `tests/engines/look_ups.rs` holds.
+//! tokens as the other directories do, `tests/storage_engines/look_ups.rs` holds.
 
 #![expect(
     clippy::unwrap_used,
