@@ -68,7 +68,7 @@ pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Optio
         DirectorySource::File { path, may_have_faults } => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|error| StartError::DirectoryUnreadable { path: name.clone(), error })?;
+                .map_err(|error| StartError::DirectoryUnreadable { path: path.clone(), error })?;
             Some(file::parse(&text, &name, hash_key, *may_have_faults)?)
         }
     })
