@@ -18,10 +18,11 @@ expect fuzz/Cargo.lock "$(locked fuzz/Cargo.lock)"
 expect docs/openapi.json "$(sed -n '/^  "info": {$/,/^  }/s/^    "version": "\(.*\)"$/\1/p' docs/openapi.json)"
 expect "CHANGELOG.md, newest release" "$(sed -n '/^## \[[0-9]/{s/^## \[\(.*\)\] - .*/\1/p;q}' CHANGELOG.md)"
 
-# Image tags, wherever a deployment file or a document names one.
+# The image's label, and image tags wherever a deployment file or a document names one.
 while IFS=: read -r file line tag; do
-  expect "$file:$line" "$(sed -E 's/.*[: "]//' <<<"$tag")"
-done < <(grep -srnoE '(identity-connector:|newTag: *"?)[0-9][0-9A-Za-z.+-]*' compose.yaml deploy README.md docs)
+  expect "$file:$line" "$(sed -E 's/.*[:= "]//' <<<"$tag")"
+done < <(grep -srnoE '(identity-connector:|newTag: *"?|image\.version="?)[0-9][0-9A-Za-z.+-]*' \
+  Dockerfile compose.yaml deploy README.md docs)
 
 [ $# = 0 ] || expect "tag $1" "${1#v}"
 exit $status
