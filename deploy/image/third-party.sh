@@ -31,7 +31,7 @@ texts() { # name version expression
     [ -d "$source/$1-$2" ] || continue
     # SQLCipher is another library in the same package, and is not compiled.
     found=$(find "$source/$1-$2" -name sqlcipher -prune -o -type f -size +0 \
-      -regextype posix-extended -iregex '.*/(un)?(licen[cs]e|copying|notice|copyright)s?([-._][^/]*)?' \
+      -regextype posix-extended -iregex '.*/(licenses/[^/]+|(un)?(licen[cs]e|copying|notice|copyright)s?([-._][^/]*)?)' \
       -not -iregex '.*\.(rs|py|c|h|toml|json|sh|pl|go)' -print | LC_ALL=C sort)
     break
   done
