@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What is in the binary: licences, bans and sources of all dependencies, and a bill of materials (CycloneDX) that names each of them.
+# What is in the binary: licences, bans and sources of all dependencies, a bill of materials (CycloneDX) that names each of them, and
+# their licence texts.
 #
 #   .ci/checks/supply-chain.sh [--advisories] [FOLDER]     # target/sbom unless said otherwise
 #
@@ -33,4 +34,6 @@ for package in $linked; do
   grep -q "\"pkg:cargo/$package[\"?]" "$out/identity-connector.cdx.json" || { echo "$package is not in the bill of materials"; exit 1; }
 done
 grep -q '"bomFormat": "CycloneDX"' "$out/identity-connector.cdx.json"
+# A crate without a licence text fails here, before it fails the build of the image.
+step deploy/image/third-party.sh "$out"
 printf '\n%s packages in %s\n' "$(wc -w <<<"$linked")" "$out/identity-connector.cdx.json"
