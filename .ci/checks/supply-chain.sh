@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Checks the dependencies that are linked into the binary, and writes a bill of materials (CycloneDX) that names each of them.
+# Checks the dependencies that are linked into the binary, and writes a bill of materials (CycloneDX) that names each of them
+# and their licence texts.
 #
-#   .ci/checks/supply-chain.sh [FOLDER]      # licences, bans and sources; bill of materials in FOLDER, default target/sbom
+#   .ci/checks/supply-chain.sh [FOLDER]      # licences, bans and sources; the files go to FOLDER, default target/sbom
 #   .ci/checks/supply-chain.sh --advisories  # known vulnerabilities only; downloads the advisory database
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,4 +31,6 @@ for package in $linked; do
   grep -q "\"pkg:cargo/${package}[\"?]" "$out/identity-connector.cdx.json" || { echo "$package is not in the bill of materials"; exit 1; }
 done
 grep -q '"bomFormat": "CycloneDX"' "$out/identity-connector.cdx.json"
+# A crate without a licence text fails here, before it fails the build of the image.
+step deploy/image/third-party.sh "$out"
 printf '\n%s packages in %s\n' "$(wc -w <<<"$linked")" "$out/identity-connector.cdx.json"

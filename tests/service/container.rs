@@ -1,5 +1,5 @@
-//! What is promised of containers: whose process it is, what it may write, what the system lets it do. The files that make and run them say
-//! so; that a container really runs like that is tried out where there is a container engine, in the workflow.
+//! What the project promises of its containers: which user they run as, what they may write, which capabilities they have. These tests
+//! read the Dockerfile and the deployment files. The workflow runs the image under the same restrictions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn count(lines: &[String], what: &str) -> usize {
 }
 
 #[test]
-fn the_image_holds_the_binary_alone_and_runs_it_as_nobody() {
+fn the_image_contains_only_the_binary_and_runs_it_as_an_unprivileged_user() {
     let dockerfile = lines(&root().join("Dockerfile"));
     let last = dockerfile.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
     assert_eq!(dockerfile[last], "FROM scratch");
@@ -30,8 +30,8 @@ fn the_image_holds_the_binary_alone_and_runs_it_as_nobody() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(of("USER"), ["65532:65532"]);
-    assert_eq!(of("ENTRYPOINT"), [r#"["/identity-connector"]"#], "itself, without a shell");
-    assert_eq!(of("VOLUME"), ["/data"], "the only place that is written");
+    assert_eq!(of("ENTRYPOINT"), [r#"["/identity-connector"]"#], "the binary itself, without a shell");
+    assert_eq!(of("VOLUME"), ["/data"], "the only directory that the connector writes to");
     assert_eq!(of("COPY"), ["--from=build /rootfs /", "--from=build --chown=65532:65532 /data /data"]);
     assert_eq!((of("RUN").len(), of("ADD").len()), (0, 0));
     let text = dockerfile.join("\n");
@@ -41,8 +41,43 @@ fn the_image_holds_the_binary_alone_and_runs_it_as_nobody() {
     );
 }
 
+/// A `CONNECTOR__…` variable in the image would override the user's configuration file, and would also apply to `demo`.
 #[test]
-fn every_pod_is_nobodys_reads_only_and_may_do_nothing() {
+fn the_image_sets_no_setting_but_the_default_address() {
+    let dockerfile = lines(&root().join("Dockerfile"));
+    let environment: Vec<&str> = dockerfile.iter().filter_map(|line| line.strip_prefix("ENV ")).collect();
+    assert_eq!(environment, ["CONNECTOR_DEFAULT_BIND=0.0.0.0:8080"]);
+    assert_eq!(count(&dockerfile, "EXPOSE 8080 8085 8443 9090"), 1, "API, shopper's side, API with TLS, management");
+}
+
+#[test]
+fn the_image_carries_licences_commit_and_version() {
+    let text = lines(&root().join("Dockerfile")).join("\n");
+    assert!(text.contains("cp LICENSE /rootfs/licenses/"));
+    assert!(text.contains("third-party.sh /rootfs/licenses"));
+    let last = text.split("FROM scratch").nth(1).unwrap();
+    assert!(last.contains("ARG CONNECTOR_COMMIT"), "an ARG is valid in the stage that declares it only");
+    for label in [
+        r#"title="identity-connector""#,
+        concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+        r#"revision="$CONNECTOR_COMMIT""#,
+        concat!("licenses=\"", env!("CARGO_PKG_LICENSE"), "\""),
+    ] {
+        assert!(last.contains(&format!("org.opencontainers.image.{label}")), "{label}");
+    }
+}
+
+#[test]
+fn the_deployment_files_name_the_version_of_this_release() {
+    let version = env!("CARGO_PKG_VERSION");
+    let tags = |file: &str, line: &str| count(&lines(&root().join(file)), line);
+    assert_eq!(tags("deploy/kubernetes/kustomization.yaml", &format!("newTag: \"{version}\"")), 1);
+    let image = format!("image: registry.example/identity-connector:{version}");
+    assert_eq!(tags("deploy/kubernetes-sqlite.yaml", &image), 1);
+}
+
+#[test]
+fn every_pod_runs_unprivileged_with_a_read_only_root() {
     let folder = fs::read_dir(root().join("deploy/kubernetes")).unwrap().map(|entry| entry.unwrap().path());
     let mut pods = 0;
     for path in folder.chain([root().join("deploy/kubernetes-sqlite.yaml")]) {
@@ -78,7 +113,7 @@ fn every_pod_is_nobodys_reads_only_and_may_do_nothing() {
 }
 
 #[test]
-fn every_service_of_the_composition_reads_only_and_may_do_nothing() {
+fn every_compose_service_runs_unprivileged_with_a_read_only_root() {
     let lines = lines(&root().join("deploy/compose.yaml"));
     let hardened = ["read_only: true", "cap_drop: [ALL]", r#"security_opt: ["no-new-privileges:true"]"#];
     for what in hardened {
@@ -94,8 +129,8 @@ fn every_service_of_the_composition_reads_only_and_may_do_nothing() {
     let services = under("services:");
     let is_name = |line: &&String| line.starts_with("  ") && !line.starts_with("   ");
     let merged = count(&services, "<<: *hardened") + count(&services, "<<: *connector");
-    assert_eq!(services.iter().filter(is_name).count(), merged, "each of them");
-    for file in ["deploy/compose.yaml", "deploy/compose.shoppers.yaml"] {
+    assert_eq!(services.iter().filter(is_name).count(), merged, "every service");
+    for file in ["compose.yaml", "deploy/compose.yaml", "deploy/compose.shoppers.yaml"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         for never in [
             "privileged",
@@ -112,9 +147,24 @@ fn every_service_of_the_composition_reads_only_and_may_do_nothing() {
     }
 }
 
-/// Where there is a container engine, it is run as these files say.
+/// `docker compose up` in a clone: the demo, reachable from this machine only.
 #[test]
-fn the_workflow_runs_the_image_as_it_is_promised() {
+fn the_demo_composition_publishes_on_loopback_only() {
+    let demo = lines(&root().join("compose.yaml"));
+    for what in ["read_only: true", "cap_drop: [ALL]", r#"security_opt: ["no-new-privileges:true"]"#] {
+        assert_eq!(count(&demo, what), 1, "{what}");
+    }
+    assert_eq!(count(&demo, "command: [demo, --publish]"), 1);
+    assert_eq!(count(&demo, r#"ports: ["127.0.0.1:8080:8080", "127.0.0.1:9090:9090"]"#), 1);
+    assert!(!demo.iter().any(|line| line.contains("restart")), "a demo that fails is not started again");
+    let name = |lines: &[String]| lines.iter().find(|line| line.starts_with("name: ")).cloned();
+    let other = lines(&root().join("deploy/compose.yaml"));
+    assert_ne!(name(&demo), name(&other), "one must not replace the other's containers");
+}
+
+/// The workflow has a container engine: it runs the image under the restrictions that these files state.
+#[test]
+fn the_workflow_runs_the_image_as_documented() {
     let workflow = fs::read_to_string(root().join(".github/workflows/ci.yml")).unwrap();
     for what in ["--read-only", "--cap-drop ALL", "--security-opt no-new-privileges"] {
         assert!(workflow.contains(what), "{what}");

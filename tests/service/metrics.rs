@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::backend::Backend;
 use crate::support::certificates::{Authority, TlsFiles};
+use crate::support::runbooks;
 use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
 
 /// Metrics by name as they are asked for, each with its type and labels.
@@ -205,23 +206,26 @@ fn dashboard_and_alert_rules_ask_for_metrics_that_there_are() {
 
 #[test]
 fn every_alert_says_what_to_do() {
-    let (rules, operations) = (file("deploy/alerts.yml"), file("docs/operations.md"));
-    let headings = operations.lines().filter_map(|line| line.strip_prefix("##"));
-    let anchors: BTreeSet<String> = headings
-        .map(|heading| {
-            let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-            kept.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
-        })
-        .collect();
-    let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
-    for alert in &alerts {
-        for needed in ["severity: ", "summary: ", "description: ", "runbook_url: docs/operations.md#"] {
+    let (rules, anchors) = (file("deploy/alerts.yml"), runbooks::anchors(&file("docs/operations.md")));
+    for alert in rules.split("- alert: ").skip(1) {
+        for needed in ["severity: ", "summary: ", "description: "] {
             assert!(alert.contains(needed), "no {needed:?} in {alert}");
         }
-        let anchor = alert.split("runbook_url: docs/operations.md#").nth(1).unwrap().lines().next().unwrap();
-        assert!(anchors.contains(anchor), "docs/operations.md has no {anchor}");
+    }
+    let alerts = runbooks::alerts(&rules);
+    for (alert, anchor) in &alerts {
+        assert!(anchors.contains(*anchor), "{alert}: docs/operations.md has no heading for #{anchor}");
     }
     assert!(alerts.len() > 20);
+}
+
+#[test]
+fn runbook_urls_begin_with_the_address_of_the_operations_guide() {
+    let rules = file("deploy/alerts.yml");
+    let address = runbooks::address(&rules);
+    assert!(address.starts_with("https://") && address.ends_with("/docs/operations.md"), "{address}");
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    assert!(address.starts_with(repository), "Cargo.toml names the repository {repository}, and the rules {address}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Alert rules and dashboard, in the eyes of Prometheus itself: `promtool` reads them, and tries the rules on made-up nights.
+//! Alert rules and dashboard as Prometheus sees them: `promtool` parses them, and evaluates the rules on series of each test case.
 //!
-//! Without `promtool` (Debian's `prometheus`) these trials show as ignored. That the metrics exist which they ask for is checked elsewhere.
+//! Without `promtool` (Debian's `prometheus`) these trials show as ignored. `tests/service/metrics.rs` checks that the metrics exist.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,12 +8,14 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::support::runbooks;
 use crate::support::trials::{lone_properties, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
         rules_are_read_and_fire_when_they_should,
         every_alert_has_a_night_in_which_it_fires,
+        every_runbook_url_is_rendered_as_a_heading_of_the_operations_guide,
         queries_of_the_dashboard_are_read
     ];
     properties.iter().map(|property| trial("promtool", module_path!(), *property, missing, || ())).collect()
@@ -44,6 +46,33 @@ async fn every_alert_has_a_night_in_which_it_fires() {
     for alert in rules.split("- alert: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
         assert!(nights.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in a test");
     }
+}
+
+/// Each alert's `runbook_url`, on an alert that always fires, so that Prometheus expands the template.
+async fn every_runbook_url_is_rendered_as_a_heading_of_the_operations_guide() {
+    let rules = std::fs::read_to_string(deploy("alerts.yml")).unwrap();
+    let anchors = runbooks::anchors(&std::fs::read_to_string(deploy("../docs/operations.md")).unwrap());
+    let (address, alerts) = (runbooks::address(&rules), runbooks::alerts(&rules));
+    assert!(alerts.len() > 20);
+    let mut always =
+        vec![json!({ "record": "connector:runbook:info", "expr": "vector(1)", "labels": { "url": address } })];
+    let mut expected = Vec::new();
+    for (alert, anchor) in alerts {
+        assert!(anchors.contains(anchor), "{alert}: docs/operations.md has no heading for #{anchor}");
+        let template = format!("{}{anchor}", runbooks::TEMPLATE);
+        always.push(json!({ "alert": alert, "expr": "vector(1)", "annotations": { "runbook_url": template } }));
+        let fires = json!({ "exp_labels": {}, "exp_annotations": { "runbook_url": format!("{address}#{anchor}") } });
+        expected.push(json!({ "alertname": alert, "eval_time": "1m", "exp_alerts": [fires] }));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let rules = write("rules.json", json!({ "groups": [{ "name": "runbooks", "rules": always }] }));
+    let tests = json!([{ "interval": "1m", "alert_rule_test": expected }]);
+    promtool(&["test", "rules", &write("test.json", json!({ "rule_files": [rules], "tests": tests }))]);
 }
 
 /// Every text of a member called `expr`, wherever it is.

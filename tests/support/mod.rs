@@ -29,6 +29,7 @@ mod postgres;
 mod process;
 pub(crate) mod provider;
 mod redis;
+pub(crate) mod runbooks;
 mod scans;
 pub(crate) mod secrets;
 mod server;

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Checks the deployment files without starting anything: systemd units, Compose files, Kubernetes manifests.
+#
+#   .ci/checks/deploy-files.sh
+#
+# A check whose tool is missing is skipped and says so. With CONNECTOR_TEST_SERVERS=required, a missing systemd-analyze or PyYAML
+# (Debian: systemd, python3-yaml) is a failure. docker compose and kubectl are used only where they are installed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+step() { printf '\n== %s\n' "$*"; }
+skip() { # reason, Debian package
+  echo "SKIPPED: $1"
+  [ -z "${2-}" ] || [ "${CONNECTOR_TEST_SERVERS-}" != required ] || { echo "FAILED: install $2"; exit 1; }
+}
+
+step "systemd units"
+if command -v systemd-analyze >/dev/null; then
+  # In place of the programs and the units that this machine may lack.
+  for unit in deploy/*.service; do
+    sed 's#^\(Exec[A-Za-z]*\)=/usr/[a-z/]*/\(docker\|identity-connector\)\b#\1=/bin/true#' "$unit" >"$work/${unit##*/}"
+  done
+  printf '[Service]\nExecStart=/bin/true\n' >"$work/docker.service"
+  # It prints what it finds; some findings do not change its exit code.
+  findings=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no "$work"/identity-connector*.service 2>&1) || true
+  findings=$(grep -F identity-connector <<<"$findings" || true)
+  [ -z "$findings" ] || { echo "$findings"; exit 1; }
+  # In tenths, lower is better: 2.0 or less.
+  systemd-analyze security --no-pager --offline=true --threshold=20 "$work/identity-connector.service" | tail -1
+else
+  skip "systemd-analyze is not installed" systemd
+fi
+
+step "YAML"
+if python3 -c 'import yaml' 2>/dev/null; then
+  find compose.yaml deploy \( -name '*.yaml' -o -name '*.yml' \) -print0 | sort -z | xargs -0 python3 -c '
+import sys, yaml
+for file in sys.argv[1:]:
+    documents = list(yaml.safe_load_all(open(file, encoding="utf-8")))
+    print(f"{file}: {len(documents)}")'
+else
+  skip "python3 has no yaml module" python3-yaml
+fi
+
+step "PrometheusRule"
+deploy/kubernetes/monitoring/update.sh --check && echo "up to date with deploy/alerts.yml"
+
+step "Compose"
+if docker compose version >/dev/null 2>&1; then
+  docker compose -f compose.yaml config --quiet
+  docker compose -f deploy/compose.yaml config --quiet
+  docker compose -f deploy/compose.yaml -f deploy/compose.shoppers.yaml config --quiet
+  echo "compose.yaml, deploy/compose.yaml, deploy/compose.shoppers.yaml"
+else
+  skip "docker compose is not installed"
+fi
+
+step "Kustomize"
+if kubectl version --client >/dev/null 2>&1; then
+  for folder in deploy/kubernetes deploy/kubernetes/monitoring; do
+    kubectl kustomize "$folder" >"$work/resources"
+    echo "$folder: $(grep -c '^kind: ' "$work/resources") resources"
+  done
+else
+  skip "kubectl is not installed"
+fi
