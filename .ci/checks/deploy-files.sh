@@ -34,8 +34,11 @@ else
 fi
 
 step "YAML"
-if python3 -c 'import yaml' 2>/dev/null; then
-  find compose.yaml deploy \( -name '*.yaml' -o -name '*.yml' \) -print0 | sort -z | xargs -0 python3 -c '
+# Debian's Python sees Debian's python3-yaml; another python3 that comes first in PATH may not.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+if "$python" -c 'import yaml' 2>/dev/null; then
+  find compose.yaml deploy \( -name '*.yaml' -o -name '*.yml' \) -print0 | sort -z | xargs -0 "$python" -c '
 import sys, yaml
 for file in sys.argv[1:]:
     documents = list(yaml.safe_load_all(open(file, encoding="utf-8")))
