@@ -93,6 +93,8 @@ pub struct Config {
     pub identity_backend: Option<remote::Settings>,
     /// Whether a 200 carries the deprecated `paymentSource`.
     pub tell_payment_source: bool,
+    /// What the demo's page must send as `X-Demo-Key`; `None` on loopback. No setting: the command line makes it.
+    pub demo_key: Option<SecretString>,
     /// How to log.
     pub log: Log,
     /// Where traces go, if anywhere.
@@ -200,6 +202,7 @@ impl Config {
             directory: directory::source(&reader, mode),
             identity_backend: directory::identity_backend(&mut reader),
             tell_payment_source: reader.boolean("answer.payment_source"),
+            demo_key: None,
             log: Log {
                 format: reader.one_of(
                     "log.format",

@@ -56,6 +56,7 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
         IDENTITY_KEYS => IDENTITY_KEYS.into(),
         LIVEZ | READYZ => PROBE.into(),
         METRICS => MANAGEMENT.into(),
+        "/" => "/".into(),
         // As the route is written: what stands in its place may be a shopper's name, or a key that does not belong there.
         template => template.trim_end_matches('/').to_owned().into(),
     });

@@ -1,4 +1,4 @@
-//! Whom the demo vouches for, and what its page can tell and do besides.
+//! The demo's identity provider, and what else its page can read and change.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::shopper::{claims, context, part};
 use crate::support::{Server, scan_with_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_vouches_for_shoppers_alone() {
+async fn only_known_shoppers_can_sign_in() {
     let server = Server::demo(&[]).await;
     let long = "x".repeat(300);
     for nobody in ["", "nobody", "SHOPPER-UUID-001", "shopper-uuid-001 ", "a\0b", &long] {
@@ -64,12 +64,14 @@ async fn discovery_leads_to_the_key_that_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_tells_who_there_is_and_holds_accounts_back() {
+async fn shoppers_and_stores_are_listed_and_shoppers_flagged() {
     let server = Server::demo(&[]).await;
     let shoppers = ask(&server, "GET", "/demo/shoppers").await.json();
     assert_eq!(shoppers, Value::from(server.all("shoppers").await));
-    let ids = |rows: Vec<Value>| -> Vec<Value> { rows.iter().map(|row| json!({ "id": row["id"] })).collect() };
-    assert_eq!(ask(&server, "GET", "/demo/stores").await.json(), Value::from(ids(server.all("stores").await)));
+    let stores = ask(&server, "GET", "/demo/stores").await.json();
+    assert_eq!(stores, Value::from(server.all("stores").await));
+    let defaults = stores.as_array().unwrap().iter().map(|store| store["defaultGateDecision"].as_str().unwrap());
+    assert_eq!(defaults.filter(|decision| *decision == "open").count(), 1, "STORE-002");
     for (asked, account) in [("flag", "flagged"), ("flag", "flagged"), ("unflag", "active"), ("unflag", "active")] {
         let answer = ask(&server, "POST", &format!("/demo/shoppers/shopper-uuid-001/{asked}")).await;
         assert_eq!((answer.status, &answer.json()["account"]), (200, &json!(account)));
