@@ -48,9 +48,8 @@ export async function call(path, options = {}) {
   if (key !== null && path.startsWith("/demo/")) headers["X-Demo-Key"] = key;
   try {
     const response = await fetch(path, { ...options, headers });
-    const blob = await response.blob();
-    const isJson = (response.headers.get("content-type") ?? "").startsWith("application/json");
-    const text = isJson ? await blob.text() : "";
+    const isPicture = response.headers.get("content-type")?.startsWith("image/");
+    const [blob, text] = isPicture ? [await response.blob(), ""] : [null, await response.text()];
     readClock(response.headers.get("date"));
     return { status: response.status, headers: response.headers, blob, text, body: parse(text) };
   } catch (error) {
