@@ -157,7 +157,7 @@ function compare({ time, answer: recorded }, answer) {
   if (answer === null) return "The connector has recorded no answer for this event.";
   if (recorded === null) return "The connector had recorded no answer for this event, so this decision is new.";
   if (answer === recorded) return `The recorded answer: byte for byte the one of ${time}. The connector did not decide again.`;
-  return `This answer differs from the one of ${time}.`;
+  return `This answer differs from the one of ${time}: a demo that is restarted forgets its records.`;
 }
 
 function showGate(state, className, words) {

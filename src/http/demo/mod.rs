@@ -95,7 +95,7 @@ async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Respons
     let customer = demo.issuer.customer(&shopper).ok_or(ApiError::NotFound)?;
     let customer = demo.administration.directory.hash_key().customer(&customer);
     demo.administration.change(Change::LinkCustomer(customer, shopper.clone())).await?;
-    let token = demo.issuer.vouch(&shopper, demo.administration.clock.now());
+    let token = demo.issuer.token_for(&shopper, demo.administration.clock.now());
     let token = token.map_err(|error| ApiError::Internal { reason: "cryptography", cause: error.to_string() })?;
     let access_token = token.expose_secret();
     let expires_in = LIFETIME.num_seconds();
