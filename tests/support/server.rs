@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use identity_connector::app;
@@ -56,8 +56,13 @@ impl Server {
 
     /// A demo that is published on every address of this machine, whose page needs this key. Its `api` is on loopback.
     pub(crate) async fn published(key: &str) -> Self {
+        Self::published_on(Ipv4Addr::UNSPECIFIED.into(), key).await
+    }
+
+    /// The same, published on this address.
+    pub(crate) async fn published_on(address: IpAddr, key: &str) -> Self {
         let publish = |config: &mut Config| {
-            config.server.bind = SocketAddr::from(([0, 0, 0, 0], 0));
+            config.server.bind = SocketAddr::new(address, 0);
             config.demo_key = Some(key.into());
         };
         Self::start(Vec::new(), ManualClock::starting_at(Clock::System.now()), publish).await.unwrap()
