@@ -1,18 +1,75 @@
-//! Why a request of our own failed, in words for a person.
+//! Why a request of our own or the use of a file failed, in words for a person: what happened and, where it is known, what to do.
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
+
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 /// The innermost cause, which is the one that tells a person something: "connection refused".
 pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &(dyn Error + 'static) = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    loop {
+        if let Some(words) = of_tls(cause) {
+            return words.to_owned();
+        }
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return "the answer is not HTTP: if the port speaks TLS, use https:// instead of http://".to_owned();
+        }
+        // An `io::Error` hides what it wraps from `source`.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped.map(|error| error as &(dyn Error + 'static)).or_else(|| cause.source()) {
+            Some(source) => cause = source,
+            None => break,
+        }
     }
     let words = cause.to_string();
     match cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
         // "Connection refused (os error 111)"
         Some(_) => words.split(" (os error").next().unwrap_or_default().to_lowercase(),
         None => words,
+    }
+}
+
+/// A failed handshake, where rustls' own words do not say what to do.
+fn of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    Some(match error.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::UnknownIssuer => {
+                "the certificate is signed by an authority that is not trusted here: trust it, or give its PEM file"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the certificate is not valid yet: check this machine's clock"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "the certificate is for another host name: use a name that it holds, or make one for this name"
+            }
+            other if other.to_string().contains("CaUsedAsEndEntity") => {
+                "the certificate is a CA certificate: make one for the server, see docs/security.md"
+            }
+            _ => return None,
+        },
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the other side asks for a client certificate, and none was given"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+        ) => "the other side does not accept the client certificate",
+        rustls::Error::InvalidMessage(_) => "the port does not speak TLS: use http:// instead of https://",
+        _ => return None,
+    })
+}
+
+/// Why a file or folder cannot be used; where permission is missing, which user needs it and which command gives it.
+pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let uid = rustix::process::geteuid().as_raw();
+            // A file that is not there yet cannot be made in the folder above it.
+            let denied = path.ancestors().find(|path| path.exists()).unwrap_or(path).display();
+            format!("{error}: this process runs as uid {uid}; give it the right with: chown {uid} {denied}")
+        }
+        _ => error.to_string(),
     }
 }

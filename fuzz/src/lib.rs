@@ -77,7 +77,7 @@ impl Connector {
             ("LEDGER__CAPACITY", "10000".to_owned()),
         ];
         let environment = settings.into_iter().map(|(name, value)| (format!("CONNECTOR__{name}").into(), value.into()));
-        let sources = Sources { file: None, environment: environment.collect() };
+        let sources = Sources { environment: environment.collect(), ..Sources::default() };
         let config = Config::load(Mode::Demo, &sources).expect("sound settings");
         let clock = ManualClock::starting_at(DateTime::from_timestamp(NOW, 0).expect("a time"));
         let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default()).await.expect("it starts");

@@ -110,7 +110,8 @@ impl Watch {
 
 /// Every setting by its name; none if they cannot be read.
 pub(super) fn settings(mode: Mode, sources: &Sources) -> BTreeMap<String, String> {
-    effective(mode, sources).unwrap_or_default().into_iter().collect()
+    let settings = effective(mode, sources).unwrap_or_default();
+    settings.into_iter().map(|setting| (setting.name, setting.value)).collect()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -1,5 +1,6 @@
 //! Everything put together: `build(config)`, ask for the addresses, `run(stop)`. The binary and the tests run the same.
 
+mod bind;
 mod files;
 mod open;
 mod reload;
@@ -11,26 +12,29 @@ mod warnings;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use bind::BindError;
 pub use files::Watch;
 pub use open::read_source;
 pub use reload::Reload;
 pub use warnings::{CODES_REFUSED, NO_STORE};
 
+use bind::Bound;
 use shoppers::Around;
 use upkeep::Upkeep;
 
 use crate::administration::Administration;
 use crate::callers::Callers;
 use crate::carts::CartStore;
+use crate::cause::of_file;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::connector::Connector;
@@ -65,26 +69,19 @@ pub enum StartError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The directory file cannot be read.
-    #[error("directory.file: {path}: {error}")]
+    #[error("directory.file: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
     DirectoryUnreadable {
         /// The file.
-        path: String,
+        path: PathBuf,
         /// Why.
         error: io::Error,
     },
     /// The directory file is wrong.
     #[error(transparent)]
     DirectoryFile(#[from] DirectoryFileError),
-    /// An address cannot be bound.
-    #[error("{setting} = {address}: {error}")]
-    Bind {
-        /// The setting.
-        setting: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
+    /// Addresses cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The demo's identity provider cannot be set up.
     #[error(transparent)]
     DemoIssuer(#[from] DemoIssuerError),
@@ -125,13 +122,6 @@ struct Port {
     serves: server::Port,
 }
 
-/// A port that is bound: where, is known before what it answers.
-#[derive(Debug)]
-struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
 /// Opens what the configuration names and binds the ports.
 ///
 /// # Errors
@@ -155,8 +145,12 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     warnings::warn(&config, &directory).await?;
-    let api_port = Bound::bind("server.bind", config.server.bind).await?;
-    let management_port = Bound::bind("management.bind", config.management.bind).await?;
+    let own_port = own_port.map(|address| ("commerce.bind", address));
+    let addresses = [("server.bind", config.server.bind), ("management.bind", config.management.bind)];
+    let mut bound = bind::bind(addresses.into_iter().chain(own_port)).await?.into_iter();
+    let (Some(api_port), Some(management_port), own_port) = (bound.next(), bound.next(), bound.next()) else {
+        return Err(BindError::default().into()); // there are as many as were asked for
+    };
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
@@ -197,10 +191,10 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     let demo = match config.mode {
         // Its page and its identity provider speak plain HTTP.
-        Mode::Demo if config.commerce.is_some() && tls.is_none() => {
+        Mode::Demo | Mode::PublishedDemo if config.commerce.is_some() && tls.is_none() => {
             Some(shoppers::demo(administration.clone(), api_port.address, faults, config.demo_key)?)
         }
-        Mode::Demo | Mode::Serve => None,
+        Mode::Demo | Mode::PublishedDemo | Mode::Serve => None,
     };
     let shoppers = config.commerce.map(|commerce| {
         let around = Around { administration: &administration, trusted_proxies: &trusted_proxies, metrics: &metrics };
@@ -216,8 +210,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         metrics: metrics.clone(),
     };
     let (beside, own_port) = match (shoppers, own_port) {
-        (Some(shoppers), Some(address)) => {
-            let bound = Bound::bind("commerce.bind", address).await?;
+        (Some(shoppers), Some(bound)) => {
             let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
             // The demo's page asks where it comes from.
             let limits = Limits { max_connections: own_connections, ..port_limits };
@@ -269,15 +262,6 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         grace_period: config.server.grace_period,
         traces,
     })
-}
-
-impl Bound {
-    async fn bind(setting: &'static str, address: SocketAddr) -> Result<Self, StartError> {
-        let refuse = |error| StartError::Bind { setting, address, error };
-        let listener = TcpListener::bind(address).await.map_err(refuse)?;
-        let address = listener.local_addr().map_err(refuse)?;
-        Ok(Self { listener, address })
-    }
 }
 
 impl Port {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::StartError;
-use crate::config::{Config, DirectorySource, Mode, Storage};
+use crate::config::{Config, DirectorySource, Storage};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
@@ -37,10 +37,8 @@ pub(super) async fn open(
         by_key = std::mem::take(&mut loaded.faults);
         import(&directory, loaded, now).await?;
     }
-    let directory = match config.mode {
-        Mode::Demo => directory.with_faults(FaultsByKey::new(faults, by_key)),
-        Mode::Serve => directory,
-    };
+    let directory =
+        if config.mode.is_demo() { directory.with_faults(FaultsByKey::new(faults, by_key)) } else { directory };
     let directory = match config.identity_backend.clone() {
         Some(settings) => directory.asking(Remote::new(settings)),
         None => directory,
@@ -70,7 +68,7 @@ pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Optio
         DirectorySource::File { path, may_have_faults } => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|error| StartError::DirectoryUnreadable { path: name.clone(), error })?;
+                .map_err(|error| StartError::DirectoryUnreadable { path: path.clone(), error })?;
             Some(file::parse(&text, &name, hash_key, *may_have_faults)?)
         }
     })

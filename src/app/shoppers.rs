@@ -1,6 +1,6 @@
 //! The shopper's side, put together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -16,6 +16,7 @@ use crate::directory::Faults;
 use crate::domain::ids::Issuer;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::http::{Demo, Shoppers};
+use crate::loopback::reachable;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
@@ -26,20 +27,9 @@ pub(super) fn demo(
     faults: Faults,
     key: Option<SecretString>,
 ) -> Result<Demo, StartError> {
-    let issuer = format!("http://{}/demo", reachable_from_here(api));
+    let issuer = format!("http://{}/demo", reachable(api));
     let issuer = Issuer::parse(&issuer).map_err(|_| DemoIssuerError)?;
     Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?), faults, key })
-}
-
-/// An address at which this process reaches its own port. The connector fetches the keys of the demo's identity provider
-/// from itself, and an unspecified address (`0.0.0.0`, `[::]`) is no destination.
-fn reachable_from_here(bound: SocketAddr) -> SocketAddr {
-    let address = match bound.ip() {
-        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        address => address,
-    };
-    SocketAddr::new(address, bound.port())
 }
 
 /// What it shares with everything else.
@@ -80,23 +70,6 @@ impl Around<'_> {
             trusted_proxies: Arc::clone(self.trusted_proxies),
             allowed_origins: config.allowed_origins.into(),
             metrics: self.metrics.clone(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reachable_from_here;
-
-    #[test]
-    fn an_unspecified_address_is_reached_on_loopback() {
-        for (bound, reached) in [
-            ("0.0.0.0:8080", "127.0.0.1:8080"),
-            ("[::]:8080", "[::1]:8080"),
-            ("127.0.0.2:8080", "127.0.0.2:8080"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-        ] {
-            assert_eq!(reachable_from_here(bound.parse().unwrap()).to_string(), reached);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `check-config`: whether `serve` would start with this configuration and this directory file, and what it would run with; and, if asked,
-//! what a gate would find at a connector that runs.
+//! `check-config`: whether `serve` would start with this configuration and this directory file, and with which settings; or, with
+//! `--probe`, what a gate would find at a running connector.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,23 +11,22 @@ use super::credentials::CredentialArgs;
 use super::serve::exit_code;
 use super::{ConfigArgs, EXIT_USAGE, fail, print, safe};
 use crate::app::{CODES_REFUSED, read_source};
-use crate::config::{Config, Mode, Sources, effective};
+use crate::config::{Config, Effective, Mode, Override, Sources, effective};
 use crate::digest::HashKey;
 use crate::directory::Change;
 use crate::directory::file::Content;
 use crate::gate::{self, Finding, GateSettings, Verdict};
 
-pub(super) const EXIT_CODES: &str =
-    "Exit code: 0 sound, 1 the probe found something that is not as it should be, 64 bad configuration or usage.";
+pub(super) const EXIT_CODES: &str = "Exit code: 0 sound, 1 the probe found a fault, 64 bad configuration or usage.";
 
 #[derive(Args, Debug)]
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Asks the connector at this base URL as well, as a stranger and with the credentials given here
+    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
-    /// With --probe: scans a key that is nobody's at this store [default: the first store of the directory file]
+    /// With --probe: scans an unknown key at this store [default: the first store of the directory file]
     #[arg(long, value_name = "ID", requires = "probe")]
     store: Option<String>,
     #[command(flatten)]
@@ -35,7 +34,12 @@ pub(super) struct CheckConfigArgs {
 }
 
 pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode {
-    let store = match check(&args.config.sources()) {
+    let sources = args.config.sources();
+    let checked = match (&args.probe, &args.config.config) {
+        (Some(_), None) => Ok(None),
+        _ => check(&sources),
+    };
+    let store = match checked {
         Ok(first) => args.store.clone().or(first),
         Err(exit_code) => return exit_code,
     };
@@ -79,8 +83,15 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
     };
     let content = loaded.as_ref().map(|loaded| loaded.content);
     let mut text = String::new();
-    for (name, value) in settings {
-        let _ = writeln!(text, "{name} = {value}");
+    for Effective { name, value, changed } in settings {
+        let line = format!("{name} = {value}");
+        let _ = match changed {
+            Some(Override { origin, default: Some(default) }) => {
+                writeln!(text, "{line:<48} # {origin}; default {default}")
+            }
+            Some(Override { origin, default: None }) => writeln!(text, "{line:<48} # {origin}"),
+            None => writeln!(text, "{line}"),
+        };
     }
     let _ = writeln!(text, "\nThe configuration is sound. {}", content.map_or_else(kept, describe));
     if config.scan_key.is_none() && content.is_some_and(|content| content.recognition_tokens > 0) {
@@ -95,7 +106,7 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
 }
 
 fn kept() -> String {
-    "There is no directory file: the directory is as it was left.".to_owned()
+    "There is no directory file: the directory in the database stays as it is.".to_owned()
 }
 
 fn describe(content: Content) -> String {

@@ -1,13 +1,12 @@
 //! `healthcheck`: what a container runtime asks every few seconds.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use reqwest::Url;
 
-use super::{ConfigArgs, EXIT_USAGE, fail, print};
+use super::{ConfigArgs, EXIT_USAGE, fail, print, reachable};
 use crate::cause::innermost;
 use crate::config::load_bind;
 use crate::http::READYZ;
@@ -59,14 +58,4 @@ async fn ask(url: Url, is_ours: bool) -> Result<reqwest::StatusCode, reqwest::Er
         client = client.tls_certs_only([]).tls_danger_accept_invalid_certs(true);
     }
     Ok(client.build()?.get(url).send().await?.status())
-}
-
-/// Where a connector that listens on every address can be asked.
-fn reachable(bind: SocketAddr) -> SocketAddr {
-    let ip = match bind.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bind.port())
 }

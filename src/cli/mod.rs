@@ -1,7 +1,7 @@
 //! The command line: one thin file a subcommand.
 //!
-//! What was asked for goes to standard output, everything else to standard error. Exit codes: 0 done, 1 not, 64 used or
-//! configured wrongly.
+//! Output that was asked for goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed,
+//! 64 bad usage or configuration; a subcommand with others says so in its help.
 
 mod check_config;
 mod credentials;
@@ -11,19 +11,21 @@ mod gate;
 mod healthcheck;
 mod import;
 mod openapi;
+mod reference;
 mod scan_key;
 mod serve;
 mod transfer;
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use secrecy::SecretString;
 
 use crate::clock::Clock;
@@ -46,10 +48,10 @@ struct Cli {
 enum Command {
     /// Runs the connector
     Serve(ConfigArgs),
-    /// Runs it in memory with the published test data, on loopback, and says what to try
-    Demo(ConfigArgs),
-    /// Plays Amazon's gate: scans once and tells whether it opens
-    #[command(after_help = "Exit code: 0 open, 1 closed, 64 bad usage.")]
+    /// Runs a demo in memory with Amazon's test data, on this machine only, and prints commands to try
+    Demo(demo::DemoArgs),
+    /// Plays Amazon's gate: scans once and tells whether the gate opens
+    #[command(after_help = gate::EXIT_CODES)]
     Gate(gate::GateArgs),
     /// Makes a Scan Key Code: as text, as Base64 and as a QR code
     ScanKey(scan_key::ScanKeyArgs),
@@ -60,24 +62,38 @@ enum Command {
     Import(import::ImportArgs),
     /// Writes stores, shoppers, keys and tokens of the database to a file; keys and tokens as digests
     Export(export::ExportArgs),
-    /// Checks the configuration and the directory file without starting; with --probe, a running connector as a gate would find it
+    /// Checks the configuration and the directory file without starting; with --probe, checks a running connector instead
     #[command(after_help = check_config::EXIT_CODES)]
     CheckConfig(check_config::CheckConfigArgs),
+    /// Prints every setting with its meaning, range and default, as a configuration file
+    DefaultConfig,
     /// Prints the OpenAPI document: what every port answers
     Openapi,
+    /// Prints a completion script for a shell
+    Completions(reference::CompletionsArgs),
+    /// Prints the manual page
+    Man(reference::ManArgs),
 }
 
 /// Where settings come from.
 #[derive(Args, Clone, Debug)]
 struct ConfigArgs {
-    /// TOML file with settings; the environment (CONNECTOR__SECTION__KEY) overrides it
+    /// TOML file with settings; the environment (CONNECTOR__SECTION__KEY) overrides it [default: CONNECTOR_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
+/// The variable that names the configuration file where `--config` does not.
+const CONFIG_VARIABLE: &str = "CONNECTOR_CONFIG";
+
 impl ConfigArgs {
     fn sources(&self) -> Sources {
-        Sources { file: self.config.clone(), environment: std::env::vars_os().collect() }
+        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Sources {
+            file: self.config.clone().or_else(named),
+            environment: std::env::vars_os().collect(),
+            ..Sources::default()
+        }
     }
 }
 
@@ -101,14 +117,17 @@ pub fn main() -> ExitCode {
     runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(&args.sources()).await,
-            Command::Demo(args) => demo::run(&args.sources()).await,
+            Command::Demo(args) => demo::run(&args).await,
             Command::Gate(args) => gate::run(&args, Clock::System.now()).await,
             Command::ScanKey(args) => scan_key::run(&args, Clock::System.now()),
             Command::Healthcheck(args) => healthcheck::run(&args).await,
             Command::Import(args) => import::run(&args, &Clock::System).await,
             Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
+            Command::DefaultConfig => reference::default_config(),
             Command::Openapi => openapi::run(),
+            Command::Completions(args) => reference::completions(&args, Cli::command()),
+            Command::Man(args) => reference::man(&args, Cli::command()),
         }
     })
 }
@@ -125,7 +144,17 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "not an RFC 3339 time such as 2030-01-31T12:00:00Z".to_owned())
 }
 
-/// Says what went wrong, and with which exit code it ends.
+/// The address at which this machine reaches a port that is bound to `bind`.
+fn reachable(bind: SocketAddr) -> SocketAddr {
+    let ip = match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bind.port())
+}
+
+/// Prints what went wrong, and returns the exit code.
 fn fail(code: u8, error: &dyn Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {error}");
     ExitCode::from(code)

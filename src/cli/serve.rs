@@ -1,8 +1,10 @@
-//! `serve`: the connector for real; and what `demo` has in common with it.
+//! `serve`: the connector for real; and what `demo` shares with it.
 
+use std::future;
+use std::io;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError, Watch};
@@ -10,50 +12,90 @@ use crate::config::{Config, Mode, Sources};
 use crate::telemetry;
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
-    start(Mode::Serve, sources, |_| (), |_| ()).await
+    start(Mode::Serve, sources, |_| (), |_, ()| ()).await
 }
 
-/// Lets `prepare` see to the configuration, starts, calls `started`, and runs until SIGTERM or SIGINT. Files that change are read again, and
-/// all of them on SIGHUP.
-pub(super) async fn start(
+/// Starts and runs until SIGTERM or SIGINT. `prepare` completes the configuration; what it returns is handed to `started` once the ports
+/// are bound. In `serve`, files that change are read again, and all of them on SIGHUP; a demo ends on SIGHUP, which is what closing its
+/// terminal sends.
+pub(super) async fn start<T>(
     mode: Mode,
     sources: &Sources,
-    prepare: impl FnOnce(&mut Config),
-    started: impl FnOnce(&App),
+    prepare: impl FnOnce(&mut Config) -> T,
+    started: impl FnOnce(&App, T),
 ) -> ExitCode {
     let mut config = match Config::load(mode, sources) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     let watch = Watch::new(mode, sources, &config);
-    prepare(&mut config);
-    let _written_at_the_end = match telemetry::init(&config.log) {
+    let prepared = prepare(&mut config);
+    let log = match telemetry::init(&config.log) {
         Ok(guard) => guard,
         Err(error) => return fail(1, &error),
     };
-    // Taken over before anything else: process 1 of a container ignores a signal that nobody has.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
-        return fail(1, &"signals cannot be received");
+    // First of all: process 1 of a container ignores a signal that it has no handler for.
+    let (mut stop, mut reload) = match Stop::listen(mode).and_then(|stop| Ok((stop, signal(SignalKind::hangup())?))) {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, &format!("signals cannot be received: {error}")),
     };
-    let app = match app::build(config).await {
-        Ok(app) => app,
-        Err(error) => return fail(exit_code(&error), &error),
+    let app = tokio::select! {
+        built = app::build(config) => match built {
+            Ok(app) => app,
+            Err(error) => {
+                drop(log); // writes its lines, so that the error is the last one
+                return fail(exit_code(&error), &error);
+            }
+        },
+        () = stop.asked() => return ExitCode::SUCCESS,
     };
-    started(&app);
-    let asked = async || {
-        hangup.recv().await;
-    };
-    let reload = app.reload().run(watch, asked);
+    started(&app, prepared);
+    let reload = app.reload().run(watch, async || {
+        if mode.is_demo() {
+            future::pending::<()>().await;
+        }
+        reload.recv().await;
+    });
     let stop = async {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = stop.asked() => {}
             () = reload => {}
         }
     };
     app.run(stop).await;
     ExitCode::SUCCESS
+}
+
+/// The signals that ask for the end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    /// A closed terminal, in a demo.
+    hangup: Option<Signal>,
+}
+
+impl Stop {
+    fn listen(mode: Mode) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: mode.is_demo().then(|| signal(SignalKind::hangup())).transpose()?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
 }
 
 /// A wrong file is wrong configuration; anything else may be better at the next start.
@@ -65,7 +107,7 @@ pub(super) fn exit_code(error: &StartError) -> u8 {
         StartError::Storage(_)
         | StartError::Ledger(_)
         | StartError::Directory(_)
-        | StartError::Bind { .. }
+        | StartError::Bind(_)
         | StartError::DemoIssuer(_)
         | StartError::Traces(_)
         | StartError::Randomness(_) => 1,

@@ -128,7 +128,7 @@ fn name(reader: &mut Reader, setting: &str) -> String {
 fn made_up(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, setting: &str) -> Vec<SecretSlice<u8>> {
     let mut key = vec![0; KEY_LENGTH];
     match keys.is_empty() {
-        true if mode == Mode::Demo && getrandom::fill(&mut key).is_ok() => vec![key.into()],
+        true if mode.is_demo() && getrandom::fill(&mut key).is_ok() => vec![key.into()],
         true => {
             needed(reader, setting, "32 bytes in Base64, such as `openssl rand -base64 32` makes");
             keys

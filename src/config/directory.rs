@@ -31,9 +31,9 @@ pub enum DirectorySource {
 pub(super) fn source(reader: &Reader, mode: Mode) -> DirectorySource {
     let path = PathBuf::from(reader.text("directory.file"));
     match mode {
-        Mode::Demo if path.as_os_str().is_empty() => DirectorySource::DemoData,
-        Mode::Serve if path.as_os_str().is_empty() => DirectorySource::Kept,
-        _ => DirectorySource::File { path, may_have_faults: mode == Mode::Demo },
+        _ if !path.as_os_str().is_empty() => DirectorySource::File { path, may_have_faults: mode.is_demo() },
+        Mode::Serve => DirectorySource::Kept,
+        Mode::Demo | Mode::PublishedDemo => DirectorySource::DemoData,
     }
 }
 

@@ -29,8 +29,12 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
 
     let allowed = reader.boolean("server.allow_unauthenticated");
     let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
+    if mode == Mode::PublishedDemo {
+        return;
+    }
     if mode == Mode::Demo {
-        let loopback = "must stay on loopback, such as 127.0.0.1 or [::1]: the demo's keys are public";
+        let loopback = "must be a loopback address, such as 127.0.0.1 or [::1], since the demo's keys are public: \
+                        give --publish to listen elsewhere, with keys made at random";
         if !api {
             reader.refuse("server.bind", loopback);
         }

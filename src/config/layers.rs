@@ -1,15 +1,18 @@
 //! The layers of settings, laid over one another by the `config` crate, and the names that exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::Path;
 
-use config::{ConfigBuilder, Environment, File, FileFormat, Value, ValueKind, builder::DefaultState};
+use config::{ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueKind, builder::DefaultState};
 
 use super::reader::{ConfigError, Problem};
-use super::{Mode, Sources};
+use super::{DEFAULTS, Mode, Sources};
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");
+/// The variable with which an image sets the default of `server.bind` for `serve`: a file and `CONNECTOR__SERVER__BIND` override it.
+const DEFAULT_BIND: &str = "CONNECTOR_DEFAULT_BIND";
+const BIND: &str = "server.bind";
 const PREFIX: &str = "CONNECTOR";
 const SEPARATOR: &str = "__";
 /// How the settings of identity providers begin, before the name of each.
@@ -24,8 +27,10 @@ const ANY: &str = "*";
 /// Every setting by its full name, such as `server.bind`, as one would write it in the environment.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<String, String>,
-    /// The values that are built in, whatever overrides them.
-    pub(super) built_in: BTreeMap<String, String>,
+    /// The defaults, whatever overrides them.
+    pub(super) defaults: BTreeMap<String, String>,
+    /// Which file or environment variable sets a value.
+    pub(super) origins: BTreeMap<String, String>,
     /// What is set but is no setting, or stands where none can.
     pub(super) problems: Vec<Problem>,
 }
@@ -36,19 +41,28 @@ impl Layers {
         flatten("", build(config::Config::builder().add_source(text(DEFAULTS)))?, &mut known);
         let mut problems = Vec::new();
         let mut layers = config::Config::builder().add_source(text(DEFAULTS));
-        if mode == Mode::Demo {
+        let mut origins = BTreeMap::new();
+        if mode.is_demo() {
             layers = layers.add_source(text(DEMO));
         }
-        let mut built_in = BTreeMap::new();
-        flatten("", build(layers.clone())?, &mut built_in);
-        let built_in = built_in.iter().filter_map(|(name, value)| Some((name.clone(), written(value)?))).collect();
+        layers = layers.add_source(settings(sources.defaults.clone()));
+        let mut defaults = BTreeMap::new();
+        flatten("", build(layers.clone())?, &mut defaults);
+        let defaults = defaults.iter().filter_map(|(name, value)| Some((name.clone(), written(value)?))).collect();
+        if let (Mode::Serve, Some(bind)) = (mode, default_bind(sources)) {
+            layers = layers.add_source(settings([(BIND, bind)]));
+            origins.insert(BIND.to_owned(), DEFAULT_BIND.to_owned());
+        }
         if let Some(path) = &sources.file {
-            layers = layers.add_source(text(&read_file(path)?));
+            let file = text(&read_file(path)?);
+            origins.extend(names(&file)?.into_iter().map(|name| (name, path.display().to_string())));
+            layers = layers.add_source(file);
         }
         let environment = Environment::with_prefix(PREFIX)
             .prefix_separator(SEPARATOR)
             .separator(SEPARATOR)
             .source(Some(variables(sources, &known, &mut problems)));
+        origins.extend(names(&environment)?.into_iter().map(|name| (name.clone(), variable(&name))));
         let mut all = BTreeMap::new();
         flatten("", build(layers.add_source(environment))?, &mut all);
 
@@ -75,7 +89,7 @@ impl Layers {
                 }
             }
         }
-        Ok(Self { values, built_in, problems })
+        Ok(Self { values, defaults, origins, problems })
     }
 }
 
@@ -98,6 +112,30 @@ fn pattern(name: &str) -> String {
     in_section(name).map_or_else(|| name.to_owned(), |(kind, _, key)| format!("{kind}{ANY}.{key}"))
 }
 
+/// The default of `server.bind` that the image sets, if it does.
+fn default_bind(sources: &Sources) -> Option<String> {
+    let value = sources.environment.get(OsStr::new(DEFAULT_BIND))?.to_str()?.trim();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// A layer of settings by their names.
+fn settings(settings: impl IntoIterator<Item = (&'static str, String)>) -> Environment {
+    let settings = settings.into_iter().map(|(name, value)| (name.replace('.', SEPARATOR), value)).collect();
+    Environment::default().separator(SEPARATOR).source(Some(settings))
+}
+
+/// The names of the settings that one layer sets.
+fn names(layer: &(impl Source + Clone + Send + Sync + 'static)) -> Result<BTreeSet<String>, Problem> {
+    let mut set = BTreeMap::new();
+    flatten("", build(config::Config::builder().add_source(layer.clone()))?, &mut set);
+    Ok(set.into_keys().collect())
+}
+
+/// The environment variable of a setting.
+fn variable(name: &str) -> String {
+    format!("{PREFIX}{SEPARATOR}{}", name.to_uppercase().replace('.', SEPARATOR))
+}
+
 /// Reads a TOML file. Of a mistake it tells the line and what was expected, not what stands there: it may be a secret.
 fn read_file(path: &Path) -> Result<String, Problem> {
     let refuse = |what: String| Problem::new("--config", format!("{}: {what}", path.display()));
@@ -117,7 +155,6 @@ fn variables(
     problems: &mut Vec<Problem>,
 ) -> HashMap<String, String> {
     let fold = |name: &str| name.to_uppercase().replace('_', "");
-    let variable = |name: &str| format!("{PREFIX}{SEPARATOR}{}", name.to_uppercase().replace('.', SEPARATOR));
     let settings: HashMap<String, String> =
         known.keys().map(|name| variable(name)).map(|variable| (fold(&variable), variable)).collect();
     let mut variables = HashMap::new();
@@ -126,6 +163,7 @@ fn variables(
         let meant = settings.get(&fold(name));
         let is_ours = name.starts_with("CONNECTOR__") && name.to_uppercase() == name;
         match (is_ours, meant, value.to_str()) {
+            (true, _, Some("")) => {} // not set
             (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
             (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
             (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),

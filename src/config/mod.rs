@@ -49,11 +49,23 @@ pub enum Mode {
     Serve,
     /// In memory with the published test data, on loopback only.
     Demo,
+    /// The same where others can reach it: no credential of it is a public one.
+    PublishedDemo,
+}
+
+impl Mode {
+    /// Whether this is a demo, published or not.
+    #[must_use]
+    pub fn is_demo(self) -> bool {
+        self != Self::Serve
+    }
 }
 
 /// Where settings come from, besides the built-in defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    /// Settings by their names that a file and the environment override, as they override the built-in defaults.
+    pub defaults: Vec<(&'static str, String)>,
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// The environment, or what a test takes for it.
@@ -71,6 +83,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// The port of metrics and administration.
     pub management: Management,
+    /// What the demo's page must send as `X-Demo-Key`; `None` on loopback, where it needs none.
+    pub demo_key: Option<SecretString>,
     /// What each caller may ask.
     pub rate_limit: Allowance,
     /// Where the replicas keep that together, if they do.
@@ -93,8 +107,6 @@ pub struct Config {
     pub identity_backend: Option<remote::Settings>,
     /// Whether a 200 carries the deprecated `paymentSource`.
     pub tell_payment_source: bool,
-    /// What the demo's page must send as `X-Demo-Key`; `None` on loopback. No setting: the command line makes it.
-    pub demo_key: Option<SecretString>,
     /// How to log.
     pub log: Log,
     /// Where traces go, if anywhere.
@@ -178,6 +190,7 @@ impl Config {
             server: server(&mut reader),
             tls: tls::read(&mut reader),
             management: management(&mut reader),
+            demo_key: None,
             rate_limit: Allowance {
                 per_second: reader.integer(
                     "rate_limit.requests_per_second",
@@ -202,7 +215,6 @@ impl Config {
             directory: directory::source(&reader, mode),
             identity_backend: directory::identity_backend(&mut reader),
             tell_payment_source: reader.boolean("answer.payment_source"),
-            demo_key: None,
             log: Log {
                 format: reader.one_of(
                     "log.format",
@@ -266,11 +278,34 @@ pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), Con
     reader.finish((storage, hash_key))
 }
 
-/// Every setting with the value that it has, a secret's hidden, in the order of names.
+/// `config/default.toml`: every setting with its meaning, range and default.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// A setting as it takes effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// Its full name, such as `server.bind`.
+    pub name: String,
+    /// Its value, written as in a file; a secret is hidden.
+    pub value: String,
+    /// Where a value that differs from the default comes from.
+    pub changed: Option<Override>,
+}
+
+/// What overrides the default of a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The environment variable or the file.
+    pub origin: String,
+    /// The default, written as in a file; `None` in a section that an operator has named.
+    pub default: Option<String>,
+}
+
+/// Every setting with the value that takes effect, in the order of names.
 ///
 /// # Errors
 /// When a layer cannot be read.
-pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
+pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<Effective>, ConfigError> {
     let secrets = [
         "commerce.authorization_key",
         "commerce.context_keys",

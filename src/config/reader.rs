@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use thiserror::Error;
 
 use super::layers::{Layers, sections};
+use super::{Effective, Override};
+use crate::cause::of_file;
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Error)]
@@ -65,13 +68,15 @@ impl fmt::Display for Problem {
 /// Hands out settings. A bad one is noted and answered with a stand-in, which [`Reader::finish`] never lets out.
 pub(super) struct Reader {
     values: BTreeMap<String, String>,
-    built_in: BTreeMap<String, String>,
+    defaults: BTreeMap<String, String>,
+    origins: BTreeMap<String, String>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        Self { values: layers.values, built_in: layers.built_in, problems: layers.problems }
+        let Layers { values, defaults, origins, problems } = layers;
+        Self { values, defaults, origins, problems }
     }
 
     /// The value, if there was nothing wrong with any setting.
@@ -126,14 +131,27 @@ impl Reader {
         self.values.get(setting).cloned().unwrap_or_default()
     }
 
-    /// Every setting as one would write it in a file, those in `secrets` hidden.
-    pub(super) fn effective(&self, secrets: &[&str]) -> Vec<(String, String)> {
-        let written = |name: &String| match self.text(name) {
-            text if secrets.contains(&name.as_str()) && !text.is_empty() => "(hidden)".to_owned(),
-            text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text,
+    /// Every setting as it takes effect, those in `secrets` hidden.
+    pub(super) fn effective(&self, secrets: &[&str]) -> Vec<Effective> {
+        let written = |name: &str, text: &str| match text {
+            "" => "\"\"".to_owned(),
+            _ if secrets.contains(&name) => "(hidden)".to_owned(),
+            text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.to_owned(),
             text => format!("{text:?}"),
         };
-        self.values.keys().map(|name| (name.clone(), written(name))).collect()
+        let effective = |(name, value): (&String, &String)| {
+            let default = self.defaults.get(name);
+            let origin = self.origins.get(name).filter(|_| default != Some(value));
+            Effective {
+                name: name.clone(),
+                value: written(name, value),
+                changed: origin.map(|origin| Override {
+                    origin: origin.clone(),
+                    default: default.map(|default| written(name, default)),
+                }),
+            }
+        };
+        self.values.iter().map(effective).collect()
     }
 
     fn parse<T: FromStr>(&mut self, setting: &str, stand_in: T, wanted: &str, fits: impl Fn(&T) -> bool) -> T {
@@ -255,12 +273,12 @@ impl Reader {
         keys
     }
 
-    /// A secret of any characters, from the setting or from the file that its `_file` twin names, less the end of its line. What is
-    /// built in gives way to the file.
+    /// A secret of any characters, from the setting or from the file that its `_file` twin names, less the end of its line. A
+    /// default gives way to the file.
     pub(super) fn secret_text(&mut self, setting: &str) -> Option<SecretString> {
         let twin = format!("{setting}_file");
         let (mut here, file) = (self.text(setting), self.text(&twin));
-        if !file.is_empty() && self.built_in.get(setting) == Some(&here) {
+        if !file.is_empty() && self.defaults.get(setting) == Some(&here) {
             here.clear();
         }
         match (here.is_empty(), file.is_empty()) {
@@ -269,7 +287,7 @@ impl Reader {
             (true, false) => match std::fs::read_to_string(&file) {
                 Ok(content) => Some(content.trim_end_matches(['\r', '\n']).into()),
                 Err(error) => {
-                    self.refuse(&twin, &format!("cannot be read: {error}"));
+                    self.refuse(&twin, &format!("cannot be read: {}", of_file(Path::new(&file), &error)));
                     None
                 }
             },

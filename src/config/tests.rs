@@ -3,7 +3,7 @@ use crate::storage::Location;
 
 fn load(mode: Mode, settings: &[(&str, &str)]) -> Result<Config, String> {
     let environment = settings.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    Config::load(mode, &Sources { file: None, environment }).map_err(|error| error.to_string())
+    Config::load(mode, &Sources { environment, ..Sources::default() }).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let toml = "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n[scan_key]\ncustomer_prefix = 'SHOP'\n";
     std::fs::write(file.path(), toml).expect("written");
     let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".into(), "9".into())]);
-    let sources = Sources { file: Some(file.path().to_owned()), environment };
+    let sources = Sources { file: Some(file.path().to_owned()), environment, ..Sources::default() };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
     assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
     let pattern = config.scan_key.expect("a format").pattern();
@@ -122,7 +122,7 @@ fn a_variable_that_is_no_text_is_a_mistake() {
     use std::os::unix::ffi::OsStringExt as _;
     let token = OsString::from_vec(vec![0xff; 20]);
     let environment = HashMap::from([("CONNECTOR__MANAGEMENT__TOKEN".into(), token)]);
-    let error = Config::load(Mode::Demo, &Sources { file: None, environment }).expect_err("not UTF-8");
+    let error = Config::load(Mode::Demo, &Sources { environment, ..Sources::default() }).expect_err("not UTF-8");
     assert!(error.to_string().contains("CONNECTOR__MANAGEMENT__TOKEN: must be text in UTF-8"), "{error}");
 }
 
@@ -141,7 +141,7 @@ fn sections_settings_and_lists_are_told_apart() {
         ("[management]\ntoken = 'hush hush hush hush'", "printable ASCII without spaces"),
     ] {
         std::fs::write(file.path(), toml).expect("written");
-        let sources = Sources { file: Some(file.path().to_owned()), environment: HashMap::new() };
+        let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
         let error = Config::load(Mode::Demo, &sources).expect_err(toml).to_string();
         assert!(error.contains(wanted) && !error.contains("hush"), "{toml}\n{error}");
     }
@@ -175,8 +175,8 @@ fn what_may_hold_a_password_is_never_shown() {
         assert!(config.shared_rate_limit.is_some() && !format!("{config:?}").contains("s3cret"), "{config:?}");
     }
     let environment = HashMap::from([(setting.into(), good.into())]);
-    let effective = effective(Mode::Demo, &Sources { file: None, environment }).expect("read");
-    assert!(effective.contains(&("rate_limit.url".to_owned(), "(hidden)".to_owned())), "{effective:?}");
+    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    assert!(effective.iter().any(|s| s.name == "rate_limit.url" && s.value == "(hidden)"), "{effective:?}");
 
     assert!(load(Mode::Demo, &[]).expect("valid").shared_rate_limit.is_none());
     for bad in
@@ -205,7 +205,7 @@ fn codes_are_signed_when_there_are_keys_from_the_environment_or_a_file() {
     let list = format!("{}, {}", key(1), key(2));
     let toml = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2))).expect("written");
-    let in_toml = Sources { file: Some(toml.path().to_owned()), environment: HashMap::new() };
+    let in_toml = Sources { file: Some(toml.path().to_owned()), ..Sources::default() };
     let both = [
         load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &list)]).expect("valid"),
         load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect("valid"),
@@ -220,8 +220,8 @@ fn codes_are_signed_when_there_are_keys_from_the_environment_or_a_file() {
     assert!(codes.iter().all(|code| code.len() == 66 && *code == codes[0]), "{codes:?}");
 
     let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), list.into())]);
-    let effective = effective(Mode::Demo, &Sources { file: None, environment }).expect("read");
-    assert!(effective.contains(&("scan_key.signing_keys".to_owned(), "(hidden)".to_owned())), "{effective:?}");
+    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    assert!(effective.iter().any(|s| s.name == "scan_key.signing_keys" && s.value == "(hidden)"), "{effective:?}");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_list_of_secrets_may_demand_an_exact_length() {
     let setting = "scan_key.signing_keys";
     let read = |bytes| {
         let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
-        let layers = Layers::read(Mode::Demo, &Sources { file: None, environment }).expect("read");
+        let layers = Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
         let mut reader = Reader::new(layers);
         let keys = reader.secret_list(setting, &bytes);
         reader.finish(keys).map_err(|error| error.to_string())

@@ -74,6 +74,11 @@ impl Gate {
 
     /// Presents a scan and decides. Takes no longer than the budget; while it runs, the gate is closed.
     pub async fn scan(&self, scan: &GateScan) -> GateReport {
+        self.scan_and_tell(scan, |_| ()).await
+    }
+
+    /// As [`scan`](Self::scan), and calls `tell` after each attempt.
+    pub async fn scan_and_tell(&self, scan: &GateScan, mut tell: impl FnMut(&Attempt)) -> GateReport {
         let started = Instant::now();
         let mut attempts = Vec::new();
         let mut last_seen = None;
@@ -92,7 +97,9 @@ impl Gate {
                 Ok(Err(error)) => (Outcome::Failed(innermost(&error)), None, None),
                 Err(_) => (Outcome::TimedOut, None, None),
             };
-            attempts.push(Attempt { request_id, outcome, elapsed });
+            let attempt = Attempt { request_id, outcome, decision: verdict.map(|(decision, _)| decision), elapsed };
+            tell(&attempt);
+            attempts.push(attempt);
             if let Some(verdict) = verdict {
                 break verdict;
             }

@@ -48,7 +48,7 @@ pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Ut
     let has_credentials = settings.api_key.is_some() || settings.certificate.is_some();
     let stranger = Gate::new(GateSettings { api_key: None, certificate: None, ..settings.clone() })?;
     let known = Gate::new(settings)?;
-    let mut findings = vec![as_a_stranger(&stranger).await];
+    let mut findings = vec![as_a_stranger(&stranger, has_credentials).await];
     if has_credentials {
         findings.push(with_credentials(&known).await);
     }
@@ -63,13 +63,13 @@ pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Ut
     Ok(findings)
 }
 
-/// Nobody is let in without credentials.
-async fn as_a_stranger(gate: &Gate) -> Finding {
+/// A caller without credentials is refused. No answer at all may be how that is done, if the credentials get one.
+async fn as_a_stranger(gate: &Gate, has_credentials: bool) -> Finding {
     let (verdict, words) = match ask(gate, "{}".to_owned()).await {
         Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Good, said(&answer)),
         Ok((answer, _)) if answer.status == 400 => (Verdict::Bad, format!("let in: {}", said(&answer))),
         Ok((answer, _)) => (Verdict::Bad, format!("not what a connector says: {}", said(&answer))),
-        Err(words) => (Verdict::Note, format!("no answer: {words}")),
+        Err(words) => (if has_credentials { Verdict::Note } else { Verdict::Bad }, format!("no answer: {words}")),
     };
     Finding { what: "without credentials", verdict, words }
 }

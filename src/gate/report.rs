@@ -17,6 +17,14 @@ pub struct GateReport {
     pub elapsed: Duration,
 }
 
+impl GateReport {
+    /// Whether any attempt was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Answered { .. }))
+    }
+}
+
 /// What the gate does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateDecision {
@@ -47,6 +55,8 @@ pub struct Attempt {
     pub request_id: Uuid,
     /// What came back.
     pub outcome: Outcome,
+    /// What the gate does on that at once; `None`: it asks again while its budget lasts.
+    pub decision: Option<GateDecision>,
     /// From sending to the outcome.
     pub elapsed: Duration,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 
 use sqlx::Error;
 use sqlx::migrate::MigrateError;
@@ -9,6 +10,7 @@ use thiserror::Error as ThisError;
 
 use super::Engine;
 
+use crate::cause::of_file;
 use crate::digest::HashKeyError;
 
 /// Why a database cannot be opened.
@@ -18,10 +20,10 @@ pub enum StorageError {
     #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
     InUse(String),
     /// A file or folder cannot be used.
-    #[error("storage.url: {path}: {error}")]
+    #[error("storage.url: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
     File {
         /// The file or folder.
-        path: String,
+        path: PathBuf,
         /// Why.
         error: io::Error,
     },

@@ -116,6 +116,6 @@ fn key_beside(path: &Path, is_new: bool) -> Result<HashKey, StorageError> {
 }
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> StorageError {
-    let path = path.display().to_string();
+    let path = path.to_owned();
     move |error| StorageError::File { path: path.clone(), error }
 }

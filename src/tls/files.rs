@@ -14,8 +14,10 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::BasicConstraints;
 
 use super::{TlsError, TlsMistake, TlsSettings};
+use crate::cause::of_file;
 
 const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
@@ -34,6 +36,8 @@ pub(super) struct Parsed {
     pub(super) clients: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) begins: DateTime<Utc>,
     pub(super) expires: DateTime<Utc>,
+    /// Whether the certificate is one of an authority, which many clients refuse as a server's.
+    pub(super) is_authority: bool,
 }
 
 impl PartialEq for Contents {
@@ -58,7 +62,11 @@ impl Contents {
     pub(super) fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
         let mut mistakes = Mistakes::default();
         let mut read = |setting, path: &Path| {
-            mistakes.note(setting, path, std::fs::read(path).map_err(|error| format!("cannot be read: {error}")))
+            mistakes.note(
+                setting,
+                path,
+                std::fs::read(path).map_err(|error| format!("cannot be read: {}", of_file(path, &error))),
+            )
         };
         let certificate = read(CERTIFICATE, &settings.certificate);
         let key = read(KEY, &settings.key);
@@ -78,7 +86,7 @@ impl Contents {
         let key = mistakes.note(KEY, &settings.key, key(self.key.expose_secret(), provider));
         let authority = settings.client_authority.as_deref().unwrap_or(Path::new(""));
         let clients = self.authority.as_ref().map(|pem| mistakes.note(AUTHORITY, authority, clients(pem, provider)));
-        if let (Some((chain, begins, expires)), Some(key)) = (chain, key) {
+        if let (Some(Chain { chain, begins, expires, is_authority }), Some(key)) = (chain, key) {
             let certificate = CertifiedKey::new(chain, key);
             let fits = match certificate.keys_match() {
                 Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
@@ -89,11 +97,12 @@ impl Contents {
             let fits = mistakes.note(KEY, &settings.key, fits);
             match clients {
                 None if fits.is_some() => {
-                    return Ok(Parsed { certificate: Arc::new(certificate), clients: None, begins, expires });
+                    let certificate = Arc::new(certificate);
+                    return Ok(Parsed { certificate, clients: None, begins, expires, is_authority });
                 }
                 Some(Some(clients)) if fits.is_some() => {
                     let (certificate, clients) = (Arc::new(certificate), Some(clients));
-                    return Ok(Parsed { certificate, clients, begins, expires });
+                    return Ok(Parsed { certificate, clients, begins, expires, is_authority });
                 }
                 _ => {}
             }
@@ -102,7 +111,13 @@ impl Contents {
     }
 }
 
-type Chain = (Vec<CertificateDer<'static>>, DateTime<Utc>, DateTime<Utc>);
+/// The certificate with those above it, and what the first one says.
+struct Chain {
+    chain: Vec<CertificateDer<'static>>,
+    begins: DateTime<Utc>,
+    expires: DateTime<Utc>,
+    is_authority: bool,
+}
 
 fn chain(pem: &[u8]) -> Result<Chain, String> {
     let chain = certificates(pem)?;
@@ -113,7 +128,9 @@ fn chain(pem: &[u8]) -> Result<Chain, String> {
         let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
         DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     });
-    Ok((chain, begins, expires))
+    let constraints = leaf.tbs_certificate().get_extension::<BasicConstraints>().ok().flatten();
+    let is_authority = constraints.is_some_and(|(_, constraints)| constraints.ca);
+    Ok(Chain { chain, begins, expires, is_authority })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -161,8 +161,13 @@ impl Tls {
 impl Current {
     fn new(contents: Contents, settings: &TlsSettings, clock: &Clock, generation: u64) -> Result<Self, TlsError> {
         let provider = provider();
-        let Parsed { certificate, clients, begins, expires } = contents.parse(settings, &provider)?;
+        let Parsed { certificate, clients, begins, expires, is_authority } = contents.parse(settings, &provider)?;
         warn_of_its_time(begins, expires, clock.now());
+        if is_authority {
+            tracing::warn!(
+                "tls.certificate is a CA certificate, which many clients refuse: make one for the server, see docs/security.md"
+            );
+        }
         let unusable = |error: tokio_rustls::rustls::Error| mistake("tls.certificate", settings, error.to_string());
         let configure = |clients: Option<Arc<dyn ClientCertVerifier>>| {
             server_config(&provider, &certificate, clients, clock).map_err(unusable)

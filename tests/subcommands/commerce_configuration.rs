@@ -97,6 +97,7 @@ async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
 #[test]
 fn every_mistake_is_named_at_once_and_no_secret_is_told() {
     let keys = format!("{KEY},{SHORT}");
+    let long = "x".repeat(256);
     let error = refused(&[
         ENABLED,
         ("commerce.authorization_key", "short-key"),
@@ -108,7 +109,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is_told() {
         ("commerce.failures_per_minute", "some"),
         ("commerce.max_in_flight", "0"),
         ("commerce.bind", "localhost:80"),
-        ("commerce.issuer", ""),
+        ("commerce.issuer", &long),
         ("commerce.allowed_origins", "https://shop.example.com, https://shop.example.com/path"),
         ("commerce.code_lifetime", "2m"),
         ("commerce.codes_per_shopper", "0"),
@@ -126,7 +127,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is_told() {
             "commerce.failures_per_minute = \"some\": must be a whole number, 1 to 1000000",
             "commerce.max_in_flight = \"0\": must be a whole number, 1 to 100000",
             "commerce.bind = \"localhost:80\": must be an IP address and a port",
-            "commerce.issuer = \"\": must have 1 to 255 characters",
+            "x\": must have 1 to 255 characters",
             "\"https://shop.example.com/path\" is no origin",
             "commerce.code_lifetime = \"2m\": must be a duration with its unit, 3m to 1h",
             "commerce.codes_per_shopper = \"0\": must be a whole number, 1 to 1000",

@@ -1,8 +1,11 @@
 //! Bad usage and bad configuration: exit code 64, everything wrong named at once, no secret told.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::Command;
 
-use crate::support::Ended;
+use crate::support::{Ended, Process, environment};
 
 fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let ended = Ended::of(arguments, settings);
@@ -49,22 +52,151 @@ fn a_configuration_file_that_is_not_there_or_not_toml_is_refused() {
 }
 
 #[test]
+fn an_empty_environment_variable_is_not_set() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
+    let settings = [("rate_limit.burst", ""), ("server.bind", ""), ("ledger.retention", "")];
+    let shown = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &settings);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    for line in ["rate_limit.burst = 7 ", "server.bind = \"127.0.0.1:8080\"", "ledger.retention = \"7d\""] {
+        assert!(shown.stdout.contains(line), "{line}\n{}", shown.stdout);
+    }
+}
+
+#[test]
 fn off_loopback_serve_wants_a_guard_and_demo_stays_at_home() {
     let directory = ("directory.file", "config/demo-data.json");
     let open = ("server.bind", "0.0.0.0:0");
     assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
     assert!(refused(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")]).contains("management.token"));
     assert!(refused(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback"));
-    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("loopback"));
+    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("give --publish to listen elsewhere"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taken_ports_are_named_with_variables_for_free_ones() {
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [api, management] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
+    let ended = Ended::of(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
+    assert_eq!(ended.code, Some(1), "it may pass, so it is no usage error: {}", ended.stderr);
+    for line in [format!("server.bind = {api}: another process"), format!("management.bind = {management}: another")] {
+        assert!(ended.stderr.contains(&line), "{line}\n{}", ended.stderr);
+    }
+    let variables = ended.stderr.lines().last().unwrap().trim();
+    let suggested = variables.split(' ').map(|variable| variable.split_once('=').unwrap());
+    let settings: Vec<(String, &str)> = suggested
+        .map(|(name, value)| (name.trim_start_matches("CONNECTOR__").to_lowercase().replace("__", "."), value))
+        .collect();
+    let names: Vec<&str> = settings.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["server.bind", "management.bind"], "{variables}");
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let demo = Process::demo(&settings).await;
+    assert_eq!(demo.api, format!("http://{}", settings[0].1));
+    demo.printed(&format!("  API         {}", demo.api));
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_and_is_no_mistake_of_usage() {
+fn a_port_taken_alone_is_named_alone() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = Ended::of(&["demo"], &[("server.bind", &address), ("management.bind", "127.0.0.1:0")]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains(&format!("server.bind = {address}")), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("CONNECTOR__MANAGEMENT__BIND"), "{}", ended.stderr);
+}
+
+#[test]
+fn check_config_marks_what_differs_from_the_default_and_where_it_comes_from() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let toml = "[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n";
+    std::fs::write(file.path(), toml).unwrap();
+    let path = file.path().to_str().unwrap();
+    let settings = [("log.level", "debug"), ("management.token", "a-secret-of-sixteen-or-more")];
+    let shown = Ended::of(&["check-config", "--config", path], &settings).stdout;
+    let marked: Vec<(&str, &str)> = shown.lines().filter_map(|line| line.split_once('#')).collect();
+    let marked: Vec<String> = marked.iter().map(|(setting, mark)| format!("{} #{mark}", setting.trim_end())).collect();
+    assert_eq!(
+        marked,
+        [
+            "log.level = \"debug\" # CONNECTOR__LOG__LEVEL; default \"info\"".to_owned(),
+            "management.token = (hidden) # CONNECTOR__MANAGEMENT__TOKEN; default \"\"".to_owned(),
+            format!("rate_limit.burst = 7 # {path}; default 2000"),
+        ],
+        "what a file sets to the default is not marked"
+    );
+}
+
+/// As an image sets it: weaker than a file, and not for `demo`.
+#[test]
+fn the_default_of_server_bind_can_be_set_for_serve_alone() {
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
+        let command = command.args(arguments).env("CONNECTOR_DEFAULT_BIND", "127.0.0.9:8080");
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat()
+    };
+    let shown = run(&["check-config"], &[]);
+    assert!(shown.contains("server.bind = \"127.0.0.9:8080\""), "{shown}");
+    assert!(shown.contains("# CONNECTOR_DEFAULT_BIND; default \"127.0.0.1:8080\""), "{shown}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[server]\nbind = '127.0.0.8:8080'\n").unwrap();
+    let shown = run(&["check-config"], &[("CONNECTOR_CONFIG", file.path().to_str().unwrap())]);
+    assert!(shown.contains("server.bind = \"127.0.0.8:8080\""), "the file named by CONNECTOR_CONFIG: {shown}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let said = run(&["demo"], &[("CONNECTOR__MANAGEMENT__BIND", &taken)]);
+    assert!(!said.contains("127.0.0.9"), "{said}");
+}
+
+#[test]
+fn default_config_is_a_configuration_file_that_changes_nothing() {
+    let printed = Ended::of(&["default-config"], &[]).stdout;
+    assert!(printed.contains("# Address and port of the API."), "with its explanations: {printed}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), printed).unwrap();
+    let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &[]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    assert_eq!(checked.stdout, Ended::of(&["check-config"], &[]).stdout);
+    assert!(!checked.stdout.contains('#'), "{}", checked.stdout);
+}
+
+/// Runs a subcommand whose user cannot read a file of mode 0: root can, unless it has lost its capabilities.
+fn without_capabilities(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+    let program = env!("CARGO_BIN_EXE_identity-connector");
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = if is_root { Command::new("setpriv") } else { Command::new(program) };
+    if is_root {
+        command.args(["--bounding-set=-all", "--inh-caps=-all", program]);
+    }
+    let output = command.args(arguments).envs(environment(settings)).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [closed, key, data] = ["closed", "key", "data"].map(path);
+    std::fs::write(&closed, "").unwrap();
+    std::fs::write(&key, "").unwrap();
+    std::fs::create_dir(&data).unwrap();
+    for closed in [&closed, &data] {
+        std::fs::set_permissions(closed, Permissions::from_mode(0o000)).unwrap();
+    }
+    let uid = std::fs::metadata("/proc/self").unwrap().uid();
+    let database = format!("sqlite://{data}/connector.db");
+    for (settings, file) in [
+        (vec![("tls.certificate", key.as_str()), ("tls.key", closed.as_str())], &closed),
+        (vec![("management.token_file", closed.as_str())], &closed),
+        (vec![("directory.file", closed.as_str()), ("storage.url", "memory:")], &closed),
+        (vec![("storage.url", database.as_str())], &data),
+    ] {
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let error = without_capabilities(&["serve"], &[&ports, settings.as_slice()].concat());
+        let help = format!("Permission denied (os error 13): this process runs as uid {uid}");
+        assert!(error.contains(&help), "{settings:?}: {error}");
+        assert!(error.contains(&format!("chown {uid} {file}")), "{settings:?}: {error}");
+    }
 }
 
 #[test]
@@ -78,7 +210,7 @@ fn check_config_shows_what_would_run_and_no_secret() {
     ];
     let ended = Ended::of(&["check-config"], &settings);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("rate_limit.burst = 7\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("rate_limit.burst = 7 "), "{}", ended.stdout);
     assert!(ended.stdout.contains("management.token = (hidden)"), "{}", ended.stdout);
     assert!(
         ended.stdout.contains("The directory file has 1 store, 1 identity key and 0 recognition tokens."),

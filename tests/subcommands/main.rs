@@ -11,6 +11,7 @@ mod callers;
 mod commerce_configuration;
 mod commerce_log;
 mod configuration;
+mod demo;
 mod directory_file;
 mod durability;
 mod import;

@@ -22,8 +22,8 @@ impl Running {
         write(&config, &callers(&["first"]));
         let directory = folder.path().join("directory.json");
         write(&directory, &known("a"));
-        let settings = [("directory.file", directory.to_str().unwrap())];
-        let process = Process::start(&format!("demo --config {}", config.display()), &settings).await;
+        let settings = [("directory.file", directory.to_str().unwrap()), ("storage.url", "memory:")];
+        let process = Process::start(&format!("serve --config {}", config.display()), &settings).await;
         Self { process, folder }
     }
 

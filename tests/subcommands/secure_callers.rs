@@ -24,9 +24,21 @@ impl Place {
         files.write_authority(clients);
         let settings = files.settings();
         let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let caller = [("server.callers.gateway.certificate_subject", subject), ("log.level", "trace")];
-        let process = Process::demo(&settings.chain(caller).collect::<Vec<_>>()).await;
         let folder = TempDir::new().unwrap();
+        let directory = folder.path().join("directory.json");
+        let known = serde_json::json!({
+            "stores": [{ "id": "STORE-001" }],
+            "shoppers": [{ "id": "v", "type": "ASSOCIATE" }],
+            "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
+        });
+        std::fs::write(&directory, known.to_string()).unwrap();
+        let own = [
+            ("server.callers.gateway.certificate_subject", subject),
+            ("log.level", "trace"),
+            ("storage.url", "memory:"),
+            ("directory.file", directory.to_str().unwrap()),
+        ];
+        let process = Process::start("serve", &settings.chain(own).collect::<Vec<_>>()).await;
         std::fs::write(folder.path().join("public"), public.pem()).unwrap();
         Self { process, public, files, folder }
     }

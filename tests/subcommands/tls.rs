@@ -64,9 +64,9 @@ async fn a_gate_shows_its_certificate_and_the_log_says_whose_it_was() {
     assert_eq!(opened.code, Some(0), "none is as good, as long as nobody asks for one: {}", opened.stdout);
     let [certificate, key] = place.show(&Authority::new("strangers").client("stranger"));
     let refused = place.gate(&["--ca", &public, "--client-certificate", &certificate, "--client-key", &key]);
-    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    assert_eq!(refused.code, Some(2), "the handshake fails: {}", refused.stdout);
     let refused = place.gate(&[]);
-    assert_eq!(refused.code, Some(1), "the system does not know our authority: {}", refused.stdout);
+    assert_eq!(refused.code, Some(2), "the system does not know our authority: {}", refused.stdout);
 
     place.process.signal("TERM");
     let log = place.process.ended().stderr;
@@ -108,4 +108,38 @@ fn a_gate_says_what_is_wrong_with_its_files() {
     assert!(gate(&["--client-certificate", &path("nothing")]).contains("--client-key"));
     let both = ["--client-certificate", &path("nothing"), "--client-key", &path("nothing")];
     assert!(gate(&both).contains("the client certificate cannot be used"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_handshake_is_told_in_words_with_what_to_do() {
+    let (public, other) = (Authority::new("localhost"), Authority::new("other"));
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        text(&path)
+    };
+    let [ca, other] = [write("public", &public.pem()), write("other", &other.pem())];
+    let said = async |files: &TlsFiles, scheme: &str, ca: &str| {
+        let settings = files.settings();
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let demo = Process::demo(&settings).await;
+        let url = format!("{scheme}://localhost:{}", demo.api.rsplit(':').next().unwrap());
+        let ended = Ended::of(&["gate", "--url", &url, "--key", "k", "--budget", "2s", "--ca", ca], &[]);
+        assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+        demo.signal("TERM");
+        (ended.stdout, demo.ended().stderr)
+    };
+    let server = TlsFiles::of(&public.server(), None);
+    let (out, _) = said(&server, "https", &other).await;
+    assert!(out.contains("signed by an authority that is not trusted here"), "{out}");
+    let nameless = TlsFiles::of(&public.client("nameless"), None);
+    let (out, _) = said(&nameless, "https", &ca).await;
+    assert!(out.contains("the certificate is for another host name"), "{out}");
+    let (out, _) = said(&server, "http", &ca).await;
+    assert!(out.contains("if the port speaks TLS, use https:// instead of http://"), "{out}");
+    let authority = TlsFiles::of(&public.as_server(), None);
+    let (out, log) = said(&authority, "https", &ca).await;
+    assert!(out.contains("the certificate is a CA certificate: make one for the server"), "{out}");
+    assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");
 }

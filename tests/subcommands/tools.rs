@@ -1,5 +1,9 @@
 //! `gate`, `scan-key` and `healthcheck`, as a person runs them.
 
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -39,6 +43,85 @@ async fn the_gates_exit_code_is_the_gate() {
     assert_eq!(scan(&["--key", "valid_shopper_key", "--event", event]).code, Some(0));
     let reused = scan(&["--key", "associate_key", "--event", event]);
     assert!(reused.stdout.contains("CLOSED  400 authEvent.id already used"), "{}", reused.stdout);
+}
+
+/// The head line and the first attempts are there while the gate still asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_shows_each_attempt_as_it_happens() {
+    let demo = Process::demo(&[]).await;
+    let mut gate = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
+        .args(["gate", "--url", &demo.api, "--key", "unavailable_backend_key", "--budget", "5m"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(gate.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("STORE-001 ENTRY OPTICAL  event "));
+    for number in 1..=2 {
+        let line = lines.next().unwrap();
+        assert!(line.starts_with(&format!("  {number}  500  ")), "{line}");
+    }
+    assert_eq!(gate.try_wait().unwrap(), None, "it has minutes left");
+    gate.kill().unwrap();
+    gate.wait().unwrap();
+}
+
+#[test]
+fn the_gates_exit_code_is_2_when_no_attempt_was_answered() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}");
+    for default in ["open", "closed"] {
+        let gate = ["gate", "--url", &url, "--key", "k", "--budget", "300ms", "--default-gate", default];
+        let ended = Ended::of(&gate, &[]);
+        assert_eq!(ended.code, Some(2), "{default}: {}", ended.stdout);
+        let decision = format!("{:<6}  the store's default gate decision: no answer", default.to_uppercase());
+        assert!(ended.stdout.contains(&decision), "{}", ended.stdout);
+        assert!(ended.stdout.contains("no answer: connection refused"), "{}", ended.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_writes_codes_as_the_file_says_that_config_names() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[scan_key]\ncustomer_prefix = 'SHOP'\n").unwrap();
+    let demo = Process::demo(&[("scan_key.customer_prefix", "SHOP")]).await;
+    let gate =
+        |config: &[&str]| Ended::of(&[&["gate", "--url", &demo.api, "--token", TOKEN], config].concat(), &[]).code;
+    assert_eq!(gate(&["--config", file.path().to_str().unwrap()]), Some(0));
+    assert_eq!(gate(&[]), Some(1), "the demo's prefix is another");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_reads_no_configuration_of_this_machine() {
+    let demo = Process::demo(&[]).await;
+    let unsound = [("server.bnd", "127.0.0.1:1")];
+    let probe = Ended::of(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &unsound);
+    assert!(probe.stdout.contains("  ok  a whole scan"), "{}{}", probe.stdout, probe.stderr);
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let asked = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
+    assert_eq!(Ended::of(&asked, &unsound).code, Some(64), "unless it is asked to");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let none = Ended::of(&["check-config", "--probe", &format!("http://{closed}")], &[]);
+    assert_eq!(none.code, Some(1), "no answer and no credentials that could explain it: {}", none.stdout);
+}
+
+#[test]
+fn shells_get_completions_and_man_gets_pages() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Ended::of(&["completions", shell], &[]);
+        assert_eq!(script.code, Some(0), "{}", script.stderr);
+        for word in ["identity-connector", "check-config", "default-gate"] {
+            assert!(script.stdout.contains(word), "{word} in {shell}");
+        }
+    }
+    assert_eq!(Ended::of(&["completions", "csh"], &[]).code, Some(64));
+    assert!(Ended::of(&["man"], &[]).stdout.starts_with(".ie"), "a page in roff");
+    let folder = tempfile::TempDir::new().unwrap();
+    let to = folder.path().join("man1");
+    assert_eq!(Ended::of(&["man", "--to", to.to_str().unwrap()], &[]).code, Some(0));
+    for page in ["identity-connector.1", "identity-connector-serve.1", "identity-connector-gate.1"] {
+        assert!(std::fs::read_to_string(to.join(page)).unwrap().contains(".SH NAME"), "{page}");
+    }
+    assert_eq!(Ended::of(&["man", "--to", "/dev/null/man1"], &[]).code, Some(1));
 }
 
 #[test]

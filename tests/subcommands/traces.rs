@@ -92,13 +92,14 @@ async fn a_collector_that_refuses_is_said_once_and_without_what_is_secret() {
 
 #[test]
 fn bad_settings_are_told_all_at_once_and_without_what_is_secret() {
+    let long = "x".repeat(256);
     let bad = [
         ("storage.url", "memory:"),
         ("telemetry.otlp_endpoint", "https://user:hidden@collector.example"),
         ("telemetry.otlp_headers", "authorization=Bearer fine,hidden header"),
         ("telemetry.sample_ratio", "1.5"),
         ("telemetry.callers_traces_per_second", "-1"),
-        ("telemetry.service_name", ""),
+        ("telemetry.service_name", &long),
     ];
     let ended = Ended::of(&["check-config"], &bad);
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
@@ -107,7 +108,7 @@ fn bad_settings_are_told_all_at_once_and_without_what_is_secret() {
         "telemetry.otlp_headers: header 2 must be name=value",
         "telemetry.sample_ratio = \"1.5\": must be a number, 0 to 1",
         "telemetry.callers_traces_per_second = \"-1\": must be a whole number",
-        "telemetry.service_name = \"\": must have 1 to 255 characters",
+        "x\": must have 1 to 255 characters",
     ] {
         assert!(ended.stderr.contains(wanted), "{wanted:?} is missing from\n{}", ended.stderr);
     }

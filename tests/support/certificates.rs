@@ -38,6 +38,11 @@ impl Authority {
         self.0.pem()
     }
 
+    /// Its own certificate and key, as a server may show them by mistake.
+    pub(crate) fn as_server(&self) -> Certified {
+        Certified { certificate: self.pem(), key: self.0.key().serialize_pem() }
+    }
+
     /// One for `localhost` and 127.0.0.1.
     pub(crate) fn server(&self) -> Certified {
         self.certify(&CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap())

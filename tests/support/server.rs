@@ -114,8 +114,8 @@ impl Server {
         let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let environment = environment(&defaults.into_iter().chain(given).collect::<Vec<_>>());
         let sources = Sources {
-            file: None,
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            ..Sources::default()
         };
         let mut config = Config::load(Mode::Demo, &sources).map_err(|error| error.to_string())?;
         prepare(&mut config);

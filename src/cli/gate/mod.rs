@@ -4,7 +4,6 @@
 
 mod show;
 
-use std::io::Write as _;
 use std::{process::ExitCode, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -14,15 +13,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::credentials::CredentialArgs;
-use super::{ConfigArgs, EXIT_USAGE, instant, safe, secret};
+use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, safe, secret};
 use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
 use crate::gate::{Gate, GateDecision, GateScan, GateSettings};
 use crate::telemetry::may_colour;
+use show::ForPeople;
+
+pub(super) const EXIT_CODES: &str =
+    "Exit code: 0 open, 1 closed, 2 no attempt was answered (whatever the default gate decision), 64 bad usage.";
+/// The exit code when no attempt was answered.
+const NO_ANSWER: u8 = 2;
 
 /// Plays Amazon's gate: sends one scan to a connector and says whether the gate opens.
-///
-/// Exit code: 0 open, 1 closed, 64 bad usage.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("scanned").required(true).args(["key", "code", "token"]))]
@@ -68,6 +71,8 @@ pub(super) struct GateArgs {
     default_gate: DefaultGate,
     #[command(flatten)]
     credentials: CredentialArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -98,25 +103,25 @@ enum Unit {
     Milliseconds,
 }
 
-/// Scans once and prints what came of it. `now` dates the scan unless `--timestamp` does.
+/// Scans once and prints each attempt as it happens, then the decision. `now` dates the scan unless `--timestamp` does.
 pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
     let (gate, scan) = match prepare(args, now) {
         Ok(ready) => ready,
-        Err(problem) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", safe(&problem));
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(problem) => return fail(EXIT_USAGE, &safe(&problem)),
     };
-    let report = gate.scan(&scan).await;
-    let stdout = std::io::stdout();
-    let text = if args.json {
-        show::as_json(&scan, &report)
+    let report = if args.json {
+        let report = gate.scan(&scan).await;
+        print(&show::as_json(&scan, &report));
+        report
     } else {
-        show::for_people(&scan, &report, args.budget, may_colour(&stdout))
+        let mut people = ForPeople { colour: may_colour(&std::io::stdout()), attempts: 0 };
+        print(&people.head(&scan));
+        let report = gate.scan_and_tell(&scan, |attempt| print(&people.attempt(attempt))).await;
+        print(&people.decision(&report, args.budget));
+        report
     };
-    // A reader that has gone away changes nothing about the gate.
-    let _ = stdout.lock().write_all(text.as_bytes());
     match report.decision {
+        _ if !report.is_answered() => ExitCode::from(NO_ANSWER),
         GateDecision::Open => ExitCode::SUCCESS,
         GateDecision::Closed => ExitCode::FAILURE,
     }
@@ -158,7 +163,7 @@ fn scanned(args: &GateArgs, at: DateTime<Utc>) -> Result<SecretString, String> {
         return given.ok_or_else(|| "give one of --key, --code and --token".to_owned());
     };
     // These errors say what is wrong without repeating it.
-    let sources = ConfigArgs { config: None }.sources();
+    let sources = args.config.sources();
     let format = match &args.prefix {
         Some(prefix) => {
             let unit = match args.timestamp_unit {

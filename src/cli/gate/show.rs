@@ -1,6 +1,5 @@
 //! What a scan came to, for people and as JSON. What the server says is escaped before a terminal sees it.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,44 +7,58 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cli::safe;
-use crate::gate::{Cause, GateDecision, GateReport, GateScan, Outcome};
+use crate::gate::{Attempt, Cause, GateDecision, GateReport, GateScan, Outcome};
 
 /// How many characters of an answer's body a person is shown.
 const SHOWN: usize = 160;
 
-pub(super) fn for_people(scan: &GateScan, report: &GateReport, budget: Duration, colour: bool) -> String {
-    let paint = |code: &str, text: &str| {
-        if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
-    };
-    let channel = scan.channel.as_deref().unwrap_or_default();
-    let place = safe(format!("{} {} {channel}", scan.store_id, scan.location).trim_end());
-    let mut text = paint("2", &format!("{place}  event {}", scan.event_id));
-    let opened = report.cause == Cause::Authorized;
-    for (number, attempt) in (1..=report.attempts.len()).zip(&report.attempts) {
-        let opens = opened && number == report.attempts.len();
-        let took = took(attempt.elapsed);
+/// For a person: what is scanned, each attempt, the decision.
+pub(super) struct ForPeople {
+    pub(super) colour: bool,
+    /// How many attempts were shown.
+    pub(super) attempts: usize,
+}
+
+impl ForPeople {
+    /// The line before the first attempt.
+    pub(super) fn head(&self, scan: &GateScan) -> String {
+        let channel = scan.channel.as_deref().unwrap_or_default();
+        let gate = safe(format!("{} {} {channel}", scan.store_id, scan.location).trim_end());
+        format!("{}\n", self.paint("2", &format!("{gate}  event {}", scan.event_id)))
+    }
+
+    /// The line of the next attempt.
+    pub(super) fn attempt(&mut self, attempt: &Attempt) -> String {
+        self.attempts = self.attempts.saturating_add(1);
         let (status, words) = match &attempt.outcome {
             // It may look right and be wrong, or be cut off.
-            Outcome::Answered { status: 200, body } if !opens => {
+            Outcome::Answered { status: 200, body } if attempt.decision.is_none() => {
                 ("200".to_owned(), format!("not an authorization: {}", shown(body)))
             }
             Outcome::Answered { status, body } => (status.to_string(), shown(body)),
             failed => ("-".to_owned(), no_answer(failed)),
         };
-        let _ = write!(text, "\n{number:>3}  {status:<3}  {took:>7}  {words}");
+        format!("{:>3}  {status:<3}  {:>7}  {words}\n", self.attempts, took(attempt.elapsed))
     }
-    let decision = match report.decision {
-        GateDecision::Open => paint("1;32", "OPEN  "),
-        GateDecision::Closed => paint("1;31", "CLOSED"),
-    };
-    let _ = write!(text, "\n{decision}  {}", why(report, budget));
-    if report.attempts.len() > 1 {
-        let total = took(report.elapsed);
-        let sum = format!("  ({} attempts, {total})", report.attempts.len());
-        text.push_str(&paint("2", &sum));
+
+    /// The last line.
+    pub(super) fn decision(&self, report: &GateReport, budget: Duration) -> String {
+        let decision = match report.decision {
+            GateDecision::Open => self.paint("1;32", "OPEN  "),
+            GateDecision::Closed => self.paint("1;31", "CLOSED"),
+        };
+        let mut text = format!("{decision}  {}", why(report, budget));
+        if report.attempts.len() > 1 {
+            let sum = format!("  ({} attempts, {})", report.attempts.len(), took(report.elapsed));
+            text.push_str(&self.paint("2", &sum));
+        }
+        text.push('\n');
+        text
     }
-    text.push('\n');
-    text
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
 }
 
 /// A body as it came, on one line.
@@ -73,7 +86,8 @@ fn why(report: &GateReport, budget: Duration) -> String {
         }
         Cause::RateLimited => format!("429 was the last answer within {budget}"),
         Cause::DefaultDecision => {
-            format!("default gate decision: no usable answer, and another attempt would not fit into {budget}")
+            let none = if report.is_answered() { "no usable answer" } else { "no answer" };
+            format!("the store's default gate decision: {none} within {budget}")
         }
     }
 }

@@ -19,7 +19,8 @@ pub(super) const PAGE: &str = "/openapi";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 5] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/port.html")),
     (PAGE, "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/openapi/icon.svg", "image/svg+xml", include_str!("../../../demo/icon.svg")),
     ("/openapi/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),

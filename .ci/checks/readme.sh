@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Runs every command of README.md as a reader would paste it, in bash, zsh, dash and fish, and compares what they print
+# with what the README shows. Those that need Docker run only with --docker, and are listed as not run otherwise.
+#
+#   .ci/checks/readme.sh            builds with cargo; needs zsh, dash and fish
+#   .ci/checks/readme.sh --docker   builds the image as well; needs Docker
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+with_docker=${1:-}
+shells=(bash zsh dash fish)
+
+work=$(mktemp -d)
+running=()
+finish() {
+  for pid in "${running[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+say() { printf '\n== README: %s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# Each block of commands becomes a file, and so does the output that follows it: 01.sh, 01.text, 02.sh, ...
+awk -v folder="$work" '
+  /^```sh$/ { name = sprintf("%s/%02d.sh", folder, ++number); next }
+  /^```text$/ { if (number) name = sprintf("%s/%02d.text", folder, number); next }
+  /^```$/ { name = ""; next }
+  name { print > name }
+' README.md
+blocks=("$work"/*.sh)
+[ "${#blocks[@]}" -ge 10 ] || fail "only ${#blocks[@]} blocks of commands were found in README.md"
+
+say "no comments, and every shell reads every block"
+for block in "${blocks[@]}"; do
+  if grep -nE '(^|[[:space:]])#' "$block"; then fail "a comment in a block: zsh would run it"; fi
+  for shell in "${shells[@]}"; do
+    "$shell" -n "$block" || fail "$shell cannot read: $(cat "$block")"
+  done
+done
+
+# Starts a block that does not end by itself, and waits until its connector is ready.
+start() {
+  setsid "$1" "$2" >"$work/started" 2>&1 & running+=($!)
+  for _ in $(seq 3000); do
+    curl -fs -o "$work/ready" http://127.0.0.1:8080/readyz && return
+    kill -0 "${running[-1]}" 2>/dev/null || break
+    sleep 0.2
+  done
+  cat "$work/started" >&2
+  fail "it did not become ready: $(cat "$2")"
+}
+stop() {
+  for pid in "${running[@]}"; do
+    kill -INT -- "-$pid"
+    wait "$pid" || true
+  done
+  running=()
+  for _ in $(seq 100); do curl -s -o "$work/gone" http://127.0.0.1:8080/readyz || return 0; sleep 0.1; done
+  fail "port 8080 is still in use"
+}
+
+# What differs from run to run reads alike: ids, times, the order of headers.
+alike() { sed -E 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/ +[0-9.]+ ms/ N ms/; s/\r$//'; }
+
+# Every line that the README shows is printed.
+compare() {
+  local line
+  alike <"$2" >"$work/printed"
+  while IFS= read -r line; do
+    [ -z "$line" ] || grep -qxF -- "$line" "$work/printed" || { cat "$2" >&2; fail "the README shows, and $1 did not print: $line"; }
+  done < <(alike <"${2%.*}.text")
+}
+
+if curl -s -o "$work/taken" http://127.0.0.1:8080/; then fail "port 8080 is in use: stop what listens there"; fi
+not_run=()
+paste=() # blocks that are pasted one after the other into one shell
+for block in "${blocks[@]}"; do
+  case $(cat "$block") in
+    "cargo run -- demo") say "cargo run -- demo"; start bash "$block" ;;
+    "cargo test"*) ;; # below, when no port is in use
+    *docker*) [ "$with_docker" = --docker ] || not_run+=("$block") ;;
+    *"identity-connector serve"*) ;;
+    *) paste+=("$block") ;;
+  esac
+done
+
+say "with the demo running"
+# Not in the clone: what they write, such as code.png, goes with the folder.
+mkdir "$work/here" && ln -s "$root/target" "$root/config" "$work/here/"
+for shell in "${shells[@]}"; do
+  command -v "$shell" >/dev/null || fail "$shell is not installed (Debian: zsh dash fish)"
+  # One session, as variables go on from block to block; the output of each block in a file of its own.
+  for block in "${paste[@]}"; do
+    name=$(basename "$block" .sh)
+    printf 'echo "-- %s"\n' "$name"
+    cat "$block"
+  done >"$work/session"
+  (cd "$work/here" && "$shell" "$work/session") >"$work/session.out" 2>&1 || true # a gate that stays closed exits with 1
+  for block in "${paste[@]}"; do
+    name=$(basename "$block" .sh)
+    [ -e "${block%.sh}.text" ] || continue
+    awk -v name="$name" '/^-- [0-9]+$/ { on = ($2 == name); next } on' "$work/session.out" >"${block%.sh}.out"
+    compare "$shell" "${block%.sh}.out"
+  done
+  [ "$(head -c 8 "$work/here/code.png" | tail -c 3)" = PNG ] || file "$work/here/code.png"
+  rm -f "$work/here/code.png"
+  echo "$shell: ${#paste[@]} blocks"
+done
+
+for block in "${blocks[@]}"; do
+  if grep -q CONNECTOR_URL "$block"; then say "$(tail -n 1 "$block")"; bash -c "$(grep CONNECTOR_URL "$block")"; fi
+done
+stop
+
+for block in "${blocks[@]}"; do
+  grep -q "identity-connector serve" "$block" || continue
+  say "$(tail -n 1 "$block")"
+  (cd "$work/here" && for shell in "${shells[@]}"; do start "$shell" "$block"; stop; rm -rf data; done)
+done
+
+if [ "$with_docker" = --docker ]; then
+  for block in "${not_run[@]}" "${blocks[@]}"; do
+    grep -q docker "$block" || continue
+    say "$(tail -n 1 "$block")"
+    head -n -1 "$block" >"$work/before" && bash "$work/before"
+    tail -n 1 "$block" >"$work/last" && start bash "$work/last"
+    curl -fs "http://127.0.0.1:8080/" -o /dev/null
+    stop
+  done
+else
+  for block in "${not_run[@]}"; do say "not run, since it needs Docker (--docker runs it):"; cat "$block"; done
+fi
+
+for block in "${blocks[@]}"; do
+  grep -q '^cargo test' "$block" || continue
+  while IFS= read -r command; do
+    case $command in CONNECTOR_URL=*) continue ;; esac
+    say "$command"
+    bash -c "$command"
+  done <"$block"
+done
