@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 
-/// Whether a plain URL stays on this machine, where nobody else can listen.
+/// Whether a plain URL stays on this machine, where no other machine can listen.
 pub(crate) fn is_plain_loopback(url: &Url) -> bool {
     url.scheme() == "http"
         && url.host_str().is_some_and(|host| {

@@ -28,7 +28,7 @@ impl Directory {
     /// them from now on. Of several at the same instant, at other connectors too, all get the same.
     ///
     /// # Errors
-    /// When the directory cannot tell or cannot be changed, or there is a shopper `new` already: it is to be a name that nobody has.
+    /// When the directory cannot tell or cannot be changed, or there is a shopper `new` already: the id must be unused.
     pub async fn link_or_create(
         &self,
         customer: &Customer,

@@ -97,7 +97,7 @@ impl Directory {
     ) -> Result<Option<Registration>, DirectoryError> {
         match &self.remote {
             Some(remote) if found.is_none() => {
-                // On the heap, so that a scan which asks nobody is not as large as one that does.
+                // On the heap: the future of a scan that asks no backend stays small.
                 Box::pin(remote.look_up(Question { kind, value, digest, asker })).await
             }
             _ => Ok(found),

@@ -12,9 +12,9 @@ use crate::support::{Server, scan_with_key};
 async fn only_known_shoppers_can_sign_in() {
     let server = Server::demo(&[]).await;
     let long = "x".repeat(300);
-    for nobody in ["", "nobody", "SHOPPER-UUID-001", "shopper-uuid-001 ", "a\0b", &long] {
-        let answer = ask_to_sign_in(&server, &json!({ "shopper": nobody })).await;
-        assert_error_form(&answer, 400, nobody);
+    for unknown in ["", "unknown", "SHOPPER-UUID-001", "shopper-uuid-001 ", "a\0b", &long] {
+        let answer = ask_to_sign_in(&server, &json!({ "shopper": unknown })).await;
+        assert_error_form(&answer, 400, unknown);
     }
     for body in [
         json!({}),
@@ -26,7 +26,7 @@ async fn only_known_shoppers_can_sign_in() {
     ] {
         assert_error_form(&ask_to_sign_in(&server, &body).await, 400, &body.to_string());
     }
-    assert_eq!(server.all("customers").await, Vec::<Value>::new(), "nobody is linked for it");
+    assert_eq!(server.all("customers").await, Vec::<Value>::new(), "no customer is linked");
     let answer = ask_to_sign_in(&server, &json!({ "shopper": "shopper-uuid-001" })).await.json();
     let token = answer["accessToken"].as_str().unwrap();
     assert_eq!(answer, json!({ "tokenType": "Bearer", "accessToken": token, "expiresIn": 3600 }));
@@ -78,11 +78,11 @@ async fn shoppers_and_stores_are_listed_and_shoppers_flagged() {
         let refusal = (asked == "flag").then_some(FLAGGED);
         assert_outcome(&server.verify(&scan_with_key(b"valid_shopper_key")).await, refusal, asked);
     }
-    for nobody in ["nobody", "%00", "%FF", "a%2Fb"] {
+    for unknown in ["unknown", "%00", "%FF", "a%2Fb"] {
         for asked in ["flag", "unflag"] {
-            let answer = ask(&server, "POST", &format!("/demo/shoppers/{nobody}/{asked}")).await;
-            assert!(matches!(answer.status, 400 | 404), "{nobody}: {}", answer.status);
-            assert_error_form(&answer, answer.status, nobody);
+            let answer = ask(&server, "POST", &format!("/demo/shoppers/{unknown}/{asked}")).await;
+            assert!(matches!(answer.status, 400 | 404), "{unknown}: {}", answer.status);
+            assert_error_form(&answer, answer.status, unknown);
         }
     }
 }
