@@ -1,163 +1,206 @@
-// The app and the gate, played against the connector's own endpoints. Nothing is kept: reload, and nobody is signed in.
-"use strict";
+// The page: connects its buttons with the app, the gate and the connector. Nothing outlives a reload but the demo's key.
+import { shownCode, signIn, signOut, signedIn, onRestart, renew, tick } from "./app.js";
+import { Problem, ask, takeKey } from "./connector.js";
+import { decide, event } from "./gate.js";
+import { begin } from "./log.js";
 
+const OPEN_MS = 4000;
+const KINDS = { ASSOCIATE: "associate", CASH_SHOPPER: "pays in cash" };
 const at = (id) => document.getElementById(id);
-const app = { shopper: null, token: null, context: null, code: null, expires: 0, window: 60, renewal: 0, picture: null };
-const flagged = new Map();
+const shoppers = new Map();
+const stores = new Map();
+let last = null; // the last scan, to be sent again: { scan, shopper, time, answer }
+let closing = 0;
 
-async function call(path, options = {}) {
-  const response = await fetch(path, options);
-  const type = response.headers.get("content-type") ?? "";
-  const body = type.startsWith("application/json") ? await response.json() : await response.blob();
-  return { status: response.status, headers: response.headers, body };
-}
-
-function show(state, notice = "") {
-  at("phone").dataset.state = state;
-  at("notice").textContent = notice;
-  at("notice").hidden = notice === "";
-  at("code").hidden = state !== "code";
-  at("hold").disabled = app.code === null;
-}
-
-function drop(state, notice) {
-  clearTimeout(app.renewal);
-  app.code = null;
-  at("code-text").textContent = "";
-  tick();
-  show(state, notice);
-}
-
-// The code's time left, by this machine's clock, which is the connector's: a demo does not leave it.
-function tick() {
-  const left = app.code === null ? 0 : Math.max(0, Math.ceil((app.expires - Date.now()) / 1000));
-  at("countdown").textContent = app.code === null ? "\u00a0" : left > 0 ? `valid for ${left} s` : "expired";
-  at("left").max = app.window;
-  at("left").value = left;
-  at("left").textContent = `${left} seconds`;
-}
-
-async function renew() {
-  clearTimeout(app.renewal);
-  if (app.token === null) return;
-  const headers = { Authorization: `Bearer ${app.token}`, "X-Customer-Context": app.context, Accept: "image/svg+xml" };
-  let answer;
+// Does something for a button and shows the problem beside it, if there is one.
+async function run(problem, action) {
+  at(problem).textContent = "";
   try {
-    answer = await call("/v1/scan-key-codes", { method: "POST", headers });
-  } catch {
-    return drop("refused", "The connector does not answer.");
+    await action();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    at(problem).textContent = error.message;
   }
-  if (answer.status !== 200) return drop("refused", answer.body.message ?? `Answer ${answer.status}`);
-  app.code = answer.headers.get("x-scan-key-code");
-  app.expires = Date.parse(answer.headers.get("x-scan-key-code-expires-at"));
-  app.window = Math.max(1, Math.ceil((app.expires - Date.now()) / 1000));
-  if (app.picture) URL.revokeObjectURL(app.picture);
-  app.picture = URL.createObjectURL(answer.body);
-  at("code").src = app.picture;
-  at("code-text").textContent = app.code;
-  show("code");
-  tick();
-  app.renewal = setTimeout(renew, 1000 * Number(answer.headers.get("x-scan-key-code-refresh-after")));
 }
 
-async function signIn(event) {
-  event.preventDefault();
-  const shopper = at("shopper").value;
-  app.token = null;
-  drop("empty", "Signing in …");
+// What there is to know about a shopper before a scan. A card is valid through its last month, in UTC.
+function label({ id, type, account, paymentMethod }) {
+  const month = new Date().toISOString().slice(0, 7);
+  const words = [KINDS[type], account === "flagged" && "on hold", paymentMethod?.lastMonth < month && "card expired"];
+  return `${id} - ${words.filter(Boolean).join(", ") || "all well"}`;
+}
+
+function describe({ id, takesCash, defaultGateDecision }) {
+  return `${id} - ${takesCash ? "takes cash, " : ""}${withoutDecision(defaultGateDecision)}`;
+}
+
+const withoutDecision = (decision) => (decision === "open" ? "opens without a decision" : "stays closed without a decision");
+
+function showShoppers() {
+  const id = signedIn();
+  for (const option of at("shopper").options) option.textContent = label(shoppers.get(option.value));
+  at("who").textContent = id === null ? "No shopper is signed in" : label(shoppers.get(id));
+  at("flag").textContent = shoppers.get(id)?.account === "flagged" ? "Unflag this shopper" : "Flag this shopper";
+}
+
+function showStore() {
+  const store = stores.get(at("store").value);
+  at("store-note").textContent = store
+    ? `This gate ${withoutDecision(store.defaultGateDecision)} from the connector.${store.takesCash ? " The store takes cash." : ""}`
+    : "";
+}
+
+// Fills a list and keeps what was chosen; at first, `first` is.
+function offer(select, rows, describe, first) {
+  const chosen = [select.value, first].find((id) => rows.has(id));
+  select.replaceChildren(...Array.from(rows.values(), (row) => new Option(describe(row), row.id)));
+  if (chosen) select.value = chosen;
+}
+
+async function load() {
+  const paths = ["/demo/shoppers", "/demo/stores", "/demo/backend"];
+  const [shopperRows, storeRows, backend] = await Promise.all(paths.map(async (path) => (await ask(path)).body));
+  shoppers.clear();
+  stores.clear();
+  for (const row of shopperRows) shoppers.set(row.id, row);
+  for (const row of storeRows) stores.set(row.id, row);
+  offer(at("shopper"), shoppers, label, "shopper-uuid-001");
+  offer(at("store"), stores, describe, "STORE-001");
+  showBackend(backend.down);
+  at("load").hidden = true;
+  showShoppers();
+  showStore();
+}
+
+async function start() {
   try {
-    const token = await call("/demo/sign-in", { method: "POST", body: JSON.stringify({ shopper }) });
-    if (token.status !== 200) return drop("refused", token.body.message);
-    const headers = { Authorization: `Bearer ${token.body.accessToken}` };
-    const context = await call("/commerceapi/authentication/customercontext", { headers });
-    if (context.status !== 200) return drop("refused", context.body.message);
-    Object.assign(app, { shopper, token: token.body.accessToken, context: context.body.customerContext });
-  } catch {
-    return drop("refused", "The connector does not answer.");
+    await load();
+  } catch (error) {
+    at("load").hidden = false;
+    throw error;
   }
-  at("flag").disabled = at("renew").disabled = false;
-  nameFlag();
-  await renew();
 }
 
-function nameFlag() {
-  at("flag").textContent = flagged.get(app.shopper) ? "Unflag this shopper" : "Flag this shopper";
-}
-
-// The code on the screen stays as it is: the gate asks anew each time.
+let flagging = null;
 async function toggleFlag() {
-  const action = flagged.get(app.shopper) ? "unflag" : "flag";
-  const answer = await call(`/demo/shoppers/${encodeURIComponent(app.shopper)}/${action}`, { method: "POST" });
-  if (answer.status !== 200) return drop("refused", answer.body.message);
-  remember(answer.body);
-  nameFlag();
-  if (app.code === null) await renew();
+  const id = signedIn();
+  const action = shoppers.get(id)?.account === "flagged" ? "unflag" : "flag";
+  const { body } = await ask(`/demo/shoppers/${encodeURIComponent(id)}/${action}`, { method: "POST" });
+  shoppers.set(id, body);
+  showShoppers();
+  // The code on the screen stays as it is: the connector decides again at each scan.
+  if (shownCode() === null) await renew();
 }
 
-function remember(shopper) {
-  flagged.set(shopper.id, shopper.account === "flagged");
-}
-
-async function scan(event) {
-  event.preventDefault();
-  if (app.code === null) return;
-  const [store, where] = [at("store").value, new FormData(at("scan")).get("location")];
-  const request = {
-    requestId: crypto.randomUUID(),
-    identityKey: btoa(app.code),
-    storeId: store,
-    authEvent: { id: crypto.randomUUID(), timestamp: new Date().toISOString(), location: where },
-    keyChannel: "OPTICAL",
+// One change after the other, so that the last one takes effect.
+let changing = Promise.resolve();
+function setBackend() {
+  const down = at("backend").checked;
+  const change = async () => {
+    try {
+      showBackend((await ask("/demo/backend", { method: "PUT", body: JSON.stringify({ down }) })).body.down);
+    } catch (error) {
+      at("backend").checked = !down;
+      throw error;
+    }
   };
-  let answer;
+  const changed = changing.then(change);
+  changing = changed.catch(() => {});
+  return changed;
+}
+
+function showBackend(down) {
+  at("backend").checked = down;
+  at("backend-state").textContent = down ? "The backend is down." : "The backend works.";
+  at("backend-state").className = down ? "bad" : "good";
+}
+
+async function hold() {
+  const code = shownCode();
+  if (code === null) return;
+  const scan = event(code, at("store").value, new FormData(at("scan")).get("location"));
+  await play({ scan, shopper: label(shoppers.get(signedIn())), time: null, answer: null });
+}
+
+async function repeat() {
+  if (last !== null) await play(last);
+}
+
+// Plays one scan at the gate. `before` is the same event, if it was sent before.
+async function play(before) {
+  const { scan, shopper } = before;
+  const { id, location } = scan.authEvent;
+  const isRepeated = before.time !== null;
+  const entry = begin({ shopper, store: scan.storeId, location, id, isRepeated });
+  clearTimeout(closing);
+  showGate("asking", "", "Asking the connector …");
+  setBusy(true);
   try {
-    answer = await call("/v1/identity/identity-keys", { method: "POST", body: JSON.stringify(request) });
-  } catch {
-    answer = { status: "none", body: { message: "The connector does not answer" } };
-  }
-  const opens = answer.status === 200;
-  const visitor = answer.body.visitorDetails;
-  const words = opens ? `Open for ${visitor.id}, ${visitor.type}` : `Shut: ${answer.body.message}`;
-  at("doors").dataset.state = opens ? "open" : "refused";
-  at("verdict").textContent = words;
-  at("verdict").className = `verdict ${opens ? "good" : "bad"}`;
-  note([new Date().toLocaleTimeString(), app.shopper, `${where === "EXIT" ? "Exit" : "Entry"}, ${store}`, `${answer.status} ${words}`], opens);
-  clearTimeout(scan.closing);
-  scan.closing = setTimeout(() => {
-    at("doors").dataset.state = "shut";
-    if (opens) Object.assign(at("verdict"), { className: "verdict", textContent: "The gate has shut again." });
-  }, 4000);
-}
-
-function note(texts, opens) {
-  const row = document.createElement("tr");
-  for (const text of texts) row.append(Object.assign(document.createElement("td"), { textContent: text }));
-  row.lastChild.className = opens ? "good" : "bad";
-  if (!note.any) at("events").replaceChildren();
-  note.any = true;
-  at("events").prepend(row);
-  while (at("events").children.length > 20) at("events").lastChild.remove();
-}
-
-function offer(select, entries) {
-  select.replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
-}
-
-async function begin() {
-  const kinds = { SHOPPER: "shopper", ASSOCIATE: "associate", CASH_SHOPPER: "pays in cash" };
-  const [shoppers, stores] = await Promise.all([call("/demo/shoppers"), call("/demo/stores")]);
-  shoppers.body.forEach(remember);
-  offer(at("shopper"), shoppers.body.map(({ id, type }) => [id, `${id} (${kinds[type] ?? type})`]));
-  offer(at("store"), stores.body.map(({ id }) => [id, id]));
-  // Those with whom everything goes well come first.
-  for (const [select, id] of [["shopper", "shopper-uuid-001"], ["store", "STORE-001"]]) {
-    if ([...at(select).options].some((option) => option.value === id)) at(select).value = id;
+    const { opens, words, answer } = await decide(scan, stores.get(scan.storeId), (attempt, wait) => {
+      entry.add(attempt, wait);
+      if (wait !== null) showGate("asking", "", "No decision yet. The gate tries again …");
+    });
+    entry.decide(opens, words);
+    if (isRepeated) entry.note(compare(before, answer));
+    showGate(opens ? "open" : "refused", opens ? "good" : "bad", words);
+    closing = setTimeout(() => showGate("closed", "", opens ? "The gate is closed again." : words), OPEN_MS);
+    last = { scan, shopper, time: entry.time, answer: answer ?? before.answer };
+    at("repeat").disabled = false;
+    // A code that the connector does not know was made before a restart.
+    if (answer?.includes("Identity key not found")) await renew();
+  } finally {
+    setBusy(false);
   }
 }
 
-at("sign-in").addEventListener("submit", signIn);
-at("flag").addEventListener("click", toggleFlag);
-at("renew").addEventListener("click", renew);
-at("scan").addEventListener("submit", scan);
+function compare({ time, answer: recorded }, answer) {
+  if (answer === null) return "The connector has recorded no answer for this event.";
+  if (recorded === null) return "The connector had recorded no answer for this event, so this decision is new.";
+  if (answer === recorded) return `The recorded answer: byte for byte the one of ${time}. The connector did not decide again.`;
+  return `This answer differs from the one of ${time}: a demo that is restarted forgets its records.`;
+}
+
+function showGate(state, className, words) {
+  at("doors").dataset.state = state;
+  if (at("verdict").textContent !== words) at("verdict").textContent = words;
+  at("verdict").className = `verdict ${className}`;
+}
+
+// One scan at a time. The buttons keep the keyboard's focus meanwhile.
+let isBusy = false;
+function setBusy(busy) {
+  isBusy = busy;
+  for (const id of ["hold", "repeat"]) at(id).setAttribute("aria-disabled", busy);
+}
+
+at("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  run("app-problem", async () => {
+    const signingIn = signIn(at("shopper").value).finally(showShoppers);
+    showShoppers();
+    await signingIn;
+  });
+});
+at("shopper").addEventListener("change", () => {
+  signOut();
+  at("app-problem").textContent = "";
+  showShoppers();
+});
+at("flag").addEventListener("click", () => {
+  // A double click is one click: it must not flag and unflag.
+  flagging ??= run("app-problem", toggleFlag).finally(() => (flagging = null));
+});
+at("renew").addEventListener("click", () => run("app-problem", renew));
+at("scan").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!isBusy) run("gate-problem", hold);
+});
+at("repeat").addEventListener("click", () => isBusy || run("gate-problem", repeat));
+at("store").addEventListener("change", showStore);
+at("backend").addEventListener("change", () => run("backend-problem", setBackend));
+at("load-again").addEventListener("click", () => run("load-problem", start));
+addEventListener("hashchange", () => takeKey() && run("load-problem", start));
+onRestart(() => run("load-problem", start));
 setInterval(tick, 250);
-begin().catch(() => drop("refused", "The connector does not answer."));
+takeKey();
+run("load-problem", start);

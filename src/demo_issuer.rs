@@ -1,5 +1,5 @@
-//! The demo's own OpenID provider: it vouches for whichever demo shopper one asks for, without a password. Its keys are made at the start,
-//! and the connector fetches them over HTTP as it does any provider's.
+//! The demo's own OpenID provider. It signs a token for any demo shopper, without a password. Its keys are made at the
+//! start, and the connector fetches them over HTTP like those of any provider.
 
 use std::fmt;
 
@@ -18,18 +18,18 @@ use crate::commerce::ProviderSettings;
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId, VisitorId};
 
-/// Whom its tokens are meant for.
+/// The audience of its tokens.
 const AUDIENCE: &str = "identity-connector-demo";
 const KEY_ID: &str = "demo";
-/// How long a token holds.
+/// How long a token is valid.
 pub const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// It cannot be set up, or cannot sign.
+/// The provider cannot be set up, or cannot sign.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the demo's identity provider cannot make a key or a token")]
 pub struct DemoIssuerError;
 
-/// Vouches for demo shoppers.
+/// Signs tokens for demo shoppers.
 pub struct DemoIssuer {
     issuer: Issuer,
     signing: EncodingKey,
@@ -46,10 +46,10 @@ struct Claims<'a> {
 }
 
 impl DemoIssuer {
-    /// With a new key. `issuer` is the URL below which it answers.
+    /// A provider with a new key. `issuer` is the URL below which it answers.
     ///
     /// # Errors
-    /// When there is no randomness for it.
+    /// When the system has no randomness for the key.
     pub fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| DemoIssuerError)?;
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| DemoIssuerError)?;
@@ -57,7 +57,7 @@ impl DemoIssuer {
         Ok(Self { issuer, signing: EncodingKey::from_ed_der(document.as_ref()), public })
     }
 
-    /// How the connector knows it.
+    /// The settings with which the connector accepts its tokens.
     #[must_use]
     pub fn settings(&self) -> ProviderSettings {
         ProviderSettings {
@@ -70,7 +70,7 @@ impl DemoIssuer {
         }
     }
 
-    /// The customer that a shopper is to it: it calls them what the directory does.
+    /// The customer who is this shopper. The subject is the shopper's id.
     #[must_use]
     pub fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
         let subject = SubjectId::parse(shopper.as_str()).ok()?;
@@ -81,7 +81,7 @@ impl DemoIssuer {
     ///
     /// # Errors
     /// Never in practice.
-    pub fn vouch(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
+    pub fn token_for(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
         let iat = now.timestamp();
         let exp = iat.saturating_add(LIFETIME.num_seconds());
         let claims = Claims { iss: self.issuer.as_str(), aud: AUDIENCE, sub: shopper.as_str(), iat, exp };
@@ -89,7 +89,7 @@ impl DemoIssuer {
         encode(&header, &claims, &self.signing).map(Into::into).map_err(|_| DemoIssuerError)
     }
 
-    /// What it says of itself (OpenID Connect Discovery 1.0).
+    /// The discovery document (OpenID Connect Discovery 1.0).
     #[must_use]
     pub fn discovery(&self) -> Value {
         let issuer = self.issuer.as_str();
@@ -102,7 +102,7 @@ impl DemoIssuer {
         })
     }
 
-    /// Its key (RFC 8037).
+    /// The public key (RFC 8037).
     #[must_use]
     pub fn key_set(&self) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);

@@ -130,7 +130,7 @@ pub async fn build(config: Config) -> Result<App, StartError> {
     build_with(config, Clock::System, Faults::default()).await
 }
 
-/// As [`build`], with another clock, and the switch by which a demo's directory fails on command.
+/// As [`build`], with another clock, and the switch by which a demo's directory fails on command. `serve` ignores the switch.
 ///
 /// # Errors
 /// As [`build`].
@@ -142,7 +142,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(own_files).collect();
     server::ensure_open_files(&ports)?;
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
-    let (database, directory, ledger) = open::open(&config, faults, clock.now()).await?;
+    let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     warnings::warn(&config, &directory).await?;
     let own_port = own_port.map(|address| ("commerce.bind", address));
@@ -192,7 +192,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let demo = match config.mode {
         // Its page and its identity provider speak plain HTTP.
         Mode::Demo | Mode::PublishedDemo if config.commerce.is_some() && tls.is_none() => {
-            Some(shoppers::demo(administration.clone(), api_port.address)?)
+            Some(shoppers::demo(administration.clone(), api_port.address, faults, config.demo_key)?)
         }
         Mode::Demo | Mode::PublishedDemo | Mode::Serve => None,
     };

@@ -1,5 +1,6 @@
 //! What is kept, opened; and what the configuration names, brought into the directory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -31,14 +32,13 @@ pub(super) async fn open(
             (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
         }
     };
-    let directory = match read_source(&config.directory, directory.hash_key())? {
-        Some(mut loaded) => {
-            let by_key = std::mem::take(&mut loaded.faults);
-            import(&directory, loaded, now).await?;
-            directory.with_faults(FaultsByKey::new(faults, by_key))
-        }
-        None => directory,
-    };
+    let mut by_key = HashMap::new();
+    if let Some(mut loaded) = read_source(&config.directory, directory.hash_key())? {
+        by_key = std::mem::take(&mut loaded.faults);
+        import(&directory, loaded, now).await?;
+    }
+    let directory =
+        if config.mode.is_demo() { directory.with_faults(FaultsByKey::new(faults, by_key)) } else { directory };
     let directory = match config.identity_backend.clone() {
         Some(settings) => directory.asking(Remote::new(settings)),
         None => directory,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use super::StartError;
@@ -11,16 +12,24 @@ use crate::administration::Administration;
 use crate::commerce::{CodeSettings, Commerce, Provider};
 use crate::config;
 use crate::demo_issuer::{DemoIssuer, DemoIssuerError};
+use crate::directory::Faults;
 use crate::domain::ids::Issuer;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::http::{Demo, Shoppers};
+use crate::loopback::reachable;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
 /// What the demo's page needs.
-pub(super) fn demo(administration: Administration, api: SocketAddr) -> Result<Demo, StartError> {
-    let issuer = Issuer::parse(&format!("http://{api}/demo")).map_err(|_| DemoIssuerError)?;
-    Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?) })
+pub(super) fn demo(
+    administration: Administration,
+    api: SocketAddr,
+    faults: Faults,
+    key: Option<SecretString>,
+) -> Result<Demo, StartError> {
+    let issuer = format!("http://{}/demo", reachable(api));
+    let issuer = Issuer::parse(&issuer).map_err(|_| DemoIssuerError)?;
+    Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?), faults, key })
 }
 
 /// What it shares with everything else.

@@ -16,7 +16,7 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn shopper_of(&self, customer: &Customer) -> Result<Option<Profile>, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         let customer = self.hash_key.customer(customer);
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.shopper_of(customer)),
@@ -28,14 +28,14 @@ impl Directory {
     /// them from now on. Of several at the same instant, at other connectors too, all get the same.
     ///
     /// # Errors
-    /// When the directory cannot tell or cannot be changed, or there is a shopper `new` already: it is to be a name that nobody has.
+    /// When the directory cannot tell or cannot be changed, or there is a shopper `new` already: the id must be unused.
     pub async fn link_or_create(
         &self,
         customer: &Customer,
         new: VisitorId,
         now: DateTime<Utc>,
     ) -> Result<VisitorId, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         let customer = self.hash_key.customer(customer);
         match &self.backend {
             Backend::Memory(directory) => directory.link_or_create(customer, new, now),
@@ -59,7 +59,7 @@ impl Directory {
         at_most: usize,
         now: DateTime<Utc>,
     ) -> Result<Issued, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         let digest = self.hash_key.recognition_token(token);
         let token = IssuedToken { digest, shopper: shopper.clone(), device: device.cloned(), expires_at };
         match &self.backend {
@@ -74,7 +74,7 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn shortest_window(&self) -> Result<Option<ScanKeyWindow>, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.shortest_window()),
             Backend::Sql(directory) => directory.shortest_window().await,

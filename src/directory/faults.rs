@@ -1,5 +1,7 @@
-//! A directory that fails on command: the demo shows a store's default gate decision with it, and the tests prove that a
-//! failing directory, a stalled one, a slow one and a panic are all survived.
+//! A directory that fails on command: the demo's page shows a store's default gate decision with it, and the tests prove
+//! that a failing directory, a stalled one, a slow one and a panic are all survived.
+//!
+//! Only the look-ups of scans have faults. Administration works meanwhile. A directory of `serve` has none of this.
 
 use std::collections::HashMap;
 use std::future;
@@ -24,7 +26,7 @@ pub enum Fault {
     Slow(Duration),
 }
 
-/// The hand on the switch: clones share it.
+/// The switch for faults. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Switch>>);
 
@@ -38,6 +40,12 @@ impl Faults {
     /// From now on every look-up has this fault, or none.
     pub fn set(&self, fault: Option<Fault>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).always = fault;
+    }
+
+    /// The fault that every look-up has now.
+    #[must_use]
+    pub fn current(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).always
     }
 
     /// The next `count` look-ups fail, then the directory works again.
@@ -55,7 +63,7 @@ impl Faults {
     }
 }
 
-/// That switch, and the keys that fail whatever it says. By default nothing ever fails.
+/// The switch, and the keys that fail whatever the switch says.
 #[derive(Clone, Debug, Default)]
 pub struct FaultsByKey {
     faults: Faults,
@@ -69,18 +77,18 @@ impl FaultsByKey {
         Self { faults, by_key: Arc::new(by_key) }
     }
 
-    /// What a look-up goes through.
-    pub(super) async fn suffer(&self) -> Result<(), DirectoryError> {
-        suffer(self.faults.next()).await
+    /// Applies the fault that a look-up has now, if any.
+    pub(super) async fn apply(&self) -> Result<(), DirectoryError> {
+        apply(self.faults.next()).await
     }
 
-    /// What looking up this key goes through.
-    pub(super) async fn suffer_key(&self, key: &Digest) -> Result<(), DirectoryError> {
-        suffer(self.by_key.get(key).copied().or_else(|| self.faults.next())).await
+    /// Applies the fault that the look-up of this key has now, if any.
+    pub(super) async fn apply_to_key(&self, key: &Digest) -> Result<(), DirectoryError> {
+        apply(self.by_key.get(key).copied().or_else(|| self.faults.next())).await
     }
 }
 
-async fn suffer(fault: Option<Fault>) -> Result<(), DirectoryError> {
+async fn apply(fault: Option<Fault>) -> Result<(), DirectoryError> {
     match fault {
         None => Ok(()),
         Some(Fault::Fail) => Err(DirectoryError::Unavailable("it was told to fail".to_owned())),

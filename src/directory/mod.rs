@@ -75,7 +75,8 @@ pub enum Registration {
 pub struct Directory {
     backend: Backend,
     hash_key: HashKey,
-    faults: FaultsByKey,
+    /// In a demo only: the look-ups of `serve` have no switch to check.
+    faults: Option<FaultsByKey>,
     /// Who is asked of keys and tokens that are not known here.
     remote: Option<Box<Remote>>,
 }
@@ -104,7 +105,7 @@ impl Directory {
     }
 
     fn new(backend: Backend, hash_key: HashKey) -> Self {
-        Self { backend, hash_key, faults: FaultsByKey::default(), remote: None }
+        Self { backend, hash_key, faults: None, remote: None }
     }
 
     /// The same, which asks the retailer's own system about keys and tokens that it does not know itself.
@@ -122,7 +123,7 @@ impl Directory {
     /// The same, failing on command.
     #[must_use]
     pub fn with_faults(self, faults: FaultsByKey) -> Self {
-        Self { faults, ..self }
+        Self { faults: Some(faults), ..self }
     }
 
     /// A store as it is kept, for whoever looks after it: unlike [`Directory::store`], never from memory.

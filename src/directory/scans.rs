@@ -36,7 +36,7 @@ impl Directory {
     /// # Errors
     /// When the directory cannot tell.
     pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         match &self.backend {
             // No store has such a name, and PostgreSQL would refuse the question.
             _ if id.as_str().contains('\0') => Ok(None),
@@ -51,7 +51,9 @@ impl Directory {
     /// When the directory cannot tell.
     pub async fn identity_key(&self, key: &str, asker: &Asker) -> Result<Option<Registration>, DirectoryError> {
         let digest = self.hash_key.identity_key(key);
-        self.faults.suffer_key(&digest).await?;
+        if let Some(faults) = &self.faults {
+            faults.apply_to_key(&digest).await?;
+        }
         let found = match &self.backend {
             Backend::Memory(directory) => directory.registration(Kind::IdentityKey, digest),
             Backend::Sql(directory) => directory.identity_key(digest, asker.subject).await?,
@@ -69,13 +71,20 @@ impl Directory {
         now: DateTime<Utc>,
         asker: &Asker,
     ) -> Result<Option<Registration>, DirectoryError> {
-        self.faults.suffer().await?;
+        self.apply_fault().await?;
         let digest = self.hash_key.recognition_token(token);
         let found = match &self.backend {
             Backend::Memory(directory) => directory.token(digest, now),
             Backend::Sql(directory) => directory.recognition_token(digest, now, asker.subject).await?,
         };
         self.or_ask(found, Kind::RecognitionToken, token.expose(), digest, asker).await
+    }
+
+    pub(super) async fn apply_fault(&self) -> Result<(), DirectoryError> {
+        match &self.faults {
+            Some(faults) => faults.apply().await,
+            None => Ok(()),
+        }
     }
 
     async fn or_ask(
@@ -88,7 +97,7 @@ impl Directory {
     ) -> Result<Option<Registration>, DirectoryError> {
         match &self.remote {
             Some(remote) if found.is_none() => {
-                // On the heap, so that a scan which asks nobody is not as large as one that does.
+                // On the heap: the future of a scan that asks no backend stays small.
                 Box::pin(remote.look_up(Question { kind, value, digest, asker })).await
             }
             _ => Ok(found),

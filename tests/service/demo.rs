@@ -1,37 +1,60 @@
-//! The demo's page and what it asks for: there in a demo alone, and for nobody but itself.
+//! The demo's page and its endpoints: in a demo only, and for the page itself only.
 
-use reqwest::RequestBuilder;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+use reqwest::{RequestBuilder, redirect};
 use serde_json::json;
 
 use crate::checks::*;
+use crate::support::carts::ask_to_sign_in;
+use crate::support::shopper::context;
 use crate::support::{Answer, MANAGEMENT_TOKEN, Process, Server, scan_with_key, stranger};
 
-const PAGES: [(&str, &str, &str); 4] = [
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+const PAGES: [(&str, &str, &str); 8] = [
     ("/demo", "text/html; charset=utf-8", "<!doctype html>"),
     ("/demo/style.css", "text/css; charset=utf-8", "{"),
-    ("/demo/script.js", "text/javascript; charset=utf-8", "fetch("),
+    ("/demo/script.js", JAVASCRIPT, "import "),
+    ("/demo/app.js", JAVASCRIPT, "import "),
+    ("/demo/connector.js", JAVASCRIPT, "fetch("),
+    ("/demo/gate.js", JAVASCRIPT, "import "),
+    ("/demo/log.js", JAVASCRIPT, "import "),
     ("/demo/icon.svg", "image/svg+xml", "<svg"),
 ];
 
-/// What else there is below it.
+/// What the connector reads of the demo's identity provider.
+const PROVIDER: [(&str, &str); 2] = [("GET", "/demo/.well-known/openid-configuration"), ("GET", "/demo/keys")];
+
+/// What the page uses.
 const ENDPOINTS: [(&str, &str); 7] = [
-    ("GET", "/demo/.well-known/openid-configuration"),
-    ("GET", "/demo/keys"),
     ("POST", "/demo/sign-in"),
     ("GET", "/demo/shoppers"),
     ("GET", "/demo/stores"),
     ("POST", "/demo/shoppers/shopper-uuid-001/flag"),
     ("POST", "/demo/shoppers/shopper-uuid-001/unflag"),
+    ("GET", "/demo/backend"),
+    ("PUT", "/demo/backend"),
 ];
 
-/// All of it, with a body that would do where one is needed.
+/// Requests with a body that is valid for each of them.
+fn requests(api: &str, calls: impl IntoIterator<Item = (&'static str, &'static str)>) -> Vec<(String, RequestBuilder)> {
+    let body = json!({ "shopper": "shopper-uuid-001", "down": false }).to_string();
+    let request = |(method, path): (&str, &str)| {
+        let request = stranger().request(method.parse().unwrap(), format!("{api}{path}"));
+        (format!("{method} {path}"), request.body(body.clone()))
+    };
+    calls.into_iter().map(request).collect()
+}
+
+/// A request for everything below `/demo`.
 fn everything(api: &str) -> Vec<(String, RequestBuilder)> {
     let pages = PAGES.map(|(path, ..)| ("GET", path));
-    let requests = pages.into_iter().chain(ENDPOINTS).map(|(method, path)| {
-        let request = stranger().request(method.parse().unwrap(), format!("{api}{path}"));
-        (format!("{method} {path}"), request.body(json!({ "shopper": "shopper-uuid-001" }).to_string()))
-    });
-    requests.collect()
+    requests(api, pages.into_iter().chain(PROVIDER).chain(ENDPOINTS))
+}
+
+fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 async fn send(request: RequestBuilder) -> Answer {
@@ -43,7 +66,7 @@ pub(crate) async fn ask(server: &Server, method: &str, path: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_files_are_what_they_say_and_run_nothing_else() {
+async fn page_files_have_their_types_and_a_strict_policy() {
     let server = Server::demo(&[]).await;
     for (path, kind, beginning) in PAGES {
         let answer = ask(&server, "GET", path).await;
@@ -77,9 +100,13 @@ async fn its_files_are_what_they_say_and_run_nothing_else() {
         assert!(page.contains(&format!("\"{path}\"")), "the page has {path}");
     }
     assert_eq!(page.matches("<script").count(), page.matches("<script src=").count(), "no script in the page itself");
-    for (method, path) in
-        [("POST", "/demo"), ("GET", "/demo/sign-in"), ("POST", "/demo/shoppers"), ("DELETE", "/demo/keys")]
-    {
+    for (method, path) in [
+        ("POST", "/demo"),
+        ("GET", "/demo/sign-in"),
+        ("POST", "/demo/shoppers"),
+        ("DELETE", "/demo/keys"),
+        ("POST", "/"),
+    ] {
         let answer = ask(&server, method, path).await;
         assert_error_form(&answer, 405, path);
         assert!(answer.headers.contains_key("allow"), "{path}");
@@ -89,7 +116,7 @@ async fn its_files_are_what_they_say_and_run_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_it_is_on_any_port_of_a_serve() {
+async fn serve_has_no_demo_on_any_port() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let key = base64([1; 32]);
@@ -109,20 +136,31 @@ async fn nothing_of_it_is_on_any_port_of_a_serve() {
             assert_error_form(&send(request.bearer_auth(MANAGEMENT_TOKEN)).await, 404, &what);
         }
     }
+    let root = send(stranger().get(format!("{}/", process.api))).await;
+    assert_error_form(&root, 404, "the root of the API's port");
     let carts = send(stranger().get(format!("{}/commerceapi/cart/", process.api))).await;
     assert_eq!(carts.status, 401, "the shopper's side is there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_demo_without_the_shoppers_side_has_no_page() {
+async fn demo_without_the_shoppers_side_has_no_page() {
     let server = Server::demo(&[("commerce.enabled", "false")]).await;
     for (what, request) in everything(&server.api) {
         assert_error_form(&send(request).await, 404, &what);
     }
+    assert_error_form(&ask(&server, "GET", "/").await, 404, "the root");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_its_own_page_is_answered() {
+async fn root_redirects_to_the_page() {
+    let server = Server::demo(&[]).await;
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).redirect(redirect::Policy::none());
+    let answer = send(client.build().unwrap().get(format!("{}/", server.api))).await;
+    assert_eq!((answer.status, &answer.headers["location"]), (307, &"/demo".parse().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_other_pages_are_refused() {
     let server = Server::demo(&[]).await;
     let own = server.api.as_str();
     let port = server.address().port();
@@ -152,9 +190,6 @@ async fn only_its_own_page_is_answered() {
         &[("host", &named), ("origin", &origin)],
         &[("host", "[::1]")],
     ];
-    let with = |request: RequestBuilder, headers: &[(&str, &str)]| {
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
-    };
     for headers in refused {
         for (what, request) in everything(own) {
             let answer = send(with(request, headers)).await;
@@ -175,4 +210,131 @@ async fn only_its_own_page_is_answered() {
         "SHOPPER",
         "unharmed",
     );
+}
+
+/// A link in a README or a chat opens the page, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_on_other_sites_open_the_page_only() {
+    let server = Server::demo(&[]).await;
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    for (what, request) in everything(&server.api) {
+        let status = if what == "GET /demo" { 200 } else { 403 };
+        assert_eq!(send(with(request, &link)).await.status, status, "{what}");
+    }
+    for (what, headers) in [
+        ("framed", [link[0], link[1], ("sec-fetch-dest", "iframe")]),
+        ("fetched", [link[0], ("sec-fetch-mode", "no-cors"), link[2]]),
+    ] {
+        let request = stranger().get(format!("{}/demo", server.api));
+        assert_eq!(send(with(request, &headers)).await.status, 403, "{what}");
+    }
+    let foreign = stranger().get(format!("{}/demo", server.api)).header("host", "evil.example");
+    assert_eq!(send(with(foreign, &link)).await.status, 403, "a foreign host");
+}
+
+const KEY: &str = "the-key-of-a-published-demo";
+const KEY_IS_MISSING: &str = "This demo needs a key: open the link that it printed when it started";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn published_demo_needs_its_key() {
+    let server = Server::published(KEY).await;
+    let longer = format!("{KEY}x");
+    let without: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("x-demo-key", "")],
+        &[("x-demo-key", "the-key-of-another-published-demo")],
+        &[("x-demo-key", &KEY[1..])],
+        &[("x-demo-key", &longer)],
+        &[("x-demo-key", &KEY.to_uppercase())],
+        &[("authorization", &format!("Bearer {KEY}"))],
+    ];
+    for headers in without {
+        for (what, request) in requests(&server.api, ENDPOINTS) {
+            let answer = send(with(request, headers)).await;
+            assert_json(&answer, 401, &json!({ "message": KEY_IS_MISSING }), &format!("{what} {headers:?}"));
+        }
+    }
+    assert_eq!(server.all("customers").await.len(), 0, "no shopper has signed in");
+    let open = PAGES.map(|(path, ..)| ("GET", path)).into_iter().chain(PROVIDER);
+    for (what, request) in requests(&server.api, open) {
+        assert_eq!(send(request).await.status, 200, "{what} without the key");
+    }
+    for (what, request) in requests(&server.api, ENDPOINTS) {
+        assert_eq!(send(request.header("x-demo-key", KEY)).await.status, 200, "{what} with the key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn published_demo_has_any_host_and_refuses_other_pages() {
+    let server = Server::published(KEY).await;
+    let origin = "http://demo.example:8080";
+    let taken: [&[(&str, &str)]; 3] = [
+        &[("host", "demo.example:8080")],
+        &[("host", "192.0.2.1")],
+        &[("host", "demo.example:8080"), ("origin", origin), ("sec-fetch-site", "same-origin")],
+    ];
+    let refused: [&[(&str, &str)]; 4] = [
+        &[("host", "demo.example:8080"), ("origin", "http://evil.example")],
+        &[("host", "demo.example:8080"), ("origin", "null")],
+        &[("host", "demo.example:8080"), ("sec-fetch-site", "cross-site")],
+        &[("host", "demo.example"), ("origin", origin)],
+    ];
+    for (groups, status) in [(&taken[..], 200), (&refused[..], 403)] {
+        for headers in groups {
+            for (what, request) in everything(&server.api) {
+                let answer = send(with(request.header("x-demo-key", KEY), headers)).await;
+                assert_eq!(answer.status, status, "{what} {headers:?}");
+            }
+        }
+    }
+}
+
+/// The connector fetches the keys of the demo's identity provider from itself, at every address on which it can be published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_accepted_on_every_address() {
+    let addresses = [Some(Ipv4Addr::UNSPECIFIED.into()), address_off_loopback()];
+    for address in addresses.into_iter().flatten() {
+        let server = Server::published_on(address, KEY).await;
+        let url = format!("{}/demo/sign-in", server.api);
+        let body = json!({ "shopper": "shopper-uuid-001" }).to_string();
+        let token = send(stranger().post(url).header("x-demo-key", KEY).body(body)).await.json();
+        let answer = context(&server, token["accessToken"].as_str().unwrap()).await;
+        assert_eq!(answer.status, 200, "{address}");
+    }
+}
+
+/// The address from which this machine would send to another. Nothing is sent. Without a network there is none.
+fn address_off_loopback() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("203.0.113.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backend_switch_makes_scans_fail_and_nothing_else() {
+    let server = Server::demo(&[]).await;
+    let switch = async |body: String| {
+        let url = format!("{}/demo/backend", server.api);
+        send(stranger().put(url).header("origin", &server.api).body(body)).await
+    };
+    assert_eq!(ask(&server, "GET", "/demo/backend").await.json(), json!({ "down": false }));
+    for body in ["", "{}", "[true]", "true", r#"{"down": 1}"#, r#"{"down": null}"#, r#"{"down": true"#] {
+        assert_error_form(&switch(body.to_owned()).await, 400, body);
+    }
+    let scan = scan_with_key(b"valid_shopper_key");
+    for down in [true, true, false, false, true] {
+        let body = json!({ "down": down });
+        assert_json(&switch(body.to_string()).await, 200, &body, "the switch");
+        assert_eq!(ask(&server, "GET", "/demo/backend").await.json(), body);
+        assert_eq!(server.verify(&scan_with_key(b"device_shopper_key")).await.status, if down { 500 } else { 200 });
+    }
+    assert_error_form(&server.verify(&scan).await, 500, "down");
+    for path in ["/demo/shoppers", "/demo/stores"] {
+        assert_eq!(ask(&server, "GET", path).await.status, 200, "{path} while the backend is down");
+    }
+    assert_eq!(ask(&server, "POST", "/demo/shoppers/shopper-uuid-001/flag").await.status, 200);
+    assert_eq!(ask(&server, "POST", "/demo/shoppers/shopper-uuid-001/unflag").await.status, 200);
+    assert_eq!(ask_to_sign_in(&server, &json!({ "shopper": "shopper-uuid-001" })).await.status, 200);
+    assert_eq!(switch(json!({ "down": false }).to_string()).await.status, 200);
+    assert_granted(&server.verify(&scan).await, "shopper-uuid-001", "SHOPPER", "the retry");
 }

@@ -1,4 +1,4 @@
-//! Whom the demo vouches for, and what its page can tell and do besides.
+//! The demo's identity provider, and what else its page can read and change.
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,12 @@ use crate::support::shopper::{claims, context, part};
 use crate::support::{Server, scan_with_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_vouches_for_shoppers_alone() {
+async fn only_known_shoppers_can_sign_in() {
     let server = Server::demo(&[]).await;
     let long = "x".repeat(300);
-    for nobody in ["", "nobody", "SHOPPER-UUID-001", "shopper-uuid-001 ", "a\0b", &long] {
-        let answer = ask_to_sign_in(&server, &json!({ "shopper": nobody })).await;
-        assert_error_form(&answer, 400, nobody);
+    for unknown in ["", "unknown", "SHOPPER-UUID-001", "shopper-uuid-001 ", "a\0b", &long] {
+        let answer = ask_to_sign_in(&server, &json!({ "shopper": unknown })).await;
+        assert_error_form(&answer, 400, unknown);
     }
     for body in [
         json!({}),
@@ -26,7 +26,7 @@ async fn it_vouches_for_shoppers_alone() {
     ] {
         assert_error_form(&ask_to_sign_in(&server, &body).await, 400, &body.to_string());
     }
-    assert_eq!(server.all("customers").await, Vec::<Value>::new(), "nobody is linked for it");
+    assert_eq!(server.all("customers").await, Vec::<Value>::new(), "no customer is linked");
     let answer = ask_to_sign_in(&server, &json!({ "shopper": "shopper-uuid-001" })).await.json();
     let token = answer["accessToken"].as_str().unwrap();
     assert_eq!(answer, json!({ "tokenType": "Bearer", "accessToken": token, "expiresIn": 3600 }));
@@ -64,23 +64,25 @@ async fn discovery_leads_to_the_key_that_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_tells_who_there_is_and_holds_accounts_back() {
+async fn shoppers_and_stores_are_listed_and_shoppers_flagged() {
     let server = Server::demo(&[]).await;
     let shoppers = ask(&server, "GET", "/demo/shoppers").await.json();
     assert_eq!(shoppers, Value::from(server.all("shoppers").await));
-    let ids = |rows: Vec<Value>| -> Vec<Value> { rows.iter().map(|row| json!({ "id": row["id"] })).collect() };
-    assert_eq!(ask(&server, "GET", "/demo/stores").await.json(), Value::from(ids(server.all("stores").await)));
+    let stores = ask(&server, "GET", "/demo/stores").await.json();
+    assert_eq!(stores, Value::from(server.all("stores").await));
+    let defaults = stores.as_array().unwrap().iter().map(|store| store["defaultGateDecision"].as_str().unwrap());
+    assert_eq!(defaults.filter(|decision| *decision == "open").count(), 1, "STORE-002");
     for (asked, account) in [("flag", "flagged"), ("flag", "flagged"), ("unflag", "active"), ("unflag", "active")] {
         let answer = ask(&server, "POST", &format!("/demo/shoppers/shopper-uuid-001/{asked}")).await;
         assert_eq!((answer.status, &answer.json()["account"]), (200, &json!(account)));
         let refusal = (asked == "flag").then_some(FLAGGED);
         assert_outcome(&server.verify(&scan_with_key(b"valid_shopper_key")).await, refusal, asked);
     }
-    for nobody in ["nobody", "%00", "%FF", "a%2Fb"] {
+    for unknown in ["unknown", "%00", "%FF", "a%2Fb"] {
         for asked in ["flag", "unflag"] {
-            let answer = ask(&server, "POST", &format!("/demo/shoppers/{nobody}/{asked}")).await;
-            assert!(matches!(answer.status, 400 | 404), "{nobody}: {}", answer.status);
-            assert_error_form(&answer, answer.status, nobody);
+            let answer = ask(&server, "POST", &format!("/demo/shoppers/{unknown}/{asked}")).await;
+            assert!(matches!(answer.status, 400 | 404), "{unknown}: {}", answer.status);
+            assert_error_form(&answer, answer.status, unknown);
         }
     }
 }

@@ -21,7 +21,6 @@ fn allowed(answer: &Answer) -> Vec<String> {
 async fn an_unknown_path_is_404_for_every_method() {
     let server = Server::demo(&[]).await;
     let paths = [
-        "/",
         "/v1",
         "/v1/identity",
         "/v1/identity/identity-keys/",

@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use identity_connector::app;
@@ -51,7 +51,21 @@ impl Server {
     /// The same, or why it does not start.
     pub(crate) async fn try_demo(settings: &[(&str, &str)]) -> Result<Self, String> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self::start(settings, ManualClock::starting_at(Clock::System.now())).await
+        Self::start(settings, ManualClock::starting_at(Clock::System.now()), |_| ()).await
+    }
+
+    /// A demo that is published on every address of this machine, whose page needs this key. Its `api` is on loopback.
+    pub(crate) async fn published(key: &str) -> Self {
+        Self::published_on(Ipv4Addr::UNSPECIFIED.into(), key).await
+    }
+
+    /// The same, published on this address.
+    pub(crate) async fn published_on(address: IpAddr, key: &str) -> Self {
+        let publish = |config: &mut Config| {
+            config.server.bind = SocketAddr::new(address, 0);
+            config.demo_key = Some(key.into());
+        };
+        Self::start(Vec::new(), ManualClock::starting_at(Clock::System.now()), publish).await.unwrap()
     }
 
     /// The same, with its ledger in a SQLite file of its own.
@@ -77,16 +91,20 @@ impl Server {
 
     /// Another connector with the same settings, and so on the same database, that goes by the same clock.
     pub(crate) async fn replica(&self) -> Self {
-        Self::start(self.settings.clone(), self.clock.clone()).await.unwrap()
+        Self::start(self.settings.clone(), self.clock.clone(), |_| ()).await.unwrap()
     }
 
     /// The same, with some settings of its own.
     pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self::start(self.settings.iter().cloned().chain(own).collect(), self.clock.clone()).await.unwrap()
+        Self::start(self.settings.iter().cloned().chain(own).collect(), self.clock.clone(), |_| ()).await.unwrap()
     }
 
-    async fn start(settings: Vec<(String, String)>, clock: ManualClock) -> Result<Self, String> {
+    async fn start(
+        settings: Vec<(String, String)>,
+        clock: ManualClock,
+        prepare: impl FnOnce(&mut Config),
+    ) -> Result<Self, String> {
         secrets::watch_the_log();
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
@@ -99,11 +117,15 @@ impl Server {
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             ..Sources::default()
         };
-        let config = Config::load(Mode::Demo, &sources).map_err(|error| error.to_string())?;
+        let mut config = Config::load(Mode::Demo, &sources).map_err(|error| error.to_string())?;
+        prepare(&mut config);
         let faults = Faults::default();
         let app = app::build_with(config, Clock::Manual(clock.clone()), faults.clone());
         let app = app.await.map_err(|error| error.to_string())?;
-        let (address, management) = (app.api_address(), app.management_address());
+        let (mut address, management) = (app.api_address(), app.management_address());
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let shoppers = app.shoppers_address().map_or_else(String::new, |address| format!("http://{address}"));
         let tls = app.tls().cloned();
         let (stop, stopped) = oneshot::channel();

@@ -1,8 +1,9 @@
-//! The demo's page, and that of the API, in a real browser: Chromium without a window, driven by `tests/npm/page.mjs`, in which each case is written.
+//! The demo's page and the API's page, in a real browser: Chromium without a window, driven by `tests/npm/page.mjs`. Each
+//! case is written in one of the modules beside it.
 //!
-//! Where there is no Chromium or no Node it shows as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! Without Chromium or Node, the cases show as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, and says where")]
+#![expect(clippy::expect_used, reason = "a test that cannot continue has failed, and the message tells where")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,27 +15,49 @@ use libtest_mimic::Arguments;
 use support::trials::trial;
 use support::{Server, npm};
 
-/// As they are called in the script.
-const CASES: [&str; 8] = [
-    "a_shopper_signs_in_and_the_gate_opens",
-    "the_code_is_replaced_before_it_ends",
-    "who_is_flagged_stays_outside_until_that_is_taken_back",
-    "others_are_told_why_not",
-    "the_keyboard_alone_will_do",
-    "it_can_be_read_in_light_and_dark_and_on_a_phone",
-    "a_connector_that_is_gone_is_said_to_be",
-    "the_api_can_be_read",
+/// The names of the cases in the script.
+const CASES: [&str; 22] = [
+    "shopper_signs_in_and_the_gate_opens",
+    "log_shows_the_request_and_the_answer_as_they_were",
+    "same_event_again_gets_the_recorded_answer",
+    "code_is_replaced_before_it_expires",
+    "flagged_shopper_is_refused_until_unflagged",
+    "refusals_are_explained",
+    "labels_tell_the_state_of_shoppers_and_stores",
+    "choosing_another_shopper_signs_the_previous_one_out",
+    "root_leads_to_the_page",
+    PUBLISHED,
+    "backend_down_leads_to_the_stores_default_decision",
+    "retry_reaches_the_decision_when_the_backend_is_back",
+    "event_without_a_decision_is_decided_when_it_is_sent_again",
+    "lost_connector_is_reported_and_the_gate_falls_back",
+    "slow_connector_is_asked_again_after_two_seconds",
+    "every_button_shows_its_error",
+    "restarted_connector_gets_a_new_sign_in",
+    "token_that_stays_refused_is_an_error_after_one_sign_in",
+    "axe_finds_nothing_on_the_demo_page",
+    "targets_are_large_and_nothing_is_wider_than_320_px",
+    "page_works_with_the_keyboard_alone",
+    "motion_is_reduced_on_request",
 ];
+/// The case about a demo that is published off loopback.
+const PUBLISHED: &str = "published_demo_needs_the_link_with_its_key";
+/// The case about the API's page.
+const API_REFERENCE: &str = "api_reference_is_readable";
+
+const KEY: &str = "the_key-of-a-published-demo";
 
 fn main() -> ExitCode {
+    let cases = CASES.into_iter().chain([API_REFERENCE]);
     let trials =
-        CASES.map(|case| trial("chromium", "page", (case, |case| Box::pin(passes(case))), missing, move || case));
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+        cases.map(|case| trial("chromium", "page", (case, |case| Box::pin(passes(case))), missing, move || case));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
 fn missing() -> Option<String> {
     let without = || "needs Chromium (Debian: chromium)".to_owned();
-    npm::missing("playwright-core").or_else(|| chromium().is_none().then(without))
+    let packages = ["playwright-core", "axe-core"];
+    packages.into_iter().find_map(npm::missing).or_else(|| chromium().is_none().then(without))
 }
 
 fn chromium() -> Option<PathBuf> {
@@ -46,8 +69,12 @@ fn chromium() -> Option<PathBuf> {
 }
 
 async fn passes(case: &'static str) {
-    let server = Server::demo(&[]).await;
-    let environment = [("CHROMIUM", chromium().expect("it was there"))];
-    let said = npm::run("page.mjs", &[case, &server.api, &server.management], &environment).await;
-    assert_eq!(said, Ok(()), "{case}");
+    let server = if case == PUBLISHED { Server::published(KEY).await } else { Server::demo(&[]).await };
+    let environment = [
+        ("CHROMIUM", chromium().expect("`missing` has found it")),
+        ("CONNECTOR", env!("CARGO_BIN_EXE_identity-connector").into()),
+        ("DEMO_KEY", KEY.into()),
+    ];
+    let result = npm::run("page.mjs", &[case, &server.api, &server.management], &environment).await;
+    assert_eq!(result, Ok(()), "{case}");
 }

@@ -48,7 +48,8 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
     let is_plain = provider.issuer.as_str().starts_with("http:");
     let mut client = Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).https_only(!is_plain);
     if is_plain {
-        // On loopback, as the configuration has it: no proxy is asked, and there are no root certificates to load.
+        // The configuration allows a plain issuer on loopback only, and the demo's own is on this machine: no proxy is asked, and there
+        // are no root certificates to load.
         client = client.no_proxy().tls_certs_only([]);
     }
     let client = client.build().map_err(|error| FetchError::Client(innermost(&error)))?;
@@ -59,7 +60,9 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
         return Err(FetchError::NotItsIssuer);
     }
     let keys_at = Url::parse(&jwks_uri).map_err(|_| FetchError::KeysElsewhere)?;
-    if !(keys_at.scheme() == "https" || is_plain && is_plain_loopback(&keys_at)) {
+    // A demo that is published on one address of this machine serves its own keys there, without TLS.
+    let is_own = || Url::parse(&issuer).is_ok_and(|issuer| issuer.origin() == keys_at.origin());
+    if !(keys_at.scheme() == "https" || is_plain && (is_plain_loopback(&keys_at) || is_own())) {
         return Err(FetchError::KeysElsewhere);
     }
     let document = get(&client, keys_at.as_str(), "key set").await?;

@@ -1,19 +1,29 @@
-//! The page itself: four files, as they stand in `demo/`, part of the binary.
+//! The page: the files of the folder `demo/`, which are part of the binary.
 
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Nothing but what comes from here, no script in the page itself, in nobody's frame. A QR code is a blob that the script has fetched.
+/// The page's path.
+pub(super) const PAGE: &str = "/demo";
+
+/// The browser loads from this server only, runs no inline script, and shows the page in no frame. A QR code is a blob that
+/// the script has fetched.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const FILES: [(&str, &str, &str); 4] = [
-    ("/demo", "text/html; charset=utf-8", include_str!("../../../demo/index.html")),
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+const FILES: [(&str, &str, &str); 8] = [
+    (PAGE, "text/html; charset=utf-8", include_str!("../../../demo/index.html")),
     ("/demo/icon.svg", "image/svg+xml", include_str!("../../../demo/icon.svg")),
     ("/demo/style.css", "text/css; charset=utf-8", include_str!("../../../demo/style.css")),
-    ("/demo/script.js", "text/javascript; charset=utf-8", include_str!("../../../demo/script.js")),
+    ("/demo/script.js", JAVASCRIPT, include_str!("../../../demo/script.js")),
+    ("/demo/app.js", JAVASCRIPT, include_str!("../../../demo/app.js")),
+    ("/demo/connector.js", JAVASCRIPT, include_str!("../../../demo/connector.js")),
+    ("/demo/gate.js", JAVASCRIPT, include_str!("../../../demo/gate.js")),
+    ("/demo/log.js", JAVASCRIPT, include_str!("../../../demo/log.js")),
 ];
 
 pub(super) fn routes() -> Router {
