@@ -6,10 +6,11 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::serve::start;
-use super::{ConfigArgs, fail, print, reachable};
+use super::{ConfigArgs, fail, print};
 use crate::administration::new_secret;
 use crate::app::App;
 use crate::config::{Config, Mode};
+use crate::loopback::reachable;
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
@@ -42,13 +43,12 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
     };
     let mut sources = args.config.sources();
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
-    sources.defaults.push(("management.token", secret(&keys.management_token)));
+    let mut default = |name: &str, value: String| sources.defaults.push((name.to_owned(), value));
+    default("management.token", secret(&keys.management_token));
     if args.publish {
-        sources.defaults.extend([
-            ("server.bind", "0.0.0.0:8080".to_owned()),
-            ("management.bind", "0.0.0.0:9090".to_owned()),
-            ("commerce.authorization_key", secret(&keys.authorization_key)),
-        ]);
+        default("server.bind", "0.0.0.0:8080".to_owned());
+        default("management.bind", "0.0.0.0:9090".to_owned());
+        default("commerce.authorization_key", secret(&keys.authorization_key));
     }
     let mode = if args.publish { Mode::PublishedDemo } else { Mode::Demo };
     let prepare = |config: &mut Config| {

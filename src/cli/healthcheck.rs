@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::Url;
 
-use super::{ConfigArgs, EXIT_USAGE, fail, print, reachable};
+use super::{ConfigArgs, EXIT_USAGE, fail, print};
 use crate::cause::innermost;
 use crate::config::load_bind;
 use crate::http::READYZ;
+use crate::loopback::reachable;
 
 /// How long the connector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

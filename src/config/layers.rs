@@ -50,7 +50,7 @@ impl Layers {
         flatten("", build(layers.clone())?, &mut defaults);
         let defaults = defaults.iter().filter_map(|(name, value)| Some((name.clone(), written(value)?))).collect();
         if let (Mode::Serve, Some(bind)) = (mode, default_bind(sources)) {
-            layers = layers.add_source(settings([(BIND, bind)]));
+            layers = layers.add_source(settings([(BIND.to_owned(), bind)]));
             origins.insert(BIND.to_owned(), DEFAULT_BIND.to_owned());
         }
         if let Some(path) = &sources.file {
@@ -119,7 +119,7 @@ fn default_bind(sources: &Sources) -> Option<String> {
 }
 
 /// A layer of settings by their names.
-fn settings(settings: impl IntoIterator<Item = (&'static str, String)>) -> Environment {
+fn settings(settings: impl IntoIterator<Item = (String, String)>) -> Environment {
     let settings = settings.into_iter().map(|(name, value)| (name.replace('.', SEPARATOR), value)).collect();
     Environment::default().separator(SEPARATOR).source(Some(settings))
 }

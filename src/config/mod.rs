@@ -65,7 +65,7 @@ impl Mode {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Settings by their names that a file and the environment override, as they override the built-in defaults.
-    pub defaults: Vec<(&'static str, String)>,
+    pub defaults: Vec<(String, String)>,
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// The environment, or what a test takes for it.

@@ -111,10 +111,13 @@ impl Server {
             ("management.bind", "127.0.0.1:0"),
             ("management.token", MANAGEMENT_TOKEN),
         ];
-        let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let environment = environment(&defaults.into_iter().chain(given).collect::<Vec<_>>());
+        // An environment variable that is empty is not set: an empty value can only be a default.
+        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+        let (empty, given): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(|(_, value)| value.is_empty());
+        let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
         let sources = Sources {
-            environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            defaults: defaults.chain(empty).collect(),
+            environment: environment(&given).into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             ..Sources::default()
         };
         let mut config = Config::load(Mode::Demo, &sources).map_err(|error| error.to_string())?;
