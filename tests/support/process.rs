@@ -150,11 +150,6 @@ impl Process {
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
-    /// How many it has open.
-    pub(crate) fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
     /// Sends a signal by its name, such as `TERM`, and looks through the metrics before.
     pub(crate) fn signal(&self, name: &str) {
         secrets::assert_none_in_metrics(&self.management, &self.token);
