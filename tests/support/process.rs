@@ -8,7 +8,7 @@ use super::secrets;
 use super::server::{MANAGEMENT_TOKEN, environment};
 
 /// How long anything that a process is asked for may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary in a process of its own; killed when dropped.
 pub(crate) struct Process {
