@@ -1,7 +1,7 @@
 //! The end: what has come is answered, and told that it was the last.
 
 use std::net::TcpStream as StdStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity_connector::directory::Fault;
 use tokio::time::timeout;
@@ -47,21 +47,35 @@ async fn before_it_closes_it_is_not_ready_and_serves_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_crosses_the_stop_is_answered() {
     for _ in 0..20 {
-        let mut server = Server::demo(&[]).await;
-        let mut open = Wire::connect(&server).await;
-        open.send(request(&scan().to_string())).await;
-        assert!(!is_last(&open.answer().await));
-        let address = server.address();
-        let new = tokio::task::spawn_blocking(move || StdStream::connect(address).unwrap()).await.unwrap();
-        server.ask_to_stop();
-        let mut new = Wire::over_std(new);
-        for wire in [&mut open, &mut new] {
-            wire.send(request(&scan().to_string())).await;
-        }
-        for wire in [&mut open, &mut new] {
-            assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it crossed the stop");
-        }
-        server.stopped().await;
+        // An idle connection is closed 250 ms after the stop.
+        assert_one_within(Duration::from_millis(200), "sent at the moment of the stop", async || {
+            let mut server = Server::demo(&[]).await;
+            let mut open = Wire::connect(&server).await;
+            open.send(request(&scan().to_string())).await;
+            assert!(!is_last(&open.answer().await));
+            let address = server.address();
+            let new = tokio::task::spawn_blocking(move || StdStream::connect(address).unwrap()).await.unwrap();
+            let stopped = Instant::now();
+            server.ask_to_stop();
+            let mut new = Wire::over_std(new);
+            let mut sent = Duration::ZERO;
+            for wire in [&mut open, &mut new] {
+                if wire.try_send(request(&scan().to_string())).await.is_ok() {
+                    sent = stopped.elapsed();
+                } else {
+                    assert!(stopped.elapsed() > Duration::from_millis(200), "it is closed at once");
+                    return Duration::MAX;
+                }
+            }
+            if sent < Duration::from_millis(200) {
+                for wire in [&mut open, &mut new] {
+                    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it crossed the stop");
+                }
+            }
+            server.stopped().await;
+            sent
+        })
+        .await;
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::support::checks::{PATIENCE, assert_one_within};
-use crate::support::collector::Collector;
+use crate::support::collector::{Collector, attribute};
 use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -39,6 +40,8 @@ async fn the_line_of_a_request_names_its_trace_and_none_where_traces_are_off() {
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-00");
     let (traced, plain) = (Process::demo(&settings).await, Process::demo(&[]).await);
     let ids = [ask(&traced, Some(&parent)).await, ask(&traced, None).await, ask(&plain, Some(&parent)).await];
+    let is_scan = |span: &&Span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS);
+    collector.wait_until(|spans| spans.iter().filter(is_scan).count() == 2).await;
     traced.signal("TERM");
     plain.signal("TERM");
     let (traced, plain) = (log(&traced.ended()), log(&plain.ended()));
