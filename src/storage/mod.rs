@@ -40,6 +40,8 @@ use schema::{check_key, migrations};
 use turns::Turns;
 
 // Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
+/// How long a start waits for the first connections: to a server that is not there yet, as when both start together, or on a busy machine.
+const START: Duration = Duration::from_secs(30);
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_millis(250);
 /// How long a statement of a scan may take.

@@ -8,7 +8,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, Connection as _, Error, query_scalar};
 use tokio::time::{Instant, sleep};
 
-use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, START, StorageError, quietly, with_settings};
 
 /// How many connections serve what no gate waits for.
 const OFFICE_CONNECTIONS: u32 = 2;
@@ -18,8 +18,6 @@ const SHOPPERS_SHARE: u32 = 5;
 const WARM: u32 = 4;
 /// How many that look up what scans need are open before the first of them comes, where there may be so many.
 const OPENED: u32 = 16;
-/// How long a start waits for a server that is not there yet, as when both start together.
-const START: Duration = Duration::from_secs(30);
 /// A connection that has rested for longer is tried before it is used: the server may have gone meanwhile.
 const RESTED: Duration = Duration::from_secs(1);
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Error};
+use tokio::time::Instant;
 
-use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, START, StorageError, quietly, with_settings};
 use crate::digest::HashKey;
 
 /// How many connections read at once. Reading is quick.
@@ -60,10 +61,16 @@ pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
 
 /// Those that read, and the one that writes.
 pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
-    let pool = |size, patience, settings| {
+    let started = Instant::now();
+    let pool = async |size, patience, settings| loop {
         let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
         let pool = pool.acquire_slow_threshold(Duration::MAX); // a wait is no news: it ends as an error or it does not
-        with_settings(pool.idle_timeout(None).max_lifetime(None), settings).connect_with(options.clone())
+        let pool = with_settings(pool.idle_timeout(None).max_lifetime(None), settings);
+        match pool.connect_with(options.clone()).await {
+            // A start on a busy machine can wait longer for its first connection than a scan could.
+            Err(Error::PoolTimedOut) if started.elapsed() < START => {}
+            opened => break opened,
+        }
     };
     // Records wait for a sweep or a change to end, which takes milliseconds; a change waits for its turn.
     let writes = pool(1, RECORD, &[SETTINGS, WRITER]).await?;

@@ -184,9 +184,8 @@ async fn a_huge_answer_is_not_read_on() {
     .enumerate()
     {
         backend.always(reply);
-        let (answer, elapsed) = crate::timed(&server, &format!("key {number}")).await;
-        assert_refused(&answer, 401, KEY_NOT_FOUND, "huge");
-        assert!(elapsed < std::time::Duration::from_millis(700), "{elapsed:?}");
+        // If the connector read on, the time-out would make this a 500.
+        assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, "huge");
     }
     assert_eq!(came_to(&server, "malformed").await, 2);
 }

@@ -19,12 +19,12 @@ fn poisoned(backend: &Backend, poison: Reply) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_not_answered_is_no_fault_where_others_are() {
     let backend = Backend::start().await;
-    let server = backend.connector(&[("directory.timeout", "150ms")]).await;
+    let server = backend.connector(&[("directory.timeout", "300ms")]).await;
     for poison in [Reply::Status(500, String::new()), Reply::Bytes(Vec::new()), Reply::Silence] {
         poisoned(&backend, poison.clone());
         assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "before");
         let body = scan_with_key(b"poison");
-        for _ in 0..20 {
+        for _ in 0..10 {
             assert_too_many(&server.verify(&retry(&body)).await, &format!("{poison:?}"));
         }
         assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "others, meanwhile");
@@ -108,7 +108,7 @@ async fn who_opens_it_with_many_keys_cannot_keep_it_open() {
     let began = std::time::Instant::now();
     let body = scan_with_key(b"badge");
     while server.verify(&retry(&body)).await.status != 200 {
-        assert!(began.elapsed() < Duration::from_secs(4), "a gate asks for some six seconds");
+        assert!(began.elapsed() < PATIENCE, "the attacker keeps it open");
         tokio::time::sleep(Duration::from_millis(100)).await; // as a gate does between attempts
     }
     attacker.abort();

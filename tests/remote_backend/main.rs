@@ -28,6 +28,7 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
+use checks::PATIENCE;
 use identity_connector::digest::{Fingerprint, HashKey};
 use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
 use identity_connector::directory::{Asker, Directory, Remote};
@@ -70,7 +71,7 @@ async fn came_to(server: &Server, outcome: &str) -> u64 {
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < Duration::from_secs(15), "{what}: not in time");
+        assert!(began.elapsed() < PATIENCE, "{what}: not in time");
         tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline
     }
 }

@@ -35,7 +35,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
     let settings = [
         ("directory.url", url.as_str()),
         ("directory.token", BEARER),
-        ("directory.timeout", "100ms"),
+        ("directory.timeout", "600ms"),
         ("directory.cache_for", "60s"),
         ("log.level", "trace"),
     ];

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::checks::PATIENCE;
 use crate::support::backend::Backend;
 use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::runbooks;
@@ -105,7 +106,7 @@ async fn after_a_day() -> Metrics {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let secure = Server::demo(&settings).await;
     TcpStream::connect(secure.address()).await.unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !secure.metrics().await.contains("connector_tls_handshake_failures_total{") {
         assert!(Instant::now() < deadline, "{}", secure.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
@@ -290,7 +291,7 @@ async fn decisions_are_counted_once_by_store_and_visitor_type_and_strangers_give
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_are_told_by_what_the_gate_of_their_store_does_also_when_the_directory_is_the_one_that_fails() {
     let server = Server::demo(&[]).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !server.metrics().await.contains(r#"connector_stores{store_default="open"} 1"#) {
         assert!(Instant::now() < deadline, "{}", server.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above

@@ -14,8 +14,8 @@ use crate::{
 
 /// How many bodies are read past the cap.
 const BEYOND: usize = 64;
-/// How soon a refusal comes that waits for nobody, on a busy machine.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// A stalled scan holds its slot at least this long: its deadline is 1.5 s after its head.
+const STALLED: Duration = Duration::from_millis(1_400);
 
 /// A server with two places.
 async fn two_places() -> Server {
@@ -31,6 +31,18 @@ struct Full {
 
 impl Full {
     async fn make(server: &Server) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(full) = Self::attempt(server).await {
+                return full;
+            }
+            assert!(Instant::now() < deadline, "this machine is too busy");
+            free(server).await;
+        }
+    }
+
+    /// `None` if the machine is so busy that the first slot is free before the second is taken.
+    async fn attempt(server: &Server) -> Option<Self> {
         server.faults.set(Some(Fault::Stall));
         let since = Instant::now();
         let (mut scans, mut wires) = (Vec::new(), Vec::new());
@@ -38,27 +50,35 @@ impl Full {
             let body = scan();
             let mut wire = Wire::connect(server).await;
             wire.send(request(&body.to_string())).await;
-            until(async || metric(server, "connector_places_taken").await > taken).await;
+            while metric(server, "connector_places_taken").await <= taken {
+                if since.elapsed() > STALLED {
+                    return None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the limit above
+            }
             scans.push(body);
             wires.push(wire);
         }
         server.faults.set(None);
-        Self { scans, wires, since }
+        Some(Self { scans, wires, since })
     }
 
     /// Whether every place was taken until now, for sure.
     fn is_so(&self) -> bool {
-        self.since.elapsed() < Duration::from_millis(1_400)
+        self.since.elapsed() < STALLED
     }
 }
 
-/// Does it with every place taken. On a machine so busy that they are free before it is done, once more.
-async fn while_full<T>(server: &Server, mut what: impl AsyncFnMut() -> T) -> (T, Full) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+/// Runs `what` while every slot is taken. It ends before a slot is free, so nothing in it has waited for one. On a busy machine, a slot may
+/// be free too early, or `what` may return `None` because it was too slow: then it is run again.
+async fn while_full<T>(server: &Server, mut what: impl AsyncFnMut() -> Option<T>) -> (T, Full) {
+    let deadline = Instant::now() + 2 * PATIENCE;
     loop {
         let full = Full::make(server).await;
         let done = what().await;
-        if full.is_so() {
+        if let Some(done) = done
+            && full.is_so()
+        {
             return (done, full);
         }
         assert!(Instant::now() < deadline, "this machine is too busy");
@@ -72,7 +92,7 @@ async fn free(server: &Server) {
 }
 
 async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "not so in time");
         tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline
@@ -86,18 +106,17 @@ async fn unfinished(server: &Server) -> Wire {
     wire
 }
 
-async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {
-    let began = Instant::now();
-    (server.verify(body).await, began.elapsed())
+/// Whether the server still waits for the body of an [`unfinished`] request, which has a second.
+fn is_read(unfinished: &Wire) -> bool {
+    unfinished.elapsed() < Duration::from_millis(900)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_is_refused_soon_and_never_recorded() {
     let server = two_places().await;
     let body = scan();
-    let ((answer, elapsed), _) = while_full(&server, async || timed(&server, &body).await).await;
+    let (answer, _) = while_full(&server, async || Some(server.verify(&body).await)).await;
     assert_too_many(&answer, "while every place is taken");
-    assert!(elapsed < AT_ONCE, "{elapsed:?}");
     free(&server).await;
     // Had the refusal left anything, this one would be answered from it, or refused as already used.
     let other = set(retry(&body), "identityKey", base64("associate_key"));
@@ -111,20 +130,19 @@ async fn past_the_cap_some_bodies_are_read_so_that_what_is_recorded_is_answered(
     let recorded = scan();
     let first = server.verify(&recorded).await;
     assert_eq!(first.status, 200);
-    let ((again, elapsed), _) = while_full(&server, async || {
+    let (again, _) = while_full(&server, async || {
         let mut others = Vec::new();
         for _ in 1..BEYOND {
             let mut wire = unfinished(&server).await;
             assert_eq!(wire.answer().await.status, 100, "its body is asked for");
             others.push(wire);
         }
-        let (again, elapsed) = timed(&server, &retry(&recorded)).await;
+        let again = server.verify(&retry(&recorded)).await;
         assert_refused(&server.post("{}").await, 400, INVALID_BODY, "and what is wrong is told so");
-        (again, elapsed)
+        Some(again)
     })
     .await;
     assert_all_same([&first, &again]);
-    assert!(elapsed < AT_ONCE, "{elapsed:?}");
     assert!(metric(&server, "connector_recalled_overloaded_total").await >= 1);
     assert_eq!(server.sessions().await.len(), 1, "nobody else was accepted");
 }
@@ -147,14 +165,13 @@ async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
         ] {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(headers).await;
-            refusals.push((wire.answer().await, wire.elapsed()));
+            refusals.push(wire.answer().await);
         }
-        refusals
+        is_read(&others[0]).then_some(refusals)
     })
     .await;
-    for (answer, elapsed) in refusals {
+    for answer in refusals {
         assert_too_many(&answer, "its body never came");
-        assert!(elapsed < AT_ONCE, "{elapsed:?}");
     }
 }
 
@@ -176,7 +193,7 @@ async fn a_connection_outlives_its_refusals() {
             wire.send(request(&scan().to_string())).await;
             refused.push(wire.answer().await);
         }
-        refused
+        is_read(&others[0]).then_some(refused)
     })
     .await;
     refused.iter().for_each(|answer| assert_too_many(answer, "kept alive"));
@@ -204,12 +221,12 @@ async fn places_come_back_and_those_who_had_them_are_decided_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
     let server = two_places().await;
-    let ((), full) = while_full(&server, async || ()).await;
+    let ((), full) = while_full(&server, async || Some(())).await;
     for wire in full.wires {
         wire.hang_up();
     }
     let answer = server.verify(&scan()).await;
-    let was_so = full.since.elapsed() < Duration::from_millis(1_400);
+    let was_so = full.since.elapsed() < STALLED;
     assert!(answer.status == 429 || !was_so, "{} after {:?}", answer.status, full.since.elapsed());
     free(&server).await;
     assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
@@ -231,40 +248,38 @@ async fn who_sends_slowly_takes_nobodys_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rate_limit_is_charged_first() {
-    let server = Server::demo(&[
-        ("server.max_in_flight", "2"),
-        ("rate_limit.requests_per_second", "1"),
-        ("rate_limit.burst", "6"),
-    ])
+    let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
+    assert_one_within(STALLED, "while every place is taken", async || {
+        let server = Server::demo(&settings).await; // a new one, which has charged nothing yet
+        let Some(full) = Full::attempt(&server).await else { return Duration::MAX };
+        let mut answers = Vec::new();
+        for _ in 0..10 {
+            answers.push(server.verify(&scan()).await);
+        }
+        let took = full.since.elapsed();
+        if full.is_so() {
+            answers.iter().for_each(|answer| assert_too_many(answer, "too much either way"));
+            assert!(metric(&server, "connector_rate_limited_total").await >= 4, "they were charged");
+            assert!(metric(&server, "connector_overloaded_total").await >= 1);
+        }
+        took
+    })
     .await;
-    let full = Full::make(&server).await;
-    for _ in 0..10 {
-        assert_too_many(&server.verify(&scan()).await, "too much either way");
-    }
-    if full.is_so() {
-        assert!(metric(&server, "connector_rate_limited_total").await >= 4, "they were charged");
-        assert!(metric(&server, "connector_overloaded_total").await >= 1);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_and_metrics_answer_as_ever() {
     let server = two_places().await;
-    let (took, _) = while_full(&server, async || {
-        let mut took = Vec::new();
+    let (places, _) = while_full(&server, async || {
         for port in [&server.api, &server.management] {
             for path in ["/livez", "/readyz"] {
-                let began = Instant::now();
                 assert_eq!(client().get(format!("{port}{path}")).send().await.unwrap().status(), 200, "{port}{path}");
-                took.push(began.elapsed());
             }
         }
-        assert_eq!(metric(&server, "connector_places").await, 2);
-        assert_eq!(metric(&server, "connector_places_taken").await, 2);
-        took
+        Some([metric(&server, "connector_places").await, metric(&server, "connector_places_taken").await])
     })
     .await;
-    assert!(took.iter().all(|took| *took < AT_ONCE), "{took:?}");
+    assert_eq!(places, [2, 2]);
 }
 
 /// A crowd many times the cap, at a directory that is slow: each of them is accepted or told to wait, and what is accepted is kept.
@@ -296,6 +311,7 @@ async fn a_crowd_gets_200_or_429_and_nothing_else() {
 async fn only_those_who_have_a_place_can_wait_for_the_directory() {
     let server = two_places().await;
     server.faults.set(Some(Fault::Stall));
+    let began = Instant::now();
     let crowd: Vec<JoinHandle<(Answer, Duration)>> = (0..40)
         .map(|_| {
             let (client, url) = (server.client.clone(), format!("{}{}", server.api, crate::support::IDENTITY_KEYS));
@@ -311,10 +327,12 @@ async fn only_those_who_have_a_place_can_wait_for_the_directory() {
         match one.await.unwrap() {
             (answer, elapsed) if answer.status == 500 => {
                 faults += 1;
-                assert!(elapsed > Duration::from_millis(1_400), "{elapsed:?}");
+                assert!(elapsed > STALLED, "{elapsed:?}");
             }
             (answer, _) => assert_too_many(&answer, "let in by nobody"),
         }
     }
-    assert!((2..=4).contains(&faults), "{faults}: two at a time, and the first two may have left again");
+    // Two more for each time that a slot could become free before the last request had arrived.
+    let most = 2 * (2 + began.elapsed().as_millis() / STALLED.as_millis() - 1);
+    assert!((2..=most).contains(&faults), "{faults} of at most {most}: two at a time");
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::checks::assert_granted;
+use crate::checks::{PATIENCE, assert_granted, assert_half_within, assert_one_within};
 use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::{Server, scan};
 use crate::wire::{Wire, head, request};
@@ -23,6 +23,9 @@ const A_SECOND: [(&str, &str); 4] = [
     ("server.idle_timeout", "1s"),
     ("server.answer_timeout", "1s"),
 ];
+
+/// A connection that is closed sooner than this was closed by [`A_SECOND`]: the default time-outs are 5 s and more.
+const BY_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Without the shopper's side: the demo asks its own provider for its keys, and that is a connection too.
 const ALONE: (&str, &str) = ("commerce.enabled", "false");
@@ -40,14 +43,13 @@ async fn until_counted(server: &Server, name: &str, wanted: u64) {
             tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline below
         }
     };
-    assert!(timeout(Duration::from_secs(10), waiting).await.is_ok(), "{name} is {}", counted(server, name).await);
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{name} is {}", counted(server, name).await);
 }
 
-/// Waits until the other end has let go, and returns how long that took. What it says before that does not matter.
-async fn let_go(mut stream: TcpStream, what: &str) -> Duration {
-    let since = Instant::now();
+/// Waits until the other end has let go. What it says before that does not matter.
+async fn let_go(mut stream: TcpStream, what: &str) {
     let mut piece = [0; 4096];
-    let ended = timeout(Duration::from_secs(10), async {
+    let ended = timeout(PATIENCE, async {
         loop {
             match stream.read(&mut piece).await {
                 Ok(0) | Err(_) => return,
@@ -56,19 +58,20 @@ async fn let_go(mut stream: TcpStream, what: &str) -> Duration {
         }
     });
     assert!(ended.await.is_ok(), "{what}: it is held on to");
-    since.elapsed()
 }
 
 /// Everybody who stops at some stage, each on a connection of their own.
 async fn those_who_stop(server: &Server, stages: &[(&str, &[u8])]) {
     let mut peers = JoinSet::new();
     for (what, says) in stages {
+        let since = Instant::now();
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
         stream.write_all(says).await.unwrap();
         let what = (*what).to_owned();
         peers.spawn(async move {
-            let took = let_go(stream, &what).await;
-            assert!((Duration::from_millis(800)..Duration::from_secs(4)).contains(&took), "{what}: after {took:?}");
+            let_go(stream, &what).await;
+            let took = since.elapsed();
+            assert!((Duration::from_millis(990)..BY_DEFAULT).contains(&took), "{what}: after {took:?}");
         });
     }
     while let Some(ended) = peers.join_next().await {
@@ -118,7 +121,7 @@ async fn whoever_trickles_a_head_is_let_go_in_time() {
         stream.write_all(format!("{begins}GET /livez HTTP/1.1\r\n").as_bytes()).await.unwrap();
         let began = Instant::now();
         while stream.write_all(b"a: b\r\n").await.is_ok() {
-            assert!(began.elapsed() < Duration::from_secs(4), "it reads and reads");
+            assert!(began.elapsed() < BY_DEFAULT, "it reads and reads");
             tokio::time::sleep(Duration::from_millis(50)).await; // what a slow peer does
         }
     }
@@ -139,7 +142,8 @@ async fn whoever_takes_answers_too_slowly_is_let_go_in_time() {
         let began = Instant::now();
         let mut some = [0; 8];
         while !asking.is_finished() {
-            assert!(began.elapsed() < Duration::from_secs(30), "takes some: {takes_some}: it waits on");
+            // First, thousands of answers fill the buffers of the system. That takes long on a busy machine.
+            assert!(began.elapsed() < 4 * PATIENCE, "takes some: {takes_some}: it waits on");
             if takes_some {
                 let _ = answers.read(&mut some).await;
             }
@@ -179,16 +183,19 @@ async fn a_gate_is_answered_while_silent_peers_take_every_place() {
 /// They have asked once, or keep asking slowly: that makes nobody a guest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_is_answered_while_peers_who_have_asked_take_every_place() {
-    let server = Server::demo(&[("server.max_connections", "8"), ALONE]).await;
-    let mut crowd = Vec::new();
-    for says in ["GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", &head("content-length: 9\r\n")].repeat(10) {
-        let mut peer = Wire::connect_from(CROWD, &server).await.unwrap();
-        let _ = peer.try_send(says).await; // it may be gone already
-        crowd.push(peer);
-    }
-    let began = Instant::now();
-    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "among them");
-    assert!(began.elapsed() < Duration::from_millis(1_400), "a slow body has a second: {:?}", began.elapsed());
+    assert_one_within(Duration::from_millis(1_400), "a slow body has a second", async || {
+        let server = Server::demo(&[("server.max_connections", "8"), ALONE]).await;
+        let mut crowd = Vec::new();
+        for says in ["GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", &head("content-length: 9\r\n")].repeat(10) {
+            let mut peer = Wire::connect_from(CROWD, &server).await.unwrap();
+            let _ = peer.try_send(says).await; // it may be gone already
+            crowd.push(peer);
+        }
+        let began = Instant::now();
+        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "among them");
+        began.elapsed()
+    })
+    .await;
 }
 
 /// From a trusted proxy come the many idle connections that are meant to be there.
@@ -220,11 +227,13 @@ async fn one_who_asks_without_end_holds_up_nobody() {
     let asking = tokio::spawn(async move { while requests.write_all(many.as_bytes()).await.is_ok() {} });
     let reading =
         tokio::spawn(async move { while answers.read(&mut [0; 65536]).await.is_ok_and(|length| length > 0) {} });
+    let mut took = Vec::new();
     for _ in 0..50 {
         let began = Instant::now();
         assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "meanwhile");
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        took.push(began.elapsed());
     }
+    assert_half_within(Duration::from_secs(1), took, "meanwhile");
     assert!(!asking.is_finished() && !reading.is_finished(), "it still asks");
     asking.abort();
     reading.abort();

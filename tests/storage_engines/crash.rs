@@ -23,8 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 const KILLS: usize = 3;
 /// How many callers ask at the same time.
 const CALLERS: usize = 8;
-/// How long it may take after a start until scans are answered again: 5 s, and some for a busy machine.
-const RECOVERY: Duration = Duration::from_secs(10);
+/// How long it may take after a start until scans are answered again: 5 s, and a wide margin for a busy machine.
+const RECOVERY: Duration = Duration::from_secs(30);
 
 /// How long a gate waits before it asks again.
 const BACK_OFF: Duration = Duration::from_millis(20);

@@ -2,7 +2,7 @@
 //! their apps are given for a short while. What has no outside of its own is asked of the directory itself, by two connectors.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use identity_connector::digest::{Fingerprint, HashKey};
@@ -201,7 +201,7 @@ macro_rules! asked {
         loop {
             match $ask.await {
                 Ok(answer) => break answer,
-                Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+                Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
             }
         }
     }};

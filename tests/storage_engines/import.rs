@@ -2,7 +2,6 @@
 //! time.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -182,7 +181,7 @@ async fn a_connector_that_runs_sees_it(engine: Engine) {
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
     assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before");
     place.import("a.jsonl", &many().replace("\"RADIO\"", "null"));
-    until(Duration::from_secs(4), "it is seen", async || server.verify(&body()).await.status != 400).await;
+    until(PATIENCE, "it is seen", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
@@ -212,7 +211,7 @@ async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
         let held = server.begin(&place.url, "SELECT * FROM directory_version FOR UPDATE");
         let child = started(&place, &file);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        until(Duration::from_secs(20), "it waits", async || server.query(&place.url, waits).trim() != "0").await;
+        until(PATIENCE, "it waits", async || server.query(&place.url, waits).trim() != "0").await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         drop(held);

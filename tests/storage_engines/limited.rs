@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::checks::{PATIENCE, assert_half_within};
 use crate::support::{Answer, Redis, Server, client, scan};
 
 pub(crate) const BURST: usize = 20;
@@ -9,11 +10,8 @@ pub(crate) const BURST: usize = 20;
 /// A caller may make twenty requests at once and one a second after that.
 pub(crate) const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
 
-/// How long anything may take that is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A server that has failed is asked again within half a second, and has one more to answer. Thrice that is too long.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// How long a request waits for a Redis that does not answer.
+const WAITS: Duration = Duration::from_millis(100);
 
 pub(crate) async fn replica(url: &str, settings: &[(&str, &str)]) -> Server {
     let settings: Vec<_> = settings.iter().copied().chain([("rate_limit.url", url)]).collect();
@@ -24,7 +22,7 @@ pub(crate) async fn replica(url: &str, settings: &[(&str, &str)]) -> Server {
 pub(crate) async fn replicas(redis: &Redis, settings: &[(&str, &str)]) -> [Server; 2] {
     let both = [replica(&redis.url(), settings).await, replica(&redis.url(), settings).await];
     for server in &both {
-        until(&server.management, PATIENCE, |metrics| metrics.shared).await;
+        until(&server.management, |metrics| metrics.shared).await;
     }
     both
 }
@@ -36,8 +34,8 @@ pub(crate) struct Metrics {
 }
 
 /// Waits until the metrics of a management port are as they should be.
-pub(crate) async fn until(management: &str, patience: Duration, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
-    let deadline = Instant::now() + patience;
+pub(crate) async fn until(management: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let text = client().get(format!("{management}/metrics")).send().await.unwrap().text().await.unwrap();
         let metric =
@@ -53,6 +51,28 @@ pub(crate) async fn until(management: &str, patience: Duration, wanted: impl Fn(
     }
 }
 
+/// Repeats an attempt, with full allowances, until both connectors have reached Redis for every request. On a busy machine Redis may not
+/// answer within its 100 ms: then a connector counts by itself.
+pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attempt: impl AsyncFnMut() -> T) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut failures = [0; 2];
+        for (server, failures) in both.iter().zip(&mut failures) {
+            *failures = until(&server.management, |metrics| metrics.shared).await.failures;
+        }
+        redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
+        let outcome = attempt().await;
+        let mut is_undisturbed = true;
+        for (server, failures) in both.iter().zip(failures) {
+            is_undisturbed &= until(&server.management, |_| true).await.failures == failures;
+        }
+        if is_undisturbed {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "Redis is too slow");
+    }
+}
+
 /// Whether an answer lets the request through; every other is a refusal that says when to come back.
 pub(crate) fn passed(answer: &Answer) -> bool {
     match answer.status {
@@ -65,16 +85,15 @@ pub(crate) fn passed(answer: &Answer) -> bool {
     }
 }
 
-/// Makes three bursts of requests, one after the other; how many were let through. None may take long, and if each waited
-/// for a server that is gone, all would take six seconds.
+/// Makes three bursts of requests, one after the other; how many were let through. They must not wait for a Redis that is gone.
 pub(crate) async fn passes(server: &Server) -> usize {
-    let (mut passes, began) = (0, Instant::now());
+    let (mut passes, mut took) = (0, Vec::new());
     for _ in 0..3 * BURST {
         let asked = Instant::now();
         passes += usize::from(passed(&server.verify(&scan()).await));
-        assert!(asked.elapsed() < Duration::from_secs(1), "a request took {:?}", asked.elapsed());
+        took.push(asked.elapsed());
     }
-    assert!(began.elapsed() < Duration::from_secs(4), "all of them took {:?}", began.elapsed());
+    assert_half_within(WAITS, took, "a request");
     passes
 }
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tokio::task::JoinSet;
 
+use crate::checks::PATIENCE;
 use crate::engine::{on_a_redis_of_its_own, properties};
-use crate::limited::{BURST, LOW, PATIENCE, SOON, assert_one_allowance, passed, passes, replica, replicas, until};
-use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, client, scan};
+use crate::limited::{BURST, LOW, assert_one_allowance, passed, passes, replica, replicas, undisturbed, until};
+use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = properties![
@@ -27,38 +28,50 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 async fn two_replicas_share_one_allowance(redis: Redis) {
-    let [one, other] = replicas(&redis, &LOW).await;
-    let (began, mut of_one, mut of_other) = (Instant::now(), 0, 0);
-    for _ in 0..3 * BURST {
-        of_one += usize::from(passed(&one.verify(&scan()).await));
-        of_other += usize::from(passed(&other.verify(&scan()).await));
-    }
+    let both = replicas(&redis, &LOW).await;
+    let (began, [of_one, of_other]) = undisturbed(&redis, &both, async || {
+        let (began, mut passes) = (Instant::now(), [0; 2]);
+        for _ in 0..3 * BURST {
+            for (server, passes) in both.iter().zip(&mut passes) {
+                *passes += usize::from(passed(&server.verify(&scan()).await));
+            }
+        }
+        (began, passes)
+    })
+    .await;
     assert_one_allowance(of_one + of_other, began);
     assert!(of_one >= BURST / 2 && of_other >= BURST / 2, "{of_one} and {of_other}");
 }
 
 async fn requests_at_the_same_instant_share_one_allowance(redis: Redis) {
     let both = replicas(&redis, &LOW).await;
-    let (began, mut requests) = (Instant::now(), JoinSet::new());
-    for number in 0..4 * BURST {
-        let (url, body) = (format!("{}{IDENTITY_KEYS}", both[number % 2].api), scan().to_string());
-        requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
-    }
-    let answers = requests.join_all().await;
+    let (began, answers) = undisturbed(&redis, &both, async || {
+        let (began, mut requests) = (Instant::now(), JoinSet::new());
+        for number in 0..4 * BURST {
+            let (url, body) = (format!("{}{IDENTITY_KEYS}", both[number % 2].api), scan().to_string());
+            requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
+        }
+        (began, requests.join_all().await)
+    })
+    .await;
     assert_one_allowance(answers.iter().filter(|answer| passed(answer)).count(), began);
 }
 
 async fn callers_are_told_apart_on_every_replica(redis: Redis) {
     let both = replicas(&redis, &[LOW[0], LOW[1], ("server.trusted_proxies", "127.0.0.1")]).await;
     for callers in [["192.0.2.1", "192.0.2.1"], ["192.0.2.2", "::ffff:192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
-        let (began, mut passes) = (Instant::now(), 0);
-        for _ in 0..2 * BURST {
-            for (server, caller) in both.iter().zip(callers) {
-                let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
-                let request = request.header("x-forwarded-for", caller).body(scan().to_string());
-                passes += usize::from(passed(&Answer::of(request.send().await.unwrap()).await));
+        let (began, passes) = undisturbed(&redis, &both, async || {
+            let (began, mut passes) = (Instant::now(), 0);
+            for _ in 0..2 * BURST {
+                for (server, caller) in both.iter().zip(callers) {
+                    let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
+                    let request = request.header("x-forwarded-for", caller).body(scan().to_string());
+                    passes += usize::from(passed(&Answer::of(request.send().await.unwrap()).await));
+                }
             }
-        }
+            (began, passes)
+        })
+        .await;
         assert_one_allowance(passes, began);
     }
 }
@@ -82,26 +95,33 @@ async fn nothing_is_left_behind_by_callers_who_have_rested(redis: Redis) {
 /// Takes the server away from two connectors and gives it back.
 async fn a_server_that_is_gone_costs_no_request(mut redis: Redis, go: fn(&mut Redis), back: fn(&mut Redis)) {
     let both = replicas(&redis, &LOW).await;
-    let began = Instant::now();
-    assert_one_allowance(passes(&both[0]).await + passes(&both[1]).await, began);
-    let failures = until(&both[0].management, PATIENCE, |_| true).await.failures;
+    assert_shared(&redis, &both).await;
+    let failures = until(&both[0].management, |_| true).await.failures;
 
     go(&mut redis);
     for server in &both {
         let began = Instant::now();
         assert!(passed(&server.verify(&scan()).await), "the request that finds out");
         assert_one_allowance(1 + passes(server).await, began);
-        let metrics = until(&server.management, SOON, |metrics| !metrics.shared).await;
+        let metrics = until(&server.management, |metrics| !metrics.shared).await;
         assert!(metrics.failures > failures, "{metrics:?}");
     }
 
     back(&mut redis);
     for server in &both {
-        until(&server.management, SOON, |metrics| metrics.shared).await;
+        until(&server.management, |metrics| metrics.shared).await;
     }
-    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap(); // everybody is rested
-    let began = Instant::now();
-    assert_one_allowance(passes(&both[0]).await + passes(&both[1]).await, began);
+    assert_shared(&redis, &both).await;
+}
+
+/// Both connectors together let through one allowance.
+async fn assert_shared(redis: &Redis, both: &[Server; 2]) {
+    let (began, passes) = undisturbed(redis, both, async || {
+        let began = Instant::now();
+        (began, passes(&both[0]).await + passes(&both[1]).await)
+    })
+    .await;
+    assert_one_allowance(passes, began);
 }
 
 async fn a_server_that_is_killed_costs_no_request_and_is_used_again_once_it_is_back(redis: Redis) {
@@ -118,15 +138,15 @@ async fn a_server_that_may_not_write_is_left_alone_until_it_may(redis: Redis) {
         redis::cmd("REPLICAOF").arg(host).arg(port).exec(&mut redis.connection()).unwrap();
     };
     replica_of("127.0.0.1", "1");
-    let lost = until(&server.management, SOON, |metrics| !metrics.shared).await;
-    until(&server.management, PATIENCE, |metrics| {
+    let lost = until(&server.management, |metrics| !metrics.shared).await;
+    until(&server.management, |metrics| {
         assert!(!metrics.shared, "tried on a request, {metrics:?}");
         metrics.failures >= lost.failures + 3
     })
     .await;
     passes(&server).await;
     replica_of("NO", "ONE");
-    until(&server.management, SOON, |metrics| metrics.shared).await;
+    until(&server.management, |metrics| metrics.shared).await;
 }
 
 async fn a_server_that_is_down_does_not_stop_the_start(mut redis: Redis) {
@@ -134,9 +154,9 @@ async fn a_server_that_is_down_does_not_stop_the_start(mut redis: Redis) {
     let began = Instant::now();
     let server = replica(&redis.url(), &LOW).await;
     assert_one_allowance(passes(&server).await, began);
-    assert!(!until(&server.management, PATIENCE, |metrics| metrics.failures > 0).await.shared);
+    assert!(!until(&server.management, |metrics| metrics.failures > 0).await.shared);
     redis.restart();
-    until(&server.management, SOON, |metrics| metrics.shared).await;
+    until(&server.management, |metrics| metrics.shared).await;
     let began = Instant::now();
     assert_one_allowance(passes(&server).await, began);
 }
@@ -145,13 +165,13 @@ async fn a_server_that_speaks_no_tls_costs_no_request(redis: Redis) {
     let server = replica(&redis.url().replace("redis://", "rediss://"), &LOW).await;
     let began = Instant::now();
     assert_one_allowance(passes(&server).await, began);
-    let tried = until(&server.management, PATIENCE, |metrics| metrics.failures >= 2).await;
+    let tried = until(&server.management, |metrics| metrics.failures >= 2).await;
     assert!(!tried.shared, "{tried:?}");
 }
 
 async fn one_line_says_when_it_begins_and_one_when_it_is_over(redis: Redis) {
     let process = Process::demo(&[("rate_limit.url", &redis.url())]).await;
-    until(&process.management, PATIENCE, |metrics| metrics.shared).await;
+    until(&process.management, |metrics| metrics.shared).await;
     redis.stop();
     let mut requests = JoinSet::new();
     for _ in 0..3 * BURST {
@@ -159,10 +179,10 @@ async fn one_line_says_when_it_begins_and_one_when_it_is_over(redis: Redis) {
         requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
     }
     assert!(requests.join_all().await.iter().all(passed));
-    let lost = until(&process.management, PATIENCE, |metrics| !metrics.shared).await;
-    until(&process.management, PATIENCE, |metrics| metrics.failures > lost.failures + 1).await;
+    let lost = until(&process.management, |metrics| !metrics.shared).await;
+    until(&process.management, |metrics| metrics.failures > lost.failures + 1).await;
     redis.cont();
-    until(&process.management, PATIENCE, |metrics| metrics.shared).await;
+    until(&process.management, |metrics| metrics.shared).await;
     process.signal("TERM");
     let log = process.ended().stderr;
     let told: Vec<&str> = log.lines().filter(|line| line.contains("across replicas")).collect();
@@ -176,7 +196,7 @@ async fn one_line_says_when_it_begins_and_one_when_it_is_over(redis: Redis) {
 async fn a_wrong_password_is_a_line_in_the_log_and_not_shown_there(redis: Redis) {
     let url = format!("redis://:another-password@127.0.0.1:{}", redis.port());
     let process = Process::demo(&[("rate_limit.url", &url)]).await;
-    until(&process.management, PATIENCE, |metrics| metrics.failures >= 2).await;
+    until(&process.management, |metrics| metrics.failures >= 2).await;
     process.signal("TERM");
     let log = process.ended().stderr;
     let told = log.lines().filter(|line| line.contains("across replicas")).count();

@@ -61,7 +61,7 @@ async fn state(server: &Server, entry: &str) -> String {
 
 /// Waits until the session is in that state: time may be looked at now and then only.
 async fn becomes(server: &Server, entry: &str, expected: &str) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let state = state(server, entry).await;
         if state == expected {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::checks::PATIENCE;
 use crate::engine::{on_a_postgres_of_its_own, properties};
 use crate::support::{Postgres, Server};
 
@@ -67,11 +68,11 @@ impl Place {
     fn waits(&self, jobs: Vec<Value>, waiting: usize) -> JoinHandle<Vec<String>> {
         let place = self.clone();
         let recording = thread::spawn(move || place.record(&jobs));
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         while self.ask(count) != [waiting.to_string()] {
             assert!(Instant::now() < deadline && !recording.is_finished(), "it does not wait");
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
         }
         recording
     }

@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::checks::PATIENCE;
 use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
+
+/// A scan of the stalling key runs at least this long: its deadline is 1.5 s after its head.
+const STALLED: Duration = Duration::from_millis(1_400);
 
 /// A demo in which one key stalls until the deadline.
 async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
@@ -20,10 +24,10 @@ async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
 
 /// Polls until a condition holds.
 async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "{what} did not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
     }
 }
 
@@ -47,7 +51,8 @@ async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
     until("the request runs", || in_flight(&process, 1)).await;
 
     process.signal("TERM");
-    until("not ready", || async { readyz(&process.management).await == Some(503) }).await;
+    // On a busy machine the process may have stopped before it is asked.
+    until("not ready", || async { readyz(&process.management).await != Some(200) }).await;
     until("no new connection", || async { readyz(&process.api).await.is_none() }).await;
 
     let answer = running.await.unwrap().unwrap();
@@ -59,7 +64,8 @@ async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_a_silent_peer_nor_an_idle_one_holds_up_the_end() {
-    let process = Process::demo(&[]).await;
+    // Longer than `ended` waits.
+    let process = Process::demo(&[("server.grace_period", "60s")]).await;
     let address = process.api.strip_prefix("http://").unwrap().to_owned();
     let silent = TcpStream::connect(&address).unwrap();
     let mut half = TcpStream::connect(&address).unwrap();
@@ -67,10 +73,8 @@ async fn neither_a_silent_peer_nor_an_idle_one_holds_up_the_end() {
     let idle = client();
     assert!(idle.get(format!("{}/livez", process.api)).send().await.is_ok());
 
-    let asked = Instant::now();
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(6), "well within the grace period of 8 s: {:?}", asked.elapsed());
+    assert_eq!(process.ended().code, Some(0), "well within the grace period");
     drop((silent, half));
 }
 
@@ -90,7 +94,7 @@ async fn the_grace_period_ends_what_does_not() {
 
 /// Reads until the other end closes; a peer that is held longer than that is an error.
 fn read_to_the_end(mut stream: TcpStream) -> std::io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).map(|_| said)
 }
@@ -136,7 +140,7 @@ async fn a_peer_that_takes_no_answer_is_let_go() {
         greedy
     });
     let greedy = writing.await.unwrap();
-    let answer = client().get(format!("{}/livez", process.api)).timeout(Duration::from_secs(15)).send().await;
+    let answer = client().get(format!("{}/livez", process.api)).timeout(PATIENCE).send().await;
     assert_eq!(answer.unwrap().status().as_u16(), 200, "its place is free again");
     drop(greedy);
 }
@@ -160,11 +164,12 @@ async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
     let process = with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let ask = || tokio::spawn(client().post(&url).body(scan_with_key(b"slow").to_string()).send());
+    let began = Instant::now();
     let running = [ask(), ask()];
     until("both requests run", || in_flight(&process, 2)).await;
     let third = tokio::spawn(client().get(format!("{}/livez", process.api)).send());
     assert_eq!(readyz(&process.management).await, Some(200));
-    assert!(!third.is_finished());
+    assert!(!third.is_finished() || began.elapsed() > STALLED);
     assert_eq!(third.await.unwrap().unwrap().status().as_u16(), 200);
     for answer in running {
         assert_eq!(answer.await.unwrap().unwrap().status().as_u16(), 500, "nobody who is being answered makes room");

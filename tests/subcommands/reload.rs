@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::support::checks::PATIENCE;
 use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
 
 /// A connector with a configuration file and a directory file that tests write again.
@@ -39,18 +40,24 @@ impl Running {
     }
 
     async fn until(&self, what: &str, api_key: &str, badge: &str, status: u16) {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + PATIENCE;
         while self.status(api_key, badge).await != status {
             assert!(Instant::now() < deadline, "{what}: never a {status}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
         }
     }
 
-    /// The metrics have this.
+    /// Waits until the metrics have this: a reload is counted a moment after it takes effect.
     async fn shows(&self, what: &str) {
-        let answer = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
-        let metrics = answer.text().await.unwrap();
-        assert!(metrics.contains(what), "{what}\n{metrics}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
+            let metrics = answer.text().await.unwrap();
+            if metrics.contains(what) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}\n{metrics}");
+        }
     }
 
     /// Stops it, and returns all that it logged.

@@ -1,12 +1,13 @@
 //! Callers who are known by a client certificate, from the outside; and authorities that change while the connector runs.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use tempfile::TempDir;
 
 use crate::support::certificates::{Authority, Certified, TlsFiles, text};
+use crate::support::checks::PATIENCE;
 use crate::support::{Ended, Process};
 
 /// A connector that knows one caller, by a certificate, and what a gate needs to come to it.
@@ -68,7 +69,7 @@ impl Place {
     }
 
     fn until_it_opens(&self, certified: &Certified, opens: bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while self.opens(Some(certified)) != opens {
             assert!(Instant::now() < deadline, "the gate's state does not become {opens}");
         }

@@ -1,6 +1,6 @@
 //! A retailer's identity backend that does as a test says: it answers, wrongly, slowly, without end, or not at all.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::Server;
-use super::postgres::free_port;
+use super::postgres::listener;
 
 /// How it answers a question.
 #[derive(Clone, Debug)]
@@ -102,15 +102,18 @@ impl Backend {
             most_under_way: AtomicUsize::new(0),
             released: Notify::new(),
         };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let (address, listener) = listener().await;
         let backend = Self { address, tls, state: Arc::new(state), running: Mutex::new(None) };
-        backend.resume().await;
+        backend.serve(listener);
         backend
     }
 
     /// It answers from now on, on the port that it had.
     pub(crate) async fn resume(&self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serve(TcpListener::bind(self.address).await.unwrap());
+    }
+
+    fn serve(&self, listener: TcpListener) {
         let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
         let running = tokio::spawn(async move {
             let mut connections = JoinSet::new();

@@ -1,8 +1,11 @@
 //! Carts as an app has them, and whoever the demo vouches for.
 
+use std::time::Instant;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::checks::PATIENCE;
 use super::shopper::{Shopper, with_token};
 use super::{Answer, Server, stranger};
 
@@ -28,7 +31,7 @@ pub(crate) async fn signed_in(server: &Server, shopper: &str) -> Shopper {
 impl Shopper {
     /// All carts, as they come.
     pub(crate) async fn carts(&self) -> Value {
-        let answer = self.request(Method::GET, CARTS, None).await;
+        let answer = self.in_time(Method::GET, CARTS, None).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
         answer.json()
     }
@@ -41,7 +44,7 @@ impl Shopper {
     /// A cart of that name and market, with the published client's own request.
     pub(crate) async fn try_open(&self, name: &str, market: &str) -> Answer {
         let body = json!({ "id": -1, "name": name, "market": market, "currency": "USD" });
-        self.request(Method::POST, CARTS, Some(&body)).await
+        self.in_time(Method::POST, CARTS, Some(&body)).await
     }
 
     /// The id of that cart.
@@ -71,7 +74,18 @@ impl Shopper {
     /// Moves what this anonymous id has here.
     pub(crate) async fn migrate(&self, anonymous_id: &str) -> Answer {
         let body = json!({ "anonymousId": anonymous_id });
-        self.request(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await
+        self.in_time(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await
+    }
+
+    /// Repeats a request that timed out, as it may on a busy machine. Only for requests that may be made twice.
+    async fn in_time(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.request(method.clone(), path, body).await;
+            if answer.status != 500 || Instant::now() > deadline {
+                return answer;
+            }
+        }
     }
 }
 

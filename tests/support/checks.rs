@@ -11,6 +11,9 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{Answer, Server, scan, scan_with_key};
 
+/// How long a test waits for a condition before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 pub(crate) const INVALID_BODY: &str = "Invalid request body";
 pub(crate) const KEY_TOO_LONG: &str = "identityKey exceeds maximum length of 1000 characters";
 pub(crate) const BAD_KEY: &str = "Invalid identityKey encoding";
@@ -140,22 +143,22 @@ pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
 
 /// Sends all bodies at the same instant; the answers in the order of the bodies.
 pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    together(each_to(server, bodies), Busy::IsAnAnswer).await
+    together(each_to(server, bodies), Undecided::IsAnAnswer).await
 }
 
-/// The same, until each is decided: on a machine that has other things to do a crowd may find the connector busy.
+/// The same, until each is decided: on a busy machine many scans at once may find the connector busy or miss their deadline.
 pub(crate) async fn decided_at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
     decided_at_once_each(each_to(server, bodies)).await
 }
 
 /// The same, each body to a connector of its own.
 pub(crate) async fn decided_at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
-    together(scans, Busy::AsksAgain).await
+    together(scans, Undecided::AsksAgain).await
 }
 
-/// What a 429 is to whoever asked.
-#[derive(Clone, Copy)]
-enum Busy {
+/// What a client does with an answer that holds no decision: 429 or 500.
+#[derive(Clone, Copy, PartialEq)]
+enum Undecided {
     IsAnAnswer,
     AsksAgain,
 }
@@ -164,14 +167,14 @@ fn each_to(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)
     bodies.into_iter().map(|body| (Arc::clone(server), body)).collect()
 }
 
-async fn together(scans: Vec<(Arc<Server>, Value)>, busy: Busy) -> Vec<Answer> {
+async fn together(scans: Vec<(Arc<Server>, Value)>, undecided: Undecided) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(scans.len()));
     let mut running = JoinSet::new();
     for (place, (server, body)) in scans.into_iter().enumerate() {
         let start = Arc::clone(&start);
         running.spawn(async move {
             start.wait().await;
-            (place, ask(&server, &body, busy).await)
+            (place, ask(&server, &body, undecided).await)
         });
     }
     let mut answers = running.join_all().await;
@@ -179,16 +182,38 @@ async fn together(scans: Vec<(Arc<Server>, Value)>, busy: Busy) -> Vec<Answer> {
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-async fn ask(server: &Server, body: &Value, busy: Busy) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(10);
+async fn ask(server: &Server, body: &Value, undecided: Undecided) -> Answer {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = server.verify(body).await;
-        if answer.status != 429 || matches!(busy, Busy::IsAnAnswer) || Instant::now() > deadline {
-            return answer;
+        match answer.status {
+            _ if undecided == Undecided::IsAnAnswer || Instant::now() > deadline => return answer,
+            429 => assert_too_many(&answer, "busy"),
+            500 => assert_refused(&answer, 500, OUR_FAULT, "late"),
+            _ => return answer,
         }
-        assert_too_many(&answer, "busy");
-        tokio::time::sleep(Duration::from_secs(1)).await; // as it was told to, and as a gateway would
+        tokio::time::sleep(Duration::from_secs(1)).await; // as it was told to, and as a gate does
     }
+}
+
+/// Repeats `attempt` until one takes less than `limit`, and fails if none does within [`PATIENCE`]. On a busy machine a single attempt may be
+/// late because it gets no processor. If every attempt is late, the connector waits for something that it must not wait for.
+pub(crate) async fn assert_one_within(limit: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Duration) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let took = attempt().await;
+        if took < limit {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: no attempt took less than {limit:?}; the last took {took:?}");
+    }
+}
+
+/// At least half of these times are less than `limit`. As above, a busy machine makes some of them longer.
+#[track_caller]
+pub(crate) fn assert_half_within(limit: Duration, mut times: Vec<Duration>, what: &str) {
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < limit, "{what}: half of them took {limit:?} or longer: {times:?}");
 }
 
 /// They are the same to the byte.

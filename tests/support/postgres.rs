@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -233,6 +233,16 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A listener on a free port of that range. Its port is bound at once, so that no other test can take it.
+pub(crate) async fn listener() -> (SocketAddr, tokio::net::TcpListener) {
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        if let Ok(listener) = tokio::net::TcpListener::bind(address).await {
+            return (address, listener);
+        }
     }
 }
 

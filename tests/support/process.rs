@@ -8,7 +8,7 @@ use super::secrets;
 use super::server::{MANAGEMENT_TOKEN, environment};
 
 /// How long anything that a process is asked for may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary in a process of its own; killed when dropped.
 pub(crate) struct Process {
@@ -148,11 +148,6 @@ impl Process {
     pub(crate) fn limit_open_files(&self, files: usize) {
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--nofile={files}:"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
-    }
-
-    /// How many it has open.
-    pub(crate) fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// Sends a signal by its name, such as `TERM`, and looks through the metrics before.

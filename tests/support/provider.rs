@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::Server;
 use super::keys::Key;
-use super::postgres::free_port;
+use super::postgres::{free_port, listener};
 use super::shopper::UNLIMITED;
 
 /// What its tokens are meant for.
@@ -59,15 +59,19 @@ struct Inner {
 impl Provider {
     /// With the public halves of these keys.
     pub(crate) async fn start(keys: &[&Key]) -> Self {
-        let provider = Self::down();
+        let (address, listener) = listener().await;
+        let provider = Self::at(address);
         provider.publish(keys);
-        provider.resume().await;
+        provider.serve(listener);
         provider
     }
 
     /// One that is not there yet.
     pub(crate) fn down() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
+    }
+
+    fn at(address: SocketAddr) -> Self {
         let inner = Inner {
             discovery: Mutex::new(Document::Status(404)),
             keys: Mutex::new(Document::Status(404)),
@@ -82,7 +86,10 @@ impl Provider {
 
     /// It answers from now on, on the port that it had.
     pub(crate) async fn resume(&self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serve(TcpListener::bind(self.address).await.unwrap());
+    }
+
+    fn serve(&self, listener: TcpListener) {
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/{tenant}/.well-known/openid-configuration", get(discovery))

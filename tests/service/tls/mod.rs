@@ -16,10 +16,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::checks::PATIENCE;
 use crate::support::Server;
 use crate::support::certificates::TlsFiles;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn serving(files: &TlsFiles, settings: &[(&str, &str)]) -> Server {
     let tls = files.settings();
