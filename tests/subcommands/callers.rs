@@ -131,3 +131,12 @@ async fn a_probe_finds_an_open_connector_and_one_that_is_not_there() {
     assert!(found.contains("  BAD with these credentials  no answer: none within 2s"), "{found}");
     assert!(found.contains("  -   a whole scan            not tried: name a store with --store"), "{found}");
 }
+
+#[test]
+fn the_example_configuration_is_refused_until_its_placeholder_is_replaced() {
+    let ended = Ended::of(&["check-config", "--config", "deploy/connector.example.toml"], &[]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stdout);
+    let place = "server.callers.amazon.api_key_sha256";
+    let line = ended.stderr.lines().find(|line| line.contains(place)).unwrap_or_else(|| panic!("{}", ended.stderr));
+    assert!(line.ends_with("is a placeholder: put the SHA-256 of the caller's key in its place"), "{line}");
+}

@@ -104,7 +104,7 @@ async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
     for _ in 0..2 {
         answers.push(busy.verify(&scan()).await);
     }
-    let callers = Server::demo(&[("server.callers.amazon.api_key_sha256", &"0".repeat(64))]).await;
+    let callers = Server::demo(&[("server.callers.amazon.api_key_sha256", &"1".repeat(64))]).await;
     answers.push(callers.verify(&scan()).await);
 
     for answer in &answers {
