@@ -62,7 +62,7 @@ fn of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
     })
 }
 
-/// Folders that belong to the system, whoever runs this.
+/// Folders that belong to the system.
 const SYSTEM: [&str; 14] = [
     "/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/run",
     "/var/tmp",
