@@ -59,7 +59,7 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["/identity-connector"]
 CMD ["serve"]
 
-# version is package.version of Cargo.toml: a test compares the two. A build that is published adds
+# version is package.version of Cargo.toml: .ci/checks/version.sh compares the two. A build that is published adds
 # --label org.opencontainers.image.source=URL, the address of the repository that it was built from.
 ARG CONNECTOR_COMMIT=unknown
 LABEL org.opencontainers.image.title="identity-connector" \

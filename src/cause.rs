@@ -14,7 +14,7 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
             return words.to_owned();
         }
         if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return "the answer is not HTTP: if the port speaks TLS, use https:// instead of http://".to_owned();
+            return "the answer is not valid HTTP: does the port speak TLS (https://)?".to_owned();
         }
         // An `io::Error` hides what it wraps from `source`.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -56,20 +56,25 @@ fn of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
         ) => "the other side does not accept the client certificate",
-        rustls::Error::InvalidMessage(_) => "the port does not speak TLS: use http:// instead of https://",
+        rustls::Error::InvalidMessage(_) => "the port does not speak TLS",
         _ => return None,
     })
 }
 
-/// Why a file or folder cannot be used; where permission is missing, which user needs it and which command gives it.
+/// Why a file cannot be used; where permission is missing, which user needs it and which command gives it.
 pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            let uid = rustix::process::geteuid().as_raw();
-            // A file that is not there yet cannot be made in the folder above it.
-            let denied = path.ancestors().find(|path| path.exists()).unwrap_or(path).display();
-            format!("{error}: this process runs as uid {uid}; give it the right with: chown {uid} {denied}")
-        }
-        _ => error.to_string(),
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
     }
+    let uid = rustix::process::geteuid().as_raw();
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().unwrap_or(&path);
+    let help = if path.exists() {
+        format!("chown {uid} {}", path.display())
+    } else if folder.exists() {
+        format!("chown {uid} {}, or name a file in a folder of its own", folder.display())
+    } else {
+        format!("install -d -m 0700 -o {uid} {}", folder.display())
+    };
+    format!("{error}: this process runs as uid {uid}; give it the right with: {help}")
 }

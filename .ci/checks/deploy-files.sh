@@ -48,7 +48,8 @@ else
 fi
 
 step "PrometheusRule"
-deploy/kubernetes/monitoring/update.sh --check && echo "up to date with deploy/alerts.yml"
+deploy/kubernetes/monitoring/update.sh --check
+echo "up to date with deploy/alerts.yml"
 
 step "Compose"
 if docker compose version >/dev/null 2>&1; then

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-/// A port that is bound. Its address is known before it is decided what it answers.
+/// A listener and its address.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listener: TcpListener,
@@ -14,7 +14,7 @@ pub(super) struct Bound {
 }
 
 /// The addresses that cannot be bound, and what to do about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BindError(Vec<Refused>);
 
 #[derive(Debug)]
@@ -26,24 +26,35 @@ struct Refused {
     free: Option<SocketAddr>,
 }
 
-/// Binds each address, given with the setting that names it, in this order.
+/// Binds `server.bind`, `management.bind` and, where it is set, `commerce.bind`.
 pub(super) async fn bind(
-    addresses: impl IntoIterator<Item = (&'static str, SocketAddr)>,
-) -> Result<Vec<Bound>, BindError> {
-    let (mut bound, mut refused) = (Vec::new(), BindError::default());
-    for (setting, address) in addresses {
-        match listen(address).await {
-            Ok(port) => bound.push(port),
-            Err(error) => refused.0.push(Refused { setting, address, error, free: None }),
+    server: SocketAddr,
+    management: SocketAddr,
+    commerce: Option<SocketAddr>,
+) -> Result<(Bound, Bound, Option<Bound>), BindError> {
+    let mut refused = BindError(Vec::new());
+    let mut bind = async |setting, address| match listen(address).await {
+        Ok(bound) => Some(bound),
+        Err(error) => {
+            refused.0.push(Refused { setting, address, error, free: None });
+            None
         }
-    }
-    if refused.0.is_empty() {
-        return Ok(bound);
-    }
-    // The ports that are bound stay so meanwhile: no suggestion is one of them.
+    };
+    let server = bind("server.bind", server).await;
+    let management = bind("management.bind", management).await;
+    let commerce = match commerce {
+        Some(address) => Some(bind("commerce.bind", address).await),
+        None => None,
+    };
+    let mut held = match (server, management, commerce) {
+        (Some(server), Some(management), None) => return Ok((server, management, None)),
+        (Some(server), Some(management), Some(Some(commerce))) => return Ok((server, management, Some(commerce))),
+        (server, management, commerce) => [server, management, commerce.flatten()].into_iter().flatten().collect(),
+    };
+    // What could be bound is held until the end: no suggestion is one of these ports.
     for refused in &mut refused.0 {
         if refused.error.kind() == io::ErrorKind::AddrInUse {
-            refused.free = free_port(refused.address, &mut bound).await;
+            refused.free = free_port(refused.address, &mut held).await;
         }
     }
     Err(refused)
@@ -76,7 +87,7 @@ impl fmt::Display for BindError {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "another process listens on this port".to_owned(),
                 io::ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),
-                io::ErrorKind::PermissionDenied => {
+                io::ErrorKind::PermissionDenied if address.port() < 1024 => {
                     "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a port of 1024 or above"
                         .to_owned()
                 }

@@ -145,12 +145,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     warnings::warn(&config, &directory).await?;
-    let own_port = own_port.map(|address| ("commerce.bind", address));
-    let addresses = [("server.bind", config.server.bind), ("management.bind", config.management.bind)];
-    let mut bound = bind::bind(addresses.into_iter().chain(own_port)).await?.into_iter();
-    let (Some(api_port), Some(management_port), own_port) = (bound.next(), bound.next(), bound.next()) else {
-        return Err(BindError::default().into()); // there are as many as were asked for
-    };
+    let (api_port, management_port, own_port) =
+        bind::bind(config.server.bind, config.management.bind, own_port).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();

@@ -14,86 +14,87 @@ use crate::loopback::reachable;
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// Listens on every address, as a container needs it; makes all its keys at random and prints them
+    /// Listens on every address, as a container needs it; makes the keys for administration, apps and the page at random and prints them
     #[arg(long)]
     publish: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// What is of use to one run of the demo only, and is printed unless the configuration has its own.
+/// Random keys for one run. Each is printed, unless the configuration has its own: then it is `None`.
 struct Keys {
-    management_token: SecretString,
-    authorization_key: SecretString,
-    page_key: SecretString,
-}
-
-/// The keys to print; `None` for one that was configured, which is not for the screen.
-struct Shown {
-    management_token: Option<String>,
-    /// Only where the demo is published.
-    authorization_key: Option<String>,
-    page_key: Option<String>,
+    management_token: Option<SecretString>,
+    /// Where the demo is published.
+    authorization_key: Option<SecretString>,
+    /// Where the demo is published.
+    page_key: Option<SecretString>,
 }
 
 pub(super) async fn run(args: &DemoArgs) -> ExitCode {
-    let keys = match Keys::random() {
+    let mut keys = match Keys::random(args.publish) {
         Ok(keys) => keys,
         Err(error) => return fail(1, &error),
     };
     let mut sources = args.config.sources();
-    let secret = |secret: &SecretString| secret.expose_secret().to_owned();
-    let mut default = |name: &str, value: String| sources.defaults.push((name.to_owned(), value));
-    default("management.token", secret(&keys.management_token));
+    let mut default = |name: &str, value: &str| sources.defaults.push((name.to_owned(), value.to_owned()));
+    default("management.token", shown(&keys.management_token));
     if args.publish {
-        default("server.bind", "0.0.0.0:8080".to_owned());
-        default("management.bind", "0.0.0.0:9090".to_owned());
-        default("commerce.authorization_key", secret(&keys.authorization_key));
+        default("server.bind", "0.0.0.0:8080");
+        default("management.bind", "0.0.0.0:9090");
+        default("commerce.authorization_key", shown(&keys.authorization_key));
     }
     let mode = if args.publish { Mode::PublishedDemo } else { Mode::Demo };
     let prepare = |config: &mut Config| {
-        // A file may have taken the default away: the administration of a demo is never without a token.
-        config.management.token.get_or_insert_with(|| keys.management_token.clone());
-        let page_key = args.publish.then(|| secret(&keys.page_key));
-        config.demo_key = page_key.clone().map(SecretString::from);
-        keys.shown(config, page_key)
+        config.demo_key.clone_from(&keys.page_key);
+        // A configuration file may have set it to nothing: the administration of a demo is never without a token.
+        let token = config.management.token.take().or_else(|| keys.management_token.clone());
+        keys.management_token = keys.management_token.filter(|made| is_same(made, token.as_ref()));
+        config.management.token = token;
+        let used = config.commerce.as_ref().and_then(|commerce| commerce.authorization_keys.first());
+        keys.authorization_key = keys.authorization_key.filter(|made| is_same(made, used));
+        keys
     };
-    start(mode, &sources, prepare, |app, shown| print(&what_to_try(app, &shown))).await
+    start(mode, &sources, prepare, |app, keys| print(&what_to_try(app, &keys))).await
 }
 
 impl Keys {
-    fn random() -> Result<Self, getrandom::Error> {
-        Ok(Self { management_token: new_secret()?, authorization_key: new_secret()?, page_key: new_secret()? })
-    }
-
-    fn shown(&self, config: &Config, page_key: Option<String>) -> Shown {
-        let if_used = |made: &SecretString, used: Option<&SecretString>| {
-            let made = made.expose_secret();
-            used.is_some_and(|used| used.expose_secret() == made).then(|| made.to_owned())
-        };
-        let app_keys = config.commerce.as_ref().map(|commerce| &commerce.authorization_keys);
-        Shown {
-            management_token: if_used(&self.management_token, config.management.token.as_ref()),
-            authorization_key: if_used(&self.authorization_key, app_keys.and_then(|keys| keys.first())),
-            page_key,
-        }
+    fn random(publish: bool) -> Result<Self, getrandom::Error> {
+        let if_published = || publish.then(new_secret).transpose();
+        Ok(Self {
+            management_token: Some(new_secret()?),
+            authorization_key: if_published()?,
+            page_key: if_published()?,
+        })
     }
 }
 
-fn what_to_try(app: &App, shown: &Shown) -> String {
+fn is_same(made: &SecretString, used: Option<&SecretString>) -> bool {
+    used.is_some_and(|used| used.expose_secret() == made.expose_secret())
+}
+
+fn shown(key: &Option<SecretString>) -> &str {
+    key.as_ref().map_or("", |key| key.expose_secret())
+}
+
+fn what_to_try(app: &App, keys: &Keys) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
     let api = format!("http{}://{}", if app.tls().is_some() { "s" } else { "" }, reachable(app.api_address()));
     let management = reachable(app.management_address());
-    let token = shown.management_token.as_deref().unwrap_or("<management.token>");
+    let token = keys.management_token.as_ref().map_or("<management.token>", |token| token.expose_secret());
     let mut addresses = String::new();
     if app.shoppers_address().is_some() && app.tls().is_none() {
-        let key = shown.page_key.as_ref().map(|key| format!("#key={key}")).unwrap_or_default();
+        let key = keys.page_key.as_ref().map(|key| format!("#key={}", key.expose_secret())).unwrap_or_default();
         addresses.push_str(&format!("  Page        {api}/demo{key}\n"));
     }
     addresses.push_str(&format!("  API         {api}\n  Management  http://{management}\n"));
-    if let Some(key) = &shown.authorization_key {
-        addresses.push_str(&format!("  App key     {key} (X-Auth-Key, for anonymous tokens)\n"));
+    if let Some(key) = &keys.authorization_key {
+        addresses.push_str(&format!("  App key     {} (X-Auth-Key, for anonymous tokens)\n", key.expose_secret()));
+    }
+    if keys.page_key.is_some() {
+        addresses.push_str(&format!(
+            "\nIn a container, put `docker exec NAME` before the commands that begin with {program}.\n"
+        ));
     }
     format!(
         r#"Identity Connector demo: in memory, with Amazon's published test data. Ctrl-C ends it.

@@ -1,4 +1,4 @@
-//! What describes the program itself: `default-config`, `completions`, `man`.
+//! Reference output: `default-config`, `completions`, `man`.
 
 use std::fs;
 use std::path::PathBuf;

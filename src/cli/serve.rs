@@ -35,7 +35,7 @@ pub(super) async fn start<T>(
         Err(error) => return fail(1, &error),
     };
     // First of all: process 1 of a container ignores a signal that it has no handler for.
-    let (mut stop, mut reload) = match Stop::listen(mode).and_then(|stop| Ok((stop, signal(SignalKind::hangup())?))) {
+    let (mut stop, mut reload) = match signals(mode) {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be received: {error}")),
     };
@@ -47,15 +47,13 @@ pub(super) async fn start<T>(
                 return fail(exit_code(&error), &error);
             }
         },
-        () = stop.asked() => return ExitCode::SUCCESS,
+        () = stop.asked() => {
+            tracing::info!("stopped before it was ready");
+            return ExitCode::SUCCESS;
+        }
     };
     started(&app, prepared);
-    let reload = app.reload().run(watch, async || {
-        if mode.is_demo() {
-            future::pending::<()>().await;
-        }
-        reload.recv().await;
-    });
+    let reload = app.reload().run(watch, async || received(&mut reload).await);
     let stop = async {
         tokio::select! {
             () = stop.asked() => {}
@@ -68,32 +66,34 @@ pub(super) async fn start<T>(
 
 /// The signals that ask for the end.
 struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    /// A closed terminal, in a demo.
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
     hangup: Option<Signal>,
 }
 
-impl Stop {
-    fn listen(mode: Mode) -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: mode.is_demo().then(|| signal(SignalKind::hangup())).transpose()?,
-        })
-    }
+/// The signals that ask for the end, and the one that asks to read files again. SIGHUP is one of the former in a demo, else the latter.
+fn signals(mode: Mode) -> io::Result<(Stop, Option<Signal>)> {
+    let listen = |kind| signal(kind).map(Some);
+    let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let hangup = listen(SignalKind::hangup())?;
+    let (hangup, reload) = if mode.is_demo() { (hangup, None) } else { (None, hangup) };
+    Ok((Stop { terminate, interrupt, hangup }, reload))
+}
 
+/// Completes when the signal comes; never, without one.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => future::pending().await,
+    }
+}
+
+impl Stop {
     async fn asked(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => future::pending().await,
-            }
-        };
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = hangup => {}
+            () = received(&mut self.terminate) => {}
+            () = received(&mut self.interrupt) => {}
+            () = received(&mut self.hangup) => {}
         }
     }
 }

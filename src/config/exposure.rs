@@ -34,7 +34,7 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
     }
     if mode == Mode::Demo {
         let loopback = "must be a loopback address, such as 127.0.0.1 or [::1], since the demo's keys are public: \
-                        give --publish to listen elsewhere, with keys made at random";
+                        give --publish to listen elsewhere, with random keys for administration, apps and the page";
         if !api {
             reader.refuse("server.bind", loopback);
         }

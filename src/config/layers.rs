@@ -163,7 +163,7 @@ fn variables(
         let meant = settings.get(&fold(name));
         let is_ours = name.starts_with("CONNECTOR__") && name.to_uppercase() == name;
         match (is_ours, meant, value.to_str()) {
-            (true, _, Some("")) => {} // not set
+            (true, _, Some(value)) if value.trim().is_empty() => {} // not set
             (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
             (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
             (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),

@@ -15,6 +15,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ pub enum Mode {
     Serve,
     /// In memory with the published test data, on loopback only.
     Demo,
-    /// The same where others can reach it: no credential of it is a public one.
+    /// The same where others can reach it. Its keys for administration, apps and the page are random; the identity keys are not.
     PublishedDemo,
 }
 
@@ -62,7 +63,7 @@ impl Mode {
 }
 
 /// Where settings come from, besides the built-in defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// Settings by their names that a file and the environment override, as they override the built-in defaults.
     pub defaults: Vec<(String, String)>,
@@ -70,6 +71,13 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The environment, or what a test takes for it.
     pub environment: HashMap<OsString, OsString>,
+}
+
+/// Without values: secrets are among them.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// A configuration, every part of it valid and fit for the others.

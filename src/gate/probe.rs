@@ -63,7 +63,7 @@ pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Ut
     Ok(findings)
 }
 
-/// A caller without credentials is refused. No answer at all may be how that is done, if the credentials get one.
+/// A caller without credentials is refused. A failed handshake counts as that, if the credentials get an answer.
 async fn as_a_stranger(gate: &Gate, has_credentials: bool) -> Finding {
     let (verdict, words) = match ask(gate, "{}".to_owned()).await {
         Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Good, said(&answer)),

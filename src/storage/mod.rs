@@ -39,9 +39,9 @@ use postgres::Suspicion;
 use schema::{check_key, migrations};
 use turns::Turns;
 
-// Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
-/// How long a start waits for the first connections: to a server that is not there yet, as when both start together, or on a busy machine.
+/// How long a start waits for its first connections. The server may start at the same time, or the machine may be busy.
 const START: Duration = Duration::from_secs(30);
+// Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_millis(250);
 /// How long a statement of a scan may take.

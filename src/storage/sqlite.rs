@@ -38,7 +38,7 @@ const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 40
 /// that is returned is open.
 pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, HashKey), StorageError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(file_error(folder))?;
+    std::fs::create_dir_all(folder).map_err(file_error(path))?;
     // Wherever links lead: whoever comes by another way meets the same lock and the same key.
     let folder = folder.canonicalize().map_err(file_error(folder))?;
     let path = &folder.join(path.file_name().unwrap_or_default());

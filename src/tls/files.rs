@@ -111,7 +111,7 @@ impl Contents {
     }
 }
 
-/// The certificate with those above it, and what the first one says.
+/// The certificate with those above it, and the dates and the CA flag of the first.
 struct Chain {
     chain: Vec<CertificateDer<'static>>,
     begins: DateTime<Utc>,

@@ -51,7 +51,7 @@ fn the_image_sets_no_setting_but_the_default_address() {
 }
 
 #[test]
-fn the_image_carries_licences_commit_and_version() {
+fn the_image_carries_licences_and_commit() {
     let text = lines(&root().join("Dockerfile")).join("\n");
     assert!(text.contains("cp LICENSE /rootfs/licenses/"));
     assert!(text.contains("third-party.sh /rootfs/licenses"));
@@ -59,21 +59,11 @@ fn the_image_carries_licences_commit_and_version() {
     assert!(last.contains("ARG CONNECTOR_COMMIT"), "an ARG is valid in the stage that declares it only");
     for label in [
         r#"title="identity-connector""#,
-        concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
         r#"revision="$CONNECTOR_COMMIT""#,
         concat!("licenses=\"", env!("CARGO_PKG_LICENSE"), "\""),
     ] {
         assert!(last.contains(&format!("org.opencontainers.image.{label}")), "{label}");
     }
-}
-
-#[test]
-fn the_deployment_files_name_the_version_of_this_release() {
-    let version = env!("CARGO_PKG_VERSION");
-    let tags = |file: &str, line: &str| count(&lines(&root().join(file)), line);
-    assert_eq!(tags("deploy/kubernetes/kustomization.yaml", &format!("newTag: \"{version}\"")), 1);
-    let image = format!("image: registry.example/identity-connector:{version}");
-    assert_eq!(tags("deploy/kubernetes-sqlite.yaml", &image), 1);
 }
 
 #[test]

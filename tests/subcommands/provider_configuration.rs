@@ -43,6 +43,16 @@ fn a_provider_is_told_what_it_lacks() {
         let error = refused(&enabled(&[&good[..], &[algorithms]].concat()));
         assert_says(&error, &["algorithms", "must be one or more of RS256, ES256 and EdDSA"]);
     }
+    // Only a file can set them to nothing: an empty variable is not set.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let empty = "[commerce.identity_providers.entra]\nalgorithms = []\ncustomer_claim = ''\n";
+    std::fs::write(file.path(), empty).unwrap();
+    let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&good));
+    assert_eq!(checked.code, Some(64), "{}", checked.stdout);
+    assert_says(
+        &checked.stderr,
+        &["must be one or more of RS256, ES256 and EdDSA", "entra.customer_claim = \"\": must name a claim"],
+    );
     let policy = ("commerce.identity_providers.entra.unknown_customers", "welcome");
     assert_says(&refused(&enabled(&[&good[..], &[policy]].concat())), &["must be link_only or create_shopper"]);
 }

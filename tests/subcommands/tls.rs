@@ -137,7 +137,7 @@ async fn a_failed_handshake_is_told_in_words_with_what_to_do() {
     let (out, _) = said(&nameless, "https", &ca).await;
     assert!(out.contains("the certificate is for another host name"), "{out}");
     let (out, _) = said(&server, "http", &ca).await;
-    assert!(out.contains("if the port speaks TLS, use https:// instead of http://"), "{out}");
+    assert!(out.contains("the answer is not valid HTTP: does the port speak TLS (https://)?"), "{out}");
     let authority = TlsFiles::of(&public.as_server(), None);
     let (out, log) = said(&authority, "https", &ca).await;
     assert!(out.contains("the certificate is a CA certificate: make one for the server"), "{out}");

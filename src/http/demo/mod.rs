@@ -116,7 +116,7 @@ async fn backend(State(demo): State<Demo>) -> Json<Backend> {
     Json(Backend { down: demo.faults.current().is_some() })
 }
 
-/// While the backend is down, the look-ups of scans fail and gates get a 500. What the page itself needs works on.
+/// While the backend is down, the look-ups of scans fail and gates get a 500. The page's own requests still succeed.
 async fn set_backend(State(demo): State<Demo>, document: Document) -> Result<Json<Backend>, ApiError> {
     let backend: Backend = document.read()?;
     demo.faults.set(backend.down.then_some(Fault::Fail));
