@@ -137,3 +137,34 @@ async fn a_migration_that_would_exceed_the_limits_changes_nothing(engine: Engine
     assert_eq!(migrate(&known, &nobody).await["name"], "Default");
     assert_eq!(known.carts().await.as_array().unwrap().len(), 20);
 }
+
+async fn customers_who_are_called_alike_do_not_meet(engine: Engine) {
+    let [first, second] = [Provider::start(&[rsa()]).await, Provider::start(&[rsa()]).await];
+    let (trusting, issuer) = (first.settings(), second.issuer());
+    let trusting = trusting.iter().map(|(name, value)| (*name, value.as_str()));
+    let also = [
+        ("commerce.identity_providers.second.issuer", issuer.as_str()),
+        ("commerce.identity_providers.second.audience", "shop"),
+    ];
+    let server = engine.demo(&UNLIMITED.into_iter().chain(trusting).chain(also).collect::<Vec<_>>()).await;
+    let nobody = anonymous_with_id(&server, GUID).await;
+    let mut all = vec![nobody.clone()];
+    for provider in [&first, &second] {
+        for subject in [GUID, "anonymous", "shopper-uuid-001"] {
+            let claims = set(provider.claims(server.clock.now()), "sub", subject);
+            all.push(with_token(&server, &rsa().token(&set(claims, "jti", GUID))).await);
+        }
+    }
+    all.push(signed_in(&server, "shopper-uuid-001").await);
+    for (place, shopper) in all.iter().enumerate() {
+        assert_eq!(shopper.carts().await, json!([]), "{place}");
+        shopper.add(&place.to_string(), 1).await;
+    }
+    for (place, shopper) in all.iter().enumerate() {
+        assert_eq!(shopper.has().await, [default(&place.to_string(), 1)]);
+    }
+    // What is given is an anonymous id, and never somebody's who has signed in.
+    migrate(&all[2], &nobody).await;
+    assert_eq!(all[2].has().await, [default("2", 1), default("0", 1)]);
+    assert_eq!(all[1].has().await, [default("1", 1)]);
+}
