@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
@@ -61,7 +62,13 @@ fn of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
     })
 }
 
-/// Why a file cannot be used; where permission is missing, which user needs it and which command gives it.
+/// Folders that belong to the system, whoever runs this.
+const SYSTEM: [&str; 14] = [
+    "/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/run",
+    "/var/tmp",
+];
+
+/// Why a file cannot be used; where permission is missing, which user needs it and what gives it.
 pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error.to_string();
@@ -69,12 +76,17 @@ pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
     let uid = rustix::process::geteuid().as_raw();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().unwrap_or(&path);
-    let help = if path.exists() {
-        format!("chown {uid} {}", path.display())
-    } else if folder.exists() {
-        format!("chown {uid} {}, or name a file in a folder of its own", folder.display())
-    } else {
-        format!("install -d -m 0700 -o {uid} {}", folder.display())
+    let found = path.ancestors().find_map(|path| Some((path, path.metadata().ok()?.uid())));
+    let help = match found {
+        Some((found, owner)) if owner == uid => format!("chmod u+rwX {}", found.display()),
+        Some((found, owner)) if owner != 0 => {
+            format!("run it as uid {owner}, which owns {}, or give that to uid {uid}", found.display())
+        }
+        Some((found, _)) if found == path || (found == folder && !SYSTEM.iter().any(|system| found == *system)) => {
+            format!("chown {uid} {}", found.display())
+        }
+        Some((found, _)) if found == folder => "name a file in a folder of its own".to_owned(),
+        _ => format!("install -d -m 0700 -o {uid} {}", folder.display()),
     };
-    format!("{error}: this process runs as uid {uid}; give it the right with: {help}")
+    format!("{error}: this process runs as uid {uid}; what helps: {help}")
 }

@@ -78,6 +78,7 @@ for block in "${blocks[@]}"; do
   case $(cat "$block") in
     "cargo run -- demo" | "cargo test"* | *"identity-connector serve"*) ;;
     *docker*) docker+=("$block") ;;
+    *badge-4711*) ;; # below, with serve
     *) paste+=("$block") ;;
   esac
 done
@@ -132,7 +133,14 @@ for block in "${blocks[@]}"; do
   grep -q "identity-connector serve" "$block" || continue
   say "$(tail -n 1 "$block")"
   cd "$work/here"
-  for shell in "${shells[@]}"; do start "$shell" "$block"; stop; rm -rf data; done
+  scan=$(grep -l badge-4711 "${blocks[@]}")
+  for shell in "${shells[@]}"; do
+    start "$shell" "$block"
+    "$shell" "$scan" >"${scan%.sh}.out"
+    compare "$shell" "${scan%.sh}.out"
+    stop
+    rm -rf data
+  done
   cd "$root"
 done
 

@@ -83,7 +83,7 @@ impl std::error::Error for BindError {}
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, Refused { setting, address, error, .. }) in self.0.iter().enumerate() {
-            let separator = if number > 0 { "\n" } else { "" };
+            let separator = if number > 0 { "\n       " } else { "" };
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "another process listens on this port".to_owned(),
                 io::ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),

@@ -9,7 +9,7 @@ use super::serve::start;
 use super::{ConfigArgs, fail, print};
 use crate::administration::new_secret;
 use crate::app::App;
-use crate::config::{Config, Mode};
+use crate::config::{Config, DirectorySource, Mode};
 use crate::loopback::reachable;
 
 #[derive(Args, Debug)]
@@ -45,6 +45,10 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
     }
     let mode = if args.publish { Mode::PublishedDemo } else { Mode::Demo };
     let prepare = |config: &mut Config| {
+        let data = match &config.directory {
+            DirectorySource::File { path, .. } => format!("the directory file {}", path.display()),
+            DirectorySource::DemoData | DirectorySource::Kept => "Amazon's published test data".to_owned(),
+        };
         config.demo_key.clone_from(&keys.page_key);
         // A configuration file may have set it to nothing: the administration of a demo is never without a token.
         let token = config.management.token.take().or_else(|| keys.management_token.clone());
@@ -52,9 +56,9 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
         config.management.token = token;
         let used = config.commerce.as_ref().and_then(|commerce| commerce.authorization_keys.first());
         keys.authorization_key = keys.authorization_key.filter(|made| is_same(made, used));
-        keys
+        (keys, data)
     };
-    start(mode, &sources, prepare, |app, keys| print(&what_to_try(app, &keys))).await
+    start(mode, &sources, prepare, |app, (keys, data)| print(&what_to_try(app, &keys, &data))).await
 }
 
 impl Keys {
@@ -76,7 +80,7 @@ fn shown(key: &Option<SecretString>) -> &str {
     key.as_ref().map_or("", |key| key.expose_secret())
 }
 
-fn what_to_try(app: &App, keys: &Keys) -> String {
+fn what_to_try(app: &App, keys: &Keys, data: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
     let api = format!("http{}://{}", if app.tls().is_some() { "s" } else { "" }, reachable(app.api_address()));
@@ -97,7 +101,7 @@ fn what_to_try(app: &App, keys: &Keys) -> String {
         ));
     }
     format!(
-        r#"Identity Connector demo: in memory, with Amazon's published test data. Ctrl-C ends it.
+        r#"Identity Connector demo: in memory, with {data}. Ctrl-C ends it.
 
 {addresses}
 Scan a key at the simulated gate; then a flagged shopper's key; then a fresh Scan Key Code:
@@ -123,10 +127,11 @@ Call the connector as Amazon does:
     }}
   }}'
 
-List who is in the store, and flag a shopper, who is then refused:
+List who is in the store; flag a shopper, who is then refused; take that back:
 
   curl -H 'Authorization: Bearer {token}' http://{management}/admin/v1/sessions
   curl -X POST -H 'Authorization: Bearer {token}' http://{management}/admin/v1/shoppers/shopper-uuid-001/flag
+  curl -X POST -H 'Authorization: Bearer {token}' http://{management}/admin/v1/shoppers/shopper-uuid-001/unflag
 
 Make a Scan Key Code as the shopper's app shows it:
 

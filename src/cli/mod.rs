@@ -149,9 +149,16 @@ fn fail(code: u8, error: &dyn Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints what was asked for. A reader that has gone away is no error of ours.
+/// Prints what was asked for. A reader that has gone away is no error of ours; a full disk ends the process with 1.
 fn print(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: standard output: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// Escapes what could steer a terminal or reorder its text: controls, separators, invisible marks.

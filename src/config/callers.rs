@@ -57,6 +57,9 @@ fn keys(reader: &mut Reader, setting: &str, name: &str, seen: &mut Seen) -> Vec<
         reader.refuse(setting, "must be one, or two while the key is changed");
     }
     let mut keys = Vec::new();
+    if words.iter().any(|word| word.bytes().all(|byte| byte == b'0')) {
+        reader.refuse(setting, "is a placeholder: put the SHA-256 of the caller's key in its place");
+    }
     for word in words {
         let Some(key) = KeyDigest::from_hex(&word) else {
             // Somebody may have written the key itself: it is not repeated.

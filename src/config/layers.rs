@@ -8,6 +8,7 @@ use config::{ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueK
 
 use super::reader::{ConfigError, Problem};
 use super::{DEFAULTS, Mode, Sources};
+use crate::cause::of_file;
 
 const DEMO: &str = include_str!("../../config/demo.toml");
 /// The variable with which an image sets the default of `server.bind` for `serve`: a file and `CONNECTOR__SERVER__BIND` override it.
@@ -138,8 +139,8 @@ fn variable(name: &str) -> String {
 
 /// Reads a TOML file. Of a mistake it tells the line and what was expected, not what stands there: it may be a secret.
 fn read_file(path: &Path) -> Result<String, Problem> {
-    let refuse = |what: String| Problem::new("--config", format!("{}: {what}", path.display()));
-    let content = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let refuse = |what: String| Problem::new("configuration file", format!("{}: {what}", path.display()));
+    let content = std::fs::read_to_string(path).map_err(|error| refuse(of_file(path, &error)))?;
     toml::from_str::<toml::Table>(&content).map_err(|error| {
         let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count().saturating_add(1);
@@ -166,6 +167,9 @@ fn variables(
             (true, _, Some(value)) if value.trim().is_empty() => {} // not set
             (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
             (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
+            (false, None, _) if name.to_uppercase().starts_with("CONNECTOR__") => {
+                problems.push(Problem::new(name, format!("is not read; write {}", name.to_uppercase())));
+            }
             (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),
             (false, None, _) => {}
         }

@@ -135,7 +135,8 @@ impl Reader {
     pub(super) fn effective(&self, secrets: &[&str]) -> Vec<Effective> {
         let written = |name: &str, text: &str| match text {
             "" => "\"\"".to_owned(),
-            _ if secrets.contains(&name) => "(hidden)".to_owned(),
+            // Without a user and a password, it is no secret which database it is.
+            _ if secrets.contains(&name) && (name != "storage.url" || text.contains('@')) => "(hidden)".to_owned(),
             text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.to_owned(),
             text => format!("{text:?}"),
         };

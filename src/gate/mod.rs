@@ -63,6 +63,9 @@ impl Gate {
             .redirect(redirect::Policy::none())
             .retry(retry::never()); // it would send a requestId twice
         if endpoint.scheme() == "http" {
+            if settings.authorities.is_some() || settings.certificate.is_some() {
+                return Err(GateError::NeedsTls);
+            }
             // Without TLS there are no root certificates to load, nor to miss on a machine without any.
             client = client.tls_certs_only([]);
         } else {

@@ -67,8 +67,13 @@ pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Ut
 async fn as_a_stranger(gate: &Gate, has_credentials: bool) -> Finding {
     let (verdict, words) = match ask(gate, "{}".to_owned()).await {
         Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Good, said(&answer)),
-        Ok((answer, _)) if answer.status == 400 => (Verdict::Bad, format!("let in: {}", said(&answer))),
-        Ok((answer, _)) => (Verdict::Bad, format!("not what a connector says: {}", said(&answer))),
+        Ok((answer, _)) if answer.status == 400 => (
+            Verdict::Bad,
+            format!("accepted: {}: set server.callers, unless a proxy authenticates callers", said(&answer)),
+        ),
+        Ok((answer, _)) => {
+            (Verdict::Bad, format!("not a connector's answer: {}: is this the API's port?", said(&answer)))
+        }
         Err(words) => (if has_credentials { Verdict::Note } else { Verdict::Bad }, format!("no answer: {words}")),
     };
     Finding { what: "without credentials", verdict, words }
@@ -78,12 +83,12 @@ async fn as_a_stranger(gate: &Gate, has_credentials: bool) -> Finding {
 async fn with_credentials(gate: &Gate) -> Finding {
     let (verdict, words) = match ask(gate, "{}".to_owned()).await {
         Ok((answer, _)) if answer.status == 400 && message(&answer).as_deref() == Some("Invalid request body") => {
-            (Verdict::Good, format!("let in: {}", said(&answer)))
+            (Verdict::Good, format!("accepted: {}", said(&answer)))
         }
-        Ok((answer, _)) if matches!(answer.status, 401 | 403) => {
-            (Verdict::Bad, format!("not let in: {}", said(&answer)))
+        Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Bad, format!("refused: {}", said(&answer))),
+        Ok((answer, _)) => {
+            (Verdict::Bad, format!("not a connector's answer: {}: is this the API's port?", said(&answer)))
         }
-        Ok((answer, _)) => (Verdict::Bad, format!("not what a connector says: {}", said(&answer))),
         Err(words) => (Verdict::Bad, format!("no answer: {words}")),
     };
     Finding { what: "with these credentials", verdict, words }

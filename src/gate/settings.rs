@@ -67,6 +67,9 @@ pub enum GateError {
     /// The certificate or its key cannot be read.
     #[error("the client certificate cannot be used: give it in PEM, and its private key in PEM and not encrypted")]
     Certificate,
+    /// Certificates for a URL without TLS.
+    #[error("certificates are given, but the URL begins with http://: use https://, or leave them out")]
+    NeedsTls,
     /// A duration that must be over zero is not.
     #[error("the {0} is zero; give a duration such as 2s or 100ms")]
     Zero(&'static str),

@@ -1,6 +1,6 @@
 //! What is remembered of answers, and for how long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -68,7 +68,9 @@ async fn it_is_over_when_its_time_is() {
     let server = backend.connector(&[("directory.cache_for", "1s")]).await;
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "first");
     backend.always(Reply::json(&json!({ "shopper": { "id": "v1", "type": "SHOPPER", "account": "flagged" } })));
+    let began = Instant::now();
     until("the flag holds", async || verify(&server, "badge").await.status == 401).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "cache_for is 1s, and the machine busy: {:?}", began.elapsed());
     assert_refused(&verify(&server, "badge").await, 401, FLAGGED, "from then on");
 }
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::checks::{PATIENCE, assert_granted, assert_half_within, assert_one_within};
+use crate::checks::{PATIENCE, assert_granted, assert_most_within, assert_one_within};
 use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::{Server, scan};
 use crate::wire::{Wire, head, request};
@@ -233,7 +233,7 @@ async fn one_who_asks_without_end_holds_up_nobody() {
         assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "meanwhile");
         took.push(began.elapsed());
     }
-    assert_half_within(Duration::from_secs(1), took, "meanwhile");
+    assert_most_within(80, Duration::from_secs(1), &took, "meanwhile");
     assert!(!asking.is_finished() && !reading.is_finished(), "it still asks");
     asking.abort();
     reading.abort();

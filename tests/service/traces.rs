@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::checks::{assert_half_within, assert_one_within};
+use crate::checks::{assert_most_within, assert_one_within};
 use crate::support::collector::{Collector, attribute};
 use crate::support::{Answer, IDENTITY_KEYS, MANAGEMENT_TOKEN, Server, scan, scan_with_key};
 
@@ -195,7 +195,7 @@ async fn a_collector_that_is_gone_or_says_nothing_holds_up_no_answer_and_spans_a
             assert_eq!(server.verify(&scan()).await.status, 200);
             took.push(began.elapsed());
         }
-        assert_half_within(Duration::from_secs(1), took, &endpoint);
+        assert_most_within(99, Duration::from_secs(1), &took, &endpoint);
         // Eight batches wait, each of which may take 3 s. A stop that waited for all would take longer than `stopped` allows.
         server.stopped().await;
     }

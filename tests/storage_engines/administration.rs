@@ -206,5 +206,5 @@ async fn a_change_at_one_connector_holds_at_the_other_in_two_seconds(engine: Eng
     holds("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
     one.admin("DELETE", &path).await;
     holds("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
-    assert_half_within(Duration::from_secs(2), took, "a change");
+    assert_most_within(80, Duration::from_secs(2), &took, "a change");
 }

@@ -46,14 +46,15 @@ impl Engine {
     }
 
     async fn try_demo(self, settings: &[(&str, &str)]) -> Result<Server, String> {
-        match self {
-            Self::Memory => Server::try_demo(settings).await,
-            Self::Sqlite => Server::try_sqlite(settings).await,
+        let server = match self {
+            Self::Memory => Server::try_demo(settings).await?,
+            Self::Sqlite => Server::try_sqlite(settings).await?,
             Self::Postgres => {
                 let database = Database::new();
-                Ok(Server::try_postgres(database.url(), settings).await?.keeping(database))
+                Server::try_postgres(database.url(), settings).await?.keeping(database)
             }
-        }
+        };
+        Ok(server.sending_again())
     }
 
     fn name(self) -> &'static str {

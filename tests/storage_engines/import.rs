@@ -84,7 +84,7 @@ impl Place {
 
     /// A connector on it, which adds the demo's data.
     async fn server(&self) -> Server {
-        Server::demo(&self.settings()).await
+        Server::demo(&self.settings()).await.sending_again()
     }
 }
 

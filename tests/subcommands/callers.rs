@@ -100,7 +100,7 @@ async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
     assert_eq!(code, Some(0), "{found}");
     for line in [
         r#"  ok  without credentials     401 {"message":"Unauthorized"}"#,
-        r#"  ok  with these credentials  let in: 400 {"message":"Invalid request body"}"#,
+        r#"  ok  with these credentials  accepted: 400 {"message":"Invalid request body"}"#,
         "  ok  a whole scan            decided in ",
         r#"ms: 401 {"message":"Identity key not found"}"#,
     ] {
@@ -109,7 +109,7 @@ async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
 
     let (code, found) = probe(&process, &["--api-key", "wrong", "--store", "STORE-001"]);
     assert_eq!(code, Some(1), "{found}");
-    assert!(found.contains(r#"  BAD with these credentials  not let in: 401 {"message":"Unauthorized"}"#), "{found}");
+    assert!(found.contains(r#"  BAD with these credentials  refused: 401 {"message":"Unauthorized"}"#), "{found}");
     let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-002"]);
     assert_eq!(code, Some(1), "{found}");
     assert!(
@@ -123,7 +123,7 @@ async fn a_probe_finds_an_open_connector_and_one_that_is_not_there() {
     let process = Process::demo(&[]).await;
     let (code, found) = probe(&process, &["--store", "STORE-001"]);
     assert_eq!(code, Some(1), "{found}");
-    assert!(found.contains("  BAD without credentials     let in: 400"), "{found}");
+    assert!(found.contains("  BAD without credentials     accepted: 400"), "{found}");
     process.signal("STOP");
     let (code, found) = probe(&process, &["--api-key", KEY]);
     process.signal("CONT");

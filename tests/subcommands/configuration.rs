@@ -52,6 +52,21 @@ fn a_configuration_file_that_is_not_there_or_not_toml_is_refused() {
 }
 
 #[test]
+fn a_variable_that_is_not_in_capitals_is_refused() {
+    let digest = "0123456789abcdef".repeat(4);
+    for name in
+        ["CONNECTOR__SERVER__CALLERS__Amazon__API_KEY_SHA256", "CONNECTOR__Server__Bind", "connector__log__level"]
+    {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_identity-connector")).arg("check-config").env(name, &digest).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(64), "{name}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(&format!("{name}: is not read; write {}", name.to_uppercase())), "{error}");
+    }
+}
+
+#[test]
 fn an_empty_environment_variable_is_not_set() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
@@ -159,31 +174,36 @@ fn default_config_is_a_configuration_file_that_changes_nothing() {
     assert!(!checked.stdout.contains('#'), "{}", checked.stdout);
 }
 
-/// Runs a subcommand whose user cannot read a file of mode 0: root can, unless it has lost its capabilities.
-fn without_capabilities(arguments: &[&str], settings: &[(&str, &str)]) -> String {
-    let program = env!("CARGO_BIN_EXE_identity-connector");
-    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    let mut command = if is_root { Command::new("setpriv") } else { Command::new(program) };
-    if is_root {
-        command.args(["--bounding-set=-all", "--inh-caps=-all", program]);
-    }
-    let output = command.args(arguments).envs(environment(settings)).output().unwrap();
-    assert_eq!(output.status.code(), Some(64));
-    String::from_utf8(output.stderr).unwrap()
-}
+/// Where root runs the tests, a user without rights; else the user who runs them.
+const UNPRIVILEGED: u32 = 65534;
 
 #[test]
 fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps() {
     let folder = tempfile::TempDir::new().unwrap();
+    let mode = |path: &str, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let [closed, key, data] = ["closed", "key", "data"].map(path);
+    let [program, closed, key, data] = ["identity-connector", "closed", "key", "data"].map(path);
+    std::fs::copy(env!("CARGO_BIN_EXE_identity-connector"), &program).unwrap();
     std::fs::write(&closed, "").unwrap();
     std::fs::write(&key, "").unwrap();
     std::fs::create_dir(&data).unwrap();
-    for closed in [&closed, &data] {
-        std::fs::set_permissions(closed, Permissions::from_mode(0o000)).unwrap();
-    }
-    let uid = std::fs::metadata("/proc/self").unwrap().uid();
+    mode(folder.path().to_str().unwrap(), 0o755);
+    mode(&data, 0o555);
+    mode(&closed, 0o000);
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    let (uid, command) =
+        if own == 0 { (UNPRIVILEGED, format!("chown {UNPRIVILEGED}")) } else { (own, "chmod u+rwX".into()) };
+    let refused = |settings: &[(&str, &str)]| {
+        let mut run = if own == 0 { Command::new("setpriv") } else { Command::new(&program) };
+        if own == 0 {
+            run.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", &program]);
+        }
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let output = run.arg("serve").envs(environment(ports.iter().chain(settings))).current_dir(&data).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(64), "{settings:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
     let database = format!("sqlite://{data}/connector.db");
     for (settings, file) in [
         (vec![("tls.certificate", key.as_str()), ("tls.key", closed.as_str())], &closed),
@@ -191,11 +211,17 @@ fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps
         (vec![("directory.file", closed.as_str()), ("storage.url", "memory:")], &closed),
         (vec![("storage.url", database.as_str())], &data),
     ] {
-        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-        let error = without_capabilities(&["serve"], &[&ports, settings.as_slice()].concat());
-        let help = format!("Permission denied (os error 13): this process runs as uid {uid}");
+        let error = refused(&settings);
+        let help =
+            format!("Permission denied (os error 13): this process runs as uid {uid}; what helps: {command} {file}");
         assert!(error.contains(&help), "{settings:?}: {error}");
-        assert!(error.contains(&format!("chown {uid} {file}")), "{settings:?}: {error}");
+    }
+    // The default, sqlite://data/connector.db, where no folder can be made: the command names it in full.
+    if own == 0 {
+        let error = refused(&[]);
+        assert!(error.contains(&format!("install -d -m 0700 -o {uid} {data}/data")), "{error}");
+        let error = refused(&[("storage.url", "sqlite:///etc/connector.db")]);
+        assert!(!error.contains("chown") && error.contains("name a file in a folder of its own"), "{error}");
     }
 }
 

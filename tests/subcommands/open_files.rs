@@ -1,11 +1,11 @@
 //! The limit of open files: known at the start, and survived when it is met.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Process, client, environment};
+use crate::support::{MANAGEMENT_TOKEN, Process, environment};
 
 /// How long the tests here wait for what they expect.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +32,40 @@ fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, Stri
         log = format!("{log}{line}\n");
     }
     (child.wait().unwrap().code(), log)
+}
+
+/// Reads metrics over one connection. A client with a pool may open a second one, which is not accepted where no file is left.
+struct Watcher {
+    connection: BufReader<TcpStream>,
+}
+
+impl Watcher {
+    fn of(process: &Process) -> Self {
+        let connection = TcpStream::connect(process.management.strip_prefix("http://").unwrap()).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { connection: BufReader::new(connection) }
+    }
+
+    /// How many connections of the API could not be accepted.
+    fn accept_errors(&mut self) -> u64 {
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MANAGEMENT_TOKEN}\r\n\r\n");
+        self.connection.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.connection.read_line(&mut line).unwrap();
+            match line.trim_end().to_ascii_lowercase().split_once(": ") {
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                None if line == "\r\n" => break,
+                _ => assert!(!line.is_empty(), "the connection was closed"),
+            }
+        }
+        let mut body = vec![0; length];
+        self.connection.read_exact(&mut body).unwrap();
+        let text = String::from_utf8(body).unwrap();
+        let name = "connector_accept_errors_total{port=\"api\"} ";
+        text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+    }
 }
 
 #[test]
@@ -61,24 +95,18 @@ async fn when_no_file_is_left_it_waits_for_one() {
     for stops in [false, true] {
         let process = Process::demo(&[("commerce.enabled", "false")]).await;
         let address = process.api.strip_prefix("http://").unwrap().to_owned();
-        let metrics = format!("{}/metrics", process.management);
-        let watcher = client(); // its connection is open before there is no file left
-        let errors = async || {
-            let text = watcher.get(&metrics).send().await.unwrap().text().await.unwrap();
-            let name = "connector_accept_errors_total{port=\"api\"} ";
-            text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse::<u64>().unwrap()
-        };
-        assert_eq!(errors().await, 0);
+        let mut watcher = Watcher::of(&process); // connected before there is no file left
+        assert_eq!(watcher.accept_errors(), 0);
         // No new descriptor at all. With a limit equal to the number in use, the connection would be accepted if a descriptor that was open
         // for a moment had been counted.
         process.limit_open_files(0);
         let mut waits = TcpStream::connect(&address).unwrap();
         let began = Instant::now();
-        while errors().await < 12 {
+        while watcher.accept_errors() < 12 {
             assert!(began.elapsed() < PATIENCE, "it does not try");
             tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
         }
-        let tries = errors().await;
+        let tries = watcher.accept_errors();
         assert!(
             u128::from(tries) < 12 + began.elapsed().as_millis() / 25,
             "it spins: {tries} in {:?}",
@@ -88,7 +116,7 @@ async fn when_no_file_is_left_it_waits_for_one() {
             process.signal_only("TERM");
         } else {
             process.limit_open_files(1024);
-            std::io::Write::write_all(&mut waits, b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
+            waits.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
             waits.set_read_timeout(Some(PATIENCE)).unwrap();
             let answer = std::io::read_to_string(&mut waits).unwrap();
             assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
@@ -96,7 +124,6 @@ async fn when_no_file_is_left_it_waits_for_one() {
         }
         let ended = process.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        // The management port has its own trouble, if the watcher opens another connection.
         let says = |line: &&str| line.contains("connections cannot be accepted") && line.contains("\"port\":\"api\"");
         assert_eq!(
             ended.stderr.lines().filter(says).count(),

@@ -89,7 +89,7 @@ async fn a_certificate_lets_its_subject_in_and_nobody_else() {
     let url = place.url();
     let probe = place.run(&["check-config", "--probe", &url, "--store", "STORE-001"], Some(&gateway));
     assert_eq!(probe.code, Some(0), "{}{}", probe.stdout, probe.stderr);
-    for line in ["ok  without credentials     401", "ok  with these credentials  let in", "ok  a whole scan"] {
+    for line in ["ok  without credentials     401", "ok  with these credentials  accepted", "ok  a whole scan"] {
         assert!(probe.stdout.contains(line), "{line}\n{}", probe.stdout);
     }
 

@@ -107,7 +107,7 @@ enum Unit {
 pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
     let (gate, scan) = match prepare(args, now) {
         Ok(ready) => ready,
-        Err(problem) => return fail(EXIT_USAGE, &safe(&problem)),
+        Err(problem) => return fail(EXIT_USAGE, &problem.lines().map(safe).collect::<Vec<_>>().join("\n")),
     };
     let report = if args.json {
         let report = gate.scan(&scan).await;

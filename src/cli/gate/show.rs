@@ -86,8 +86,12 @@ fn why(report: &GateReport, budget: Duration) -> String {
         }
         Cause::RateLimited => format!("429 was the last answer within {budget}"),
         Cause::DefaultDecision => {
-            let none = if report.is_answered() { "no usable answer" } else { "no answer" };
-            format!("the store's default gate decision: {none} within {budget}")
+            let none = if report.is_answered() {
+                "no usable answer; is this the API's port?"
+            } else {
+                "no answer; does a connector run at this URL?"
+            };
+            format!("the store's default gate decision: {none} Another attempt would not fit into {budget}.")
         }
     }
 }
