@@ -8,10 +8,6 @@ use crate::directory::{Directory, Kind};
 pub const CODES_REFUSED: &str =
     "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
 
-/// What to say where phones and gates share a port that others can reach.
-const SHARED_PORT: &str = "the shopper's side shares the API's port and its connections: set commerce.bind, or let a proxy keep phones from \
-     /v1/identity/identity-keys and from taking every connection";
-
 /// What to say of codes that anybody can write who has seen one.
 const UNSIGNED: &str =
     "scan_key.signing_keys is not set: whoever sees a code can write others with its token for commerce.code_lifetime";
@@ -31,10 +27,7 @@ pub(super) async fn warn(config: &Config, directory: &Directory) -> Result<(), S
     if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");
     }
-    if let (Some(commerce), Mode::Serve) = (&config.commerce, config.mode) {
-        if commerce.bind.is_none() && !config.server.bind.ip().is_loopback() {
-            tracing::warn!("{SHARED_PORT}");
-        }
+    if let (Some(_), Mode::Serve) = (&config.commerce, config.mode) {
         match &config.scan_key {
             None => tracing::warn!("{NO_CODES}"),
             Some(format) if !format.is_signed() => tracing::warn!("{UNSIGNED}"),

@@ -27,6 +27,15 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
         );
     }
 
+    let may_share = reader.boolean("commerce.share_port");
+    let shares = config.commerce.is_some() && shoppers.is_none() && !config.server.bind.ip().is_loopback();
+    if mode == Mode::Serve && shares && !may_share {
+        reader.refuse(
+            "commerce.bind",
+            "must be a port of its own where the API is not on loopback: phones could take the connections that gates need. Set \
+             commerce.share_port = true where a proxy bounds them",
+        );
+    }
     let allowed = reader.boolean("server.allow_unauthenticated");
     let (api, management) = (config.server.bind.ip().is_loopback(), config.management.bind.ip().is_loopback());
     if mode == Mode::PublishedDemo {

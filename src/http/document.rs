@@ -56,11 +56,21 @@ impl<S: Send + Sync> FromRequest<S> for Document {
         let body = body::collect(body, arrival.checked_add(BODY_TIME).unwrap_or(arrival)).await;
         let body = body.map_err(|unread| match unread {
             Unread::TooLong => ApiError::TooLong,
-            Unread::Incomplete => ApiError::BadRow("the body: was not complete in time".to_owned()),
+            Unread::Incomplete => ApiError::BadRow("the body: was not complete in time".into()),
         })?;
         let text = String::from_utf8(body.into());
-        text.map(Self).map_err(|_| ApiError::BadRow("the body: is not UTF-8".to_owned()))
+        text.map(Self).map_err(|_| ApiError::BadRow("the body: is not UTF-8".into()))
     }
+}
+
+/// A place in the sender's JSON, whose names are the sender's own: as much of it as a person needs to find it.
+fn shortened(place: &str) -> String {
+    const SHOWN: usize = 100;
+    let mut shown: String = place.chars().filter(|character| !character.is_control()).take(SHOWN).collect();
+    if shown.len() < place.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 impl Document {
@@ -91,9 +101,9 @@ impl Document {
                 Some(&*path)
             };
             let place = known.filter(|place| !matches!(*place, "." | "?")).unwrap_or("the body");
-            ApiError::BadRow(Problem::new(place, what).to_string())
+            ApiError::BadRow(Problem::new(&shortened(place), what).to_string().into())
         })?;
-        json.end().map_err(|error| ApiError::BadRow(format!("end of the body: {}", file::describe(&error))))?;
+        json.end().map_err(|error| ApiError::BadRow(format!("end of the body: {}", file::describe(&error)).into()))?;
         Ok(document)
     }
 

@@ -55,7 +55,7 @@ pub(super) enum ApiError {
     /// A query that the management port cannot answer: 400, with what would do.
     BadQuery(&'static str),
     /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
-    BadRow(String),
+    BadRow(Cow<'static, str>),
     /// A row that is longer than any can be: 413.
     TooLong,
     /// No such path: 404.
@@ -155,9 +155,12 @@ impl IntoResponse for ApiError {
                 Self::TooManyRequests { retry_after, reason: shopper::why(CartRefusal::Full).reason }.into_response()
             }
             Self::Cart(refusal @ (CartRefusal::NoSuchCart | CartRefusal::NoSuchLine)) => {
-                refuse(StatusCode::NOT_FOUND, refusal.to_string(), shopper::why(refusal))
+                refuse(StatusCode::NOT_FOUND, refusal.message(), shopper::why(refusal))
             }
-            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.to_string(), shopper::why(refusal)),
+            Self::Cart(
+                refusal @ (CartRefusal::TooManyCarts | CartRefusal::TooManyLines | CartRefusal::TooManyBytes),
+            ) => refuse(StatusCode::CONFLICT, refusal.message(), shopper::why(refusal)),
+            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.message(), shopper::why(refusal)),
             Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
             Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_row")),
             Self::TooLong => {

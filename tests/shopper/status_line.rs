@@ -6,11 +6,16 @@ use tokio::net::TcpStream;
 
 use crate::on_the_demo;
 use crate::support::Server;
-use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED};
+use crate::support::carts::CARTS;
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED, anonymous};
 use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![the_reason_phrase_is_the_message, a_success_and_the_gate_have_the_usual_one];
+    let properties = lone_properties![
+        the_reason_phrase_is_the_message,
+        no_text_of_a_sender_is_in_the_reason_phrase_and_little_in_the_message,
+        a_success_and_the_gate_have_the_usual_one
+    ];
     on_the_demo(module_path!(), properties)
 }
 
@@ -46,6 +51,29 @@ async fn the_reason_phrase_is_the_message() {
         assert_eq!(status, format!("HTTP/1.1 {phrase}"), "{line}");
         let message = phrase.split_once(' ').unwrap().1;
         assert!(rest.ends_with(&format!("\r\n\r\n{{\"message\":\"{message}\"}}")), "{rest}");
+    }
+}
+
+async fn no_text_of_a_sender_is_in_the_reason_phrase_and_little_in_the_message() {
+    let server = Server::demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let cart = shopper.open("Default", "US").await;
+    let headers = format!("authorization: Bearer {}\r\nx-customer-context: {}\r\n", shopper.token, shopper.context);
+    let long = "K".repeat(60_000);
+    let deep = format!(r#"[{{"sku":"a","qty":{{"{long}":{}{}}}}}]"#, "[".repeat(200), "]".repeat(200));
+    let lines = format!("POST {CARTS}{cart}/lines");
+    for (line, body) in [
+        (&lines, &*deep),
+        (&lines, &*format!(r#"[{{"{long}":1}}]"#)),
+        (&lines, "[5]"),
+        (&format!("POST {CARTS}"), r#"{"market":"DE","currency":5}"#),
+        (&format!("POST {CARTS}"), r#"{"market":5,"currency":"EUR"}"#),
+    ] {
+        let answer = answer(&server, line, &headers, body).await;
+        let (status, rest) = answer.split_once("\r\n").unwrap();
+        assert_eq!(status, "HTTP/1.1 400 Bad Request", "{}", &body[..body.len().min(80)]);
+        let (_, message) = rest.split_once("\r\n\r\n").unwrap();
+        assert!(message.len() < 300 && !message.contains("NewCurrency") && !message.contains("enum"), "{message}");
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         module_path!(),
         properties![
             there_are_20_carts_at_most,
-            there_are_100_lines_at_most,
+            there_are_2000_lines_at_most_in_all_carts,
+            there_are_256_kb_at_most_in_all_carts,
             there_are_999_of_a_sku_at_most,
             what_is_no_quantity_is_refused,
             what_is_no_sku_is_refused,
@@ -33,6 +34,13 @@ async fn assert_changes_nothing(shopper: &Shopper, before: &Value, answer: &Answ
     assert_eq!(shopper.carts().await, *before, "{what}");
 }
 
+/// A refusal because there would be too much, after which all is as it was.
+async fn assert_conflict(shopper: &Shopper, before: &Value, answer: &Answer, what: &str) {
+    assert_error_form(answer, 409, what);
+    assert!(answer.message().unwrap().contains(" first"), "{what}: what to do");
+    assert_eq!(shopper.carts().await, *before, "{what}");
+}
+
 async fn there_are_20_carts_at_most(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
@@ -41,28 +49,43 @@ async fn there_are_20_carts_at_most(engine: Engine) {
     }
     let before = shopper.carts().await;
     let answer = shopper.try_open("20", "US").await;
-    assert_changes_nothing(&shopper, &before, &answer, "one more").await;
+    assert_conflict(&shopper, &before, &answer, "one more").await;
     let first = shopper.open("0", "US").await;
     shopper.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
     shopper.open("20", "US").await;
     assert_eq!(anonymous(&server).await.try_open("20", "US").await.status, 200, "others have their own");
 }
 
-async fn there_are_100_lines_at_most(engine: Engine) {
+async fn there_are_2000_lines_at_most_in_all_carts(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    let [cart, other] = [shopper.open("Default", "US").await, shopper.open("Other", "US").await];
+    let lines = |numbers: std::ops::Range<u64>| -> Value {
+        numbers.map(|number| json!({ "sku": number.to_string(), "qty": 1 })).collect()
+    };
+    for first in [0, 1000] {
+        assert_eq!(shopper.lines(Method::POST, cart, &lines(first..first + 1000)).await.status, 200);
+    }
+    let before = shopper.carts().await;
+    let answer = shopper.lines(Method::POST, other, &lines(0..1)).await;
+    assert_conflict(&shopper, &before, &answer, "one more").await;
+    assert_eq!(shopper.lines(Method::POST, cart, &lines(99..100)).await.status, 200, "more of one");
+}
+
+async fn there_are_256_kb_at_most_in_all_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
     let lines = |numbers: std::ops::Range<u64>| -> Value {
-        numbers.map(|number| json!({ "sku": number.to_string(), "qty": 1 })).collect()
+        numbers.map(|number| json!({ "sku": format!("{number:x<100}"), "qty": 1 })).collect()
     };
+    for first in [0, 500, 1000] {
+        assert_eq!(shopper.lines(Method::POST, cart, &lines(first..first + 500)).await.status, 200);
+    }
     let before = shopper.carts().await;
-    let answer = shopper.lines(Method::POST, cart, &lines(0..101)).await;
-    assert_changes_nothing(&shopper, &before, &answer, "101 at once").await;
-    assert_eq!(shopper.lines(Method::POST, cart, &lines(0..100)).await.status, 200);
-    let before = shopper.carts().await;
-    let answer = shopper.lines(Method::POST, cart, &lines(99..101)).await;
-    assert_changes_nothing(&shopper, &before, &answer, "one more").await;
-    assert_eq!(shopper.lines(Method::POST, cart, &lines(99..100)).await.status, 200, "more of one");
+    assert!(before.to_string().len() < 1024 * 1024, "an answer has a bound");
+    let answer = shopper.lines(Method::POST, cart, &lines(1500..1900)).await;
+    assert_conflict(&shopper, &before, &answer, "300 KB").await;
 }
 
 async fn there_are_999_of_a_sku_at_most(engine: Engine) {

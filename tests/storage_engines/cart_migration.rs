@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             only_what_came_since_moves_again,
             who_has_not_signed_in_has_nobody_to_move_to,
             what_is_no_guid_is_refused,
-            a_full_cart_takes_in_another_and_who_signs_in_loses_nothing,
+            a_migration_that_would_exceed_the_limits_changes_nothing,
             customers_who_are_called_alike_do_not_meet,
         ],
     )
@@ -116,27 +116,26 @@ async fn what_is_no_guid_is_refused(engine: Engine) {
     assert_eq!(known.migrate(&format!("{{{GUID}}}")).await.status, 400, "nothing around it");
 }
 
-async fn a_full_cart_takes_in_another_and_who_signs_in_loses_nothing(engine: Engine) {
+async fn a_migration_that_would_exceed_the_limits_changes_nothing(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, "shopper-uuid-001").await;
-    let lines =
-        |name: &str| -> Value { (0..60).map(|number| json!({ "sku": format!("{name}{number}"), "qty": 1 })).collect() };
-    known.lines(Method::POST, known.open("Default", "US").await, &lines("k")).await;
-    known.add("a", 600).await;
     for number in 0..15 {
         known.open(&number.to_string(), "US").await;
     }
     let nobody = anonymous(&server).await;
-    nobody.lines(Method::POST, nobody.open("Default", "US").await, &lines("n")).await;
     nobody.add("a", 600).await;
-    for number in 10..25 {
+    for number in 10..20 {
         nobody.open(&number.to_string(), "US").await;
     }
-    let merged = migrate(&known, &nobody).await;
-    assert_eq!(content(&merged).len(), 121);
-    assert!(content(&merged).contains(&default("a", 999)), "as much of one as there may be");
-    assert_eq!(known.carts().await.as_array().unwrap().len(), 26);
-    assert_error_form(&known.try_open("26", "US").await, 400, "nobody may open so many");
+    let before = [known.carts().await, nobody.carts().await];
+    let refused = known.migrate(nobody.anonymous_id.as_ref().unwrap()).await;
+    assert_error_form(&refused, 409, "21 carts");
+    assert_eq!(refused.message().unwrap(), "there would be more than 20 carts: delete one first");
+    assert_eq!([known.carts().await, nobody.carts().await], before, "the anonymous carts stay");
+    let first = known.open("0", "US").await;
+    known.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
+    assert_eq!(migrate(&known, &nobody).await["name"], "Default");
+    assert_eq!(known.carts().await.as_array().unwrap().len(), 20);
 }
 
 async fn customers_who_are_called_alike_do_not_meet(engine: Engine) {

@@ -72,23 +72,32 @@ async fn with_a_port_of_its_own_it_is_not_on_the_apis() {
     }
 }
 
+#[test]
+fn off_loopback_the_shoppers_side_needs_a_port_of_its_own_or_leave_to_share() {
+    let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
+    let error = refused(&enabled(&open));
+    assert_says(&error, &["commerce.bind = \"\": must be a port of its own", "commerce.share_port = true"]);
+    for leave in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
+        let checked = Ended::of(&["check-config"], &enabled(&[&open[..], &[leave]].concat()));
+        assert_eq!(checked.code, Some(0), "{leave:?}: {}", checked.stderr);
+    }
+}
+
 #[tokio::test]
 async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
-    let (shared, unsigned, no_codes) =
-        ("shares the API's port", "scan_key.signing_keys is not set", "makes no Scan Key Codes");
+    let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "makes no Scan Key Codes");
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
     for (settings, said) in [
         (vec![], vec![no_codes]),
         (vec![prefix], vec![unsigned]),
         (vec![prefix, ("scan_key.signing_keys", KEY)], vec![]),
-        ([&open[..], &[prefix]].concat(), vec![shared, unsigned]),
         ([&open[..], &[prefix, own]].concat(), vec![unsigned]),
     ] {
         let process = Process::start("serve", &enabled(&settings)).await;
         process.signal("TERM");
         let log = process.ended().stderr;
-        for warning in [shared, unsigned, no_codes] {
+        for warning in [unsigned, no_codes] {
             assert_eq!(log.contains(warning), said.contains(&warning), "{settings:?}: {warning}\n{log}");
         }
     }

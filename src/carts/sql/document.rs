@@ -68,3 +68,35 @@ fn cart(document: CartDocument) -> Option<Cart> {
         changed_at: instant(document.changed_at),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(characters: &'static str) -> impl Strategy<Value = String> {
+        proptest::collection::vec(proptest::sample::select(characters.chars().collect::<Vec<_>>()), 1..10)
+            .prop_map(String::from_iter)
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_is_no_longer_than_what_is_bounded(
+            carts in proptest::collection::btree_map(texts("a\"\\é€𝄞"), proptest::collection::btree_set(texts("a\"\\ ~"), 0..20), 0..5),
+            id in 1..u64::MAX >> 11,
+        ) {
+            let mut kept = Carts::default();
+            for (name, skus) in carts {
+                let (market, currency) = (Market::parse(&name).unwrap(), Currency::new("EUR", "€").unwrap());
+                let name = CartName::parse(&name).unwrap();
+                let now = instant(i64::MAX);
+                let id = kept.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
+                let lines = skus.iter().map(|sku| (Sku::parse(sku).unwrap(), Quantity::MOST)).collect();
+                kept.add_lines(id, lines, now).unwrap();
+            }
+            prop_assert!(write(&kept).unwrap().len() <= kept.bytes() + 2, "the brackets of the list");
+            prop_assert_eq!(read(&write(&kept).unwrap()), Some(kept));
+        }
+    }
+}

@@ -109,7 +109,7 @@ async fn find(connection: &mut AnyConnection, owner: Owner, now: DateTime<Utc>) 
         .bind(owner.digest.as_bytes().as_slice())
         .fetch_optional(connection)
         .await?;
-    current(kept, owner, now)
+    current(kept, owner, now).await
 }
 
 /// What an owner has; nobody else changes it until the transaction ends. Always to be followed by [`keep`].
@@ -129,12 +129,22 @@ async fn lock(connection: &mut AnyConnection, engine: Engine, owner: Owner, now:
         .bind(i16::from(owner.is_anonymous))
         .fetch_one(connection)
         .await?;
-    current(Some(kept), owner, now)
+    current(Some(kept), owner, now).await
 }
 
-fn current(kept: Option<String>, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
-    let kept = kept.map_or_else(|| Some(Carts::default()), |text| document::read(&text));
+async fn current(kept: Option<String>, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
+    let Some(text) = kept else { return Ok(Carts::default()) };
+    let kept = off_the_workers(text.len(), move || document::read(&text)).await?;
     Ok(owner.current(kept.ok_or_else(|| corrupt("carts"))?, now))
+}
+
+/// Runs at once what is quick; on a thread of its own what takes so long that a scan on the same worker would wait for it.
+async fn off_the_workers<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    const QUICK: usize = 8 * 1024;
+    if bytes <= QUICK {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| DatabaseError::Panicked)
 }
 
 /// Writes what has changed. Who has nothing has no row, also if they got one to be locked.
@@ -143,13 +153,18 @@ async fn keep(connection: &mut AnyConnection, owner: Owner, before: &Carts, afte
     if after == before {
         return Ok(());
     }
+    let text = off_the_workers(after.bytes(), {
+        let after = after.clone();
+        move || document::write(&after)
+    });
+    let text = text.await??;
     query::<Any>(
         "INSERT INTO basket (owner, anonymous, carts, changed_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (owner) DO UPDATE SET carts = excluded.carts, changed_at = excluded.changed_at",
     )
     .bind(owner.digest.as_bytes().as_slice())
     .bind(i16::from(owner.is_anonymous))
-    .bind(document::write(after)?)
+    .bind(text)
     .bind(nanos(changed_at))
     .execute(connection)
     .await?;

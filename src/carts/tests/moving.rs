@@ -65,11 +65,11 @@ pub(super) async fn carts_that_move_to_and_fro_are_somewhere(kept: Kept) {
 
 pub(super) async fn carts_stay_where_they_are_when_they_move_to_themselves_or_are_refused(kept: Kept) {
     let (from, to) = (anonymous(1), known("k"));
-    for first in (0..1000).step_by(100) {
+    for first in (0..2000).step_by(100) {
         kept.fill(&from, first).await;
         assert!(kept.migrate(1, &to, at(1)).await.is_ok());
     }
-    kept.fill(&from, 1000).await;
+    kept.fill(&from, 2000).await;
     let [before, target] = [kept.of(&from, at(1)).await, kept.of(&to, at(1)).await];
     assert_eq!(kept.migrate(1, &from, at(1)).await, Ok(before.clone()));
     assert_eq!(kept.migrate(1, &to, at(1)).await, Err(CartRefusal::TooManyLines));

@@ -1,12 +1,12 @@
 //! All carts of one owner, and what may be done to them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    ANONYMOUS_LIFETIME, Cart, CartId, CartName, CartRefusal, Currency, Line, LineId, MAX_CARTS, MAX_LINES, Market,
-    Quantity, Sku,
+    ANONYMOUS_LIFETIME, Cart, CartId, CartName, CartRefusal, Currency, Line, LineId, MAX_BYTES, MAX_CARTS, MAX_LINES,
+    Market, Quantity, Sku,
 };
 
 type Result<T> = std::result::Result<T, CartRefusal>;
@@ -42,6 +42,12 @@ impl Carts {
         self.0.is_empty()
     }
 
+    /// How many bytes of JSON text they take at most: what [`MAX_BYTES`] bounds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(Cart::bytes).fold(0, usize::saturating_add)
+    }
+
     /// When one of them last changed.
     #[must_use]
     pub fn changed_at(&self) -> Option<DateTime<Utc>> {
@@ -52,7 +58,7 @@ impl Carts {
     /// gets the next that is free.
     ///
     /// # Errors
-    /// When a new one would be one too many.
+    /// When a new one would exceed what an owner may have.
     pub fn open(
         &mut self,
         name: CartName,
@@ -61,11 +67,14 @@ impl Carts {
         id: CartId,
         now: DateTime<Utc>,
     ) -> Result<&Cart> {
-        let place = match self.0.iter().position(|cart| cart.is_called(&name, &market)) {
-            Some(place) => place,
-            None => self.keep(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now }, MAX_CARTS)?,
-        };
-        self.0.get(place).ok_or(CartRefusal::NoSuchCart)
+        if let Some(place) = self.0.iter().position(|cart| cart.is_called(&name, &market)) {
+            return self.0.get(place).ok_or(CartRefusal::NoSuchCart);
+        }
+        self.grow(|carts| {
+            carts.keep(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now });
+            Ok(())
+        })?;
+        self.0.last().ok_or(CartRefusal::NoSuchCart)
     }
 
     /// The cart of that id.
@@ -88,9 +97,10 @@ impl Carts {
     /// Puts more into a cart: quantities of one SKU add up.
     ///
     /// # Errors
-    /// When there is no such cart, or it would become too full.
+    /// When there is no such cart, or it would exceed what an owner may have.
     pub fn add_lines(&mut self, id: CartId, lines: Vec<(Sku, Quantity)>, now: DateTime<Utc>) -> Result<&Cart> {
-        self.cart_mut(id)?.alter(now, |own| lines.into_iter().try_for_each(|(sku, quantity)| add(own, sku, quantity)))
+        self.grow(|carts| carts.cart_mut(id)?.alter(now, |own| add(own, lines, Quantity::plus)))?;
+        self.find(id)
     }
 
     /// Sets how much there is of what a cart has. A line is found by its id where that is given, and must have this SKU; else by its SKU.
@@ -104,13 +114,17 @@ impl Carts {
         lines: Vec<(Option<LineId>, Sku, Quantity)>,
         now: DateTime<Utc>,
     ) -> Result<&Cart> {
-        self.cart_mut(id)?.alter(now, |own| {
+        let cart = self.cart_mut(id)?;
+        cart.alter(now, |own| {
+            let places = places(own);
             lines.into_iter().try_for_each(|(id, sku, quantity)| {
-                let is_it = |line: &&mut Line| line.sku == sku && id.is_none_or(|id| line.id == id);
-                own.iter_mut().find(is_it).ok_or(CartRefusal::NoSuchLine)?.quantity = quantity;
+                let line = places.get(&sku).and_then(|place| own.get_mut(*place));
+                let line = line.filter(|line| id.is_none_or(|id| line.id == id)).ok_or(CartRefusal::NoSuchLine)?;
+                line.quantity = quantity;
                 Ok(())
             })
-        })
+        })?;
+        Ok(cart)
     }
 
     /// Takes all there is of a SKU out of a cart.
@@ -118,37 +132,34 @@ impl Carts {
     /// # Errors
     /// When there is no such cart, or it has none of it.
     pub fn remove_line(&mut self, id: CartId, sku: &Sku, now: DateTime<Utc>) -> Result<&Cart> {
-        self.cart_mut(id)?.alter(now, |own| {
+        let cart = self.cart_mut(id)?;
+        cart.alter(now, |own| {
             let place = own.iter().position(|line| line.sku == *sku).ok_or(CartRefusal::NoSuchLine)?;
             own.remove(place);
             Ok(())
-        })
+        })?;
+        Ok(cart)
     }
 
     /// Takes in the carts of another owner, who is the same person. Of carts of one name and market the quantities of one SKU add up, to
     /// [`MAX_QUANTITY`](super::MAX_QUANTITY) at most, and currency and id stay what they are here; the others move over whole. Should a
     /// cart here have the id of one that moves, that one gets the next that is free.
     ///
-    /// There may be more carts and lines afterwards than anybody could have put there: whoever signs in is not to lose any, and may no
-    /// longer be able to change what they had before.
-    ///
     /// # Errors
-    /// When there would be more than [`MERGED_CARTS`] or [`MERGED_LINES`], which no shopper comes to.
+    /// When both together would exceed what an owner may have.
     pub fn merge(&mut self, other: Self, now: DateTime<Utc>) -> Result<()> {
-        let mut merged = self.clone();
-        for cart in other.0 {
-            match merged.0.iter_mut().find(|own| own.is_called(&cart.name, &cart.market)) {
-                Some(own) => {
-                    let mut lines = cart.lines.into_iter();
-                    own.alter(now, |own| lines.try_for_each(|line| merge(own, line)))?;
-                }
-                None => {
-                    merged.keep(cart, MERGED_CARTS)?;
+        self.grow(|carts| {
+            for cart in other.0 {
+                match carts.0.iter_mut().find(|own| own.is_called(&cart.name, &cart.market)) {
+                    Some(own) => own.alter(now, |own| {
+                        let more = cart.lines.into_iter().map(|line| (line.sku, line.quantity));
+                        add(own, more, |own, more| Ok(own.plus(more).unwrap_or(Quantity::MOST)))
+                    })?,
+                    None => carts.keep(cart),
                 }
             }
-        }
-        *self = merged;
-        Ok(())
+            Ok(())
+        })
     }
 
     /// What is left of an anonymous owner's: each cart ends [`ANONYMOUS_LIFETIME`] after its last change.
@@ -162,24 +173,31 @@ impl Carts {
         self.0.iter_mut().find(|cart| cart.id == id).ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// Takes in one whose name and market no other has; where it stands.
-    fn keep(&mut self, mut cart: Cart, at_most: usize) -> Result<usize> {
-        let place = self.0.len();
-        if place >= at_most {
-            return Err(CartRefusal::TooManyCarts);
+    /// Makes a change that may need more room: all of it, or none where it fails or exceeds what an owner may have.
+    fn grow(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mut after = self.clone();
+        change(&mut after)?;
+        let lines: usize = after.0.iter().map(|cart| cart.lines.len()).sum();
+        if after.0.len() > MAX_CARTS {
+            Err(CartRefusal::TooManyCarts)
+        } else if lines > MAX_LINES {
+            Err(CartRefusal::TooManyLines)
+        } else if after.bytes() > MAX_BYTES {
+            Err(CartRefusal::TooManyBytes)
+        } else {
+            *self = after;
+            Ok(())
         }
+    }
+
+    /// Takes in a cart whose name and market no other has.
+    fn keep(&mut self, mut cart: Cart) {
         while self.find(cart.id).is_ok() {
             cart.id = cart.id.next();
         }
         self.0.push(cart);
-        Ok(place)
     }
 }
-
-/// The most carts that an owner may come to have by merging.
-pub const MERGED_CARTS: usize = 100;
-/// The most lines that a cart may come to have by merging.
-pub const MERGED_LINES: usize = 1000;
 
 impl Cart {
     fn is_called(&self, name: &CartName, market: &Market) -> bool {
@@ -187,40 +205,55 @@ impl Cart {
     }
 
     /// Changes the lines as a whole or, when it is refused, not at all.
-    fn alter(&mut self, now: DateTime<Utc>, change: impl FnOnce(&mut Vec<Line>) -> Result<()>) -> Result<&Self> {
+    fn alter(&mut self, now: DateTime<Utc>, change: impl FnOnce(&mut Vec<Line>) -> Result<()>) -> Result<()> {
         let mut lines = self.lines.clone();
         change(&mut lines)?;
         if lines != self.lines {
             self.lines = lines;
             self.changed_at = now;
         }
-        Ok(self)
+        Ok(())
+    }
+
+    /// How many bytes of JSON text it takes, names of members and numbers included, at most.
+    fn bytes(&self) -> usize {
+        const CART: usize = 130;
+        const LINE: usize = 60;
+        let texts = [self.name.as_str(), self.market.as_str(), self.currency.code(), self.currency.symbol()];
+        let lines = self.lines.iter().map(|line| json_length(line.sku.as_str()).saturating_add(LINE));
+        texts.into_iter().map(json_length).chain(lines).fold(CART, usize::saturating_add)
     }
 }
 
-fn add(lines: &mut Vec<Line>, sku: Sku, quantity: Quantity) -> Result<()> {
-    match lines.iter_mut().find(|line| line.sku == sku) {
-        Some(line) => line.quantity = line.quantity.plus(quantity)?,
-        None => push(lines, sku, quantity, MAX_LINES)?,
-    }
-    Ok(())
+/// The bytes of a text without control characters in JSON, without its quotes.
+fn json_length(text: &str) -> usize {
+    let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    text.len().saturating_add(escaped)
 }
 
-fn merge(lines: &mut Vec<Line>, Line { sku, quantity, .. }: Line) -> Result<()> {
-    match lines.iter_mut().find(|line| line.sku == sku) {
-        Some(line) => line.quantity = line.quantity.plus(quantity).unwrap_or(Quantity::MOST),
-        None => push(lines, sku, quantity, MERGED_LINES)?,
-    }
-    Ok(())
+/// Where each SKU is.
+fn places(lines: &[Line]) -> HashMap<Sku, usize> {
+    lines.iter().enumerate().map(|(place, line)| (line.sku.clone(), place)).collect()
 }
 
-fn push(lines: &mut Vec<Line>, sku: Sku, quantity: Quantity, at_most: usize) -> Result<()> {
-    if lines.len() >= at_most {
-        return Err(CartRefusal::TooManyLines);
-    }
+/// Adds to what is there, as `sum` says, or else a new line.
+fn add(
+    lines: &mut Vec<Line>,
+    more: impl IntoIterator<Item = (Sku, Quantity)>,
+    sum: impl Fn(Quantity, Quantity) -> Result<Quantity>,
+) -> Result<()> {
+    let mut places = places(lines);
     let taken: HashSet<u64> = lines.iter().map(|line| line.id.0).collect();
-    let id = (1..).find(|id| !taken.contains(id)).map(LineId).ok_or(CartRefusal::TooManyLines)?;
-    lines.push(Line { id, sku, quantity });
+    let mut free = (1..).filter(|id| !taken.contains(id)).map(LineId);
+    for (sku, quantity) in more {
+        if let Some(line) = places.get(&sku).and_then(|place| lines.get_mut(*place)) {
+            line.quantity = sum(line.quantity, quantity)?;
+        } else {
+            let id = free.next().ok_or(CartRefusal::TooManyLines)?;
+            places.insert(sku.clone(), lines.len());
+            lines.push(Line { id, sku, quantity });
+        }
+    }
     Ok(())
 }
 

@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use carts::{Carts, MERGED_CARTS, MERGED_LINES};
+pub use carts::Carts;
 pub use refusal::CartRefusal;
 
 /// How many carts an owner may have.
 pub const MAX_CARTS: usize = 20;
-/// How many lines a cart may have.
-pub const MAX_LINES: usize = 100;
+/// How many lines an owner may have, in all carts together.
+pub const MAX_LINES: usize = 2000;
+/// How many bytes an owner's carts may take, as the JSON text in which a database keeps them.
+pub const MAX_BYTES: usize = 256 * 1024;
 /// How much of one SKU a cart may have.
 pub const MAX_QUANTITY: u16 = 999;
 /// How long after its last change the cart of an anonymous owner ends: at this age it is gone.

@@ -144,7 +144,7 @@ async fn set_account(demo: &Demo, id: Named, account: Account) -> Result<Json<Sh
 
 async fn known(demo: &Demo, id: &str) -> Result<VisitorId, ApiError> {
     let id = VisitorId::parse(id).ok().filter(|id| !id.as_str().contains('\0'));
-    let id = id.ok_or_else(|| ApiError::BadRow("shopper: must be the id of a shopper".to_owned()))?;
+    let id = id.ok_or_else(|| ApiError::BadRow("shopper: must be the id of a shopper".into()))?;
     let profile = demo.administration.directory.profile(&id).await?;
-    profile.map(|_| id).ok_or_else(|| ApiError::BadRow("shopper: unknown shopper id".to_owned()))
+    profile.map(|_| id).ok_or_else(|| ApiError::BadRow("shopper: unknown shopper id".into()))
 }

@@ -121,10 +121,10 @@ impl From<AdministrationError> for ApiError {
         match error {
             AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
             AdministrationError::Refused(Refusal::UnknownShopper) => {
-                Self::BadRow("shopper: names nobody among the shoppers".to_owned())
+                Self::BadRow("shopper: names nobody among the shoppers".into())
             }
             AdministrationError::Refused(Refusal::UnknownDevice) => {
-                Self::BadRow("device: is none of that shopper's devices".to_owned())
+                Self::BadRow("device: is none of that shopper's devices".into())
             }
             AdministrationError::Directory(error) => error.into(),
             AdministrationError::Ledger(error) => error.into(),

@@ -51,8 +51,8 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = text.map_err(|_| ApiError::BadRow("id: is not UTF-8, percent-encoded".to_owned()))?;
-        T::parse(&text).map(Self).map_err(ApiError::BadRow)
+        let Path(text) = text.map_err(|_| ApiError::BadRow("id: is not UTF-8, percent-encoded".into()))?;
+        T::parse(&text).map(Self).map_err(|problem| ApiError::BadRow(problem.into()))
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn agreed(row: &Row, own: String, path: &str) -> Result<String, ApiEr
     match own {
         _ if !row.has("id") => Ok(path.to_owned()),
         own if own == path => Ok(own),
-        _ => Err(ApiError::BadRow("id: is not the one in the path".to_owned())),
+        _ => Err(ApiError::BadRow("id: is not the one in the path".into())),
     }
 }
 
@@ -69,6 +69,6 @@ pub(super) fn agreed(row: &Row, own: String, path: &str) -> Result<String, ApiEr
 pub(super) fn sound<T>(checked: Result<T, Vec<Problem>>) -> Result<T, ApiError> {
     checked.map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        ApiError::BadRow(problems.join("; "))
+        ApiError::BadRow(problems.join("; ").into())
     })
 }

@@ -169,7 +169,7 @@ impl Kind {
             list::<R>(self.path, self.list, &format!("Lists them in the order of their {}", self.id.plural())),
             put.takes(schema_of::<R>(), self.example.clone())
                 .answers("As it is now.", schema_of::<R>())
-                .refuses_such_as(ApiError::BadRow(self.mistake.to_owned()))
+                .refuses_such_as(ApiError::BadRow(self.mistake.into()))
                 .refuses([ApiError::TooLong]),
             self.one(HttpMethod::Get, "", &format!("get{name}"), &format!("Reads {called}"))
                 .answers("As it is now.", schema_of::<R>())
@@ -188,7 +188,7 @@ impl Kind {
         match self.id {
             Id::Own => call
                 .parameter("id", ParameterIn::Path, "Percent-encoded, without U+0000.", text(255))
-                .refuses_such_as(ApiError::BadRow("id: is longer than 255 characters".to_owned())),
+                .refuses_such_as(ApiError::BadRow("id: is longer than 255 characters".into())),
             Id::Digest => call
                 .parameter(
                     "digest",
@@ -197,7 +197,7 @@ impl Kind {
                     text(64).pattern(Some("^[0-9a-f]{64}$")),
                 )
                 .refuses_such_as(ApiError::BadRow(
-                    "digest: must be 64 hexadecimal digits, as the lists tell them".to_owned(),
+                    "digest: must be 64 hexadecimal digits, as the lists tell them".into(),
                 )),
         }
     }

@@ -111,7 +111,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         .needs(&[AUTHORIZATION_KEY])
         .may_take(schema_of::<AnonymousTokenRequest>(), json!({ "anonymousId": null }))
         .answers("The token; its `jti` is the anonymous id, which is a secret.", schema_of::<Token<'_>>())
-        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID or null".to_owned()))
+        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID or null".into()))
         .refuses([ApiError::TooLong]),
         Call::new(
             HttpMethod::Get,
@@ -128,10 +128,16 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             .takes(schema_of::<NewCart>(), json!({ "name": "Default", "market": "DE", "currency": "EUR" }))
             .answers("The cart.", schema_of::<CartBody>())
             .refuses(
-                [CartRefusal::Name, CartRefusal::Market, CartRefusal::Currency, CartRefusal::TooManyCarts]
-                    .map(ApiError::Cart),
+                [
+                    CartRefusal::Name,
+                    CartRefusal::Market,
+                    CartRefusal::Currency,
+                    CartRefusal::TooManyCarts,
+                    CartRefusal::TooManyBytes,
+                ]
+                .map(ApiError::Cart),
             )
-            .refuses_such_as(ApiError::BadRow("market: is missing".to_owned()))
+            .refuses_such_as(ApiError::BadRow("market: is missing".into()))
             .refuses([ApiError::TooLong, ApiError::Cart(CartRefusal::Full)]),
         one_cart(HttpMethod::Get, "", "cart", "One cart").answers("An array with that cart.", array_of::<CartBody>()),
         one_cart(HttpMethod::Delete, "", "deleteCart", "Deletes a cart").answers("The cart as it was.", change()),
@@ -148,14 +154,14 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             "Takes the carts of somebody who had not signed in along",
         )
         .described(
-            "All or nothing. The anonymous carts are gone afterwards; called again, it moves what has come since.",
+            "All or nothing: refused, the anonymous carts stay. Otherwise the anonymous carts are gone afterwards; called again, it moves what has come since.",
         )
         .takes(schema_of::<CartMigration>(), json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" }))
         .answers("The cart `Default` or, without one, the one that was changed last.", schema_of::<CartBody>())
         .refuses(
-            [CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooMuchOfOneSku].map(ApiError::Cart),
+            [CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooManyBytes].map(ApiError::Cart),
         )
-        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID".to_owned()))
+        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID".into()))
         .refuses([not_signed_in(), ApiError::TooLong, ApiError::Cart(CartRefusal::Full)]),
         codes(),
     ];
@@ -181,10 +187,16 @@ fn lines(method: HttpMethod, id: &str, summary: &str) -> Call {
         .takes(Array::new(schema_of::<NewCartLine>()).into(), json!([{ "sku": "SKU-1", "qty": 2 }]))
         .answers("The cart as it is now.", change())
         .refuses(
-            [CartRefusal::Sku, CartRefusal::Quantity, CartRefusal::TooManyLines, CartRefusal::TooMuchOfOneSku]
-                .map(ApiError::Cart),
+            [
+                CartRefusal::Sku,
+                CartRefusal::Quantity,
+                CartRefusal::TooManyLines,
+                CartRefusal::TooManyBytes,
+                CartRefusal::TooMuchOfOneSku,
+            ]
+            .map(ApiError::Cart),
         )
-        .refuses_such_as(ApiError::BadRow("[0].sku: is missing".to_owned()))
+        .refuses_such_as(ApiError::BadRow("[0].sku: is missing".into()))
         .refuses([ApiError::Cart(CartRefusal::NoSuchLine), ApiError::Cart(CartRefusal::Full), ApiError::TooLong])
 }
 
@@ -211,7 +223,7 @@ fn codes() -> Call {
         .may_take(schema_of::<ScanKeyCodeRequest>(), json!({ "deviceId": "device-abc-123" }))
         .responds(200, answer.build())
         .refuses([told(NoCode::UnknownDevice, StatusCode::BAD_REQUEST)])
-        .refuses_such_as(ApiError::BadRow("deviceId: must be 1 to 255 characters, or null".to_owned()))
+        .refuses_such_as(ApiError::BadRow("deviceId: must be 1 to 255 characters, or null".into()))
         .refuses(refusals.map(|refusal| told(refusal, StatusCode::FORBIDDEN)))
         .refuses([ApiError::TooLong])
 }

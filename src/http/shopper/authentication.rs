@@ -81,14 +81,15 @@ fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
         return Ok(None);
     }
     let members = Members::parse(body, ANONYMOUS_ID);
-    let members = members.ok_or_else(|| ApiError::BadRow("the body: must be a JSON object, or absent".to_owned()))?;
+    let members = members.ok_or_else(|| ApiError::BadRow("the body: must be a JSON object, or absent".into()))?;
     let mut id = None;
-    for (name, value) in ANONYMOUS_ID.into_iter().zip(members.values) {
+    let refusals = ["anonymousAuthenticationRequest: must be a GUID or null", "anonymousId: must be a GUID or null"];
+    for (bad, value) in refusals.into_iter().zip(members.values) {
         let Some(value) = value.filter(|value| !value.is_null()) else { continue };
-        let given = read_id(value).ok_or_else(|| ApiError::BadRow(format!("{name}: must be a GUID or null")))?;
+        let given = read_id(value).ok_or_else(|| ApiError::BadRow(bad.into()))?;
         if id.is_some_and(|id| id != given) {
-            let [one, other] = ANONYMOUS_ID;
-            return Err(ApiError::BadRow(format!("{one} and {other}: must be the same, or only one of them given")));
+            let message = "anonymousAuthenticationRequest and anonymousId: must be the same, or only one of them given";
+            return Err(ApiError::BadRow(message.into()));
         }
         id = Some(given);
     }

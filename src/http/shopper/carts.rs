@@ -1,25 +1,33 @@
 //! `/commerceapi/cart/`: carts in the shapes of the published client. There is no catalogue here: prices are zeros, and a line is called by
 //! its SKU.
 
+use std::fmt;
+
+use axum::Router;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
+use axum::response::Response;
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::cart_wire::{CartBody, CartResponse};
 use super::credentials::Shopper;
-use super::{Shoppers, both};
+use super::{Shoppers, both, held};
 use crate::carts::CartsError;
 use crate::domain::cart::{
     Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, MAX_QUANTITY, Market, Quantity, Sku,
 };
 use crate::domain::customer::{AnonymousId, Customer};
-use crate::http::document::{Document, Object};
+use crate::http::document::Document;
 use crate::http::error::{ApiError, Why};
 
-/// What the client calls a cart that nobody has named.
+type Answer = Result<Response, ApiError>;
+
+/// What the client calls a cart without a name.
 const DEFAULT_NAME: &str = "Default";
 
 pub(super) fn routes() -> Router<Shoppers> {
@@ -38,11 +46,31 @@ struct NewCart {
 }
 
 /// By its code alone, as the client sends it, or as it comes back.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum NewCurrency {
     Code(String),
-    Whole(Object<WholeCurrency>),
+    Whole(WholeCurrency),
+}
+
+impl<'de> Deserialize<'de> for NewCurrency {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = NewCurrency;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a currency code or an object with one")
+            }
+
+            fn visit_str<E>(self, code: &str) -> Result<NewCurrency, E> {
+                Ok(NewCurrency::Code(code.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<NewCurrency, A::Error> {
+                WholeCurrency::deserialize(MapAccessDeserializer::new(members)).map(NewCurrency::Whole)
+            }
+        }
+        from.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize)]
@@ -81,74 +109,57 @@ impl FromRequestParts<Shoppers> for Id {
     }
 }
 
-async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Result<Json<Vec<CartBody>>, ApiError> {
-    let _place = shoppers.enter()?;
+async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Answer {
+    let permit = shoppers.enter()?;
     let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
-    Ok(Json(carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect()))
+    let bodies: Vec<CartBody> = carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect();
+    held::json(bodies, permit).await
 }
 
-async fn one(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    Id(id): Id,
-) -> Result<Json<Vec<CartBody>>, ApiError> {
-    let _place = shoppers.enter()?;
+async fn one(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
+    let permit = shoppers.enter()?;
     let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
     let cart = carts.find(id).map_err(ApiError::Cart)?;
-    Ok(Json(vec![CartBody::new(cart, bearer.customer())]))
+    held::json([CartBody::new(cart, bearer.customer())], permit).await
 }
 
-async fn open(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    document: Document,
-) -> Result<Json<CartBody>, ApiError> {
+async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     let NewCart { name, market, currency } = document.read()?;
     let name = CartName::parse(name.as_deref().unwrap_or(DEFAULT_NAME)).map_err(ApiError::Cart)?;
     let market = Market::parse(&market).map_err(ApiError::Cart)?;
     let currency = match &currency {
         NewCurrency::Code(code) => Currency::new(code, ""),
-        NewCurrency::Whole(Object(WholeCurrency { code, symbol })) => Currency::new(code, symbol),
+        NewCurrency::Whole(WholeCurrency { code, symbol }) => Currency::new(code, symbol),
     };
     let currency = currency.map_err(ApiError::Cart)?;
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes)
         .map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
     let (id, now) = (CartId::from_random_bytes(bytes), shoppers.clock.now());
-    let cart = change(&shoppers, bearer.customer(), move |carts| carts.open(name, market, currency, id, now).cloned());
-    Ok(Json(CartBody::new(&cart.await?, bearer.customer())))
+    let change =
+        change(&shoppers, bearer.customer(), move |carts| carts.open(name, market, currency, id, now).cloned());
+    let (cart, permit) = change.await?;
+    held::json(CartBody::new(&cart, bearer.customer()), permit).await
 }
 
-async fn remove(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    Id(id): Id,
-) -> Result<Json<CartResponse>, ApiError> {
-    let cart = change(&shoppers, bearer.customer(), move |carts| carts.delete(id)).await?;
-    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+async fn remove(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
+    let (cart, permit) = change(&shoppers, bearer.customer(), move |carts| carts.delete(id)).await?;
+    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
-async fn add(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    Id(id): Id,
-    document: Document,
-) -> Result<Json<CartResponse>, ApiError> {
+async fn add(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
     let lines = lines(&document)?.into_iter().map(|(_, sku, quantity)| (sku, quantity)).collect();
     let now = shoppers.clock.now();
-    let cart = change(&shoppers, bearer.customer(), move |carts| carts.add_lines(id, lines, now).cloned()).await?;
-    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+    let (cart, permit) =
+        change(&shoppers, bearer.customer(), move |carts| carts.add_lines(id, lines, now).cloned()).await?;
+    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
-async fn set(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    Id(id): Id,
-    document: Document,
-) -> Result<Json<CartResponse>, ApiError> {
+async fn set(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
     let (lines, now) = (lines(&document)?, shoppers.clock.now());
-    let cart = change(&shoppers, bearer.customer(), move |carts| carts.set_lines(id, lines, now).cloned()).await?;
-    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+    let (cart, permit) =
+        change(&shoppers, bearer.customer(), move |carts| carts.set_lines(id, lines, now).cloned()).await?;
+    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
 async fn remove_line(
@@ -156,32 +167,30 @@ async fn remove_line(
     Shopper(bearer): Shopper,
     Id(id): Id,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
-) -> Result<Json<CartResponse>, ApiError> {
+) -> Answer {
     let sku =
         path.ok().and_then(|Path((_, sku))| Sku::parse(&sku).ok()).ok_or(ApiError::Cart(CartRefusal::NoSuchLine))?;
     let now = shoppers.clock.now();
-    let cart = change(&shoppers, bearer.customer(), move |carts| carts.remove_line(id, &sku, now).cloned()).await?;
-    Ok(Json(CartResponse::new(&cart, bearer.customer())))
+    let (cart, permit) =
+        change(&shoppers, bearer.customer(), move |carts| carts.remove_line(id, &sku, now).cloned()).await?;
+    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
-async fn migrate(
-    State(shoppers): State<Shoppers>,
-    Shopper(bearer): Shopper,
-    document: Document,
-) -> Result<Json<CartBody>, ApiError> {
+async fn migrate(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     if bearer.customer().is_anonymous() {
         return Err(not_signed_in());
     }
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);
-    let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".to_owned()))?;
-    let _place = shoppers.enter()?;
+    let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".into()))?;
+    let permit = shoppers.enter()?;
     let carts = shoppers.commerce.carts.migrate(from, bearer.customer(), shoppers.clock.now()).await?;
     let carts = carts.map_err(ApiError::Cart)?;
-    Ok(Json(match foremost(&carts) {
+    let body = match foremost(&carts) {
         Some(cart) => CartBody::new(cart, bearer.customer()),
         None => CartBody::of_nobody(bearer.customer()),
-    }))
+    };
+    held::json(body, permit).await
 }
 
 pub(in crate::http) fn not_signed_in() -> ApiError {
@@ -194,14 +203,19 @@ fn foremost(carts: &Carts) -> Option<&Cart> {
     all.max_by_key(|cart| (cart.name.as_str() == DEFAULT_NAME, cart.changed_at))
 }
 
-async fn change<T, F>(shoppers: &Shoppers, customer: &Customer, change: F) -> Result<T, ApiError>
+/// Makes a change; what it says, and the permit of the request for its answer.
+async fn change<T, F>(
+    shoppers: &Shoppers,
+    customer: &Customer,
+    change: F,
+) -> Result<(T, OwnedSemaphorePermit), ApiError>
 where
     T: Send + 'static,
     F: FnOnce(&mut Carts) -> Result<T, CartRefusal> + Send + 'static,
 {
-    let _place = shoppers.enter()?;
+    let permit = shoppers.enter()?;
     let changed = shoppers.commerce.carts.change(customer, shoppers.clock.now(), change).await?;
-    changed.map_err(ApiError::Cart)
+    changed.map(|told| (told, permit)).map_err(ApiError::Cart)
 }
 
 fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
@@ -229,6 +243,7 @@ pub(in crate::http) fn why(refusal: CartRefusal) -> Why {
         CartRefusal::NoSuchCart => "no_such_cart",
         CartRefusal::NoSuchLine => "no_such_line",
         CartRefusal::Full => "carts_full",
+        CartRefusal::TooManyCarts | CartRefusal::TooManyLines | CartRefusal::TooManyBytes => "cart_limit",
         _ => "bad_cart",
     })
 }

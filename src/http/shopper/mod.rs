@@ -5,6 +5,7 @@ mod authentication;
 mod cart_wire;
 mod carts;
 mod credentials;
+mod held;
 mod picture;
 mod scan_key_codes;
 
@@ -13,6 +14,7 @@ pub(super) use cart_wire::{CartBody, CartResponse};
 pub(super) use carts::{not_signed_in, why};
 pub(super) use scan_key_codes::{CODE_HEADERS, CodeBody};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
@@ -103,11 +105,20 @@ fn both<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) 
     Router::new().route(path, methods.clone()).route(&format!("{path}/"), methods)
 }
 
-/// Puts the sentence of a refusal into the status line as well: the published client of this API reads it there.
+/// The longest reason phrase, in bytes.
+const MAX_PHRASE: usize = 120;
+
+/// Puts the message of a refusal into the status line as well: the published client of this API reads it there. Only a constant of ours,
+/// in ASCII and not long: a proxy in front gives up on a status line of any length, and on a sender's text in it.
 async fn say_why(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let said = response.extensions().get::<Said>();
-    if let Some(phrase) = said.and_then(|Said(said)| ReasonPhrase::try_from(said.as_bytes()).ok()) {
+    let phrase = match response.extensions().get::<Said>() {
+        Some(Said(Cow::Borrowed(said))) if said.len() <= MAX_PHRASE && said.is_ascii() => {
+            ReasonPhrase::try_from(said.as_bytes()).ok()
+        }
+        _ => None,
+    };
+    if let Some(phrase) = phrase {
         response.extensions_mut().insert(phrase);
     }
     response

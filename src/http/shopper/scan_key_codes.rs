@@ -75,7 +75,7 @@ fn device(body: &str) -> Result<Option<DeviceId>, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let refuse = |what: &str| ApiError::BadRow(what.to_owned());
+    let refuse = |what: &'static str| ApiError::BadRow(what.into());
     let members = Members::parse(body, ["deviceId"]);
     let [id] = members.ok_or_else(|| refuse("the body: must be a JSON object, or absent"))?.values;
     let Some(id) = id.filter(|id| !id.is_null()) else { return Ok(None) };

@@ -151,13 +151,35 @@ fn quantities_of_one_sku_add_up() {
 }
 
 #[test]
-fn a_cart_has_at_most_100_lines() {
-    let mut carts = with_lines(99);
-    let two = vec![(sku(200), quantity(1)), (sku(201), quantity(1))];
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), two, at(1)).cloned());
-    carts.add_lines(id(1), vec![(sku(200), quantity(1)), (sku(0), quantity(1))], at(1)).expect("added");
-    assert_eq!(carts.find(id(1)).expect("there").lines.len(), 100);
-    carts.add_lines(id(1), vec![(sku(200), quantity(1))], at(1)).expect("what is there can grow");
+fn an_owner_has_at_most_2000_lines_in_all_carts() {
+    let mut carts = with_lines(1998);
+    open(&mut carts, "Wishes", 2, at(0)).expect("opened");
+    carts.add_lines(id(2), vec![(sku(0), quantity(1))], at(0)).expect("added");
+    let two = vec![(sku(1), quantity(1)), (sku(2), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(2), two, at(1)).cloned());
+    carts.add_lines(id(2), vec![(sku(1), quantity(1)), (sku(0), quantity(1))], at(1)).expect("added");
+    let one = vec![(sku(5000), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), one, at(1)).cloned());
+    carts.add_lines(id(1), vec![(sku(7), quantity(1))], at(1)).expect("a line that is there can grow");
+}
+
+#[test]
+fn an_owner_keeps_at_most_256_kb_in_all_carts() {
+    let long = |number: usize| Sku::parse(&format!("{number:\"<100}")).expect("a SKU whose quotes are escaped");
+    let mut carts = with_lines(0);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        match carts.clone().add_lines(id(1), vec![(long(number), quantity(1))], at(1)) {
+            Ok(_) => drop(carts.add_lines(id(1), vec![(long(number), quantity(1))], at(1))),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(refused, CartRefusal::TooManyBytes);
+    assert!((900..1100).contains(&number), "{number} lines of 260 bytes");
+    assert_refused(&carts, CartRefusal::TooManyBytes, |carts| {
+        carts.add_lines(id(1), vec![(long(number), quantity(1))], at(1)).cloned()
+    });
 }
 
 #[test]
@@ -221,7 +243,7 @@ fn carts_match_by_name_and_market_and_the_others_move_over_whole() {
 }
 
 #[test]
-fn a_merge_may_exceed_what_anybody_may_put_there_up_to_limits_of_its_own() {
+fn a_merge_beyond_what_an_owner_may_have_is_refused_and_loses_nothing() {
     let of = |name: &str, lines: std::ops::Range<usize>| {
         let mut carts = Carts::default();
         open(&mut carts, name, 51, at(1)).expect("opened");
@@ -229,20 +251,17 @@ fn a_merge_may_exceed_what_anybody_may_put_there_up_to_limits_of_its_own() {
         carts.add_lines(id(51), lines, at(1)).expect("added");
         carts
     };
+    let mut carts = of("Default", 0..1000);
+    carts.merge(of("Default", 500..2000), at(2)).expect("2000 lines");
+    assert_eq!(carts.all()[0].lines[500].quantity, Quantity::MOST);
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 2000..2001), at(3)));
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("another", 0..1), at(3)));
     let mut carts = Carts::default();
-    for full in 0..10 {
-        carts.merge(of("Default", 100 * full..100 * full + 100), at(2)).expect("merged");
-    }
-    assert_eq!(carts.all()[0].lines.len(), MERGED_LINES);
-    carts.merge(of("Default", 0..1), at(3)).expect("merged");
-    assert_eq!(carts.all()[0].lines[0].quantity, Quantity::MOST);
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 1000..1001), at(3)));
-    for number in 1..MERGED_CARTS {
+    for number in 1..=MAX_CARTS {
         carts.merge(of(&format!("cart {number}"), 0..1), at(4)).expect("merged");
     }
     assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(of("one more", 0..1), at(5)));
-    let refused = carts.clone().add_lines(carts.all()[0].id, vec![(sku(2000), quantity(1))], at(5)).map(drop);
-    assert_eq!(refused, Err(CartRefusal::TooManyLines), "nobody may put more there");
+    carts.merge(of("cart 1", 1..2), at(5)).expect("a cart that is there takes it in");
 }
 
 #[test]
