@@ -26,6 +26,7 @@ pub(super) struct Upkeep {
     pub(super) directory: Arc<Directory>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: RateLimits,
+    pub(super) failures: RateLimits,
     pub(super) shoppers: Option<Shoppers>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -59,6 +60,7 @@ impl Upkeep {
                 tracing::debug!(%error, "what has expired is still there");
             }
             self.limits.sweep();
+            self.failures.sweep();
             if let Some(shoppers) = &self.shoppers {
                 if let Err(error) = shoppers.commerce.carts.sweep(self.clock.now()).await {
                     tracing::debug!(%error, "what has expired is still there");
@@ -119,6 +121,7 @@ mod tests {
             directory: Arc::clone(&directory),
             ledger: Arc::clone(&records),
             limits: limits.clone(),
+            failures: limits.clone(),
             shoppers: None,
             clock: Clock::Manual(clock.clone()),
             metrics: Metrics::new(),

@@ -13,6 +13,7 @@ use super::wire::Invalid;
 use crate::callers::Unknown;
 use crate::commerce::Refusal;
 use crate::domain::cart::CartRefusal;
+use crate::rate_limit;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
@@ -38,8 +39,8 @@ pub(super) enum ApiError {
     EventReused,
     /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
     TooManyRequests { retry_after: u64, reason: &'static str },
-    /// It is none of the callers: 401. Why, is for the log alone.
-    UnknownCaller(Unknown),
+    /// It is none of the callers: 401. Why, and from which address, is for the log alone.
+    UnknownCaller(Unknown, rate_limit::Caller),
     /// The management token is missing or wrong: 401.
     Unauthorized,
     /// There is no management token, and so nobody who may: 401.
@@ -71,7 +72,7 @@ pub(super) enum ApiError {
 pub(super) struct Why {
     /// A stable word.
     pub(super) reason: &'static str,
-    /// What somebody has to mend, if something: the line is an error then.
+    /// What somebody has to mend, if something: the line is a warning then, or an error where the fault is ours.
     pub(super) cause: Option<String>,
     /// What was decided about the shopper, if it came to that.
     pub(super) decision: Option<&'static str>,
@@ -127,9 +128,9 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
                 response
             }
-            // A fault of somebody's configuration that keeps every gate shut: it has a cause, and so is logged as an error.
-            Self::UnknownCaller(unknown) => {
-                let why = Why { cause: Some(unknown.to_string()), ..Why::reason("unauthorized") };
+            // A stranger, or a fault of somebody's configuration that keeps every gate shut.
+            Self::UnknownCaller(unknown, address) => {
+                let why = Why { cause: Some(format!("{unknown}, from {address}")), ..Why::reason("unauthorized") };
                 refuse(StatusCode::UNAUTHORIZED, "Unauthorized", why)
             }
             Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
