@@ -59,6 +59,8 @@ pub(super) enum ApiError {
     BadRow(Cow<'static, str>),
     /// A row that is longer than any can be: 413.
     TooLong,
+    /// It does not have exactly one valid `Host`: 400.
+    InvalidHost,
     /// No such path: 404.
     NotFound,
     /// Not with that method: 405. The router adds `Allow`.
@@ -105,6 +107,8 @@ impl ApiError {
 #[derive(Clone, Debug)]
 pub(super) struct Said(pub(super) Cow<'static, str>);
 
+/// Why a request without exactly one valid `Host` is refused.
+pub(super) const INVALID_HOST: &str = "invalid_host";
 /// After how many seconds a provider may be there again.
 const PROVIDER_RETRY: u64 = 5;
 /// After how many seconds there may be room for carts again.
@@ -166,6 +170,10 @@ impl IntoResponse for ApiError {
             Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_row")),
             Self::TooLong => {
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", Why::reason("body_too_long"))
+            }
+            Self::InvalidHost => {
+                let message = "The request must have exactly one valid Host header";
+                refuse(StatusCode::BAD_REQUEST, message, Why::reason(INVALID_HOST))
             }
             Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Why::reason("not_found")),
             Self::MethodNotAllowed => {

@@ -188,6 +188,7 @@ pub(super) mod tests {
     pub(in crate::http) async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS)
+            .header("host", "connector")
             .extension(Arrival { at: began, ..Arrival::default() })
             .body(body)
             .expect("a request");

@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::caller::Arrival;
-use super::error::Why;
+use super::error::{INVALID_HOST, Why};
 use super::in_flight::OVERLOADED;
 use super::wire::Named;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
@@ -135,7 +135,8 @@ impl Drop for Line {
 impl Line {
     /// Whether there are so many like it that its line is left out, and it is counted instead.
     fn is_left_out(&self, status: u16, why: &Why) -> bool {
-        let is_of_the_head = why.decision.is_none() && matches!(status, 401 | 404 | 405 | 429);
+        let is_of_the_head = matches!(status, 401 | 404 | 405 | 429) || why.reason == INVALID_HOST;
+        let is_of_the_head = is_of_the_head && why.decision.is_none();
         is_of_the_head && !REFUSED.admits(&(self.path.clone(), status, why.reason))
     }
 
