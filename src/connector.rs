@@ -22,8 +22,8 @@ use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::StoreId;
 use crate::domain::scan::Scan;
-use crate::domain::scan_key_code::ScanKeyFormat;
-use crate::domain::store::Store;
+use crate::domain::scan_key_code::{NETWORK_ALLOWANCE, ScanKeyCode, ScanKeyFormat};
+use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
@@ -201,8 +201,10 @@ impl Connector {
                     return Ok(Err(Denial::InvalidKey));
                 };
                 self.metrics.code_read(code.age_at(scan.event.timestamp));
-                if let Err(denial) = code.check_age(scan.event.timestamp, store.scan_key_window) {
-                    return Ok(Err(denial));
+                match code.check_age(scan.event.timestamp, store.scan_key_window) {
+                    Err(Denial::KeyExpired) if self.is_promised(&code, scan, now, asker.subject).await? => {}
+                    Err(denial) => return Ok(Err(denial)),
+                    Ok(()) => {}
                 }
                 let found = self.directory.recognition_token(&code.token, now, asker);
                 (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
@@ -222,10 +224,31 @@ impl Connector {
         })
     }
 
-    /// The code that the scan uses up if it is accepted; whether it is used up already only the ledger can tell.
+    /// Whether an app was told that its code is valid until the event, though the store's window is shorter: the windows of disabled
+    /// stores do not count when a code is made, and a window may have been changed since.
+    async fn is_promised(
+        &self,
+        code: &ScanKeyCode<'_>,
+        scan: &Scan,
+        now: DateTime<Utc>,
+        subject: Subject,
+    ) -> Result<bool, DirectoryError> {
+        let event_at = scan.event.timestamp;
+        if code.check_age(event_at, ScanKeyWindow::LONGEST).is_err() {
+            return Ok(false); // no code is promised for longer, so none of that age is looked up
+        }
+        let until = step("directory.promised_until", self.directory.promised_until(&code.token, now, subject)).await?;
+        let last = until.and_then(|until| until.checked_add_signed(NETWORK_ALLOWANCE));
+        Ok(last.is_some_and(|last| event_at <= last))
+    }
+
+    /// The code that the scan uses up if it is accepted; whether it is used up already only the ledger can tell. A code that is
+    /// signed with another key is the same code.
     fn code_to_use_up(&self, scan: &Scan) -> Option<Digest> {
-        match scan.identity_key.presented() {
-            Presented::ScanKeyCode(code) if self.single_use => Some(self.hash_key.used_code(code)),
+        match (scan.identity_key.presented(), &self.scan_key) {
+            (Presented::ScanKeyCode(code), Some(format)) if self.single_use => {
+                Some(self.hash_key.used_code(format.unsigned(code)))
+            }
             _ => None,
         }
     }

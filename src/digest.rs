@@ -74,7 +74,7 @@ impl HashKey {
         self.digest(b"recognition token", &[token.expose().as_bytes()])
     }
 
-    /// The digest of a Scan Key Code that is used up, as it was shown.
+    /// The digest of a Scan Key Code that is used up, without its signature.
     #[must_use]
     pub fn used_code(&self, code: &str) -> Digest {
         self.digest(b"used scan key code", &[code.as_bytes()])

@@ -135,6 +135,7 @@ fn router(connector: &Arc<Connector>, metrics: Metrics) -> Router {
     let admission = Admission {
         callers: Callers::new(vec![caller]),
         limits: RateLimits::new(allowance, None),
+        failures: RateLimits::new(allowance, None),
         trusted_proxies: [].into(),
         metrics: metrics.clone(),
     };

@@ -148,6 +148,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let (api_port, management_port, own_port) =
         bind::bind(config.server.bind, config.management.bind, own_port).await?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
+    let failures = RateLimits::per_minute(config.failures_per_minute, config.rate_limit.max_callers);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
     metrics.show_identity_backend_of(&directory);
@@ -201,6 +202,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         directory: Arc::clone(&directory),
         ledger: Arc::clone(&ledger),
         limits: limits.clone(),
+        failures: failures.clone(),
         shoppers: shoppers.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
@@ -229,6 +231,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let admission = Admission {
         callers: callers.clone(),
         limits: limits.clone(),
+        failures,
         trusted_proxies: Arc::clone(&trusted_proxies),
         metrics: metrics.clone(),
     };

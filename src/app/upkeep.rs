@@ -26,6 +26,7 @@ pub(super) struct Upkeep {
     pub(super) directory: Arc<Directory>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: RateLimits,
+    pub(super) failures: RateLimits,
     pub(super) shoppers: Option<Shoppers>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -59,6 +60,7 @@ impl Upkeep {
                 tracing::debug!(%error, "what has expired is still there");
             }
             self.limits.sweep();
+            self.failures.sweep();
             if let Some(shoppers) = &self.shoppers {
                 if let Err(error) = shoppers.commerce.carts.sweep(self.clock.now()).await {
                     tracing::debug!(%error, "what has expired is still there");
@@ -94,6 +96,7 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::config::{Config, Mode, Sources};
     use crate::digest::HashKey;
+    use crate::directory::IssuedToken;
     use crate::domain::customer::{AnonymousId, Customer};
     use crate::domain::ids::VisitorId;
     use crate::domain::scan::Location;
@@ -118,6 +121,7 @@ mod tests {
             directory: Arc::clone(&directory),
             ledger: Arc::clone(&records),
             limits: limits.clone(),
+            failures: limits.clone(),
             shoppers: None,
             clock: Clock::Manual(clock.clone()),
             metrics: Metrics::new(),
@@ -131,7 +135,9 @@ mod tests {
             .expect("recorded");
         limits.charge(&Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         let expires_at = clock.now().checked_add_signed(TimeDelta::seconds(60)).expect("in range");
-        directory.issue(&token, &shopper, None, expires_at, 1, clock.now()).await.expect("issued");
+        let digest = directory.hash_key().recognition_token(&token);
+        let token = IssuedToken { digest, shopper, device: None, promised_until: expires_at, expires_at };
+        directory.issue(token, 1, clock.now()).await.expect("issued");
         assert!(format!("{directory:?}").contains("issued: 1"));
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));

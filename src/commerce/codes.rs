@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Commerce, CommerceError};
 use crate::administration::new_secret;
-use crate::directory::{Issued, Profile, Refusal};
+use crate::directory::{Issued, IssuedToken, Profile, Refusal};
 use crate::domain::customer::Customer;
 use crate::domain::decision::{Denial, standing};
 use crate::domain::ids::DeviceId;
@@ -33,7 +33,7 @@ pub struct IssuedCode {
     pub code: SecretString,
     /// When it says that it was made.
     pub made_at: DateTime<Utc>,
-    /// Until when every store takes it.
+    /// Until when every gate takes it, whatever becomes of the windows of stores.
     pub expires_at: DateTime<Utc>,
     /// After which time the app should ask for the next one.
     pub refresh_after: TimeDelta,
@@ -109,22 +109,21 @@ impl Commerce {
         let code = settings.format.write(&token, now, "").map_err(|_| CommerceError::Clock)?;
         let made_at = settings.format.read(&code).map(|code| code.made_at).ok_or(CommerceError::Clock)?;
         let ends = now.checked_add_signed(settings.lifetime).ok_or(CommerceError::Clock)?;
-        let id = &shopper.visitor.id;
-        match self.directory.issue(&token, id, device, ends, settings.per_shopper, now).await? {
+        let window = window.as_delta();
+        let promised_until = made_at.checked_add_signed(window).ok_or(CommerceError::Clock)?;
+        let token = IssuedToken {
+            digest: self.directory.hash_key().recognition_token(&token),
+            shopper: shopper.visitor.id,
+            device: device.cloned(),
+            promised_until,
+            expires_at: ends,
+        };
+        match self.directory.issue(token, settings.per_shopper, now).await? {
             Issued::Done => {}
             Issued::Refused(Refusal::UnknownDevice) => return Ok(Err(NoCode::UnknownDevice)),
             Issued::Refused(_) => return Ok(Err(NoCode::NotLinked)), // erased this very moment
         }
-        Ok(Ok(issued(code.into(), made_at, window)))
-    }
-}
-
-fn issued(code: SecretString, made_at: DateTime<Utc>, window: ScanKeyWindow) -> IssuedCode {
-    let window = window.as_delta();
-    IssuedCode {
-        code,
-        made_at,
-        expires_at: made_at.checked_add_signed(window).unwrap_or(made_at),
-        refresh_after: window.checked_sub(&MARGIN).unwrap_or(window),
+        let refresh_after = window.checked_sub(&MARGIN).unwrap_or(window);
+        Ok(Ok(IssuedCode { code: code.into(), made_at, expires_at: promised_until, refresh_after }))
     }
 }

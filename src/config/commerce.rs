@@ -18,7 +18,7 @@ use crate::rate_limit::Allowance;
 
 /// How many shoppers and peers are told apart by their limits.
 const MAX_CALLERS: usize = 100_000;
-const MILLION: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+pub(super) const MILLION: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 /// The shortest authorization key, in characters.
 const LEAST_KEY: usize = 16;
 /// The shortest life of a code's recognition token: longer than any store's window, the network's time and a gate's retries.

@@ -95,6 +95,8 @@ pub struct Config {
     pub demo_key: Option<SecretString>,
     /// What each caller may ask.
     pub rate_limit: Allowance,
+    /// How often an address may ask without credentials that hold.
+    pub failures_per_minute: NonZeroU32,
     /// Where the replicas keep that together, if they do.
     pub shared_rate_limit: Option<RedisUrl>,
     /// Where directory and ledger are kept.
@@ -208,6 +210,11 @@ impl Config {
                 burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
                 max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
             },
+            failures_per_minute: reader.integer(
+                "rate_limit.failures_per_minute",
+                NonZeroU32::MIN,
+                NonZeroU32::MIN..=commerce::MILLION,
+            ),
             shared_rate_limit: shared_rate_limit(&mut reader),
             hash_key: hash_key(&mut reader, &storage),
             storage,

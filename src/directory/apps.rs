@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 use super::change::{Issued, IssuedToken, Profile};
 use super::{Backend, Directory, DirectoryError};
 use crate::domain::customer::Customer;
-use crate::domain::ids::{DeviceId, VisitorId};
-use crate::domain::scan_key_code::RecognitionToken;
+use crate::domain::ids::VisitorId;
 use crate::domain::store::ScanKeyWindow;
 
 impl Directory {
@@ -43,7 +42,7 @@ impl Directory {
         }
     }
 
-    /// Has a new recognition token stand for a shopper, and for that device of theirs, until `expires_at`, when it counts as not there.
+    /// Has a new recognition token stand for its shopper, and for that device of theirs, until it expires, when it counts as not there.
     /// A shopper has `at_most` of these, 1 or more: the oldest go for it. It stands in no list, no export and no audit.
     ///
     /// It is refused when the shopper is not there, or the device is none of theirs.
@@ -52,16 +51,11 @@ impl Directory {
     /// When the directory cannot be changed.
     pub async fn issue(
         &self,
-        token: &RecognitionToken,
-        shopper: &VisitorId,
-        device: Option<&DeviceId>,
-        expires_at: DateTime<Utc>,
+        token: IssuedToken,
         at_most: usize,
         now: DateTime<Utc>,
     ) -> Result<Issued, DirectoryError> {
         self.apply_fault().await?;
-        let digest = self.hash_key.recognition_token(token);
-        let token = IssuedToken { digest, shopper: shopper.clone(), device: device.cloned(), expires_at };
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.issue(token, at_most, now)),
             Backend::Sql(directory) => directory.issue(token, at_most, now).await,

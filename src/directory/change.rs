@@ -62,13 +62,17 @@ pub enum Refusal {
 
 /// A recognition token that is issued for a short while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IssuedToken {
-    pub(super) digest: Digest,
-    pub(super) shopper: VisitorId,
+pub struct IssuedToken {
+    /// The token's digest.
+    pub digest: Digest,
+    /// The shopper for whom it stands.
+    pub shopper: VisitorId,
     /// The device that it identifies.
-    pub(super) device: Option<DeviceId>,
-    /// From then on it counts as not there.
-    pub(super) expires_at: DateTime<Utc>,
+    pub device: Option<DeviceId>,
+    /// Until when the app was told that its code is valid.
+    pub promised_until: DateTime<Utc>,
+    /// From then on the token counts as not there.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// What came of issuing a recognition token.

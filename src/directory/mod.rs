@@ -21,7 +21,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-pub use change::{AuditEntry, Change, Issued, Kind, Link, Outcome, Profile, Refusal};
+pub use change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal};
 pub use faults::{Fault, Faults, FaultsByKey};
 pub use remote::Remote;
 pub use scans::Asker;

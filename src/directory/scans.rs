@@ -80,6 +80,24 @@ impl Directory {
         self.or_ask(found, Kind::RecognitionToken, token.expose(), digest, asker).await
     }
 
+    /// Until when an app was told that its code with this token is valid, if the token was [issued](Directory::issue) and has not expired.
+    ///
+    /// # Errors
+    /// When the directory cannot tell.
+    pub async fn promised_until(
+        &self,
+        token: &RecognitionToken,
+        now: DateTime<Utc>,
+        subject: Subject,
+    ) -> Result<Option<DateTime<Utc>>, DirectoryError> {
+        self.apply_fault().await?;
+        let digest = self.hash_key.recognition_token(token);
+        match &self.backend {
+            Backend::Memory(directory) => Ok(directory.promised_until(digest, now)),
+            Backend::Sql(directory) => directory.promised_until(digest, now, subject).await,
+        }
+    }
+
     pub(super) async fn apply_fault(&self) -> Result<(), DirectoryError> {
         match &self.faults {
             Some(faults) => faults.apply().await,

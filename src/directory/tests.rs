@@ -51,8 +51,15 @@ async fn put_shopper(directory: &Directory, account: Account) {
     directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("applied");
 }
 
+/// A token for shopper `v`.
+fn issued(directory: &Directory, number: usize, device: Option<DeviceId>, expires_at: i64) -> IssuedToken {
+    let digest = directory.hash_key().recognition_token(&token(number));
+    IssuedToken { digest, shopper: visitor("v"), device, promised_until: at(0), expires_at: at(expires_at) }
+}
+
 async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) -> Issued {
-    directory.issue(&token(number), &visitor("v"), Some(&device("d")), at(expires_at), 3, at(now)).await.expect("asked")
+    let token = issued(directory, number, Some(device("d")), expires_at);
+    directory.issue(token, 3, at(now)).await.expect("asked")
 }
 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
@@ -99,11 +106,11 @@ async fn a_token_is_issued_to_a_shopper_who_is_there_and_for_a_device_of_theirs(
         assert_eq!(issue(&directory, 0, 60, 0).await, Issued::Refused(Refusal::NotFound));
         put_shopper(&directory, Account::Active).await;
         for other in ["x", "d\0"] {
-            let refused = directory.issue(&token(0), &visitor("v"), Some(&device(other)), at(60), 3, at(0)).await;
+            let refused = directory.issue(issued(&directory, 0, Some(device(other)), 60), 3, at(0)).await;
             assert_eq!(refused.expect("asked"), Issued::Refused(Refusal::UnknownDevice));
         }
         assert_eq!(found(&directory, 0, 0).await, None);
-        let without = directory.issue(&token(0), &visitor("v"), None, at(60), 3, at(0)).await;
+        let without = directory.issue(issued(&directory, 0, None, 60), 3, at(0)).await;
         assert_eq!(without.expect("asked"), Issued::Done);
         let Some(Registration::Active { holder, .. }) = found(&directory, 0, 0).await else { panic!("it is active") };
         assert_eq!(holder.device, None);
@@ -146,8 +153,8 @@ async fn a_sweep_lets_go_of_all_that_has_expired_and_of_nothing_else() {
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
         for number in 0..250 {
-            let expires_at = at(if number < 240 { 60 } else { 61 });
-            let done = directory.issue(&token(number), &visitor("v"), None, expires_at, 1000, at(0)).await;
+            let expires_at = if number < 240 { 60 } else { 61 };
+            let done = directory.issue(issued(&directory, number, None, expires_at), 1000, at(0)).await;
             assert_eq!(done.expect("asked"), Issued::Done);
         }
         directory.sweep(at(60)).await.expect("swept");

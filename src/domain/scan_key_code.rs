@@ -187,6 +187,12 @@ impl ScanKeyFormat {
         Ok(code)
     }
 
+    /// A code without its signature: the same whichever key signed it.
+    #[must_use]
+    pub fn unsigned<'a>(&self, code: &'a str) -> &'a str {
+        code.len().checked_sub(self.signature_length()).and_then(|length| code.get(..length)).unwrap_or(code)
+    }
+
     /// Reads a code. `None` when a character, the length, a prefix, the timestamp or the signature is wrong.
     #[must_use]
     pub fn read<'a>(&self, code: &'a str) -> Option<ScanKeyCode<'a>> {

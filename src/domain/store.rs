@@ -58,10 +58,13 @@ impl ScanKeyWindow {
     /// The window where none is given: 60 seconds.
     pub const DEFAULT: Self = Self(60);
 
+    /// The longest window of a store: 90 seconds.
+    pub const LONGEST: Self = Self(90);
+
     /// Takes 30 to 90 seconds.
     #[must_use]
     pub fn from_seconds(seconds: u64) -> Option<Self> {
-        u8::try_from(seconds).ok().filter(|seconds| (30..=90).contains(seconds)).map(Self)
+        u8::try_from(seconds).ok().filter(|seconds| (30..=Self::LONGEST.0).contains(seconds)).map(Self)
     }
 
     /// In seconds.

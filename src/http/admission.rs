@@ -22,6 +22,8 @@ pub struct Admission {
     pub callers: Callers,
     /// What each caller may ask.
     pub limits: RateLimits,
+    /// How often each address may ask without credentials that hold.
+    pub failures: RateLimits,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
     /// What is counted.
@@ -29,23 +31,35 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Who calls, where callers are told apart.
-    pub(super) fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
+    /// Who calls, where callers are told apart. Without credentials that hold, the address is charged: it uses up no caller's allowance.
+    pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
-        self.callers.identify(credentials).map_err(ApiError::UnknownCaller)
+        match self.callers.identify(credentials) {
+            Ok(caller) => Ok(caller),
+            Err(unknown) => {
+                let address = self.address(head);
+                let charged = self.failures.charge(&address).await;
+                charged.map_err(|wait| ApiError::too_many_requests(wait, "unauthorized_limited"))?;
+                Err(ApiError::UnknownCaller(unknown, address))
+            }
+        }
     }
 
     /// Charges a caller, or whoever is at the other end where callers are not told apart, for one more request.
     pub(super) async fn charge(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
-            None => caller_of(&head.extensions, &head.headers, &self.trusted_proxies),
+            None => self.address(head),
         };
         self.limits.charge(&caller).await.map_err(|wait| {
             self.metrics.rate_limited();
             ApiError::too_many_requests(wait, "rate_limited")
         })
+    }
+
+    fn address(&self, head: &Parts) -> rate_limit::Caller {
+        caller_of(&head.extensions, &head.headers, &self.trusted_proxies)
     }
 }
 

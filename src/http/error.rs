@@ -13,6 +13,7 @@ use super::wire::Invalid;
 use crate::callers::Unknown;
 use crate::commerce::Refusal;
 use crate::domain::cart::CartRefusal;
+use crate::rate_limit;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
@@ -38,8 +39,8 @@ pub(super) enum ApiError {
     EventReused,
     /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
     TooManyRequests { retry_after: u64, reason: &'static str },
-    /// It is none of the callers: 401. Why, is for the log alone.
-    UnknownCaller(Unknown),
+    /// It is none of the callers: 401. Why, and from which address, is for the log alone.
+    UnknownCaller(Unknown, rate_limit::Caller),
     /// The management token is missing or wrong: 401.
     Unauthorized,
     /// There is no management token, and so nobody who may: 401.
@@ -58,6 +59,8 @@ pub(super) enum ApiError {
     BadRow(Cow<'static, str>),
     /// A row that is longer than any can be: 413.
     TooLong,
+    /// It does not have exactly one valid `Host`: 400.
+    InvalidHost,
     /// No such path: 404.
     NotFound,
     /// Not with that method: 405. The router adds `Allow`.
@@ -71,7 +74,7 @@ pub(super) enum ApiError {
 pub(super) struct Why {
     /// A stable word.
     pub(super) reason: &'static str,
-    /// What somebody has to mend, if something: the line is an error then.
+    /// What somebody has to mend, if something: the line is a warning then, or an error where the fault is ours.
     pub(super) cause: Option<String>,
     /// What was decided about the shopper, if it came to that.
     pub(super) decision: Option<&'static str>,
@@ -104,6 +107,8 @@ impl ApiError {
 #[derive(Clone, Debug)]
 pub(super) struct Said(pub(super) Cow<'static, str>);
 
+/// Why a request without exactly one valid `Host` is refused.
+pub(super) const INVALID_HOST: &str = "invalid_host";
 /// After how many seconds a provider may be there again.
 const PROVIDER_RETRY: u64 = 5;
 /// After how many seconds there may be room for carts again.
@@ -127,9 +132,9 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
                 response
             }
-            // A fault of somebody's configuration that keeps every gate shut: it has a cause, and so is logged as an error.
-            Self::UnknownCaller(unknown) => {
-                let why = Why { cause: Some(unknown.to_string()), ..Why::reason("unauthorized") };
+            // A stranger, or a fault of somebody's configuration that keeps every gate shut.
+            Self::UnknownCaller(unknown, address) => {
+                let why = Why { cause: Some(format!("{unknown}, from {address}")), ..Why::reason("unauthorized") };
                 refuse(StatusCode::UNAUTHORIZED, "Unauthorized", why)
             }
             Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
@@ -165,6 +170,10 @@ impl IntoResponse for ApiError {
             Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_row")),
             Self::TooLong => {
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", Why::reason("body_too_long"))
+            }
+            Self::InvalidHost => {
+                let message = "The request must have exactly one valid Host header";
+                refuse(StatusCode::BAD_REQUEST, message, Why::reason(INVALID_HOST))
             }
             Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Why::reason("not_found")),
             Self::MethodNotAllowed => {

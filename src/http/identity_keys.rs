@@ -42,7 +42,7 @@ pub(super) async fn verify(
 async fn admit(api: &Api, request: Request, log: &LogNames) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
     let (head, body) = request.into_parts();
     // First of all: strangers use up nobody's allowance.
-    let caller = api.admission.identify(&head)?;
+    let caller = api.admission.identify(&head).await?;
     if let Some(caller) = &caller {
         log.set_caller(Arc::clone(&caller.name));
     }
@@ -174,6 +174,7 @@ pub(super) mod tests {
         let admission = Admission {
             callers: Callers::new(Vec::new()),
             limits: RateLimits::new(allowance, None),
+            failures: RateLimits::new(allowance, None),
             trusted_proxies: [].into(),
             metrics: metrics.clone(),
         };
@@ -187,6 +188,7 @@ pub(super) mod tests {
     pub(in crate::http) async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS)
+            .header("host", "connector")
             .extension(Arrival { at: began, ..Arrival::default() })
             .body(body)
             .expect("a request");

@@ -7,6 +7,7 @@ mod caller;
 mod demo;
 mod document;
 mod error;
+mod host;
 mod identity_keys;
 mod in_flight;
 mod management;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -115,7 +116,8 @@ fn on_every_port(routes: Router, metrics: Metrics) -> Router {
         .layer(from_fn_with_state(metrics, request_log::log))
         .map_response(not_for_keeps)
         // Inside the log and the headers: a panic is one 500 like any other, and the service lives on.
-        .layer(CatchPanicLayer::custom(|_| panicked()));
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(from_fn(host::check));
     routes
         .fallback(async |_: Request| ApiError::NotFound)
         .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)

@@ -1,7 +1,7 @@
 //! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, the end of the process.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -11,12 +11,13 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::caller::Arrival;
-use super::error::Why;
+use super::error::{INVALID_HOST, Why};
 use super::in_flight::OVERLOADED;
 use super::wire::Named;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::telemetry::Samples;
 use crate::traces::Trace;
 
 /// What a probe is called in the log.
@@ -25,6 +26,21 @@ const PROBE: &str = "probe";
 const UNMATCHED: &str = "unmatched";
 /// What a scraper is called.
 const MANAGEMENT: &str = "management";
+
+/// What is refused for no more than its head. It costs whoever sends it next to nothing, so there may be any number.
+type Refused = (Cow<'static, str>, u16, &'static str);
+
+static REFUSED: LazyLock<Samples<Refused>> = LazyLock::new(|| {
+    Samples::new(|(path, status, reason), count| {
+        tracing::warn!(
+            path = &**path,
+            status,
+            reason,
+            count,
+            "requests were refused beyond those with a line of their own"
+        );
+    })
+});
 
 /// What the line is to name, handed up as soon as it is known, so that even a request that is cut off is known by it.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +133,13 @@ impl Drop for Line {
 }
 
 impl Line {
+    /// Whether there are so many like it that its line is left out, and it is counted instead.
+    fn is_left_out(&self, status: u16, why: &Why) -> bool {
+        let is_of_the_head = matches!(status, 401 | 404 | 405 | 429) || why.reason == INVALID_HOST;
+        let is_of_the_head = is_of_the_head && why.decision.is_none();
+        is_of_the_head && !REFUSED.admits(&(self.path.clone(), status, why.reason))
+    }
+
     fn write(&self, status: Option<u16>, why: &Why, took: Duration) {
         let (path, method) = (&*self.path, self.method.as_ref().map(Method::as_str));
         let nobody = Named::default();
@@ -148,11 +171,12 @@ impl Line {
         }
         match (path, status) {
             (_, Some(500..)) if path != PROBE => line!(error),
-            _ if why.cause.is_some() => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
             // There may be any number of them, and what they are refused for is that there is no time for each.
             _ if why.reason == OVERLOADED && path == IDENTITY_KEYS => line!(debug),
+            (_, Some(status)) if self.is_left_out(status, why) => line!(debug),
+            _ if why.cause.is_some() => line!(warn),
             _ => line!(info),
         }
     }

@@ -15,13 +15,14 @@ use super::Metrics;
 const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
 
 /// Answers that somebody is called for. They are there from the start at zero, since what appears at one has not grown.
-const ALERTED: [(u16, &str); 10] = [
+const ALERTED: [(u16, &str); 11] = [
     (401, "unauthorized"),
     (429, "busy"),
     (429, "directory_silent"),
     (429, "ledger_full"),
     (429, "overloaded"),
     (429, "rate_limited"),
+    (429, "unauthorized_limited"),
     (500, "deadline"),
     (500, "directory_unavailable"),
     (500, "ledger_unavailable"),

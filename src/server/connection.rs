@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +26,15 @@ use super::seats::{Busy, Seat};
 use super::stream::Stream;
 use super::{LAST_CALL, Phase, Port, Stop, closed};
 use crate::http::{Arrival, LingeringBody};
+use crate::telemetry::Samples;
 use crate::tls::Client;
+
+/// Client certificates that were refused, by the reason.
+static REFUSED: LazyLock<Samples<&str>> = LazyLock::new(|| {
+    Samples::new(|reason, count| {
+        tracing::warn!(reason, count, "client certificates were refused beyond those with a line of their own");
+    })
+});
 
 /// What a connection buffers of a head, in bytes: somewhat more passes, twice as much does not.
 const HEAD_BUFFER: usize = 16 * 1024;
@@ -53,7 +61,9 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, seat: &Seat, port: P
             Err(failure) => {
                 port.metrics.handshake_failed(failure.reason);
                 if is_of_interest(failure.reason) {
-                    tracing::info!(%peer, error = failure.error, "client certificate refused");
+                    if REFUSED.admits(&failure.reason) {
+                        tracing::info!(%peer, error = failure.error, "client certificate refused");
+                    }
                 } else {
                     tracing::debug!(%peer, error = failure.error, "TLS handshake failed");
                 }

@@ -20,6 +20,7 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
             (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
             (6, "fewer indexes", include_str!("../../migrations/sqlite/0006_fewer_indexes.sql")),
+            (7, "promised codes", include_str!("../../migrations/sqlite/0007_promised_codes.sql")),
         ],
         Engine::Postgres => &[
             (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
@@ -28,6 +29,7 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
             (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
             (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
             (6, "events in turn", include_str!("../../migrations/postgres/0006_events_in_turn.sql")),
+            (7, "promised codes", include_str!("../../migrations/postgres/0007_promised_codes.sql")),
         ],
     };
     let steps = steps.iter().map(|(version, name, sql)| {

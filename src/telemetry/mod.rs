@@ -1,6 +1,7 @@
 //! Log lines, and what is said of a panic.
 
 mod json_lines;
+mod samples;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
 use json_lines::JsonLines;
+pub use samples::Samples;
 
 /// Whether what is written there may have colours: to a terminal, unless `NO_COLOR` is set.
 #[must_use]

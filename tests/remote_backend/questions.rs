@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use identity_connector::directory::Registration;
+use identity_connector::directory::{IssuedToken, Registration};
 use identity_connector::domain::customer::{AnonymousId, Customer};
 use identity_connector::domain::ids::VisitorId;
 use identity_connector::domain::scan_key_code::RecognitionToken;
@@ -149,7 +149,9 @@ async fn a_token_that_was_issued_here_is_not_asked_about() {
     let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
     let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
     directory.link_or_create(&customer, shopper.clone(), at(0)).await.unwrap();
-    directory.issue(&token, &shopper, None, at(60), 1, at(0)).await.unwrap();
+    let digest = directory.hash_key().recognition_token(&token);
+    let issued = IssuedToken { digest, shopper, device: None, promised_until: at(60), expires_at: at(60) };
+    directory.issue(issued, 1, at(0)).await.unwrap();
     let found = directory.recognition_token(&token, at(59), &asker(1)).await.unwrap();
     assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
     assert_eq!(directory.recognition_token(&token, at(60), &asker(1)).await.unwrap(), None);

@@ -274,7 +274,9 @@ async fn a_sender_who_ends_the_body_early_and_waits_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_in_broken_chunks_is_the_senders_fault() {
     let server = Server::demo(&[]).await;
-    for broken in ["zz\r\n", "-1\r\n", "ffffffffffffffffffff\r\n", "5\r\nabcdefgh\r\n0\r\n\r\n", "\r\n\r\n"] {
+    for broken in
+        ["zz\r\n", "-1\r\n", "ffffffffffffffffffff\r\n", "5\r\nabcdefgh\r\n0\r\n\r\n", "\r\n\r\n", "2\n{}\n0\n\n"]
+    {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(CHUNKED).await;
         wire.send(broken).await;

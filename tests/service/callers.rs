@@ -116,6 +116,35 @@ async fn each_caller_has_an_allowance_and_strangers_use_up_nobodys() {
     }
 }
 
+/// By address, so that a flood of them costs nobody else anything; and good credentials pass from there all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_limited_by_their_address() {
+    let settings = [("rate_limit.failures_per_minute", "5"), ("server.trusted_proxies", "127.0.0.1")];
+    let server = with_callers(&settings).await;
+    let from = async |address: &str, key: &str| {
+        let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("X-Api-Key", key);
+        Answer::of(request.header("X-Forwarded-For", address).body("{}").send().await.unwrap()).await
+    };
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let mut refused = 0;
+        loop {
+            let answer = from(address, "wrong").await;
+            if answer.status == 429 {
+                assert_too_many(&answer, address);
+                break;
+            }
+            assert_refused(&answer, 401, UNAUTHORIZED, address);
+            refused += 1;
+            assert!(refused < 10, "no end");
+        }
+        assert!(refused >= 5, "{refused}");
+        assert_refused(&from(address, AMAZON).await, 400, "Invalid request body", "good credentials");
+    }
+    let limited = "connector_answers_total{status=\"429\",reason=\"unauthorized_limited\"}";
+    assert_eq!(metric(&server, limited).await, 2);
+    assert_eq!(metric(&server, "connector_rate_limited_total").await, 0, "no caller was");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -205,6 +205,25 @@ fn dashboard_and_alert_rules_ask_for_metrics_that_there_are() {
     assert!(queries.len() > 40 && rules.len() > 20 && asked > 70, "{} {} {asked}", queries.len(), rules.len());
 }
 
+/// What is counted only as the process ends is never scraped, and what appears at one has not grown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alert_rules_ask_for_answers_that_are_there_from_the_start() {
+    let (rules, metrics) = (file("deploy/alerts.yml"), Server::demo(&[]).await.metrics().await);
+    let selectors = rules.split("connector_answers_total{").skip(1).map(|rest| rest.split('}').next().unwrap());
+    let reasons = selectors.filter_map(|labels| labels.split_once("reason=")).flat_map(|(_, value)| {
+        let value = value.trim_start_matches('~').strip_prefix('"').unwrap();
+        value.split('"').next().unwrap().split('|')
+    });
+    let reasons: BTreeSet<_> = reasons.collect();
+    for reason in &reasons {
+        let is_there = metrics
+            .lines()
+            .any(|line| line.starts_with("connector_answers_total{") && line.contains(&format!("reason=\"{reason}\"")));
+        assert!(is_there, "an alert asks for {reason}, which appears with the first such answer");
+    }
+    assert!(reasons.len() >= 2, "{reasons:?}");
+}
+
 #[test]
 fn every_alert_says_what_to_do() {
     let (rules, anchors) = (file("deploy/alerts.yml"), runbooks::anchors(&file("docs/operations.md")));

@@ -122,6 +122,59 @@ async fn the_management_port_opens_no_gate() {
     assert!(server.sessions().await.is_empty());
 }
 
+/// RFC 9112, section 3.2: a proxy in front may have read such a request otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_without_exactly_one_valid_host_is_400_on_every_port() {
+    let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
+    let refused = "The request must have exactly one valid Host header";
+    let body = scan().to_string();
+    let scan_with = |version: &str, hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("{host}\r\n")).collect();
+        format!("POST {IDENTITY_KEYS} HTTP/{version}\r\n{hosts}content-length: {}\r\n\r\n{body}", body.len())
+    };
+    let two = ["host: connector", "host: connector"];
+    for (version, hosts) in [
+        ("1.1", &[][..]),
+        ("1.1", &two),
+        ("1.1", &["Host: a", "x-b: c", "hOST: b"]),
+        ("1.0", &two),
+        ("1.1", &["host: a, b"]),
+        ("1.1", &["host: a b"]),
+        ("1.1", &["host: user@connector"]),
+        ("1.1", &["host: connector/x"]),
+        ("1.1", &["host: \u{e9}"]),
+    ] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(scan_with(version, hosts)).await;
+        assert_refused(&wire.answer().await, 400, refused, &format!("{version} {hosts:?}"));
+    }
+    assert!(server.sessions().await.is_empty(), "nothing was decided");
+    for hosts in [&[][..], &two] {
+        for port in [&server.api, &server.management, &server.shoppers] {
+            for path in ["/nowhere", "/livez", "/metrics", "/commerceapi/cart"] {
+                let address = port.strip_prefix("http://").unwrap();
+                let mut wire = Wire::over_std(std::net::TcpStream::connect(address).unwrap());
+                let hosts: String = hosts.iter().map(|host| format!("{host}\r\n")).collect();
+                wire.send(format!("GET {path} HTTP/1.1\r\n{hosts}\r\n")).await;
+                assert_refused(&wire.answer().await, 400, refused, &format!("{port}{path} {hosts:?}"));
+            }
+        }
+    }
+    for (version, hosts) in [
+        ("1.0", &[][..]),
+        ("1.0", &["host: connector"]),
+        ("1.1", &["host:"]),
+        ("1.1", &["host: connector:8080"]),
+        ("1.1", &["host: [2001:db8::1]:8080"]),
+        ("1.1", &["host: 192.0.2.1"]),
+        ("1.1", &["HOST: con_nector.example."]),
+    ] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(scan_with(version, hosts)).await;
+        assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", &format!("{version} {hosts:?}"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_http_gets_no_5xx_and_harms_nobody() {
     let server = Server::demo(&[]).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::{Asker, Change, Directory, Issued, Outcome, Refusal, Registration};
+use identity_connector::directory::{Asker, Change, Directory, Issued, IssuedToken, Outcome, Refusal, Registration};
 use identity_connector::domain::customer::Customer;
 use identity_connector::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
 use identity_connector::domain::scan_key_code::RecognitionToken;
@@ -212,7 +212,14 @@ async fn new_shopper(directory: &Directory) -> VisitorId {
 }
 
 async fn issue(directory: &Directory, number: usize, expires_at: i64) -> Issued {
-    asked!(directory.issue(&token(number), &visitor("v"), None, at(expires_at), 3, at(0)))
+    let token = IssuedToken {
+        digest: directory.hash_key().recognition_token(&token(number)),
+        shopper: visitor("v"),
+        device: None,
+        promised_until: at(expires_at),
+        expires_at: at(expires_at),
+    };
+    asked!(directory.issue(token.clone(), 3, at(0)))
 }
 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use libtest_mimic::Trial;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         properties![
             a_code_opens_the_gate_of_any_store,
             an_answer_is_in_itself_consistent,
+            a_code_is_valid_at_every_gate_until_it_ends,
             a_code_may_tell_the_device,
             what_is_no_device_of_theirs_is_refused,
             whoever_the_gate_turns_away_gets_none,
@@ -106,6 +108,41 @@ async fn an_answer_is_in_itself_consistent(engine: Engine) {
     }
     let code = issue(&app).await;
     assert_eq!((instant(&code["expiresAt"]) - instant(&code["madeAt"])).num_seconds(), 60, "no store is open");
+}
+
+/// Neither the short window of a disabled store, whose exit is still open, nor a window that is shortened later cuts a code's life.
+async fn a_code_is_valid_at_every_gate_until_it_ends(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    server.put("stores/STORE-001", &json!({ "scanKeyWindowSeconds": 30, "enabled": false })).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let code = issue(&app).await;
+    let (made_at, ends) = (instant(&code["madeAt"]), instant(&code["expiresAt"]));
+    assert_eq!((ends - made_at).num_seconds(), 60);
+    server.put("stores/STORE-002", &json!({ "scanKeyWindowSeconds": 30 })).await;
+    let network = TimeDelta::seconds(15);
+    let late = TimeDelta::milliseconds(1);
+    for (store, location) in [("STORE-001", "EXIT"), ("STORE-002", "ENTRY"), ("STORE-002", "EXIT")] {
+        let scan = |code: &Value, at: DateTime<Utc>| {
+            let scan = set(set(shown(code), "storeId", store), "authEvent.location", location);
+            set(scan, "authEvent.timestamp", at.to_rfc3339_opts(SecondsFormat::Millis, true))
+        };
+        let what = format!("{store} {location}");
+        for at in [made_at, ends, ends + network] {
+            assert_granted(&server.verify(&scan(&code, at)).await, SHOPPER, "SHOPPER", &what);
+        }
+        assert_refused(&server.verify(&scan(&code, ends + network + late)).await, 401, KEY_EXPIRED, &what);
+        // Other tokens, registered and unknown, were promised nothing.
+        for token in [TOKEN.to_owned(), "f".repeat(32)] {
+            let text = format!("{PREFIX}{token}{}", made_at.timestamp());
+            let other = json!({ "identityKey": base64(text), "madeAt": code["madeAt"] });
+            let last = made_at + TimeDelta::seconds(30) + network;
+            assert_ne!(server.verify(&scan(&other, last)).await.json()["message"], KEY_EXPIRED, "{what}");
+            assert_refused(&server.verify(&scan(&other, last + late)).await, 401, KEY_EXPIRED, &what);
+        }
+    }
+    // A code made since is for the shorter window.
+    let code = issue(&app).await;
+    assert_eq!((instant(&code["expiresAt"]) - instant(&code["madeAt"])).num_seconds(), 30);
 }
 
 async fn a_code_may_tell_the_device(engine: Engine) {

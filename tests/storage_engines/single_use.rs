@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             other_codes_of_the_token_and_static_keys_are_not_concerned,
             without_the_setting_a_code_opens_any_number_of_events,
             a_code_must_be_signed,
+            a_code_that_is_signed_with_another_key_is_the_same_code,
         ],
     );
     let of_memory = in_memory(module_path!(), properties![a_code_goes_with_its_record]);
@@ -52,7 +53,11 @@ async fn server(engine: Engine, settings: &[(&str, &str)]) -> Server {
 }
 
 fn signed(token: &str, custom: &str) -> String {
-    let keys = SigningKeys::new([SIGNING_KEY]);
+    signed_with(SIGNING_KEY, token, custom)
+}
+
+fn signed_with(key: [u8; 32], token: &str, custom: &str) -> String {
+    let keys = SigningKeys::new([key]);
     let format = ScanKeyFormat::new("ACME", TimestampUnit::Seconds, keys).unwrap();
     let made_at = DateTime::from_timestamp(SCANNED_AT, 0).unwrap();
     format.write(&RecognitionToken::parse(token).unwrap(), made_at, custom).unwrap()
@@ -301,6 +306,23 @@ async fn a_code_must_be_signed(engine: Engine) {
         assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, &code);
     }
     assert_accepted(&server.verify(&event_with_code(&good)).await, "as it was signed");
+}
+
+/// While keys change, two of them verify: a shopper who has the old and the new app has one code nevertheless.
+async fn a_code_that_is_signed_with_another_key_is_the_same_code(engine: Engine) {
+    let other_key = [2; 32];
+    let keys = [SIGNING_KEY, other_key].map(base64).join(",");
+    let server = server(engine, &[("scan_key.signing_keys", &keys)]).await;
+    for custom in ["", "guest"] {
+        let codes = [SIGNING_KEY, other_key].map(|key| signed_with(key, TOKEN, custom));
+        assert_ne!(codes[0], codes[1]);
+        assert_accepted(&server.verify(&event_with_code(&codes[0])).await, custom);
+        for code in &codes {
+            assert_used(&server.verify(&event_with_code(code)).await, custom);
+        }
+    }
+    let unused = signed_with(other_key, TOKEN, "unused");
+    assert_accepted(&server.verify(&event_with_code(&unused)).await, "the other key verifies");
 }
 
 /// A full ledger forgets a record before its time, and its code with it: neither takes room for longer than the other.

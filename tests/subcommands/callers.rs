@@ -11,7 +11,7 @@ fn digest(key: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_names_the_caller_and_is_an_error_where_it_is_nobody() {
+async fn the_log_names_the_caller_and_warns_of_strangers() {
     let process =
         Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), ("log.level", "trace")]).await;
     let ask = async |key: Option<&str>| {
@@ -24,8 +24,8 @@ async fn the_log_names_the_caller_and_is_an_error_where_it_is_nobody() {
     let log = process.ended().stderr;
     for parts in [
         &[r#""level":"INFO""#, r#""caller":"amazon""#, r#""status":200"#][..],
-        &[r#""level":"ERROR""#, r#""reason":"unauthorized""#, "the API key is nobody's"],
-        &[r#""level":"ERROR""#, r#""reason":"unauthorized""#, "neither an API key nor a client certificate"],
+        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "the API key is nobody's, from 127.0.0.1"],
+        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "neither an API key nor a client certificate, from"],
     ] {
         assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}\n{log}");
     }

@@ -70,6 +70,64 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
     assert!(line_of(&log, &failed["requestId"])["cause"].is_string());
 }
 
+/// What is refused for no more than its head costs an outsider nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_flood_of_refusals_a_sample_is_logged_and_the_rest_is_counted() {
+    let digest = "ab".repeat(32); // of a key that nobody has
+    let settings = [
+        ("server.callers.amazon.api_key_sha256", digest.as_str()),
+        ("rate_limit.failures_per_minute", "100"),
+        ("commerce.requests_per_second", "1"),
+        ("commerce.burst", "100"),
+    ];
+    let process = Process::demo(&settings).await;
+    let began = Instant::now();
+    let client = client();
+    let kinds = [
+        ("GET", "/nowhere", [("unmatched", 404, "not_found")].as_slice()),
+        ("GET", IDENTITY_KEYS, &[(IDENTITY_KEYS, 405, "method_not_allowed")]),
+        ("POST", IDENTITY_KEYS, &[(IDENTITY_KEYS, 401, "unauthorized"), (IDENTITY_KEYS, 429, "unauthorized_limited")]),
+        (
+            "GET",
+            "/commerceapi/cart",
+            &[("/commerceapi/cart", 401, "malformed_token"), ("/commerceapi/cart", 429, "rate_limited")],
+        ),
+    ];
+    let asked = 200;
+    for (method, path, _) in kinds {
+        for _ in 0..asked {
+            let request = client.request(method.parse().unwrap(), format!("{}{path}", process.api));
+            assert!(request.send().await.unwrap().status().is_client_error(), "{path}");
+        }
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    // Until each request is told of, be it by a line of its own or by a number.
+    let mut told = std::collections::HashMap::<_, (usize, usize)>::new();
+    let kinds: Vec<_> = kinds.iter().map(|(_, _, kinds)| *kinds).collect();
+    let all = asked * kinds.len();
+    while told.values().map(|(lines, counted)| lines + counted).sum::<usize>() < all {
+        let line: Value = serde_json::from_str(&process.logged("reason")).unwrap();
+        if line["status"] == 200 {
+            continue; // the demo asks itself for its keys
+        }
+        let kind = (line["path"].clone(), line["status"].clone(), line["reason"].clone());
+        let (lines, counted) = told.entry(kind).or_default();
+        match line["count"].as_u64() {
+            Some(count) => {
+                assert_eq!(line["level"], "WARN", "{line}");
+                *counted += usize::try_from(count).unwrap();
+            }
+            None => *lines += 1,
+        }
+    }
+    assert_eq!(told.len(), 6, "{told:?}");
+    for (path, status, reason) in kinds.concat() {
+        let (lines, counted) = told[&(json!(path), json!(status), json!(reason))];
+        assert!((1..=10 * seconds).contains(&lines), "{reason}: {lines} lines in {seconds} s");
+        assert!(counted > 0, "{reason}: {lines} lines");
+    }
+}
+
 /// A flood is no reason to fill a disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scans_that_find_every_place_taken_are_told_of_once_a_second() {

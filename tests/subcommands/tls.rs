@@ -1,6 +1,7 @@
 //! TLS from the outside: the gate and the health check over it, and whose certificate it was in the log.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -76,6 +77,30 @@ async fn a_gate_shows_its_certificate_and_the_log_says_whose_it_was() {
     // As RFC 4514 writes it: what could pass for another part of the name is escaped.
     assert_eq!(names, [Some("CN=gateway\\, \\\"Amazon's\\\",O=Example"), None], "{log}");
     assert!(lines.iter().any(|line| line["message"] == "client certificate refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_flood_of_refused_certificates_a_sample_is_logged_and_the_rest_is_counted() {
+    let place = Place::new().await;
+    let Certified { certificate, key } = Authority::new("strangers").client("stranger");
+    let identity = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes()).unwrap();
+    let authority = std::fs::read(place.public()).unwrap();
+    let authorities = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only(authorities).identity(identity).build().unwrap();
+    let (url, began) = (format!("https://localhost:{}/livez", place.port()), Instant::now());
+    for _ in 0..100 {
+        assert!(client.get(&url).send().await.is_err(), "its authority is unknown");
+    }
+    let seconds = began.elapsed().as_secs() + 2;
+    let (mut lines, mut counted) = (0, 0);
+    while lines + counted < 100 {
+        let line: serde_json::Value = serde_json::from_str(&place.process.logged("client certificate")).unwrap();
+        match line["count"].as_u64() {
+            Some(count) => counted += count,
+            None => lines += 1,
+        }
+    }
+    assert!(counted > 0 && lines <= 10 * seconds, "{lines} lines in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

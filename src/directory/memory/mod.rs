@@ -64,6 +64,10 @@ impl MemoryDirectory {
         })
     }
 
+    pub(super) fn promised_until(&self, digest: Digest, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.tables().issued.find(digest, now).map(|token| token.promised_until)
+    }
+
     pub(super) fn issue(&self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) -> Issued {
         let mut tables = self.change();
         if let Some(refusal) = tables.refusal(&token.shopper, token.device.as_ref()) {

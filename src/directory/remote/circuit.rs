@@ -1,10 +1,10 @@
-//! Whether the retailer's own system is asked, and whose fault it is when it does not answer.
+//! Whether the retailer's own system is asked.
 //!
-//! Nobody but it knows which keys are good, and so there is no key to try it with. While it is not asked, one real question is let through every
-//! so often, and the first that is answered, whatever the answer, ends it.
+//! While it is not asked, one real question is let through every so often, and the first that is answered, whatever the answer, ends it.
 //!
-//! What it does not answer may be the key's doing: a shopper shows any key, again and again, or many. So failures count by distinct keys,
-//! and all are forgotten with the first answer. That nobody is there to connect to, no key can bring about.
+//! What it does not answer may be the key's doing: a shopper shows any key, again and again, or many. So only what goes unanswered while
+//! nothing else is answered counts, by distinct keys, and all are forgotten with the first answer. That nobody is there to connect to, no
+//! key can bring about.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,10 +20,8 @@ const MANY: usize = 16;
 const LATELY: Duration = Duration::from_secs(4);
 /// How many distinct keys must have found nobody there.
 const UNREACHABLE: usize = 3;
-/// How many distinct keys must have gone unanswered for the others to be at fault no more.
+/// How many distinct keys must have gone unanswered for it to count as down.
 const SEVERAL: usize = 3;
-/// How long an answer shows that it is well.
-const WELL: Duration = Duration::from_secs(30);
 /// How often one is let through.
 const TRIAL: Duration = Duration::from_millis(250);
 /// How long the key is let through no more that was tried in vain: it may be the one that is not answered.
@@ -46,18 +44,6 @@ struct Open {
     next_trial: Instant,
     /// Those that were let through lately; no more than fit into that time.
     tried: Vec<(Subject, Instant)>,
-}
-
-/// What a question without an answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is the key's doing, as far as can be told: others are answered.
-    TheKey,
-    /// It is ill.
-    TheBackend {
-        /// Only since now it is not asked any more.
-        is_news: bool,
-    },
 }
 
 impl Circuit {
@@ -88,25 +74,21 @@ impl Circuit {
         state.open.take().is_some()
     }
 
-    /// A key was not answered, which may be its own doing.
-    pub(super) fn unanswered(&self, key: Subject, now: Instant) -> Verdict {
-        let mut state = self.state();
-        if state.unanswered.add(&[key], now) {
-            return Verdict::TheBackend { is_news: state.open(now) };
-        }
-        if state.is_well(now) { Verdict::TheKey } else { Verdict::TheBackend { is_news: false } }
+    /// Whether anything was answered at that time or later.
+    pub(super) fn is_answered_since(&self, time: Instant) -> bool {
+        self.state().answered.is_some_and(|at| at >= time)
     }
 
-    /// A key was not answered before its scan's own time was up, which says nothing.
-    pub(super) fn not_waited_for(&self, now: Instant) -> Verdict {
-        if self.state().is_well(now) { Verdict::TheKey } else { Verdict::TheBackend { is_news: false } }
+    /// A key was not answered, nor was anything else. Says whether it is only since now not asked any more.
+    pub(super) fn unanswered(&self, key: Subject, now: Instant) -> bool {
+        let mut state = self.state();
+        state.unanswered.add(&[key], now) && state.open(now)
     }
 
-    /// Nobody was there to ask.
-    pub(super) fn unreachable(&self, key: Subject, now: Instant) -> Verdict {
+    /// Nobody was there to ask. Says whether it is only since now not asked any more.
+    pub(super) fn unreachable(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
-        let is_news = state.unreachable.add(&[key], now) && state.open(now);
-        Verdict::TheBackend { is_news }
+        state.unreachable.add(&[key], now) && state.open(now)
     }
 
     /// Whether it is not asked any more.
@@ -126,11 +108,6 @@ impl Circuit {
 }
 
 impl State {
-    fn is_well(&self, now: Instant) -> bool {
-        let lately = self.answered.is_some_and(|at| now.saturating_duration_since(at) < WELL);
-        lately && self.open.is_none() && self.unreachable.distinct(now) == 0 && self.unanswered.distinct(now) < SEVERAL
-    }
-
     /// Says whether it was not open before.
     fn open(&mut self, now: Instant) -> bool {
         let is_news = self.open.is_none();

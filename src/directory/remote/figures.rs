@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     NotAsked,
     /// Whoever asked went away.
     Abandoned,
+    /// It was about a key that the connector made up, whatever came of it.
+    MadeUp,
 }
 
 /// The label of a count.
@@ -60,6 +62,11 @@ impl Figures {
     /// A question that is sent now.
     pub(super) fn sent(&self) -> Sent<'_> {
         Sent { figures: self, at: Instant::now(), outcome: Outcome::Abandoned }
+    }
+
+    /// A question about a made-up key that is sent now.
+    pub(super) fn made_up(&self) -> Sent<'_> {
+        Sent { figures: self, at: Instant::now(), outcome: Outcome::MadeUp }
     }
 }
 
@@ -97,6 +104,7 @@ impl Outcome {
             Self::Full => "full",
             Self::NotAsked => "not_asked",
             Self::Abandoned => "abandoned",
+            Self::MadeUp => "made_up",
         }
     }
 }

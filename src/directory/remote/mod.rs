@@ -3,7 +3,7 @@
 //! `docs/identity-backend.md` is the contract. Whatever it does, nobody waits longer than its time, no more questions are under way than
 //! it has places, and a key is in memory no longer than its scan. What it says of a key counts as a fact; what it should not say, as that it
 //! does not know the key. That it says nothing is an error, and told apart: an illness of its own from what a single key brings about,
-//! since a shopper must not be able to provoke a fault.
+//! since a shopper must not be able to provoke a fault. Where nothing else was answered meanwhile, a key that the connector makes up tells.
 
 mod cache;
 mod circuit;
@@ -13,10 +13,12 @@ mod settings;
 mod standing;
 mod wire;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use reqwest::{Client, Url};
-use tokio::sync::Semaphore;
+use tokio::select;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use figures::Figures;
@@ -26,15 +28,18 @@ use super::{Asker, DirectoryError, Kind, Registration};
 use crate::breaker::Subject;
 use crate::digest::Digest;
 use cache::{Cache, Key};
-use circuit::{Circuit, Verdict};
+use circuit::Circuit;
 use client::{Said, Silence};
-use figures::Outcome;
+use figures::{Outcome, Sent};
 use standing::Standing;
 
 /// How long a place is waited for: a moment, in which a burst passes.
 const QUEUE: Duration = Duration::from_millis(20);
 /// How long before a scan's deadline its question ends, so that it is known what came of it.
 const SPARE: Duration = Duration::from_millis(100);
+
+/// How every made-up key begins; 18 random digits follow, so that it has the form of a recognition token too.
+const MADE_UP: &str = "connectorprobe";
 
 /// An identity backend.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Remote {
     limits: Limits,
     places: Semaphore,
     circuit: Circuit,
+    /// When the last made-up key was asked about that was not answered. Whoever holds the lock asks about one.
+    no_sign_of_life: Mutex<Option<Instant>>,
     standing: Standing,
     cache: Cache,
     figures: Figures,
@@ -70,6 +77,7 @@ impl Remote {
             limits,
             places: Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS)),
             circuit: Circuit::new(),
+            no_sign_of_life: Mutex::default(),
             standing: Standing::default(),
             cache: Cache::new(limits.cache_for),
             figures: Figures::new(),
@@ -140,31 +148,94 @@ impl Remote {
 
     async fn ask(&self, question: &Question<'_>, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
         let sent = self.figures.sent();
-        let asking = client::ask(&self.client, &self.url, question.kind, wire::write(question));
         let asked = Instant::now();
-        let said = timeout_at(self.until(question.asker, asked), asking).await;
+        let until = self.until(question.asker, asked);
+        let half = asked.checked_add(self.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
+        let mut asking = pin!(timeout_at(until, self.send(question)));
+        let mut checking = pin!(timeout_at(until, self.is_alive(question, asked)));
+        let mut is_alive = None;
+        let said = match timeout_at(half, asking.as_mut()).await {
+            Ok(said) => said,
+            // Late: once its time is up, there is none left to tell whose fault it is.
+            Err(_) => loop {
+                select! {
+                    biased;
+                    said = asking.as_mut() => break said,
+                    checked = checking.as_mut(), if is_alive.is_none() => is_alive = Some(checked),
+                }
+            },
+        };
         let now = Instant::now();
-        let said = match said {
-            Ok(Ok(said)) => said,
+        let (cause, counts) = match said {
+            Ok(Ok(said)) => {
+                self.hears(now);
+                return self.take(said, sent, now);
+            }
             Ok(Err(Silence::Unreachable(cause))) => {
                 sent.came_to(Outcome::Unavailable);
-                return Err(self.blame(self.circuit.unreachable(subject, now), &cause));
+                return Err(self.is_ill(self.circuit.unreachable(subject, now), &cause));
             }
             Ok(Err(Silence::Broken(cause))) => {
                 sent.came_to(Outcome::Unavailable);
-                return Err(self.blame(self.circuit.unanswered(subject, now), &cause));
+                (cause, true)
             }
             Err(_) => {
                 sent.came_to(Outcome::Timeout);
+                // One that its scan had no more time for says nothing.
                 let had_its_time = now.saturating_duration_since(asked) >= self.limits.timeout;
-                let verdict =
-                    if had_its_time { self.circuit.unanswered(subject, now) } else { self.circuit.not_waited_for(now) };
-                return Err(self.blame(verdict, "no answer in time"));
+                ("no answer in time".to_owned(), had_its_time)
             }
         };
+        let is_alive = match is_alive {
+            Some(checked) => checked,
+            None => checking.await,
+        };
+        if is_alive.unwrap_or(false) {
+            return Err(DirectoryError::Silent(format!("identity backend: {cause}")));
+        }
+        Err(self.is_ill(counts && self.circuit.unanswered(subject, now), &cause))
+    }
+
+    async fn send(&self, question: &Question<'_>) -> Result<Said, Silence> {
+        client::ask(&self.client, &self.url, question.kind, wire::write(question)).await
+    }
+
+    /// Whether anything was answered since that question was asked; if nothing was, whether a key is that the connector makes up. One such
+    /// question at a time, whose outcome serves all that were asked before it.
+    async fn is_alive(&self, question: &Question<'_>, asked: Instant) -> bool {
+        if self.circuit.is_answered_since(asked) {
+            return true;
+        }
+        let mut no_sign = self.no_sign_of_life.lock().await;
+        if self.circuit.is_answered_since(asked) {
+            return true;
+        }
+        if no_sign.is_some_and(|at| at >= asked) {
+            return false;
+        }
+        let mut random = [0; 9];
+        if getrandom::fill(&mut random).is_err() {
+            return false;
+        }
+        let key = format!("{MADE_UP}{}", hex::encode(random));
+        let now = Instant::now();
+        let _sent = self.figures.made_up();
+        if self.send(&Question { value: &key, ..*question }).await.is_ok() {
+            self.hears(Instant::now());
+            return true;
+        }
+        *no_sign = Some(now);
+        false
+    }
+
+    /// Something was answered.
+    fn hears(&self, now: Instant) {
         if self.circuit.answered(now) {
             tracing::info!("the identity backend answers again");
         }
+    }
+
+    fn take(&self, said: Said, sent: Sent<'_>, now: Instant) -> Result<Option<Registration>, DirectoryError> {
         match said {
             Said::Known(registration) => {
                 sent.came_to(Outcome::Found);
@@ -199,21 +270,12 @@ impl Remote {
         own.min(asker.deadline.checked_sub(SPARE).unwrap_or(now))
     }
 
-    fn blame(&self, verdict: Verdict, cause: &str) -> DirectoryError {
-        match verdict {
-            Verdict::TheKey => DirectoryError::Silent(format!("identity backend: {cause}")),
-            Verdict::TheBackend { is_news } => {
-                if is_news {
-                    let url = self.url.as_str();
-                    tracing::warn!(
-                        url,
-                        error = cause,
-                        "the identity backend does not answer: scans get a 500 until it does"
-                    );
-                }
-                unavailable(cause)
-            }
+    fn is_ill(&self, is_news: bool, cause: &str) -> DirectoryError {
+        if is_news {
+            let url = self.url.as_str();
+            tracing::warn!(url, error = cause, "the identity backend does not answer: scans get a 500 until it does");
         }
+        unavailable(cause)
     }
 }
 

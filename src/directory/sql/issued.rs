@@ -6,6 +6,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
 
 use super::SqlDirectory;
 use super::tables::{devices, nanos};
+use crate::breaker::Subject;
+use crate::digest::Digest;
 use crate::directory::DirectoryError;
 use crate::directory::change::{Issued, IssuedToken, Refusal};
 use crate::storage::{DatabaseError, Engine};
@@ -24,6 +26,25 @@ impl SqlDirectory {
         let database = self.database.for_shoppers();
         let done = database.transaction(move |connection| Box::pin(issue(connection, engine, token, at_most, now)));
         Ok(done.await?)
+    }
+
+    pub(in crate::directory) async fn promised_until(
+        &self,
+        digest: Digest,
+        now: DateTime<Utc>,
+        subject: Subject,
+    ) -> Result<Option<DateTime<Utc>>, DirectoryError> {
+        let read = self.database.read(subject, move |connection| {
+            Box::pin(async move {
+                let query = query_scalar::<Any, i64>(
+                    "SELECT promised_until FROM issued_token WHERE digest = $1 AND expires_at > $2",
+                )
+                .bind(digest.as_bytes().as_slice())
+                .bind(nanos(now));
+                Ok(query.fetch_optional(connection).await?.map(DateTime::from_timestamp_nanos))
+            })
+        });
+        Ok(read.await?)
     }
 
     /// Lets go of some of what has expired, and says whether there may be more.
@@ -69,10 +90,13 @@ async fn issue(
     .bind(others)
     .execute(&mut *connection)
     .await?;
-    query::<Any>("INSERT INTO issued_token (digest, shopper_id, device_id, expires_at) VALUES ($1, $2, $3, $4)")
+    query::<Any>(
+        "INSERT INTO issued_token (digest, shopper_id, device_id, promised_until, expires_at) VALUES ($1, $2, $3, $4, $5)",
+    )
         .bind(token.digest.as_bytes().as_slice())
         .bind(token.shopper.as_str())
         .bind(token.device.as_ref().map(|device| device.as_str().to_owned()))
+        .bind(nanos(token.promised_until))
         .bind(nanos(token.expires_at))
         .execute(connection)
         .await?;

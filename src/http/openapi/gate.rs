@@ -1,6 +1,8 @@
 //! The gate's call. Its body is read by hand, so that every mistake has the words that Amazon is told: what is declared here only describes
 //! it, and a test holds both together.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
@@ -93,7 +95,7 @@ pub(super) fn call() -> Call {
         .answers("The gate opens for this visitor.", schema_of::<Authorized<'_>>())
         .refuses(Invalid::ALL.map(ApiError::Invalid))
         .refuses([ApiError::EventReused])
-        .refuses([ApiError::UnknownCaller(Unknown::NoCredentials)])
+        .refuses([ApiError::UnknownCaller(Unknown::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
         .denies(401, Denial::ALL.map(Denial::message))
         .refuses([ApiError::TooManyRequests { retry_after: 1, reason: "" }, super::fault()])
 }
