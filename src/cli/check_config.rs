@@ -23,7 +23,7 @@ pub(super) const EXIT_CODES: &str = "Exit code: 0 sound, 1 the probe found a fau
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config
+    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config or CONNECTOR_CONFIG
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
     /// With --probe: scans an unknown key at this store [default: the first store of the directory file]
@@ -35,7 +35,7 @@ pub(super) struct CheckConfigArgs {
 
 pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode {
     let sources = args.config.sources();
-    let checked = match (&args.probe, &args.config.config) {
+    let checked = match (&args.probe, &sources.file) {
         (Some(_), None) => Ok(None),
         _ => check(&sources),
     };

@@ -14,6 +14,7 @@ mod configuration;
 mod demo;
 mod directory_file;
 mod durability;
+mod file_settings;
 mod import;
 mod life_cycle;
 mod log;
