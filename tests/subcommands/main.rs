@@ -22,6 +22,7 @@ mod open_files;
 mod provider_configuration;
 mod reload;
 mod secure_callers;
+mod starting;
 mod tls;
 mod tls_configuration;
 mod tools;
