@@ -276,6 +276,17 @@ pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
     reader.finish(bind)
 }
 
+/// `log.format`, as far as it can be read where the configuration as a whole cannot be used.
+#[must_use]
+pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
+    let without_file = || Layers::read(mode, &Sources { file: None, ..sources.clone() });
+    let layers = Layers::read(mode, sources).or_else(|_| without_file());
+    match layers.is_ok_and(|layers| layers.values.get("log.format").is_some_and(|format| format == "text")) {
+        true => LogFormat::Text,
+        false => LogFormat::Json,
+    }
+}
+
 /// Reads `storage.*` and the hash key alone, for what works on the database.
 ///
 /// # Errors

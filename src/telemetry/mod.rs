@@ -13,6 +13,8 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
+pub use json_lines::error_line;
+
 use json_lines::JsonLines;
 
 /// Whether what is written there may have colours: to a terminal, unless `NO_COLOR` is set.

@@ -11,7 +11,7 @@ fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let ended = Ended::of(arguments, settings);
     assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.stdout, "", "complaints go to standard error");
-    ended.stderr
+    ended.error()
 }
 
 #[test]
