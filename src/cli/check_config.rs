@@ -10,7 +10,7 @@ use clap::Args;
 use super::credentials::CredentialArgs;
 use super::serve::exit_code;
 use super::{ConfigArgs, EXIT_USAGE, fail, print, safe};
-use crate::app::{CODES_REFUSED, read_source};
+use crate::app::{CODES_REFUSED, ensure_open_files, read_source};
 use crate::config::{Config, Effective, Mode, Override, Sources, effective};
 use crate::digest::HashKey;
 use crate::directory::Change;
@@ -73,6 +73,9 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
         Ok(settings) => settings,
         Err(error) => return Err(fail(EXIT_USAGE, &error)),
     };
+    if let Err(error) = ensure_open_files(&config) {
+        return Err(fail(EXIT_USAGE, &error));
+    }
     let hash_key = match HashKey::random() {
         Ok(hash_key) => hash_key,
         Err(error) => return Err(fail(1, &error)),
