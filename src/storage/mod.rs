@@ -187,7 +187,7 @@ impl Database {
         let suspicion = Suspicion::default();
         let opening = Opening {
             engine,
-            options,
+            options: &options,
             connections,
             hash_key: &hash_key,
             name: &name,

@@ -80,7 +80,7 @@ impl fmt::Display for Waiting {
 /// What is to be opened.
 pub(super) struct Opening<'o> {
     pub(super) engine: Engine,
-    pub(super) options: AnyConnectOptions,
+    pub(super) options: &'o AnyConnectOptions,
     /// How many connections to PostgreSQL there may be.
     pub(super) connections: u32,
     pub(super) hash_key: &'o HashKey,
@@ -163,8 +163,8 @@ impl Opening<'_> {
         connection.close().await?;
         progress.at(Step::Connections);
         Ok(match self.engine {
-            Engine::Sqlite => sqlite::pools(&self.options).await?,
-            Engine::Postgres => postgres::pools(&self.options, self.connections, self.suspicion).await?,
+            Engine::Sqlite => sqlite::pools(self.options).await?,
+            Engine::Postgres => postgres::pools(self.options, self.connections, self.suspicion).await?,
         })
     }
 }
