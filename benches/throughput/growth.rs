@@ -221,7 +221,7 @@ fn started(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, 
 fn import(folder: &Path, badges: Keys) -> Duration {
     let file = badges.import_file(folder);
     let began = Instant::now();
-    let output = connector(&[], &sqlite(folder)).arg("import").arg(&file).output().unwrap();
+    let output = connector(&[], &sqlite(folder)).args(["import", "--create"]).arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::remove_file(file).unwrap();
     began.elapsed()

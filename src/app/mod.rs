@@ -54,7 +54,7 @@ use crate::traces::{Traces, TracesError};
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// How many connections the management port takes at once: scrapers, probes, a person or two.
-const MANAGEMENT_CONNECTIONS: u32 = 64;
+const MANAGEMENT_CONNECTIONS: u32 = 32;
 
 /// Why a connector does not start.
 #[derive(Debug, Error)]
@@ -122,6 +122,17 @@ struct Port {
     serves: server::Port,
 }
 
+/// Sees to it that the process may open as many files as this configuration needs: also for `check-config`.
+///
+/// # Errors
+/// When its limit cannot be raised that far.
+pub fn ensure_open_files(config: &Config) -> Result<(), TooFewFiles> {
+    let own_port = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
+    let own_port = own_port.map(|commerce| commerce.max_connections);
+    let ports = [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(own_port);
+    server::ensure_open_files(&ports.collect::<Vec<_>>())
+}
+
 /// Opens what the configuration names and binds the ports.
 ///
 /// # Errors
@@ -137,10 +148,7 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
     let own_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
-    let own_files = own_port.map(|_| own_connections);
-    let ports: Vec<u32> =
-        [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(own_files).collect();
-    server::ensure_open_files(&ports)?;
+    ensure_open_files(&config)?;
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();

@@ -21,6 +21,8 @@ pub(super) async fn open(
     faults: Faults,
     now: DateTime<Utc>,
 ) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
+    // Before a database is made or given this key, where there is one already: a refused start leaves nothing behind.
+    let loaded = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
     let (database, directory, ledger) = match &config.storage {
         Storage::Memory => {
             let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
@@ -33,7 +35,8 @@ pub(super) async fn open(
         }
     };
     let mut by_key = HashMap::new();
-    if let Some(mut loaded) = read_source(&config.directory, directory.hash_key())? {
+    let loaded = loaded.map_or_else(|| read_source(&config.directory, directory.hash_key()), Ok)?;
+    if let Some(mut loaded) = loaded {
         by_key = std::mem::take(&mut loaded.faults);
         import(&directory, loaded, now).await?;
     }

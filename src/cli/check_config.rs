@@ -10,7 +10,7 @@ use clap::Args;
 use super::credentials::CredentialArgs;
 use super::serve::exit_code;
 use super::{ConfigArgs, EXIT_USAGE, fail, print, safe};
-use crate::app::{CODES_REFUSED, read_source};
+use crate::app::{CODES_REFUSED, ensure_open_files, read_source};
 use crate::config::{Config, Effective, Mode, Override, Sources, effective};
 use crate::digest::HashKey;
 use crate::directory::Change;
@@ -23,7 +23,7 @@ pub(super) const EXIT_CODES: &str = "Exit code: 0 sound, 1 the probe found a fau
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config
+    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config or CONNECTOR_CONFIG
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
     /// With --probe: scans an unknown key at this store [default: the first store of the directory file]
@@ -35,7 +35,7 @@ pub(super) struct CheckConfigArgs {
 
 pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode {
     let sources = args.config.sources();
-    let checked = match (&args.probe, &args.config.config) {
+    let checked = match (&args.probe, &sources.file) {
         (Some(_), None) => Ok(None),
         _ => check(&sources),
     };
@@ -73,6 +73,9 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
         Ok(settings) => settings,
         Err(error) => return Err(fail(EXIT_USAGE, &error)),
     };
+    if let Err(error) = ensure_open_files(&config) {
+        return Err(fail(EXIT_USAGE, &error));
+    }
     let hash_key = match HashKey::random() {
         Ok(hash_key) => hash_key,
         Err(error) => return Err(fail(1, &error)),

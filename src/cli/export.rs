@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::import::describe;
-use super::transfer::{Bar, FormatArg, Interrupt, format, open, per_second};
+use super::transfer::{Bar, FormatArg, Interrupt, format, location, not_opened, open, per_second};
 use super::{ConfigArgs, EXIT_USAGE, fail};
 use crate::directory::Directory;
 use crate::transfer::{Counts, Format, export};
@@ -36,8 +36,12 @@ async fn run_to_end(args: &ExportArgs) -> Result<ExitCode, ExitCode> {
         Some(file) => format(args.format, file)?,
         None => args.format.map_or(Format::JsonLines, Format::from),
     };
-    let database = open(&args.config.sources(), false).await?;
-    let interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
+    let (location, hash_key) = location(&args.config.sources())?;
+    let mut interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
+    let database = match open(&location, hash_key, false, &mut interrupt).await {
+        Some(opened) => opened.map_err(|error| not_opened(&error))?,
+        None => return Ok(fail(1, &"stopped before the database answered; nothing was exported")),
+    };
     let directory = Directory::in_database(database.clone());
     let (mut bar, began) = (Bar::new(interrupt), Instant::now());
     let written = match &args.output {

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::transfer::{Bar, FormatArg, Interrupt, count, format, open, per_second};
+use super::transfer::{Bar, FormatArg, Interrupt, count, format, location, not_opened, open, per_second};
 use super::{ConfigArgs, EXIT_USAGE, fail, print};
 use crate::clock::Clock;
+use crate::digest::HashKey;
 use crate::directory::Directory;
+use crate::storage::StorageError;
 use crate::transfer::{Counts, Ended, Import, Report, TransferError};
 
-pub(super) const EXIT_CODES: &str =
-    "Exit code: 0 done, 1 not done (bad rows, a failing database, Ctrl-C), 64 bad usage or configuration.";
+pub(super) const EXIT_CODES: &str = "Exit code: 0 done, 1 not done (bad rows, a failing database, Ctrl-C), 64 bad usage, configuration or format of the file.";
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
@@ -27,6 +28,9 @@ pub(super) struct ImportArgs {
     /// Imports the other rows when some are bad; without it, nothing is imported then
     #[arg(long)]
     skip_bad_rows: bool,
+    /// Makes the database if it does not exist yet; without it, that is an error
+    #[arg(long)]
+    create: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -39,22 +43,51 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
     let name = args.file.display();
     let format = format(args.format, &args.file)?;
     let file = File::open(&args.file).map_err(|error| fail(EXIT_USAGE, &format!("{name}: {error}")))?;
-    let database = open(&args.config.sources(), true).await?;
-    let interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
-    let directory = Directory::in_database(database.clone());
-    let import = Import { directory: &directory, clock, format, skip_bad_rows: args.skip_bad_rows };
-    let (mut bar, began) = (Bar::new(interrupt), Instant::now());
+    let (location, hash_key) = location(&args.config.sources())?;
+    let mut interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
+    let (mut bar, began) = (Bar::new(interrupt.clone()), Instant::now());
+    let stopped = || fail(1, &"stopped before the database answered; nothing was imported");
+    let opened = open(&location, hash_key.clone(), false, &mut interrupt).await.ok_or_else(stopped)?;
+    let (database, note) = match opened {
+        Ok(database) => (database, ""),
+        Err(StorageError::NoDatabase(_)) if args.create => {
+            // What is wrong with the file is found out first, so that a refusal leaves no database behind, and none bound to a wrong key.
+            let key = hash_key.clone().map_or_else(HashKey::random, Ok).map_err(|error| fail(1, &error))?;
+            let directory = &Directory::in_memory(key);
+            let import = Import { directory, clock, format, skip_bad_rows: args.skip_bad_rows, check_only: true };
+            let report = import.run(&file, &mut |progress| bar.show(progress)).await;
+            if !matches!(report.ended, Ended::Done) {
+                bar.clear();
+                return Ok(told(&report, args, began.elapsed()));
+            }
+            let opened = open(&location, hash_key, true, &mut interrupt).await.ok_or_else(stopped)?;
+            (opened.map_err(|error| not_opened(&error))?, ", a new database")
+        }
+        Err(error @ StorageError::NoDatabase(_)) => {
+            return Ok(fail(EXIT_USAGE, &format!("{error}: check that setting, or make a new one with --create")));
+        }
+        Err(error) => return Ok(not_opened(&error)),
+    };
+    let _ = writeln!(io::stderr(), "importing into {location}{note}");
+    let directory = &Directory::in_database(database.clone());
+    let import = Import { directory, clock, format, skip_bad_rows: args.skip_bad_rows, check_only: false };
     let report = import.run(&file, &mut |progress| bar.show(progress)).await;
     bar.clear();
     database.close().await;
+    Ok(told(&report, args, began.elapsed()))
+}
+
+/// Tells how it ended.
+fn told(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
+    let name = args.file.display();
     if !report.bad.is_empty() {
         let what = count(report.bad.len() as u64, "row");
         let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
-        print(&summary(&report, began.elapsed()));
+        print(&summary(report, elapsed));
     }
-    Ok(match &report.ended {
+    match &report.ended {
         Ended::Done => ExitCode::SUCCESS,
         Ended::Stopped => fail(1, &"stopped before the end; import the file again to go on"),
         Ended::Refused if report.imported.total() == 0 => {
@@ -62,13 +95,14 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
         }
         Ended::Refused => fail(1, &"these rows were not imported"),
         Ended::Failed(error) => fail(error_code(error), &format!("{name}: {error}")),
-    })
+    }
 }
 
+/// What failed may do so no more at another time; what the file holds stays as it is.
 fn error_code(error: &TransferError) -> u8 {
     match error {
-        TransferError::OtherHashKey | TransferError::OtherVersion(_) | TransferError::NotAFile => EXIT_USAGE,
-        _ => 1,
+        TransferError::File(_) | TransferError::FileHasChanged(_) | TransferError::Directory(_) => 1,
+        _ => EXIT_USAGE,
     }
 }
 

@@ -87,7 +87,12 @@ const CONFIG_VARIABLE: &str = "CONNECTOR_CONFIG";
 
 impl ConfigArgs {
     fn sources(&self) -> Sources {
-        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named = || {
+            let path = std::env::var_os(CONFIG_VARIABLE)?;
+            // White space is trimmed, as from every setting; a path that is not UTF-8 is taken as it is.
+            let path = path.to_str().map_or_else(|| PathBuf::from(&path), |text| PathBuf::from(text.trim()));
+            (!path.as_os_str().is_empty()).then_some(path)
+        };
         Sources {
             file: self.config.clone().or_else(named),
             environment: std::env::vars_os().collect(),
@@ -113,7 +118,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error),
     };
-    runtime.block_on(async {
+    let exit_code = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(&args.sources()).await,
             Command::Demo(args) => demo::run(&args).await,
@@ -128,7 +133,10 @@ pub fn main() -> ExitCode {
             Command::Completions(args) => reference::completions(&args, Cli::command()),
             Command::Man(args) => reference::man(&args, Cli::command()),
         }
-    })
+    });
+    // Whatever still blocks a thread, such as the look-up of a name, does not hold up the end.
+    runtime.shutdown_background();
+    exit_code
 }
 
 /// A secret on the command line. Parsing it never fails, so that clap never repeats it in an error.

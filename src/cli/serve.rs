@@ -1,14 +1,15 @@
 //! `serve`: the connector for real; and what `demo` shares with it.
 
+use std::fmt::Display;
 use std::future;
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError, Watch};
-use crate::config::{Config, Mode, Sources};
+use crate::config::{Config, LogFormat, Mode, Sources, log_format};
 use crate::telemetry;
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
@@ -26,25 +27,26 @@ pub(super) async fn start<T>(
 ) -> ExitCode {
     let mut config = match Config::load(mode, sources) {
         Ok(config) => config,
-        Err(error) => return fail(EXIT_USAGE, &error),
+        Err(error) => return not_started(log_format(mode, sources), EXIT_USAGE, &error),
     };
+    let format = config.log.format;
     let watch = Watch::new(mode, sources, &config);
     let prepared = prepare(&mut config);
     let log = match telemetry::init(&config.log) {
         Ok(guard) => guard,
-        Err(error) => return fail(1, &error),
+        Err(error) => return not_started(format, 1, &error),
     };
     // First of all: process 1 of a container ignores a signal that it has no handler for.
     let (mut stop, mut reload) = match signals(mode) {
         Ok(signals) => signals,
-        Err(error) => return fail(1, &format!("signals cannot be received: {error}")),
+        Err(error) => return not_started(format, 1, &format!("signals cannot be received: {error}")),
     };
     let app = tokio::select! {
         built = app::build(config) => match built {
             Ok(app) => app,
             Err(error) => {
                 drop(log); // writes its lines, so that the error is the last one
-                return fail(exit_code(&error), &error);
+                return not_started(format, exit_code(&error), &error);
             }
         },
         () = stop.asked() => {
@@ -62,6 +64,15 @@ pub(super) async fn start<T>(
     };
     app.run(stop).await;
     ExitCode::SUCCESS
+}
+
+/// Says why it does not start, in the format of the log, and returns the exit code.
+fn not_started(format: LogFormat, code: u8, error: &dyn Display) -> ExitCode {
+    match format {
+        LogFormat::Text => return fail(code, error),
+        LogFormat::Json => drop(io::stderr().write_all(telemetry::error_line(&error.to_string()).as_bytes())),
+    }
+    ExitCode::from(code)
 }
 
 /// The signals that ask for the end.

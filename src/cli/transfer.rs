@@ -4,24 +4,22 @@ use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
-use super::serve::exit_code;
 use super::{EXIT_USAGE, fail};
-use crate::app::StartError;
 use crate::config::{Sources, Storage, load_storage};
-use crate::storage::{Database, Location};
+use crate::digest::HashKey;
+use crate::storage::{Database, Location, StorageError};
 use crate::transfer::{Format, Phase, Progress};
 
-/// How long to say nothing while the database does not answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the rows under way may take once the end was asked for.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// `--format`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -49,56 +47,74 @@ pub(super) fn format(given: Option<FormatArg>, file: &Path) -> Result<Format, Ex
     })
 }
 
-/// Opens the database of the configuration; `is_new`: whether it may be one that does not exist yet.
-pub(super) async fn open(sources: &Sources, is_new: bool) -> Result<Database, ExitCode> {
-    let (storage, hash_key) = load_storage(sources).map_err(|error| fail(EXIT_USAGE, &error))?;
-    let Storage::Database(location) = storage else {
-        let what = "storage.url: memory: is gone with its process: set sqlite:// and a path, or postgres://";
-        return Err(fail(EXIT_USAGE, &what));
-    };
-    if let Location::Sqlite(path) = &location
-        && !is_new
-        && !path.exists()
-    {
-        return Err(fail(EXIT_USAGE, &format!("storage.url: {}: there is no such database", path.display())));
-    }
-    let opening = Database::open(&location, hash_key);
-    tokio::pin!(opening);
-    let opened = match timeout(PATIENCE, &mut opening).await {
-        Ok(opened) => opened,
-        Err(_) => {
-            let _ = writeln!(io::stderr(), "waiting for the database");
-            opening.await
+/// Which database the configuration names, and its hash key.
+pub(super) fn location(sources: &Sources) -> Result<(Location, Option<HashKey>), ExitCode> {
+    match load_storage(sources).map_err(|error| fail(EXIT_USAGE, &error))? {
+        (Storage::Database(location), hash_key) => Ok((location, hash_key)),
+        (Storage::Memory, _) => {
+            let what = "storage.url: memory: is gone with its process: set sqlite:// and a path, or postgres://";
+            Err(fail(EXIT_USAGE, &what))
         }
-    };
-    opened.map_err(|error| {
-        let error = StartError::from(error);
-        fail(exit_code(&error), &error)
-    })
+    }
+}
+
+/// Opens it; `may_create`: whether it may be a new one. `None` when the end was asked for meanwhile.
+pub(super) async fn open(
+    location: &Location,
+    hash_key: Option<HashKey>,
+    may_create: bool,
+    interrupt: &mut Interrupt,
+) -> Option<Result<Database, StorageError>> {
+    let opening = Database::open_with(location, hash_key, may_create, |waiting| {
+        let _ = writeln!(io::stderr(), "{waiting}");
+    });
+    tokio::select! {
+        opened = opening => Some(opened),
+        () = interrupt.asked() => None,
+    }
+}
+
+/// Why it was not opened, and the exit code.
+pub(super) fn not_opened(error: &StorageError) -> ExitCode {
+    fail(if error.is_misconfiguration() { EXIT_USAGE } else { 1 }, error)
 }
 
 /// Set once somebody wants it to end: Ctrl-C, or SIGTERM.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(super) struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens from now on.
+    /// Listens from now on. Where the end that was asked for does not come, since a pipe that nobody reads blocks the thread, a second signal
+    /// ends the process, or time does.
     pub(super) fn listen() -> io::Result<Self> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let flag = Self::default();
-        let set = flag.clone();
+        let (set, is_set) = watch::channel(false);
         tokio::spawn(async move {
+            let mut signalled = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            signalled().await;
+            set.send_replace(true);
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                () = signalled() => {}
+                () = sleep(PATIENCE) => {}
             }
-            set.0.store(true, Ordering::Relaxed);
+            let _ = fail(1, &"stopped before the end");
+            std::process::exit(1);
         });
-        Ok(flag)
+        Ok(Self(is_set))
+    }
+
+    /// Completes once it is set.
+    async fn asked(&mut self) {
+        let _ = self.0.wait_for(|is_set| *is_set).await; // the sender lives as long as the process
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
     }
 }
 

@@ -1,12 +1,13 @@
 //! `directory.*`: who is known, and who is asked about the others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::reader::Reader;
 use super::{MINUTE, Mode};
+use crate::cause::of_file;
 use crate::directory::remote::{Credentials, Limits, Settings, SettingsError, parse_url};
 
 /// The shortest and the longest time that an answer may take: a good part of the scan's own 1.5 s is left.
@@ -98,6 +99,8 @@ fn file(reader: &mut Reader, setting: &str) -> Option<String> {
     if path.is_empty() {
         return None;
     }
-    let content = std::fs::read_to_string(path);
-    content.map_err(|error| reader.refuse(setting, &format!("cannot be read: {error}"))).ok()
+    let content = std::fs::read_to_string(&path);
+    content
+        .map_err(|error| reader.refuse(setting, &format!("cannot be read: {}", of_file(Path::new(&path), &error))))
+        .ok()
 }

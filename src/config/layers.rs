@@ -70,7 +70,7 @@ impl Layers {
         let mut values = BTreeMap::new();
         for (name, value) in &all {
             match (known.contains_key(&pattern(name)), written(value)) {
-                (true, Some(value)) => drop(values.insert(name.clone(), value)),
+                (true, Some(value)) => drop(values.insert(name.clone(), value.trim().to_owned())),
                 (true, None) => problems.push(Problem::new(name, "must be one value, or a list of values")),
                 (false, _) => problems.push(unknown(name, &known)),
             }

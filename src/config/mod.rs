@@ -5,6 +5,7 @@
 
 mod callers;
 mod commerce;
+mod database;
 mod directory;
 mod exposure;
 mod layers;
@@ -193,7 +194,7 @@ impl Config {
     /// With every bad setting: its name, its value unless that is a secret, and what would do.
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
-        let storage = storage_settings(&mut reader);
+        let storage = database::read(&mut reader);
         let (scan_key, single_use) = scan_key::read(&mut reader);
         let config = Self {
             mode,
@@ -282,13 +283,24 @@ pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
     reader.finish(bind)
 }
 
+/// `log.format`, as far as it can be read where the configuration as a whole cannot be used.
+#[must_use]
+pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
+    let without_file = || Layers::read(mode, &Sources { file: None, ..sources.clone() });
+    let layers = Layers::read(mode, sources).or_else(|_| without_file());
+    match layers.is_ok_and(|layers| layers.values.get("log.format").is_some_and(|format| format == "text")) {
+        true => LogFormat::Text,
+        false => LogFormat::Json,
+    }
+}
+
 /// Reads `storage.*` and the hash key alone, for what works on the database.
 ///
 /// # Errors
 /// As [`Config::load`].
 pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
-    let storage = storage_settings(&mut reader);
+    let storage = database::read(&mut reader);
     let hash_key = hash_key(&mut reader, &storage);
     reader.finish((storage, hash_key))
 }
@@ -378,27 +390,6 @@ fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
     RedisUrl::parse(url.expose_secret())
         .map_err(|error| reader.refuse_secret("rate_limit.url", &error.to_string()))
         .ok()
-}
-
-fn storage_settings(reader: &mut Reader) -> Storage {
-    let connections = reader.integer("storage.max_connections", 10, 4..=1000);
-    let mistakes = reader.mistakes();
-    let url = reader.secret_text("storage.url").unwrap_or_default();
-    match url.expose_secret().split_once(':') {
-        Some(("sqlite", path)) if path.len() > 2 && path.starts_with("//") && !path.contains('?') => {
-            return Storage::Database(storage::Location::Sqlite(path.chars().skip(2).collect::<String>().into()));
-        }
-        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-            return Storage::Database(storage::Location::Postgres { url, connections });
-        }
-        Some(("memory", "")) => {}
-        _ if reader.mistakes() > mistakes => {} // it could not be read, and that is said already
-        _ => reader.refuse_secret(
-            "storage.url",
-            "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database",
-        ),
-    }
-    Storage::Memory
 }
 
 fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {

@@ -156,7 +156,7 @@ impl Reader {
     }
 
     fn parse<T: FromStr>(&mut self, setting: &str, stand_in: T, wanted: &str, fits: impl Fn(&T) -> bool) -> T {
-        match self.text(setting).trim().parse() {
+        match self.text(setting).parse() {
             Ok(value) if fits(&value) => value,
             _ => {
                 self.refuse(setting, &format!("must be {wanted}"));
@@ -188,7 +188,7 @@ impl Reader {
     }
 
     pub(super) fn duration(&mut self, setting: &str, range: RangeInclusive<Duration>) -> Duration {
-        match humantime::parse_duration(self.text(setting).trim()) {
+        match humantime::parse_duration(&self.text(setting)) {
             Ok(duration) if range.contains(&duration) => duration,
             _ => {
                 let [least, most] = [range.start(), range.end()].map(|end| spell(*end));
@@ -274,8 +274,8 @@ impl Reader {
         keys
     }
 
-    /// A secret of any characters, from the setting or from the file that its `_file` twin names, less the end of its line. A
-    /// default gives way to the file.
+    /// A secret of any characters, from the setting or from the file that its `_file` twin names, without white space at
+    /// either end. A default gives way to the file.
     pub(super) fn secret_text(&mut self, setting: &str) -> Option<SecretString> {
         let twin = format!("{setting}_file");
         let (mut here, file) = (self.text(setting), self.text(&twin));
@@ -286,7 +286,7 @@ impl Reader {
             (true, true) => None,
             (false, true) => Some(here.into()),
             (true, false) => match std::fs::read_to_string(&file) {
-                Ok(content) => Some(content.trim_end_matches(['\r', '\n']).into()),
+                Ok(content) => Some(content.trim().into()),
                 Err(error) => {
                     self.refuse(&twin, &format!("cannot be read: {}", of_file(Path::new(&file), &error)));
                     None

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
-use super::seats::GOING;
+use super::seats::with_going;
 
 /// Files for everything else: databases, Redis, the identity providers, the log, the listeners.
 const RESERVE: u64 = 100;
@@ -28,8 +28,7 @@ pub struct TooFewFiles {
 /// When that is not far enough.
 pub fn ensure_open_files(ports: &[u32]) -> Result<(), TooFewFiles> {
     let connections: u64 = ports.iter().map(|port| u64::from(*port)).fold(0, u64::saturating_add);
-    let going = u64::from(GOING).saturating_mul(ports.len() as u64);
-    let needed = connections.saturating_add(going).saturating_add(RESERVE);
+    let needed = ports.iter().map(|port| u64::from(with_going(*port))).fold(RESERVE, u64::saturating_add);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let within = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
     let allowed = match (within(current), within(maximum)) {

@@ -23,8 +23,13 @@ use tokio::time::{Instant, timeout_at};
 use super::crowds::{Crowds, Turn};
 use crate::metrics::PortMetrics;
 
-/// How many may be going while others sit in their seats already.
-pub(super) const GOING: u32 = 64;
+/// How many may be going at most while others sit in their seats already.
+const GOING: u32 = 64;
+
+/// How many connections there may be at once, those included that are going, where there are so many seats.
+pub(super) fn with_going(seats: u32) -> u32 {
+    seats.saturating_add(GOING.min(seats))
+}
 
 /// How long whoever waits is left alone in any case. All seats in this time is the rate at which a crowd may come and go.
 const TIME_TO_ASK: Duration = Duration::from_millis(20);
@@ -81,7 +86,7 @@ pub(super) struct Busy {
 impl Seats {
     pub(super) fn new(all: u32, trusted: Arc<[IpNet]>, metrics: PortMetrics) -> Self {
         let room = Room { state: Mutex::default(), changed: Notify::new(), metrics };
-        let permits = Arc::new(Semaphore::new(all.saturating_add(GOING) as usize));
+        let permits = Arc::new(Semaphore::new(with_going(all) as usize));
         Self { all, permits, room: Arc::new(room), trusted }
     }
 
@@ -104,7 +109,7 @@ impl Seats {
 
     /// Completes when nobody is left.
     pub(super) async fn all_free(&self) {
-        let _ = self.permits.acquire_many(self.all.saturating_add(GOING)).await;
+        let _ = self.permits.acquire_many(with_going(self.all)).await;
     }
 
     /// Or when the next one has had their time, if anybody waits.

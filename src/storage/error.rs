@@ -8,10 +8,13 @@ use sqlx::Error;
 use sqlx::migrate::MigrateError;
 use thiserror::Error as ThisError;
 
-use super::Engine;
-
+use super::opening::START;
+use super::{Engine, Step};
 use crate::cause::of_file;
 use crate::digest::HashKeyError;
+
+/// The SQLSTATE of a server that only reads.
+const READ_ONLY: &str = "25006";
 
 /// Why a database cannot be opened.
 #[derive(Debug, ThisError)]
@@ -44,6 +47,23 @@ pub enum StorageError {
     /// PostgreSQL's key is not made for it: every connector must have the same.
     #[error("security.hash_key: is required with PostgreSQL")]
     NoKey,
+    /// There is none yet, and none may be made.
+    #[error("storage.url: {0}: there is no connector's database")]
+    NoDatabase(String),
+    /// It did not answer in time.
+    #[error(
+        "storage.url: {database}: no answer within {limit} s, at this step: {step}{error}",
+        limit = START.as_secs(),
+        error = .error.as_ref().map(|error| format!("; the last error: {error}")).unwrap_or_default()
+    )]
+    TimedOut {
+        /// The database, without user and password.
+        database: String,
+        /// What it was asked for last.
+        step: Step,
+        /// Why an attempt failed, if one did.
+        error: Option<String>,
+    },
     /// No randomness to be had for a new key.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -60,13 +80,12 @@ impl StorageError {
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
         match self {
-            // Who may not come in, or to what is not there.
-            Self::Database(Error::Database(error)) => {
-                error.code().is_some_and(|code| code.starts_with("28") || code.starts_with("3D"))
-            }
             Self::Database(Error::Configuration(_)) => true,
-            Self::Database(_) | Self::Migration(_) | Self::Randomness(_) => false,
+            Self::Migration(MigrateError::VersionMismatch(_) | MigrateError::Dirty(_)) => true,
+            Self::Database(_) | Self::Migration(_) => self.code().is_some_and(|code| lasts(&code)),
+            Self::TimedOut { .. } | Self::Randomness(_) => false,
             Self::InUse(_)
+            | Self::NoDatabase(_)
             | Self::File { .. }
             | Self::OtherKey(_)
             | Self::KeyFile { .. }
@@ -74,6 +93,60 @@ impl StorageError {
             | Self::NoKey => true,
         }
     }
+
+    /// Whether the database may do the same at another time: a start then tries again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self.cause() {
+            Some(Error::Io(_) | Error::PoolTimedOut) => true,
+            _ => self.code().is_some_and(|code| passes(&code)),
+        }
+    }
+
+    /// What it says, without the setting's name.
+    pub(super) fn words(&self) -> String {
+        let words = match self {
+            Self::Database(error) => error.to_string(),
+            Self::Migration(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        let hint = if self.code().as_deref() == Some(READ_ONLY) { ": it is a standby; name the primary" } else { "" };
+        format!("{words}{hint}")
+    }
+
+    fn cause(&self) -> Option<&Error> {
+        match self {
+            Self::Database(error)
+            | Self::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The code that the database gave: five characters are a SQLSTATE, fewer a result code of SQLite.
+    fn code(&self) -> Option<String> {
+        Some(self.cause()?.as_database_error()?.code()?.into_owned())
+    }
+}
+
+/// Not let in, no such database, no right to do it or another program's tables; with SQLite another program's tables, a damaged file, or no
+/// database.
+fn lasts(code: &str) -> bool {
+    match code.len() {
+        5 => ["28", "3D", "3F", "42"].iter().any(|class| code.starts_with(class)),
+        _ => matches!(primary(code), Some(1 | 11 | 26)),
+    }
+}
+
+/// The server is starting or stopping, has no connection to spare, only reads because it is a standby, or another connection holds a lock.
+fn passes(code: &str) -> bool {
+    match code.len() {
+        5 => code.starts_with("57P") || ["53300", READ_ONLY, "55P03", "40P01"].contains(&code),
+        _ => matches!(primary(code), Some(5 | 6)),
+    }
+}
+
+/// The primary result code of SQLite, which is the lowest byte of the one that is told.
+fn primary(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 /// Why the database did not do what it was asked for.
@@ -122,7 +195,7 @@ impl DatabaseError {
             Self::Sqlx(Error::Io(_) | Error::Protocol(_)) => true,
             // The server stops, or has become one that only reads.
             Self::Sqlx(Error::Database(error)) => {
-                error.code().is_some_and(|code| code.starts_with("57P") || code == "25006")
+                error.code().is_some_and(|code| code.starts_with("57P") || code == READ_ONLY)
             }
             _ => false,
         }
@@ -146,11 +219,10 @@ impl DatabaseError {
     }
 }
 
-/// By the primary result code, which is the lowest byte of the one that is told.
 fn sqlite_symptom(code: &str) -> Symptom {
-    match code.parse::<u32>().map(|code| code & 0xff) {
+    match primary(code) {
         // BUSY, LOCKED: it is the whole file that somebody holds. READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
-        Ok(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness,
+        Some(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness,
         _ => Symptom::Nothing,
     }
 }
@@ -161,7 +233,7 @@ fn postgres_symptom(code: &str) -> Symptom {
     const CLASSES: [&str; 7] = ["08", "28", "3D", "53", "57", "58", "XX"];
     match code {
         "55P03" | "40P01" => Symptom::Lock, // lock_timeout, deadlock
-        "25006" => Symptom::Illness,        // it only reads: it is not the primary any more, or its disk is full
+        READ_ONLY => Symptom::Illness,      // it only reads: it is not the primary any more, or its disk is full
         _ if CLASSES.iter().any(|class| code.starts_with(class)) => Symptom::Illness,
         _ => Symptom::Nothing,
     }

@@ -7,6 +7,7 @@
 
 mod breaker;
 mod error;
+mod opening;
 mod postgres;
 mod probe;
 mod schema;
@@ -14,13 +15,15 @@ mod sqlite;
 mod time;
 mod turns;
 
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::Semaphore;
@@ -28,6 +31,7 @@ use tokio::time::timeout;
 
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
+pub use opening::{Step, Waiting};
 pub(crate) use sqlite::JSON_ROWS;
 pub(crate) use time::{instant, nanos};
 
@@ -35,12 +39,11 @@ use crate::breaker::Subject;
 use crate::digest::HashKey;
 use breaker::{Breaker, Kind};
 use error::Symptom;
+use opening::Opening;
 use postgres::Suspicion;
-use schema::{check_key, migrations};
+use sqlite::Taken;
 use turns::Turns;
 
-/// How long a start waits for its first connections. The server may start at the same time, or the machine may be busy.
-const START: Duration = Duration::from_secs(30);
 // Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_millis(250);
@@ -74,6 +77,23 @@ pub enum Location {
         /// 4 or more.
         connections: u32,
     },
+}
+
+/// Which database it is, without user and password.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres { url, .. } => {
+                let Ok(url) = Url::parse(url.expose_secret()) else { return f.write_str("postgres://") };
+                write!(f, "postgres://{}", url.host_str().unwrap_or_default())?;
+                if let Some(port) = url.port() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(url.path())
+            }
+        }
+    }
 }
 
 /// An open database: clones share it.
@@ -126,35 +146,55 @@ struct Pools {
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'c>>;
 
 impl Database {
-    /// Opens it, or makes a new file; brings its schema up to date; checks its hash key.
+    /// Opens it, or makes a new one; brings its schema up to date; checks its hash key. Logs every few seconds that it does not answer yet.
     ///
     /// # Errors
-    /// When another process has the file, it belongs to another hash key, or it cannot be used.
+    /// When another process has the file, it belongs to another hash key, it does not answer within 30 s, or it cannot be used.
     pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
+        Self::open_with(location, hash_key, true, |Waiting { database, step, error, left }| {
+            let left = left.as_secs();
+            tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
+        })
+        .await
+    }
+
+    /// As [`Self::open`]; `may_create`: whether it may be a new one; `tell` is told every few seconds that it does not answer yet.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when it would be a new one that may not be made: then nothing was changed.
+    pub async fn open_with(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        may_create: bool,
+        tell: fn(&Waiting),
+    ) -> Result<Self, StorageError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let (engine, options, hash_key, lock, name) = match location {
+        let name = location.to_string();
+        let (engine, options, connections, hash_key, lock) = match location {
+            Location::Sqlite(path) if !may_create && sqlite::is_new(path) => {
+                return Err(StorageError::NoDatabase(name));
+            }
             Location::Sqlite(path) => {
-                let (lock, hash_key) = sqlite::take(path, hash_key)?;
-                (Engine::Sqlite, sqlite::options(path)?, hash_key, Some(lock), path.display().to_string())
+                let Taken { path, lock, hash_key } = sqlite::take(path, hash_key)?;
+                (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
             }
-            Location::Postgres { url, .. } => {
+            Location::Postgres { url, connections } => {
                 let hash_key = hash_key.ok_or(StorageError::NoKey)?;
-                (Engine::Postgres, postgres::options(url)?, hash_key, None, "the database".to_owned())
+                (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
             }
         };
-        let mut connection = match location {
-            Location::Sqlite(_) => options.connect().await?,
-            Location::Postgres { .. } => postgres::connect(&options).await?,
-        };
-        migrations(engine).run_direct(None, &mut connection, false).await?;
-        check_key(&mut connection, &hash_key, &name).await?;
-        connection.close().await?;
         let suspicion = Suspicion::default();
-        let pools = match location {
-            Location::Sqlite(_) => sqlite::pools(&options).await?,
-            Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
+        let opening = Opening {
+            engine,
+            options: &options,
+            connections,
+            hash_key: &hash_key,
+            name: &name,
+            may_create,
+            suspicion: &suspicion,
         };
+        let pools = opening.run(tell).await?;
         let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
         let turns = Turns::new(pools.reads.options().get_max_connections());
         let inner = Inner { engine, pools, breaker, suspicion, hash_key, turns, turn, _lock: lock };

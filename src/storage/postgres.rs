@@ -6,9 +6,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, Connection as _, Error, query_scalar};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, START, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, SHOPPERS, StorageError, quietly, with_settings};
 
 /// How many connections serve what no gate waits for.
 const OFFICE_CONNECTIONS: u32 = 2;
@@ -33,37 +33,10 @@ pub(super) fn options(url: &SecretString) -> Result<AnyConnectOptions, Error> {
     Ok(quietly(url.expose_secret().parse()?))
 }
 
-/// A first connection, for which it is worth waiting a while.
-pub(super) async fn connect(options: &AnyConnectOptions) -> Result<AnyConnection, StorageError> {
-    let started = Instant::now();
-    let mut warned = false;
-    let mut connection = loop {
-        match AnyConnection::connect_with(options).await {
-            Ok(connection) => break connection,
-            Err(error) if may_pass(&error) && started.elapsed() < START => {
-                if !warned {
-                    tracing::warn!(%error, "the database does not answer yet");
-                    warned = true;
-                }
-                sleep(Duration::from_millis(250)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
-    let encoding: String = query_scalar("SELECT current_setting('server_encoding')").fetch_one(&mut connection).await?;
-    if encoding != "UTF8" {
-        return Err(StorageError::Encoding(encoding));
-    }
-    Ok(connection)
-}
-
-/// Nobody listens, or the server is starting or stopping: not a wrong password or a database that does not exist.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Io(_) => true,
-        Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P") || code == "53300"),
-        _ => false,
-    }
+/// Refuses a database that cannot hold every text.
+pub(super) async fn check_encoding(connection: &mut AnyConnection) -> Result<(), StorageError> {
+    let encoding: String = query_scalar("SELECT current_setting('server_encoding')").fetch_one(connection).await?;
+    if encoding == "UTF8" { Ok(()) } else { Err(StorageError::Encoding(encoding)) }
 }
 
 /// When a connection was last found broken. The server may have been restarted, and then the others are broken as well: they are opened
@@ -83,6 +56,7 @@ impl Suspicion {
 }
 
 /// One that writes what is batched, some for what no gate waits for, some for the apps of shoppers, and all others for what scans look up.
+/// Tries for as long as no connection is to be had: to be called under a deadline.
 pub(super) async fn pools(
     options: &AnyConnectOptions,
     connections: u32,
@@ -116,7 +90,6 @@ pub(super) async fn pools(
     let reads = pool(for_scans, WARM, ACQUIRE);
     // Opened when the first of them asks: there may be none.
     let shoppers = pool(for_shoppers, 0, SHOPPERS);
-    let started = Instant::now();
     let mut open = Vec::new();
     // So that the first scans find them: after a restart, they all come at once, and nothing is in memory yet. A start can wait longer for
     // that than a scan could.
@@ -124,7 +97,7 @@ pub(super) async fn pools(
         open.push(loop {
             match pool.acquire().await {
                 Ok(connection) => break connection,
-                Err(Error::PoolTimedOut) if started.elapsed() < START => {}
+                Err(Error::PoolTimedOut) => {}
                 Err(error) => return Err(error),
             }
         });

@@ -40,6 +40,23 @@ pub(super) fn migrations(engine: Engine) -> Migrator {
     migrator
 }
 
+/// What the database says of the key that it was made with; `None` of one that no connector has made yet.
+pub(super) async fn stored_key(
+    connection: &mut AnyConnection,
+    engine: Engine,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let has_table = match engine {
+        Engine::Sqlite => "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'property'",
+        Engine::Postgres => "SELECT count(to_regclass('property'))",
+    };
+    let tables: i64 = query_scalar(has_table).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    let stored = query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK);
+    Ok(stored.fetch_optional(connection).await?)
+}
+
 /// A new database takes the key; an older one must have been made with it.
 pub(super) async fn check_key(
     connection: &mut AnyConnection,

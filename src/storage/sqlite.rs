@@ -9,12 +9,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use std::time::Duration;
 
+use sqlx::Error;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Error};
-use tokio::time::Instant;
 
-use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, START, StorageError, quietly, with_settings};
+use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, StorageError, quietly, with_settings};
 use crate::digest::HashKey;
 
 /// How many connections read at once. Reading is quick.
@@ -34,9 +32,15 @@ const SETTINGS: &str =
 /// that it fails half way: of a large batch they would be written to a file of their own, for nothing.
 const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096; PRAGMA temp_store = MEMORY";
 
-/// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key. The lock is held for as long as the file
-/// that is returned is open.
-pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, HashKey), StorageError> {
+/// A file that this process has: its path wherever links lead, its lock, held for as long as that file is open, and its hash key.
+pub(super) struct Taken {
+    pub(super) path: PathBuf,
+    pub(super) lock: File,
+    pub(super) hash_key: HashKey,
+}
+
+/// Takes the file, or makes it with its folder, for its owner alone; finds or makes its hash key.
+pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<Taken, StorageError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(file_error(path))?;
     // Wherever links lead: whoever comes by another way meets the same lock and the same key.
@@ -47,28 +51,41 @@ pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<(File, Hash
     // The key comes first: a database without one would be of no use to whoever finds it after a crash.
     let hash_key = match hash_key {
         Some(hash_key) => hash_key,
-        None => key_beside(&beside(path, "key"), !path.exists())?,
+        None => key_beside(&beside(path, "key"), is_new(path))?,
     };
     // Its owner's alone, as are the files that SQLite makes beside it: they take its mode.
     private().open(path).map_err(file_error(path))?;
-    Ok((lock, hash_key))
+    Ok(Taken { path: path.clone(), lock, hash_key })
 }
 
+/// Whether there is no database yet. SQLite makes an empty file one.
+pub(super) fn is_new(path: &Path) -> bool {
+    path.metadata().map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |metadata| metadata.len() == 0)
+}
+
+/// How to connect to the file of this absolute path. The `Any` driver takes nothing but a URL, whose path is decoded again: so all that is
+/// special anywhere in a URL is encoded.
 pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
-    let url = SqliteConnectOptions::new().filename(path).to_url_lossy();
-    Ok(quietly(AnyConnectOptions::from_url(&url)?))
+    let mut url = "sqlite://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => url.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => url.push(char::from(*byte)),
+            byte => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Ok(quietly(url.parse()?))
 }
 
-/// Those that read, and the one that writes.
+/// Those that read, and the one that writes. Tries for as long as no connection is to be had: to be called under a deadline.
 pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
-    let started = Instant::now();
     let pool = async |size, patience, settings| loop {
         let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
         let pool = pool.acquire_slow_threshold(Duration::MAX); // a wait is no news: it ends as an error or it does not
         let pool = with_settings(pool.idle_timeout(None).max_lifetime(None), settings);
         match pool.connect_with(options.clone()).await {
             // A start on a busy machine can wait longer for its first connection than a scan could.
-            Err(Error::PoolTimedOut) if started.elapsed() < START => {}
+            Err(Error::PoolTimedOut) => {}
             opened => break opened,
         }
     };

@@ -23,13 +23,24 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let now = Clock::System.now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let now = now();
         let mut line = Line(String::with_capacity(LENGTH));
         line.push(&["{\"timestamp\":\"", &now, "\",\"level\":\"", event.metadata().level().as_str(), "\""]);
         event.record(&mut line);
         line.push(&["}\n"]);
         writer.write_str(&line.0)
     }
+}
+
+fn now() -> String {
+    Clock::System.now().to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The line of an error that is told though there is no log, or none any more.
+#[must_use]
+pub fn error_line(message: &str) -> String {
+    let message = serde_json::Value::from(message);
+    format!("{{\"timestamp\":\"{}\",\"level\":\"ERROR\",\"message\":{message}}}\n", now())
 }
 
 /// How long a line is, and some more, in bytes.

@@ -14,6 +14,8 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
+pub use json_lines::error_line;
+
 use json_lines::JsonLines;
 pub use samples::Samples;
 

@@ -25,6 +25,8 @@ pub struct Import<'d> {
     pub format: Format,
     /// Whether to import the others when some rows are bad.
     pub skip_bad_rows: bool,
+    /// Whether to check the file and write nothing.
+    pub check_only: bool,
 }
 
 /// What an import came to.
@@ -96,6 +98,9 @@ impl Import<'_> {
         state.report.bad = bad;
         if !state.report.bad.is_empty() && !self.skip_bad_rows {
             return Ok(Ended::Refused);
+        }
+        if self.check_only {
+            return Ok(Ended::Done);
         }
         let parts: &[Part] = if is_in_order { &[Part::All] } else { &[Part::StoresAndShoppers, Part::Links] };
         state.total = metadata.len().saturating_mul(parts.len() as u64);

@@ -120,7 +120,7 @@ fn on(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> 
 /// The server of those trials that need no more than a database of their own. It may forget what it was told in a crash.
 static POSTGRES: OnceLock<Postgres> = OnceLock::new();
 
-fn postgres() -> &'static Postgres {
+pub(crate) fn postgres() -> &'static Postgres {
     POSTGRES.get_or_init(|| Postgres::start_with(&["fsync=off", "full_page_writes=off", "synchronous_commit=off"]))
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
+use crate::engine::{Database, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, postgres, properties};
 use crate::hostile::hostile;
 use crate::outage::until;
 use crate::support::{Ended, HASH_KEY, Postgres, Server, environment, scan_with_key};
@@ -20,7 +20,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_postgres(module_path!(), everywhere),
         on_postgres(
             module_path!(),
-            properties![what_one_engine_has_written_another_reads, a_connector_that_runs_sees_it],
+            properties![
+                what_one_engine_has_written_another_reads,
+                a_connector_that_runs_sees_it,
+                a_refused_command_leaves_an_empty_database_empty,
+            ],
         ),
         on_a_postgres_of_its_own(module_path!(), properties![an_import_that_is_ended_can_be_made_again]),
     ]
@@ -70,7 +74,7 @@ impl Place {
     /// What an import of this content says.
     #[track_caller]
     pub(crate) fn import(&self, name: &str, content: &str) -> String {
-        let ended = Ended::of(&["import", &self.file(name, content)], &self.settings());
+        let ended = Ended::of(&["import", &self.file(name, content), "--create"], &self.settings());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout
     }
@@ -185,6 +189,42 @@ async fn a_connector_that_runs_sees_it(engine: Engine) {
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
+/// Neither a table nor a hash key, which the right one would then not fit.
+async fn a_refused_command_leaves_an_empty_database_empty(_: Engine) {
+    let source = Place::new(Engine::Sqlite);
+    source.import("a.jsonl", &many());
+    let export = source.export("jsonl");
+    let place = Place::new(Engine::Postgres);
+    let file = place.file("a.jsonl", &export);
+    let wrong = [("storage.url", place.url.as_str()), ("security.hash_key", OTHER_KEY)];
+    let name = place.url.rsplit('@').next().unwrap();
+    for (arguments, part) in [
+        (&["import", &file, "--create"][..], "this file was exported under another hash key"),
+        (&["import", &file], "--create"),
+        (&["export"], "there is no connector's database"),
+    ] {
+        let ended = Ended::of(arguments, &wrong);
+        assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(tables(&place), "0", "{arguments:?}");
+    }
+    let ended = Ended::of(&["import", &file, "--create"], &place.settings());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr, format!("importing into postgres://{name}, a new database\n"));
+    let ended = Ended::of(&["import", &file], &wrong);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("was made with another hash key"), "{}", ended.stderr);
+}
+
+/// How many tables a PostgreSQL database has.
+fn tables(place: &Place) -> String {
+    let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    postgres().query(&place.url, count).trim().to_owned()
+}
+
+/// A hash key that is not the one of the tests.
+const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
 /// An import in a process of its own, which is to end by itself.
 fn started(place: &Place, file: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_identity-connector"))
@@ -199,7 +239,7 @@ fn started(place: &Place, file: &str) -> Child {
 
 async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
     let place = Place { url: server.database(), folder: TempDir::new().unwrap(), _database: None };
-    assert!(place.export("csv").lines().count() == 2, "makes the schema");
+    place.import("none.jsonl", ""); // makes the schema
     let all = KEYS + KEYS / 10 + 1;
     let file = place.file("a.jsonl", &many());
     let imported = || {

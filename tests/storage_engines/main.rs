@@ -54,6 +54,7 @@ mod scan_key_traces;
 mod session_list;
 mod sessions;
 mod single_use;
+mod starting;
 mod used_codes;
 
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         session_list::trials(),
         sessions::trials(),
         single_use::trials(),
+        starting::trials(),
         used_codes::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());

@@ -23,7 +23,7 @@ pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
     for secret in [KEY, OTHER, SHORT, AUTH_KEY, "short-key", "bm90"] {
         assert!(!checked.stderr.contains(secret) && !served.stderr.contains(secret), "{secret}: {}", served.stderr);
     }
-    served.stderr
+    served.error()
 }
 
 #[track_caller]

@@ -11,7 +11,7 @@ fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let ended = Ended::of(arguments, settings);
     assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.stdout, "", "complaints go to standard error");
-    ended.stderr
+    ended.error()
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_variable_that_is_not_in_capitals_is_refused() {
 fn an_empty_environment_variable_is_not_set() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
-    let settings = [("rate_limit.burst", ""), ("server.bind", ""), ("ledger.retention", "")];
+    let settings = [("rate_limit.burst", ""), ("server.bind", " \t"), ("ledger.retention", "\r\n")];
     let shown = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &settings);
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     for line in ["rate_limit.burst = 7 ", "server.bind = \"127.0.0.1:8080\"", "ledger.retention = \"7d\""] {
@@ -138,6 +138,38 @@ fn check_config_marks_what_differs_from_the_default_and_where_it_comes_from() {
         ],
         "what a file sets to the default is not marked"
     );
+}
+
+#[test]
+fn every_subcommand_that_reads_a_configuration_knows_the_variable_that_names_it() {
+    let (bad, good) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(bad.path(), "[server]\nbnd = 1\n").unwrap();
+    std::fs::write(good.path(), "").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
+        let output = command.args(arguments).env("CONNECTOR_CONFIG", bad.path()).output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+    };
+    let token = "0123456789abcdef0123456789abcdef";
+    for arguments in [
+        &["serve"][..],
+        &["demo"],
+        &["demo", "--publish"],
+        &["healthcheck"],
+        &["check-config"],
+        &["check-config", "--probe", "http://127.0.0.1:1"],
+        &["import", "Cargo.toml", "--format", "csv"],
+        &["export"],
+        &["scan-key", "--token", token],
+        &["scan-key", "pattern"],
+        &["gate", "--url", "http://127.0.0.1:1", "--token", token],
+    ] {
+        let (code, said) = run(arguments);
+        assert_eq!(code, Some(64), "{arguments:?}: {said}");
+        assert!(said.contains("server.bnd: is no setting"), "{arguments:?}: {said}");
+    }
+    let (code, said) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "--config wins: {said}");
 }
 
 /// As an image sets it: weaker than a file, and not for `demo`.

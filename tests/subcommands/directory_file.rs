@@ -23,7 +23,7 @@ fn refused(content: &str) -> String {
     assert_eq!(ended.code, Some(64), "{content}: {}", ended.stderr);
     assert!(ended.stderr.contains(path), "{}", ended.stderr);
     assert!(!ended.stderr.to_lowercase().contains("secret"), "{}", ended.stderr);
-    ended.stderr
+    ended.error()
 }
 
 /// Changes one place of a sound file and expects the message to name it.

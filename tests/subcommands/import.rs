@@ -65,14 +65,15 @@ impl Place {
     pub(crate) fn import(&self, name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
-        self.run(&[&["import", &path], arguments].concat())
+        self.run(&[&["import", &path, "--create"], arguments].concat())
     }
 
     #[track_caller]
     pub(crate) fn imports(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let ended = self.import(name, content, &[]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        assert_eq!(ended.stderr, "", "no bar where there is no terminal");
+        let line = ended.stderr.strip_prefix(&format!("importing into {}", self.url())).unwrap();
+        assert!(["\n", ", a new database\n"].contains(&line), "no bar where there is no terminal: {}", ended.stderr);
         ended.stdout
     }
 
@@ -139,7 +140,7 @@ fn windows_files_are_read_as_others() {
     assert_eq!(unix.export(&[]), windows.export(&[]));
     assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 as before"));
     windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
-    windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 1, "UTF-16");
+    windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
 }
 
 #[test]
@@ -187,13 +188,13 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
     place.refuses(
         "a.csv",
         TABLE.trim_start_matches("record,"),
-        1,
+        64,
         "line 1, the header: the first column must be record",
     );
     place.refuses(
         "a.csv",
         format!("{TABLE}\"{}", "hush\n".repeat(300_000)),
-        1,
+        64,
         "line 9: this row is longer than 1 MiB",
     );
     let empty = Place::new();
@@ -203,6 +204,53 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
         let ended = Ended::of(command, &[("storage.url", "memory:")]);
         assert!(ended.code == Some(64) && ended.stderr.contains("storage.url: memory:"), "{}", ended.stderr);
     }
+}
+
+/// What stands in the folder of a place.
+fn names(place: &Place) -> Vec<String> {
+    let names = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_database_is_made_only_when_that_was_asked_for() {
+    let place = Place::new();
+    let path = place.path("a.csv");
+    std::fs::write(&path, TABLE).unwrap();
+    for empty in [false, true] {
+        if empty {
+            std::fs::write(place.path("connector.db"), "").unwrap();
+        }
+        let before = names(&place);
+        let ended = place.run(&["import", &path]);
+        assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+        for part in [&place.url(), "there is no connector's database", "--create"] {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
+        assert_eq!(names(&place), before);
+    }
+    place.imports("a.csv", TABLE);
+    assert_eq!(place.run(&["import", &path]).code, Some(0), "now it is there");
+    place.imports("a.csv", TABLE);
+}
+
+#[test]
+fn a_refused_import_leaves_no_database_behind() {
+    let source = Place::new();
+    source.imports("a.csv", TABLE);
+    let export = source.export(&[]);
+    let other = Place { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Place::new() };
+    let keyless = Place { hash_key: "", ..Place::new() };
+    for place in [&other, &keyless] {
+        place.refuses("a.jsonl", &export, 64, "security.hash_key");
+        place.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
+        place.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
+        assert_eq!(names(place), ["a.jsonl"]);
+    }
+    let right = Place { hash_key: HASH_KEY, ..other };
+    assert!(right.imports("a.jsonl", &export).contains(": 7 changed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

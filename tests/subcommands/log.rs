@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::checks::PATIENCE;
-use crate::support::{Answer, IDENTITY_KEYS, Process, client, scan, scan_with_key};
+use crate::support::{Answer, Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key};
 
 async fn post(process: &Process, body: impl Into<reqwest::Body>) -> Answer {
     Answer::of(client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap()).await
@@ -252,6 +252,44 @@ async fn a_caller_who_has_hung_up_is_in_the_log_like_any_other() {
     process.signal("TERM");
     let line = line_of(&process.ended().stderr, &request["requestId"]);
     assert_eq!((&line["reason"], &line["level"]), (&json!("deadline"), &json!("ERROR")));
+}
+
+/// There are warnings before it, which another thread writes.
+#[test]
+fn why_it_does_not_start_is_the_last_line_in_the_format_of_the_log() {
+    let taken = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [taken, other] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"stores":[{"id":"S"},{"id":"S"}]}"#).unwrap();
+    let broken = file.path().to_str().unwrap();
+    let port = ("server.bind", "127.0.0.1:0");
+    let failures: [(i32, &[(&str, &str)], &str); 5] = [
+        (1, &[("storage.url", "memory:"), ("server.bind", &taken), ("management.bind", &other)], "server.bind"),
+        (1, &[("storage.url", "memory:"), port, ("management.bind", &taken)], "another process listens on this port"),
+        (64, &[("storage.url", "memory:"), port, ("directory.file", broken)], "stores[1].id"),
+        (64, &[("storage.url", "sqlite:///proc/none/c.db"), port], "storage.url"),
+        (64, &[("server.bind", "\"x\""), ("log.level", "off"), ("rate_limit.burst", "0")], "rate_limit.burst"),
+    ];
+    for (code, settings, part) in failures {
+        for _ in 0..5 {
+            let ended = Ended::of(&["serve"], settings);
+            let (log, error) = (&ended.stderr, ended.error());
+            assert!(ended.code == Some(code) && error.contains(part), "{part} is missing from {log}");
+            for line in log.lines() {
+                let line = serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line} in {log}"));
+                assert!(line["timestamp"].is_string() && line["message"].is_string(), "{line}");
+            }
+            let in_text = Ended::of(&["serve"], &[settings, &[("log.format", "text")]].concat());
+            let (log, said) = (&in_text.stderr, in_text.error());
+            assert_eq!(in_text.code, Some(code), "{log}");
+            assert!(said.contains(part) && !said.contains("WARN"), "{log}");
+        }
+    }
+    // A file that cannot be read does not say how; the environment does.
+    for (format, is_json) in [("json", true), ("text", false)] {
+        let ended = Ended::of(&["serve", "--config", "/nonexistent"], &[("log.format", format)]);
+        assert_eq!(ended.stderr.starts_with('{'), is_json, "{}", ended.stderr);
+    }
 }
 
 /// A log collector that is stuck holds the pipe and reads nothing. Far more is logged here than a pipe holds.

@@ -112,6 +112,14 @@ async fn the_health_check_asks_over_tls() {
     let settings: Vec<_> = settings.chain([("server.bind", bind.as_str())]).collect();
     let ended = Ended::of(&["healthcheck"], &settings);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
+    // As the image's own check asks, which is given no argument: the file has the address and the certificate.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let toml: String = settings.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
+    std::fs::write(file.path(), toml).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_identity-connector"));
+    let command = command.arg("healthcheck").env("CONNECTOR_CONFIG", file.path());
+    let asked = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();
+    assert_eq!(asked.status.code(), Some(0), "{}", String::from_utf8_lossy(&asked.stderr));
     // Whoever names a place themselves means that very one.
     let ended = Ended::of(&["healthcheck", "--url", &format!("https://localhost:{}", place.port())], &settings);
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);

@@ -197,6 +197,20 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// Why `serve` or `demo` did not start: the last line where the log is JSON, else the last lines, from `error:` on.
+    pub(crate) fn error(&self) -> String {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        match serde_json::from_str::<serde_json::Value>(last) {
+            Ok(line) => {
+                assert_eq!(line["level"], "ERROR", "{}", self.stderr);
+                line["message"].as_str().unwrap().to_owned()
+            }
+            Err(_) => self.stderr.rsplit_once("error: ").unwrap().1.to_owned(),
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Of one that was waited for, all is known.

@@ -27,6 +27,11 @@ impl RedisUrl {
         if !url.starts_with("redis://") && !url.starts_with("rediss://") {
             return Err(RedisUrlError);
         }
+        // Of a password with an unescaped character, which ends it early, the rest would be taken for a path, a query or a fragment.
+        let (_, rest) = url.split_once("://").ok_or(RedisUrlError)?;
+        if rest.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@')) {
+            return Err(RedisUrlError);
+        }
         let info = url.into_connection_info().map_err(|_| RedisUrlError)?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
             return Err(RedisUrlError);
@@ -70,6 +75,9 @@ mod tests {
             "redis://localhost/three",
             "redis://localhost:port",
             "redis://0.0.0.0",
+            "redis://u:12/secret@localhost",
+            "redis://u:12?secret@localhost",
+            "redis://u:12#secret@localhost",
             "rediss://localhost/#insecure", // TLS with anybody is none
         ] {
             assert_eq!(RedisUrl::parse(url).err(), Some(RedisUrlError), "{url}");

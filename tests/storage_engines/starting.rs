@@ -1,0 +1,121 @@
+//! A start against a PostgreSQL that is there and cannot serve yet: it waits, says why, and goes on by itself.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use crate::checks::PATIENCE;
+use crate::engine::{on_a_postgres_of_its_own, properties};
+use crate::outage::until;
+use crate::support::{HASH_KEY, Postgres, Starting};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    on_a_postgres_of_its_own(
+        module_path!(),
+        properties![
+            a_locked_table_of_migrations_is_waited_for_and_not_for_ever,
+            a_server_that_only_reads_is_waited_for,
+            a_role_without_rights_is_refused_at_once,
+            a_signal_ends_a_start_at_once_at_every_step,
+            a_start_that_is_refused_leaves_an_empty_database_empty,
+        ],
+    )
+}
+
+fn serve(url: &str) -> Starting {
+    Starting::of(&["serve"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
+}
+
+fn stopped(process: Starting) {
+    process.signal("TERM");
+    let (code, log) = process.ended();
+    assert_eq!(code, Some(0), "{log:#?}");
+}
+
+async fn a_locked_table_of_migrations_is_waited_for_and_not_for_ever(postgres: Postgres) {
+    let urls = [postgres.database(), postgres.database()];
+    for url in &urls {
+        let mut process = serve(url);
+        process.says("\"message\":\"ready\"");
+        stopped(process);
+    }
+    let [released, held] =
+        urls.each_ref().map(|url| postgres.begin(url, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE"));
+    let [mut waits, gives_up] = urls.each_ref().map(|url| serve(url));
+    let export = Starting::of(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
+    let line = waits.says("lock timeout");
+    assert!(line.contains("does not answer yet") && line.contains("bringing its schema up to date"), "{line}");
+    drop(released);
+    waits.says("\"message\":\"ready\"");
+    stopped(waits);
+    for process in [gives_up, export] {
+        let (code, log) = process.ended();
+        assert_eq!(code, Some(1), "{log:#?}");
+        let last = log.last().unwrap();
+        assert!(last.contains("no answer within 30 s") && last.contains("lock timeout"), "{log:#?}");
+    }
+    drop(held);
+}
+
+async fn a_server_that_only_reads_is_waited_for(postgres: Postgres) {
+    let url = postgres.database();
+    let name = url.rsplit('/').next().unwrap();
+    postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    let mut process = serve(&url);
+    let line = process.says("does not answer yet");
+    assert!(line.contains("read-only transaction") && line.contains("it is a standby; name the primary"), "{line}");
+    let allowed = format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET ALL");
+    postgres.query(&url, &allowed);
+    process.says("\"message\":\"ready\"");
+    stopped(process);
+}
+
+async fn a_role_without_rights_is_refused_at_once(postgres: Postgres) {
+    let url = postgres.database();
+    // The database is its role's own, and the schema is not.
+    postgres
+        .query(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; REVOKE CREATE ON SCHEMA public FROM connector");
+    let (code, log) = serve(&url).ended();
+    assert_eq!(code, Some(64), "{log:#?}");
+    assert!(log.last().unwrap().contains("permission denied for schema public"), "{log:#?}");
+}
+
+/// Each table is locked while a step needs it: the hash key, the schema, what a start asks the directory.
+async fn a_signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
+    let url = postgres.database();
+    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
+    let mut process = serve(&url);
+    process.says("\"message\":\"ready\"");
+    stopped(process);
+    for (table, command, code) in [
+        ("property", "serve", 0),
+        ("_sqlx_migrations", "serve", 0),
+        ("registration", "serve", 0),
+        ("property", "export", 1),
+        ("_sqlx_migrations", "export", 1),
+    ] {
+        let held = postgres.begin(&url, &format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+        let process = Starting::of(&[command], &settings);
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        until(PATIENCE, "it waits", async || postgres.query(&url, waits).trim() != "0").await;
+        let began = Instant::now();
+        process.signal("TERM");
+        let (ended, log) = process.ended();
+        assert_eq!(ended, Some(code), "{command}, {table}: {log:#?}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{command}, {table}: {:?}", began.elapsed());
+        drop(held);
+        until(PATIENCE, "nothing waits", async || postgres.query(&url, waits).trim() == "0").await;
+    }
+}
+
+async fn a_start_that_is_refused_leaves_an_empty_database_empty(postgres: Postgres) {
+    let url = postgres.database();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"stores":[{"id":""}]}"#).unwrap();
+    let file = file.path().to_str().unwrap();
+    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("directory.file", file)];
+    let (code, log) = Starting::of(&["serve"], &settings).ended();
+    assert_eq!(code, Some(64), "{log:#?}");
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(postgres.query(&url, tables).trim(), "0");
+}

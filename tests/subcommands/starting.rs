@@ -1,0 +1,79 @@
+//! A database server that accepts connections and says nothing: a start gives up in time, says so meanwhile, and ends at once when it is told
+//! to. `import` and `export` likewise.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Ended, HASH_KEY, Starting, silent_server};
+
+/// Far less than the deadline of a start, and a wide margin for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+const COMMANDS: [&[&str]; 3] = [&["serve"], &["import", "config/default.toml", "--format", "jsonl"], &["export"]];
+
+fn starting(address: &str) -> Vec<Starting> {
+    let url = format!("postgres://connector:hush@{address}/connector");
+    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("log.format", "json")];
+    COMMANDS.iter().map(|arguments| Starting::of(arguments, &settings)).collect()
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_after_thirty_seconds() {
+    let (_silent, address) = silent_server();
+    let began = Instant::now();
+    for (process, command) in starting(&address).into_iter().zip(COMMANDS) {
+        let (code, log) = process.ended();
+        assert_eq!(code, Some(1), "{command:?}: {log:#?}");
+        assert!(began.elapsed() > Duration::from_secs(29), "{command:?} after {:?}", began.elapsed());
+        let waits: Vec<_> = log.iter().filter(|line| line.contains("the database does not answer yet")).collect();
+        assert!((6..=12).contains(&waits.len()), "{command:?}: {log:#?}");
+        for part in [&address, "connecting", "no answer within 10 s"] {
+            assert!(waits.last().unwrap().contains(part), "{part}: {waits:#?}");
+        }
+        let last = log.last().unwrap();
+        let error =
+            format!("storage.url: postgres://{address}/connector: no answer within 30 s, at this step: connecting");
+        assert!(last.contains(&error), "{command:?}: {log:#?}");
+        assert!(!log.join("\n").contains("hush"), "{log:#?}");
+    }
+    // All at the same time, so that one deadline has passed and not one for each step.
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
+}
+
+/// `serve` was asked to stop, and did. An import that has not begun is not done.
+#[test]
+fn a_signal_ends_a_start_at_once() {
+    let (_silent, address) = silent_server();
+    for signal in ["TERM", "INT"] {
+        for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
+            process.says("the database does not answer yet");
+            let began = Instant::now();
+            process.signal(signal);
+            let (code, log) = process.ended();
+            assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to end: {log:#?}", began.elapsed());
+            assert_eq!(code, Some(i32::from(command[0] != "serve")), "{command:?}: {log:#?}");
+            assert!(log.last().unwrap().contains("stopped before"), "{command:?}: {log:#?}");
+        }
+    }
+}
+
+/// The pipe is full, and blocks the thread that would notice the first signal.
+#[test]
+fn an_export_that_nobody_reads_is_ended_by_a_second_signal() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("c.db").display());
+    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
+    let rows: String = (0..5000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
+    let file = folder.path().join("a.jsonl");
+    std::fs::write(&file, rows).unwrap();
+    let imported = Ended::of(&["import", file.to_str().unwrap(), "--create"], &settings);
+    assert_eq!(imported.code, Some(0), "{}", imported.stderr);
+    let mut process = Starting::unread(&["export"], &settings);
+    let began = Instant::now();
+    while !process.has_ended() && began.elapsed() < AT_ONCE {
+        process.signal("TERM"); // two that come together may be one
+        std::thread::sleep(Duration::from_millis(20)); // a poll towards the deadline
+    }
+    assert!(process.has_ended(), "it still runs");
+    let (code, log) = process.ended();
+    assert_eq!(code, Some(1), "{log:#?}");
+}

@@ -1,0 +1,97 @@
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::secrets;
+use super::server::environment;
+
+/// How long a process may take for what it is expected to do; the deadline of a start and more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary while it starts, or instead of starting; killed when dropped.
+pub(crate) struct Starting {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: Vec<String>,
+}
+
+impl Starting {
+    /// Runs a subcommand with its arguments; `serve` on free ports.
+    pub(crate) fn of(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::spawn(arguments, settings, Stdio::null())
+    }
+
+    /// The same, once it has begun to write to standard output, which nobody reads any further.
+    pub(crate) fn unread(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut process = Self::spawn(arguments, settings, Stdio::piped());
+        process.child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        process
+    }
+
+    fn spawn(arguments: &[&str], settings: &[(&str, &str)], stdout: Stdio) -> Self {
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
+            .args(arguments)
+            .envs(environment(ports.iter().chain(settings)))
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, lines) = mpsc::channel();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || said.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { child, lines, log: Vec::new() }
+    }
+
+    /// Waits until it has said a line that holds this, and returns that line.
+    #[track_caller]
+    pub(crate) fn says(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.log.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("{part:?} is not said: {:#?}", self.log);
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success(), "kill -{name}");
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end; its exit code, and all lines that it has said.
+    pub(crate) fn ended(mut self) -> (Option<i32>, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.log.push(line);
+        }
+        assert!(Instant::now() < deadline, "it does not end: {:#?}", self.log);
+        let code = self.child.wait().unwrap().code();
+        secrets::assert_none_in(&self.log.join("\n"), "what a process has written");
+        (code, std::mem::take(&mut self.log))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that accepts connections, by the system, and never says anything. Its address.
+pub(crate) fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
