@@ -69,10 +69,8 @@ pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Optio
         DirectorySource::Kept => None,
         DirectorySource::DemoData => Some(file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?),
         DirectorySource::File { path, may_have_faults } => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| StartError::DirectoryUnreadable { path: path.clone(), error })?;
-            Some(file::parse(&text, &name, hash_key, *may_have_faults)?)
+            let loaded = file::load(path, hash_key, *may_have_faults);
+            Some(loaded.map_err(|error| StartError::DirectoryUnreadable { path: path.clone(), error })??)
         }
     })
 }

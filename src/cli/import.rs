@@ -20,7 +20,7 @@ pub(super) const EXIT_CODES: &str = "Exit code: 0 done, 1 not done (bad rows, a 
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
-    /// JSON lines (.jsonl, .ndjson) or CSV (.csv), such as `export` writes
+    /// JSON lines (.jsonl, .ndjson) or CSV (.csv), such as `export` writes, or a directory file (.json)
     file: PathBuf,
     /// How the file is written [default: as its name tells]
     #[arg(long, value_enum)]
@@ -41,7 +41,10 @@ pub(super) async fn run(args: &ImportArgs, clock: &Clock) -> ExitCode {
 
 async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCode> {
     let name = args.file.display();
-    let format = format(args.format, &args.file)?;
+    // A directory file is known by what is in it.
+    let is_json = args.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+    let given = args.format.or(is_json.then_some(FormatArg::Jsonl));
+    let format = format(given, &args.file)?;
     let file = File::open(&args.file).map_err(|error| fail(EXIT_USAGE, &format!("{name}: {error}")))?;
     let (location, hash_key) = location(&args.config.sources())?;
     let mut interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
@@ -83,6 +86,10 @@ fn told(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
     if !report.bad.is_empty() {
         let what = count(report.bad.len() as u64, "row");
         let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
+    }
+    if !report.doubtful.is_empty() {
+        let what = count(report.doubtful.len() as u64, "row");
+        let _ = write!(io::stderr(), "warning: {name}: {what} may not say what is meant:\n{}", report.doubtful);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
         print(&summary(report, elapsed));

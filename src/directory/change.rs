@@ -15,7 +15,8 @@ pub enum Change {
     PutStore(Store),
     /// Takes a store away: from then on it is unknown.
     DeleteStore(StoreId),
-    /// Adds a shopper, or puts another in their place.
+    /// Adds a shopper, or puts another in their place. Keys and tokens that name a device which the shopper has no longer name none from
+    /// then on, and tokens that were issued for it are gone.
     PutShopper(Profile),
     /// Holds an account back, or lets it go.
     SetAccount(VisitorId, Account),
@@ -160,11 +161,16 @@ impl Change {
             Self::SetAccount(id, Account::Flagged) => ("flagged", "shopper", id.as_str().to_owned()),
             Self::SetAccount(id, Account::Active) => ("unflagged", "shopper", id.as_str().to_owned()),
             Self::EraseShopper { pseudonym, .. } => ("erased", "shopper", pseudonym.as_str().to_owned()),
-            Self::PutRegistration(kind, digest, _) => ("put", kind.as_str(), digest.to_hex()),
+            Self::PutRegistration(kind, digest, _) => put_registration(*kind, digest),
             Self::Revoke(kind, digest) => ("revoked", kind.as_str(), digest.to_hex()),
             Self::DeleteRegistration(kind, digest) => ("deleted", kind.as_str(), digest.to_hex()),
             Self::LinkCustomer(digest, _) => ("put", "customer", digest.to_hex()),
             Self::UnlinkCustomer(digest) => ("deleted", "customer", digest.to_hex()),
         }
     }
+}
+
+/// How it is remembered that a key or token has changed.
+pub(super) fn put_registration(kind: Kind, digest: &Digest) -> (&'static str, &'static str, String) {
+    ("put", kind.as_str(), digest.to_hex())
 }

@@ -201,7 +201,6 @@ fn both(problems: &mut Problems, field: &str) -> Option<Digest> {
 fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {
     if shopper.is_none() && !revoked {
         problems.add("shopper", "is missing: only what is revoked may belong to nobody");
-        return None;
     }
     let shopper = shopper.map(|shopper| problems.id("shopper", shopper, VisitorId::parse));
     let device = device.map(|device| problems.id("device", device, DeviceId::parse));

@@ -2,9 +2,14 @@
 //!
 //! Keys and tokens stand in the file as they are presented, so the file is a secret; messages about it name places and
 //! fields, never a key, a token or a customer.
+//!
+//! A file is read into memory whole, where it takes some ten times its size: hence its bound. `import` reads one of any size.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,6 +23,9 @@ use super::rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, 
 use crate::digest::{Digest, HashKey};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::GateDefault;
+
+/// The longest file, in bytes.
+const LONGEST: u64 = 8 * 1024 * 1024;
 
 /// The file as it is written.
 #[derive(Deserialize)]
@@ -113,7 +121,33 @@ impl fmt::Display for DirectoryFileError {
     }
 }
 
-/// Reads and checks the text of a directory file; `source_name` is what messages call it.
+/// Reads and checks a directory file.
+///
+/// # Errors
+/// When the file cannot be read; within that, when it is wrong.
+pub fn load(
+    path: &Path,
+    hash_key: &HashKey,
+    may_have_faults: bool,
+) -> io::Result<Result<Loaded, DirectoryFileError>> {
+    let source_name = path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST.saturating_add(1)).read_to_end(&mut bytes)?;
+    let refuse = |what: &str| DirectoryFileError {
+        source_name: source_name.clone(),
+        problems: vec![Problem::new("the file", what)],
+    };
+    if bytes.len() as u64 > LONGEST {
+        return Ok(Err(refuse(
+            "is longer than 8 MiB, the most that is read at each start: leave directory.file empty, and bring the file into the \
+             database once, by `identity-connector import`",
+        )));
+    }
+    let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(refuse("is not UTF-8: save it as UTF-8"))) };
+    Ok(parse(&text, &source_name, hash_key, may_have_faults))
+}
+
+/// Reads and checks the text of a directory file, which may begin with a byte order mark; `source_name` is what messages call it.
 ///
 /// # Errors
 /// With the place and the field of what is wrong.
@@ -124,6 +158,7 @@ pub fn parse(
     may_have_faults: bool,
 ) -> Result<Loaded, DirectoryFileError> {
     let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let file: DirectoryFile = read(text).map_err(|problem| refuse(vec![problem]))?;
     Sheet::default().check(&file, hash_key, may_have_faults).map_err(refuse)
 }

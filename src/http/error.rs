@@ -54,7 +54,7 @@ pub(super) enum ApiError {
     /// Carts were not changed: 400, 404 where there is none, or 429.
     Cart(CartRefusal),
     /// A query that the management port cannot answer: 400, with what would do.
-    BadQuery(&'static str),
+    BadQuery(Cow<'static, str>),
     /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
     BadRow(Cow<'static, str>),
     /// A row that is longer than any can be: 413.

@@ -1,68 +1,70 @@
-//! The rows of a file that cannot be imported, and why. A few are shown; of all of them the lines are known.
+//! The rows of a file that cannot be imported, and why; or that can, and may not be meant. A few are shown; of all of them the places are
+//! known.
 
 use std::fmt;
 
+use super::spot::Spot;
 use crate::directory::Problem;
 
 /// How many rows are shown.
 const SHOWN: usize = 20;
 
-/// Bad rows by their lines.
+/// Rows with problems, by their places.
 #[derive(Debug, Default)]
 pub struct BadRows {
-    lines: Vec<u32>,
-    shown: Vec<(u32, Vec<Problem>)>,
+    spots: Vec<Spot>,
+    shown: Vec<(Spot, Vec<Problem>)>,
 }
 
 impl BadRows {
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.spots.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.spots.is_empty()
     }
 
-    pub(super) fn add(&mut self, line: u32, problems: Vec<Problem>) {
-        self.lines.push(line);
-        self.shown.push((line, problems));
+    pub(super) fn add(&mut self, spot: Spot, problems: Vec<Problem>) {
+        self.spots.push(spot);
+        self.shown.push((spot, problems));
         if self.shown.len() > SHOWN.saturating_mul(2) {
             self.sort();
         }
     }
 
-    /// In the order of lines: what names somebody who stands nowhere is found out last.
+    /// In the order of the file: a row that names an unknown shopper is found out last.
     pub(super) fn sort(&mut self) {
-        self.lines.sort_unstable();
-        self.shown.sort_by_key(|(line, _)| *line);
+        self.spots.sort_unstable();
+        self.shown.sort_by_key(|(spot, _)| *spot);
         self.shown.truncate(SHOWN);
     }
 
     /// Takes over others.
     pub(super) fn append(&mut self, others: Self) {
-        self.lines.extend(others.lines);
+        self.spots.extend(others.spots);
         self.shown.extend(others.shown);
         self.sort();
     }
 
-    /// Whether this line is among them; to be asked after [`Self::sort`].
-    pub(super) fn contains(&self, line: u32) -> bool {
-        self.lines.binary_search(&line).is_ok()
+    /// Whether this row is among them; to be asked after [`Self::sort`].
+    pub(super) fn contains(&self, spot: Spot) -> bool {
+        self.spots.binary_search(&spot).is_ok()
     }
 }
 
 impl fmt::Display for BadRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (line, problems) in self.shown.iter().take(SHOWN) {
+        for (spot, problems) in self.shown.iter().take(SHOWN) {
             for problem in problems {
-                writeln!(f, "  line {line}: {problem}")?;
+                writeln!(f, "  {spot}: {problem}")?;
             }
         }
-        match self.lines.len().saturating_sub(SHOWN) {
+        match self.spots.len().saturating_sub(SHOWN) {
             0 => Ok(()),
             1 => writeln!(f, "  and 1 more row"),
             more => writeln!(f, "  and {more} more rows"),
@@ -78,12 +80,12 @@ mod tests {
     fn the_first_are_shown_whenever_they_were_found() {
         let mut bad = BadRows::default();
         for line in (1..=100).rev() {
-            bad.add(line, vec![Problem::new("shopper.id", "is empty")]);
+            bad.add(Spot::Line(line), vec![Problem::new("shopper.id", "is empty")]);
         }
         bad.sort();
         let text = bad.to_string();
         assert!(text.starts_with("  line 1: shopper.id: is empty\n  line 2: "), "{text}");
         assert!(text.ends_with("  line 20: shopper.id: is empty\n  and 80 more rows\n"), "{text}");
-        assert!(bad.contains(100) && !bad.contains(101));
+        assert!(bad.contains(Spot::Line(100)) && !bad.contains(Spot::Line(101)));
     }
 }

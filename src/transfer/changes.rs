@@ -4,14 +4,22 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 
 use super::csv::Csv;
+use super::items::{Items, is_directory_file};
 use super::jsonl::JsonLines;
 use super::record::{Header, Record, VERSION};
+use super::spot::Spot;
 use super::{Format, TransferError};
 use crate::digest::HashKey;
 use crate::directory::{Change, Problem};
 
 /// How much of a file is read at once.
 const BUFFER: usize = 256 * 1024;
+
+/// How much of a file is enough to tell a directory file from JSON lines.
+const START: u64 = 1024;
+
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads a file from its start.
 pub(super) struct Changes<'f> {
@@ -24,23 +32,34 @@ pub(super) struct Changes<'f> {
 enum Rows<R> {
     JsonLines(JsonLines<R>),
     Csv(Box<Csv<R>>),
+    DirectoryFile(Items<R>),
 }
 
-/// A row: its line, and the change that it asks for or what is wrong with it.
-pub(super) type Row = (u32, Result<Change, Vec<Problem>>);
+/// A row of a file.
+pub(super) struct Row {
+    pub(super) spot: Spot,
+    /// The change that it asks for, or what is wrong with it.
+    pub(super) change: Result<Change, Vec<Problem>>,
+    /// What of it is sound and may not be meant.
+    pub(super) doubts: Vec<Problem>,
+}
 
 impl<'f> Changes<'f> {
     pub(super) fn of(mut file: &'f File, format: Format, hash_key: &'f HashKey) -> Result<Self, TransferError> {
         file.seek(SeekFrom::Start(0))?;
         let mut start = Vec::new();
-        file.take(3).read_to_end(&mut start)?;
-        match start.as_slice() {
-            [0xEF, 0xBB, 0xBF] => {}
-            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => return Err(TransferError::Encoding),
-            _ => drop(file.seek(SeekFrom::Start(0))?),
+        file.take(START).read_to_end(&mut start)?;
+        if let [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] = start.as_slice() {
+            return Err(TransferError::Encoding);
         }
+        let (text, skipped) = match start.strip_prefix(BYTE_ORDER_MARK) {
+            Some(text) => (text, BYTE_ORDER_MARK.len()),
+            None => (start.as_slice(), 0),
+        };
+        file.seek(SeekFrom::Start(skipped as u64))?;
         let input = BufReader::with_capacity(BUFFER, file);
         let rows = match format {
+            Format::JsonLines if is_directory_file(text) => Rows::DirectoryFile(Items::new(input)),
             Format::JsonLines => Rows::JsonLines(JsonLines::new(input)),
             Format::Csv => Rows::Csv(Box::new(Csv::new(input)?)),
         };
@@ -52,6 +71,7 @@ impl<'f> Changes<'f> {
         match &self.rows {
             Rows::JsonLines(rows) => rows.bytes(),
             Rows::Csv(rows) => rows.bytes(),
+            Rows::DirectoryFile(rows) => rows.bytes(),
         }
     }
 
@@ -60,18 +80,21 @@ impl<'f> Changes<'f> {
             let row = match &mut self.rows {
                 Rows::JsonLines(rows) => rows.next()?,
                 Rows::Csv(rows) => rows.next()?,
+                Rows::DirectoryFile(rows) => rows.next()?,
             };
-            let Some((line, record)) = row else { return Ok(None) };
+            let Some((spot, record)) = row else { return Ok(None) };
             let is_first = std::mem::replace(&mut self.is_first, false);
-            let change = match record {
+            let (change, doubts) = match record {
                 Ok(Record::Export(header)) if is_first => {
                     self.begin_export(&header)?;
                     continue;
                 }
-                Ok(record) => record.change(self.hash_key, self.is_export),
-                Err(problem) => Err(vec![problem]),
+                // No spreadsheet has been between a database and its export.
+                Ok(record) if self.is_export => (record.change(self.hash_key, true), Vec::new()),
+                Ok(record) => (record.change(self.hash_key, false), record.doubts()),
+                Err(problem) => (Err(vec![problem]), Vec::new()),
             };
-            return Ok(Some((line, change)));
+            return Ok(Some(Row { spot, change, doubts }));
         }
     }
 

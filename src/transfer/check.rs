@@ -6,6 +6,7 @@
 
 use super::changes::Row;
 use super::names::{Name, Named, Names};
+use super::spot::Spot;
 use super::{BadRows, PAGE, TransferError};
 use crate::directory::{Change, Directory, Kind, Link, Problem};
 use crate::domain::ids::{DeviceId, VisitorId};
@@ -19,6 +20,7 @@ pub(super) struct Check<'d> {
     unasked: Vec<Unasked>,
     open: Vec<Open>,
     bad: BadRows,
+    doubtful: BadRows,
     rows: u64,
     links_seen: bool,
     is_in_order: bool,
@@ -26,7 +28,7 @@ pub(super) struct Check<'d> {
 
 /// A reference that the directory is to be asked about.
 struct Unasked {
-    line: u32,
+    spot: Spot,
     place: &'static str,
     shopper: VisitorId,
     device: Option<DeviceId>,
@@ -34,7 +36,7 @@ struct Unasked {
 
 /// A reference that is settled once the whole file is known.
 struct Open {
-    line: u32,
+    spot: Spot,
     place: &'static str,
     shopper: Name,
     device: Option<Name>,
@@ -51,6 +53,8 @@ enum Wrong {
 /// What a file was found to be.
 pub(super) struct Checked {
     pub(super) bad: BadRows,
+    /// Rows that are imported, and may not be meant.
+    pub(super) doubtful: BadRows,
     pub(super) rows: u64,
     /// Whether what names shoppers comes after all of them, so that it can be brought in as it stands.
     pub(super) is_in_order: bool,
@@ -64,6 +68,7 @@ impl<'d> Check<'d> {
             unasked: Vec::new(),
             open: Vec::new(),
             bad: BadRows::default(),
+            doubtful: BadRows::default(),
             rows: 0,
             links_seen: false,
             is_in_order: true,
@@ -74,19 +79,22 @@ impl<'d> Check<'d> {
         self.rows
     }
 
-    pub(super) async fn row(&mut self, (line, change): Row) -> Result<(), TransferError> {
+    pub(super) async fn row(&mut self, Row { spot, change, doubts }: Row) -> Result<(), TransferError> {
         self.rows = self.rows.saturating_add(1);
         let change = match change {
             Ok(change) => change,
             Err(problems) => {
-                self.bad.add(line, problems);
+                self.bad.add(spot, problems);
                 return Ok(());
             }
         };
+        if !doubts.is_empty() {
+            self.doubtful.add(spot, doubts);
+        }
         let place = place(&change);
-        if let Some(first) = self.names.note(&change, line) {
+        if let Some(first) = self.names.note(&change, spot) {
             let id = if is_link(&change) { "" } else { ".id" };
-            self.bad.add(line, vec![Problem::new(format!("{place}{id}"), format!("stands on line {first} already"))]);
+            self.bad.add(spot, vec![Problem::new(format!("{place}{id}"), format!("stands on {first} already"))]);
             return Ok(());
         }
         self.links_seen |= is_link(&change);
@@ -100,7 +108,7 @@ impl<'d> Check<'d> {
             _ => return Ok(()),
         };
         if let Some(shopper) = shopper {
-            self.unasked.push(Unasked { line, place, shopper, device });
+            self.unasked.push(Unasked { spot, place, shopper, device });
         }
         if self.unasked.len() >= PAGE {
             self.ask().await?;
@@ -112,27 +120,28 @@ impl<'d> Check<'d> {
         self.ask().await?;
         for open in std::mem::take(&mut self.open) {
             let wrong = if self.names.has(open.shopper) { self.wrong_in_file(open.device) } else { open.otherwise };
-            self.refuse(open.line, open.place, wrong);
+            self.refuse(open.spot, open.place, wrong);
         }
         self.bad.sort();
-        Ok(Checked { bad: self.bad, rows: self.rows, is_in_order: self.is_in_order })
+        self.doubtful.sort();
+        Ok(Checked { bad: self.bad, doubtful: self.doubtful, rows: self.rows, is_in_order: self.is_in_order })
     }
 
     /// Settles what the file settles, and asks the directory about the rest.
     async fn ask(&mut self) -> Result<(), TransferError> {
         let mut strangers = Vec::new();
         for reference in std::mem::take(&mut self.unasked) {
-            let Unasked { line, place, shopper, device } = &reference;
+            let Unasked { spot, place, shopper, device } = &reference;
             if self.names.has(self.names.name(&Named::Shopper(shopper))) {
                 let device = device.as_ref().map(|device| self.names.name(&Named::Device(shopper, device)));
-                self.refuse(*line, place, self.wrong_in_file(device));
+                self.refuse(*spot, place, self.wrong_in_file(device));
             } else {
                 strangers.push(reference);
             }
         }
         let known =
             self.directory.devices(strangers.iter().map(|reference| reference.shopper.clone()).collect()).await?;
-        for Unasked { line, place, shopper, device } in strangers {
+        for Unasked { spot, place, shopper, device } in strangers {
             let otherwise = match (known.get(&shopper), &device) {
                 (None, _) => Some(Wrong::Shopper),
                 (Some(devices), Some(device)) if !devices.contains(device) => Some(Wrong::Device),
@@ -141,7 +150,7 @@ impl<'d> Check<'d> {
             };
             let device = device.map(|device| self.names.name(&Named::Device(&shopper, &device)));
             self.open.push(Open {
-                line,
+                spot,
                 place,
                 shopper: self.names.name(&Named::Shopper(&shopper)),
                 device,
@@ -156,13 +165,13 @@ impl<'d> Check<'d> {
         device.is_some_and(|device| !self.names.has(device)).then_some(Wrong::Device)
     }
 
-    fn refuse(&mut self, line: u32, place: &str, wrong: Option<Wrong>) {
+    fn refuse(&mut self, spot: Spot, place: &str, wrong: Option<Wrong>) {
         let (field, what) = match wrong {
             None => return,
             Some(Wrong::Shopper) => ("shopper", NOBODY),
             Some(Wrong::Device) => ("device", NO_DEVICE),
         };
-        self.bad.add(line, vec![Problem::new(field, what).within(place)]);
+        self.bad.add(spot, vec![Problem::new(field, what).within(place)]);
     }
 }
 

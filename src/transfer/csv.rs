@@ -1,12 +1,15 @@
 //! CSV: a table whose first column says what a row is, and whose other columns are the members of all kinds of rows. An empty cell
 //! is one that is not there.
+//!
+//! Quotes are read strictly, by RFC 4180: a parser that takes a quote too many or too few as it likes loses every row up to the next
+//! quote. Outside exports a row is one line, so that a quote that is not closed costs that row alone.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read as _, Write};
 
-use csv_core::ReadRecordResult;
 use serde_json::{Map, Value, json};
 
 use super::record::{Line, Record};
+use super::spot::Spot;
 use super::{LONGEST_ROW, TransferError};
 use crate::directory::Problem;
 
@@ -43,30 +46,45 @@ const COLUMNS: [&str; 23] = [
     "revoked",
 ];
 
+/// What is wrong with the quotes of a row, and what would do.
+const NOT_CLOSED: &str =
+    "has a quote that is not closed: a cell that begins with a quote ends with one, on the same line";
+const TEXT_BEHIND: &str = "has text behind a closing quote: within a cell in quotes, each quote is written twice";
+const BARE_QUOTE: &str = "has a quote in a cell that does not begin with one: put the whole cell in quotes, and write each quote within it twice";
+
 /// What is never told.
 const SECRET: [&str; 4] = ["key", "token", "issuer", "subject"];
 
 /// What stands in the cells of a row.
 type Cells = Vec<Vec<u8>>;
 
-/// Reads one row after the other; blank lines are passed over.
+/// Reads one row after the other; blank lines, and rows of empty cells, are passed over.
 pub(super) struct Csv<R> {
     input: R,
-    core: csv_core::Reader,
+    separator: u8,
     columns: Vec<&'static str>,
+    /// Whether a row may go on over the end of a line: in exports alone, where an id may have a line break.
+    is_export: bool,
+    is_first: bool,
+    /// How many lines have been read.
     line: u32,
     bytes: u64,
-    /// The cells of a row without what separated them, and where each ends.
+    /// The row, without its end of line.
     text: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 impl<R: BufRead> Csv<R> {
     pub(super) fn new(input: R) -> Result<Self, TransferError> {
-        let (core, text, ends) = (csv_core::Reader::new(), vec![0; LONGEST_ROW], vec![0; 1024]);
-        let mut csv = Self { input, core, columns: Vec::new(), line: 1, bytes: 0, text, ends };
-        let header = csv.cells()?.map(|(_, cells)| cells).unwrap_or_default();
-        csv.columns = columns(&header)?;
+        let (separator, columns) = (b',', Vec::new());
+        let (is_export, is_first, line, bytes, text) = (false, true, 0, 0, Vec::new());
+        let mut csv = Self { input, separator, columns, is_export, is_first, line, bytes, text };
+        while csv.read_row()?.is_some() && csv.text.is_empty() {}
+        if csv.text.contains(&b'\r') {
+            return Err(TransferError::Header("lines end in CR alone: save the file with LF or CRLF".to_owned()));
+        }
+        csv.separator = separator_of(&csv.text);
+        let header = split(&csv.text, csv.separator).map_err(|what| TransferError::Header(what.to_owned()))?;
+        csv.columns = columns_of(&header)?;
         Ok(csv)
     }
 
@@ -75,51 +93,103 @@ impl<R: BufRead> Csv<R> {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
-        let Some((line, cells)) = self.cells()? else { return Ok(None) };
-        Ok(Some((line, record(&self.columns, &cells))))
+        while let Some(line) = self.read_row()? {
+            let record = match split(&self.text, self.separator) {
+                Ok(cells) if cells.iter().all(Vec::is_empty) => continue,
+                Ok(cells) => {
+                    let is_first = std::mem::replace(&mut self.is_first, false);
+                    self.is_export |= is_first && cells.first().is_some_and(|kind| kind == b"export");
+                    record(&self.columns, &cells)
+                }
+                // Where its next row begins cannot be known.
+                Err(what) if self.is_export => return Err(TransferError::Quotes(line, what)),
+                Err(what) => Err(Problem::new("row", what)),
+            };
+            return Ok(Some((Spot::Line(line), record)));
+        }
+        Ok(None)
     }
 
-    /// The cells of the next row, and the line on which it begins.
-    fn cells(&mut self) -> Result<Option<(u32, Cells)>, TransferError> {
-        // The second half of an end of line, and blank lines.
-        while let Some(b'\r' | b'\n') = self.input.fill_buf()?.first() {
-            self.line = self.line.saturating_add(u32::from(self.input.fill_buf()?.first() == Some(&b'\n')));
-            self.consume(1);
-        }
-        let begins = self.line;
-        let (mut written, mut ended) = (0_usize, 0_usize);
+    /// Reads the next row as it stands, and returns the line on which it begins.
+    fn read_row(&mut self) -> Result<Option<u32>, TransferError> {
+        self.text.clear();
+        let (begins, mut quotes) = (self.line.saturating_add(1), 0_usize);
         loop {
-            let input = self.input.fill_buf()?;
-            let (text, ends) = (self.text.get_mut(written..), self.ends.get_mut(ended..));
-            let (result, read, wrote, cells) =
-                self.core.read_record(input, text.unwrap_or_default(), ends.unwrap_or_default());
-            let lines = input.iter().take(read).filter(|byte| **byte == b'\n').count();
-            self.line = self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
-            self.consume(read);
-            written = written.saturating_add(wrote);
-            ended = ended.saturating_add(cells);
-            match result {
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                    return Err(TransferError::Endless(begins));
-                }
-                ReadRecordResult::Record => break,
-                ReadRecordResult::End => return Ok(None),
+            let before = self.text.len();
+            let room = LONGEST_ROW.saturating_sub(before) as u64;
+            let read = self.input.by_ref().take(room).read_until(b'\n', &mut self.text)?;
+            self.line = self.line.saturating_add(u32::from(read > 0));
+            self.bytes = self.bytes.saturating_add(read as u64);
+            if self.text.len() == LONGEST_ROW && !self.text.ends_with(b"\n") {
+                return Err(TransferError::Endless(begins));
+            }
+            let new = self.text.get(before..).unwrap_or_default();
+            quotes = quotes.saturating_add(new.iter().filter(|byte| **byte == b'"').count());
+            if read == 0 && before == 0 {
+                return Ok(None);
+            }
+            // Where quotes are as they should be, an odd number of them leaves a cell open.
+            if read == 0 || !self.is_export || quotes.is_multiple_of(2) {
+                break;
             }
         }
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let cell = |(start, end): (usize, &usize)| self.text.get(start..*end).unwrap_or_default().to_vec();
-        Ok(Some((begins, starts.zip(self.ends.iter().take(ended)).map(cell).collect())))
+        for end in [b'\n', b'\r'] {
+            if self.text.last() == Some(&end) {
+                self.text.pop();
+            }
+        }
+        Ok(Some(begins))
     }
+}
 
-    fn consume(&mut self, bytes: usize) {
-        self.input.consume(bytes);
-        self.bytes = self.bytes.saturating_add(bytes as u64);
+/// What separates the cells of a file with this header: where a comma is in numbers, spreadsheets write semicolons.
+fn separator_of(header: &[u8]) -> u8 {
+    let behind = header.strip_prefix(b"record").or_else(|| header.strip_prefix(b"\"record\""));
+    match behind.and_then(<[u8]>::first) {
+        Some(separator @ (b';' | b'\t')) => *separator,
+        _ => b',',
+    }
+}
+
+/// The cells of a row, or what is wrong with its quotes.
+fn split(mut row: &[u8], separator: u8) -> Result<Cells, &'static str> {
+    let mut cells = Vec::new();
+    loop {
+        let (cell, behind) = match row.strip_prefix(b"\"") {
+            Some(quoted) => quoted_cell(quoted)?,
+            None => plain_cell(row, separator)?,
+        };
+        cells.push(cell);
+        match behind.split_first() {
+            None => return Ok(cells),
+            Some((next, rest)) if *next == separator => row = rest,
+            Some(_) => return Err(TEXT_BEHIND),
+        }
+    }
+}
+
+/// A cell up to its separator, and what comes from there.
+fn plain_cell(row: &[u8], separator: u8) -> Result<(Vec<u8>, &[u8]), &'static str> {
+    let end = row.iter().position(|byte| *byte == separator).unwrap_or(row.len());
+    let (cell, behind) = row.split_at_checked(end).unwrap_or((row, &[]));
+    if cell.contains(&b'"') { Err(BARE_QUOTE) } else { Ok((cell.to_vec(), behind)) }
+}
+
+/// A cell from behind its first quote up to its last, and what comes behind that.
+fn quoted_cell(mut row: &[u8]) -> Result<(Vec<u8>, &[u8]), &'static str> {
+    let mut cell = Vec::new();
+    loop {
+        let mut parts = row.splitn(2, |byte| *byte == b'"');
+        let (Some(part), Some(behind)) = (parts.next(), parts.next()) else { return Err(NOT_CLOSED) };
+        cell.extend_from_slice(part);
+        let Some(rest) = behind.strip_prefix(b"\"") else { return Ok((cell, behind)) };
+        cell.push(b'"');
+        row = rest;
     }
 }
 
 /// The columns of a file, by its header. A name that is none is not repeated: where the header is missing, it may be a key.
-fn columns(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
+fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
     let mut columns = Vec::new();
     for (number, name) in (1_u32..).zip(header) {
         let Some(column) = COLUMNS.into_iter().find(|column| column.as_bytes() == name) else {
@@ -163,15 +233,18 @@ fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     Record::read(json!({ kind: members }), true)
 }
 
-/// What a cell says. What is no flag or number stays a text, which is refused with the name of its column.
+/// What a cell says.
 fn value(column: &str, text: &str) -> Result<Value, Problem> {
     Ok(match column {
         // As spreadsheets write them, too.
         "enabled" | "takesCash" | "revoked" => match text.to_ascii_lowercase().parse::<bool>() {
             Ok(flag) => flag.into(),
-            Err(_) => text.into(),
+            Err(_) => return Err(Problem::new(column, "must be true or false, or empty for its default")),
         },
-        "scanKeyWindowSeconds" | "version" => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        "scanKeyWindowSeconds" | "version" => match text.parse::<u64>() {
+            Ok(number) => number.into(),
+            Err(_) => return Err(Problem::new(column, "must be a whole number, of digits alone")),
+        },
         DEVICES if text.starts_with('[') => serde_json::from_str(text)
             .map_err(|_| Problem::new(DEVICES, "begins with [ and is no JSON array of texts"))?,
         DEVICES => text.split([' ', ';']).filter(|id| !id.is_empty()).collect::<Vec<_>>().into(),

@@ -1,12 +1,16 @@
 //! Writes the directory to a file, a page at a time, in an order in which it can be imported: stores, shoppers, keys, tokens,
-//! customers.
+//! customers. What names a shopper or a device that the file does not have is left out, so that every export can be imported: others may
+//! change the directory meanwhile.
 
 use std::io::{self, Write};
 
 use super::csv::CsvWriter;
+use super::names::{Named, Names};
 use super::record::{Header, Record};
+use super::spot::Spot;
 use super::{Counts, Format, PAGE, Phase, Progress, TransferError, Watch, jsonl};
-use crate::directory::{CustomerRow, Directory, IdentityKeyRow, Kind, RecognitionTokenRow, ShopperRow, StoreRow};
+use crate::directory::{CustomerRow, Directory, IdentityKeyRow, Kind, Link, RecognitionTokenRow, ShopperRow, StoreRow};
+use crate::domain::ids::VisitorId;
 
 /// Writes everything that the directory knows; `None` when `watch` has ended it.
 ///
@@ -19,7 +23,7 @@ pub async fn export(
     watch: Watch<'_>,
 ) -> Result<Option<Counts>, TransferError> {
     let mut file = Out::new(format, out)?;
-    let mut counts = Counts::default();
+    let (mut counts, mut written) = (Counts::default(), Written::default());
     file.write(&Record::Export(Header::new(directory.hash_key())))?;
 
     let mut after = None;
@@ -42,6 +46,7 @@ pub async fn export(
         after = Some(last.shopper.visitor.id.clone());
         for profile in &page {
             file.write(&Record::Shopper(ShopperRow::from(profile)))?;
+            written.0.note_shopper(profile, Spot::Line(0));
         }
         counts.shoppers = counts.shoppers.saturating_add(page.len() as u64);
         if watch(progress(&counts)).is_break() {
@@ -54,17 +59,18 @@ pub async fn export(
             let page = directory.registrations(kind, after.take(), PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            for (digest, link) in &page {
+            for (digest, link) in page {
+                let Some(link) = written.link(link) else { continue };
                 file.write(&match kind {
-                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::kept(digest, link)),
-                    Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::kept(digest, link)),
+                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::kept(&digest, &link)),
+                    Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::kept(&digest, &link)),
                 })?;
+                let count = match kind {
+                    Kind::IdentityKey => &mut counts.identity_keys,
+                    Kind::RecognitionToken => &mut counts.recognition_tokens,
+                };
+                *count = count.saturating_add(1);
             }
-            let count = match kind {
-                Kind::IdentityKey => &mut counts.identity_keys,
-                Kind::RecognitionToken => &mut counts.recognition_tokens,
-            };
-            *count = count.saturating_add(page.len() as u64);
             if watch(progress(&counts)).is_break() {
                 return Ok(None);
             }
@@ -75,10 +81,10 @@ pub async fn export(
         let page = directory.customers(after.take(), PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
-        for (digest, shopper) in &page {
+        for (digest, shopper) in page.iter().filter(|(_, shopper)| written.has(shopper)) {
             file.write(&Record::Customer(CustomerRow::kept(digest, shopper)))?;
+            counts.customers = counts.customers.saturating_add(1);
         }
-        counts.customers = counts.customers.saturating_add(page.len() as u64);
         if watch(progress(&counts)).is_break() {
             return Ok(None);
         }
@@ -89,6 +95,27 @@ pub async fn export(
 
 fn progress(counts: &Counts) -> Progress {
     Progress { phase: Phase::Export, bytes: 0, total: 0, rows: counts.total() }
+}
+
+/// The shoppers in the file, and their devices.
+#[derive(Default)]
+struct Written(Names);
+
+impl Written {
+    fn has(&self, shopper: &VisitorId) -> bool {
+        self.0.has(self.0.name(&Named::Shopper(shopper)))
+    }
+
+    /// What a key or token stands for, going by the file; `None` if its shopper is not there.
+    fn link(&self, mut link: Link) -> Option<Link> {
+        if let Some(shopper) = &link.shopper {
+            if !self.has(shopper) {
+                return None;
+            }
+            link.device = link.device.filter(|device| self.0.has(self.0.name(&Named::Device(shopper, device))));
+        }
+        Some(link)
+    }
 }
 
 /// Where rows go.

@@ -5,8 +5,9 @@
 
 use std::fs::File;
 
-use super::changes::Changes;
+use super::changes::{Changes, Row};
 use super::check::{Check, Checked, is_link, place};
+use super::spot::Spot;
 use super::{BATCH, BadRows, Counts, Format, Phase, Progress, TransferError, Watch};
 use crate::clock::Clock;
 use crate::directory::{Change, Directory, Outcome, Problem, Refusal};
@@ -40,6 +41,8 @@ pub struct Report {
     pub changed: u64,
     /// and which were not imported.
     pub bad: BadRows,
+    /// Rows that are sound and may not be meant.
+    pub doubtful: BadRows,
     /// How it ended.
     pub ended: Ended,
 }
@@ -91,11 +94,12 @@ impl Import<'_> {
             return Err(TransferError::NotAFile);
         }
         state.total = metadata.len();
-        let Some(Checked { bad, rows, is_in_order }) = self.check(file, state, watch).await? else {
+        let Some(Checked { bad, doubtful, rows, is_in_order }) = self.check(file, state, watch).await? else {
             return Ok(Ended::Stopped);
         };
         state.report.rows = rows;
         state.report.bad = bad;
+        state.report.doubtful = doubtful;
         if !state.report.bad.is_empty() && !self.skip_bad_rows {
             return Ok(Ended::Refused);
         }
@@ -143,7 +147,7 @@ impl Import<'_> {
         watch: Watch<'_>,
     ) -> Result<bool, TransferError> {
         let mut changes = Changes::of(file, self.format, self.directory.hash_key())?;
-        let (mut lines, mut batch) = next_batch(&mut changes, part, &state.report.bad)?;
+        let (mut spots, mut batch) = next_batch(&mut changes, part, &state.report.bad)?;
         while !batch.is_empty() {
             let bytes = state.bytes.saturating_add(changes.bytes());
             let progress = Progress { phase: Phase::Import, bytes, total: state.total, rows: state.rows };
@@ -155,36 +159,36 @@ impl Import<'_> {
                 next_batch(&mut changes, part, &state.report.bad)
             });
             state.rows = state.rows.saturating_add(written.len() as u64);
-            for ((line, change), outcome) in lines.into_iter().zip(&written).zip(outcomes?) {
+            for ((spot, change), outcome) in spots.into_iter().zip(&written).zip(outcomes?) {
                 match outcome {
-                    Outcome::Refused(refusal) => gone.add(line, vec![problem(change, refusal)]),
+                    Outcome::Refused(refusal) => gone.add(spot, vec![problem(change, refusal)]),
                     _ => state.report.imported.add(change),
                 }
                 let is_new = u64::from(outcome == Outcome::Changed);
                 state.report.changed = state.report.changed.saturating_add(is_new);
             }
-            (lines, batch) = next?;
+            (spots, batch) = next?;
         }
         Ok(true)
     }
 }
 
-/// The next rows of that part, and their lines.
-fn next_batch(changes: &mut Changes<'_>, part: Part, bad: &BadRows) -> Result<(Vec<u32>, Vec<Change>), TransferError> {
-    let (mut lines, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+/// The next rows of that part, and their places.
+fn next_batch(changes: &mut Changes<'_>, part: Part, bad: &BadRows) -> Result<(Vec<Spot>, Vec<Change>), TransferError> {
+    let (mut spots, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     while batch.len() < BATCH {
-        let Some((line, change)) = changes.next()? else { break };
-        if bad.contains(line) {
+        let Some(Row { spot, change, .. }) = changes.next()? else { break };
+        if bad.contains(spot) {
             continue;
         }
-        let change = change.map_err(|_| TransferError::FileHasChanged(line))?;
+        let change = change.map_err(|_| TransferError::FileHasChanged(spot))?;
         let its = if is_link(&change) { Part::Links } else { Part::StoresAndShoppers };
         if part == Part::All || part == its {
-            lines.push(line);
+            spots.push(spot);
             batch.push(change);
         }
     }
-    Ok((lines, batch))
+    Ok((spots, batch))
 }
 
 fn problem(change: &Change, refusal: Refusal) -> Problem {

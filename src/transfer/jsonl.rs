@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Read as _, Write};
 
 use super::record::{Line, Record};
+use super::spot::Spot;
 use super::{LONGEST_ROW, TransferError};
 use crate::directory::Problem;
 
@@ -36,13 +37,14 @@ impl<R: BufRead> JsonLines<R> {
                 return Err(TransferError::Endless(self.line));
             }
             if !self.text.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Some((self.line, record(&self.text))));
+                return Ok(Some((Spot::Line(self.line), record(&self.text))));
             }
         }
     }
 }
 
-fn record(line: &[u8]) -> Result<Record, Problem> {
+/// The row that such a line is.
+pub(super) fn record(line: &[u8]) -> Result<Record, Problem> {
     let text = std::str::from_utf8(line).map_err(|_| Problem::new("row", "is not UTF-8"))?;
     let mut json = serde_json::Deserializer::from_str(text);
     let record = Record::read(&mut json, false)?;

@@ -1,6 +1,6 @@
 //! The directory as a file: many rows brought in at once, and all of them taken out again.
 //!
-//! A file is JSON lines or CSV; its rows are those of the directory file. Keys and tokens may go in as they are presented and
+//! A file is JSON lines, CSV or a directory file; its rows are those of the directory file. Keys and tokens may go in as they are presented and
 //! come out as the digests under which they are kept, so that an export opens no gate, and so do customers; it says under which hash key they were
 //! made, and is refused where that is another. Files are read and written row by row, and nothing here knows a terminal.
 
@@ -10,9 +10,11 @@ mod check;
 mod csv;
 mod export;
 mod import;
+mod items;
 mod jsonl;
 mod names;
 mod record;
+mod spot;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -23,6 +25,7 @@ use thiserror::Error;
 pub use bad_rows::BadRows;
 pub use export::export;
 pub use import::{Ended, Import, Report};
+pub use spot::Spot;
 
 use crate::directory::{Change, DirectoryError, Kind};
 
@@ -38,9 +41,9 @@ const LONGEST_ROW: usize = 1024 * 1024;
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A JSON object a line.
+    /// A JSON object a line; or a directory file, which is known by its first member.
     JsonLines,
-    /// A table with a header, separated by commas.
+    /// A table with a header, which says by what its cells are separated.
     Csv,
 }
 
@@ -74,6 +77,17 @@ pub enum TransferError {
     /// A row without an end.
     #[error("line {0}: this row is longer than 1 MiB; is a quote not closed?")]
     Endless(u32),
+    /// An export that was changed by hand, so that its next row cannot be found.
+    #[error("line {0}: row: {1}; nothing of this export was imported")]
+    Quotes(u32, &'static str),
+    /// A directory file that is none.
+    #[error("line {0}: this directory file is not the JSON that it is to be")]
+    NotADirectory(u32),
+    /// Another member than the lists of a directory file, or a list that it has twice.
+    #[error(
+        "line {0}: must be one of stores, shoppers, identityKeys, recognitionTokens and customers, each at most once"
+    )]
+    List(u32),
     /// Digests that mean nothing here.
     #[error(
         "security.hash_key: this file was exported under another hash key, so that nobody would be found by its digests. \
@@ -84,8 +98,8 @@ pub enum TransferError {
     #[error("is an export of version {0}; this release reads version 1")]
     OtherVersion(u64),
     /// It is not what was checked.
-    #[error("line {0}: the file has changed since it was checked")]
-    FileHasChanged(u32),
+    #[error("{0}: the file has changed since it was checked")]
+    FileHasChanged(Spot),
     /// The directory did not do it.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

@@ -1,11 +1,12 @@
-//! What stands in a file, and on which line: kept as 128 bits each, so that a million rows take a few tens of megabytes.
+//! What stands in a file, and where: kept as 128 bits each, so that a million rows take a few tens of megabytes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
+use super::spot::Spot;
 use crate::digest::Digest;
-use crate::directory::{Change, Kind};
+use crate::directory::{Change, Kind, Profile};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 
 /// What can be named.
@@ -25,7 +26,7 @@ pub(super) struct Name([u8; 16]);
 #[derive(Default)]
 pub(super) struct Names {
     keys: [RandomState; 2],
-    lines: HashMap<Name, u32>,
+    spots: HashMap<Name, Spot>,
 }
 
 impl Names {
@@ -35,28 +36,40 @@ impl Names {
     }
 
     pub(super) fn has(&self, name: Name) -> bool {
-        self.lines.contains_key(&name)
+        self.spots.contains_key(&name)
     }
 
-    /// Notes what a change puts; tells on which line it stands already, if it does.
-    pub(super) fn note(&mut self, change: &Change, line: u32) -> Option<u32> {
+    /// Notes a shopper and their devices; tells where the shopper stands already, if they do.
+    pub(super) fn note_shopper(&mut self, Profile { shopper, devices }: &Profile, spot: Spot) -> Option<Spot> {
+        let id = &shopper.visitor.id;
+        let first = self.insert(self.name(&Named::Shopper(id)), spot);
+        if first.is_none() {
+            for device in devices {
+                self.spots.insert(self.name(&Named::Device(id, device)), spot);
+            }
+        }
+        first
+    }
+
+    fn insert(&mut self, name: Name, spot: Spot) -> Option<Spot> {
+        match self.spots.entry(name) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(place) => {
+                place.insert(spot);
+                None
+            }
+        }
+    }
+
+    /// Notes what a change puts; tells where it stands already, if it does.
+    pub(super) fn note(&mut self, change: &Change, spot: Spot) -> Option<Spot> {
         let name = match change {
             Change::PutStore(store) => self.name(&Named::Store(&store.id)),
-            Change::PutShopper(profile) => self.name(&Named::Shopper(&profile.shopper.visitor.id)),
+            Change::PutShopper(profile) => return self.note_shopper(profile, spot),
             Change::PutRegistration(kind, digest, _) => self.name(&Named::Registration(*kind, digest)),
             Change::LinkCustomer(digest, _) => self.name(&Named::Customer(digest)),
             _ => return None,
         };
-        match self.lines.entry(name) {
-            Entry::Occupied(first) => return Some(*first.get()),
-            Entry::Vacant(place) => drop(place.insert(line)),
-        }
-        if let Change::PutShopper(profile) = change {
-            for device in &profile.devices {
-                let name = self.name(&Named::Device(&profile.shopper.visitor.id, device));
-                self.lines.insert(name, line);
-            }
-        }
-        None
+        self.insert(name, spot)
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::spot::Spot;
 use crate::digest::HashKey;
 use crate::directory::file::describe;
 use crate::directory::{
@@ -11,6 +12,10 @@ use crate::directory::{
 
 /// The version of exports that this release writes.
 pub(super) const VERSION: u64 = 1;
+
+const BLANK_END: &str = "begins or ends with a blank, which belongs to it; remove the blank if it is not meant";
+const ROUNDED_NUMBER: &str =
+    "looks like a long number that a spreadsheet has rounded; format the column as text and enter the number again";
 
 /// A row, under the name of what it is.
 #[derive(Deserialize, Serialize)]
@@ -24,8 +29,8 @@ pub(super) enum Record {
     Customer(CustomerRow),
 }
 
-/// What stands on a line, or what is wrong with it.
-pub(super) type Line = (u32, Result<Record, Problem>);
+/// A row and its place, or what is wrong with it.
+pub(super) type Line = (Spot, Result<Record, Problem>);
 
 /// The first row of an export. Later versions may say more.
 #[derive(Deserialize, Serialize)]
@@ -88,6 +93,64 @@ impl Record {
                 .map_err(within("customer")),
         }
     }
+}
+
+impl Record {
+    /// What is sound and may not be meant. No text is repeated: it may be a key.
+    pub(super) fn doubts(&self) -> Vec<Problem> {
+        let place = self.kind();
+        let mut doubts = Vec::new();
+        let mut doubt = |member: &str, text: Option<&str>| {
+            let what = match text {
+                Some(text) if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => BLANK_END,
+                Some(text) if is_rounded_number(text) => ROUNDED_NUMBER,
+                _ => return,
+            };
+            doubts.push(Problem::new(member, what).within(place));
+        };
+        match self {
+            Self::Export(_) => {}
+            Self::Store(row) => doubt("id", Some(&row.id)),
+            Self::Shopper(row) => {
+                doubt("id", Some(&row.id));
+                doubt("paymentMethod.id", row.payment_method.as_ref().and_then(|method| method.id.as_deref()));
+                row.devices.iter().enumerate().for_each(|(number, id)| doubt(&format!("devices[{number}]"), Some(id)));
+            }
+            Self::IdentityKey(row) => {
+                doubt("key", row.key.as_deref());
+                doubt("shopper", row.shopper.as_deref());
+                doubt("device", row.device.as_deref());
+            }
+            Self::RecognitionToken(row) => {
+                doubt("shopper", row.shopper.as_deref());
+                doubt("device", row.device.as_deref());
+            }
+            Self::Customer(row) => {
+                doubt("issuer", row.issuer.as_deref());
+                doubt("subject", row.subject.as_deref());
+                doubt("shopper", row.shopper.as_deref());
+            }
+        }
+        doubts
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Export(_) => "export",
+            Self::Store(_) => "store",
+            Self::Shopper(_) => "shopper",
+            Self::IdentityKey(_) => "identityKey",
+            Self::RecognitionToken(_) => "recognitionToken",
+            Self::Customer(_) => "customer",
+        }
+    }
+}
+
+/// Whether this is how spreadsheets write a number with many digits, such as 4.71E+12: the other digits are lost.
+fn is_rounded_number(text: &str) -> bool {
+    let Some((number, exponent)) = text.split_once("E+") else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits(exponent) && number.split(['.', ',']).all(digits)
 }
 
 fn in_place(problems: Vec<Problem>, place: &str) -> Vec<Problem> {

@@ -54,6 +54,19 @@ impl Place {
         Self { url, folder, _database: database }
     }
 
+    /// On a database of a server of one's own.
+    pub(crate) fn on(url: String) -> Self {
+        Self { url, folder: TempDir::new().unwrap(), _database: None }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn settings(&self) -> [(&str, &str); 2] {
         [("storage.url", &self.url), ("security.hash_key", HASH_KEY)]
     }
@@ -65,10 +78,10 @@ impl Place {
         files.map(|file| (file.display().to_string(), text(&file))).collect()
     }
 
-    fn file(&self, name: &str, content: &str) -> String {
-        let path = self.folder.path().join(name);
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
         std::fs::write(&path, content).unwrap();
-        path.to_str().unwrap().to_owned()
+        path
     }
 
     /// What an import of this content says.
@@ -89,6 +102,12 @@ impl Place {
     /// A connector on it, which adds the demo's data.
     async fn server(&self) -> Server {
         Server::demo(&self.settings()).await.sending_again()
+    }
+
+    /// The same, which knows those in this directory file instead.
+    pub(crate) async fn server_with(&self, directory: &str) -> Server {
+        let file = self.file("directory.json", directory);
+        Server::demo(&[&self.settings()[..], &[("directory.file", &file)]].concat()).await.sending_again()
     }
 }
 
@@ -225,10 +244,10 @@ fn tables(place: &Place) -> String {
 /// A hash key that is not the one of the tests.
 const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-/// An import in a process of its own, which is to end by itself.
-fn started(place: &Place, file: &str) -> Child {
+/// An import or export in a process of its own, which is to end by itself.
+pub(crate) fn started(place: &Place, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_identity-connector"))
-        .args(["import", file])
+        .args(arguments)
         .envs(environment(&place.settings()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -238,7 +257,7 @@ fn started(place: &Place, file: &str) -> Child {
 }
 
 async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
-    let place = Place { url: server.database(), folder: TempDir::new().unwrap(), _database: None };
+    let place = Place::on(server.database());
     place.import("none.jsonl", ""); // makes the schema
     let all = KEYS + KEYS / 10 + 1;
     let file = place.file("a.jsonl", &many());
@@ -249,7 +268,7 @@ async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
     for signal in ["INT", "KILL"] {
         // Held at its first batch until the signal is on its way.
         let held = server.begin(&place.url, "SELECT * FROM directory_version FOR UPDATE");
-        let child = started(&place, &file);
+        let child = started(&place, &["import", &file]);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         until(PATIENCE, "it waits", async || server.query(&place.url, waits).trim() != "0").await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();

@@ -45,6 +45,7 @@ mod phones;
 mod pressure;
 mod races;
 mod rate_limit;
+mod removed_devices;
 mod replicas;
 mod retention;
 mod scan_key_codes;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         pressure::trials(),
         races::trials(),
         rate_limit::trials(),
+        removed_devices::trials(),
         replicas::trials(),
         retention::trials(),
         scan_key_codes::trials(),

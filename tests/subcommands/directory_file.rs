@@ -92,6 +92,42 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
     }
 }
 
+/// The file that would be too long by so many bytes.
+fn of_length(more_than_8_mib: usize) -> String {
+    let text = sound().to_string();
+    format!("{text}{}", " ".repeat(8 * 1024 * 1024 + more_than_8_mib - text.len()))
+}
+
+/// How `check-config` ends with a file of that content, and what it says.
+fn checked(content: &[u8]) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    let path = file.path().to_str().unwrap();
+    let ended = Ended::of(&["check-config"], &[("directory.file", path), ("storage.url", "memory:")]);
+    (ended.code, format!("{}{}", ended.stdout, ended.stderr))
+}
+
+#[test]
+fn a_file_that_is_too_long_for_memory_is_refused_with_what_to_do() {
+    let error = refused(&of_length(1));
+    let what = "the file: is longer than 8 MiB, the most that is read at each start";
+    assert!(error.contains(what) && error.contains("identity-connector import"), "{error}");
+    let (code, said) = checked(of_length(0).as_bytes());
+    assert_eq!(code, Some(0), "{said}");
+    // Of one without an end, no more than that is read.
+    let ended = Ended::of(&["serve"], &[("directory.file", "/dev/zero"), ("storage.url", "memory:")]);
+    assert!(ended.code == Some(64) && ended.stderr.contains(what), "{}", ended.stderr);
+}
+
+#[test]
+fn a_byte_order_mark_is_taken_and_another_encoding_named() {
+    let (code, said) = checked(format!("\u{feff}{}", sound()).as_bytes());
+    assert!(code == Some(0) && said.contains("The directory file has 1 store"), "{said}");
+    let utf_16: Vec<u8> = format!("\u{feff}{}", sound()).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (code, said) = checked(&utf_16);
+    assert!(code == Some(64) && said.contains("the file: is not UTF-8: save it as UTF-8"), "{said}");
+}
+
 #[test]
 fn several_mistakes_are_named_at_once() {
     let mut file = sound();

@@ -23,6 +23,7 @@ mod provider_configuration;
 mod reload;
 mod secure_callers;
 mod starting;
+mod tables;
 mod tls;
 mod tls_configuration;
 mod tools;

@@ -20,6 +20,13 @@ impl Transaction {
     }
 }
 
+impl Transaction {
+    /// Makes it hold, and lets go of what it locks.
+    pub(crate) fn commit(mut self) {
+        writeln!(self.input.as_mut().unwrap(), "COMMIT;").unwrap();
+    }
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
         drop(self.input.take());

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::digest::Digest;
 use crate::directory::change::IssuedToken;
-use crate::domain::ids::VisitorId;
+use crate::domain::ids::{DeviceId, VisitorId};
 
 /// How many a sweep lets go of before it steps aside.
 const BATCH: usize = 100;
@@ -43,6 +43,16 @@ impl IssuedTokens {
     pub(super) fn remove_all_of(&mut self, shopper: &VisitorId) {
         for (_, digest) in self.of(shopper) {
             self.remove(digest);
+        }
+    }
+
+    /// Drops those of a shopper that stand for another device than these.
+    pub(super) fn remove_devices_of(&mut self, shopper: &VisitorId, others_than: &[DeviceId]) {
+        for (_, digest) in self.of(shopper) {
+            let device = self.tokens.get(&digest).and_then(|token| token.device.as_ref());
+            if device.is_some_and(|device| !others_than.contains(device)) {
+                self.remove(digest);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use super::change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal};
+use super::change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal, put_registration};
 use super::{DirectoryError, Registration};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
@@ -192,17 +192,44 @@ impl Tables {
 
     fn apply(&mut self, change: Change, now: DateTime<Utc>) -> Outcome {
         let remembered = change.audit();
+        let lost = match &change {
+            Change::PutShopper(new) => self.lose_devices(new),
+            _ => Vec::new(),
+        };
         let outcome = self.change(change);
         if outcome == Outcome::Changed {
-            let (action, kind, subject) = remembered;
-            self.last_audited = self.last_audited.saturating_add(1);
-            let (action, kind) = (action.to_owned(), kind.to_owned());
-            self.audit.push_back(AuditEntry { id: self.last_audited, at: now, action, kind, subject });
-            if self.audit.len() > AUDITED {
-                self.audit.pop_front();
-            }
+            self.remember(remembered, now);
+            lost.into_iter().for_each(|registration| self.remember(registration, now));
         }
         outcome
+    }
+
+    fn remember(&mut self, (action, kind, subject): (&'static str, &'static str, String), now: DateTime<Utc>) {
+        self.last_audited = self.last_audited.saturating_add(1);
+        let (action, kind) = (action.to_owned(), kind.to_owned());
+        self.audit.push_back(AuditEntry { id: self.last_audited, at: now, action, kind, subject });
+        if self.audit.len() > AUDITED {
+            self.audit.pop_front();
+        }
+    }
+
+    /// Takes the devices that a shopper will not have any more from their keys and tokens; which of these that were, for the audit.
+    fn lose_devices(&mut self, Profile { shopper, devices }: &Profile) -> Vec<(&'static str, &'static str, String)> {
+        let id = &shopper.visitor.id;
+        let Some((_, before)) = self.shoppers.get(id) else { return Vec::new() };
+        if before.iter().all(|device| devices.contains(device)) {
+            return Vec::new();
+        }
+        self.issued.remove_devices_of(id, devices);
+        let mut lost = Vec::new();
+        for ((kind, digest), link) in &mut self.registrations {
+            let is_lost = link.device.as_ref().is_some_and(|device| !devices.contains(device));
+            if is_lost && link.shopper.as_ref() == Some(id) {
+                link.device = None;
+                lost.push(put_registration(*kind, digest));
+            }
+        }
+        lost
     }
 
     fn change(&mut self, change: Change) -> Outcome {

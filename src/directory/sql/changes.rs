@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
-use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::put::{JsonRows, put, run};
-use super::tables::{ACCOUNTS, nanos, word};
+use super::tables::{ACCOUNTS, digest, nanos, word};
 use crate::directory::change::{Change, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::storage::{DatabaseError, Engine};
@@ -31,6 +31,7 @@ pub(super) async fn apply(
             _ => put(connection, engine, these).await?,
         };
         remember(connection, engine, these, &came, now).await?;
+        lose_devices(connection, engine, these, &came, now).await?;
         outcomes.extend(came);
         rest = others;
     }
@@ -97,6 +98,48 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
     Ok(not_found(done.rows_affected()))
 }
 
+/// Takes the devices that shoppers have no longer from their keys and tokens, and drops the tokens that were issued for these devices.
+async fn lose_devices(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    changes: &[Change],
+    outcomes: &[Outcome],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut shoppers = JsonRows::default();
+    for (change, _) in changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed) {
+        if let Change::PutShopper(profile) = change {
+            shoppers.push(&[profile.shopper.visitor.id.as_str()]);
+        }
+    }
+    if shoppers.is_empty() {
+        return Ok(());
+    }
+    let shoppers = shoppers.finish();
+    let devices = match engine {
+        Engine::Sqlite => "SELECT value FROM json_each(s.devices)",
+        Engine::Postgres => "SELECT json_array_elements_text(CAST(s.devices AS json))",
+    };
+    let theirs = |table: &str| {
+        format!(
+            "shopper_id IN (SELECT value->>0 FROM {}) AND device_id IS NOT NULL AND NOT EXISTS
+                 (SELECT 1 FROM shopper s WHERE s.id = {table}.shopper_id AND {table}.device_id IN ({devices}))",
+            JsonRows::from(engine),
+        )
+    };
+    let sql = format!("DELETE FROM issued_token WHERE {}", theirs("issued_token"));
+    query::<Any>(AssertSqlSafe(sql)).bind(&shoppers).execute(&mut *connection).await?;
+    let sql =
+        format!("UPDATE registration SET device_id = NULL WHERE {} RETURNING kind, digest", theirs("registration"));
+    let lost = query::<Any>(AssertSqlSafe(sql)).bind(&shoppers).fetch_all(&mut *connection).await?;
+    let mut rows = JsonRows::default();
+    for row in &lost {
+        let kind: &str = row.try_get("kind")?;
+        rows.push(&("put", kind, digest(row)?.to_hex()));
+    }
+    audit(connection, engine, rows, now).await
+}
+
 /// Whoever sees the number rise forgets what they remember of decisions.
 pub(super) async fn announce_erasure(connection: &mut AnyConnection) -> Result<()> {
     query::<Any>("UPDATE directory_version SET erasures = erasures + 1").execute(connection).await?;
@@ -128,6 +171,10 @@ pub(super) async fn remember(
     for (change, _) in changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed) {
         rows.push(&change.audit());
     }
+    audit(connection, engine, rows, now).await
+}
+
+async fn audit(connection: &mut AnyConnection, engine: Engine, rows: JsonRows, now: DateTime<Utc>) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery};
-use super::rows::{Id, Row, sound};
+use super::rows::{Id, Wanted};
 use crate::digest::Digest;
 use crate::directory::{Change, CustomerRow, customer};
 use crate::http::error::ApiError;
@@ -32,9 +32,12 @@ async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Re
     shopper.map(|shopper| Json(CustomerRow::kept(&digest, &shopper))).ok_or(ApiError::NotFound)
 }
 
-async fn put(State(management): State<Management>, row: Row) -> Result<Json<CustomerRow>, ApiError> {
-    let wanted: CustomerRow = row.read()?;
-    let (digest, shopper) = sound(customer(&wanted, management.administration.directory.hash_key()))?;
+async fn put(
+    State(management): State<Management>,
+    wanted: Wanted<CustomerRow>,
+) -> Result<Json<CustomerRow>, ApiError> {
+    let hash_key = management.administration.directory.hash_key();
+    let (digest, shopper) = wanted.sound(|row| customer(row, hash_key))?;
     let kept = CustomerRow::kept(&digest, &shopper);
     management.administration.change(Change::LinkCustomer(digest, shopper)).await?;
     Ok(Json(kept))

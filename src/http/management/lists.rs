@@ -4,8 +4,10 @@
 //! appear twice or not at all.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, MatchedPath, Query, Request};
+use axum::http::Method;
 use axum::http::request::Parts;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -18,6 +20,8 @@ use crate::http::error::ApiError;
 pub(in crate::http) const MAX_PAGE: usize = 1000;
 /// The length of a page where none is asked for.
 pub(in crate::http) const PAGE: usize = 100;
+/// The parameters that say which page.
+const PARAMETERS: [&str; 2] = ["limit", "cursor"];
 /// What would do.
 pub(in crate::http) const WANTED: &str = "limit is 1 to 1000, cursor is what nextCursor was";
 
@@ -28,13 +32,28 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
+/// Refuses a parameter that a route does not have, since it is a misspelt one: a filter that is ignored shows what is not asked for.
+pub(super) async fn refuse_unknown_parameters(path: MatchedPath, request: Request, next: Next) -> Response {
+    let is_list = matches!(*request.method(), Method::GET | Method::HEAD) && !path.as_str().contains('{');
+    let (known, wanted) = if is_list { (&PARAMETERS[..], WANTED) } else { (&[][..], "it has none") };
+    let given = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+    let Query(given) = given.unwrap_or_default();
+    let Some((name, _)) = given.iter().find(|(name, _)| !known.contains(&&**name)) else {
+        return next.run(request).await;
+    };
+    // What is no word may be a key that is in the wrong place.
+    let is_word = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let name = if is_word { name } else { "this parameter" };
+    ApiError::BadQuery(format!("{name}: is not a parameter of this call; {wanted}").into()).into_response()
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<Self>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_| ApiError::BadQuery(WANTED))?;
-        if (1..=MAX_PAGE).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(WANTED)) }
+        let Query(query) = query.map_err(|_| ApiError::BadQuery(WANTED.into()))?;
+        if (1..=MAX_PAGE).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(WANTED.into())) }
     }
 }
 
@@ -51,7 +70,7 @@ impl PageQuery {
 
     /// Behind which place the page begins, as `parse` reads the cursor.
     pub(super) fn after<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
-        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(WANTED))).transpose()
+        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(WANTED.into()))).transpose()
     }
 
     /// Cuts off the row that is one too many; where the next page begins, if it was there.

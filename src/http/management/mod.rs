@@ -22,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -70,6 +70,7 @@ pub(super) fn routes(management: Management) -> Router {
         .merge(sessions::routes())
         .merge(decisions::routes())
         .merge(audit::routes())
+        .route_layer(from_fn(lists::refuse_unknown_parameters))
         .route_layer(from_fn_with_state(management.clone(), authenticate));
     metrics.merge(administration).with_state(management)
 }

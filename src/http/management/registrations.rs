@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Management;
 use super::lists::{List, PageQuery};
-use super::rows::{Id, Row, sound};
+use super::rows::{Id, Wanted};
 use crate::administration::new_secret;
 use crate::digest::{Digest, HashKey};
 use crate::directory::{
@@ -87,24 +87,30 @@ async fn one<R: Registered>(State(management): State<Management>, Id(digest): Id
     link.map(|link| Json(R::kept(&digest, &link))).ok_or(ApiError::NotFound)
 }
 
-async fn put_key(State(management): State<Management>, row: Row) -> Result<Json<IdentityKeyRow>, ApiError> {
-    register(&management, &row.read()?).await.map(Json)
+async fn put_key(
+    State(management): State<Management>,
+    wanted: Wanted<IdentityKeyRow>,
+) -> Result<Json<IdentityKeyRow>, ApiError> {
+    register(&management, wanted).await.map(Json)
 }
 
-async fn put_token(State(management): State<Management>, row: Row) -> Result<Json<PutToken>, ApiError> {
-    let mut wanted: RecognitionTokenRow = row.read()?;
+async fn put_token(
+    State(management): State<Management>,
+    mut wanted: Wanted<RecognitionTokenRow>,
+) -> Result<Json<PutToken>, ApiError> {
     let mut made = None;
-    if wanted.token.is_none() && wanted.digest.is_none() {
+    if wanted.row.token.is_none() && wanted.row.digest.is_none() {
         let token =
             new_secret().map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
         made = Some(token.expose_secret().to_owned());
-        wanted.token.clone_from(&made);
+        wanted.row.token.clone_from(&made);
     }
-    Ok(Json(PutToken { token: made, row: register(&management, &wanted).await? }))
+    Ok(Json(PutToken { token: made, row: register(&management, wanted).await? }))
 }
 
-async fn register<R: Registered>(management: &Management, row: &R) -> Result<R, ApiError> {
-    let (digest, link) = sound(row.check(management.administration.directory.hash_key()))?;
+async fn register<R: Registered>(management: &Management, wanted: Wanted<R>) -> Result<R, ApiError> {
+    let hash_key = management.administration.directory.hash_key();
+    let (digest, link) = wanted.sound(|row| row.check(hash_key))?;
     let kept = R::kept(&digest, &link);
     management.administration.change(Change::PutRegistration(R::KIND, digest, link)).await?;
     Ok(kept)

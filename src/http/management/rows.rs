@@ -1,16 +1,16 @@
 //! What a request names and holds: the id in its path, the row in its body. What is wrong with either is told by its place; a value
 //! is never quoted, since it may be a key.
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use crate::digest::Digest;
 use crate::directory::Problem;
 use crate::domain::ids::{StoreId, TextIdError, VisitorId};
+use crate::http::document::{Document, read_as_far_as_possible};
 use crate::http::error::ApiError;
-
-/// A body that is to be a row. It may hold a key.
-pub(super) use crate::http::document::Document as Row;
+use crate::http::members::Members;
 
 /// What a path may name.
 pub(super) trait Named: Sized {
@@ -56,19 +56,55 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
     }
 }
 
-/// A row's own id, where the path has it already: it may be left out, and must not be another.
-pub(super) fn agreed(row: &Row, own: String, path: &str) -> Result<String, ApiError> {
-    match own {
-        _ if !row.has("id") => Ok(path.to_owned()),
-        own if own == path => Ok(own),
-        _ => Err(ApiError::BadRow("id: is not the one in the path".into())),
+/// The row of a body as far as it can be read, and what is wrong with the rest of it. It may hold a key.
+pub(super) struct Wanted<T> {
+    pub(super) row: T,
+    /// Whether the body says an id.
+    has_id: bool,
+    problems: Vec<Problem>,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Wanted<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let document = Document::from_request(request, state).await?;
+        // As in a file: some programs put a byte order mark before every text.
+        let text = document.text().strip_prefix('\u{feff}').unwrap_or(document.text());
+        let (row, problems) = read_as_far_as_possible(text).map_err(|problems| refuse(&problems))?;
+        let has_id = Members::parse(text, ["id"]).is_some_and(|members| members.values.iter().any(Option::is_some));
+        Ok(Self { row, has_id, problems })
     }
 }
 
-/// What was found sound, or everything that was not.
-pub(super) fn sound<T>(checked: Result<T, Vec<Problem>>) -> Result<T, ApiError> {
-    checked.map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        ApiError::BadRow(problems.join("; ").into())
-    })
+impl<T> Wanted<T> {
+    /// Gives the row the id that is in the path: its own may be left out, and must not be another.
+    pub(super) fn named(mut self, path: &str, own: impl FnOnce(&mut T) -> &mut String) -> Self {
+        let own = own(&mut self.row);
+        if self.has_id && own != path && !self.problems.iter().any(|problem| problem.place == "id") {
+            self.problems.push(Problem::new("id", "is not the one in the path"));
+        }
+        path.clone_into(own);
+        self
+    }
+
+    /// What is found sound, or everything that is not.
+    pub(super) fn sound<V>(self, check: impl FnOnce(&T) -> Result<V, Vec<Problem>>) -> Result<V, ApiError> {
+        let mut problems = self.problems;
+        match check(&self.row) {
+            Ok(sound) if problems.is_empty() => return Ok(sound),
+            Ok(_) => {}
+            Err(others) => {
+                let is_new = |other: &Problem| !problems.iter().any(|problem| problem.place == other.place);
+                let others: Vec<Problem> = others.into_iter().filter(is_new).collect();
+                problems.extend(others);
+            }
+        }
+        Err(refuse(&problems))
+    }
+}
+
+fn refuse(problems: &[Problem]) -> ApiError {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    ApiError::BadRow(problems.join("; ").into())
 }

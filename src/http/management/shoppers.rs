@@ -7,7 +7,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
-use super::rows::{Id, Named, Row, agreed, sound};
+use super::rows::{Id, Named, Wanted};
 use crate::directory::{Change, ShopperRow, shopper};
 use crate::domain::ids::VisitorId;
 use crate::domain::visitor::Account;
@@ -35,11 +35,9 @@ async fn one(State(management): State<Management>, Id(id): Id<VisitorId>) -> Res
 async fn put(
     State(management): State<Management>,
     Id(id): Id<VisitorId>,
-    row: Row,
+    wanted: Wanted<ShopperRow>,
 ) -> Result<Json<ShopperRow>, ApiError> {
-    let mut wanted: ShopperRow = row.read()?;
-    wanted.id = agreed(&row, wanted.id, id.as_str())?;
-    let profile = sound(shopper(&wanted))?;
+    let profile = wanted.named(id.as_str(), |row| &mut row.id).sound(shopper)?;
     let kept = ShopperRow::from(&profile);
     management.administration.change(Change::PutShopper(profile)).await?;
     Ok(Json(kept))

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
-use super::rows::{Id, Named, Row, agreed, sound};
+use super::rows::{Id, Named, Wanted};
 use crate::directory::{Change, StoreRow, store};
 use crate::domain::ids::StoreId;
 use crate::http::error::ApiError;
@@ -29,10 +29,12 @@ async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Resul
     found.as_ref().map(|store| Json(StoreRow::from(store))).ok_or(ApiError::NotFound)
 }
 
-async fn put(State(management): State<Management>, Id(id): Id<StoreId>, row: Row) -> Result<Json<StoreRow>, ApiError> {
-    let mut wanted: StoreRow = row.read()?;
-    wanted.id = agreed(&row, wanted.id, id.as_str())?;
-    let store = sound(store(&wanted))?;
+async fn put(
+    State(management): State<Management>,
+    Id(id): Id<StoreId>,
+    wanted: Wanted<StoreRow>,
+) -> Result<Json<StoreRow>, ApiError> {
+    let store = wanted.named(id.as_str(), |row| &mut row.id).sound(store)?;
     let kept = StoreRow::from(&store);
     management.administration.change(Change::PutStore(store)).await?;
     Ok(Json(kept))

@@ -233,7 +233,7 @@ fn list<R: ToSchema>(path: &str, name: &str, summary: &str) -> Call {
             ObjectBuilder::new().schema_type(Type::String),
         )
         .answers("A page.", RefOr::from(Schema::from(page.build())))
-        .refuses([ApiError::BadQuery(WANTED)])
+        .refuses([ApiError::BadQuery(WANTED.into())])
 }
 
 fn done() -> Response {

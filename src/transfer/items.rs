@@ -1,0 +1,147 @@
+//! A directory file, one row after the other: of a JSON object with lists of rows, no more than a row is in memory.
+
+use std::io::BufRead;
+
+use super::jsonl;
+use super::record::Line;
+use super::spot::{LISTS, Spot};
+use super::{LONGEST_ROW, TransferError};
+
+/// Whether a file that begins like this is a directory file: its first member is one of the lists.
+pub(super) fn is_directory_file(start: &[u8]) -> bool {
+    let Some(member) = start.trim_ascii_start().strip_prefix(b"{") else { return false };
+    let name = member.trim_ascii_start().strip_prefix(b"\"").unwrap_or_default();
+    LISTS.iter().any(|(list, _)| name.strip_prefix(list.as_bytes()).is_some_and(|rest| rest.starts_with(b"\"")))
+}
+
+/// Reads one row of the lists after the other.
+pub(super) struct Items<R> {
+    input: R,
+    bytes: u64,
+    line: u32,
+    /// The list that is being read, and how many of its rows have been.
+    list: Option<(u8, u32)>,
+    /// The lists that have been opened.
+    opened: Vec<u8>,
+    is_at_end: bool,
+    /// A value as it stands in the file.
+    text: Vec<u8>,
+}
+
+impl<R: BufRead> Items<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, bytes: 0, line: 1, list: None, opened: Vec::new(), is_at_end: false, text: Vec::new() }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
+        let (list, number) = loop {
+            if let Some(place) = self.list {
+                break place;
+            }
+            if self.is_at_end || !self.open_list()? {
+                return Ok(None);
+            }
+        };
+        let (_, kind) = LISTS.get(usize::from(list)).copied().unwrap_or_default();
+        self.text.clear();
+        self.text.extend_from_slice(format!("{{\"{kind}\":").as_bytes());
+        self.value()?;
+        self.text.push(b'}');
+        let record = jsonl::record(&self.text);
+        self.list = match self.token()? {
+            b',' => Some((list, number.saturating_add(1))),
+            b']' => None,
+            _ => return Err(self.malformed()),
+        };
+        Ok(Some((Spot::Item(list, number), record)))
+    }
+
+    /// Goes to the rows of the next list, which may be none; `false` at the end of the file.
+    fn open_list(&mut self) -> Result<bool, TransferError> {
+        match self.token()? {
+            b'{' if self.opened.is_empty() => {}
+            b',' if !self.opened.is_empty() => {}
+            b'}' if !self.opened.is_empty() => {
+                self.is_at_end = self.peek()?.is_none();
+                return if self.is_at_end { Ok(false) } else { Err(self.malformed()) };
+            }
+            _ => return Err(self.malformed()),
+        }
+        self.text.clear();
+        self.value()?;
+        let name = serde_json::from_slice::<String>(&self.text).map_err(|_| self.malformed())?;
+        let list = (0..).zip(LISTS).find(|(_, (list, _))| **list == *name).map(|(list, _)| list);
+        let list = list.filter(|list| !self.opened.contains(list)).ok_or(TransferError::List(self.line))?;
+        self.opened.push(list);
+        for expected in [b':', b'['] {
+            if self.token()? != expected {
+                return Err(self.malformed());
+            }
+        }
+        self.list = if self.peek()? == Some(b']') { self.token().map(|_| None)? } else { Some((list, 0)) };
+        Ok(true)
+    }
+
+    /// Reads a value behind what is in `text`. Whether it is JSON shows when it is read as a row.
+    fn value(&mut self) -> Result<(), TransferError> {
+        let (begins, before) = (self.line, self.text.len());
+        let (mut depth, mut in_text, mut is_escaped) = (0_u32, false, false);
+        let mut next = self.peek()?;
+        while let Some(byte) = next {
+            let is_outside = depth == 0 && !in_text;
+            if is_outside && (matches!(byte, b',' | b':' | b']' | b'}') || byte.is_ascii_whitespace()) {
+                break;
+            }
+            if self.text.len() == LONGEST_ROW {
+                return Err(TransferError::Endless(begins));
+            }
+            self.take(byte);
+            self.text.push(byte);
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' if in_text => is_escaped = true,
+                b'"' => in_text = !in_text,
+                _ if in_text => {}
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 && !in_text && matches!(byte, b'"' | b'}' | b']') {
+                break;
+            }
+            next = self.input.fill_buf()?.first().copied();
+        }
+        if self.text.len() == before { Err(self.malformed()) } else { Ok(()) }
+    }
+
+    /// The next byte that is not blank, which is read.
+    fn token(&mut self) -> Result<u8, TransferError> {
+        let byte = self.peek()?.ok_or_else(|| self.malformed())?;
+        self.take(byte);
+        Ok(byte)
+    }
+
+    /// The next byte that is not blank, which is not read yet.
+    fn peek(&mut self) -> Result<Option<u8>, TransferError> {
+        loop {
+            match self.input.fill_buf()?.first().copied() {
+                Some(blank) if blank.is_ascii_whitespace() => self.take(blank),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn take(&mut self, byte: u8) {
+        self.line = self.line.saturating_add(u32::from(byte == b'\n'));
+        self.bytes = self.bytes.saturating_add(1);
+        self.input.consume(1);
+    }
+
+    fn malformed(&self) -> TransferError {
+        TransferError::NotADirectory(self.line)
+    }
+}

@@ -1,0 +1,183 @@
+//! Tables as people and spreadsheets write them: what is wrong with one is named by its line, and no row is lost without being named.
+
+use crate::import::{Place, TABLE};
+
+/// A table of one shopper and this many keys, the first of which is on line 3.
+fn keys(many: usize) -> String {
+    let rows = (0..many).map(|number| format!("identityKey,,,,hush-{number},clerk\n"));
+    format!("record,id,type,devices,key,shopper\nshopper,clerk,ASSOCIATE,,,\n{}", rows.collect::<String>())
+}
+
+#[test]
+fn a_wrong_quote_costs_its_row_alone() {
+    let not_closed = "line 10: row: has a quote that is not closed";
+    let text_behind = "line 10: row: has text behind a closing quote";
+    let bare = "line 10: row: has a quote in a cell that does not begin with one";
+    for (cell, what) in [
+        ("\"hush-7", not_closed),
+        ("\"", not_closed),
+        ("\"hush\"\"7", not_closed),
+        ("\"hush-7\"x", text_behind),
+        ("\"hush-7\" ", text_behind),
+        ("\"hush\"7\"", text_behind),
+        ("hush\"7", bare),
+        ("hush-7\"", bare),
+        (" \"hush-7\"", bare),
+    ] {
+        let place = Place::new();
+        let table = keys(5000).replacen("hush-7,", &format!("{cell},"), 1);
+        place.refuses("a.csv", &table, 1, what);
+        let ended = place.import("a.csv", &table, &["--skip-bad-rows"]);
+        assert_eq!(ended.code, Some(0), "{cell}: {}", ended.stderr);
+        assert!(ended.stderr.contains("1 row cannot be imported") && ended.stderr.contains(what), "{}", ended.stderr);
+        assert!(ended.stdout.contains("4999 identity keys") && ended.stdout.contains("1 left out"), "{}", ended.stdout);
+    }
+    // Each of two makes the other one closed.
+    let place = Place::new();
+    let table =
+        "record,id,type,devices\nshopper,s1,SHOPPER,\"phone\nshopper,s2,SHOPPER,phone\nshopper,s3,SHOPPER,phone\"\n";
+    place.refuses("a.csv", table, 1, "line 2: row: has a quote that is not closed");
+    let ended = place.import("a.csv", table, &["--skip-bad-rows"]);
+    assert!(ended.stdout.contains("1 shopper, ") && ended.stdout.contains("2 left out"), "{}", ended.stdout);
+    // Quotes as they should be.
+    place.imports("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
+}
+
+#[test]
+fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
+    let place = Place::new();
+    place.imports("a.jsonl", "{\"store\":{\"id\":\"S\\nT\"}}\n{\"store\":{\"id\":\"U\"}}\n");
+    let export = place.export(&["--format", "csv"]);
+    Place::new().imports("a.csv", &export);
+    for broken in [export.replacen("S\nT\"", "S\nT", 1), export.replacen(",U,", ",U\",", 1)] {
+        assert_ne!(broken, export);
+        let ended = Place::new().import("a.csv", broken, &["--skip-bad-rows"]);
+        assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(": row: has ") && ended.stderr.contains("nothing of this export"),
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[test]
+fn semicolons_and_tabs_separate_as_well() {
+    let by_commas = Place::new();
+    by_commas.imports("a.csv", TABLE);
+    for separator in [";", "\t"] {
+        let table = TABLE.replace(',', separator).replacen("record", "\"record\"", 1);
+        let place = Place::new();
+        place.imports("a.csv", table);
+        assert_eq!(place.export(&[]), by_commas.export(&[]), "{separator:?}");
+    }
+    by_commas.refuses("a.csv", TABLE.replace('\n', "\r"), 1, "lines end in CR alone");
+}
+
+#[test]
+fn a_row_of_empty_cells_is_no_row() {
+    let place = Place::new();
+    let said = place.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
+    assert!(said.contains("3 changed"), "{said}");
+}
+
+#[test]
+fn a_cell_that_is_no_flag_or_number_is_told_what_would_do() {
+    let place = Place::new();
+    let head = "record,id,enabled,takesCash,scanKeyWindowSeconds\n";
+    for word in ["WAHR", "yes", "1", "0", "ja", "true ", "hush"] {
+        let what = "line 2: takesCash: must be true or false, or empty for its default";
+        place.refuses("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
+    }
+    for number in ["60s", "45.0", "-1", "hush"] {
+        let what = "line 2: scanKeyWindowSeconds: must be a whole number, of digits alone";
+        place.refuses("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
+    }
+    place.imports("a.csv", format!("{head}store,S,FALSE,True,45\n"));
+}
+
+#[test]
+fn what_a_spreadsheet_may_have_spoilt_is_imported_with_a_warning() {
+    let rows = "record,id,type,devices,key,shopper,issuer,subject
+shopper, clerk,ASSOCIATE,,,,,
+shopper,vip\u{a0},SHOPPER,\"[\"\"a b\"\",\"\"c \"\"]\",,,,
+identityKey,,,,4.71E+12,vip\u{a0},,
+identityKey,,,,\"4,71E+12\",vip\u{a0},,
+identityKey,,,,hush ,vip\u{a0},,
+identityKey,,,,4711000000000,vip\u{a0},,
+identityKey,,,,E+12,vip\u{a0},,
+customer,,,,,vip\u{a0},https://hush,2E+15
+";
+    let place = Place::new();
+    let ended = place.import("a.csv", rows, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("8 changed"), "{}", ended.stdout);
+    let (blank, number) = ("begins or ends with a blank", "looks like a long number that a spreadsheet has rounded");
+    assert!(ended.stderr.contains("8 rows may not say what is meant"), "{}", ended.stderr);
+    for (place, what) in [
+        ("line 2: shopper.id", blank),
+        ("line 3: shopper.id", blank),
+        ("line 3: shopper.devices[1]", blank),
+        ("line 4: identityKey.key", number),
+        ("line 5: identityKey.key", number),
+        ("line 6: identityKey.key", blank),
+        ("line 9: customer.subject", number),
+    ] {
+        assert!(ended.stderr.contains(&format!("  {place}: {what}")), "{place} is not in {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("4.71"), "a key is not repeated: {}", ended.stderr);
+    assert!(!ended.stderr.contains("line 7: identityKey.key") && !ended.stderr.contains("line 8: identityKey.key"));
+    // JSON lines as well; and no spreadsheet has been between a database and its export.
+    let ended = place.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
+    assert!(ended.stderr.contains("1 row may not say what is meant:\n  line 1: store.id: begins"), "{}", ended.stderr);
+    Place::new().imports("b.csv", place.export(&["--format", "csv"]));
+}
+
+#[test]
+fn a_directory_file_is_recognised() {
+    let table = Place::new();
+    table.imports("a.csv", TABLE);
+    let file = format!(
+        r#"{{
+  "recognitionTokens": [{{ "token": "{}", "shopper": "shopper-1", "device": "phone-2" }}],
+  "stores": [{{ "id": "STORE-001" }}],
+  "customers": [ {{ "issuer": "https://hush", "subject": "hush-subject", "shopper": "shopper-1" }} ],
+  "identityKeys": [
+    {{ "key": "hush-lost", "revoked": true }},
+    {{ "key": "hush-badge", "shopper": "clerk", "channel": "RADIO" }}
+  ],
+  "shoppers": [
+    {{ "id": "clerk", "type": "ASSOCIATE" }},
+    {{ "id": "shopper-1", "type": "SHOPPER", "paymentMethod": {{ "lastMonth": "2029-06" }}, "devices": ["phone-1", "phone-2"] }}
+  ]
+}}
+"#,
+        "hush".repeat(8)
+    );
+    for (name, file) in [("directory.json", file.clone()), ("a.jsonl", format!("\u{feff}{file}"))] {
+        let place = Place::new();
+        assert!(place.imports(name, file).contains("7 changed"));
+        assert_eq!(place.export(&[]), table.export(&[]));
+    }
+    let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"nobody\" }}, {{ \"token\"", "h".repeat(32));
+    let wrong =
+        file.replace("\"RADIO\"", "\"HUSH\"").replace("\"ASSOCIATE\"", "\"\"").replacen("[{ \"token\"", &other, 1);
+    for what in [
+        "3 rows cannot be imported",
+        "  shoppers[0]: shopper.type: unknown variant, expected",
+        "  identityKeys[1]: identityKey.channel: unknown variant, expected",
+        "  recognitionTokens[0]: recognitionToken.shopper: names nobody among",
+    ] {
+        table.refuses("directory.json", &wrong, 1, what);
+    }
+    for (broken, what) in [
+        (file.replacen("\"stores\"", "\"shops\"", 1), "line 3: must be one of stores, shoppers"),
+        (file.replacen("\"stores\"", "\"shoppers\"", 1), "line 9: must be one of stores, shoppers"),
+        (file.replacen("],", "]", 1), "line 3: this directory file is not the JSON that it is to be"),
+        (file.trim_end().trim_end_matches('}').to_owned(), "line 13: this directory file is not"),
+        (format!("{file}{{}}"), "line 14: this directory file is not"),
+    ] {
+        table.refuses("directory.json", broken, 64, what);
+    }
+}
