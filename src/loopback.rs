@@ -6,11 +6,13 @@ use reqwest::Url;
 
 /// Whether a plain URL stays on this machine, where no other machine can listen.
 pub(crate) fn is_plain_loopback(url: &Url) -> bool {
-    url.scheme() == "http"
-        && url.host_str().is_some_and(|host| {
-            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-            address.map_or(host == "localhost", |address| address.is_loopback())
-        })
+    url.scheme() == "http" && url.host_str().is_some_and(is_loopback)
+}
+
+/// Whether a host is this machine, and no name that others could make point to it: of a URL or of a `Host` header, without a port.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.to_canonical().is_loopback())
 }
 
 /// The address at which this machine reaches a port that is bound to `bound`: an unspecified address (`0.0.0.0`, `[::]`) is no

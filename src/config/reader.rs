@@ -18,6 +18,11 @@ use super::layers::{Layers, sections};
 use super::{Effective, Override};
 use crate::cause::of_file;
 
+/// The first of the IPv6 addresses that stand for IPv4 addresses: `::ffff:0.0.0.0`.
+const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+/// How many bits these have in common.
+const MAPPED_BITS: u8 = 96;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Error)]
 pub struct ConfigError(Vec<Problem>);
@@ -184,7 +189,10 @@ impl Reader {
 
     pub(super) fn address(&mut self, setting: &str) -> SocketAddr {
         let stand_in = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        self.parse(setting, stand_in, "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080", |_| true)
+        let what = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+        let mut address: SocketAddr = self.parse(setting, stand_in, what, |_| true);
+        address.set_ip(address.ip().to_canonical()); // ::ffff:127.0.0.1 is loopback, too
+        address
     }
 
     pub(super) fn duration(&mut self, setting: &str, range: RangeInclusive<Duration>) -> Duration {
@@ -213,8 +221,8 @@ impl Reader {
     pub(super) fn networks(&mut self, setting: &str) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for part in self.list(setting) {
-            match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)) {
-                Ok(network) if network.prefix_len() == 0 => {
+            match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map(canonical) {
+                Ok(network) if network.prefix_len() == 0 || network.contains(&MAPPED) => {
                     self.refuse(setting, &format!("{part} is everybody: then every caller names itself"));
                 }
                 Ok(network) => networks.push(network),
@@ -297,6 +305,14 @@ impl Reader {
                 None
             }
         }
+    }
+}
+
+/// The IPv4 network that an IPv6 network such as `::ffff:10.0.0.0/104` stands for: an IPv4 peer is compared in its IPv4 form.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(MAPPED_BITS)) {
+        (address @ IpAddr::V4(_), Some(bits)) => IpNet::new(address, bits).unwrap_or(network),
+        _ => network,
     }
 }
 

@@ -1,12 +1,11 @@
 //! `telemetry.*`: where traces go.
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::Reader;
+use crate::loopback::is_loopback;
 use crate::traces::Settings;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
@@ -41,7 +40,7 @@ fn endpoint(reader: &mut Reader, has_headers: bool) -> Option<String> {
         );
         return None;
     };
-    if has_headers && url.scheme() == "http" && !is_loopback(&url) {
+    if has_headers && url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
         reader.refuse(
             ENDPOINT,
             "must be https with telemetry.otlp_headers, or on loopback: anybody on the way could read them",
@@ -55,13 +54,6 @@ fn is_endpoint(url: &Url) -> bool {
     let is_bare = url.username().is_empty() && url.password().is_none();
     let ends = url.query().is_none() && url.fragment().is_none();
     matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare && ends
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        address.map_or(host == "localhost", |address| address.is_loopback())
-    })
 }
 
 /// `name=value`, separated by commas; in the file, one a line. A bad one is told by its place.

@@ -90,6 +90,33 @@ fn off_loopback_something_must_guard_it() {
 }
 
 #[test]
+fn an_ipv4_address_in_its_ipv6_form_is_the_same_address() {
+    let file = ("CONNECTOR__DIRECTORY__FILE", "d.json");
+    let proxies = "::ffff:10.0.0.0/104, ::ffff:192.0.2.1, ::ffff:192.0.2.1/128, 10.0.0.0/8, 2001:db8::/32, ::1";
+    let settings = [
+        file,
+        ("CONNECTOR__SERVER__TRUSTED_PROXIES", proxies),
+        ("CONNECTOR__SERVER__BIND", "[::ffff:127.0.0.1]:8080"),
+        ("CONNECTOR__MANAGEMENT__BIND", "[::ffff:127.0.0.1]:9090"),
+    ];
+    let config = load(Mode::Serve, &settings).expect("on loopback, and valid");
+    let found: Vec<String> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["10.0.0.0/8", "192.0.2.1/32", "192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32", "::1/128"]);
+    assert_eq!(config.server.bind.to_string(), "127.0.0.1:8080");
+
+    let [api, management] = ["CONNECTOR__SERVER__BIND", "CONNECTOR__MANAGEMENT__BIND"];
+    for (one, other) in [("127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"), ("[::ffff:0.0.0.0]:9000", "127.0.0.1:9000")] {
+        let settings = [file, (api, one), (management, other)];
+        assert!(load(Mode::Serve, &settings).is_err_and(|error| error.contains("must not be the API's port")), "{one}");
+    }
+    for all in ["::ffff:0.0.0.0/96", "::/0", "::/1", "::/80", "::ffff:0:0/95"] {
+        let settings = [file, ("CONNECTOR__SERVER__TRUSTED_PROXIES", all)];
+        let error = load(Mode::Serve, &settings).expect_err(all);
+        assert!(error.contains(&format!("{all} is everybody: then every caller names itself")), "{error}");
+    }
+}
+
+#[test]
 fn administration_is_never_on_the_apis_port() {
     let one = ("CONNECTOR__SERVER__BIND", "127.0.0.1:9000");
     let other = ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:9000");

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answer;
+mod bearer;
 mod body;
 mod caller;
 mod demo;

@@ -41,10 +41,13 @@ async fn with_a_token_set_nothing_is_told_without_it() {
             assert_eq!(answer.json(), json!({ "message": "Unauthorized" }));
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
         }
-        for authorization in [&right, &right.replace("Bearer", "bearer")] {
+        for authorization in [&right, &right.replace("Bearer", "bearer"), &right.replace(' ', "   ")] {
             assert_eq!(ask(&server, path, Some(authorization)).await.status, 200, "{path} {authorization}");
         }
     }
+    let url = format!("{}/admin/v1/stores", server.management);
+    let twice = stranger().get(url).header("authorization", &right).header("authorization", &right);
+    assert_eq!(twice.send().await.unwrap().status(), 401, "of two headers, a proxy may have read the other");
     for path in ["/livez", "/readyz"] {
         assert_eq!(ask(&server, path, None).await.status, 200, "{path} asks nobody");
     }

@@ -64,6 +64,11 @@ async fn without_trusted_proxies_the_header_is_ignored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_trusted_proxy_each_caller_has_an_allowance() {
+    // As an IPv6 socket writes it, too.
+    for proxy in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+        let caller = Caller::new(Some(proxy)).await;
+        assert!(!caller.share_one_allowance(|number| vec![format!("203.0.113.{number}")]).await, "{proxy}");
+    }
     let caller = Caller::new(Some("127.0.0.1")).await;
     assert!(caller.share_one_allowance(|_| vec!["192.0.2.1".to_owned()]).await);
     for other in ["192.0.2.2", "198.51.100.1", "2001:db8::1"] {

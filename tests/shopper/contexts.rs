@@ -76,7 +76,7 @@ async fn the_answer_has_the_published_form() {
     assert!(context.as_str().is_some_and(|context| !context.is_empty()), "{context}");
     assert_json(&answer, 200, &json!({ "isAnonymous": true, "customerContext": context }), "the answer");
     assert_eq!(answer.headers["cache-control"], "no-store");
-    for scheme in ["bearer", "BEARER"] {
+    for scheme in ["bearer", "BEARER", "Bearer ", "Bearer   "] {
         assert_eq!(context_for(&server, format!("{scheme} {token}").as_bytes()).await.status, 200, "{scheme}");
     }
 }

@@ -1,5 +1,7 @@
 //! What a provider may publish that is no key for us, and which key a token means.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -20,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_short_rsa_key_is_not_taken,
         a_key_that_is_meant_for_something_else_is_not_taken,
         a_key_that_is_none_spoils_no_other,
+        zeros_in_front_of_a_number_change_nothing,
+        a_key_that_can_verify_nothing_is_none,
         a_token_names_its_key,
         without_a_name_it_must_be_the_only_one,
         a_key_is_used_with_its_own_algorithm_alone,
@@ -139,6 +143,58 @@ async fn a_key_that_is_none_spoils_no_other() {
     assert_token_refused(&server, &ec.token(&claims), "unknown_signing_key", "of another curve").await;
     let header = json!({ "alg": "EdDSA", "kid": "rsa" });
     assert_token_refused(&server, &rsa().token_with(&header, &claims), "unknown_signing_key", "EdDSA").await;
+}
+
+/// Some libraries write a number with a zero in front, its sign, or a coordinate without those that belong there.
+async fn zeros_in_front_of_a_number_change_nothing() {
+    let (modulus, exponent) = rsa().rsa_parts();
+    let padded = |bytes: &[u8], zeros: usize| base64url([&vec![0; zeros], bytes].concat());
+    let short = loop {
+        let key = Key::ec("short");
+        if coordinates(&key).iter().any(|coordinate| coordinate[0] == 0) {
+            break key;
+        }
+    };
+    let stripped =
+        coordinates(&short).map(|bytes| base64url(&bytes[bytes.iter().position(|byte| *byte != 0).unwrap()..]));
+    let ec = Key::ec("ec");
+    let [x, y] = coordinates(&ec).map(|bytes| padded(&bytes, 1));
+    for (key, changes) in [
+        (rsa(), json!({ "n": padded(&modulus, 1) })),
+        (rsa(), json!({ "n": padded(&modulus, 3), "e": padded(&exponent, 1) })),
+        (&ec, json!({ "x": x, "y": y })),
+        (&short, json!({ "x": stripped[0], "y": stripped[1] })),
+    ] {
+        let (provider, server) = publishing(vec![changed(key, changes.clone())]).await;
+        let token = key.token(&provider.claims(server.clock.now()));
+        assert_eq!(context(&server, &token).await.status, 200, "{changes}");
+    }
+}
+
+fn coordinates(key: &Key) -> [Vec<u8>; 2] {
+    ["x", "y"].map(|name| BASE64_URL_SAFE_NO_PAD.decode(key.jwk()[name].as_str().unwrap()).unwrap())
+}
+
+/// It is told by the reason: as for any key that is not there, and not as if the token were wrong.
+async fn a_key_that_can_verify_nothing_is_none() {
+    let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
+    let number = |first: u8, length: usize| base64url([vec![first], vec![0xc1; length - 1]].concat());
+    for (key, changes) in [
+        (rsa(), json!({ "n": number(0x7f, 256) })),
+        (rsa(), json!({ "n": number(0xc1, 1025) })),
+        (rsa(), json!({ "n": "" })),
+        (rsa(), json!({ "e": "" })),
+        (rsa(), json!({ "e": "AA" })),
+        (&ec, json!({ "x": ec.jwk()["y"] })),
+        (&ec, json!({ "x": number(0xc1, 33) })),
+        (&ec, json!({ "x": "", "y": "" })),
+        (&ed, json!({ "x": number(0xc1, 31) })),
+        (&ed, json!({ "x": number(0, 33) })),
+    ] {
+        let (provider, server) = publishing(vec![changed(key, changes.clone()), Key::ec("spare").jwk()]).await;
+        let token = key.token(&provider.claims(server.clock.now()));
+        assert_token_refused(&server, &token, "unknown_signing_key", &changes.to_string()).await;
+    }
 }
 
 async fn a_token_names_its_key() {

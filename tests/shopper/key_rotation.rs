@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 use crate::against_a_provider;
 use crate::checks::assert_error_form;
@@ -12,13 +13,16 @@ use crate::support::shopper::{anonymous, assert_token_refused, context, reason_o
 use crate::support::trials::lone_properties;
 use crate::support::{Answer, Server};
 
+const ES256: (&str, &str) = ("commerce.identity_providers.test.algorithms", "ES256");
 /// How long anything may take that happens in the background.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
         a_new_key_is_accepted_after_one_fetch,
-        unknown_keys_make_no_more_than_one_fetch_a_minute,
+        a_key_that_is_replaced_under_its_name_is_noticed_at_once,
+        tokens_of_strangers_make_no_more_than_one_fetch_a_minute,
+        tokens_of_strangers_do_not_keep_a_new_key_away,
         what_does_not_hold_anyway_makes_none,
         keys_are_kept_while_the_provider_is_down,
         a_key_that_is_withdrawn_is_refused_after_the_next_fetch,
@@ -63,18 +67,48 @@ async fn a_new_key_is_accepted_after_one_fetch() {
     assert_eq!((provider.fetches(), provider.discoveries()), (2, 2));
 }
 
-async fn unknown_keys_make_no_more_than_one_fetch_a_minute() {
+/// The provider says that it uses other keys only by using them: under the name of the old one, or without a name.
+async fn a_key_that_is_replaced_under_its_name_is_noticed_at_once() {
+    for name in [Some("key"), None] {
+        let [old, new] = [Key::ec("key"), Key::ec("key")];
+        let publish = |provider: &Provider, key: &Key| {
+            let mut jwk = key.jwk();
+            jwk["kid"] = name.into();
+            provider.key_set(Document::Json(json!({ "keys": [jwk] })));
+        };
+        let token = |key: &Key, claims: &Value| {
+            let mut header = json!({ "alg": "ES256" });
+            if let Some(name) = name {
+                header["kid"] = name.into();
+            }
+            key.token_with(&header, claims)
+        };
+        let provider = Provider::start(&[]).await;
+        publish(&provider, &old);
+        let server = provider.connector(&[ES256]).await;
+        let claims = provider.claims(server.clock.now());
+        assert_eq!(context(&server, &token(&old, &claims)).await.status, 200, "{name:?}");
+        publish(&provider, &new);
+        assert_eq!(context(&server, &token(&new, &claims)).await.status, 200, "{name:?}: the first that comes");
+        assert_token_refused(&server, &token(&old, &claims), "wrong_signature", "withdrawn").await;
+        assert_eq!(provider.fetches(), 2, "{name:?}");
+    }
+}
+
+async fn tokens_of_strangers_make_no_more_than_one_fetch_a_minute() {
     let [one, other] = [Key::ec("one"), Key::ec("other")];
     let provider = Provider::start(&[&one]).await;
-    let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "ES256")]).await;
+    let server = provider.connector(&[ES256]).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
     let made_up = async |number: usize| {
-        let header = serde_json::json!({ "alg": "ES256", "kid": format!("made-up-{number}") });
-        let token = other.token_with(&header, &claims);
-        assert_token_refused(&server, &token, "unknown_signing_key", "made up").await;
+        let claims = of_stranger(&claims, number);
+        let unknown = other.token_with(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &claims);
+        assert_token_refused(&server, &unknown, "unknown_signing_key", "made up").await;
+        let forged = other.token_with(&one.header(), &claims);
+        assert_token_refused(&server, &forged, "wrong_signature", "forged").await;
     };
-    for number in 0..20 {
+    for number in 0..10 {
         made_up(number).await;
     }
     assert_eq!(provider.fetches(), 2, "one for all of them");
@@ -92,6 +126,40 @@ async fn unknown_keys_make_no_more_than_one_fetch_a_minute() {
     let all = futures(20, || context(&server, &token)).await;
     assert!(all.iter().all(|answer| answer.status == 401));
     assert_eq!(provider.fetches(), 4, "one for those who come at once");
+}
+
+/// Whatever strangers make up, the first customer who comes with a new key is let in.
+async fn tokens_of_strangers_do_not_keep_a_new_key_away() {
+    let [old, new, newest, other] = [Key::ec("old"), Key::ec("new"), Key::ec("new"), Key::ec("other")];
+    let provider = Provider::start(&[&old]).await;
+    let server = provider.connector(&[ES256]).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
+    let strangers = async || {
+        for (number, kid) in ["made-up", "made-up-too", "old", "new"].into_iter().enumerate() {
+            let header = json!({ "alg": "ES256", "kid": kid });
+            let token = other.token_with(&header, &of_stranger(&claims, number));
+            assert_eq!(context(&server, &token).await.status, 401, "{kid}");
+        }
+    };
+    strangers().await;
+    provider.publish(&[&new]);
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "another name");
+    // Fetches for customers have a limit as well.
+    provider.publish(&[&newest]);
+    strangers().await;
+    assert_token_refused(&server, &newest.token(&claims), "wrong_signature", "at the same instant").await;
+    server.clock.advance(Duration::from_secs(11));
+    strangers().await;
+    assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "the same name");
+    assert_eq!(provider.fetches(), 4, "at the start, for strangers, and for each change");
+}
+
+/// Claims that name a customer whom nobody has seen.
+fn of_stranger(claims: &Value, number: usize) -> Value {
+    let mut claims = claims.clone();
+    claims["sub"] = format!("stranger-{number}").into();
+    claims
 }
 
 /// So many at once.
@@ -117,7 +185,7 @@ async fn what_does_not_hold_anyway_makes_none() {
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
-    let header = serde_json::json!({ "alg": "RS256", "kid": "unknown" });
+    let header = json!({ "alg": "RS256", "kid": "unknown" });
     for (claim, value) in [("aud", "other"), ("exp", "x"), ("sub", ""), ("iss", "https://evil.example")] {
         let mut claims = claims.clone();
         claims[claim] = value.into();
@@ -138,9 +206,7 @@ async fn keys_are_kept_while_the_provider_is_down() {
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
     server.clock.advance(Duration::from_secs(3600));
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "an hour later");
-    for broken in
-        [Document::Status(500), Document::Text("<html>".to_owned()), Document::Json(serde_json::json!({"keys": []}))]
-    {
+    for broken in [Document::Status(500), Document::Text("<html>".to_owned()), Document::Json(json!({"keys": []}))] {
         provider.key_set(broken);
         provider.resume().await;
         server.clock.advance(Duration::from_secs(61));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::keys::{Key, rsa};
-use crate::support::provider::Provider;
+use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
 use crate::support::{Answer, Process, stranger};
 
@@ -102,4 +102,26 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
         let is_its_own = path.starts_with("/demo/");
         assert!(is_its_own || [TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_not_kept_are_counted_in_the_log() {
+    let provider = Provider::start(&[]).await;
+    let mut keys: Vec<Value> = (0..67)
+        .map(|number| {
+            let mut jwk = rsa().jwk();
+            jwk["kid"] = format!("key-{number}").into();
+            jwk
+        })
+        .collect();
+    keys.extend([json!({ "kty": "oct" }), json!("no key")]);
+    provider.key_set(Document::Json(json!({ "keys": keys })));
+    let settings = provider.settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let process = Process::demo(&settings).await;
+    let fetched: Value = serde_json::from_str(&process.logged("\"unfit\":2")).unwrap();
+    assert_eq!((&fetched["provider"], &fetched["keys"]), (&json!("test"), &json!(64)), "{fetched}");
+    let warning: Value = serde_json::from_str(&process.logged("more than 64 keys")).unwrap();
+    let found = (&warning["level"], &warning["provider"], &warning["dropped"]);
+    assert_eq!(found, (&json!("WARN"), &json!("test"), &json!(3)), "{warning}");
 }

@@ -67,7 +67,7 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
     }
     let document = get(&client, keys_at.as_str(), "key set").await?;
     let keys = KeySet::read(&document, &provider.algorithms).ok_or(FetchError::NotAKeySet)?;
-    if keys.len() == 0 { Err(FetchError::NoKey) } else { Ok(keys) }
+    if keys.counts().kept == 0 { Err(FetchError::NoKey) } else { Ok(keys) }
 }
 
 async fn get(client: &Client, url: &str, what: &'static str) -> Result<Vec<u8>, FetchError> {

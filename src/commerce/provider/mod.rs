@@ -1,16 +1,17 @@
 //! OpenID providers: whom the retailer has vouch for its customers.
 //!
-//! Keys are fetched in the background and kept when the provider is down: no request waits for a provider, but the one that brings a
-//! key nobody has seen, and that one briefly.
+//! Keys are fetched in the background and kept when the provider is down: no request waits for a provider, but one whose token no known
+//! key verifies, and that one briefly.
 
+mod budget;
 mod fetch;
 mod key_set;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use tokio::sync::{Notify, watch};
@@ -23,8 +24,9 @@ use super::refusal::Refusal;
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
 use crate::loopback::is_plain_loopback;
+use budget::FetchBudget;
 use fetch::fetch;
-use key_set::KeySet;
+use key_set::{Counts, KeySet, MOST_KEYS};
 
 /// How often keys are fetched that are there already: for so long one counts that its provider has withdrawn.
 const REFRESH: Duration = Duration::from_secs(15 * 60);
@@ -32,8 +34,6 @@ const REFRESH: Duration = Duration::from_secs(15 * 60);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may bring the key it needs.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// No more often do unknown keys make the set be fetched: whoever makes up keys must not make us ask for each.
-const UNKNOWN_KEYS: TimeDelta = TimeDelta::seconds(60);
 /// The kinds of token that are taken, by their `typ`, if they have one: access tokens (RFC 9068) and plain ones.
 const KINDS: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
@@ -69,8 +69,8 @@ pub struct Provider {
     state: watch::Sender<State>,
     /// Wakes the task that fetches.
     wanted: Notify,
-    /// When an unknown key last made it fetch.
-    asked: Mutex<Option<DateTime<Utc>>>,
+    /// How often tokens may wake it.
+    budget: FetchBudget,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ impl Provider {
     #[must_use]
     pub fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
-        Self { settings, state: watch::Sender::new(state), wanted: Notify::new(), asked: Mutex::new(None) }
+        Self { settings, state: watch::Sender::new(state), wanted: Notify::new(), budget: FetchBudget::default() }
     }
 
     /// As it is configured.
@@ -98,7 +98,11 @@ impl Provider {
     /// How many of its keys are known.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.state.borrow().keys.as_ref().map_or(0, |keys| keys.len())
+        self.known().map_or(0, |keys| keys.counts().kept)
+    }
+
+    fn known(&self) -> Option<Arc<KeySet>> {
+        self.state.borrow().keys.clone()
     }
 
     /// How often fetching them has failed.
@@ -116,9 +120,18 @@ impl Provider {
             let provider = &self.settings.name;
             let rest = match fetched {
                 Ok(keys) => {
-                    let before = self.keys();
-                    if backoff > BACKOFF.0 || before != keys.len() {
-                        tracing::info!(provider, keys = keys.len(), "keys of the identity provider fetched");
+                    let (before, now) = (self.known().as_deref().map(KeySet::counts), keys.counts());
+                    if backoff > BACKOFF.0 || before != Some(now) {
+                        let Counts { kept, unfit, .. } = now;
+                        tracing::info!(provider, keys = kept, unfit, "keys of the identity provider fetched");
+                    }
+                    if now.dropped > 0 && before.is_none_or(|before| before.dropped != now.dropped) {
+                        tracing::warn!(
+                            provider,
+                            dropped = now.dropped,
+                            "the identity provider publishes more than {MOST_KEYS} keys, and the last ones are not kept: a token that one of \
+                             these has signed gets a 401 unknown_signing_key. Have keys withdrawn that are no longer used"
+                        );
                     }
                     backoff = BACKOFF.0;
                     self.state.send_modify(|state| (state.keys, state.is_fetching) = (Some(Arc::new(keys)), false));
@@ -168,45 +181,38 @@ impl Provider {
         claims::check(token, audiences, now)?;
         let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
         let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
-        let is_signed = |keys: &KeySet| {
+        let check = |keys: &KeySet| {
             let keys = keys.find(token.key_id.as_deref(), token.algorithm);
-            (!keys.is_empty()).then(|| keys.iter().any(|key| token.is_signed_by(key)))
-        };
-        let known = self.state.borrow().keys.clone();
-        let verified = match known.as_deref().and_then(is_signed) {
-            Some(verified) => verified,
-            None => {
-                let keys = self.fetched_anew(known.is_some(), now).await;
-                let keys = keys.ok_or(AuthenticationError::ProviderUnavailable)?;
-                is_signed(&keys).ok_or(Refusal::UnknownKey)?
+            match keys.iter().any(|key| token.is_signed_by(key)) {
+                true => Ok(()),
+                false if keys.is_empty() => Err(Refusal::UnknownKey),
+                false => Err(Refusal::WrongSignature),
             }
         };
-        if !verified {
-            return Err(Refusal::WrongSignature.into());
+        let known = self.known();
+        if known.as_deref().is_none_or(|keys| check(keys).is_err()) {
+            // A signature that fails under a key that fits may be one of a new key: under the same name, or where keys have none.
+            let keys = self.fetched_anew(&subject, known.is_some(), now).await;
+            check(&*keys.ok_or(AuthenticationError::ProviderUnavailable)?)?;
         }
+        self.budget.remember(&subject);
         Ok(Customer::Known { issuer: issuer.clone(), subject })
     }
 
-    /// The keys after a fetch, if one is under way or may be made now; else those that there are.
-    async fn fetched_anew(&self, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
+    /// The keys after a fetch, if one is under way or this customer's token may cause one now; else those that are known.
+    async fn fetched_anew(&self, customer: &SubjectId, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
         let mut state = self.state.subscribe();
-        if has_keys && self.may_ask(now) {
-            self.state.send_modify(|state| state.is_fetching = true);
+        let is_wanted = self.state.send_if_modified(|state| {
+            let is_wanted = has_keys && !state.is_fetching && self.budget.spend(customer, now);
+            state.is_fetching |= is_wanted;
+            is_wanted
+        });
+        if is_wanted {
             self.wanted.notify_one();
         }
         let fetched = timeout(PATIENCE, state.wait_for(|state| !state.is_fetching)).await;
         drop(fetched);
-        self.state.borrow().keys.clone()
-    }
-
-    /// Whether an unknown key may make the set be fetched now; if so, not again for a while.
-    fn may_ask(&self, now: DateTime<Utc>) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_rested = asked.is_none_or(|asked| (now.signed_duration_since(asked)).abs() >= UNKNOWN_KEYS);
-        if has_rested {
-            *asked = Some(now);
-        }
-        has_rested
+        self.known()
     }
 }
 

@@ -3,8 +3,6 @@
 //! Every web page that is open in the user's browser can send requests to a demo on loopback, so requests of other pages
 //! are refused. A demo that is published off loopback has a key besides: signing in takes no password.
 
-use std::net::IpAddr;
-
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -14,6 +12,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::page;
 use crate::http::error::{ApiError, Why, refuse};
+use crate::loopback;
 
 const KEY: &str = "x-demo-key";
 
@@ -53,8 +52,7 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(name.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+    loopback::is_loopback(name)
 }
 
 fn is_cross_site(headers: &HeaderMap) -> bool {
@@ -75,12 +73,25 @@ mod tests {
 
     #[test]
     fn only_loopback_addresses_and_localhost_are_loopback() {
-        for own in ["127.0.0.1:8080", "127.9.9.9", "localhost:8080", "LOCALHOST", "[::1]:8080", "[::1]"] {
+        for own in [
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "localhost:8080",
+            "LOCALHOST",
+            "[::1]:8080",
+            "[::1]",
+            "[::ffff:127.0.0.1]:80",
+        ] {
             assert!(is_loopback(own), "{own}");
         }
-        for other in
-            ["", "demo.example.com:8080", "127.0.0.1.example.com", "localhost.example.com:80", "192.0.2.1:8080"]
-        {
+        for other in [
+            "",
+            "demo.example.com:8080",
+            "127.0.0.1.example.com",
+            "localhost.example.com:80",
+            "192.0.2.1:8080",
+            "[::ffff:192.0.2.1]",
+        ] {
             assert!(!is_loopback(other), "{other}");
         }
     }

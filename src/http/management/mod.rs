@@ -30,6 +30,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use super::METRICS;
+use super::bearer::bearer;
 use super::error::ApiError;
 use crate::administration::{Administration, AdministrationError};
 use crate::commerce::Provider;
@@ -94,12 +95,7 @@ async fn authenticate_if_asked_to(State(management): State<Management>, request:
 
 /// Compared in constant time.
 fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-    let given = match given.split_at_checked("Bearer ".len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
-        _ => &[],
-    };
-    given.ct_eq(token.expose_secret().as_bytes()).into()
+    bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }
 
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {

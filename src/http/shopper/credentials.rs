@@ -2,11 +2,12 @@
 //! right ones, is told no more than that.
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
 
 use super::{Shoppers, X_CUSTOMER_CONTEXT};
 use crate::commerce::{AuthenticationError, Bearer, Refusal};
+use crate::http::bearer::bearer;
 use crate::http::error::ApiError;
 use crate::rate_limit::Caller;
 
@@ -54,12 +55,6 @@ async fn admit(
     };
     shoppers.charge(&caller).await?;
     Ok(checked?)
-}
-
-/// The token of the one `Authorization` header, if it is a bearer's.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = one(headers, header::AUTHORIZATION.as_str())?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// A header that is there just once.

@@ -1,0 +1,13 @@
+//! The bearer token of a request (RFC 6750, section 2.1).
+
+use axum::http::{HeaderMap, header};
+
+/// The token of the one `Authorization` header, if its scheme is `Bearer`. One or more spaces may stand between the two (RFC 9110,
+/// section 11.4). Of several headers, which a proxy may have read otherwise, none is right.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_start_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
