@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::AuthenticationError;
@@ -32,6 +32,8 @@ const REFRESH: Duration = Duration::from_secs(15 * 60);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may bring the key it needs.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How many requests wait at once: each holds a connection, and its token is one that anybody can make up.
+const WAITING: usize = 32;
 /// No more often do unknown keys make the set be fetched: whoever makes up keys must not make us ask for each.
 const UNKNOWN_KEYS: TimeDelta = TimeDelta::seconds(60);
 /// The kinds of token that are taken, by their `typ`, if they have one: access tokens (RFC 9068) and plain ones.
@@ -71,6 +73,8 @@ pub struct Provider {
     wanted: Notify,
     /// When an unknown key last made it fetch.
     asked: Mutex<Option<DateTime<Utc>>>,
+    /// For requests that wait for a fetch.
+    waiting: Semaphore,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,7 +90,8 @@ impl Provider {
     #[must_use]
     pub fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
-        Self { settings, state: watch::Sender::new(state), wanted: Notify::new(), asked: Mutex::new(None) }
+        let (state, waiting) = (watch::Sender::new(state), Semaphore::new(WAITING));
+        Self { settings, state, wanted: Notify::new(), asked: Mutex::new(None), waiting }
     }
 
     /// As it is configured.
@@ -147,14 +152,15 @@ impl Provider {
         }
     }
 
-    /// Whom a token names.
+    /// Whom a token names. Before a request waits for keys, `charge` is awaited.
     ///
     /// # Errors
-    /// When it does not hold, or the provider's keys were never fetched.
+    /// When it does not hold, the provider's keys were never fetched, too many requests wait for them, or `charge` fails.
     pub(super) async fn verify(
         &self,
         token: &Unverified<'_>,
         now: DateTime<Utc>,
+        charge: impl Future<Output = Result<(), Duration>>,
     ) -> Result<Customer, AuthenticationError> {
         let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
         if !algorithms.contains(&token.algorithm) {
@@ -176,6 +182,8 @@ impl Provider {
         let verified = match known.as_deref().and_then(is_signed) {
             Some(verified) => verified,
             None => {
+                charge.await.map_err(AuthenticationError::RateLimited)?;
+                let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWait)?;
                 let keys = self.fetched_anew(known.is_some(), now).await;
                 let keys = keys.ok_or(AuthenticationError::ProviderUnavailable)?;
                 is_signed(&keys).ok_or(Refusal::UnknownKey)?
