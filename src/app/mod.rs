@@ -45,7 +45,7 @@ use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits, Phase, Stop, TooFewFiles};
+use crate::server::{self, Limits, Phase, Stop, TooFewFiles, Untaken};
 use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
 use crate::traces::{Traces, TracesError};
@@ -145,8 +145,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     warnings::warn(&config, &directory).await?;
-    let (api_port, management_port, own_port) =
-        bind::bind(config.server.bind, config.management.bind, own_port).await?;
+    let (api_port, management_port, own_port) = bind::bind(config.server.bind, config.management.bind, own_port)?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let callers = Callers::new(config.server.callers);
     let metrics = Metrics::new();
@@ -167,7 +166,9 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
+    let untaken = Untaken::default();
     let port = |name, router, limits, tls| server::Port {
+        untaken: untaken.clone(),
         router,
         limits,
         tls,
