@@ -89,6 +89,9 @@ impl Metrics {
     #[must_use]
     pub fn port(&self, port: &'static str) -> PortMetrics {
         let (all, name) = (&self.0.connections, PortName { port });
+        for reason in ["timeout", "memory"] {
+            drop(all.answers_not_taken.get_or_create(&Failure { port, reason }));
+        }
         PortMetrics {
             port,
             open: all.open.get_or_create(&name).clone(),
