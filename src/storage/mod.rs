@@ -36,7 +36,7 @@ use crate::digest::HashKey;
 use breaker::{Breaker, Kind};
 use error::Symptom;
 use postgres::Suspicion;
-use schema::{check_key, migrations};
+use schema::{Content, check_key, migrations};
 use turns::Turns;
 
 /// How long a start waits for its first connections. The server may start at the same time, or the machine may be busy.
@@ -131,6 +131,25 @@ impl Database {
     /// # Errors
     /// When another process has the file, it belongs to another hash key, or it cannot be used.
     pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
+        Self::open_with(location, hash_key, Content::All).await
+    }
+
+    /// Opens the database of the carts, for the apps of shoppers: with SQLite, a file beside this one, since a file has one writer, and no
+    /// record of a scan is to wait for a cart. `location` is where this one is.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
+        match location {
+            Location::Sqlite(path) => {
+                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
+                Ok(Self::open_with(&location, Some(hash_key), Content::Carts).await?.for_shoppers())
+            }
+            Location::Postgres { .. } => Ok(self.for_shoppers()),
+        }
+    }
+
+    async fn open_with(location: &Location, hash_key: Option<HashKey>, content: Content) -> Result<Self, StorageError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let (engine, options, hash_key, lock, name) = match location {
@@ -147,12 +166,12 @@ impl Database {
             Location::Sqlite(_) => options.connect().await?,
             Location::Postgres { .. } => postgres::connect(&options).await?,
         };
-        migrations(engine).run_direct(None, &mut connection, false).await?;
+        migrations(engine, content).run_direct(None, &mut connection, false).await?;
         check_key(&mut connection, &hash_key, &name).await?;
         connection.close().await?;
         let suspicion = Suspicion::default();
         let pools = match location {
-            Location::Sqlite(_) => sqlite::pools(&options).await?,
+            Location::Sqlite(_) => sqlite::pools(&options, content).await?,
             Location::Postgres { connections, .. } => postgres::pools(&options, *connections, &suspicion).await?,
         };
         let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
