@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
+use crate::server;
+
 /// A listener and its address.
 #[derive(Debug)]
 pub(super) struct Bound {
@@ -27,25 +29,22 @@ struct Refused {
 }
 
 /// Binds `server.bind`, `management.bind` and, where it is set, `commerce.bind`.
-pub(super) async fn bind(
+pub(super) fn bind(
     server: SocketAddr,
     management: SocketAddr,
     commerce: Option<SocketAddr>,
 ) -> Result<(Bound, Bound, Option<Bound>), BindError> {
     let mut refused = BindError(Vec::new());
-    let mut bind = async |setting, address| match listen(address).await {
+    let mut bind = |setting, address| match listen(address) {
         Ok(bound) => Some(bound),
         Err(error) => {
             refused.0.push(Refused { setting, address, error, free: None });
             None
         }
     };
-    let server = bind("server.bind", server).await;
-    let management = bind("management.bind", management).await;
-    let commerce = match commerce {
-        Some(address) => Some(bind("commerce.bind", address).await),
-        None => None,
-    };
+    let server = bind("server.bind", server);
+    let management = bind("management.bind", management);
+    let commerce = commerce.map(|address| bind("commerce.bind", address));
     let mut held = match (server, management, commerce) {
         (Some(server), Some(management), None) => return Ok((server, management, None)),
         (Some(server), Some(management), Some(Some(commerce))) => return Ok((server, management, Some(commerce))),
@@ -54,22 +53,22 @@ pub(super) async fn bind(
     // What could be bound is held until the end: no suggestion is one of these ports.
     for refused in &mut refused.0 {
         if refused.error.kind() == io::ErrorKind::AddrInUse {
-            refused.free = free_port(refused.address, &mut held).await;
+            refused.free = free_port(refused.address, &mut held);
         }
     }
     Err(refused)
 }
 
-async fn listen(address: SocketAddr) -> io::Result<Bound> {
-    let listener = TcpListener::bind(address).await?;
+fn listen(address: SocketAddr) -> io::Result<Bound> {
+    let listener = server::listen(address)?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
 }
 
 /// The first free port after the one that is taken, which is held so that it is not suggested twice.
-async fn free_port(taken: SocketAddr, held: &mut Vec<Bound>) -> Option<SocketAddr> {
+fn free_port(taken: SocketAddr, held: &mut Vec<Bound>) -> Option<SocketAddr> {
     for port in (taken.port()..=u16::MAX).skip(1).take(100) {
-        if let Ok(bound) = listen(SocketAddr::new(taken.ip(), port)).await {
+        if let Ok(bound) = listen(SocketAddr::new(taken.ip(), port)) {
             let address = bound.address;
             held.push(bound);
             return Some(address);

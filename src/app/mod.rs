@@ -45,7 +45,7 @@ use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits, Phase, Stop, TooFewFiles};
+use crate::server::{self, Limits, Phase, Stop, TooFewFiles, Untaken};
 use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
 use crate::traces::{Traces, TracesError};
@@ -106,6 +106,7 @@ pub struct App {
     management: Port,
     /// The shopper's side, where it has a port of its own.
     shoppers: Option<Port>,
+    carts: Arc<CartStore>,
     upkeep: Upkeep,
     reload: Reload,
     readiness: Readiness,
@@ -152,9 +153,9 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
+    let carts = Arc::new(open::carts(&config, database.as_ref(), &hash_key).await?);
     warnings::warn(&config, &directory).await?;
-    let (api_port, management_port, own_port) =
-        bind::bind(config.server.bind, config.management.bind, own_port).await?;
+    let (api_port, management_port, own_port) = bind::bind(config.server.bind, config.management.bind, own_port)?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let failures = RateLimits::per_minute(config.failures_per_minute, config.rate_limit.max_callers);
     let callers = Callers::new(config.server.callers);
@@ -176,18 +177,15 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
+    let untaken = Untaken::default();
     let port = |name, router, limits, tls| server::Port {
+        untaken: untaken.clone(),
         router,
         limits,
         tls,
         trusted_proxies: Arc::clone(&trusted_proxies),
         metrics: metrics.port(name),
     };
-    let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
-    let carts = Arc::new(match &database {
-        None => CartStore::in_memory(hash_key.clone(), anonymous_carts),
-        Some(database) => CartStore::in_database(database.for_shoppers(), anonymous_carts),
-    });
     let administration = Administration {
         directory: Arc::clone(&directory),
         carts: Arc::clone(&carts),
@@ -261,6 +259,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         // Plain: off loopback it demands a token, and is never published.
         management: Port { bound: management_port, serves: port("management", management, few, None) },
         shoppers: own_port,
+        carts,
         upkeep,
         reload,
         readiness,
@@ -341,14 +340,19 @@ impl App {
             let now = Instant::now();
             stop_api.send_replace(Phase::Closed(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        let ledger = Arc::clone(&self.upkeep.ledger);
+        let (ledger, carts) = (Arc::clone(&self.upkeep.ledger), self.carts);
         let mut background = self.upkeep.begin();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
         if let Some(traces) = self.traces {
             traces.finish(CLOSE).await;
         }
-        match timeout(CLOSE, ledger.close()).await {
+        let closing = async {
+            let closed = ledger.close().await;
+            carts.close().await; // last: what may be the same database
+            closed
+        };
+        match timeout(CLOSE, closing).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
             Err(_) => tracing::warn!("stopped, but the ledger took too long to close"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::StartError;
+use crate::carts::CartStore;
 use crate::config::{Config, DirectorySource, Storage};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
@@ -47,6 +48,21 @@ pub(super) async fn open(
         None => directory,
     };
     Ok((database, Arc::new(directory), Arc::new(ledger)))
+}
+
+/// Opens the carts: where the directory is, or in a SQLite file beside it.
+pub(super) async fn carts(
+    config: &Config,
+    database: Option<&Database>,
+    hash_key: &HashKey,
+) -> Result<CartStore, StartError> {
+    let anonymous = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
+    Ok(match (&config.storage, database) {
+        (Storage::Database(location), Some(database)) => {
+            CartStore::in_database(database.open_carts(location).await?, anonymous)
+        }
+        _ => CartStore::in_memory(hash_key.clone(), anonymous),
+    })
 }
 
 /// Brings what was read into the directory.

@@ -54,8 +54,8 @@ impl CartStore {
         Self { backend: Backend::Memory(MemoryCarts::new(at_most)), hash_key }
     }
 
-    /// The one in a database, which is asked as this handle asks: for the apps of shoppers, or for the office. Of anonymous owners it has
-    /// about so many at most: they are counted at each sweep.
+    /// The one in a database, which is asked as this handle asks: see [`Database::open_carts`]. Of anonymous owners it has about so many at
+    /// most: they are counted at each sweep.
     #[must_use]
     pub fn in_database(database: Database, at_most: usize) -> Self {
         let hash_key = database.hash_key().clone();
@@ -158,6 +158,13 @@ impl CartStore {
             }
         }
         Ok(())
+    }
+
+    /// Closes its database.
+    pub async fn close(&self) {
+        if let Backend::Sql(carts) = &self.backend {
+            carts.close().await;
+        }
     }
 
     fn owner(&self, customer: &Customer) -> Owner {

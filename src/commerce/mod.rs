@@ -16,6 +16,7 @@ mod provider;
 mod refusal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -45,6 +46,12 @@ pub enum AuthenticationError {
     /// Their provider's keys were never fetched, so nothing can be said of what they bring.
     #[error("the keys of the identity provider are not there yet")]
     ProviderUnavailable,
+    /// Enough requests wait for keys of their provider.
+    #[error("too many requests wait for the keys of the identity provider")]
+    TooManyWait,
+    /// The caller may not ask for so much: how long until the next request would pass.
+    #[error("rate limited for {0:?}")]
+    RateLimited(Duration),
 }
 
 impl From<Refusal> for AuthenticationError {
@@ -153,18 +160,24 @@ impl Commerce {
         Ok(AnonymousToken { token: token.into(), lifetime: self.tokens.lifetime() })
     }
 
-    /// Finds out whom a bearer token names.
+    /// Finds out whom a bearer token names. `charge` is awaited only if the token names a key that is not known: before anything else is
+    /// waited for, so that tokens that anybody can make up are paid for first.
     ///
     /// # Errors
-    /// When it does not hold, or that cannot be known yet.
-    pub async fn authenticate(&self, token: &str, now: DateTime<Utc>) -> Result<Bearer, AuthenticationError> {
+    /// When it does not hold, that cannot be known yet, or `charge` fails: with the time after which it would not.
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+        charge: impl Future<Output = Result<(), Duration>>,
+    ) -> Result<Bearer, AuthenticationError> {
         let unverified = Unverified::read(token)?;
         let issuer = unverified.text("iss").ok_or(Refusal::UnknownIssuer)?;
         let customer = if issuer == self.tokens.issuer() {
             self.tokens.verify(&unverified, now)?
         } else {
             let provider = self.providers.iter().find(|provider| provider.settings().issuer.as_str() == issuer);
-            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now).await?
+            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now, charge).await?
         };
         Ok(Bearer { token: token.into(), customer })
     }

@@ -16,6 +16,7 @@ pub(super) struct Connections {
     opened: Family<PortName, Counter>,
     turned_out: Family<PortName, Counter>,
     accept_errors: Family<PortName, Counter>,
+    answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
     certificate_expires: Gauge,
     tls: OnceLock<Tls>,
@@ -40,6 +41,7 @@ pub struct PortMetrics {
     opened: Counter,
     turned_out: Counter,
     accept_errors: Counter,
+    answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
 }
 
@@ -55,6 +57,9 @@ impl Connections {
         let accept_errors = Family::default();
         let help = "Times that a connection could not be accepted, as for want of a file";
         registry.register("accept_errors", help, accept_errors.clone());
+        let answers_not_taken = Family::default();
+        let help = "Connections closed because their clients did not take their answers, by reason";
+        registry.register("answers_not_taken", help, answers_not_taken.clone());
         let handshake_failures = Family::default();
         let help = "TLS handshakes that failed, by reason";
         registry.register("tls_handshake_failures", help, handshake_failures.clone());
@@ -62,7 +67,16 @@ impl Connections {
         let help = "When tls.certificate expires, in Unix time; 0 without one";
         registry.register("tls_certificate_expires_seconds", help, certificate_expires.clone());
         let tls = OnceLock::new();
-        Self { open, opened, turned_out, accept_errors, handshake_failures, certificate_expires, tls }
+        Self {
+            open,
+            opened,
+            turned_out,
+            accept_errors,
+            answers_not_taken,
+            handshake_failures,
+            certificate_expires,
+            tls,
+        }
     }
 
     pub(super) fn show(&self) {
@@ -75,12 +89,16 @@ impl Metrics {
     #[must_use]
     pub fn port(&self, port: &'static str) -> PortMetrics {
         let (all, name) = (&self.0.connections, PortName { port });
+        for reason in ["timeout", "memory"] {
+            drop(all.answers_not_taken.get_or_create(&Failure { port, reason }));
+        }
         PortMetrics {
             port,
             open: all.open.get_or_create(&name).clone(),
             opened: all.opened.get_or_create(&name).clone(),
             turned_out: all.turned_out.get_or_create(&name).clone(),
             accept_errors: all.accept_errors.get_or_create(&name).clone(),
+            answers_not_taken: all.answers_not_taken.clone(),
             handshake_failures: all.handshake_failures.clone(),
         }
     }
@@ -117,6 +135,11 @@ impl PortMetrics {
     /// None could be accepted.
     pub fn accept_failed(&self) {
         self.accept_errors.inc();
+    }
+
+    /// A connection was closed because its client did not take an answer: in time, or soon enough for memory.
+    pub fn answer_not_taken(&self, reason: &'static str) {
+        self.answers_not_taken.get_or_create(&Failure { port: self.port, reason }).inc();
     }
 
     /// A handshake failed.

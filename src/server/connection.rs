@@ -22,8 +22,9 @@ use tower::ServiceExt as _;
 
 use super::handshake::{is_of_interest, shake_hands};
 use super::queued::Queued;
-use super::seats::{Busy, Seat};
+use super::seats::{Busy, Owed, Seat};
 use super::stream::Stream;
+use super::untaken::Answers;
 use super::{LAST_CALL, Phase, Port, Stop, closed};
 use crate::http::{Arrival, LingeringBody};
 use crate::telemetry::Samples;
@@ -46,17 +47,18 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, seat: &Seat, port: P
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let stream = Stream::new(tcp, port.limits.answer_timeout);
+    let answers = port.untaken.connection();
+    let stream = Stream::new(tcp, port.limits.answer_timeout, answers.clone(), port.metrics.clone());
     let serving = async {
         let Some(tls) = &port.tls else {
-            return converse(stream, peer, None, seat, &port, stop).await;
+            return converse(stream, answers, peer, None, seat, &port, stop).await;
         };
         match shake_hands(stream, tls, port.limits.handshake_timeout).await {
             Ok((stream, client)) => {
                 if client.is_some() {
                     seat.trust();
                 }
-                converse(stream, peer, client, seat, &port, stop).await;
+                converse(stream, answers, peer, client, seat, &port, stop).await;
             }
             Err(failure) => {
                 port.metrics.handshake_failed(failure.reason);
@@ -80,6 +82,7 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, seat: &Seat, port: P
 /// Requests and answers, one after the other.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: Answers,
     peer: SocketAddr,
     client: Option<Arc<Client>>,
     seat: &Seat,
@@ -89,18 +92,21 @@ async fn converse(
     let phase = stop.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
         let busy = seat.ask();
-        let client = client.as_ref();
+        let (client, answers) = (client.as_ref(), &answers);
         let holds = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
         // A client who is not believed any more may come again with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != holds.is_some();
         let certificate = holds.map(|(client, _)| Arc::clone(client.subject()));
         request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
-        let answer = port.router.clone().oneshot(request.map(|body| Body::new(LingeringBody::new(body))));
+        let owed = seat.owes();
+        let request = request.map(|body| Body::new(OwedBody { body: LingeringBody::new(body), owed }));
+        let answer = port.router.clone().oneshot(request);
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            answers.begin(answer.body().size_hint().lower());
             Ok::<_, Infallible>(answer.map(|body| BusyBody { body, _busy: busy }))
         }
     });
@@ -147,6 +153,38 @@ async fn never_asks(patience: Duration, seat: &Seat) {
     sleep(patience).await;
     if seat.has_asked() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// A request's body. While the peer owes some of it, the connection may have to make room.
+struct OwedBody {
+    body: LingeringBody,
+    owed: Owed,
+}
+
+impl HttpBody for OwedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        match frame {
+            Poll::Pending => self.owed.is_waited_for(),
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(_) => self.owed.is_settled(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -16,6 +16,7 @@ mod handshake;
 mod queued;
 mod seats;
 mod stream;
+mod untaken;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -32,6 +33,7 @@ use crate::tls::Tls;
 use door::Door;
 pub use files::{TooFewFiles, ensure_open_files};
 use seats::{Seat, Seats};
+pub use untaken::Untaken;
 
 /// What a port allows.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,8 @@ pub struct Port {
     pub trusted_proxies: Arc<[IpNet]>,
     /// What is counted.
     pub metrics: PortMetrics,
+    /// What clients have not taken of their answers, at all ports.
+    pub untaken: Untaken,
 }
 
 /// How a port stands to its callers.
@@ -76,6 +80,24 @@ pub enum Phase {
 
 /// Tells of the [`Phase`]; the sender gone is the end.
 pub type Stop = watch::Receiver<Phase>;
+
+/// What the system may keep of answers that a client does not take, in bytes for each connection; Linux doubles it. Its own choice is up
+/// to 4 MiB, and several hundred clients could fill the memory.
+const SEND_BUFFER: u32 = 32 * 1024;
+/// How many connections may wait to be accepted.
+const WAITING_TO_BE_ACCEPTED: u32 = 1024;
+
+/// Listens at an address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // also while connections of a process that has ended are closing
+    socket.set_send_buffer_size(SEND_BUFFER)?; // the connections have what the listener has
+    socket.bind(address)?;
+    socket.listen(WAITING_TO_BE_ACCEPTED)
+}
 
 /// How long a silent connection may still ask at the end; beyond an ocean a request is as long under way.
 const LAST_CALL: Duration = Duration::from_millis(250);

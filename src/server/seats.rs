@@ -1,6 +1,6 @@
 //! Who sits where: every connection has a seat, and when all are taken, somebody who only waits gives up theirs.
 //!
-//! A connection waits while no request of its own is being answered: it has not asked yet, or not again. Of the network that has
+//! A connection waits while no request of its own is being answered: it has not asked yet, or not again, or owes the body of its request. Of the network that has
 //! most of those, the one goes that has waited longest: a crowd from one place stands in its own way. So a connection that asks as
 //! soon as it is there, as a gate's does, is answered however many others say nothing. Proxies that are trusted, and clients
 //! whose certificate holds, go last: theirs are the many idle connections that are meant to be there.
@@ -63,7 +63,9 @@ struct Seated {
     /// The peer's address, or its network: an IPv6 host commands all of its /64.
     network: IpAddr,
     is_trusted: bool,
-    /// Since when it waits; `None` while a request of its own is being answered.
+    /// Whether a request of its own has begun and is not answered.
+    is_asking: bool,
+    /// Since when it waits; `None` while a request of its own is being answered, and not waited for.
     waits_since: Option<(Turn, Instant)>,
     leave: Arc<Notify>,
 }
@@ -81,6 +83,13 @@ pub(super) struct Seat {
 pub(super) struct Busy {
     number: u64,
     room: Arc<Room>,
+}
+
+/// The body of such a request. While the peer owes the rest, its connection waits like one that is idle.
+pub(super) struct Owed {
+    number: u64,
+    room: Arc<Room>,
+    is_waited_for: bool,
 }
 
 impl Seats {
@@ -131,7 +140,8 @@ impl Seats {
             }
         }
         let (number, leave) = (state.next(), Arc::new(Notify::new()));
-        let seated = Seated { network: network(peer), is_trusted, waits_since: None, leave: Arc::clone(&leave) };
+        let (network, leave_too) = (network(peer), Arc::clone(&leave));
+        let seated = Seated { network, is_trusted, is_asking: false, waits_since: None, leave: leave_too };
         state.seated.insert(number, seated);
         state.wait(number);
         Ok((number, leave))
@@ -150,8 +160,17 @@ impl State {
         self.turn
     }
 
+    /// A request begins, or is answered.
+    fn ask(&mut self, number: u64, begins: bool) {
+        if let Some(seated) = self.seated.get_mut(&number) {
+            seated.is_asking = begins;
+        }
+        if begins { self.wait_no_more(number) } else { self.wait(number) }
+    }
+
     /// From now on it waits. Whoever is gone already, is not among those who do.
     fn wait(&mut self, number: u64) {
+        self.wait_no_more(number);
         let since = self.next();
         let Some(seated) = self.seated.get_mut(&number) else { return };
         seated.waits_since = Some((since, Instant::now()));
@@ -172,8 +191,13 @@ impl Seat {
     /// A request begins.
     pub(super) fn ask(&self) -> Busy {
         self.has_asked.store(true, Ordering::Relaxed);
-        self.room.state().wait_no_more(self.number);
+        self.room.state().ask(self.number, true);
         Busy { number: self.number, room: Arc::clone(&self.room) }
+    }
+
+    /// And has a body.
+    pub(super) fn owes(&self) -> Owed {
+        Owed { number: self.number, room: Arc::clone(&self.room), is_waited_for: false }
     }
 
     /// Whether a request has ever begun.
@@ -181,9 +205,9 @@ impl Seat {
         self.has_asked.load(Ordering::Relaxed)
     }
 
-    /// Whether no request is being answered.
+    /// Whether no request has begun that is not answered.
     pub(super) fn waits(&self) -> bool {
-        self.room.state().seated.get(&self.number).is_none_or(|seated| seated.waits_since.is_some())
+        self.room.state().seated.get(&self.number).is_none_or(|seated| !seated.is_asking)
     }
 
     /// It goes last from now on.
@@ -202,9 +226,36 @@ impl Seat {
     }
 }
 
+impl Owed {
+    /// The rest has not come yet.
+    pub(super) fn is_waited_for(&mut self) {
+        if !std::mem::replace(&mut self.is_waited_for, true) {
+            self.room.state().wait(self.number);
+            self.room.changed.notify_one();
+        }
+    }
+
+    /// It is all there, or of no interest any more.
+    pub(super) fn is_settled(&mut self) {
+        if std::mem::take(&mut self.is_waited_for) {
+            let mut state = self.room.state();
+            // Unless the request was answered before: then the connection waits for the next.
+            if state.seated.get(&self.number).is_some_and(|seated| seated.is_asking) {
+                state.wait_no_more(self.number);
+            }
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.is_settled();
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.room.state().wait(self.number);
+        self.room.state().ask(self.number, false);
         self.room.changed.notify_one();
     }
 }

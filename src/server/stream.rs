@@ -1,7 +1,8 @@
 //! A stream whose peer has to take what is written to it: from the first byte that the system does not take at once, all of it within
-//! the time, and not a byte now and then.
+//! the time, and not a byte now and then. And it has to go when too much waits for the clients of all connections.
 
 use std::io::{Error, ErrorKind, Result};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,17 +11,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::untaken::Answers;
+use crate::metrics::PortMetrics;
+
 pub(super) struct Stream {
     tcp: TcpStream,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     /// Whether something waits to be taken, and the deadline counts.
     is_blocked: bool,
+    answers: Answers,
+    metrics: PortMetrics,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, patience: Duration) -> Self {
-        Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false }
+    pub(super) fn new(tcp: TcpStream, patience: Duration, answers: Answers, metrics: PortMetrics) -> Self {
+        Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false, answers, metrics }
+    }
+
+    /// Ends it, also for the system, which would keep what it has taken until the peer takes it.
+    fn give_up(&self, reason: &'static str) -> Error {
+        self.metrics.answer_not_taken(reason);
+        if let Err(error) = self.tcp.set_zero_linger() {
+            tracing::debug!(%error, "cannot set SO_LINGER");
+        }
+        Error::new(ErrorKind::TimedOut, "the peer does not take its answer")
     }
 }
 
@@ -33,13 +48,22 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
-        if written.is_pending() && !self.is_blocked {
-            self.is_blocked = true;
-            let deadline = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
-            self.deadline.as_mut().reset(deadline);
+        match &written {
+            Poll::Ready(Ok(length)) => self.answers.wrote(*length),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if !mem::replace(&mut self.is_blocked, true) {
+                    let deadline = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
+                    self.deadline.as_mut().reset(deadline);
+                }
+                self.answers.block(context.waker());
+            }
+        }
+        if self.answers.have_to_close() {
+            return Poll::Ready(Err(self.give_up("memory")));
         }
         if self.is_blocked && self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer does not take its answer")));
+            return Poll::Ready(Err(self.give_up("timeout")));
         }
         written
     }
@@ -48,6 +72,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
         self.is_blocked = false;
+        self.answers.flushed();
         Poll::Ready(Ok(()))
     }
 

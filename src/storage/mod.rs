@@ -41,6 +41,7 @@ use breaker::{Breaker, Kind};
 use error::Symptom;
 use opening::Opening;
 use postgres::Suspicion;
+use schema::Content;
 use sqlite::Taken;
 use turns::Turns;
 
@@ -145,17 +146,19 @@ struct Pools {
 /// Work on a connection.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'c>>;
 
+/// Logs that a start waits.
+fn say_it_waits(Waiting { database, step, error, left }: &Waiting) {
+    let left = left.as_secs();
+    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
+}
+
 impl Database {
     /// Opens it, or makes a new one; brings its schema up to date; checks its hash key. Logs every few seconds that it does not answer yet.
     ///
     /// # Errors
     /// When another process has the file, it belongs to another hash key, it does not answer within 30 s, or it cannot be used.
     pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
-        Self::open_with(location, hash_key, true, |Waiting { database, step, error, left }| {
-            let left = left.as_secs();
-            tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
-        })
-        .await
+        Self::open_with(location, hash_key, true, say_it_waits).await
     }
 
     /// As [`Self::open`]; `may_create`: whether it may be a new one; `tell` is told every few seconds that it does not answer yet.
@@ -165,6 +168,32 @@ impl Database {
     pub async fn open_with(
         location: &Location,
         hash_key: Option<HashKey>,
+        may_create: bool,
+        tell: fn(&Waiting),
+    ) -> Result<Self, StorageError> {
+        Self::open_content(location, hash_key, Content::All, may_create, tell).await
+    }
+
+    /// Opens the database of the carts, for the apps of shoppers: with SQLite, a file beside this one, since a file has one writer, and no
+    /// record of a scan is to wait for a cart. `location` is where this one is.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
+        match location {
+            Location::Sqlite(path) => {
+                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
+                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, say_it_waits).await?;
+                Ok(carts.for_shoppers())
+            }
+            Location::Postgres { .. } => Ok(self.for_shoppers()),
+        }
+    }
+
+    async fn open_content(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        content: Content,
         may_create: bool,
         tell: fn(&Waiting),
     ) -> Result<Self, StorageError> {
@@ -187,6 +216,7 @@ impl Database {
         let suspicion = Suspicion::default();
         let opening = Opening {
             engine,
+            content,
             options: &options,
             connections,
             hash_key: &hash_key,

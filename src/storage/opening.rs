@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use super::error::StorageError;
 use super::postgres::Suspicion;
-use super::schema::{check_key, migrations, stored_key};
+use super::schema::{Content, check_key, migrations, stored_key};
 use super::{Engine, Pools, postgres, sqlite};
 use crate::digest::HashKey;
 
@@ -80,6 +80,7 @@ impl fmt::Display for Waiting {
 /// What is to be opened.
 pub(super) struct Opening<'o> {
     pub(super) engine: Engine,
+    pub(super) content: Content,
     pub(super) options: &'o AnyConnectOptions,
     /// How many connections to PostgreSQL there may be.
     pub(super) connections: u32,
@@ -158,12 +159,12 @@ impl Opening<'_> {
             Some(_) | None => {}
         }
         progress.at(Step::Schema);
-        migrations(self.engine).run_direct(None, &mut connection, false).await?;
+        migrations(self.engine, self.content).run_direct(None, &mut connection, false).await?;
         check_key(&mut connection, self.hash_key, self.name).await?;
         connection.close().await?;
         progress.at(Step::Connections);
         Ok(match self.engine {
-            Engine::Sqlite => sqlite::pools(self.options).await?,
+            Engine::Sqlite => sqlite::pools(self.options, self.content).await?,
             Engine::Postgres => postgres::pools(self.options, self.connections, self.suspicion).await?,
         })
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use sqlx::Error;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 
+use super::schema::Content;
 use super::{ACQUIRE, OFFICE, Pools, RECORD, SHOPPERS, StorageError, quietly, with_settings};
 use crate::digest::HashKey;
 
@@ -77,8 +78,9 @@ pub(super) fn options(path: &Path) -> Result<AnyConnectOptions, Error> {
     Ok(quietly(url.parse()?))
 }
 
-/// Those that read, and the one that writes. Tries for as long as no connection is to be had: to be called under a deadline.
-pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
+/// Those that read, and the one that writes. Of carts, only shoppers' apps read and write. Tries for as long as no connection is to be had: to
+/// be called under a deadline.
+pub(super) async fn pools(options: &AnyConnectOptions, content: Content) -> Result<Pools, Error> {
     let pool = async |size, patience, settings| loop {
         let pool = AnyPoolOptions::new().max_connections(size).acquire_timeout(patience).test_before_acquire(false);
         let pool = pool.acquire_slow_threshold(Duration::MAX); // a wait is no news: it ends as an error or it does not
@@ -89,6 +91,18 @@ pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
             opened => break opened,
         }
     };
+    if content == Content::Carts {
+        let writes = pool(1, SHOPPERS, &[SETTINGS, WRITER]).await?;
+        let reads = pool(READERS, SHOPPERS, &[SETTINGS]).await?;
+        return Ok(Pools {
+            reads: reads.clone(),
+            writes: writes.clone(),
+            office_reads: reads.clone(),
+            office_writes: writes.clone(),
+            shopper_reads: reads,
+            shopper_writes: writes,
+        });
+    }
     // Records wait for a sweep or a change to end, which takes milliseconds; a change waits for its turn.
     let writes = pool(1, RECORD, &[SETTINGS, WRITER]).await?;
     let reads = pool(READERS, ACQUIRE, &[SETTINGS]).await?;
@@ -96,6 +110,11 @@ pub(super) async fn pools(options: &AnyConnectOptions) -> Result<Pools, Error> {
     let shopper_reads = pool(1, SHOPPERS, &[SETTINGS]).await?;
     let (office_writes, shopper_writes) = (writes.clone(), writes.clone());
     Ok(Pools { reads, writes, office_reads, office_writes, shopper_reads, shopper_writes })
+}
+
+/// The file of the carts, wherever links to the database lead.
+pub(super) fn carts_beside(path: &Path) -> PathBuf {
+    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "carts")
 }
 
 /// `data/connector.db` → `data/connector.db.lock`.

@@ -79,6 +79,36 @@ async fn a_request_that_crosses_the_stop_is_answered() {
     }
 }
 
+/// A request that has begun is waited for, also when the peer takes longer for its body than an idle connection may stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
+    // A body has a second.
+    assert_one_within(Duration::from_millis(950), "the body was sent", async || {
+        let mut server = Server::demo(&[("commerce.enabled", "false")]).await;
+        let mut wire = Wire::connect(&server).await;
+        let request = request(&scan().to_string());
+        let (most, rest) = request.split_at(request.len() - 5);
+        wire.send(most).await;
+        let began = Instant::now();
+        while !server.metrics().await.contains("connector_in_flight 1\n") {
+            assert!(began.elapsed() < PATIENCE, "it never begins");
+            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        }
+        server.ask_to_stop();
+        tokio::time::sleep(Duration::from_millis(650)).await; // an idle connection is closed after 500
+        if wire.try_send(rest).await.is_err() {
+            return Duration::MAX;
+        }
+        let sent = began.elapsed();
+        if sent < Duration::from_millis(950) {
+            assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it had begun");
+        }
+        server.stopped().await;
+        sent
+    })
+    .await;
+}
+
 /// Nobody can make room, since everybody is being answered: whoever comes waits for one of them, and a stop is seen all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_being_answered_makes_no_room_and_a_stop_is_seen_meanwhile() {

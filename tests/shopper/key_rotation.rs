@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::against_a_provider;
-use crate::checks::assert_error_form;
+use crate::checks::{assert_error_form, assert_too_many};
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{anonymous, assert_token_refused, context, reason_of};
@@ -26,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_does_not_hold_anyway_makes_none,
         keys_are_kept_while_the_provider_is_down,
         a_key_that_is_withdrawn_is_refused_after_the_next_fetch,
+        whoever_makes_up_keys_is_charged_before_a_provider_that_hangs_is_waited_for,
+        few_requests_wait_for_a_provider_that_hangs,
         a_provider_that_is_down_at_the_start_is_waited_for,
         one_that_is_down_holds_up_nobody_else,
     ];
@@ -123,7 +125,7 @@ async fn tokens_of_strangers_make_no_more_than_one_fetch_a_minute() {
     // At the same instant, too.
     server.clock.advance(Duration::from_secs(61));
     let token = other.token(&claims);
-    let all = futures(20, || context(&server, &token)).await;
+    let all = at_once((0..20).map(|_| context(&server, &token))).await;
     assert!(all.iter().all(|answer| answer.status == 401));
     assert_eq!(provider.fetches(), 4, "one for those who come at once");
 }
@@ -162,9 +164,9 @@ fn of_stranger(claims: &Value, number: usize) -> Value {
     claims
 }
 
-/// So many at once.
-async fn futures<F: Future<Output = Answer>>(number: usize, make: impl Fn() -> F) -> Vec<Answer> {
-    let mut running: Vec<_> = (0..number).map(|_| Box::pin(make())).collect();
+/// All at once.
+async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.map(Box::pin).collect();
     let mut answers = Vec::new();
     std::future::poll_fn(|cx| {
         running.retain_mut(|future| match future.as_mut().poll(cx) {
@@ -233,6 +235,46 @@ async fn a_key_that_is_withdrawn_is_refused_after_the_next_fetch() {
     provider.publish(&[&new]);
     assert_eq!(context(&server, &new.token(&claims)).await.status, 200);
     assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "withdrawn").await;
+}
+
+/// Asks so many times at once with unsigned tokens that name keys of nobody's, while the provider hangs: how many were answered how at once,
+/// and how many waited.
+async fn made_up_while_it_hangs(settings: &[(&str, &str)], number: usize) -> (Vec<Answer>, usize) {
+    let provider = Provider::start(&[rsa()]).await;
+    let server = provider.connector(settings).await;
+    let claims = provider.claims(server.clock.now());
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
+    provider.key_set(Document::Silence);
+    let token = |number: usize| {
+        let header = serde_json::json!({ "alg": "RS256", "kid": format!("made-up-{number}") });
+        let token = rsa().token_with(&header, &claims);
+        format!("{}.AAAA", token.rsplit_once('.').unwrap().0)
+    };
+    let tokens: Vec<String> = (0..number).map(token).collect();
+    let ask = async |token: &String| {
+        let began = Instant::now();
+        let answer = context(&server, token).await;
+        (answer, began.elapsed())
+    };
+    let asked = at_once(tokens.iter().map(ask)).await;
+    assert_eq!(provider.fetches(), 2, "they are waited for");
+    let waited = |took: &Duration| *took > Duration::from_millis(2_500);
+    let long = asked.iter().filter(|(_, took)| waited(took)).count();
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "whose key is known waits for nothing");
+    (asked.into_iter().filter(|(_, took)| !waited(took)).map(|(answer, _)| answer).collect(), long)
+}
+
+async fn whoever_makes_up_keys_is_charged_before_a_provider_that_hangs_is_waited_for() {
+    let few = [("commerce.requests_per_second", "1"), ("commerce.burst", "5")];
+    let (at_once, waited) = made_up_while_it_hangs(&few, 30).await;
+    assert!((1..=8).contains(&waited), "{waited} waited");
+    assert!(at_once.iter().all(|answer| answer.status == 429), "the others are refused at once");
+}
+
+async fn few_requests_wait_for_a_provider_that_hangs() {
+    let (at_once, waited) = made_up_while_it_hangs(&[], 100).await;
+    assert!((1..=32).contains(&waited), "{waited} waited");
+    at_once.iter().for_each(|answer| assert_too_many(answer, "enough wait"));
 }
 
 async fn a_provider_that_is_down_at_the_start_is_waited_for() {

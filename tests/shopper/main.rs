@@ -36,6 +36,7 @@ mod real_provider;
 mod rotation;
 mod status_line;
 mod tokens;
+mod unread_answers;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         rotation::trials(),
         status_line::trials(),
         tokens::trials(),
+        unread_answers::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

@@ -57,7 +57,9 @@ impl Connectors {
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 let location = Location::Sqlite(folder.path().join("c.db"));
-                let store = Arc::new(CartStore::in_database(Database::open(&location, None).await.unwrap(), 1000));
+                let database = Database::open(&location, None).await.unwrap();
+                let database = database.open_carts(&location).await.unwrap();
+                let store = Arc::new(CartStore::in_database(database, 1000));
                 stores.extend(vec![store; CONNECTORS]);
                 kept.0 = Some(folder);
             }

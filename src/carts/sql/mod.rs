@@ -91,6 +91,10 @@ impl SqlCarts {
         Ok(self.database.transaction(move |connection| Box::pin(delete(connection, owner))).await?)
     }
 
+    pub(super) async fn close(&self) {
+        self.database.close().await;
+    }
+
     /// Lets go of some owners all of whose carts have ended, and says whether there may be more.
     pub(super) async fn sweep_some(&self, now: DateTime<Utc>) -> std::result::Result<bool, CartsError> {
         let engine = self.database.engine();

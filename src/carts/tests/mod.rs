@@ -37,8 +37,10 @@ async fn in_memory() -> Kept {
 
 async fn in_sqlite() -> Kept {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("opened");
-    let store = Arc::new(CartStore::in_database(database.for_shoppers(), 1000));
+    let location = Location::Sqlite(folder.path().join("c.db"));
+    let database = Database::open(&location, None).await.expect("opened");
+    let database = database.open_carts(&location).await.expect("opened beside it");
+    let store = Arc::new(CartStore::in_database(database.clone(), 1000));
     Kept { store, database: Some((database, folder)) }
 }
 

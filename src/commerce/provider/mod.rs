@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::AuthenticationError;
@@ -34,6 +34,8 @@ const REFRESH: Duration = Duration::from_secs(15 * 60);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may bring the key it needs.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How many requests wait at once: each holds a connection, and its token is one that anybody can make up.
+const WAITING: usize = 32;
 /// The kinds of token that are taken, by their `typ`, if they have one: access tokens (RFC 9068) and plain ones.
 const KINDS: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
@@ -71,6 +73,8 @@ pub struct Provider {
     wanted: Notify,
     /// How often tokens may wake it.
     budget: FetchBudget,
+    /// For requests that wait for a fetch.
+    waiting: Semaphore,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,7 +90,8 @@ impl Provider {
     #[must_use]
     pub fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
-        Self { settings, state: watch::Sender::new(state), wanted: Notify::new(), budget: FetchBudget::default() }
+        let (state, waiting) = (watch::Sender::new(state), Semaphore::new(WAITING));
+        Self { settings, state, wanted: Notify::new(), budget: FetchBudget::default(), waiting }
     }
 
     /// As it is configured.
@@ -160,14 +165,15 @@ impl Provider {
         }
     }
 
-    /// Whom a token names.
+    /// Whom a token names. Before a request waits for keys, `charge` is awaited.
     ///
     /// # Errors
-    /// When it does not hold, or the provider's keys were never fetched.
+    /// When it does not hold, the provider's keys were never fetched, too many requests wait for them, or `charge` fails.
     pub(super) async fn verify(
         &self,
         token: &Unverified<'_>,
         now: DateTime<Utc>,
+        charge: impl Future<Output = Result<(), Duration>>,
     ) -> Result<Customer, AuthenticationError> {
         let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
         if !algorithms.contains(&token.algorithm) {
@@ -192,6 +198,8 @@ impl Provider {
         let known = self.known();
         if known.as_deref().is_none_or(|keys| check(keys).is_err()) {
             // A signature that fails under a key that fits may be one of a new key: under the same name, or where keys have none.
+            charge.await.map_err(AuthenticationError::RateLimited)?;
+            let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWait)?;
             let keys = self.fetched_anew(&subject, known.is_some(), now).await;
             check(&*keys.ok_or(AuthenticationError::ProviderUnavailable)?)?;
         }

@@ -38,22 +38,29 @@ impl FromRequestParts<Shoppers> for Shopper {
 }
 
 /// A token that holds is charged for itself, so that a crowd behind one address is not one caller; else the peer is charged, whatever
-/// token they make up.
+/// token they make up, and before anything is waited for.
 async fn admit(
     parts: &Parts,
     shoppers: &Shoppers,
     check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
 ) -> Result<Bearer, ApiError> {
+    let mut is_charged = false;
     let authenticated = match bearer(&parts.headers) {
-        Some(token) => shoppers.commerce.authenticate(token, shoppers.clock.now()).await,
+        Some(token) => {
+            let charge = async {
+                is_charged = true;
+                shoppers.limits.charge(&shoppers.caller(parts)).await
+            };
+            shoppers.commerce.authenticate(token, shoppers.clock.now(), charge).await
+        }
         None => Err(Refusal::NoToken.into()),
     };
     let checked = authenticated.and_then(|bearer| check(&bearer).map(|()| bearer).map_err(Into::into));
-    let caller = match &checked {
-        Ok(bearer) => Caller::Token(bearer.hash()),
-        Err(_) => shoppers.caller(parts),
-    };
-    shoppers.charge(&caller).await?;
+    match &checked {
+        Ok(bearer) => shoppers.charge(&Caller::Token(bearer.hash())).await?,
+        Err(_) if is_charged => {}
+        Err(_) => shoppers.charge(&shoppers.caller(parts)).await?,
+    }
     Ok(checked?)
 }
 
@@ -69,6 +76,8 @@ impl From<AuthenticationError> for ApiError {
         match error {
             AuthenticationError::Refused(refusal) => Self::Unauthenticated(refusal),
             AuthenticationError::ProviderUnavailable => Self::ProviderUnavailable,
+            AuthenticationError::TooManyWait => Self::TooManyRequests { retry_after: 1, reason: "overloaded" },
+            AuthenticationError::RateLimited(wait) => Self::too_many_requests(wait, "rate_limited"),
         }
     }
 }

@@ -1,3 +1,11 @@
+-- A file of its own, so that no record of a scan waits for a cart.
+
+-- One row for each thing that is known about the database itself.
+CREATE TABLE property (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What shoppers mean to buy. One row for each owner who has carts; who has none has no row.
 CREATE TABLE basket (
     -- The customer's HMAC-SHA-256 under security.hash_key.
