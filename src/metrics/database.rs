@@ -1,16 +1,21 @@
-//! Whether what the connector stands on answers.
+//! Whether what the connector stands on answers, and how much room it has.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
-use crate::storage::Database;
+use crate::storage::{Database, Disk};
 
 pub(super) struct DatabaseFigures {
     up: Gauge,
     failures: Counter,
+    disk: DiskFigures,
 }
 
 impl DatabaseFigures {
@@ -21,11 +26,30 @@ impl DatabaseFigures {
         let failures = Counter::default();
         let help = "Times that the database did not answer, or not in time";
         registry.register("database_failures", help, failures.clone());
-        Self { up, failures }
+        let disk = DiskFigures::default();
+        registry.register_collector(Box::new(disk.clone()));
+        Self { up, failures, disk }
     }
 
-    pub(super) fn show(&self, database: Option<&Database>) {
+    pub(super) fn show(&self, database: Option<&Database>, disk: Option<Disk>) {
         self.up.set(database.is_none_or(Database::is_up).into());
         self.failures.inner().store(database.map_or(0, Database::failures), Ordering::Relaxed);
+        *self.disk.0.lock().unwrap_or_else(PoisonError::into_inner) = disk;
+    }
+}
+
+/// Only where there is a SQLite file: a 0 would look like a full disk.
+#[derive(Clone, Debug, Default)]
+struct DiskFigures(Arc<Mutex<Option<Disk>>>);
+
+impl Collector for DiskFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(Disk { free, log }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let mut show = |name: &str, help: &str, bytes: u64| {
+            let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        show("database_free_bytes", "Bytes that the file system of the SQLite file has free", free)?;
+        show("database_log_bytes", "Bytes of the write-ahead log of the SQLite file", log)
     }
 }

@@ -6,13 +6,14 @@
 //! closed, never given back.
 
 mod breaker;
+mod disk;
 mod error;
 mod postgres;
-mod probe;
 mod schema;
 mod sqlite;
 mod time;
 mod turns;
+mod watch;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
+pub use disk::Disk;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
 pub(crate) use sqlite::JSON_ROWS;
@@ -92,8 +94,13 @@ enum Desk {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    /// Where a SQLite file is.
+    path: Option<PathBuf>,
+    options: AnyConnectOptions,
     pools: Pools,
     breaker: Breaker,
+    /// Notified when the breaker opens.
+    opened: Arc<Notify>,
     /// Connections that are older than this are not used any more: one of them was found broken.
     suspicion: Suspicion,
     hash_key: HashKey,
@@ -157,7 +164,13 @@ impl Database {
         };
         let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
         let turns = Turns::new(pools.reads.options().get_max_connections());
-        let inner = Inner { engine, pools, breaker, suspicion, hash_key, turns, turn, _lock: lock };
+        let opened = Arc::default();
+        let path = match location {
+            Location::Sqlite(path) => Some(path.clone()),
+            Location::Postgres { .. } => None,
+        };
+        let inner =
+            Inner { engine, path, options, pools, breaker, opened, suspicion, hash_key, turns, turn, _lock: lock };
         Ok(Self(Arc::new(inner), Desk::Office))
     }
 
@@ -332,15 +345,13 @@ impl Database {
                 }
                 return breaker.succeeded(kind);
             }
-            Some((_, Symptom::Illness)) => breaker.failed(kind, subjects),
+            Some((error, Symptom::Illness)) => breaker.failed(kind, subjects, error),
             // Somebody holds what one of these wanted. Of several it is not known which one.
-            Some((_, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects),
+            Some((error, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects, error),
         };
         if is_open_now {
-            let error = error.map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(error, "the database does not answer: scans get a 500 until it does");
             self.0.suspicion.arise();
-            tokio::spawn(probe::until_it_answers(Arc::downgrade(&self.0)));
+            self.0.opened.notify_one();
         }
     }
 }

@@ -88,6 +88,11 @@ impl Circuit {
         state.open.take().is_some()
     }
 
+    /// Whether anything was answered at that time or later.
+    pub(super) fn is_answered_since(&self, time: Instant) -> bool {
+        self.state().answered.is_some_and(|at| at >= time)
+    }
+
     /// A key was not answered, which may be its own doing.
     pub(super) fn unanswered(&self, key: Subject, now: Instant) -> Verdict {
         let mut state = self.state();

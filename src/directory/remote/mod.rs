@@ -6,6 +6,7 @@
 //! since a shopper must not be able to provoke a fault.
 
 mod cache;
+mod check;
 mod circuit;
 mod client;
 mod figures;

@@ -3,6 +3,7 @@
 //! One task writes. It takes whatever waits, has it committed as one batch, and only then tells those who wait. In front stand
 //! the records that this process has seen.
 
+mod check;
 mod lists;
 mod postgres;
 mod rows;
@@ -63,6 +64,10 @@ impl SqlLedger {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let batch_sizes = Histogram::new(BATCH_BUCKETS);
         tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records), batch_sizes.clone()));
+        database.watch(match engine {
+            Engine::Sqlite => check::sqlite,
+            Engine::Postgres => check::postgres,
+        });
         Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
 
