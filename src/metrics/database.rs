@@ -14,6 +14,7 @@ use crate::storage::{Database, Disk};
 
 pub(super) struct DatabaseFigures {
     up: Gauge,
+    slow: Gauge,
     failures: Counter,
     disk: DiskFigures,
 }
@@ -23,16 +24,20 @@ impl DatabaseFigures {
         let up = Gauge::default();
         let help = "1 while the database answers, 0 while scans get a 500 because it does not; 1 without one";
         registry.register("database_up", help, up.clone());
+        let slow = Gauge::default();
+        let help = "1 while the disk of the SQLite file takes longer for a commit than a scan may wait";
+        registry.register("database_slow", help, slow.clone());
         let failures = Counter::default();
         let help = "Times that the database did not answer, or not in time";
         registry.register("database_failures", help, failures.clone());
         let disk = DiskFigures::default();
         registry.register_collector(Box::new(disk.clone()));
-        Self { up, failures, disk }
+        Self { up, slow, failures, disk }
     }
 
     pub(super) fn show(&self, database: Option<&Database>, disk: Option<Disk>) {
         self.up.set(database.is_none_or(Database::is_up).into());
+        self.slow.set(database.is_some_and(Database::is_slow).into());
         self.failures.inner().store(database.map_or(0, Database::failures), Ordering::Relaxed);
         *self.disk.0.lock().unwrap_or_else(PoisonError::into_inner) = disk;
     }

@@ -1,10 +1,12 @@
 //! The breaker: when the database does not answer, whoever asks is told so at once instead of queueing.
 //!
+//! A SQLite file on a slow disk is asked all the same: its commits take too long for a scan, and not for the scan's retry.
+//!
 //! It counts connections that fail and statements that take too long, and only over several distinct subjects: what one
 //! key provokes, a row that somebody has locked for instance, is no sign of the database's health.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +17,20 @@ use crate::breaker::{Failures, Subject};
 /// How many distinct subjects must have failed, with no success in between.
 const DISTINCT_FAILURES: usize = 3;
 
+/// How many times the patience for a write must have passed, with no write in time in between, for the disk to count as slow.
+const SLOW: u32 = 3;
+/// How many times it must have passed for a single write, for the disk to count as standing still.
+const STILL: u32 = 8;
+
 /// Whether the database is asked, or only checked until it answers again.
 #[derive(Debug)]
 pub(super) struct Breaker {
     open: AtomicBool,
+    slow: AtomicBool,
+    /// How often the patience for a write has passed since the last write in time.
+    late: AtomicU32,
     failures: AtomicU64,
-    /// Whether a write has succeeded since that was last asked for.
+    /// Whether anything was written, in time or not, since that was last asked for.
     wrote: AtomicBool,
     /// The failure by which it opened.
     error: Mutex<String>,
@@ -33,6 +43,8 @@ impl Default for Breaker {
         let failures = || Mutex::new(Failures::new(DISTINCT_FAILURES, Duration::MAX));
         Self {
             open: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
+            late: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             wrote: AtomicBool::new(false),
             error: Mutex::default(),
@@ -40,6 +52,15 @@ impl Default for Breaker {
             writing: failures(),
         }
     }
+}
+
+/// What a late write is the sign of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// Writes take longer than a scan may wait.
+    Slow,
+    /// A write does not end.
+    Still,
 }
 
 /// Reads and writes fail apart: a database that cannot commit may still read.
@@ -54,20 +75,50 @@ impl Breaker {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Whether writes take longer than a scan may wait.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
     /// How many failures it has counted.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Something of that kind was answered.
-    pub(super) fn succeeded(&self, kind: Kind) {
-        if kind == Kind::Write {
-            self.wrote.store(true, Ordering::Relaxed);
-        }
-        self.failed_of(kind).forget();
+    /// Whether writes have been late, too seldom to be slow.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.late.load(Ordering::Relaxed) > 0 && !self.is_slow()
     }
 
-    /// Whether a write has succeeded since the last call.
+    /// Something of that kind was answered, and in time. Says whether that ends its being slow.
+    pub(super) fn succeeded(&self, kind: Kind) -> bool {
+        self.failed_of(kind).forget();
+        kind == Kind::Write && {
+            self.wrote();
+            self.late.store(0, Ordering::Relaxed);
+            self.slow.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    /// Something was written, in time or not.
+    pub(super) fn wrote(&self) {
+        self.wrote.store(true, Ordering::Relaxed);
+    }
+
+    /// The patience for one write has passed, for the `times`th time. Says what that is the sign of, if it is news.
+    pub(super) fn late(&self, times: u32, patience: Duration) -> Option<Late> {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let late = self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if times >= STILL && !self.open.swap(true, Ordering::Relaxed) {
+            let error =
+                format!("the disk stands still: a write takes longer than {:?}", patience.saturating_mul(STILL));
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+            return Some(Late::Still);
+        }
+        (late >= SLOW && !self.slow.swap(true, Ordering::Relaxed)).then_some(Late::Slow)
+    }
+
+    /// Whether anything was written since the last call.
     pub(super) fn has_written(&self) -> bool {
         self.wrote.swap(false, Ordering::Relaxed)
     }
@@ -88,7 +139,7 @@ impl Breaker {
         is_open_now
     }
 
-    /// A check was answered, reading and writing.
+    /// A check was answered, reading and writing, but not necessarily in time.
     pub(super) fn close(&self) {
         self.failed_of(Kind::Read).forget();
         self.failed_of(Kind::Write).forget();
@@ -135,6 +186,19 @@ mod tests {
         breaker.close();
         assert!(!breaker.is_open());
         assert!(!breaker.failed(Kind::Read, &subjects([7, 8]), ""), "counted afresh");
+    }
+
+    #[test]
+    fn a_disk_is_slow_after_three_late_marks_and_fast_after_one_write_in_time() {
+        let (breaker, patience) = (Breaker::default(), Duration::from_millis(600));
+        let late = |times| breaker.late(times, patience);
+        assert_eq!([late(1), late(1)], [None, None]);
+        assert!(!breaker.succeeded(Kind::Write), "it was not slow");
+        assert_eq!([late(1), late(2), late(1), late(2)], [None, None, Some(Late::Slow), None]);
+        assert!(breaker.is_slow() && !breaker.is_open());
+        assert!(breaker.succeeded(Kind::Write) && !breaker.is_slow());
+        assert_eq!((late(7), late(8)), (None, Some(Late::Still)));
+        assert!(breaker.is_open());
     }
 
     #[test]

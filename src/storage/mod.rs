@@ -35,7 +35,7 @@ pub(crate) use time::{instant, nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use breaker::{Breaker, Kind};
+use breaker::{Breaker, Kind, Late};
 use error::Symptom;
 use postgres::Suspicion;
 use schema::{check_key, migrations};
@@ -192,10 +192,22 @@ impl Database {
         &self.0.hash_key
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether it answers scans in time, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
+        self.is_asked() && !self.is_slow()
+    }
+
+    /// Whether it is asked at all, and not only checked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
         !self.0.breaker.is_open()
+    }
+
+    /// Whether it is a SQLite file whose disk takes longer for a commit than a scan may wait.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.0.breaker.is_slow()
     }
 
     /// How often it did not answer, or not in time.
@@ -294,8 +306,21 @@ impl Database {
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
             let began = database.0.turns.moment();
-            let mut result = database.attempt(&pool, patience, work).await;
+            let mut is_late = false;
+            let mut late = |times| {
+                is_late = true;
+                if let Some((kind, subjects)) = &health {
+                    database.is_late(*kind, subjects, patience, times);
+                }
+            };
+            let mut result = database.attempt(&pool, patience, work, &mut late).await;
             if let Some((kind, subjects)) = health {
+                if is_late && result.is_ok() {
+                    if kind == Kind::Write {
+                        database.0.breaker.wrote();
+                    }
+                    return result; // too late to be a sign of health
+                }
                 let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
                 if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
                     result = Err(DatabaseError::Busy);
@@ -307,14 +332,30 @@ impl Database {
         task.await.unwrap_or(Err(DatabaseError::Panicked))
     }
 
-    async fn attempt<T, W>(&self, pool: &AnyPool, patience: Duration, work: W) -> Result<T, DatabaseError>
+    /// `late` is told each time that the patience has passed while SQLite is at work.
+    async fn attempt<T, W>(
+        &self,
+        pool: &AnyPool,
+        patience: Duration,
+        work: W,
+        late: &mut (dyn FnMut(u32) + Send),
+    ) -> Result<T, DatabaseError>
     where
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T>,
     {
         let mut connection = pool.acquire().await?;
         if self.0.engine == Engine::Sqlite {
-            // SQLite works in a thread of this process: it always ends, and waits no longer for a lock than it was told to.
-            let result = work(&mut connection).await;
+            // SQLite works in a thread of this process, which nothing can call back: it ends when the disk has done its work.
+            let result = {
+                let (mut work, mut times) = (work(&mut connection), 0_u32);
+                loop {
+                    if let Ok(result) = timeout(patience, &mut work).await {
+                        break result;
+                    }
+                    times = times.saturating_add(1);
+                    late(times);
+                }
+            };
             if result.is_err() {
                 // Where a commit has failed, sqlx may think the transaction still under way, and no other could begin.
                 drop(connection.close().await);
@@ -332,6 +373,24 @@ impl Database {
         result
     }
 
+    /// What it says of the database's health that SQLite is still at work.
+    fn is_late(&self, kind: Kind, subjects: &[Subject], patience: Duration, times: u32) {
+        match kind {
+            Kind::Read if times == 1 => self.diagnose(kind, subjects, Some(&DatabaseError::TimedOut)),
+            Kind::Read => {}
+            Kind::Write => match self.0.breaker.late(times, patience) {
+                None => {}
+                Some(Late::Slow) => {
+                    let file = self.0.path.as_deref().map(|path| path.display().to_string());
+                    let what = "the disk of the SQLite file is slow: scans get a 500 early, and their retries the decision once it is \
+                                written. Check the disk, and what else uses it";
+                    tracing::warn!(file, "a commit takes longer than {patience:?}: {what}");
+                }
+                Some(Late::Still) => self.0.opened.notify_one(),
+            },
+        }
+    }
+
     /// What the outcome says of the database's health.
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
@@ -343,7 +402,16 @@ impl Database {
                 if kind == Kind::Read {
                     self.0.turns.answered();
                 }
-                return breaker.succeeded(kind);
+                if breaker.succeeded(kind) {
+                    tracing::info!("the disk of the SQLite file is fast enough again");
+                }
+                return;
+            }
+            // Another write has the one connection.
+            Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
+                if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
+            {
+                return self.is_late(kind, subjects, RECORD, 1);
             }
             Some((error, Symptom::Illness)) => breaker.failed(kind, subjects, error),
             // Somebody holds what one of these wanted. Of several it is not known which one.

@@ -31,48 +31,65 @@ impl Database {
     pub(crate) fn watch(&self, write: WriteCheck) {
         let (database, opened) = (Arc::downgrade(&self.0), Arc::clone(&self.0.opened));
         tokio::spawn(async move {
-            let (mut is_up, mut failed) = (true, 0_u64);
+            let (mut is_asked, mut failed, mut pause) = (true, 0_u64, EVERY);
             loop {
                 tokio::select! {
-                    () = sleep(if is_up && failed == 0 { EVERY } else { AGAIN }) => {}
+                    () = sleep(pause) => {}
                     () = opened.notified() => {}
                 }
                 let Some(inner) = database.upgrade() else { return };
                 let database = Self(inner, Desk::Office);
-                if is_up && database.is_up() && failed == 0 && database.0.breaker.has_written() {
-                    continue;
-                }
-                if is_up && !database.is_up() {
-                    is_up = false;
+                if is_asked && !database.is_asked() {
+                    (is_asked, pause) = (false, AGAIN);
                     database.tell_why().await;
                     continue;
                 }
-                match database.check(write).await {
+                if is_asked && failed == 0 && database.0.breaker.has_written() {
+                    continue;
+                }
+                match database.check(write, failed).await {
                     Ok(()) => {
                         database.0.breaker.close();
-                        if !is_up {
+                        if !is_asked {
                             tracing::info!("the database answers again");
                         }
-                        (is_up, failed) = (true, 0);
+                        // Whether a late write was a moment's, the next check says.
+                        pause = if database.0.breaker.is_doubtful() { AGAIN } else { EVERY };
+                        (is_asked, failed) = (true, 0);
                     }
-                    Err((_, DatabaseError::Sqlx(Error::PoolClosed))) => return,
-                    Err((kind, error)) if is_up && error.symptom(database.engine()) != Symptom::Nothing => {
-                        failed = failed.saturating_add(1);
-                        database.diagnose(kind, &[subject(failed)], Some(&error));
+                    Err(DatabaseError::Sqlx(Error::PoolClosed)) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, "the check of the database failed");
+                        (failed, pause) = (failed.saturating_add(1), AGAIN);
                     }
-                    Err((_, error)) => tracing::debug!(%error, "the check of the database failed"),
                 }
             }
         });
     }
 
-    /// Writes and reads as a scan does.
-    async fn check(&self, write: WriteCheck) -> Result<(), (Kind, DatabaseError)> {
+    /// Writes and reads as a scan does. While the database is asked, failures count as a scan's, and the `number`th as the `number`th
+    /// scan's.
+    async fn check(&self, write: WriteCheck, number: u64) -> Result<(), DatabaseError> {
         let Pools { reads, writes, .. } = &self.0.pools;
-        let read = self.attempt(reads, READ, |connection| Box::pin(read_check(connection)));
-        let (written, read) = tokio::join!(self.attempt(writes, RECORD, write), read);
-        written.map_err(|error| (Kind::Write, error))?;
-        read.map_err(|error| (Kind::Read, error))
+        let is_asked = self.is_asked();
+        let mut is_late = false;
+        let mut late = |times| {
+            is_late = true;
+            self.is_late(Kind::Write, &[], RECORD, times);
+        };
+        let mut ignored = |_| ();
+        let read = self.attempt(reads, READ, |connection| Box::pin(read_check(connection)), &mut ignored);
+        let (written, read) = tokio::join!(self.attempt(writes, RECORD, write, &mut late), read);
+        for (kind, result) in [(Kind::Write, &written), (Kind::Read, &read)] {
+            let is_counted = match result {
+                Ok(()) => !(kind == Kind::Write && is_late),
+                Err(error) => is_asked && error.symptom(self.0.engine) != Symptom::Nothing,
+            };
+            if is_counted {
+                self.diagnose(kind, &[subject(number)], result.as_ref().err());
+            }
+        }
+        written.and(read)
     }
 
     /// Logs that the database does not answer. Why there is no connection, its pool does not say, and a new connection does.

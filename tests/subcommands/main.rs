@@ -21,6 +21,7 @@ mod open_files;
 mod provider_configuration;
 mod reload;
 mod secure_callers;
+mod slow_disk;
 mod tls;
 mod tls_configuration;
 mod tools;

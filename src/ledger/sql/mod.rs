@@ -100,7 +100,7 @@ impl SqlLedger {
         now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Recorded, LedgerError> {
-        if !self.database.is_up() {
+        if !self.database.is_asked() {
             return Err(DatabaseError::Down.into()); // at once: it would only queue
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
@@ -191,6 +191,10 @@ impl SqlLedger {
                 self.records.store(count, Ordering::Relaxed);
             }
         }
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.database.is_slow()
     }
 
     pub(super) fn records(&self) -> usize {
