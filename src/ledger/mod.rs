@@ -288,6 +288,17 @@ impl Ledger {
         }
     }
 
+    /// Removes what was erased from the files of a database that this process has to itself.
+    ///
+    /// # Errors
+    /// When another process keeps the files in use.
+    pub async fn purge(&self) -> Result<(), LedgerError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sql(ledger) => ledger.purge().await,
+        }
+    }
+
     /// Forgets what is only remembered and not kept: somebody was erased elsewhere.
     pub fn forget(&self) {
         match self {

@@ -9,6 +9,7 @@ mod breaker;
 mod disk;
 mod error;
 mod postgres;
+mod purge;
 mod schema;
 mod sqlite;
 mod time;

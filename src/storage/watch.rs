@@ -39,6 +39,7 @@ impl Database {
                 }
                 let Some(inner) = database.upgrade() else { return };
                 let database = Self(inner, Desk::Office);
+                database.truncate_long_log().await;
                 if is_asked && !database.is_asked() {
                     (is_asked, pause) = (false, AGAIN);
                     database.tell_why().await;

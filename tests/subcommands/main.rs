@@ -22,6 +22,7 @@ mod provider_configuration;
 mod reload;
 mod secure_callers;
 mod slow_disk;
+mod sqlite_file;
 mod tls;
 mod tls_configuration;
 mod tools;

@@ -158,6 +158,11 @@ impl SqlLedger {
         }
     }
 
+    /// Removes what was erased from the database's files.
+    pub(super) async fn purge(&self) -> Result<(), LedgerError> {
+        Ok(self.database.purge().await?)
+    }
+
     /// Forgets what it remembers of the database.
     pub(super) fn forget(&self) {
         self.cache.clear();
