@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Allowance, Caller, LocalLimits};
 use gcra::Gcra;
-pub use url::{RedisUrl, RedisUrlError};
+pub use url::{RedisAuthorityError, RedisUrl, RedisUrlError};
 
 /// How long a request waits for its allowance: a fifteenth of what the whole answer may take, and far more than a server in
 /// the same data centre needs.
