@@ -112,6 +112,7 @@ impl Administration {
         self.forget_carts(&customers).await?;
         // Others may remember what they read or recorded meanwhile.
         self.directory.announce_erasure().await?;
+        self.ledger.purge().await?;
         Ok(())
     }
 }

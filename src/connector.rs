@@ -10,10 +10,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::breaker::Subject;
 use crate::digest::{Digest, Fingerprint, HashKey};
@@ -28,6 +29,10 @@ use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
 use crate::traces::{carry, step};
+
+/// How long a scan waits while the ledger is slow. It gets a 500 then and is worked on to its end. A gate has six seconds for all its
+/// attempts: so it asks again soon after the decision is written.
+const PATIENCE_WHILE_SLOW: Duration = Duration::from_millis(500);
 
 /// What the connector says to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +132,16 @@ impl Connector {
             Poll::Ready(done) => done,
             // What has to wait is a task of its own from here on, so that neither a caller who hangs up nor the deadline cancels what has begun.
             // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
-            Poll::Pending => tokio::spawn(carry(work)).await?,
+            Poll::Pending => {
+                let working = tokio::spawn(carry(work));
+                if !self.ledger.is_slow() {
+                    working.await?
+                } else if let Ok(done) = timeout(PATIENCE_WHILE_SLOW, working).await {
+                    done?
+                } else {
+                    return Err(LedgerError::Slow.into());
+                }
+            }
         };
         verdict
     }

@@ -41,6 +41,7 @@ impl Upkeep {
         for provider in self.shoppers.iter().flat_map(|shoppers| &shoppers.commerce.providers) {
             tasks.spawn(Arc::clone(provider).keep_up());
         }
+        tasks.spawn(self.clone().check_identity_backend());
         tasks.spawn(stores::keep_known(Arc::clone(&self.directory), self.metrics.clone()));
         tasks.spawn(self.refresh());
         tasks
@@ -68,6 +69,13 @@ impl Upkeep {
                 shoppers.limits.sweep();
                 shoppers.failures.sweep();
             }
+        }
+    }
+
+    /// Checks whether the identity backend answers, for ever; returns if there is none.
+    async fn check_identity_backend(self) {
+        if let Some(remote) = self.directory.remote() {
+            remote.keep_checking(&self.directory).await;
         }
     }
 

@@ -94,7 +94,7 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
 }
 
 /// What the file of that name holds, if there is to be one.
-fn file(reader: &mut Reader, setting: &str) -> Option<String> {
+pub(super) fn file(reader: &mut Reader, setting: &str) -> Option<String> {
     let path = reader.text(setting);
     if path.is_empty() {
         return None;

@@ -386,10 +386,21 @@ fn management(reader: &mut Reader) -> Management {
 }
 
 fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
-    let url = reader.secret("rate_limit.url", 1)?;
-    RedisUrl::parse(url.expose_secret())
-        .map_err(|error| reader.refuse_secret("rate_limit.url", &error.to_string()))
-        .ok()
+    let authorities = directory::file(reader, "rate_limit.ca");
+    let Some(url) = reader.secret("rate_limit.url", 1) else {
+        if authorities.is_some() {
+            reader.refuse("rate_limit.ca", "is for a Redis or Valkey over TLS: set rate_limit.url");
+        }
+        return None;
+    };
+    let url = RedisUrl::parse(url.expose_secret());
+    let url = url.map_err(|error| reader.refuse_secret("rate_limit.url", &error.to_string())).ok()?;
+    match authorities {
+        None => Some(url),
+        Some(authorities) => {
+            url.trusting(&authorities).map_err(|error| reader.refuse("rate_limit.ca", &error.to_string())).ok()
+        }
+    }
 }
 
 fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {

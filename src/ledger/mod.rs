@@ -189,6 +189,9 @@ pub enum LedgerError {
     /// It answers others, as many as it can.
     #[error("ledger busy")]
     Busy,
+    /// Its disk takes longer than a scan may wait. Recording goes on.
+    #[error("ledger slow: the decision is still being written to the disk, and a retry is answered with it")]
+    Slow,
 }
 
 /// The ledgers that there are.
@@ -285,6 +288,17 @@ impl Ledger {
         }
     }
 
+    /// Removes what was erased from the files of a database that this process has to itself.
+    ///
+    /// # Errors
+    /// When another process keeps the files in use.
+    pub async fn purge(&self) -> Result<(), LedgerError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sql(ledger) => ledger.purge().await,
+        }
+    }
+
     /// Forgets what is only remembered and not kept: somebody was erased elsewhere.
     pub fn forget(&self) {
         match self {
@@ -327,6 +341,15 @@ impl Ledger {
         match self {
             Self::Memory(_) => {}
             Self::Sql(ledger) => ledger.count().await,
+        }
+    }
+
+    /// Whether recording takes longer than a scan may wait, so that a scan's retry is what gets the answer.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Sql(ledger) => ledger.is_slow(),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::commerce::Provider;
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
-use crate::storage::Database;
+use crate::storage::{Database, Disk};
 pub use connections::PortMetrics;
 
 /// What is counted: clones share it.
@@ -96,7 +96,7 @@ impl Metrics {
         &self,
         directory: &Directory,
         ledger: &Ledger,
-        database: Option<&Database>,
+        (database, disk): (Option<&Database>, Option<Disk>),
         limits: &RateLimits,
         carts: &CartStore,
         providers: &[Arc<Provider>],
@@ -104,7 +104,7 @@ impl Metrics {
         self.0.connections.show();
         self.0.limits.show(limits);
         self.0.ledger.show(ledger);
-        self.0.database.show(database);
+        self.0.database.show(database, disk);
         self.0.breakers.show(database, directory);
         self.0.directory.show(directory);
         self.0.log.show();

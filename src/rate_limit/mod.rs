@@ -16,7 +16,7 @@ use std::time::Duration;
 use governor::Quota;
 
 pub use local::LocalLimits;
-pub use redis::{RedisLimits, RedisUrl, RedisUrlError};
+pub use redis::{RedisAuthorityError, RedisLimits, RedisUrl, RedisUrlError};
 
 /// Who is charged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

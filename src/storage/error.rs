@@ -22,6 +22,17 @@ pub enum StorageError {
     /// Another process has it.
     #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
     InUse(String),
+    /// It has several names, each of which has a lock and a log of its own.
+    #[error(
+        "storage.url: {path} has {links} names (hard links): a process that uses another name sees neither the lock nor the log of \
+         this one. Find them with find -samefile, and remove all but this one", path = .path.display()
+    )]
+    Linked {
+        /// The file.
+        path: PathBuf,
+        /// How many names it has.
+        links: u64,
+    },
     /// A file or folder cannot be used.
     #[error("storage.url: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
     File {
@@ -86,6 +97,7 @@ impl StorageError {
             Self::TimedOut { .. } | Self::Randomness(_) => false,
             Self::InUse(_)
             | Self::NoDatabase(_)
+            | Self::Linked { .. }
             | Self::File { .. }
             | Self::OtherKey(_)
             | Self::KeyFile { .. }
@@ -161,6 +173,11 @@ pub(crate) enum DatabaseError {
     /// It took too long. Whether it was done is not known.
     #[error("the database took too long")]
     TimedOut,
+    /// Something was deleted, and is still in the log.
+    #[error(
+        "another process reads the SQLite file, so that its log (-wal) still holds what was erased: end that process, then erase again"
+    )]
+    HeldBack,
     /// A row that no connector wrote.
     #[error("the database holds what cannot be: {0}")]
     Corrupt(String),

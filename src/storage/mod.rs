@@ -6,14 +6,16 @@
 //! closed, never given back.
 
 mod breaker;
+mod disk;
 mod error;
 mod opening;
 mod postgres;
-mod probe;
+mod purge;
 mod schema;
 mod sqlite;
 mod time;
 mod turns;
+mod watch;
 
 use std::fmt;
 use std::fs::File;
@@ -26,9 +28,10 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
+pub use disk::Disk;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
 pub use opening::{Step, Waiting};
@@ -37,7 +40,7 @@ pub(crate) use time::{instant, nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use breaker::{Breaker, Kind};
+use breaker::{Breaker, Kind, Late};
 use error::Symptom;
 use opening::Opening;
 use postgres::Suspicion;
@@ -113,8 +116,13 @@ enum Desk {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    /// Where a SQLite file is.
+    path: Option<PathBuf>,
+    options: AnyConnectOptions,
     pools: Pools,
     breaker: Breaker,
+    /// Notified when the breaker opens.
+    opened: Arc<Notify>,
     /// Connections that are older than this are not used any more: one of them was found broken.
     suspicion: Suspicion,
     hash_key: HashKey,
@@ -227,7 +235,13 @@ impl Database {
         let pools = opening.run(tell).await?;
         let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
         let turns = Turns::new(pools.reads.options().get_max_connections());
-        let inner = Inner { engine, pools, breaker, suspicion, hash_key, turns, turn, _lock: lock };
+        let opened = Arc::default();
+        let path = match location {
+            Location::Sqlite(path) => Some(path.clone()),
+            Location::Postgres { .. } => None,
+        };
+        let inner =
+            Inner { engine, path, options, pools, breaker, opened, suspicion, hash_key, turns, turn, _lock: lock };
         Ok(Self(Arc::new(inner), Desk::Office))
     }
 
@@ -249,10 +263,22 @@ impl Database {
         &self.0.hash_key
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether it answers scans in time, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
+        self.is_asked() && !self.is_slow()
+    }
+
+    /// Whether it is asked at all, and not only checked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
         !self.0.breaker.is_open()
+    }
+
+    /// Whether it is a SQLite file whose disk takes longer for a commit than a scan may wait.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.0.breaker.is_slow()
     }
 
     /// How often it did not answer, or not in time.
@@ -351,8 +377,21 @@ impl Database {
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
             let began = database.0.turns.moment();
-            let mut result = database.attempt(&pool, patience, work).await;
+            let mut is_late = false;
+            let mut late = |times| {
+                is_late = true;
+                if let Some((kind, subjects)) = &health {
+                    database.is_late(*kind, subjects, patience, times);
+                }
+            };
+            let mut result = database.attempt(&pool, patience, work, &mut late).await;
             if let Some((kind, subjects)) = health {
+                if is_late && result.is_ok() {
+                    if kind == Kind::Write {
+                        database.0.breaker.wrote();
+                    }
+                    return result; // too late to be a sign of health
+                }
                 let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
                 if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
                     result = Err(DatabaseError::Busy);
@@ -364,14 +403,30 @@ impl Database {
         task.await.unwrap_or(Err(DatabaseError::Panicked))
     }
 
-    async fn attempt<T, W>(&self, pool: &AnyPool, patience: Duration, work: W) -> Result<T, DatabaseError>
+    /// `late` is told each time that the patience has passed while SQLite is at work.
+    async fn attempt<T, W>(
+        &self,
+        pool: &AnyPool,
+        patience: Duration,
+        work: W,
+        late: &mut (dyn FnMut(u32) + Send),
+    ) -> Result<T, DatabaseError>
     where
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T>,
     {
         let mut connection = pool.acquire().await?;
         if self.0.engine == Engine::Sqlite {
-            // SQLite works in a thread of this process: it always ends, and waits no longer for a lock than it was told to.
-            let result = work(&mut connection).await;
+            // SQLite works in a thread of this process, which nothing can call back: it ends when the disk has done its work.
+            let result = {
+                let (mut work, mut times) = (work(&mut connection), 0_u32);
+                loop {
+                    if let Ok(result) = timeout(patience, &mut work).await {
+                        break result;
+                    }
+                    times = times.saturating_add(1);
+                    late(times);
+                }
+            };
             if result.is_err() {
                 // Where a commit has failed, sqlx may think the transaction still under way, and no other could begin.
                 drop(connection.close().await);
@@ -389,6 +444,24 @@ impl Database {
         result
     }
 
+    /// What it says of the database's health that SQLite is still at work.
+    fn is_late(&self, kind: Kind, subjects: &[Subject], patience: Duration, times: u32) {
+        match kind {
+            Kind::Read if times == 1 => self.diagnose(kind, subjects, Some(&DatabaseError::TimedOut)),
+            Kind::Read => {}
+            Kind::Write => match self.0.breaker.late(times, patience) {
+                None => {}
+                Some(Late::Slow) => {
+                    let file = self.0.path.as_deref().map(|path| path.display().to_string());
+                    let what = "the disk of the SQLite file is slow: scans get a 500 early, and their retries the decision once it is \
+                                written. Check the disk, and what else uses it";
+                    tracing::warn!(file, "a commit takes longer than {patience:?}: {what}");
+                }
+                Some(Late::Still) => self.0.opened.notify_one(),
+            },
+        }
+    }
+
     /// What the outcome says of the database's health.
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
@@ -400,17 +473,24 @@ impl Database {
                 if kind == Kind::Read {
                     self.0.turns.answered();
                 }
-                return breaker.succeeded(kind);
+                if breaker.succeeded(kind) {
+                    tracing::info!("the disk of the SQLite file is fast enough again");
+                }
+                return;
             }
-            Some((_, Symptom::Illness)) => breaker.failed(kind, subjects),
+            // Another write has the one connection.
+            Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
+                if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
+            {
+                return self.is_late(kind, subjects, RECORD, 1);
+            }
+            Some((error, Symptom::Illness)) => breaker.failed(kind, subjects, error),
             // Somebody holds what one of these wanted. Of several it is not known which one.
-            Some((_, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects),
+            Some((error, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects, error),
         };
         if is_open_now {
-            let error = error.map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(error, "the database does not answer: scans get a 500 until it does");
             self.0.suspicion.arise();
-            tokio::spawn(probe::until_it_answers(Arc::downgrade(&self.0)));
+            self.0.opened.notify_one();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -30,8 +30,9 @@ const SETTINGS: &str =
 
 /// Said to the connection that writes as well: to keep in memory what it writes to again and again, 16 MiB of it, and to put what has
 /// gathered in the log into the file only when that is 16 MiB. And to keep in memory the pages as they were before a statement, for the case
-/// that it fails half way: of a large batch they would be written to a file of their own, for nothing.
-const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096; PRAGMA temp_store = MEMORY";
+/// that it fails half way: of a large batch they would be written to a file of their own, for nothing. What is deleted is overwritten, so that
+/// an erased name is not in the file any more.
+const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON";
 
 /// A file that this process has: its path wherever links lead, its lock, held for as long as that file is open, and its hash key.
 pub(super) struct Taken {
@@ -49,6 +50,10 @@ pub(super) fn take(path: &Path, hash_key: Option<HashKey>) -> Result<Taken, Stor
     let path = &folder.join(path.file_name().unwrap_or_default());
     let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
     let lock = lock(&beside(path, "lock"), path)?;
+    match path.metadata() {
+        Ok(file) if file.nlink() > 1 => return Err(StorageError::Linked { path: path.clone(), links: file.nlink() }),
+        _ => {}
+    }
     // The key comes first: a database without one would be of no use to whoever finds it after a crash.
     let hash_key = match hash_key {
         Some(hash_key) => hash_key,

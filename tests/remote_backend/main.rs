@@ -19,6 +19,7 @@ mod answers;
 mod circuit;
 mod configuration;
 mod failures;
+mod idle;
 mod limits;
 mod memory;
 mod questions;

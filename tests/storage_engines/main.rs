@@ -34,6 +34,7 @@ mod erasure;
 mod gcra;
 mod hostile;
 mod idempotency;
+mod idle;
 mod import;
 mod limited;
 mod lists;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         gcra::trials(),
         hostile::trials(),
         idempotency::trials(),
+        idle::trials(),
         import::trials(),
         lists::trials(),
         locked::trials(),

@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use crate::checks::PATIENCE;
 use crate::engine::{on_a_redis_of_its_own, properties};
 use crate::limited::{BURST, LOW, assert_one_allowance, passed, passes, replica, replicas, undisturbed, until};
-use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, scan};
+use crate::support::certificates::Authority;
+use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, free_port, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = properties![
@@ -21,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_server_that_may_not_write_is_left_alone_until_it_may,
         a_server_that_is_down_does_not_stop_the_start,
         a_server_that_speaks_no_tls_costs_no_request,
+        a_server_is_believed_that_our_own_authority_vouches_for,
+        callers_beyond_the_limit_share_one_allowance_and_take_no_room,
         one_line_says_when_it_begins_and_one_when_it_is_over,
         a_wrong_password_is_a_line_in_the_log_and_not_shown_there,
     ];
@@ -167,6 +170,54 @@ async fn a_server_that_speaks_no_tls_costs_no_request(redis: Redis) {
     assert_one_allowance(passes(&server).await, began);
     let tried = until(&server.management, |metrics| metrics.failures >= 2).await;
     assert!(!tried.shared, "{tried:?}");
+}
+
+async fn a_server_is_believed_that_our_own_authority_vouches_for(redis: Redis) {
+    let (ours, folder) = (Authority::new("ours"), tempfile::TempDir::new().unwrap());
+    let shown = ours.server();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let [ca, certificate, key] =
+        [("ca.pem", ours.pem()), ("certificate.pem", shown.certificate), ("key.pem", shown.key)]
+            .map(|(name, content)| file(name, &content));
+    let others = file("others.pem", &Authority::new("others").pem());
+    let port = free_port();
+    let mut config = redis::cmd("CONFIG");
+    config.arg("SET").arg(&["tls-cert-file", &certificate, "tls-key-file", &key, "tls-ca-cert-file", &ca]);
+    config.arg(&["tls-auth-clients", "no", "tls-port", &port.to_string()]).exec(&mut redis.connection()).unwrap();
+    let url = format!("rediss://:{}@localhost:{port}", redis.password());
+    let server = replica(&url, &[("rate_limit.ca", &ca)]).await;
+    until(&server.management, |metrics| metrics.shared).await;
+    let stranger = replica(&url, &[("rate_limit.ca", &others)]).await;
+    assert!(!until(&stranger.management, |metrics| metrics.failures >= 2).await.shared);
+    let plain = Server::try_demo(&[("rate_limit.url", &redis.url()), ("rate_limit.ca", &ca)]).await;
+    assert!(plain.err().unwrap().contains("rate_limit.ca = "), "it is for TLS");
+}
+
+async fn callers_beyond_the_limit_share_one_allowance_and_take_no_room(redis: Redis) {
+    const CALLERS: usize = 10;
+    let settings = [LOW[0], LOW[1], ("rate_limit.max_callers", "10"), ("server.trusted_proxies", "127.0.0.1")];
+    let both = replicas(&redis, &settings).await;
+    let (began, passes) = undisturbed(&redis, &both, async || {
+        let (began, mut passes) = (Instant::now(), 0);
+        for number in 0..60 {
+            let server = &both[number % 2];
+            let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
+            let request = request.header("x-forwarded-for", format!("192.0.2.{number}")).body(scan().to_string());
+            passes += usize::from(passed(&Answer::of(request.send().await.unwrap()).await));
+        }
+        (began, passes)
+    })
+    .await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:192.0.2.*").query(&mut redis.connection()).unwrap();
+    assert!(keys.len() <= CALLERS, "{keys:?}");
+    // Each caller has rested after a second, and leaves room for another.
+    let rested = usize::try_from(began.elapsed().as_secs()).unwrap() * CALLERS;
+    let expected = CALLERS + BURST..=CALLERS + BURST + 1 + usize::try_from(began.elapsed().as_secs()).unwrap() + rested;
+    assert!(expected.contains(&passes), "{passes} requests were let through, not {expected:?}");
 }
 
 async fn one_line_says_when_it_begins_and_one_when_it_is_over(redis: Redis) {

@@ -22,6 +22,8 @@ mod open_files;
 mod provider_configuration;
 mod reload;
 mod secure_callers;
+mod slow_disk;
+mod sqlite_file;
 mod starting;
 mod tables;
 mod tls;

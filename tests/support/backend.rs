@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -73,6 +73,7 @@ pub(crate) struct Backend {
 struct State {
     answerer: Mutex<Answerer>,
     asked: Mutex<Vec<Asked>>,
+    checks: Mutex<Vec<(Instant, String)>>,
     connections: AtomicUsize,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -97,6 +98,7 @@ impl Backend {
         let state = State {
             answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
             asked: Mutex::default(),
+            checks: Mutex::default(),
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
@@ -165,7 +167,12 @@ impl Backend {
         self.state.released.notify_waiters();
     }
 
-    /// Everything that it was asked.
+    /// The connector's own checks: when, and the key.
+    pub(crate) fn checks(&self) -> Vec<(Instant, String)> {
+        self.state.checks.lock().unwrap().clone()
+    }
+
+    /// Everything that it was asked by scans.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
@@ -238,8 +245,14 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &Stat
     let mut read = Vec::new();
     loop {
         let asked = request(&mut stream, &mut read).await?;
-        let question = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
-        state.asked.lock().unwrap().push(asked);
+        let question: Value = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
+        match question["value"].as_str() {
+            // No scan asks about such a key: it is the connector's own check, which comes whenever no scan does.
+            Some(key) if key.starts_with("connectorcheck") => {
+                state.checks.lock().unwrap().push((Instant::now(), key.to_owned()));
+            }
+            _ => state.asked.lock().unwrap().push(asked),
+        }
         let answerer = Arc::clone(&state.answerer.lock().unwrap());
         let before = UnderWay::begin(state);
         let done = reply(&mut stream, answerer(&question), state).await;

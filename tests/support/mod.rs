@@ -35,6 +35,7 @@ pub(crate) mod secrets;
 mod server;
 pub(crate) mod shopper;
 mod signals;
+mod slow_disk;
 mod starting;
 mod transaction;
 pub(crate) mod trials;
@@ -46,5 +47,6 @@ pub(crate) use {
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, environment, sessions, stranger},
+    slow_disk::SlowDisk,
     starting::{Starting, silent_server},
 };

@@ -6,6 +6,7 @@
 //! since a shopper must not be able to provoke a fault. Where nothing else was answered meanwhile, a key that the connector makes up tells.
 
 mod cache;
+mod check;
 mod circuit;
 mod client;
 mod figures;
@@ -38,8 +39,8 @@ const QUEUE: Duration = Duration::from_millis(20);
 /// How long before a scan's deadline its question ends, so that it is known what came of it.
 const SPARE: Duration = Duration::from_millis(100);
 
-/// How every made-up key begins; 18 random digits follow, so that it has the form of a recognition token too.
-const MADE_UP: &str = "connectorprobe";
+/// How a made-up key begins that is asked about after a scan's; 18 random digits follow, so that it has the form of a recognition token too.
+const AFTER_A_SCAN: &str = "connectorprobe";
 
 /// An identity backend.
 #[derive(Debug)]
@@ -213,19 +214,23 @@ impl Remote {
         if no_sign.is_some_and(|at| at >= asked) {
             return false;
         }
-        let mut random = [0; 9];
-        if getrandom::fill(&mut random).is_err() {
-            return false;
-        }
-        let key = format!("{MADE_UP}{}", hex::encode(random));
         let now = Instant::now();
-        let _sent = self.figures.made_up();
-        if self.send(&Question { value: &key, ..*question }).await.is_ok() {
-            self.hears(Instant::now());
+        if self.ask_made_up(AFTER_A_SCAN, question).await.is_ok() {
             return true;
         }
         *no_sign = Some(now);
         false
+    }
+
+    /// Asks about a key that the connector makes up, and no shopper can choose. Any answer shows that the backend is there.
+    async fn ask_made_up(&self, beginning: &str, question: &Question<'_>) -> Result<(), Silence> {
+        let mut random = [0; 9];
+        getrandom::fill(&mut random).map_err(|error| Silence::Broken(error.to_string()))?;
+        let key = format!("{beginning}{}", hex::encode(random));
+        let _sent = self.figures.made_up();
+        self.send(&Question { value: &key, ..*question }).await?;
+        self.hears(Instant::now());
+        Ok(())
     }
 
     /// Something was answered.

@@ -18,6 +18,7 @@ pub(super) use lists::{MAX_PAGE, PAGE, WANTED};
 pub(super) use sessions::SessionRow;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -28,6 +29,8 @@ use axum::routing::get;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::METRICS;
 use super::bearer::bearer;
@@ -39,6 +42,9 @@ use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
+
+/// How long a scrape waits for the figures of the disk.
+const DISK: Duration = Duration::from_secs(1);
 
 /// What the management port shows and changes.
 #[derive(Clone, Debug)]
@@ -101,10 +107,13 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
     let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
+    let database = management.database.clone();
+    // Where the disk stands still, so does the question how much is free.
+    let disk = timeout(DISK, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
     let text = management.metrics.encode(
         directory,
         ledger,
-        management.database.as_ref(),
+        (management.database.as_ref(), disk),
         &management.limits,
         &management.administration.carts,
         &management.providers,

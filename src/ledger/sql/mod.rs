@@ -3,6 +3,7 @@
 //! One task writes. It takes whatever waits, has it committed as one batch, and only then tells those who wait. In front stand
 //! the records that this process has seen.
 
+mod check;
 mod lists;
 mod postgres;
 mod rows;
@@ -63,6 +64,10 @@ impl SqlLedger {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let batch_sizes = Histogram::new(BATCH_BUCKETS);
         tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records), batch_sizes.clone()));
+        database.watch(match engine {
+            Engine::Sqlite => check::sqlite,
+            Engine::Postgres => check::postgres,
+        });
         Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
 
@@ -95,7 +100,7 @@ impl SqlLedger {
         now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Recorded, LedgerError> {
-        if !self.database.is_up() {
+        if !self.database.is_asked() {
             return Err(DatabaseError::Down.into()); // at once: it would only queue
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
@@ -153,6 +158,11 @@ impl SqlLedger {
         }
     }
 
+    /// Removes what was erased from the database's files.
+    pub(super) async fn purge(&self) -> Result<(), LedgerError> {
+        Ok(self.database.purge().await?)
+    }
+
     /// Forgets what it remembers of the database.
     pub(super) fn forget(&self) {
         self.cache.clear();
@@ -186,6 +196,10 @@ impl SqlLedger {
                 self.records.store(count, Ordering::Relaxed);
             }
         }
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.database.is_slow()
     }
 
     pub(super) fn records(&self) -> usize {

@@ -1,7 +1,10 @@
 -- One request of one caller by GCRA, decided and charged in one step; the same as governor's, which each replica falls back on.
 --
 -- KEYS[1]  the caller
--- ARGV     the interval at which requests come back, and the tolerance, (burst - 1) intervals: seconds, nanoseconds of each
+-- KEYS[2]  all callers who have not rested, by the millisecond at which they will have; not given for callers who are few anyway
+-- KEYS[3]  what callers share of whom there are too many
+-- ARGV     the interval at which requests come back, and the tolerance, (burst - 1) intervals: seconds, nanoseconds of each; and how many
+--          callers are told apart
 -- returns  0 when the request passes, else the nanoseconds until one would
 --
 -- What is kept is the caller's theoretical arrival time: when all that was asked so far would have been asked at an even pace.
@@ -33,8 +36,24 @@ local tolerance = { tonumber(ARGV[3]), tonumber(ARGV[4]) }
 local time = redis.call('TIME')
 local now = { tonumber(time[1]), tonumber(time[2]) * 1000 }
 
+local function milliseconds(time)
+  return time[1] * 1000 + math.ceil(time[2] / 1000000)
+end
+
+local caller = KEYS[1]
+local kept = redis.call('GET', caller)
+if KEYS[2] and not kept then
+  -- A few at a time, so that no request waits for all of a crowd.
+  local rested = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', milliseconds(now)), 'LIMIT', 0, 100)
+  if #rested > 0 then redis.call('ZREM', KEYS[2], unpack(rested)) end
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
+    caller = KEYS[3]
+    kept = redis.call('GET', caller)
+  end
+end
+
 local arrival = now
-local seconds, nanos = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
+local seconds, nanos = string.match(kept or '', '^(%d+) (%d+)$')
 if seconds then
   arrival = { tonumber(seconds), tonumber(nanos) }
   if before(arrival, now) then arrival = now end
@@ -51,7 +70,11 @@ end
 
 arrival = sum(arrival, interval)
 -- Once that moment has passed, a caller has rested, and need not be known: nothing is left behind.
-local rest = difference(arrival, now)
-local milliseconds = rest[1] * 1000 + math.ceil(rest[2] / 1000000) + 1 -- and one more, since expiry counts whole ones
-redis.call('SET', KEYS[1], string.format('%.0f %.0f', arrival[1], arrival[2]), 'PX', string.format('%.0f', milliseconds))
+local rest = milliseconds(difference(arrival, now)) + 1 -- and one more, since expiry counts whole ones
+redis.call('SET', caller, string.format('%.0f %.0f', arrival[1], arrival[2]), 'PX', string.format('%.0f', rest))
+if KEYS[2] and caller == KEYS[1] then
+  redis.call('ZADD', KEYS[2], string.format('%.0f', milliseconds(now) + rest), caller)
+  -- It goes when the last of them has rested.
+  if redis.call('PTTL', KEYS[2]) < rest then redis.call('PEXPIRE', KEYS[2], string.format('%.0f', rest)) end
+end
 return 0

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Script};
+use redis::{RedisResult, Script, ScriptInvocation};
 
 use crate::rate_limit::{Allowance, Caller};
 
 /// Everything that is kept there begins so. One Redis for several connectors: give each a database of its own, by the URL.
 const PREFIX: &str = "connector:rate_limit:";
+
+/// All callers who are told apart, and have not rested.
+const CALLERS: &str = "connector:rate_limit:callers";
+
+/// What those share who are not told apart.
+const BEYOND: &str = "connector:rate_limit:beyond";
 
 /// What the script is tried on: no caller.
 const PROBE: &str = "connector:rate_limit:probe";
@@ -17,6 +23,8 @@ const PROBE: &str = "connector:rate_limit:probe";
 pub(super) struct Gcra {
     script: Script,
     pace: Pace,
+    /// How many callers are told apart.
+    max_callers: usize,
 }
 
 /// An allowance as GCRA counts it.
@@ -44,7 +52,11 @@ impl From<Allowance> for Pace {
 
 impl Gcra {
     pub(super) fn new(allowance: Allowance) -> Self {
-        Self { script: Script::new(include_str!("gcra.lua")), pace: allowance.into() }
+        Self {
+            script: Script::new(include_str!("gcra.lua")),
+            pace: allowance.into(),
+            max_callers: allowance.max_callers,
+        }
     }
 
     /// Makes it known to the server, which would otherwise have to ask for it in the middle of a request.
@@ -58,24 +70,29 @@ impl Gcra {
         connection: &mut MultiplexedConnection,
         caller: &Caller,
     ) -> RedisResult<Option<Duration>> {
-        self.run(connection, &format!("{PREFIX}{caller}"), self.pace).await
+        let mut call = self.script.key(format!("{PREFIX}{caller}"));
+        // Those who are configured are as few as the configuration says.
+        if !matches!(caller, Caller::Named(_)) {
+            call.key(CALLERS).key(BEYOND);
+        }
+        self.run(connection, call, self.pace).await
     }
 
     /// Whether the server would charge: a replica, say, answers but does not write.
     pub(super) async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        self.run(connection, PROBE, Pace::FASTEST).await.map(drop)
+        self.run(connection, self.script.key(PROBE), Pace::FASTEST).await.map(drop)
     }
 
     async fn run(
         &self,
         connection: &mut MultiplexedConnection,
-        key: &str,
+        mut call: ScriptInvocation<'_>,
         Pace { interval, tolerance }: Pace,
     ) -> RedisResult<Option<Duration>> {
-        let mut call = self.script.key(key);
         for part in [interval, tolerance] {
             call.arg(part.as_secs()).arg(part.subsec_nanos());
         }
+        call.arg(self.max_callers);
         let wait: u64 = call.invoke_async(connection).await?;
         Ok((wait > 0).then(|| Duration::from_nanos(wait)))
     }

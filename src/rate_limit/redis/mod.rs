@@ -11,7 +11,6 @@ mod gcra;
 mod url;
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Allowance, Caller, LocalLimits};
 use gcra::Gcra;
-pub use url::{RedisUrl, RedisUrlError};
+pub use url::{RedisAuthorityError, RedisUrl, RedisUrlError};
 
 /// How long a request waits for its allowance: a fifteenth of what the whole answer may take, and far more than a server in
 /// the same data centre needs.
@@ -57,8 +56,8 @@ enum Sharing {
     /// Not known yet.
     Untried,
     Together(MultiplexedConnection),
-    /// Each replica limits on its own.
-    Apart,
+    /// Each replica limits on its own, since this failure if that is not logged yet.
+    Apart(Option<String>),
 }
 
 #[derive(Debug, Error)]
@@ -95,18 +94,38 @@ impl RedisLimits {
     }
 
     /// Connects, and connects again whenever that is lost, for ever.
+    ///
+    /// Why a connection broke says little. Why there is no new one says what is wrong, so that is what the log says, if there is none.
     pub(super) async fn stay_connected(&self) {
         loop {
-            match self.connect().await {
-                Ok(connection) => {
-                    tracing::info!("rate limits hold across replicas"); // first, so that no warning can overtake it
-                    self.0.sharing.send_replace(Sharing::Together(connection));
-                    self.until_lost().await;
-                }
-                Err(failure) => self.failed(&failure),
+            let connected = self.connect().await;
+            let failure = connected.as_ref().err().map(ToString::to_string);
+            if let Err(failure) = &connected {
+                self.failed(failure);
+            }
+            if let Some(broken) = self.not_logged() {
+                let cause = failure.unwrap_or(broken);
+                tracing::warn!(cause, "rate limits do not hold across replicas: each limits on its own");
+            }
+            if let Ok(connection) = connected {
+                tracing::info!("rate limits hold across replicas");
+                self.0.sharing.send_replace(Sharing::Together(connection));
+                self.until_lost().await;
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// The failure by which replicas have come apart, if that is not logged yet. The caller logs it.
+    fn not_logged(&self) -> Option<String> {
+        let mut failure = None;
+        self.0.sharing.send_if_modified(|sharing| {
+            if let Sharing::Apart(why) = sharing {
+                failure = why.take();
+            }
+            false
+        });
+        failure
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
@@ -139,20 +158,20 @@ impl RedisLimits {
     fn connection(&self) -> Option<MultiplexedConnection> {
         match &*self.0.sharing.borrow() {
             Sharing::Together(connection) => Some(connection.clone()),
-            Sharing::Untried | Sharing::Apart => None,
+            Sharing::Untried | Sharing::Apart(_) => None,
         }
     }
 
-    /// Counts a failure, of a connection or of connecting, and says so if that is news.
+    /// Counts a failure, of a connection or of connecting.
     fn failed(&self, failure: &Failure) {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
-        let is_news = self.0.sharing.send_if_modified(|sharing| {
-            let before = mem::replace(sharing, Sharing::Apart);
-            !matches!(before, Sharing::Apart)
+        self.0.sharing.send_if_modified(|sharing| {
+            let is_news = !matches!(sharing, Sharing::Apart(_));
+            if is_news {
+                *sharing = Sharing::Apart(Some(failure.to_string()));
+            }
+            is_news
         });
-        if is_news {
-            tracing::warn!(cause = %failure, "rate limits do not hold across replicas: each limits on its own");
-        }
     }
 
     /// Whether the limits hold across replicas now.

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo as _};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, TlsCertificates};
 use thiserror::Error;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 /// `rate_limit.url`: where the server is, and perhaps a password. Never shown.
 #[derive(Clone)]
@@ -18,7 +20,35 @@ pub struct RedisUrl(pub(super) Client);
 )]
 pub struct RedisUrlError;
 
+/// Why texts in the PEM format are not the authorities of a server.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RedisAuthorityError {
+    /// There is no TLS.
+    #[error("is for TLS: rate_limit.url must begin with rediss://")]
+    Plain,
+    /// They are not certificates.
+    #[error("must be a file of one certificate or more in the PEM format")]
+    Unreadable,
+}
+
 impl RedisUrl {
+    /// The same server, for which only these authorities may vouch, in the PEM format.
+    ///
+    /// # Errors
+    /// When it speaks no TLS, or they are not certificates.
+    pub fn trusting(self, authorities: &str) -> Result<Self, RedisAuthorityError> {
+        let info = self.0.get_connection_info().clone();
+        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Err(RedisAuthorityError::Plain);
+        }
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities.as_bytes()).collect();
+        if certificates.is_ok_and(|certificates| certificates.is_empty()) {
+            return Err(RedisAuthorityError::Unreadable); // nobody could vouch for it
+        }
+        let tls = TlsCertificates { client_tls: None, root_cert: Some(authorities.as_bytes().to_vec()) };
+        Client::build_with_tls(info, tls).map(Self).map_err(|_| RedisAuthorityError::Unreadable)
+    }
+
     /// Reads it without connecting.
     ///
     /// # Errors

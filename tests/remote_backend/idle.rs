@@ -1,0 +1,61 @@
+//! A connector that no gate asks finds out by itself that its backend is gone, says why, and finds out that it is back.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::backend::{Backend, Reply};
+use crate::support::{Process, client};
+use crate::until;
+
+async fn get(process: &Process, path: &str) -> String {
+    client().get(format!("{}{path}", process.management)).send().await.unwrap().text().await.unwrap()
+}
+
+async fn is(process: &Process, line: &str) {
+    until(line, async || get(process, "/metrics").await.lines().any(|one| one == line)).await;
+}
+
+async fn readiness(process: &Process) -> Value {
+    serde_json::from_str::<Value>(&get(process, "/readyz").await).unwrap()["status"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_is_gone_or_silent_is_noticed_without_a_scan() {
+    let backend = Backend::start().await;
+    let process = Process::demo(&[("directory.url", &backend.url())]).await;
+    is(&process, "connector_identity_backend_up 1").await;
+    for (why, gone) in [
+        ("connection refused", None),
+        ("no answer in time", Some(Reply::Silence)),
+        ("answered 503", Some(Reply::Status(503, String::new()))),
+    ] {
+        match gone {
+            None => backend.stop().await,
+            Some(reply) => backend.always(reply),
+        }
+        is(&process, "connector_identity_backend_up 0").await;
+        is(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
+        assert_eq!(readiness(&process).await, "degraded", "{why}");
+        let line = process.logged("the identity backend does not answer: scans get a 500");
+        assert!(line.contains(why), "{line}");
+        match why {
+            "connection refused" => backend.resume().await,
+            _ => backend.always(Reply::not_found()),
+        }
+        is(&process, "connector_identity_backend_up 1").await;
+        process.logged("the identity backend answers again");
+    }
+    assert_eq!(backend.asked().len(), 0, "by scans");
+}
+
+/// A backend whose developers watch their log sees no more of it than one question every few seconds, and none while scans are answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_answers_is_checked_seldom() {
+    let backend = Backend::start().await;
+    let _server = backend.connector(&[]).await;
+    until("two checks", async || backend.checks().len() >= 2).await;
+    let checks = backend.checks();
+    assert!(checks[1].0 - checks[0].0 > Duration::from_secs(4), "{checks:?}");
+    assert!(checks[0].1 != checks[1].1, "each is about a key of its own");
+}
