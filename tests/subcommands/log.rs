@@ -263,7 +263,8 @@ fn why_it_does_not_start_is_the_last_line_in_the_format_of_the_log() {
     std::fs::write(file.path(), r#"{"stores":[{"id":"S"},{"id":"S"}]}"#).unwrap();
     let broken = file.path().to_str().unwrap();
     let port = ("server.bind", "127.0.0.1:0");
-    let failures: [(i32, &[(&str, &str)], &str); 5] = [
+    type Failure<'f> = (i32, &'f [(&'f str, &'f str)], &'f str);
+    let failures: [Failure; 5] = [
         (1, &[("storage.url", "memory:"), ("server.bind", &taken), ("management.bind", &other)], "server.bind"),
         (1, &[("storage.url", "memory:"), port, ("management.bind", &taken)], "another process listens on this port"),
         (64, &[("storage.url", "memory:"), port, ("directory.file", broken)], "stores[1].id"),
