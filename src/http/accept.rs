@@ -39,10 +39,10 @@ impl Range {
     /// How precisely the range names the media type, if it includes it.
     fn precision(&self, media_type: &str) -> Option<u8> {
         let (kind, _) = media_type.split_once('/')?;
-        match self.name.as_str() {
-            name if name == media_type => Some(2),
-            name if name.strip_suffix("/*") == Some(kind) => Some(1),
-            "*/*" => Some(0),
+        match self.name.split_once('/')? {
+            _ if self.name == media_type => Some(2),
+            (named, "*") if named == kind => Some(1),
+            ("*", "*") => Some(0),
             _ => None,
         }
     }
