@@ -44,16 +44,26 @@ impl Process {
     /// `serve` or `demo` on free ports, with arguments behind it if need be, none of which has a space; returns once the log says
     /// `ready`, which names the ports.
     pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
-        Self::spawn(subcommand, settings, |_| false).await
+        Self::spawn(subcommand, settings, &[], |_| false).await
+    }
+
+    /// `demo` with variables in its environment that are not settings.
+    pub(crate) async fn with_variables(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
+        Self::spawn("demo", settings, variables, |_| false).await
     }
 
     /// `demo`, whose log is read until it is ready and never again, while the pipe stays open.
     pub(crate) async fn with_stuck_log(settings: &[(&str, &str)]) -> Self {
-        Self::spawn("demo", settings, |is_ready| is_ready).await
+        Self::spawn("demo", settings, &[], |is_ready| is_ready).await
     }
 
     /// `stuck` says whether to read no further, given whether the log has said `ready`.
-    async fn spawn(subcommand: &str, settings: &[(&str, &str)], stuck: fn(bool) -> bool) -> Self {
+    async fn spawn(
+        subcommand: &str,
+        settings: &[(&str, &str)],
+        variables: &[(&str, &str)],
+        stuck: fn(bool) -> bool,
+    ) -> Self {
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
             ("management.bind", "127.0.0.1:0"),
@@ -65,6 +75,7 @@ impl Process {
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector")])
             .args(subcommand.split(' '))
             .envs(environment(defaults.iter().chain(settings)))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
