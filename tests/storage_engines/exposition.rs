@@ -12,7 +12,7 @@ use crate::support::trials::{lone_properties, trial};
 use crate::support::{Server, exposition, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![both_formats_are_read_and_tell_the_same];
+    let properties = lone_properties![both_formats_are_read_and_tell_the_same, what_is_not_valid_is_found];
     let name = "prometheus_client";
     properties.iter().map(|property| trial(name, module_path!(), *property, exposition::missing, || ())).collect()
 }
@@ -46,5 +46,16 @@ async fn both_formats_are_read_and_tell_the_same() {
         };
         assert_eq!(open.iter().map(as_plain).collect::<Vec<_>>(), plain);
         assert!(open.len() > 25 && plain.iter().any(|family| family[0] == "connector_build_info"));
+    }
+}
+
+/// Otherwise nothing would be shown by what is read.
+async fn what_is_not_valid_is_found() {
+    let counter = "# TYPE a counter\na_total 1\n# EOF\n";
+    assert_eq!(exposition::read("openmetrics", counter), Some(json!([["a", "counter", ["a_total"]]])));
+    let sum = "# TYPE a histogram\na_bucket{le=\"-1.0\"} 0\na_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 1\n# EOF\n";
+    for (invalid, found) in [(sum, "negative buckets"), ("a 1\n", "Missing # EOF")] {
+        let error = exposition::read("openmetrics", invalid).unwrap();
+        assert!(error.as_str().is_some_and(|error| error.contains(found)), "{invalid}: {error}");
     }
 }
