@@ -29,6 +29,7 @@ pub(crate) struct StoreRow {
     #[serde(default, with = "GateDefaultWord")]
     #[schema(value_type = GateDefaultWord, inline)]
     pub(crate) default_gate_decision: GateDefault,
+    #[schema(minimum = 30, maximum = 90)]
     pub(crate) scan_key_window_seconds: Option<u64>,
     #[serde(default, with = "ExitPolicyWord")]
     #[schema(value_type = ExitPolicyWord, inline)]

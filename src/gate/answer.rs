@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
@@ -39,12 +40,15 @@ fn names_visitor(body: &[u8]) -> bool {
         && matches!(detail("type"), Some("SHOPPER" | "ASSOCIATE" | "CASH_SHOPPER"))
 }
 
-/// `Retry-After` in whole seconds. Its other form, a date, is not read: it would need a wall clock.
-pub(super) fn whole_seconds(value: &HeaderValue) -> Option<Duration> {
-    let digits = value.to_str().ok()?.trim();
-    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    // Digits that do not fit are a wait past every budget.
-    all_digits.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+/// How long to wait by `Retry-After`: whole seconds, or until a date.
+pub(super) fn retry_after(value: &HeaderValue, now: DateTime<Utc>) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Digits that do not fit are a wait past every budget.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now.into()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -58,8 +62,9 @@ mod tests {
         Answer { status, retry_after: None, body, whole }.verdict()
     }
 
-    fn retry_after(value: &'static str) -> Option<Duration> {
-        whole_seconds(&HeaderValue::from_static(value))
+    fn wait(value: &'static str) -> Option<Duration> {
+        let now = "2030-01-31T12:00:00Z".parse().expect("a time");
+        retry_after(&HeaderValue::from_static(value), now)
     }
 
     #[test]
@@ -94,12 +99,17 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_whole_seconds_only() {
-        assert_eq!(retry_after("0"), Some(Duration::ZERO));
-        assert_eq!(retry_after("120"), Some(Duration::from_mins(2)));
-        assert_eq!(retry_after("99999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for other in ["", "-1", "+1", "1.5", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"] {
-            assert_eq!(retry_after(other), None, "{other}");
+    fn retry_after_is_read_in_whole_seconds_and_as_a_date() {
+        assert_eq!(wait("0"), Some(Duration::ZERO));
+        assert_eq!(wait("120"), Some(Duration::from_mins(2)));
+        assert_eq!(wait("99999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        // In each form that RFC 9110 has.
+        for date in ["Thu, 31 Jan 2030 12:02:00 GMT", "Thursday, 31-Jan-30 12:02:00 GMT", "Thu Jan 31 12:02:00 2030"] {
+            assert_eq!(wait(date), Some(Duration::from_mins(2)), "{date}");
+        }
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO), "it is over");
+        for other in ["", "-1", "+1", "1.5", "soon", "Thu, 31 Jan 2030 12:02:00 CET", "2030-01-31T12:02:00Z"] {
+            assert_eq!(wait(other), None, "{other}");
         }
     }
 }

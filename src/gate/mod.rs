@@ -21,13 +21,14 @@ use reqwest::{Client, RequestBuilder, Url, header::RETRY_AFTER, redirect, retry}
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use self::answer::{Answer, whole_seconds};
+use self::answer::Answer;
 pub use self::probe::{Finding, Verdict, probe};
 pub use self::report::{Attempt, Cause, GateDecision, GateReport, Outcome};
 pub use self::scan::GateScan;
 use self::scan::WireRequest;
 pub use self::settings::{GateError, GateSettings};
 use crate::cause::innermost;
+use crate::clock::Clock;
 
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// A wait is the nominal back-off times a random percentage from this range.
@@ -131,7 +132,8 @@ impl Gate {
     async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
         let mut response = request.send().await?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(whole_seconds);
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| answer::retry_after(value, Clock::System.now()));
         let mut body = Vec::new();
         let mut whole = true;
         while let Some(chunk) = response.chunk().await? {

@@ -1,5 +1,6 @@
 //! HTTP: routes, the layers around them, and the one form in which everything is refused.
 
+mod accept;
 mod admission;
 mod answer;
 mod bearer;

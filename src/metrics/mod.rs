@@ -11,6 +11,7 @@ mod database;
 mod decisions;
 mod directory;
 mod faults;
+mod format;
 mod identity_backend;
 mod ledger;
 mod limits;
@@ -33,6 +34,7 @@ use crate::ledger::Ledger;
 use crate::rate_limit::RateLimits;
 use crate::storage::{Database, Disk};
 pub use connections::PortMetrics;
+pub use format::Format;
 
 /// What is counted: clones share it.
 #[derive(Clone)]
@@ -88,12 +90,13 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// Everything, in the text format; what others count as it is now.
+    /// Everything, in this text format; what others count as it is now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn encode(
         &self,
+        format: Format,
         directory: &Directory,
         ledger: &Ledger,
         (database, disk): (Option<&Database>, Option<Disk>),
@@ -112,7 +115,7 @@ impl Metrics {
         self.0.process.show();
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
-        Ok(text)
+        format.of(&text)
     }
 }
 

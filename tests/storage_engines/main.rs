@@ -1,7 +1,7 @@
 //! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
 //! what only a database that is shared can do, or fail to.
 //!
-//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`, alert rules by `promtool`. Without them their trials show
+//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`, alert rules by `promtool`, metrics by `prometheus_client`. Without them their trials show
 //! as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
@@ -31,6 +31,7 @@ mod carts;
 mod crash;
 mod customers;
 mod erasure;
+mod exposition;
 mod gcra;
 mod hostile;
 mod idempotency;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         crash::trials(),
         customers::trials(),
         erasure::trials(),
+        exposition::trials(),
         gcra::trials(),
         hostile::trials(),
         idempotency::trials(),

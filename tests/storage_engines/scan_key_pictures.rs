@@ -78,7 +78,7 @@ async fn a_png_is_read_and_opens_the_gate() {
     let file = folder.path().join("code.png");
     let server = Server::demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
-    for accept in ["image/png", "text/html, image/png, application/json;q=0.5"] {
+    for accept in ["image/png", "image/*", "text/html, image/png, application/json;q=0.5"] {
         let answer = ask(&server, &app, accept).await;
         assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"image/png".parse().unwrap()));
         fs::write(&file, &answer.body).unwrap();
@@ -151,7 +151,8 @@ fn raster(svg: &str) -> (usize, Vec<u8>) {
 async fn whoever_prefers_json_gets_it() {
     let server = Server::demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
-    for accept in ["", "*/*", "application/json", "text/html", "image/jpeg", "image/png;q=0", "image/*", "\u{e9}"] {
+    let json = ["", "*/*", "application/json", "application/json, image/*", "text/html", "image/jpeg", "\u{e9}"];
+    for accept in json.into_iter().chain(["image/png;q=0", "IMAGE/PNG;Q=0"]) {
         let answer = ask(&server, &app, accept).await;
         assert_eq!((answer.status, answer.json().as_object().unwrap().len()), (200, 5), "{accept}");
         assert!(HEADERS.iter().all(|name| !answer.headers.contains_key(*name)), "{accept}");

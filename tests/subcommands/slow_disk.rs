@@ -16,7 +16,9 @@ const BUDGET: Duration = Duration::from_secs(6);
 async fn start(disk: &SlowDisk, folder: &TempDir) -> Process {
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let settings = [("storage.url", url.as_str()), ("rate_limit.burst", "1000000")];
-    Process::with_variables(&settings, &disk.variables()).await
+    let variables = disk.variables();
+    let variables = variables.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+    Process::with_variables(&settings, &variables).await
 }
 
 async fn get(process: &Process, path: &str) -> String {

@@ -1,9 +1,13 @@
 //! `gate`, `scan-key` and `healthcheck`, as a person runs them.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -76,6 +80,73 @@ fn the_gates_exit_code_is_2_when_no_attempt_was_answered() {
         let decision = format!("{:<6}  the store's default gate decision: no answer", default.to_uppercase());
         assert!(ended.stdout.contains(&decision), "{}", ended.stdout);
         assert!(ended.stdout.contains("no answer: connection refused"), "{}", ended.stdout);
+    }
+}
+
+/// The URL of a server on a free port that answers every request like this, for as long as the test runs.
+async fn server(status: StatusCode, retry_after: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Router::new().fallback(async move || (status, [(RETRY_AFTER, retry_after)]));
+    tokio::spawn(async move { axum::serve(listener, answer).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_waits_until_the_date_of_retry_after() {
+    for (retry_after, is_asked_again) in
+        [("Fri, 31 Dec 2100 23:59:59 GMT", false), ("Sun, 06 Nov 1994 08:49:37 GMT", true)]
+    {
+        let url = server(StatusCode::TOO_MANY_REQUESTS, retry_after).await;
+        let ended = Ended::of(&["gate", "--url", &url, "--key", "k", "--budget", "2s", "--json"], &[]);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!((ended.code, &report["cause"]), (Some(1), &"rateLimited".into()), "{report}");
+        assert_eq!(report["attempts"].as_array().unwrap().len() > 1, is_asked_again, "{retry_after}: {report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_asks_for_the_port_only_where_there_is_no_such_path() {
+    let scan = |url: &str| Ended::of(&["gate", "--url", url, "--key", "k", "--budget", "100ms"], &[]).stdout;
+    let why = |question: &str| {
+        let decision = "CLOSED  the store's default gate decision: no usable answer.";
+        format!("{decision}{question} Another attempt would not fit into 100ms.")
+    };
+    for (status, question) in [
+        (StatusCode::NOT_FOUND, " Is this the API's port?"),
+        (StatusCode::METHOD_NOT_ALLOWED, " Is this the API's port?"),
+        (StatusCode::INTERNAL_SERVER_ERROR, ""),
+    ] {
+        let shown = scan(&server(status, "3").await);
+        assert!(shown.contains(&why(question)), "{status}: {shown}");
+    }
+}
+
+/// A device that takes nothing, as a full disk does.
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let gate = ["gate", "--url", "http://127.0.0.1:1", "--key", "k", "--budget", "100ms"];
+    for arguments in [
+        &["openapi"][..],
+        &["default-config"],
+        &["check-config"],
+        &["scan-key", "--token", TOKEN],
+        &["scan-key", "pattern"],
+        &["completions", "bash"],
+        &["man"],
+        &gate,
+        &[&gate[..], &["--json"]].concat(),
+        &["help"],
+        &["help", "gate"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.args(arguments).env("CONNECTOR__STORAGE__URL", "memory:").stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("error: standard output: No space left on device"), "{arguments:?}: {said}");
     }
 }
 

@@ -39,17 +39,58 @@ async fn the_line_of_a_request_names_its_trace_and_none_where_traces_are_off() {
     let settings = [("telemetry.otlp_endpoint", collector.url.as_str()), ("telemetry.sample_ratio", "1")];
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-00");
     let (traced, plain) = (Process::demo(&settings).await, Process::demo(&[]).await);
-    let ids = [ask(&traced, Some(&parent)).await, ask(&traced, None).await, ask(&plain, Some(&parent)).await];
+    let later = format!("cc-{TRACE}-00f067aa0ba902b7-00-of a later version");
+    let ids = [
+        ask(&traced, Some(&parent)).await,
+        ask(&traced, None).await,
+        ask(&plain, Some(&parent)).await,
+        ask(&traced, Some(&later)).await,
+    ];
     let is_scan = |span: &&Span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS);
-    collector.wait_until(|spans| spans.iter().filter(is_scan).count() == 2).await;
+    collector.wait_until(|spans| spans.iter().filter(is_scan).count() == 3).await;
     traced.signal("TERM");
     plain.signal("TERM");
     let (traced, plain) = (log(&traced.ended()), log(&plain.ended()));
     assert_eq!(line(&traced, &ids[0])["traceId"], TRACE);
+    assert_eq!(line(&traced, &ids[3])["traceId"], TRACE);
     let own = line(&traced, &ids[1])["traceId"].as_str().unwrap().to_owned();
     assert_eq!(line(&plain, &ids[2]).get("traceId"), None);
     let exported: Vec<String> = collector.spans().iter().map(|(_, span)| hex::encode(&span.trace_id)).collect();
     assert!(exported.contains(&own) && exported.contains(&TRACE.to_owned()), "{exported:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_settings_say_what_is_sent_and_variables_of_opentelemetry_do_not() {
+    let collector = Collector::start().await;
+    let settings = [
+        ("telemetry.otlp_endpoint", collector.url.as_str()),
+        ("telemetry.otlp_headers", "x-ours=1,x-tenant=ours"),
+        ("telemetry.sample_ratio", "1"),
+    ];
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=theirs,x-theirs=1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-tenant=theirs,x-theirs=1"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "1"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+        ("OTEL_SERVICE_NAME", "theirs"),
+        ("OTEL_SDK_DISABLED", "true"),
+    ];
+    let process = Process::with_variables(&settings, &variables).await;
+    ask(&process, None).await;
+    let is_scan = |span: &Span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS);
+    let spans = collector.wait_until(|spans| spans.iter().any(is_scan)).await;
+    let scan = spans.iter().find(|span| is_scan(span)).unwrap();
+    assert_eq!(attribute(scan, "connector.decision").as_deref(), Some("accepted"));
+    assert!(collector.spans().iter().all(|(service, _)| service == "identity-connector"));
+    for (headers, _) in collector.sent() {
+        assert_eq!((&headers["x-ours"], &headers["x-tenant"]), (&"1".parse().unwrap(), &"ours".parse().unwrap()));
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        assert!(!headers.contains_key("x-theirs") && !headers.contains_key("content-encoding"), "{headers:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,7 @@ pub(crate) mod carts;
 pub(crate) mod certificates;
 pub(crate) mod checks;
 pub(crate) mod collector;
+pub(crate) mod exposition;
 mod installed;
 pub(crate) mod keys;
 pub(crate) mod npm;

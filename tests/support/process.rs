@@ -47,21 +47,21 @@ impl Process {
         Self::spawn(subcommand, settings, &[], |_| false).await
     }
 
+    /// `demo` with variables in its environment that are not settings.
+    pub(crate) async fn with_variables(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
+        Self::spawn("demo", settings, variables, |_| false).await
+    }
+
     /// `demo`, whose log is read until it is ready and never again, while the pipe stays open.
     pub(crate) async fn with_stuck_log(settings: &[(&str, &str)]) -> Self {
         Self::spawn("demo", settings, &[], |is_ready| is_ready).await
-    }
-
-    /// `demo`, with these variables of the environment besides.
-    pub(crate) async fn with_variables(settings: &[(&str, &str)], variables: &[(String, String)]) -> Self {
-        Self::spawn("demo", settings, variables, |_| false).await
     }
 
     /// `stuck` says whether to read no further, given whether the log has said `ready`.
     async fn spawn(
         subcommand: &str,
         settings: &[(&str, &str)],
-        variables: &[(String, String)],
+        variables: &[(&str, &str)],
         stuck: fn(bool) -> bool,
     ) -> Self {
         let defaults = [
@@ -75,7 +75,7 @@ impl Process {
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector")])
             .args(subcommand.split(' '))
             .envs(environment(defaults.iter().chain(settings)))
-            .envs(variables.iter().cloned())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

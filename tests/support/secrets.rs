@@ -15,6 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use super::exposition;
 use super::server::{HASH_KEY, MANAGEMENT_TOKEN};
 use super::shopper::AUTH_KEY;
 
@@ -115,10 +116,14 @@ impl Write for Watched {
     }
 }
 
-/// Looks through the metrics of whoever is about to end, if they still answer. It waits for them, as one must where nothing can be awaited.
+/// Looks through the metrics of whoever is about to end, if they still answer, and reads them as a scraper does. It waits for them, as one
+/// must where nothing can be awaited.
 pub(crate) fn assert_none_in_metrics(management: &str, token: &str) {
     if let Some(metrics) = metrics(management.trim_start_matches("http://"), token) {
         assert_none_in(&metrics, "the metrics");
+        if let Some(text) = metrics.strip_prefix("HTTP/1.1 200 OK").and_then(|answer| answer.split_once("\r\n\r\n")) {
+            exposition::assert_readable(text.1);
+        }
     }
 }
 

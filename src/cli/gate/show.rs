@@ -86,10 +86,12 @@ fn why(report: &GateReport, budget: Duration) -> String {
         }
         Cause::RateLimited => format!("429 was the last answer within {budget}"),
         Cause::DefaultDecision => {
-            let none = if report.is_answered() {
-                "no usable answer; is this the API's port?"
-            } else {
-                "no answer; does a connector run at this URL?"
+            let is_elsewhere =
+                |attempt: &Attempt| matches!(attempt.outcome, Outcome::Answered { status: 404 | 405, .. });
+            let none = match report.attempts.iter().any(is_elsewhere) {
+                true => "no usable answer. Is this the API's port?",
+                false if report.is_answered() => "no usable answer.",
+                false => "no answer. Does a connector run at this URL?",
             };
             format!("the store's default gate decision: {none} Another attempt would not fit into {budget}.")
         }

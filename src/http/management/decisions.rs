@@ -21,6 +21,7 @@ use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
 #[schema(as = Decision)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct DecisionRow<'a> {
+    #[schema(format = "uuid")]
     auth_event_id: String,
     #[schema(pattern = "^(accepted|denied)$")]
     decision: &'static str,

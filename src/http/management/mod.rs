@@ -32,14 +32,14 @@ use subtle::ConstantTimeEq as _;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::METRICS;
 use super::bearer::bearer;
 use super::error::ApiError;
+use super::{METRICS, accept};
 use crate::administration::{Administration, AdministrationError};
 use crate::commerce::Provider;
 use crate::directory::{DirectoryError, Refusal};
 use crate::ledger::LedgerError;
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
 
@@ -62,8 +62,6 @@ pub struct Management {
     /// The bearer token that is asked for.
     pub token: Option<SecretString>,
 }
-
-pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes(management: Management) -> Router {
     let metrics = Router::new()
@@ -104,13 +102,17 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
     bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }
 
-async fn metrics(State(management): State<Management>) -> Result<Response, ApiError> {
+/// In OpenMetrics, unless the client prefers the older format.
+async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
+    let format = accept::preferred(&headers, &offers).unwrap_or_default();
     let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let database = management.database.clone();
     // Where the disk stands still, so does the question how much is free.
     let disk = timeout(DISK, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
     let text = management.metrics.encode(
+        format,
         directory,
         ledger,
         (management.database.as_ref(), disk),
@@ -119,7 +121,7 @@ async fn metrics(State(management): State<Management>) -> Result<Response, ApiEr
         &management.providers,
     );
     let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 impl From<AdministrationError> for ApiError {

@@ -41,6 +41,7 @@ pub(in crate::http) struct SessionRow<'a> {
 #[schema(as = Moment)]
 #[serde(rename_all = "camelCase")]
 struct MomentRow {
+    #[schema(format = "uuid")]
     auth_event_id: String,
     /// By the gate's clock.
     #[schema(format = DateTime)]

@@ -1,22 +1,25 @@
 //! One call as the document describes it. What it refuses is told by the refusals themselves: their status, their words and their
 //! headers come from the door through which they leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::header;
 use axum::response::IntoResponse as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{AdditionalProperties, Array, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{AdditionalProperties, Array, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::super::error::{ApiError, Said};
 
 pub(super) const JSON: &str = "application/json";
+/// The schema of every refusal.
+pub(super) const ERROR: &str = "Error";
 
 /// A method on a path.
 pub(super) struct Call {
@@ -29,13 +32,36 @@ pub(super) struct Call {
 /// What one status says.
 #[derive(Default)]
 struct Refusals {
-    messages: Vec<String>,
-    /// Whether there are messages that only the request makes; those above are examples then.
+    /// Each with its reason, for the app to act upon, if it has one.
+    messages: Vec<(String, Option<&'static str>)>,
+    /// Whether there are messages that only the request makes.
     is_open: bool,
-    /// For the app to act upon; not every refusal has one.
-    reasons: Vec<&'static str>,
-    without_reason: bool,
     headers: Vec<header::HeaderName>,
+}
+
+/// What calls have in common.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Answers, by a name.
+    pub(super) responses: BTreeMap<String, Response>,
+    reasons: BTreeSet<&'static str>,
+}
+
+impl Shared {
+    /// The schema of every refusal.
+    pub(super) fn error(&self) -> Schema {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let reason = text().enum_values(Some(self.reasons.clone()));
+        let reason =
+            reason.description(Some("For the app to act upon; only some refusals of the shopper's side have one."));
+        ObjectBuilder::new()
+            .description(Some("A refusal. Messages may change, reasons do not."))
+            .property("message", text())
+            .required("message")
+            .property("reason", reason)
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+            .into()
+    }
 }
 
 /// The schema that the document has under a type's name.
@@ -46,6 +72,12 @@ pub(super) fn schema_of<T: ToSchema>() -> RefOr<Schema> {
 /// An array of them.
 pub(super) fn array_of<T: ToSchema>() -> RefOr<Schema> {
     Array::new(schema_of::<T>()).into()
+}
+
+/// The schema that the document has under a type's name, or null.
+pub(super) fn nullable<T: ToSchema>() -> RefOr<Schema> {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    RefOr::T(OneOfBuilder::new().item(schema_of::<T>()).item(null).into())
 }
 
 /// A text of so many characters.
@@ -125,8 +157,7 @@ impl Call {
     /// What is decided against somebody, in these words.
     pub(super) fn denies(mut self, status: u16, messages: impl IntoIterator<Item = &'static str>) -> Self {
         let refusals = self.refusals.entry(status).or_default();
-        refusals.messages.extend(messages.into_iter().map(str::to_owned));
-        refusals.without_reason = true;
+        refusals.messages.extend(messages.into_iter().map(|message| (message.to_owned(), None)));
         self
     }
 
@@ -138,12 +169,10 @@ impl Call {
         let response = error.into_response();
         let refusals = self.refusals.entry(response.status().as_u16()).or_default();
         let message = response.extensions().get::<Said>().map(|Said(said)| said.to_string()).unwrap_or_default();
-        if !refusals.messages.contains(&message) {
-            refusals.messages.push(message);
+        if !refusals.messages.contains(&(message.clone(), reason)) {
+            refusals.messages.push((message, reason));
         }
         refusals.is_open |= is_open;
-        refusals.without_reason |= reason.is_none();
-        refusals.reasons.extend(reason);
         for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
             if response.headers().contains_key(&name) && !refusals.headers.contains(&name) {
                 refusals.headers.push(name);
@@ -152,13 +181,14 @@ impl Call {
     }
 
     /// What it says in the same words as others do goes to `shared`, by a name of its own.
-    pub(super) fn build(self, shared: &mut BTreeMap<String, Response>) -> (String, PathItem) {
+    pub(super) fn build(self, shared: &mut Shared) -> (String, PathItem) {
         let Self { path, method, mut operation, refusals } = self;
         for (status, refusals) in refusals {
+            shared.reasons.extend(refusals.messages.iter().filter_map(|(_, reason)| *reason));
             let response: RefOr<Response> = match refusals.name() {
                 Some(name) => {
                     let reference = Ref::from_response_name(&name);
-                    shared.insert(name, refusals.response());
+                    shared.responses.insert(name, refusals.response());
                     reference.into()
                 }
                 None => refusals.response().into(),
@@ -177,38 +207,36 @@ impl Call {
 impl Refusals {
     /// Where there is one sentence alone, its words.
     fn name(&self) -> Option<String> {
-        let [message] = self.messages.as_slice() else { return None };
-        let is_shared = !self.is_open && self.reasons.is_empty();
-        is_shared.then(|| message.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect())
+        let [(message, None)] = self.messages.as_slice() else { return None };
+        (!self.is_open).then(|| name_of(message))
     }
 
     fn response(self) -> Response {
         let described = match self.messages.as_slice() {
-            [one] if !self.is_open => one.clone(),
+            [(one, _)] if !self.is_open => one.clone(),
             _ if self.is_open => "The message says what is wrong, and where.".to_owned(),
             _ => "The message says which.".to_owned(),
         };
-        let message = ObjectBuilder::new().schema_type(Type::String);
-        let message =
-            if self.is_open { message.examples(self.messages) } else { message.enum_values(Some(self.messages)) };
-        let body = ObjectBuilder::new()
-            .property("message", message)
-            .required("message")
-            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
-        let body = if self.reasons.is_empty() {
-            body
-        } else {
-            let reason = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(self.reasons));
-            let body = body.property("reason", reason);
-            if self.without_reason { body } else { body.required("reason") }
-        };
-        let content = Content::new(Some(RefOr::from(body.build())));
-        let response = ResponseBuilder::new().description(described).content(JSON, content);
+        let examples = self.messages.into_iter().map(|(message, reason)| {
+            let value = match reason {
+                Some(reason) => json!({ "message": message, "reason": reason }),
+                None => json!({ "message": message }),
+            };
+            (name_of(&message), ExampleBuilder::new().value(Some(value)).build())
+        });
+        let error: RefOr<Schema> = Ref::from_schema_name(ERROR).into();
+        let content = ContentBuilder::new().schema(Some(error)).examples_from_iter(examples);
+        let response = ResponseBuilder::new().description(described).content(JSON, content.build());
         self.headers
             .into_iter()
             .fold(response, |response, name| response.header(name.as_str(), header_of(&name)))
             .build()
     }
+}
+
+/// A sentence as a name.
+fn name_of(sentence: &str) -> String {
+    sentence.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect()
 }
 
 /// A word with its first letter large.

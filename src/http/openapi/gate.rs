@@ -25,7 +25,7 @@ pub(super) const TAG: &str = "gate";
 #[expect(dead_code, reason = "a scan is read by hand: this describes it")]
 pub(super) struct ScanBody {
     /// A UUID in any version, new on every retry.
-    #[schema(pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+    #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     request_id: String,
     /// What the reader saw, in Base64: the standard alphabet, padded in full or not at all.
     #[schema(min_length = 1, max_length = 1000, content_encoding = "base64")]
@@ -44,10 +44,10 @@ pub(super) struct ScanBody {
 #[expect(dead_code, reason = "as above")]
 struct AuthEventBody {
     /// A UUID, the same on every retry: the same event with the same key, store and location gets the same answer, always.
-    #[schema(pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+    #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     id: String,
     /// In UTC.
-    #[schema(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|\+00:00)$")]
+    #[schema(format = DateTime, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|\+00:00)$")]
     timestamp: String,
     #[schema(inline)]
     location: LocationWord,

@@ -13,8 +13,6 @@ mod shopper;
 
 pub(super) use page::routes;
 
-use std::collections::BTreeMap;
-
 use utoipa::openapi::path::PathsBuilder;
 use utoipa::openapi::schema::{ComponentsBuilder, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -23,7 +21,7 @@ use utoipa::openapi::{InfoBuilder, OpenApiBuilder, RefOr, ServerBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::ApiError;
-use call::Call;
+use call::{Call, Shared};
 
 /// The names of the credentials.
 const API_KEY: &str = "apiKey";
@@ -44,11 +42,12 @@ What GET answers, HEAD does, without the body.";
 /// The document, as it stands in `docs/openapi.json`.
 #[must_use]
 pub fn document() -> String {
-    let mut shared = BTreeMap::new();
+    let mut shared = Shared::default();
     let paths = calls().fold(PathsBuilder::new(), |paths, call| {
         let (path, item) = call.build(&mut shared);
         paths.path(path, item)
     });
+    let error = shared.error();
     let api = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -73,7 +72,7 @@ pub fn document() -> String {
             tag(administration::TAG, "Who is known, and what was decided"),
         ]))
         .paths(paths)
-        .components(Some(components().responses_from_iter(shared).build()))
+        .components(Some(components().schema(call::ERROR, error).responses_from_iter(shared.responses).build()))
         .build();
     // Nothing in it can fail to be JSON.
     api.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
@@ -96,6 +95,15 @@ fn components() -> ComponentsBuilder {
     let bearer = |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     ComponentsBuilder::new()
         .schemas_from_iter(schemas)
+        .security_scheme(API_KEY, own("X-Api-Key", "The key of one of `server.callers`."))
+        .security_scheme(
+            CLIENT_CERTIFICATE,
+            SecurityScheme::MutualTls {
+                description: Some("A certificate of one of `server.callers`, by `tls.client_authority`.".to_owned()),
+                deprecated: None,
+                extensions: None,
+            },
+        )
         .security_scheme(
             MANAGEMENT_TOKEN,
             SecurityScheme::Http(

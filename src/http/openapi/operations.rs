@@ -11,6 +11,7 @@ use super::super::{LIVEZ, METRICS, READYZ};
 use super::call::{Call, JSON, schema_of};
 use super::page::{DOCUMENT, PAGE};
 use super::{MANAGEMENT_TOKEN, fault};
+use crate::metrics::Format;
 
 pub(super) const TAG: &str = "operations";
 
@@ -26,6 +27,11 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
     };
     let text = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::String).build())));
     let object = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::Object).build())));
+    let metrics = ResponseBuilder::new()
+        .description("All of them.")
+        .content(Format::OpenMetrics.content_type(), text())
+        .content(Format::Plain.content_type(), text())
+        .build();
     let calls = [
         Call::new(HttpMethod::Get, LIVEZ, "livez", "Whether the process lives")
             .needs(&[])
@@ -36,9 +42,10 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             .responds(200, probe("It does: `ready`, or `degraded`.", "ready"))
             .responds(503, probe("Not yet, or no more: it is starting or draining.", "unready")),
         Call::new(HttpMethod::Get, METRICS, "metrics", "Metrics in the OpenMetrics text format")
+            .described("In the Prometheus text format 0.0.4 where `Accept` prefers `text/plain`.")
             .needs(&[])
             .needs(&[MANAGEMENT_TOKEN])
-            .responds(200, answer("All of them.", super::super::management::OPENMETRICS, text()))
+            .responds(200, metrics)
             .refuses([ApiError::Unauthorized, fault()]),
         Call::new(HttpMethod::Get, DOCUMENT, "openapi", "This document")
             .needs(&[])

@@ -5,14 +5,14 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, ParameterIn};
-use utoipa::openapi::schema::{Array, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{Array, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{Content, RefOr, ResponseBuilder};
 
 use super::super::error::ApiError;
 use super::super::shopper::{
     CODE_HEADERS, CartBody, CartResponse, CodeBody, Context, SCAN_KEY_CODES, Token, not_signed_in,
 };
-use super::call::{Call, JSON, array_of, schema_of, text};
+use super::call::{Call, JSON, array_of, nullable, schema_of, text};
 use super::{AUTHORIZATION_KEY, BEARER, CUSTOMER_CONTEXT, fault};
 use crate::commerce::{NoCode, Refusal};
 use crate::domain::cart::CartRefusal;
@@ -28,7 +28,9 @@ const CART: &str = "/commerceapi/cart";
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it is read by hand: this describes it")]
 struct AnonymousTokenRequest {
+    #[schema(format = "uuid")]
     anonymous_id: Option<String>,
+    #[schema(format = "uuid")]
     anonymous_authentication_request: Option<String>,
 }
 
@@ -37,29 +39,31 @@ struct AnonymousTokenRequest {
 #[expect(dead_code, reason = "as above")]
 struct NewCart {
     /// `Default` if it is left out.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Option<String>,
-    #[schema(min_length = 1, max_length = 50)]
+    #[schema(min_length = 1, max_length = 50, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     market: String,
-    #[schema(inline)]
-    currency: NewCurrency,
+    #[schema(schema_with = new_currency)]
+    currency: String,
 }
 
 /// By its code, or as a cart has it.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "as above")]
-enum NewCurrency {
-    Code(String),
-    Whole { code: String, symbol: Option<String> },
+fn new_currency() -> Schema {
+    let code = || text(10).pattern(Some(PLAIN));
+    let symbol = ObjectBuilder::new().schema_type(Type::String).max_length(Some(10)).pattern(Some(PLAIN));
+    let whole = ObjectBuilder::new().property("code", code()).required("code").property("symbol", symbol);
+    OneOfBuilder::new().item(code()).item(whole).description(Some("By its code, or as a cart has it.")).into()
 }
+
+/// No control character.
+const PLAIN: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 
 /// So much of one SKU.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct NewCartLine {
-    /// Of a line that is there.
-    id: Option<i64>,
+    /// Of a line that is there, to say how much of it there is to be; where more is put into a cart, it is ignored.
+    id: Option<serde_json::Value>,
     #[schema(min_length = 1, max_length = 100, pattern = "^[ -~]+$")]
     sku: String,
     #[schema(minimum = 1, maximum = 999)]
@@ -71,7 +75,7 @@ struct NewCartLine {
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "as above")]
 struct CartMigration {
-    /// A GUID.
+    #[schema(format = "uuid")]
     anonymous_id: String,
 }
 
@@ -109,7 +113,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             "Of wrong keys, an address has `commerce.failures_per_minute` answered with 401, and a 429 for the others.",
         )
         .needs(&[AUTHORIZATION_KEY])
-        .may_take(schema_of::<AnonymousTokenRequest>(), json!({ "anonymousId": null }))
+        .may_take(nullable::<AnonymousTokenRequest>(), json!({ "anonymousId": null }))
         .answers("The token; its `jti` is the anonymous id, which is a secret.", schema_of::<Token<'_>>())
         .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID or null".into()))
         .refuses([ApiError::TooLong]),

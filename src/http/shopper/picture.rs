@@ -1,8 +1,10 @@
 //! A Scan Key Code as a QR code: dark on light whatever the screen around it, with the quiet zone that readers need.
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use qrcode::render::svg;
 use qrcode::{Color, EcLevel, QrCode};
+
+use crate::http::accept;
 
 /// A form in which a QR code can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +26,10 @@ impl Picture {
         }
     }
 
-    /// Which picture `Accept` asks for, if it prefers one to JSON: the first of those that it likes best.
+    /// Which picture the client prefers to JSON, if it does: a PNG where either will do, since more apps can show one.
     pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
-        let mut best = (0.0, None);
-        let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
-        for part in lines.flat_map(|line| line.split(',')) {
-            let mut words = part.split(';').map(str::trim);
-            let form = match words.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-                "image/svg+xml" => Some(Self::Svg),
-                "image/png" => Some(Self::Png),
-                "application/json" | "application/*" | "*/*" => None,
-                _ => continue,
-            };
-            let quality = words.find_map(|word| word.strip_prefix("q=")).map_or(Ok(1.0), str::parse);
-            let quality: f32 = quality.unwrap_or_default(); // what cannot be read is not wanted
-            if quality > best.0 {
-                best = (quality, form);
-            }
-        }
-        best.1
+        let [png, svg] = [Self::Png, Self::Svg].map(|picture| (picture.content_type(), Some(picture)));
+        accept::preferred(headers, &[("application/json", None), png, svg]).flatten()
     }
 }
 
@@ -81,6 +68,8 @@ fn png(qr: &QrCode) -> Result<Vec<u8>, png::EncodingError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     #[test]
@@ -96,6 +85,17 @@ mod tests {
             ("*/*;q=0.1, image/png", Some(Picture::Png)),
             ("image/png;q=0", None),
             ("image/png;q=x", None),
+            ("image/png;q=1.5", None),
+            ("IMAGE/PNG;Q=0", None),
+            ("image/png ; q=0.001", Some(Picture::Png)),
+            ("image/*", Some(Picture::Png)),
+            ("image/*, image/png;q=0", Some(Picture::Svg)),
+            ("image/*;q=0.5, application/json;q=0.4", Some(Picture::Png)),
+            ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", Some(Picture::Svg)),
+            ("*/*", None),
+            ("*/*, application/json;q=0.1", Some(Picture::Png)),
+            ("application/*, image/*", None),
+            ("image/jpeg", None),
             ("text/html", None),
             ("", None),
         ] {

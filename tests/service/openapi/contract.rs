@@ -80,7 +80,15 @@ pub(crate) fn check(id: &str, answer: &Answer) {
     let form = answer.headers["content-type"].to_str().unwrap();
     let content = contents.get(form).unwrap_or_else(|| panic!("{id} {}: {form}", answer.status));
     if form == "application/json" {
-        assert_valid(&content["schema"], &answer.json(), &format!("{id} {}", answer.status));
+        let body = answer.json();
+        assert_valid(&content["schema"], &body, &format!("{id} {}", answer.status));
+        // A refusal is one of the examples, unless its message depends on the request.
+        if let Some(examples) = content["examples"].as_object()
+            && said["description"] != "The message says what is wrong, and where."
+        {
+            let is_one = examples.values().any(|example| example["value"] == body);
+            assert!(is_one, "{id} {}: {body} is no example", answer.status);
+        }
     }
 }
 

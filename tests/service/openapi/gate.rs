@@ -16,8 +16,8 @@ fn sentences(status: &str) -> BTreeSet<String> {
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == CALL).unwrap();
     let said = &call["responses"][status];
     let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap());
-    let words = &said["content"]["application/json"]["schema"]["properties"]["message"]["enum"];
-    words.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    let examples = said["content"]["application/json"]["examples"].as_object().unwrap().values();
+    examples.map(|example| example["value"]["message"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A scan with another value in this place.

@@ -6,14 +6,42 @@ mod gate;
 pub(crate) mod routes;
 mod shopper;
 
-use identity_connector::http::document;
+use std::collections::BTreeSet;
 
+use identity_connector::http::document;
+use serde_json::{Map, Value, json};
+
+use self::contract::{DOCUMENT, calls};
 use crate::support::{Answer, Server, stranger};
 
 #[test]
 fn the_document_in_docs_is_the_one_of_this_code() {
     let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
     assert!(kept == document(), "docs/openapi.json is stale. Renew it: cargo run -- openapi > docs/openapi.json");
+}
+
+#[test]
+fn every_refusal_has_the_one_schema_and_every_credential_is_defined() {
+    let (mut refusals, mut credentials) = (0, BTreeSet::new());
+    for (_, path, call) in calls() {
+        credentials
+            .extend(call["security"].as_array().into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys));
+        for (status, said) in call["responses"].as_object().unwrap() {
+            let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(&shared[1..]).unwrap());
+            // A probe that fails tells its status.
+            if status.starts_with(['4', '5']) && path != "/readyz" {
+                let content = &said["content"]["application/json"];
+                assert_eq!(content["schema"], json!({ "$ref": "#/components/schemas/Error" }), "{path} {status}");
+                assert!(!content["examples"].as_object().unwrap().is_empty(), "{path} {status}");
+                refusals += 1;
+            }
+        }
+    }
+    assert!(refusals > 100, "only {refusals}");
+    let defined = DOCUMENT["components"]["securitySchemes"].as_object().unwrap().keys().collect();
+    assert_eq!(credentials, defined);
+    let error = &DOCUMENT["components"]["schemas"]["Error"]["properties"];
+    assert!(error["message"]["enum"].is_null() && error["reason"]["enum"].as_array().unwrap().len() > 3, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

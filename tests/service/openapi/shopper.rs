@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::contract::{DOCUMENT, Seen, assert_valid};
+use super::contract::{DOCUMENT, Seen, assert_valid, calls, validator};
 use crate::support::carts::signed_in;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, Shopper, anonymous};
 use crate::support::{Server, stranger};
@@ -34,7 +34,20 @@ async fn the_shoppers_side_answers_as_the_document_says() {
         let body = body("AnonymousTokenRequest", &wanted);
         seen.ask("anonymousToken", 200, tokens().header("x-auth-key", AUTH_KEY).body(body)).await;
     }
-    seen.ask("anonymousToken", 400, tokens().header("x-auth-key", AUTH_KEY).body("[]")).await;
+    let body_of = |id: &str| {
+        let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap();
+        validator(&call["requestBody"]["content"]["application/json"]["schema"])
+    };
+    // What the document allows is taken, and nothing else.
+    for (wanted, status) in [
+        (Value::Null, 200),
+        (json!([]), 400),
+        (json!({ "anonymousId": 1 }), 400),
+        (json!({ "anonymousAuthenticationRequest": {} }), 400),
+    ] {
+        assert_eq!(body_of("anonymousToken").is_valid(&wanted), status == 200, "{wanted}");
+        seen.ask("anonymousToken", status, tokens().header("x-auth-key", AUTH_KEY).body(wanted.to_string())).await;
+    }
     seen.ask("anonymousToken", 413, tokens().header("x-auth-key", AUTH_KEY).body(" ".repeat(70_000))).await;
     seen.ask("anonymousToken", 401, tokens()).await;
     seen.ask("anonymousToken", 429, tokens()).await;
@@ -50,8 +63,22 @@ async fn the_shoppers_side_answers_as_the_document_says() {
         let body = body("NewCart", &json!({ "market": market, "currency": currency }));
         seen.ask("openCart", 200, ask(&nobody, Method::POST, CART).body(body)).await;
     }
-    seen.ask("openCart", 400, ask(&nobody, Method::POST, CART).body("{}")).await;
-    seen.ask("openCart", 400, ask(&nobody, Method::POST, CART).body(r#"{"market":"","currency":"EUR"}"#)).await;
+    let cart = |currency: Value| json!({ "market": "CH", "currency": currency });
+    for (wanted, status) in [
+        (json!({}), 400),
+        (json!({ "market": "", "currency": "EUR" }), 400),
+        (json!({ "name": null, "market": "FR", "currency": "EUR" }), 200),
+        (json!({ "name": "a\u{7f}b", "market": "FR", "currency": "EUR" }), 400),
+        (cart(json!("")), 400),
+        (cart(json!("CHF CHF CHF")), 400),
+        (cart(json!({ "code": "CHF", "symbol": null })), 400),
+        (cart(json!({ "code": "CHF", "symbol": "Sfr. Sfr. Sfr." })), 400),
+        (cart(json!({ "symbol": "Fr." })), 400),
+        (cart(json!({ "code": "CHF", "symbol": "" })), 200),
+    ] {
+        assert_eq!(body_of("openCart").is_valid(&wanted), status == 200, "{wanted}");
+        seen.ask("openCart", status, ask(&nobody, Method::POST, CART).body(wanted.to_string())).await;
+    }
     let carts = seen.ask("carts", 200, ask(&nobody, Method::GET, CART)).await.json();
     let cart = format!("{CART}/{}", carts[0]["id"]);
     let line = body("NewCartLine", &json!({ "sku": "SKU-1", "qty": 2 }));

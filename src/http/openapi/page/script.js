@@ -48,8 +48,11 @@ const shape = (api, schema, within = []) => {
 
 const example = (content) => (content.example === undefined ? null : make("pre", {}, JSON.stringify(content.example, null, 2)));
 
+// Where there are several examples, which refusals have, these say more than the schema that all refusals share.
+const examples = (content) => choices(Object.values(content.examples).map(({ value }) => JSON.stringify(value)));
+
 const bodies = (api, contents) => Object.entries(contents ?? {}).map(([type, content]) =>
-  make("div", {}, make("code", {}, type), content.schema ? shape(api, content.schema) : null, example(content)));
+  make("div", {}, make("code", {}, type), ...(content.examples ? [examples(content)] : [content.schema ? shape(api, content.schema) : null, example(content)])));
 
 const section = (title, ...children) => (children.length ? make("div", {}, make("h3", {}, title), ...children) : null);
 

@@ -1,0 +1,66 @@
+//! The text formats that scrapers ask for, made of the text that the registry writes.
+
+use std::fmt::{self, Write as _};
+
+/// What ends a scrape in OpenMetrics.
+const END: &str = "# EOF\n";
+
+/// A text format of metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    #[default]
+    OpenMetrics,
+    /// The Prometheus text format 0.0.4, for agents that know no other.
+    Plain,
+}
+
+impl Format {
+    /// The media type, with its version.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The registry's text in this format.
+    pub(super) fn of(self, registry: &str) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(registry.len());
+        let families = registry.strip_suffix(END).unwrap_or(registry);
+        // No label value contains a line break: it is escaped there.
+        for family in families.split("\n# HELP ") {
+            self.write(family.trim_start_matches("# HELP "), &mut text)?;
+        }
+        if self == Self::OpenMetrics {
+            text.push_str(END);
+        }
+        Ok(text)
+    }
+
+    /// Writes a family, given as `name help`, `# TYPE name kind` and samples.
+    fn write(self, family: &str, text: &mut String) -> fmt::Result {
+        let (help, rest) = family.split_once("\n# TYPE ").ok_or(fmt::Error)?;
+        let (described, samples) = rest.split_once('\n').ok_or(fmt::Error)?;
+        let (name, kind) = described.split_once(' ').ok_or(fmt::Error)?;
+        let help = help.strip_prefix(name).ok_or(fmt::Error)?;
+        // OpenMetrics names the family, 0.0.4 the samples.
+        let (suffix, plain_kind) = match (self, kind) {
+            (Self::Plain, "counter") => ("_total", kind),
+            (Self::Plain, "info") => ("_info", "gauge"),
+            _ => ("", kind),
+        };
+        writeln!(text, "# HELP {name}{suffix}{help}\n# TYPE {name}{suffix} {plain_kind}")?;
+        // OpenMetrics forbids the sum of a histogram with buckets below zero, and the count without the sum.
+        let has_sum = !(kind == "histogram" && samples.contains("le=\"-"));
+        let is_summary = |sample: &str| {
+            let rest = sample.strip_prefix(name).unwrap_or_default();
+            rest.starts_with("_sum") || rest.starts_with("_count")
+        };
+        for sample in samples.lines().filter(|sample| has_sum || !is_summary(sample)) {
+            writeln!(text, "{sample}")?;
+        }
+        Ok(())
+    }
+}

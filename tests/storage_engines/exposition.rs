@@ -1,0 +1,61 @@
+//! Metrics as scrapers read them: Python's `prometheus_client` reads both text formats.
+//!
+//! Without it (Debian's `python3-prometheus-client`) these trials show as ignored. With it, what each connector of any test exposes at its
+//! end is read as well.
+
+use libtest_mimic::Trial;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::support::backend::Backend;
+use crate::support::trials::{lone_properties, trial};
+use crate::support::{Server, exposition, scan, scan_with_key};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let properties = lone_properties![both_formats_are_read_and_tell_the_same, what_is_not_valid_is_found];
+    let name = "prometheus_client";
+    properties.iter().map(|property| trial(name, module_path!(), *property, exposition::missing, || ())).collect()
+}
+
+/// The families in the format that this `Accept` asks for.
+async fn families(server: &Server, accept: &str, content_type: &str) -> Vec<Value> {
+    let answer =
+        server.client.get(format!("{}/metrics", server.management)).header(ACCEPT, accept).send().await.unwrap();
+    assert_eq!(answer.headers()[CONTENT_TYPE], content_type);
+    exposition::families(content_type, &answer.text().await.unwrap())
+}
+
+async fn both_formats_are_read_and_tell_the_same() {
+    let store = r#"a "store" \ with {all}, le="-1"#;
+    let backend = Backend::start().await;
+    let servers = [Server::demo(&[]).await, Server::sqlite(&[]).await, backend.connector(&[]).await];
+    for server in servers {
+        server.put("stores/a%20%22store%22%20%5C%20with%20%7Ball%7D%2C%20le%3D%22-1", &json!({})).await;
+        let mut elsewhere = scan_with_key(b"associate_key");
+        elsewhere["storeId"] = json!(store);
+        for body in [scan(), elsewhere, scan_with_key(b"no_such_key"), json!({})] {
+            server.verify(&body).await;
+        }
+        let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let open = families(&server, "application/openmetrics-text;version=1.0.0", open).await;
+        let plain = families(&server, "text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8").await;
+        // The older format has no info: it is a gauge there, named as its sample.
+        let as_plain = |family: &Value| match &family[1] {
+            kind if kind == "info" => json!([family[2][0], "gauge", family[2]]),
+            _ => family.clone(),
+        };
+        assert_eq!(open.iter().map(as_plain).collect::<Vec<_>>(), plain);
+        assert!(open.len() > 25 && plain.iter().any(|family| family[0] == "connector_build_info"));
+    }
+}
+
+/// Otherwise nothing would be shown by what is read.
+async fn what_is_not_valid_is_found() {
+    let counter = "# TYPE a counter\na_total 1\n# EOF\n";
+    assert_eq!(exposition::read("openmetrics", counter), Some(json!([["a", "counter", ["a_total"]]])));
+    let sum = "# TYPE a histogram\na_bucket{le=\"-1.0\"} 0\na_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 1\n# EOF\n";
+    for (invalid, found) in [(sum, "negative buckets"), ("a 1\n", "Missing # EOF")] {
+        let error = exposition::read("openmetrics", invalid).unwrap();
+        assert!(error.as_str().is_some_and(|error| error.contains(found)), "{invalid}: {error}");
+    }
+}
