@@ -101,7 +101,7 @@ impl Document {
                 Some(&*path)
             };
             let place = known.filter(|place| !matches!(*place, "." | "?")).unwrap_or("the body");
-            ApiError::BadRow(Problem::new(&shortened(place), what).to_string().into())
+            ApiError::BadRow(Problem::new(shortened(place), what).to_string().into())
         })?;
         json.end().map_err(|error| ApiError::BadRow(format!("end of the body: {}", file::describe(&error)).into()))?;
         Ok(document)
