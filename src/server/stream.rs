@@ -20,13 +20,15 @@ pub(super) struct Stream {
     deadline: Pin<Box<Sleep>>,
     /// Whether something waits to be taken, and the deadline counts.
     is_blocked: bool,
+    /// How many answers had begun at the last write.
+    begun: usize,
     answers: Answers,
     metrics: PortMetrics,
 }
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream, patience: Duration, answers: Answers, metrics: PortMetrics) -> Self {
-        Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false, answers, metrics }
+        Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false, begun: 0, answers, metrics }
     }
 
     /// Ends it, also for the system, which would keep what it has taken until the peer takes it.
@@ -47,6 +49,10 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let begun = self.answers.begun();
+        if mem::replace(&mut self.begun, begun) != begun {
+            self.is_blocked = false; // another answer: the one before was taken
+        }
         let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
         match &written {
             Poll::Ready(Ok(length)) => self.answers.wrote(*length),
@@ -68,10 +74,10 @@ impl AsyncWrite for Stream {
         written
     }
 
-    /// Called once nothing is left to write: then everything is taken, as far as we know.
+    /// Called once nothing is left to write. An answer that comes in pieces may have more, and has to be taken as a whole in time.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
-        self.is_blocked = false;
+        self.is_blocked &= !self.answers.are_taken();
         self.answers.flushed();
         Poll::Ready(Ok(()))
     }

@@ -39,7 +39,9 @@ pub(super) struct Answers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: Untaken,
-    /// What the system has not taken of the last answer.
+    /// How many answers have begun.
+    begun: AtomicUsize,
+    /// What the system has not taken of the last one.
     bytes: AtomicUsize,
     /// Where it stands among the blocked ones, if it does.
     turn: Mutex<Option<u64>>,
@@ -61,6 +63,7 @@ impl Untaken {
     pub(super) fn connection(&self) -> Answers {
         Answers(Arc::new(Inner {
             all: self.clone(),
+            begun: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             turn: Mutex::default(),
             has_to_close: Arc::default(),
@@ -86,7 +89,7 @@ impl Blocked {
         Some(connection)
     }
 
-    /// Closes who waited longest, until the rest is within the budget.
+    /// Closes the connections whose clients have taken nothing for the longest time, until the rest is within the budget.
     fn enforce(&mut self) {
         while self.bytes > self.budget {
             let Some(connection) = self.connections.keys().next().copied().and_then(|longest| self.remove(longest))
@@ -103,6 +106,17 @@ impl Answers {
     /// An answer begins, with so many bytes behind its head.
     pub(super) fn begin(&self, body: u64) {
         self.0.bytes.store(usize::try_from(body).unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have begun.
+    pub(super) fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the system has taken all of the last one.
+    pub(super) fn are_taken(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the connection has to be closed.
@@ -188,7 +202,7 @@ mod tests {
         assert_eq!(closed, [false, true, false, false]);
         second.wrote(1);
         second.block(Waker::noop());
-        assert_eq!(all.blocked().connections.len(), 3, "who is being closed does not count any more");
+        assert_eq!(all.blocked().connections.len(), 3, "the one that is being closed does not count any more");
         first.flushed();
         drop([third, large]);
         let blocked = all.blocked();
