@@ -377,21 +377,20 @@ impl Database {
         // A task of its own: whoever waits may give up, the statement must not be left half way.
         let task = tokio::spawn(async move {
             let began = database.0.turns.moment();
+            let is_record = matches!(health, Some((Kind::Write, _)));
             let mut is_late = false;
             let mut late = |times| {
-                is_late = true;
-                if let Some((kind, subjects)) = &health {
-                    database.is_late(*kind, subjects, patience, times);
+                if is_record {
+                    is_late = true;
+                    database.is_late(times);
                 }
             };
             let mut result = database.attempt(&pool, patience, work, &mut late).await;
+            if is_late && result.is_ok() {
+                database.0.breaker.wrote();
+                return result; // too late to be a sign of health
+            }
             if let Some((kind, subjects)) = health {
-                if is_late && result.is_ok() {
-                    if kind == Kind::Write {
-                        database.0.breaker.wrote();
-                    }
-                    return result; // too late to be a sign of health
-                }
                 let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
                 if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
                     result = Err(DatabaseError::Busy);
@@ -444,21 +443,17 @@ impl Database {
         result
     }
 
-    /// What it says of the database's health that SQLite is still at work.
-    fn is_late(&self, kind: Kind, subjects: &[Subject], patience: Duration, times: u32) {
-        match kind {
-            Kind::Read if times == 1 => self.diagnose(kind, subjects, Some(&DatabaseError::TimedOut)),
-            Kind::Read => {}
-            Kind::Write => match self.0.breaker.late(times, patience) {
-                None => {}
-                Some(Late::Slow) => {
-                    let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                    let what = "the disk of the SQLite file is slow: scans get a 500 early, and their retries the decision once it is \
-                                written. Check the disk, and what else uses it";
-                    tracing::warn!(file, "a commit takes longer than {patience:?}: {what}");
-                }
-                Some(Late::Still) => self.0.opened.notify_one(),
-            },
+    /// A scan's record is still being written to the SQLite file though the patience for it has passed, for the `times`th time.
+    fn is_late(&self, times: u32) {
+        match self.0.breaker.late(times, RECORD) {
+            None => {}
+            Some(Late::Slow) => {
+                let file = self.0.path.as_deref().map(|path| path.display().to_string());
+                let what = "the disk of the SQLite file is slow: scans get a 500 early, and their retries the decision once it is \
+                            written. Check the disk, and what else uses it";
+                tracing::warn!(file, "a commit takes longer than {RECORD:?}: {what}");
+            }
+            Some(Late::Still) => self.0.opened.notify_one(),
         }
     }
 
@@ -482,7 +477,7 @@ impl Database {
             Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
                 if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
             {
-                return self.is_late(kind, subjects, RECORD, 1);
+                return self.is_late(1);
             }
             Some((error, Symptom::Illness)) => breaker.failed(kind, subjects, error),
             // Somebody holds what one of these wanted. Of several it is not known which one.

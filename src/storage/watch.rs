@@ -20,7 +20,7 @@ use crate::digest::Digest;
 const EVERY: Duration = Duration::from_secs(5);
 /// How soon after a check that failed the next one follows.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long a new connection may take that is opened to find out why there is none.
+/// How long anything may take that only the watch waits for, such as a new connection that tells why there is none.
 const REASON: Duration = Duration::from_secs(1);
 
 /// Writes as a scan does, commits, and leaves nothing behind.
@@ -39,7 +39,8 @@ impl Database {
                 }
                 let Some(inner) = database.upgrade() else { return };
                 let database = Self(inner, Desk::Office);
-                database.truncate_long_log().await;
+                // No longer than it should take: a checkpoint that takes its time goes on by itself.
+                let _ = timeout(REASON, database.truncate_long_log()).await;
                 if is_asked && !database.is_asked() {
                     (is_asked, pause) = (false, AGAIN);
                     database.tell_why().await;
@@ -76,7 +77,7 @@ impl Database {
         let mut is_late = false;
         let mut late = |times| {
             is_late = true;
-            self.is_late(Kind::Write, &[], RECORD, times);
+            self.is_late(times);
         };
         let mut ignored = |_| ();
         let read = self.attempt(reads, READ, |connection| Box::pin(read_check(connection)), &mut ignored);

@@ -31,7 +31,8 @@ async fn metric(process: &Process, name: &str) -> f64 {
 }
 
 async fn status(process: &Process) -> Value {
-    serde_json::from_str::<Value>(&get(process, "/readyz").await).unwrap()["status"].clone()
+    let answer: Value = serde_json::from_str(&get(process, "/readyz").await).unwrap();
+    answer.get("status").unwrap().clone()
 }
 
 async fn becomes(process: &Process, wanted: &str) {
