@@ -51,6 +51,7 @@ mod server;
 mod signals;
 mod targets;
 #[path = "../../tests/support/transaction.rs"]
+#[expect(dead_code, reason = "the tests need more of it")]
 mod transaction;
 
 use std::time::Duration;

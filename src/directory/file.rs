@@ -125,11 +125,7 @@ impl fmt::Display for DirectoryFileError {
 ///
 /// # Errors
 /// When the file cannot be read; within that, when it is wrong.
-pub fn load(
-    path: &Path,
-    hash_key: &HashKey,
-    may_have_faults: bool,
-) -> io::Result<Result<Loaded, DirectoryFileError>> {
+pub fn load(path: &Path, hash_key: &HashKey, may_have_faults: bool) -> io::Result<Result<Loaded, DirectoryFileError>> {
     let source_name = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path)?.take(LONGEST.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -150,11 +150,8 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let (path, what) = (error.path().to_string(), file::describe(error.inner()));
     // The path ends in the name of a field that is not known, and that may be a key.
-    let known = if what.starts_with("unknown field") {
-        path.rsplit_once('.').map(|(outer, _)| outer)
-    } else {
-        Some(&*path)
-    };
+    let known =
+        if what.starts_with("unknown field") { path.rsplit_once('.').map(|(outer, _)| outer) } else { Some(&*path) };
     let place = known.filter(|place| !matches!(*place, "." | "?")).unwrap_or("the body");
     Problem::new(shortened(place), what)
 }

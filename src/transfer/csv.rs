@@ -215,7 +215,8 @@ fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     }
     let (mut members, mut payment_method, mut kind) = (Map::new(), Map::new(), String::new());
     for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
-        let text = std::str::from_utf8(cell).map_err(|_| Problem::new(*column, "is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(cell).map_err(|_| Problem::new(*column, "is not UTF-8: save the file as UTF-8"))?;
         if *column == RECORD {
             text.clone_into(&mut kind);
         } else if let Some((_, name)) = PAYMENT_METHOD.iter().find(|(its, _)| its == column) {

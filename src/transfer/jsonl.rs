@@ -45,7 +45,7 @@ impl<R: BufRead> JsonLines<R> {
 
 /// The row that such a line is.
 pub(super) fn record(line: &[u8]) -> Result<Record, Problem> {
-    let text = std::str::from_utf8(line).map_err(|_| Problem::new("row", "is not UTF-8"))?;
+    let text = std::str::from_utf8(line).map_err(|_| Problem::new("row", "is not UTF-8: save the file as UTF-8"))?;
     let mut json = serde_json::Deserializer::from_str(text);
     let record = Record::read(&mut json, false)?;
     json.end().map_err(|_| Problem::new("row", "goes on behind its end"))?;

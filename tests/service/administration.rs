@@ -92,7 +92,11 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
                 "the body: unknown field",
             ],
         ),
-        ("stores/S", json!({ "id": null, "scanKeyWindowSeconds": 1 }), &["id: invalid type: null", "scanKeyWindowSeconds: must"]),
+        (
+            "stores/S",
+            json!({ "id": null, "scanKeyWindowSeconds": 1 }),
+            &["id: invalid type: null", "scanKeyWindowSeconds: must"],
+        ),
         (
             "shoppers/v",
             json!({ "type": "VIP", "account": 7, "devices": [7, "", [], "d"], "paymentMethod": { "id": "", "pan": SECRET } }),
@@ -111,9 +115,19 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
         (
             "identity-keys",
             json!({ "key": [SECRET], "shopper": "", "channel": SECRET, "revoked": SECRET, "device": "" }),
-            &["key: invalid type", "shopper: is empty", "channel: unknown variant", "revoked: invalid type", "device: is empty"],
+            &[
+                "key: invalid type",
+                "shopper: is empty",
+                "channel: unknown variant",
+                "revoked: invalid type",
+                "device: is empty",
+            ],
         ),
-        ("recognition-tokens", json!({ "token": 7, "device": "" }), &["token: invalid type", "device: is empty", "shopper: is missing"]),
+        (
+            "recognition-tokens",
+            json!({ "token": 7, "device": "" }),
+            &["token: invalid type", "device: is empty", "shopper: is missing"],
+        ),
         ("customers", json!({ "digest": 7, "shopper": 7 }), &["digest: invalid type", "shopper: invalid type"]),
     ] {
         let answer = server.admin_with("PUT", path, body.to_string()).await;
@@ -128,7 +142,10 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
     }
     let twice = r#"{"enabled":true,"enabled":true,"scanKeyWindowSeconds":1}"#;
     let message = server.admin_with("PUT", "stores/S", twice).await.message().unwrap();
-    assert!(message.contains("duplicate field `enabled`") && message.contains("; scanKeyWindowSeconds: must"), "{message}");
+    assert!(
+        message.contains("duplicate field `enabled`") && message.contains("; scanKeyWindowSeconds: must"),
+        "{message}"
+    );
     // A body may have thousands.
     let many: serde_json::Map<_, _> = (0..5000).map(|number| (format!("x{number}"), json!(number))).collect();
     let message = server.admin_with("PUT", "stores/S", Value::from(many).to_string()).await.message().unwrap();

@@ -32,10 +32,7 @@ async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Re
     shopper.map(|shopper| Json(CustomerRow::kept(&digest, &shopper))).ok_or(ApiError::NotFound)
 }
 
-async fn put(
-    State(management): State<Management>,
-    wanted: Wanted<CustomerRow>,
-) -> Result<Json<CustomerRow>, ApiError> {
+async fn put(State(management): State<Management>, wanted: Wanted<CustomerRow>) -> Result<Json<CustomerRow>, ApiError> {
     let hash_key = management.administration.directory.hash_key();
     let (digest, shopper) = wanted.sound(|row| customer(row, hash_key))?;
     let kept = CustomerRow::kept(&digest, &shopper);
