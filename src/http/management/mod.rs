@@ -106,7 +106,6 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
     let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let text = management.metrics.encode(
-        format,
         directory,
         ledger,
         management.database.as_ref(),
@@ -114,7 +113,9 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
         &management.administration.carts,
         &management.providers,
     );
-    let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
+    let text = text
+        .and_then(|text| format.of(&text))
+        .map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
