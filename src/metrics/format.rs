@@ -26,7 +26,10 @@ impl Format {
     }
 
     /// The registry's text in this format.
-    pub(super) fn of(self, registry: &str) -> Result<String, fmt::Error> {
+    ///
+    /// # Errors
+    /// Never in practice: the registry writes families alone, and writing to a string does not fail.
+    pub fn of(self, registry: &str) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(registry.len());
         let families = registry.strip_suffix(END).unwrap_or(registry);
         // No label value contains a line break: it is escaped there.

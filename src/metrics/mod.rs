@@ -90,13 +90,12 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// Everything, in this text format; what others count as it is now.
+    /// Everything, as the registry writes it: [`Format::of`] makes a text format of it. What others count is as it is now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn encode(
         &self,
-        format: Format,
         directory: &Directory,
         ledger: &Ledger,
         (database, disk): (Option<&Database>, Option<Disk>),
@@ -115,7 +114,7 @@ impl Metrics {
         self.0.process.show();
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
-        format.of(&text)
+        Ok(text)
     }
 }
 

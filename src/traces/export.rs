@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
 };
 use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 use secrecy::ExposeSecret as _;
@@ -110,7 +110,7 @@ impl SpanExporter for Otlp {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-        let answer = self.client.post(&self.endpoint).body(body).send().and_then(|answer| answer.error_for_status());
+        let answer = self.client.post(&self.endpoint).body(body).send().and_then(Response::error_for_status);
         let answer = answer.map_err(|error| OTelSdkError::InternalFailure(innermost(&error)))?;
         // The spans were taken, whatever becomes of the rest of the answer.
         let _ = io::copy(&mut answer.take(ANSWER), &mut io::sink());

@@ -112,7 +112,6 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
     // Where the disk stands still, so does the question how much is free.
     let disk = timeout(DISK, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
     let text = management.metrics.encode(
-        format,
         directory,
         ledger,
         (management.database.as_ref(), disk),
@@ -120,7 +119,9 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
         &management.administration.carts,
         &management.providers,
     );
-    let text = text.map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
+    let text = text
+        .and_then(|text| format.of(&text))
+        .map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
