@@ -6,9 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::carts::CartStore;
 use crate::digest::HashKey;
-use crate::domain::customer::{AnonymousId, Customer};
 use crate::domain::decision::{Denial, Grant};
 use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::VisitorId;
@@ -16,7 +14,7 @@ use crate::domain::scan::Location;
 use crate::domain::visitor::{Visitor, VisitorType};
 use crate::storage::{Database, Location as Place};
 
-const LIMITS: Limits =
+pub(crate) const LIMITS: Limits =
     Limits { retention: TimeDelta::days(7), capacity: 10_000, cache: 100, session_max_age: TimeDelta::hours(24) };
 
 fn at(hours: i64) -> DateTime<Utc> {
@@ -117,32 +115,6 @@ async fn a_code_does_not_stand_in_the_way_of_its_own_event() {
     });
     swept.await.expect("deleted");
     assert!(!is_accepted(1).await && is_accepted(0).await);
-}
-
-/// However long it takes to change a cart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_record_waits_for_a_cart() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let database = open(&folder).await;
-    let carts = database.open_carts(&Place::Sqlite(folder.path().join("c.db"))).await.expect("opened");
-    let carts = CartStore::in_database(carts, 1000);
-    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
-    let (begin, begun) = oneshot::channel();
-    let (end, ended) = std::sync::mpsc::channel();
-    let changing = tokio::spawn(async move {
-        let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
-        let change = carts.change(&customer, at(0), move |_| {
-            let _ = begin.send(());
-            let _ = ended.recv(); // its transaction is under way
-            Ok(())
-        });
-        change.await.expect("written").expect("there is room");
-    });
-    begun.await.expect("begun");
-    let recorded = ledger.record(accepted(0, Location::Entry), at(0), soon()).await;
-    assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
-    end.send(()).expect("it waits");
-    changing.await.expect("changed");
 }
 
 async fn open(folder: &tempfile::TempDir) -> Database {

@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::domain::cart::{Cart, CartId, CartName, Currency, Market, Quantity, Sku};
 use crate::domain::ids::{Issuer, SubjectId};
+use crate::domain::scan::Location::Entry;
+use crate::ledger::tests::{LIMITS, accepted, soon};
+use crate::ledger::{Ledger, Recorded, SqlLedger};
 use crate::storage::{DatabaseError, Location};
 use ending::*;
 use moving::*;
@@ -270,4 +273,30 @@ async fn what_others_wrote_is_read_or_found_wanting() {
     assert!(errors.iter().all(|error| error == "carts unavailable: the database holds what cannot be: carts"));
     kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
     assert!(kept.of(&customer, at(0)).await.is_empty());
+}
+
+/// However long it takes to change a cart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_record_waits_for_a_cart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::Sqlite(folder.path().join("c.db"));
+    let database = Database::open(&location, None).await.expect("opened");
+    let carts = CartStore::in_database(database.open_carts(&location).await.expect("opened"), 1000);
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel();
+    let changing = tokio::spawn(async move {
+        let customer = Customer::Anonymous(anonymous_id(7));
+        let change = carts.change(&customer, at(0), move |_| {
+            let _ = begin.send(());
+            let _ = ended.recv(); // its transaction is under way
+            Ok(())
+        });
+        change.await.expect("written").expect("there is room");
+    });
+    begun.await.expect("begun");
+    let recorded = ledger.record(accepted(0, Entry), at(0), soon()).await;
+    assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
+    end.send(()).expect("it waits");
+    changing.await.expect("changed");
 }
