@@ -113,6 +113,7 @@ impl Administration {
         // Others may remember what they read or recorded meanwhile.
         self.directory.announce_erasure().await?;
         self.ledger.purge().await?;
+        self.carts.purge().await?;
         Ok(())
     }
 }

@@ -137,6 +137,17 @@ impl CartStore {
         }
     }
 
+    /// Removes what was forgotten from the files of a database that this process has to itself.
+    ///
+    /// # Errors
+    /// When another process keeps the files in use.
+    pub async fn purge(&self) -> Result<(), CartsError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Sql(carts) => carts.purge().await,
+        }
+    }
+
     /// Lets go of anonymous carts that have ended, in small batches between which others come first. Called now and then; nothing
     /// depends on when.
     ///

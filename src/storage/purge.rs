@@ -48,7 +48,7 @@ impl Database {
     }
 
     /// Truncates the log of a SQLite file if it is longer than usual and no reader needs it.
-    pub(super) async fn truncate_long_log(&self) {
+    pub(crate) async fn truncate_long_log(&self) {
         let database = self.clone();
         let disk = spawn_blocking(move || database.disk()).await.ok().flatten();
         if disk.is_some_and(|disk| disk.log > LONG)

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tempfile::TempDir;
 
+use crate::support::carts::CARTS;
 use crate::support::checks::{PATIENCE, base64, retry, set};
+use crate::support::shopper::CONTEXTS;
 use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
 
 /// A connector on a file of its own.
@@ -41,13 +44,26 @@ impl Connector {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// How often a text is in the file and its log.
+    /// Puts a cart of that name into the account of a shopper.
+    async fn open_cart(&self, shopper: &str, name: &str) {
+        let ask = async |request: RequestBuilder| request.send().await.unwrap().json::<Value>().await.unwrap();
+        let url = |path| format!("{}{path}", self.process.api);
+        let signed_in = ask(client().post(url("/demo/sign-in")).body(json!({ "shopper": shopper }).to_string())).await;
+        let token = signed_in["accessToken"].as_str().expect("a text");
+        let context = ask(client().get(url(CONTEXTS)).bearer_auth(token)).await;
+        let context = context["customerContext"].as_str().expect("a text");
+        let cart = json!({ "id": -1, "name": name, "market": "US", "currency": "USD" }).to_string();
+        let request = client().post(url(CARTS)).bearer_auth(token).header("x-customer-context", context).body(cart);
+        assert_eq!(ask(request).await["name"], name);
+    }
+
+    /// How often a text is in the files and their logs.
     fn count(&self, text: &str) -> usize {
         let count = |path: PathBuf| {
             let bytes = std::fs::read(path).unwrap_or_default();
             bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
         };
-        count(self.file("connector.db")) + count(self.file("connector.db-wal"))
+        ["", "-wal", ".carts", ".carts-wal"].map(|ending| count(self.file(&format!("connector.db{ending}")))).iter().sum()
     }
 
     async fn log_length(&self) -> f64 {
@@ -71,11 +87,12 @@ async fn reader(path: &Path) -> SqliteConnection {
     reader
 }
 
-const NAMES: [&str; 3] = ["somebody-4711-of-springfield", "device-0815-of-somebody", "payment-2342-of-somebody"];
+const NAMES: [&str; 4] =
+    ["somebody-4711-of-springfield", "device-0815-of-somebody", "payment-2342-of-somebody", "birthday-of-somebody"];
 
 /// A shopper who has been in the store often.
 async fn visited(connector: &Connector) {
-    let [shopper, device, payment] = NAMES;
+    let [shopper, device, payment, cart] = NAMES;
     let row = json!({
         "type": "SHOPPER", "devices": [device], "paymentMethod": { "id": payment, "lastMonth": "2099-12" }
     });
@@ -89,6 +106,7 @@ async fn visited(connector: &Connector) {
         let body = set(retry(body), "authEvent.id", uuid::Uuid::new_v4().to_string());
         assert_eq!(connector.verify(&body).await, 200);
     }
+    connector.open_cart(shopper, cart).await;
     for name in NAMES {
         assert!(connector.count(name) > 0, "{name} is not in the bytes at all");
     }
@@ -99,7 +117,7 @@ async fn an_erased_name_is_in_no_byte_when_the_204_is_given() {
     let connector = Connector::start().await;
     visited(&connector).await;
     assert_eq!(connector.admin("DELETE", &format!("shoppers/{}", NAMES[0]), &json!(null)).await, 204);
-    assert_eq!(NAMES.map(|name| connector.count(name)), [0, 0, 0]);
+    assert_eq!(NAMES.map(|name| connector.count(name)), [0; 4]);
     assert_eq!(connector.verify(&scan()).await, 200, "others go on");
 }
 
@@ -114,7 +132,7 @@ async fn no_204_is_given_while_a_reader_keeps_the_name_in_the_log() {
     assert_eq!(connector.verify(&scan()).await, 200, "scans are not held up");
     reader.close().await.unwrap();
     assert_eq!(connector.admin("DELETE", &erase, &json!(null)).await, 204);
-    assert_eq!(NAMES.map(|name| connector.count(name)), [0, 0, 0]);
+    assert_eq!(NAMES.map(|name| connector.count(name)), [0; 4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,6 +91,10 @@ impl SqlCarts {
         Ok(self.database.transaction(move |connection| Box::pin(delete(connection, owner))).await?)
     }
 
+    pub(super) async fn purge(&self) -> std::result::Result<(), CartsError> {
+        Ok(self.database.purge().await?)
+    }
+
     pub(super) async fn close(&self) {
         self.database.close().await;
     }
@@ -103,6 +107,7 @@ impl SqlCarts {
         if !more {
             self.anonymous.begin_count();
             self.anonymous.counted(self.database.look_up(|connection| Box::pin(count(connection))).await?);
+            self.database.truncate_long_log().await;
         }
         Ok(more)
     }
