@@ -45,7 +45,8 @@ impl Format {
     /// Writes a family, given as `name help`, `# TYPE name kind` and samples.
     fn write(self, family: &str, text: &mut String) -> fmt::Result {
         let (help, rest) = family.split_once("\n# TYPE ").ok_or(fmt::Error)?;
-        let (described, samples) = rest.split_once('\n').ok_or(fmt::Error)?;
+        // Where nothing was counted yet, there is no sample.
+        let (described, samples) = rest.split_once('\n').unwrap_or((rest, ""));
         let (name, kind) = described.split_once(' ').ok_or(fmt::Error)?;
         let help = help.strip_prefix(name).ok_or(fmt::Error)?;
         // OpenMetrics names the family, 0.0.4 the samples.
@@ -65,5 +66,18 @@ impl Format {
             writeln!(text, "{sample}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_without_samples_is_kept() {
+        let registry = "# HELP a An A.\n# TYPE a counter\n# HELP b A B.\n# TYPE b gauge\nb 1\n# EOF\n";
+        assert_eq!(Format::OpenMetrics.of(registry).as_deref(), Ok(registry));
+        let plain = "# HELP a_total An A.\n# TYPE a_total counter\n# HELP b A B.\n# TYPE b gauge\nb 1\n";
+        assert_eq!(Format::Plain.of(registry).as_deref(), Ok(plain));
     }
 }

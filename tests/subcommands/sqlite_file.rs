@@ -63,7 +63,10 @@ impl Connector {
             let bytes = std::fs::read(path).unwrap_or_default();
             bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
         };
-        ["", "-wal", ".carts", ".carts-wal"].map(|ending| count(self.file(&format!("connector.db{ending}")))).iter().sum()
+        ["", "-wal", ".carts", ".carts-wal"]
+            .map(|ending| count(self.file(&format!("connector.db{ending}"))))
+            .iter()
+            .sum()
     }
 
     async fn log_length(&self) -> f64 {
