@@ -69,11 +69,15 @@ fn a_sqlite_path_is_taken_as_it_is_written() {
         assert_eq!(checked.code, Some(0), "{path}: {}", checked.stderr);
         let (code, log) = served(folder.path(), &[("storage.url", &url)]);
         assert_eq!(code, Some(0), "{path}: {log}");
-        let expected = ["", ".key", ".lock"].map(|ending| format!("{path}{ending}"));
-        assert_eq!(files(folder.path()), expected, "{path}");
+        assert_eq!(files(folder.path()), files_of(path), "{path}");
         let begin = std::fs::read(folder.path().join(path)).unwrap();
         assert!(begin.starts_with(b"SQLite format 3\0"), "{path}");
     }
+}
+
+/// What there is of a database after a connector has stopped.
+fn files_of(path: &str) -> [String; 5] {
+    ["", ".carts", ".carts.lock", ".key", ".lock"].map(|ending| format!("{path}{ending}"))
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn white_space_around_a_path_is_not_part_of_it() {
     ] {
         let (code, log) = served(folder.path(), &[setting]);
         assert_eq!(code, Some(0), "{setting:?}: {log}");
-        assert_eq!(files(folder.path()), ["data/c.db", "data/c.db.key", "data/c.db.lock"], "{setting:?}");
+        assert_eq!(files(folder.path()), files_of("data/c.db"), "{setting:?}");
     }
     let directory = folder.path().join("directory.json");
     std::fs::write(&directory, r#"{"stores":[{"id":"S"}]}"#).unwrap();

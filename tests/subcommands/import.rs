@@ -194,7 +194,7 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
     place.refuses(
         "a.csv",
         format!("{TABLE}store,{}", "hush".repeat(300_000)),
-        1,
+        64,
         "line 9: this row is longer than 1 MiB",
     );
     let empty = Place::new();
