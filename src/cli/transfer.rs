@@ -84,7 +84,7 @@ pub(super) fn not_opened(error: &StorageError) -> ExitCode {
 pub(super) struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens from now on. Where the end that was asked for does not come, since a pipe that nobody reads blocks the thread, a second signal
+    /// Listens from now on. Where the process does not end, since a pipe that is not read blocks the thread, a second signal
     /// ends the process, or time does.
     pub(super) fn listen() -> io::Result<Self> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

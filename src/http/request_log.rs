@@ -27,7 +27,7 @@ const UNMATCHED: &str = "unmatched";
 /// What a scraper is called.
 const MANAGEMENT: &str = "management";
 
-/// What is refused for no more than its head. It costs whoever sends it next to nothing, so there may be any number.
+/// Requests that are refused by their head alone. They cost the sender next to nothing, so there may be any number.
 type Refused = (Cow<'static, str>, u16, &'static str);
 
 static REFUSED: LazyLock<Samples<Refused>> = LazyLock::new(|| {

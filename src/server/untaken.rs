@@ -126,7 +126,7 @@ impl Answers {
 
     /// The system took so many bytes.
     pub(super) fn wrote(&self, length: usize) {
-        // One task has the connection: nobody changes it meanwhile.
+        // One task has the connection: nothing else changes it meanwhile.
         let bytes = self.0.bytes.load(Ordering::Relaxed).saturating_sub(length);
         self.0.bytes.store(bytes, Ordering::Relaxed);
         let mut turn = self.turn();

@@ -333,7 +333,7 @@ impl Database {
                 let turn = turn.map_err(|_| DatabaseError::TimedOut)?;
                 self.run(pool, patience, None, |connection| {
                     Box::pin(async move {
-                        let _turn = turn; // also when nobody waits for this any more
+                        let _turn = turn; // also when the caller has gone
                         all_or_nothing(IMMEDIATE, connection, work).await
                     })
                 })

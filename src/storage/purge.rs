@@ -14,7 +14,7 @@ use super::{Database, DatabaseError, Engine, OFFICE};
 
 /// A longer log is truncated when no reader needs it any more. Twice as long as one gets that no reader holds.
 const LONG: u64 = 32 << 20;
-/// The longest file that is written anew as a whole: that takes a fraction of the time that a record may wait.
+/// The longest file that is rewritten as a whole: that takes a fraction of the time that a record may wait.
 const SHORT: u64 = 16 << 20;
 /// How long readers are waited for until the log can be truncated.
 const READERS_LEAVE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl Database {
             let turn = self.0.turn.clone().acquire_owned().await;
             let vacuum = self.run(&self.0.pools.office_writes, OFFICE, None, |connection| {
                 Box::pin(async move {
-                    let _turn = turn; // also when nobody waits for this any more
+                    let _turn = turn; // also when the caller has gone
                     Ok(connection.execute("VACUUM").await.map(drop)?)
                 })
             });

@@ -74,7 +74,7 @@ impl Database {
         };
         self.run(&self.0.pools.reads, READ, Some((Kind::Read, vec![subject])), |connection| {
             Box::pin(async move {
-                let _turn = turn; // also when nobody waits for this any more
+                let _turn = turn; // also when the caller has gone
                 work(connection).await
             })
         })

@@ -21,7 +21,7 @@ const MOST: usize = 100_000;
 /// The fetches that tokens may cause.
 #[derive(Debug, Default)]
 pub(super) struct FetchBudget {
-    /// Keyed at random: nobody can make up a customer with the hash of another.
+    /// Keyed at random, so that no one can choose a customer whose hash is that of another.
     hasher: RandomState,
     state: Mutex<State>,
 }

@@ -79,13 +79,13 @@ impl Circuit {
         self.state().answered.is_some_and(|at| at >= time)
     }
 
-    /// A key was not answered, nor was anything else. Says whether it is only since now not asked any more.
+    /// A key was not answered, nor was anything else. Says whether this is what opens the circuit.
     pub(super) fn unanswered(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         state.unanswered.add(&[key], now) && state.open(now)
     }
 
-    /// Nobody was there to ask. Says whether it is only since now not asked any more.
+    /// The backend could not be reached. Says whether this is what opens the circuit.
     pub(super) fn unreachable(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         state.unreachable.add(&[key], now) && state.open(now)

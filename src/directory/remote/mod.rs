@@ -50,7 +50,7 @@ pub struct Remote {
     limits: Limits,
     places: Semaphore,
     circuit: Circuit,
-    /// When the last made-up key was asked about that was not answered. Whoever holds the lock asks about one.
+    /// When the last made-up key was asked about that was not answered. The holder of the lock asks about one.
     no_sign_of_life: Mutex<Option<Instant>>,
     standing: Standing,
     cache: Cache,

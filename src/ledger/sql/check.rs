@@ -1,7 +1,7 @@
 //! Writes what a scan writes, to find out whether the database would take one.
 //!
 //! A row that is overwritten again and again fits on a disk that has no room for another decision. So this inserts a decision and its
-//! session, removes both, and commits: neither is ever visible, and the next check needs room anew.
+//! session, removes both, and commits: neither is ever visible, and the next check needs free space again.
 
 use sqlx::any::Any;
 use sqlx::{AnyConnection, query};

@@ -43,7 +43,7 @@ impl RedisUrl {
         }
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities.as_bytes()).collect();
         if certificates.is_ok_and(|certificates| certificates.is_empty()) {
-            return Err(RedisAuthorityError::Unreadable); // nobody could vouch for it
+            return Err(RedisAuthorityError::Unreadable); // no authority could vouch for it
         }
         let tls = TlsCertificates { client_tls: None, root_cert: Some(authorities.as_bytes().to_vec()) };
         Client::build_with_tls(info, tls).map(Self).map_err(|_| RedisAuthorityError::Unreadable)
