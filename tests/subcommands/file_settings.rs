@@ -1,35 +1,23 @@
 //! Settings that name a file, `storage.url` first of all: the path is taken as it is written, without white space at either end, or it is
 //! refused with 64 and the setting's name. Also what else can be told of a database's URL without connecting.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::open_files::stopped_when_ready;
 use crate::support::{Ended, HASH_KEY, environment};
 
 /// Runs `serve` in a folder, stops it once it is ready, and returns its exit code and log.
 fn served(folder: &Path, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-    let mut child = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    command
         .args(["--preserve-status", "60", env!("CARGO_BIN_EXE_identity-connector"), "serve"])
         .envs(environment(ports.iter().chain(settings)))
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = String::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line.contains("\"message\":\"ready\"") {
-            assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success(), "kill");
-        }
-        log = format!("{log}{line}\n");
-    }
-    (child.wait().unwrap().code(), log)
+        .current_dir(folder);
+    stopped_when_ready(command)
 }
 
 /// The files below a folder, by their paths in it.

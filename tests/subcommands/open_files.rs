@@ -15,14 +15,17 @@ fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, Stri
     let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", "memory:")];
     // `timeout` passes SIGTERM on. Its own limit ends a process that neither becomes ready nor exits.
     let script = format!("ulimit {ulimit} || exit 99; exec timeout --preserve-status 60 \"$0\" serve");
-    let mut child = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", &script, env!("CARGO_BIN_EXE_identity-connector")])
-        .envs(environment(defaults.iter().chain(settings)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .envs(environment(defaults.iter().chain(settings)));
+    stopped_when_ready(command)
+}
+
+/// Runs `serve`, stops it once it is ready, and returns its exit code and log.
+pub(crate) fn stopped_when_ready(mut command: Command) -> (Option<i32>, String) {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut log = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
         let line = line.unwrap();
