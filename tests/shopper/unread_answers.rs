@@ -62,7 +62,7 @@ async fn slow_reader_is_closed_after_the_answer_timeout() {
     let mut some = vec![0; 96 * 1024];
     while closed(&server, "timeout").await == 0 {
         assert!(began.elapsed() < Duration::from_secs(10), "the connection is not closed in time");
-        let _ = timeout(Duration::from_millis(100), stream.read_exact(&mut some)).await; // the connection may be closed already
+        let _ = timeout(Duration::from_millis(100), stream.read_exact(&mut some)).await; // may be closed already
         tokio::time::sleep(Duration::from_millis(600)).await; // what a slow client does
     }
 }

@@ -87,17 +87,17 @@ mod tests {
             carts in proptest::collection::btree_map(texts("a\"\\é€𝄞"), proptest::collection::btree_set(texts("a\"\\ ~"), 0..20), 0..5),
             id in 1..u64::MAX >> 11,
         ) {
-            let mut carts_of_owner = Carts::default();
+            let mut owned = Carts::default();
             for (name, skus) in carts {
                 let (market, currency) = (Market::parse(&name).unwrap(), Currency::new("EUR", "€").unwrap());
                 let name = CartName::parse(&name).unwrap();
                 let now = instant(i64::MAX);
-                let id = carts_of_owner.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
+                let id = owned.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
                 let lines = skus.iter().map(|sku| (Sku::parse(sku).unwrap(), Quantity::MAX)).collect();
-                carts_of_owner.add_lines(id, lines, now).unwrap();
+                owned.add_lines(id, lines, now).unwrap();
             }
-            prop_assert!(write(&carts_of_owner).unwrap().len() <= carts_of_owner.bytes().saturating_add(2), "the brackets of the list");
-            prop_assert_eq!(read(&write(&carts_of_owner).unwrap()), Some(carts_of_owner));
+            prop_assert!(write(&owned).unwrap().len() <= owned.bytes().saturating_add(2), "the bound and the list's brackets");
+            prop_assert_eq!(read(&write(&owned).unwrap()), Some(owned));
         }
     }
 }

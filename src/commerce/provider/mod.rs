@@ -87,7 +87,7 @@ struct State {
 }
 
 impl Provider {
-    /// A provider without keys; [`Provider::keep_up`] fetches them.
+    /// A provider without keys; [`Provider::refresh_keys`] fetches them.
     #[must_use]
     pub fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
@@ -118,7 +118,7 @@ impl Provider {
     }
 
     /// Fetches the keys and refreshes them, without end.
-    pub async fn keep_up(self: Arc<Self>) {
+    pub async fn refresh_keys(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {
             self.state.send_modify(|state| state.is_fetching = true);
@@ -147,7 +147,7 @@ impl Provider {
                     if self.keys() == 0 {
                         // Warn on each failure, at most once a minute later on: until a fetch succeeds, no customer of
                         // this provider can sign in.
-                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider, and none are known: its customers get 503");
+                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider, and none are known: its customers get 503 until a fetch succeeds");
                     } else if backoff == BACKOFF.0 {
                         tracing::warn!(provider, %error, "could not fetch the keys of the identity provider; keeping the previous keys");
                     }
