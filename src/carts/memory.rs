@@ -1,4 +1,4 @@
-//! Carts in memory, after_last one lock. Code under the lock takes microseconds and does not await.
+//! Carts in memory, behind one lock. Code under the lock takes microseconds and does not await.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -83,12 +83,12 @@ pub enum CommerceError {
 pub struct Bearer {
     /// The token itself: a customer context is bound to it.
     token: SecretString,
-    /// Whom it names.
+    /// The customer that the token names.
     customer: Customer,
 }
 
 impl Bearer {
-    /// Whom it names.
+    /// The customer that the token names.
     #[must_use]
     pub fn customer(&self) -> &Customer {
         &self.customer

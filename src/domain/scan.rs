@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use super::identity_key::IdentityKey;
 use super::ids::{EventId, StoreId};
 
-/// One call of the gate, with every field valid. Whether the store exists and who the key belongs to is not checked
-/// yet.
+/// One call of the gate, with every field valid. Not checked yet: whether the store exists, and which shopper the key
+/// belongs to.
 #[derive(Clone, Debug)]
 pub struct Scan {
     /// The identity key that the gate's reader read.

@@ -40,7 +40,7 @@ impl VisitorType {
 pub struct Visitor {
     /// The id that the retailer gave this visitor.
     pub id: VisitorId,
-    /// What kind of visitor.
+    /// The type of visitor.
     pub kind: VisitorType,
 }
 
