@@ -71,7 +71,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The decision was made after the deadline, so it was not recorded.
-    #[error("decided too late to be recorded")]
+    #[error("decided after the deadline, so not recorded")]
     TooLate,
     /// Deciding or recording panicked. The panic message is left out, since it may quote an identity key.
     #[error("deciding or recording panicked")]
@@ -242,8 +242,8 @@ impl Connector {
     }
 
     /// Whether the app was told that its code is still valid at the time of the event, although the store's window is
-    /// shorter now. This happens because codes are made without regard to disabled stores, and because a window may
-    /// have been shortened since.
+    /// shorter. A code is valid for the shortest window of the enabled stores at the time when it is made. Since then,
+    /// the store may have been enabled, or its window shortened.
     async fn is_valid_as_promised(
         &self,
         code: &ScanKeyCode<'_>,
@@ -309,7 +309,7 @@ mod tests {
 
     async fn connector(fault: Option<Fault>) -> Arc<Connector> {
         let hash_key = HashKey::new(&[0; 32]);
-        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("valid");
+        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("a valid file");
         let directory = Directory::in_memory(hash_key.clone());
         directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
         let faults = Faults::default();

@@ -1,6 +1,7 @@
 //! Refusals: every answer that is not a success is made here, as `{"message": "…"}`.
 //!
-//! Each carries an [`Outcome`] for the access log, which is never sent, and its [`Message`].
+//! Each response has two extensions, which are not sent: an [`Outcome`] for the access log, and the [`Message`], which
+//! the shopper's side puts into the status line.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl ApiError {
     }
 }
 
-/// The message of a refusal, as an extension of the response: the shopper's side puts it into the status line too.
+/// The message of a refusal, as an extension of the response.
 #[derive(Clone, Debug)]
 pub(super) struct Message(pub(super) Cow<'static, str>);
 

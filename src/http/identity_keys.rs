@@ -65,7 +65,7 @@ async fn decide(
     let body = body::collect(body, later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, log).map_err(ApiError::Invalid)?;
-    // Before the record is looked up: a caller must not see records of another caller's stores.
+    // Before the record is looked up: a caller must not get records of another caller's stores.
     if caller.is_some_and(|caller| !caller.speaks_for(&scan.store_id)) {
         return Err(ApiError::ForeignStore);
     }
@@ -156,7 +156,7 @@ pub(super) mod tests {
     /// The API, for at most `limit` scans at a time.
     pub(in crate::http) async fn router(limit: u32, faults: Faults) -> Router {
         let hash_key = HashKey::new(&[0; 32]);
-        let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("sound");
+        let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("a valid file");
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let directory = Directory::in_memory(hash_key.clone());

@@ -130,7 +130,7 @@ fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
         .layer(stack)
 }
 
-/// Forbids caching, since an answer is about one shopper at one moment, and guessing its media type.
+/// Forbids caching, since an answer is about one shopper at one moment, and forbids media type sniffing.
 fn set_common_headers<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

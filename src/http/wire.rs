@@ -1,5 +1,5 @@
-//! Parses the body of the gate's call into a [`Scan`]. The rules apply in the contract's order, and the first failure
-//! wins.
+//! Parses the body of the gate's call into a [`Scan`]. The rules are checked in a fixed order, and the first failure is
+//! the answer.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! Which requests the demo answers.
+//! Decides which requests the demo answers.
 //!
 //! Every web page that is open in the user's browser can send requests to a demo on loopback, so requests of other
-//! pages are refused. A demo that is published off loopback has a key besides: signing in takes no password.
+//! pages are refused. A demo that is published off loopback also needs a key, since signing in takes no password.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -40,13 +40,14 @@ pub(super) async fn require_key(State(key): State<Option<SecretString>>, request
     }
 }
 
-/// Compares in constant time.
+/// Whether the request has the key. Compares in constant time.
 fn is_given(key: &SecretString, headers: &HeaderMap) -> bool {
     let given = headers.get(KEY).map_or(&[][..], |value| value.as_bytes());
     given.ct_eq(key.expose_secret().as_bytes()).into()
 }
 
-/// Whether a host name cannot be made to point to this machine by a stranger (DNS rebinding).
+/// Whether a host name is `localhost` or a loopback address. An attacker can make any other name resolve to this
+/// machine (DNS rebinding).
 fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

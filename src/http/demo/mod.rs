@@ -91,7 +91,7 @@ async fn key_set(State(demo): State<Demo>) -> Json<Value> {
 async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Response, ApiError> {
     let SignIn { shopper } = document.read()?;
     let shopper = find_shopper(&demo, &shopper).await?;
-    // From now on, the provider's customer of this name is this shopper.
+    // Links the provider's customer to the shopper.
     let customer = demo.issuer.customer(&shopper).ok_or(ApiError::NotFound)?;
     let customer = demo.administration.directory.hash_key().customer(&customer);
     demo.administration.change(Change::LinkCustomer(customer, shopper.clone())).await?;

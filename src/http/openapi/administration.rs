@@ -162,7 +162,7 @@ impl Kind {
             .responds(204, done());
         let delete = match self.path {
             SHOPPERS => delete.described(
-                "Erases the shopper: deletes keys, tokens, devices and carts, and replaces the id in decisions, sessions and the audit \
+                "Erases the shopper: deletes keys, tokens, devices, customers and carts, and replaces the id in decisions, sessions and the audit \
                  with a pseudonym. The answer takes 3 s, plus 2 s with PostgreSQL, or plus `directory.cache_for` if that is longer. If a \
                  call fails, repeat it: that completes the erasure. For this reason an unknown shopper gets 204 too.",
             ),

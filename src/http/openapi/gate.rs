@@ -1,5 +1,5 @@
 //! Describes the gate's call. The types here are for the document only: the real body is parsed by hand (see `wire`),
-//! so that every mistake gets the message of the contract. A test compares the two.
+//! so that every mistake gets the message that Amazon's test cases expect. A test compares the two.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,8 +1,8 @@
 //! The OpenAPI document of all ports, and a page to read it.
 //!
-//! Schemas come from the types that are sent, refusals from [`ApiError`], so the document cannot differ from the
-//! answers. Both are on the management port. They need no token: they contain no secret, and a browser cannot send a
-//! token by itself. The demo's page and its endpoints are not in the document.
+//! Schemas of answers come from the types that are sent, refusals from [`ApiError`]. Tests compare the document with
+//! real requests and answers. Both are on the management port and need no token: they contain no secret, and a browser
+//! cannot send a token by itself. The demo's page and its endpoints are not in the document.
 
 mod administration;
 mod call;

@@ -1,4 +1,4 @@
-//! A response body that holds its request's permit until the client has received it. So there are never more such
+//! A response body that holds its request's permit until it is written to the connection. So there are never more such
 //! answers in memory than `commerce.max_in_flight`, even if clients do not read them.
 
 use std::pin::Pin;
