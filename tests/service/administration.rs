@@ -51,7 +51,7 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
             ("recognition-tokens", json!({ "token": SECRET, "shopper": "shopper-uuid-001" })),
             "token: a recognition token is 32",
         ),
-        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
+        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: no such shopper"),
         (("recognition-tokens", json!({})), "shopper: is missing"),
         (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
         (customer("shopper", json!("nobody")), "shopper: no such shopper"),
