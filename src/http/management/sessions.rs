@@ -14,7 +14,7 @@ use crate::http::answer::VisitorDetails;
 use crate::http::error::ApiError;
 use crate::ledger::{Moment, Session, SessionId, SessionState};
 
-/// A visit of a visitor to a store.
+/// A visitor's stay in a store, from entry to exit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 #[serde(rename_all = "camelCase")]

@@ -26,8 +26,8 @@ pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     let token = "The token, 32 letters and digits. Give this or `digest`. Without both, the connector makes a token and returns it \
                  in this answer only.";
     add_with::<RecognitionTokenRow>(schemas, &[("token", token)]);
-    let issuer = "The `iss` of the provider's tokens. Give `issuer` and `subject`, or `digest`. Never returned.";
-    let subject = "The `sub` of the customer's tokens. Never returned.";
+    let issuer = "The provider's `issuer`. Give `issuer` and `subject`, or `digest`. Never returned.";
+    let subject = "The value of the provider's `customer_claim` (`sub` by default). Never returned.";
     add_with::<CustomerRow>(schemas, &[("issuer", issuer), ("subject", subject)]);
     super::add::<SessionRow<'_>>(schemas);
     super::add::<DecisionRow<'_>>(schemas);

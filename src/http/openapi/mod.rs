@@ -67,7 +67,7 @@ pub fn document() -> String {
         ]))
         .tags(Some([
             tag(gate::TAG, "The gate's call"),
-            tag(shopper::TAG, "The shopper's side, for apps. Requires `commerce.enabled`"),
+            tag(shopper::TAG, "The shopper's side, for apps: requires `commerce.enabled`"),
             tag(operations::TAG, "Probes, metrics, and this document"),
             tag(administration::TAG, "Stores, shoppers, keys, tokens and customers; sessions, decisions and the audit"),
         ]))

@@ -160,7 +160,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         )
         .described(
             "Moves all carts or, if refused, none. Moved carts no longer belong to the anonymous customer. A second call moves only \
-             what was added since the first.",
+             what was added after the first.",
         )
         .takes(schema_of::<CartMigration>(), json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" }))
         .answers("The cart `Default` or, if there is none, the cart that was changed last.", schema_of::<CartBody>())
