@@ -2,14 +2,14 @@
 # Rolling restarts of two connectors behind nginx, as deploy/ has them, under a steady load of scans: not a single request may fail.
 # A connector is asked to stop, ends with 0, starts again, is ready, and is asked by nginx again; then it is the other one's turn.
 # Usage: .ci/checks/rolling-restarts.sh [rolling restarts: 20] [requests a second: 300]
-# Needs what deploy/stand.sh needs, and cargo.
+# Needs what deploy/testbed.sh needs, and cargo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 restarts=${1:-20} rate=${2:-300}
 steady=$(realpath "$(cargo bench --locked --no-run --bench steady 2>&1 | sed -nE 's/.*Executable benches.steady.*\((.*)\)/\1/p')")
 connector=$(realpath "${CARGO_TARGET_DIR:-target}/release/identity-connector")
 settings=(CONNECTOR__RATE_LIMIT__REQUESTS_PER_SECOND="$((rate * 2))") # all of it comes from one address
-. deploy/stand.sh
+. deploy/testbed.sh
 
 answers() { # connector: how many it has given since its start
   curl -fsS -H "Authorization: Bearer $(<"$work/secrets/management_token")" "http://127.0.0.1:${management[$1]}/metrics" |
