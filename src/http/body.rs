@@ -50,15 +50,15 @@ pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Unre
 ///
 /// Whoever answers early, be it with 400, 404 or 429, closes a connection on which the sender is still writing; the sender's
 /// system then throws away the answer with the connection. So the rest is read, within limits.
-pub(crate) struct LingeringBody(Option<Incoming>);
+pub(crate) struct DrainOnDrop(Option<Incoming>);
 
-impl LingeringBody {
+impl DrainOnDrop {
     pub(crate) fn new(body: Incoming) -> Self {
         Self(Some(body))
     }
 }
 
-impl HttpBody for LingeringBody {
+impl HttpBody for DrainOnDrop {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -83,7 +83,7 @@ impl HttpBody for LingeringBody {
     }
 }
 
-impl Drop for LingeringBody {
+impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         let unread = self.0.take().filter(|body| !body.is_end_stream());
         // Outside a runtime the process is ending, and there is nobody left to answer.

@@ -14,7 +14,7 @@ use crate::tls::Tls;
 pub(super) struct Connections {
     open: Family<PortName, Gauge>,
     opened: Family<PortName, Counter>,
-    turned_out: Family<PortName, Counter>,
+    evicted: Family<PortName, Counter>,
     accept_errors: Family<PortName, Counter>,
     answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
@@ -39,7 +39,7 @@ pub struct PortMetrics {
     port: &'static str,
     open: Gauge,
     opened: Counter,
-    turned_out: Counter,
+    evicted: Counter,
     accept_errors: Counter,
     answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
@@ -51,9 +51,9 @@ impl Connections {
         registry.register("connections", "Connections that are open", open.clone());
         let opened = Family::default();
         registry.register("connections_opened", "Connections accepted", opened.clone());
-        let turned_out = Family::default();
+        let evicted = Family::default();
         let help = "Connections that waited and had to go, because others came and all places were taken";
-        registry.register("connections_turned_out", help, turned_out.clone());
+        registry.register("connections_turned_out", help, evicted.clone());
         let accept_errors = Family::default();
         let help = "Times that a connection could not be accepted, as for want of a file";
         registry.register("accept_errors", help, accept_errors.clone());
@@ -67,16 +67,7 @@ impl Connections {
         let help = "When tls.certificate expires, in Unix time; 0 without one";
         registry.register("tls_certificate_expires_seconds", help, certificate_expires.clone());
         let tls = OnceLock::new();
-        Self {
-            open,
-            opened,
-            turned_out,
-            accept_errors,
-            answers_not_taken,
-            handshake_failures,
-            certificate_expires,
-            tls,
-        }
+        Self { open, opened, evicted, accept_errors, answers_not_taken, handshake_failures, certificate_expires, tls }
     }
 
     pub(super) fn show(&self) {
@@ -96,7 +87,7 @@ impl Metrics {
             port,
             open: all.open.get_or_create(&name).clone(),
             opened: all.opened.get_or_create(&name).clone(),
-            turned_out: all.turned_out.get_or_create(&name).clone(),
+            evicted: all.evicted.get_or_create(&name).clone(),
             accept_errors: all.accept_errors.get_or_create(&name).clone(),
             answers_not_taken: all.answers_not_taken.clone(),
             handshake_failures: all.handshake_failures.clone(),
@@ -128,8 +119,8 @@ impl PortMetrics {
     }
 
     /// One had to go for another.
-    pub fn connection_turned_out(&self) {
-        self.turned_out.inc();
+    pub fn connection_evicted(&self) {
+        self.evicted.inc();
     }
 
     /// None could be accepted.
