@@ -62,7 +62,7 @@ impl InFlight {
     /// So many places.
     #[must_use]
     pub fn new(places: u32, metrics: Metrics) -> Self {
-        metrics.has_places(places);
+        metrics.set_permits(places);
         Self {
             places: Arc::new(Semaphore::new(places as usize)),
             beyond: Arc::new(Semaphore::new(BEYOND)),
@@ -103,7 +103,7 @@ impl InFlight {
     }
 
     fn taken(&self, permit: OwnedSemaphorePermit) -> Place {
-        self.metrics.place_taken();
+        self.metrics.permit_taken();
         Place { _permit: permit, metrics: self.metrics.clone() }
     }
 
@@ -130,7 +130,7 @@ impl Refusals {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.metrics.place_left();
+        self.metrics.permit_released();
     }
 }
 
