@@ -111,7 +111,7 @@ impl RedisLimits {
                 let cause = failure.unwrap_or(lost);
                 tracing::warn!(
                     cause,
-                    "rate limits are not shared between replicas: each limits on its own until rate_limit.url answers; no scan fails"
+                    "rate limits are not shared between replicas: each limits on its own until rate_limit.url answers"
                 );
             }
             if let Ok(connection) = connected {
