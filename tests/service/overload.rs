@@ -1,4 +1,5 @@
-//! The API contract's 429 past the cap: soon, unread but for a few, never recorded, and over when places are free again.
+//! The API contract's 429 past the cap: soon, unread but for a few, never recorded, and over when places are free
+//! again.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ async fn two_places() -> Server {
     Server::demo(&[("server.max_in_flight", "2")]).await
 }
 
-/// Scans that take up every place of [`two_places`] for a second and a half, while the directory works for everybody else.
+/// Scans that take up every place of [`two_places`] for a second and a half, while the directory works for everybody
+/// else.
 struct Full {
     scans: Vec<Value>,
     wires: Vec<Wire>,
@@ -69,8 +71,8 @@ impl Full {
     }
 }
 
-/// Runs `what` while every slot is taken. It ends before a slot is free, so nothing in it has waited for one. On a busy machine, a slot may
-/// be free too early, or `what` may return `None` because it was too slow: then it is run again.
+/// Runs `what` while every slot is taken. It ends before a slot is free, so nothing in it has waited for one. On a busy
+/// machine, a slot may be free too early, or `what` may return `None` because it was too slow: then it is run again.
 async fn while_full<T>(server: &Server, mut what: impl AsyncFnMut() -> Option<T>) -> (T, Full) {
     let deadline = Instant::now() + 2 * PATIENCE;
     loop {
@@ -112,7 +114,7 @@ fn is_read(unfinished: &Wire) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_is_refused_soon_and_never_recorded() {
+async fn overload_is_refused_and_not_recorded() {
     let server = two_places().await;
     let body = scan();
     let (answer, _) = while_full(&server, async || Some(server.verify(&body).await)).await;
@@ -125,7 +127,7 @@ async fn what_is_too_much_is_refused_soon_and_never_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn past_the_cap_some_bodies_are_read_so_that_what_is_recorded_is_answered() {
+async fn recorded_events_are_answered_during_overload() {
     let server = two_places().await;
     let recorded = scan();
     let first = server.verify(&recorded).await;
@@ -148,7 +150,7 @@ async fn past_the_cap_some_bodies_are_read_so_that_what_is_recorded_is_answered(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
+async fn body_of_the_65th_request_over_the_limit_is_not_read() {
     let server = two_places().await;
     let (refusals, _) = while_full(&server, async || {
         let mut others = Vec::new();
@@ -177,7 +179,7 @@ async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
 
 /// Whoever is refused unread is heard on the same connection afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_outlives_its_refusals() {
+async fn connection_stays_open_after_refusals() {
     let server = two_places().await;
     let mut wire = Wire::connect(&server).await;
     let (refused, _) = while_full(&server, async || {
@@ -203,7 +205,7 @@ async fn a_connection_outlives_its_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_come_back_and_those_who_had_them_are_decided_anew() {
+async fn permits_are_released_and_retries_are_decided() {
     let server = two_places().await;
     for _ in 0..2 {
         let mut full = Full::make(&server).await;
@@ -219,7 +221,7 @@ async fn places_come_back_and_those_who_had_them_are_decided_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
+async fn hanging_up_neither_frees_a_permit_early_nor_leaks_it() {
     let server = two_places().await;
     let ((), full) = while_full(&server, async || Some(())).await;
     for wire in full.wires {
@@ -236,7 +238,7 @@ async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sends_slowly_takes_nobodys_place() {
+async fn slow_senders_hold_no_permit() {
     let server = two_places().await;
     let mut unfinished_ones = Vec::new();
     for _ in 0..20 {
@@ -247,7 +249,7 @@ async fn who_sends_slowly_takes_nobodys_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rate_limit_is_charged_first() {
+async fn rate_limit_is_charged_before_the_concurrency_limit() {
     let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
     assert_one_within(STALLED, "while every place is taken", async || {
         let server = Server::demo(&settings).await; // a new one, which has charged nothing yet
@@ -268,7 +270,7 @@ async fn the_rate_limit_is_charged_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn probes_and_metrics_answer_as_ever() {
+async fn probes_and_metrics_are_answered_during_overload() {
     let server = two_places().await;
     let (places, _) = while_full(&server, async || {
         for port in [&server.api, &server.management] {
@@ -282,9 +284,10 @@ async fn probes_and_metrics_answer_as_ever() {
     assert_eq!(places, [2, 2]);
 }
 
-/// A crowd many times the cap, at a directory that is slow: each of them is accepted or told to wait, and what is accepted is kept.
+/// A crowd many times the cap, at a directory that is slow: each of them is accepted or told to wait, and what is
+/// accepted is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_gets_200_or_429_and_nothing_else() {
+async fn burst_gets_only_200_or_429() {
     let server = std::sync::Arc::new(two_places().await);
     server.faults.set(Some(Fault::Slow(Duration::from_millis(5))));
     let bodies: Vec<Value> = (0..300).map(|_| scan()).collect();
@@ -308,7 +311,7 @@ async fn a_crowd_gets_200_or_429_and_nothing_else() {
 
 /// Where the deadline of a scan passes while it stalls, it is a 500 as ever; but nobody gets one who was not let in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_those_who_have_a_place_can_wait_for_the_directory() {
+async fn only_scans_with_a_permit_wait_for_the_directory() {
     let server = two_places().await;
     server.faults.set(Some(Fault::Stall));
     let began = Instant::now();

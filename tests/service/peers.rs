@@ -81,7 +81,7 @@ async fn those_who_stop(server: &Server, stages: &[(&str, &[u8])]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_stops_at_any_stage_is_let_go_in_time() {
+async fn stalled_client_is_disconnected_at_every_stage() {
     let server = Server::demo(&A_SECOND).await;
     let (body, livez) = (scan().to_string(), "GET /livez HTTP/1.1\r\nhost: x\r\n");
     let promised = head(&format!("content-length: {}\r\n", body.len()));
@@ -99,7 +99,7 @@ async fn whoever_stops_at_any_stage_is_let_go_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_stops_within_the_handshake_is_let_go_in_time() {
+async fn client_that_stalls_in_the_handshake_is_disconnected() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let tls = files.settings();
     let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -114,7 +114,7 @@ async fn whoever_stops_within_the_handshake_is_let_go_in_time() {
 
 /// One byte now and then is no progress.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_trickles_a_head_is_let_go_in_time() {
+async fn client_that_sends_its_head_slowly_is_disconnected() {
     let server = Server::demo(&A_SECOND).await;
     for begins in ["", "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
@@ -129,7 +129,7 @@ async fn whoever_trickles_a_head_is_let_go_in_time() {
 
 /// Asks and asks, takes of the answers a little now and then, and is let go with the rest of them unsaid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_takes_answers_too_slowly_is_let_go_in_time() {
+async fn client_that_reads_answers_slowly_is_disconnected() {
     let server = Server::demo(&A_SECOND).await;
     for takes_some in [false, true] {
         let socket = TcpSocket::new_v4().unwrap();
@@ -154,7 +154,7 @@ async fn whoever_takes_answers_too_slowly_is_let_go_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_is_answered_while_silent_peers_take_every_place() {
+async fn gate_is_answered_while_silent_clients_use_all_connections() {
     let server = Server::demo(&[("server.max_connections", "8"), ALONE]).await;
     // One that is idle already, as a proxy keeps it: the crowd must not cost it its place.
     let mut gate = Wire::connect(&server).await;
@@ -182,7 +182,7 @@ async fn a_gate_is_answered_while_silent_peers_take_every_place() {
 
 /// They have asked once, or keep asking slowly: that makes nobody a guest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_is_answered_while_peers_who_have_asked_take_every_place() {
+async fn gate_is_answered_while_idle_and_slow_clients_use_all_connections() {
     // A slow body has a second, for which no gate waits.
     assert_one_within(Duration::from_millis(700), "a slow body makes room", async || {
         let server = Server::demo(&[("server.max_connections", "8"), ALONE]).await;
@@ -221,7 +221,7 @@ async fn a_trusted_proxy_keeps_its_idle_connections() {
 
 /// A thousand requests at once on one connection, again and again: others do not wait for their end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_who_asks_without_end_holds_up_nobody() {
+async fn endless_pipelining_does_not_delay_other_clients() {
     let server = Server::demo(&[]).await;
     let (mut answers, mut requests) = TcpStream::connect(server.address()).await.unwrap().into_split();
     let many = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
@@ -245,7 +245,7 @@ proptest! {
 
     /// Bytes as they come, and such as begin like a request.
     #[test]
-    fn it_lives_on_whatever_bytes_come(begins_well in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+    fn random_bytes_do_not_stop_the_server(begins_well in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let server = Server::demo(&[]).await;

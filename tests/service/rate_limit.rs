@@ -33,7 +33,7 @@ fn refilled(since: Instant) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_passes_and_what_follows_is_told_to_wait() {
+async fn requests_after_the_burst_get_429() {
     let server = Server::demo(&LOW).await;
     let began = Instant::now();
     let passed = exhaust(&server, &scan()).await;
@@ -41,7 +41,7 @@ async fn a_burst_passes_and_what_follows_is_told_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_passes_again() {
+async fn caller_is_served_again_after_waiting() {
     let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
     exhaust(&server, &scan()).await;
     let deadline = Instant::now() + PATIENCE;
@@ -64,7 +64,7 @@ async fn retries_and_invalid_requests_are_charged_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_too_many_is_refused_before_its_body_is_read() {
+async fn limited_request_is_refused_before_its_body_is_read() {
     let server = Server::demo(&LOW).await;
     for headers in ["content-length: 1000\r\n", "content-length: 100000000\r\n", "transfer-encoding: chunked\r\n"] {
         assert_one_within(Duration::from_millis(700), headers, async || {
@@ -101,7 +101,7 @@ async fn a_request_is_charged_before_its_body_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_request_is_not_recorded() {
+async fn limited_request_is_not_recorded() {
     let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
     let mut accepted = 0;
     let refused = loop {
@@ -152,7 +152,7 @@ async fn liveness_and_readiness_are_not_charged() {
 
 /// A billion a second never refuses anybody, however small the burst.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_long_run_and_the_burst_are_two_settings() {
+async fn rate_and_burst_are_separate_settings() {
     let settings = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1")];
     let server = Server::demo(&settings).await;
     for number in 0..50 {
@@ -161,7 +161,7 @@ async fn the_long_run_and_the_burst_are_two_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_is_counted() {
+async fn limited_requests_are_counted() {
     let server = Server::demo(&LOW).await;
     exhaust(&server, &scan()).await;
     assert_eq!(metric(&server, "connector_rate_limited_total").await, 1);

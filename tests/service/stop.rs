@@ -18,7 +18,7 @@ const READYZ: &str = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// As long as a load balancer may take to look, it is served as ever, and told to come anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn before_it_closes_it_is_not_ready_and_serves_on() {
+async fn unready_server_still_serves_during_the_stop_delay() {
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let mut open = Wire::connect(&server).await;
     open.send(request(&scan().to_string())).await;
@@ -45,7 +45,7 @@ async fn before_it_closes_it_is_not_ready_and_serves_on() {
 
 /// Whoever asks at the very moment is answered: on a connection that is open, and on one that has just come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_crosses_the_stop_is_answered() {
+async fn request_sent_at_the_moment_of_the_stop_is_answered() {
     for _ in 0..20 {
         // An idle connection is closed 250 ms after the stop.
         assert_one_within(Duration::from_millis(200), "sent at the moment of the stop", async || {
@@ -79,9 +79,10 @@ async fn a_request_that_crosses_the_stop_is_answered() {
     }
 }
 
-/// A request that has begun is waited for, also when the peer takes longer for its body than an idle connection may stay.
+/// A request that has begun is waited for, also when the peer takes longer for its body than an idle connection may
+/// stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
+async fn request_with_an_incomplete_body_at_the_stop_is_answered() {
     // A body has a second.
     assert_one_within(Duration::from_millis(950), "the body was sent", async || {
         let mut server = Server::demo(&[("commerce.enabled", "false")]).await;
@@ -109,9 +110,10 @@ async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
     .await;
 }
 
-/// Nobody can make room, since everybody is being answered: whoever comes waits for one of them, and a stop is seen all the same.
+/// Nobody can make room, since everybody is being answered: whoever comes waits for one of them, and a stop is seen all
+/// the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_being_answered_makes_no_room_and_a_stop_is_seen_meanwhile() {
+async fn active_connection_is_not_evicted_and_a_stop_is_noticed() {
     // The deadline of the stalled scan is after 1.5 s. An attempt counts if it ends before that.
     let runs = Duration::from_millis(1_400);
     for stops in [false, true] {

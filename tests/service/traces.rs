@@ -44,7 +44,7 @@ async fn one_scan(collector: &Collector) -> (Span, Vec<Span>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_the_record() {
+async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1", "0").await;
     let body = scan();
@@ -81,7 +81,7 @@ async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_is_one_in_its_span_and_probes_and_scrapes_are_none() {
+async fn fault_marks_its_span_and_probes_are_not_traced() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1", "0").await;
     for path in ["/livez", "/readyz", "/nowhere"] {
@@ -103,7 +103,7 @@ async fn a_fault_is_one_in_its_span_and_probes_and_scrapes_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_asks_for_traces_gets_only_so_many() {
+async fn traces_requested_by_callers_are_limited() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0", "3").await;
     let began = Instant::now();
@@ -121,7 +121,7 @@ async fn a_caller_who_asks_for_traces_gets_only_so_many() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_traced_that_neither_chance_nor_an_allowed_wish_asks_for() {
+async fn nothing_is_traced_with_ratio_0_and_no_caller_traces() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0", "0").await;
     for flags in ["00", "01"] {
@@ -132,7 +132,7 @@ async fn nothing_is_traced_that_neither_chance_nor_an_allowed_wish_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_is_exported_at_the_end() {
+async fn queued_spans_are_exported_at_the_stop() {
     // A stop gives the last spans a second.
     assert_one_within(Duration::from_secs(1), "a stop", async || {
         let collector = Collector::start().await;
@@ -154,7 +154,7 @@ async fn what_waits_is_exported_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_go_with_what_is_exported_and_the_service_has_its_name() {
+async fn exports_carry_the_configured_headers_and_service_name() {
     let collector = Collector::start().await;
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
@@ -182,7 +182,7 @@ async fn silent() -> (String, TcpListener) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_gone_or_says_nothing_holds_up_no_answer_and_spans_are_dropped() {
+async fn unreachable_collector_delays_no_answer() {
     let (silent, _held) = silent().await;
     let gone = "http://127.0.0.1:1".to_owned(); // nobody listens on it
     for endpoint in [silent, gone] {
@@ -196,7 +196,8 @@ async fn a_collector_that_is_gone_or_says_nothing_holds_up_no_answer_and_spans_a
             took.push(began.elapsed());
         }
         assert_most_within(99, Duration::from_secs(1), &took, &endpoint);
-        // Eight batches wait, each of which may take 3 s. A stop that waited for all would take longer than `stopped` allows.
+        // Eight batches wait, each of which may take 3 s. A stop that waited for all would take longer than `stopped`
+        // allows.
         server.stopped().await;
     }
 }
@@ -251,7 +252,7 @@ async fn no_secret_is_exported() {
 }
 
 #[test]
-fn whatever_a_caller_says_of_traces_the_answer_is_the_same() {
+fn trace_headers_do_not_change_the_answer() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (server, _collector) = runtime.block_on(async {
         let collector = Collector::start().await;

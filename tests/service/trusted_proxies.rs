@@ -63,7 +63,7 @@ async fn without_trusted_proxies_the_header_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_trusted_proxy_each_caller_has_an_allowance() {
+async fn callers_behind_a_trusted_proxy_have_separate_allowances() {
     // As an IPv6 socket writes it, too.
     for proxy in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
         let caller = Caller::new(Some(proxy)).await;
@@ -78,7 +78,7 @@ async fn behind_a_trusted_proxy_each_caller_has_an_allowance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn entries_further_left_are_the_callers_words() {
+async fn entries_left_of_the_callers_address_are_ignored() {
     let caller = Caller::new(Some("127.0.0.1")).await;
     let spoofed = |number: usize| vec![format!("203.0.113.{number}, 198.51.100.{number},192.0.2.1")];
     assert!(caller.share_one_allowance(spoofed).await);
@@ -87,7 +87,7 @@ async fn entries_further_left_are_the_callers_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trusted_proxy_in_the_header_is_passed_over() {
+async fn trusted_proxies_in_the_header_are_skipped() {
     let caller = Caller::new(Some("127.0.0.1")).await;
     assert!(caller.share_one_allowance(|_| vec!["192.0.2.1, 127.0.0.1".to_owned()]).await);
     assert!(caller.is_spent(&["192.0.2.1"]).await, "the same caller");
@@ -95,7 +95,7 @@ async fn a_trusted_proxy_in_the_header_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_header_lines_are_one_list_in_their_order() {
+async fn several_header_lines_form_one_list() {
     let caller = Caller::new(Some("127.0.0.1")).await;
     let spoofed = |number: usize| vec![format!("203.0.113.{number}"), format!("198.51.100.{number}, 192.0.2.1")];
     assert!(caller.share_one_allowance(spoofed).await);
@@ -104,7 +104,7 @@ async fn several_header_lines_are_one_list_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_malformed_entry_gives_nobody_a_new_allowance() {
+async fn malformed_entry_gives_no_new_allowance() {
     for malformed in ["garbage", "999.999.999.999", "1.2.3", "192.0.2.1;", "_hidden", "\"", "192.0.2.0/24"] {
         let caller = Caller::new(Some("127.0.0.1")).await;
         let spoofed = |number: usize| vec![format!("203.0.113.{number}, {malformed}")];
@@ -115,7 +115,7 @@ async fn a_malformed_entry_gives_nobody_a_new_allowance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_strange_header_is_never_our_fault() {
+async fn malformed_header_gives_no_500() {
     let caller = Caller::new(Some("127.0.0.1")).await;
     let long = "1,".repeat(2_000);
     for header in ["", ",", " , ,, ", "::", "[::1]:80", "1.2.3.4:80", "\u{ff}", "fe80::1%eth0", &long] {
@@ -127,7 +127,7 @@ async fn a_strange_header_is_never_our_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_sends_no_header_is_a_caller_itself() {
+async fn proxy_without_the_header_is_a_caller_itself() {
     let caller = Caller::new(Some("127.0.0.1")).await;
     assert!(caller.share_one_allowance(|_| Vec::new()).await);
     assert_eq!(caller.ask(&["192.0.2.1"]).await, 200, "others pass");

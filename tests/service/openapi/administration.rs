@@ -15,7 +15,7 @@ fn example(id: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_administration_answers_as_the_document_says() {
+async fn administration_matches_the_document() {
     let server = Server::demo(&[]).await;
     let seen = Seen::default();
     let at = |path: &str| format!("{}/admin/v1/{path}", server.management);
@@ -78,7 +78,7 @@ async fn the_administration_answers_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_operations_ask_is_answered_as_the_document_says() {
+async fn operations_endpoints_match_the_document() {
     let server = Server::demo(&[]).await;
     let seen = Seen::default();
     for (path, id) in [
@@ -95,7 +95,7 @@ async fn what_operations_ask_is_answered_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connector_that_stops_says_so_as_the_document_says() {
+async fn readyz_of_a_stopping_connector_matches_the_document() {
     // The management port stays open during this delay.
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let (client, url) = (client(), format!("{}/readyz", server.management));

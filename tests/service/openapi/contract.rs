@@ -1,5 +1,5 @@
-//! Answers of a running connector, held against the document: the status is one of those that the call may have, and headers and body are
-//! as it says.
+//! Answers of a running connector, held against the document: the status is one of those that the call may have, and
+//! headers and body are as it says.
 
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex};

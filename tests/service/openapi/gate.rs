@@ -61,7 +61,7 @@ fn mistakes() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
+async fn exactly_the_documented_statuses_and_messages_occur() {
     let signing_key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let single_use = [("scan_key.single_use", "true"), ("scan_key.signing_keys", signing_key)];
     let server = Server::demo(&single_use).await;
@@ -119,7 +119,7 @@ async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_source_is_as_the_document_says() {
+async fn payment_source_matches_the_document() {
     let server = Server::demo(&[("answer.payment_source", "true")]).await;
     let answer = server.verify(&scan()).await;
     assert!(answer.json()["paymentSource"]["id"].is_string());
@@ -128,7 +128,7 @@ async fn a_payment_source_is_as_the_document_says() {
 
 /// The declared scan is the one that is read: what it lets pass is not refused for its form, and what it does not is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_scan_of_the_document_is_the_one_that_is_read() {
+async fn documented_scan_schema_matches_the_parser() {
     let server = Server::demo(&[]).await;
     let schema = &DOCUMENT["components"]["schemas"]["Scan"];
     let scan_as_declared = validator(schema);

@@ -15,13 +15,13 @@ use self::contract::{DOCUMENT, calls};
 use crate::support::{Answer, Server, stranger};
 
 #[test]
-fn the_document_in_docs_is_the_one_of_this_code() {
+fn document_in_docs_is_up_to_date() {
     let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
     assert!(kept == document(), "docs/openapi.json is stale. Renew it: cargo run -- openapi > docs/openapi.json");
 }
 
 #[test]
-fn every_refusal_has_the_one_schema_and_every_credential_is_defined() {
+fn refusals_share_one_schema_and_credentials_are_defined() {
     let (mut refusals, mut credentials) = (0, BTreeSet::new());
     for (_, path, call) in calls() {
         credentials
@@ -45,7 +45,7 @@ fn every_refusal_has_the_one_schema_and_every_credential_is_defined() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_port_gives_the_document_and_a_page_to_anybody() {
+async fn management_port_serves_the_document_without_a_token() {
     let server = Server::demo(&[]).await;
     let get = async |path: &str| {
         let request = stranger().get(format!("{}{path}", server.management));

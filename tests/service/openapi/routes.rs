@@ -25,7 +25,7 @@ pub(crate) fn filled(path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_path_of_the_document_is_there_with_these_methods_and_no_others() {
+async fn documented_paths_accept_exactly_the_documented_methods() {
     let server = Server::demo(&[]).await;
     let mut paths: BTreeMap<&str, (String, BTreeSet<String>)> = BTreeMap::new();
     for (method, path, call) in calls() {
@@ -48,7 +48,7 @@ async fn every_path_of_the_document_is_there_with_these_methods_and_no_others() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_probes_are_on_every_port() {
+async fn probes_are_answered_on_every_port() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
     for port in [&server.api, &server.management, &server.shoppers] {
         for path in ["livez", "readyz"] {

@@ -24,7 +24,7 @@ fn body(name: &str, body: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shoppers_side_answers_as_the_document_says() {
+async fn shopper_endpoints_match_the_document() {
     let server = Server::demo(&[("commerce.failures_per_minute", "1")]).await;
     let seen = Seen::default();
     let tokens = || stranger().post(format!("{}/commerceapi/authentication", server.shoppers));

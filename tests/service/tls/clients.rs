@@ -9,7 +9,7 @@ use super::{Secure, ask_once, assert_answered, serving, until_failed};
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_holds_is_accepted_and_none_is_too() {
+async fn valid_client_certificate_or_none_is_accepted() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -23,7 +23,7 @@ async fn one_that_holds_is_accepted_and_none_is_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_another_authority_is_refused() {
+async fn client_certificate_of_another_authority_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -41,7 +41,7 @@ async fn one_of_another_authority_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_whose_time_is_over_is_refused() {
+async fn expired_client_certificate_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -56,7 +56,7 @@ async fn one_whose_time_is_over_is_refused() {
 
 /// It is let go, and told: an open connection must not carry a certificate past its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_whose_time_ends_on_an_open_connection_is_not_believed_any_more() {
+async fn client_certificate_that_expires_on_an_open_connection_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -72,7 +72,7 @@ async fn one_whose_time_ends_on_an_open_connection_is_not_believed_any_more() {
 
 /// A resumed session would bring its certificate with it, unchecked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_session_is_resumed_where_certificates_are_asked_for() {
+async fn no_session_is_resumed_with_client_certificates() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let gateway = clients.client("gateway");
     for (asks, versions) in [(true, &[&TLS12]), (true, &[&TLS13]), (false, &[&TLS13])] {

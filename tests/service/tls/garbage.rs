@@ -12,7 +12,8 @@ use super::{PATIENCE, ask_once, assert_answered, serving, until_failed};
 use crate::support::Server;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
-/// Sends these bytes and returns what comes back until the connection ends, if it does so by itself or once we have said all.
+/// Sends these bytes and returns what comes back until the connection ends, if it does so by itself or once we have
+/// said all.
 async fn exchange(server: &Server, bytes: &[u8], says_all: bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let mut said = Vec::new();
@@ -61,7 +62,7 @@ proptest! {
 
     /// Bytes as they come, and such as begin like a handshake.
     #[test]
-    fn it_lives_on_whatever_bytes_come(
+    fn random_bytes_do_not_stop_the_server(
         begins_well in any::<bool>(),
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {

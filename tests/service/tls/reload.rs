@@ -4,7 +4,7 @@ use super::{Secure, ask_once, assert_answered, serving};
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_connections_get_the_new_certificate_and_open_ones_go_on() {
+async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::of(&old.server(), None);
     let server = serving(&files, &[]).await;
@@ -23,7 +23,7 @@ async fn new_connections_get_the_new_certificate_and_open_ones_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_used_changes_nothing() {
+async fn failed_reload_keeps_the_previous_files() {
     let authority = Authority::new("public");
     let (first, second) = (authority.server(), authority.server());
     let files = TlsFiles::of(&first, Some(&Authority::new("clients")));
@@ -55,7 +55,7 @@ async fn what_cannot_be_used_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_whose_authority_is_taken_away_is_not_believed_any_more() {
+async fn client_of_a_removed_authority_is_refused() {
     let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::of(&public.server(), Some(&old));
     let server = serving(&files, &[]).await;

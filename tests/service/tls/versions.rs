@@ -12,7 +12,7 @@ use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_versions_are_spoken_and_the_newer_one_preferred() {
+async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -24,7 +24,7 @@ async fn both_versions_are_spoken_and_the_newer_one_preferred() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_comes_over_tls() {
+async fn scan_over_tls_is_accepted() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -58,7 +58,7 @@ fn hello_of_1_1() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn version_1_1_is_refused_with_an_alert() {
+async fn tls_1_1_is_refused_with_an_alert() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
@@ -72,7 +72,7 @@ async fn version_1_1_is_refused_with_an_alert() {
 
 /// No h2: its limits would be others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_agreed_on_inside_is_http_1_1() {
+async fn alpn_agrees_on_http_1_1_only() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -90,7 +90,7 @@ async fn what_is_agreed_on_inside_is_http_1_1() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_port_is_plain_and_tells_when_the_certificate_ends() {
+async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let year_4096 = 67_090_118_400_u64;
@@ -101,7 +101,7 @@ async fn the_management_port_is_plain_and_tells_when_the_certificate_ends() {
 
 /// Phones have no certificates: on their own port none is asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shoppers_own_port_speaks_tls_and_asks_for_no_certificate() {
+async fn shopper_port_uses_tls_without_client_certificates() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
