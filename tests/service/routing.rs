@@ -1,4 +1,4 @@
-//! The API contract's "elsewhere": unknown paths, wrong methods, liveness and readiness, and which port answers what.
+//! Unknown paths, wrong methods, liveness and readiness, the `Host` header, and which port serves which path.
 
 use reqwest::Method;
 
@@ -122,7 +122,7 @@ async fn management_port_serves_no_scans() {
     assert!(server.sessions().await.is_empty());
 }
 
-/// RFC 9112, section 3.2: a proxy in front may have read such a request otherwise.
+/// RFC 9112, section 3.2. A proxy in front may have understood such a request differently.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_without_exactly_one_valid_host_is_400_on_every_port() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
@@ -190,7 +190,7 @@ async fn malformed_http_gets_no_5xx_and_affects_no_other_client() {
     ];
     for bytes in garbage {
         let mut wire = Wire::connect(&server).await;
-        // It may be refused, and the connection ended, before it is all sent.
+        // The server may refuse it and close the connection before everything is sent.
         let _ = wire.try_send(bytes).await;
         let _ = wire.finish_sending().await;
         let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();

@@ -1,4 +1,4 @@
-//! The API contract's Scan Key Codes, over the wire: their form, every boundary of their length, and their tokens.
+//! The API contract's Scan Key Codes over HTTP: their form, the limits of their length, and their tokens.
 
 use serde_json::{Value, json};
 
@@ -31,10 +31,10 @@ async fn code_with_other_characters_than_letters_and_digits_is_invalid() {
     let server = Server::demo(&[]).await;
     let good = code(SCANNED_AT, "Az09");
     assert_outcome(&verify(&server, &good).await, None, &good);
-    for place in 3..good.len() {
+    for position in 3..good.len() {
         for wrong in ["@", " ", "-"] {
             let mut bad = good.clone();
-            bad.replace_range(place..=place, wrong);
+            bad.replace_range(position..=position, wrong);
             assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
         }
     }
@@ -66,7 +66,7 @@ async fn customer_prefix_is_configurable() {
     let server = Server::demo(&[("scan_key.customer_prefix", "Shop2Day")]).await;
     let code = format!("JWOShop2Day{TOKEN}{SCANNED_AT}");
     assert_outcome(&verify(&server, &code).await, None, &code);
-    assert_outcome(&verify(&server, &code[..52]).await, Some(INVALID_KEY), "a character short");
+    assert_outcome(&verify(&server, &code[..52]).await, Some(INVALID_KEY), "one character too short");
     let longest = format!("{code}{}", "c".repeat(154 - code.len()));
     assert_outcome(&verify(&server, &longest).await, None, "154 characters");
     assert_outcome(&verify(&server, &format!("{longest}c")).await, Some(INVALID_KEY), "155 characters");
@@ -133,7 +133,6 @@ async fn account_rules_apply_to_codes() {
     assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "flagged");
 }
 
-/// Form before age, age before token: of several faults, the first is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn form_is_checked_before_age_and_age_before_token() {
     let revoked = "r".repeat(32);
@@ -160,5 +159,5 @@ async fn without_a_configured_prefix_every_code_is_refused() {
     for code in [code(SCANNED_AT, ""), format!("JWO{}", "a".repeat(46)), format!("JWO{TOKEN}{SCANNED_AT}guest")] {
         assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), "no prefix");
     }
-    assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a key is none of that");
+    assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a registered key is not affected");
 }

@@ -1,4 +1,4 @@
-//! The age of the API contract's Scan Key Codes, over the wire: exact to the nanosecond, on both sides of the event.
+//! The age of the API contract's Scan Key Codes over HTTP: exact to the nanosecond, before and after the event.
 
 use serde_json::json;
 

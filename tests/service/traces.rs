@@ -1,4 +1,5 @@
-//! Traces over OTLP: what a collector is told of a request, who decides whether it is, and that nothing waits for it.
+//! Traces over OTLP: the spans of a request, the decision whether to trace it, and that no answer waits for the
+//! collector.
 
 use std::time::{Duration, Instant};
 
@@ -20,22 +21,22 @@ async fn ask(server: &Server, body: &Value, traceparent: &str) -> Answer {
     Answer::of(request.body(body.to_string()).send().await.unwrap()).await
 }
 
-/// A connector that traces this share of requests, and so many that callers wish for.
-async fn traced(collector: &Collector, ratio: &str, wishes: &str) -> Server {
+/// A connector that traces this share of requests, and so many a second that callers request.
+async fn traced(collector: &Collector, ratio: &str, requested: &str) -> Server {
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
         ("telemetry.sample_ratio", ratio),
-        ("telemetry.callers_traces_per_second", wishes),
+        ("telemetry.callers_traces_per_second", requested),
     ];
     Server::demo(&settings).await
 }
 
-/// The requests of gates: a demo also asks its own identity provider.
+/// The spans of scans. A demo also sends requests to its own identity provider.
 fn scans(spans: &[Span]) -> Vec<&Span> {
     spans.iter().filter(|span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS)).collect()
 }
 
-/// Waits for the span of one scan and those of its steps.
+/// Waits for the span of one scan and the spans of its steps.
 async fn one_scan(collector: &Collector) -> (Span, Vec<Span>) {
     let spans = collector.wait_until(|spans| !scans(spans).is_empty()).await;
     let [scan] = scans(&spans)[..] else { panic!("{spans:#?}") };
@@ -54,7 +55,7 @@ async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
     assert_eq!(request.kind, SpanKind::Server as i32);
     assert_eq!((hex::encode(&request.trace_id), hex::encode(&request.parent_span_id)), (TRACE.into(), PARENT.into()));
     assert_eq!(request.name, "POST /v1/identity/identity-keys");
-    let told = |key: &str| attribute(&request, key).unwrap_or_default();
+    let value_of = |key: &str| attribute(&request, key).unwrap_or_default();
     let expected = [
         ("http.request.method", "POST"),
         ("http.route", IDENTITY_KEYS),
@@ -66,7 +67,7 @@ async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
         ("connector.auth_event_id", body["authEvent"]["id"].as_str().unwrap()),
     ];
     for (key, value) in expected {
-        assert_eq!(told(key), value, "{key} of {request:#?}");
+        assert_eq!(value_of(key), value, "{key} of {request:#?}");
     }
     let mut names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     names.sort_unstable();
@@ -95,10 +96,10 @@ async fn fault_marks_its_span_and_probes_are_not_traced() {
     assert_eq!(request.status.as_ref().unwrap().code, 2);
     let failed = steps.iter().find(|span| span.name == "directory.identity_key").unwrap();
     assert_eq!(failed.status.as_ref().unwrap().code, 2);
-    assert!(!failed.status.as_ref().unwrap().message.contains("unavailable"), "an error's words stay in the log");
+    assert!(!failed.status.as_ref().unwrap().message.contains("unavailable"), "the error message is only in the log");
     let routes: Vec<_> = collector.spans().iter().filter_map(|(_, span)| attribute(span, "http.route")).collect();
-    for none in ["livez", "readyz", "probe", "nowhere", "unmatched", "metrics", "management"] {
-        assert!(routes.iter().all(|route| !route.contains(none)), "{routes:?}");
+    for untraced in ["livez", "readyz", "probe", "nowhere", "unmatched", "metrics", "management"] {
+        assert!(routes.iter().all(|route| !route.contains(untraced)), "{routes:?}");
     }
 }
 
@@ -108,10 +109,10 @@ async fn traces_requested_by_callers_are_limited() {
     let server = traced(&collector, "0", "3").await;
     let began = Instant::now();
     for number in 0..60 {
-        // Trace ids that a sampler by trace id would take all of.
+        // Trace ids that a sampler by trace id would all select.
         ask(&server, &scan(), &format!("00-{:032x}-{PARENT}-01", number + 1)).await;
     }
-    // Three at once, and three a second besides.
+    // A burst of three, then three a second.
     let most = 3 + 3 * (began.elapsed().as_secs() + 1);
     collector.wait_until(|spans| scans(spans).len() >= 3).await;
     server.stopped().await;
@@ -133,7 +134,7 @@ async fn nothing_is_traced_with_ratio_0_and_no_caller_traces() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queued_spans_are_exported_at_the_stop() {
-    // A stop gives the last spans a second.
+    // A stop waits at most a second for the last spans.
     assert_one_within(Duration::from_secs(1), "a stop", async || {
         let collector = Collector::start().await;
         let server = traced(&collector, "1", "0").await;
@@ -175,7 +176,7 @@ async fn exports_carry_the_configured_headers_and_service_name() {
     drop(server);
 }
 
-/// A collector that takes connections and never answers.
+/// A collector that accepts connections and never answers.
 async fn silent() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     (format!("http://{}", listener.local_addr().unwrap()), listener)
@@ -183,9 +184,9 @@ async fn silent() -> (String, TcpListener) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable_collector_delays_no_answer() {
-    let (silent, _held) = silent().await;
-    let gone = "http://127.0.0.1:1".to_owned(); // nobody listens on it
-    for endpoint in [silent, gone] {
+    let (silent, _listener) = silent().await;
+    let closed = "http://127.0.0.1:1".to_owned(); // no process listens on this port
+    for endpoint in [silent, closed] {
         let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
         let server = Server::demo(&settings).await;
         // More spans than the queue holds.
@@ -258,8 +259,8 @@ fn trace_headers_do_not_change_the_answer() {
         let collector = Collector::start().await;
         (traced(&collector, "0.5", "1000").await, collector)
     });
-    let alike = "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{1,3}";
-    let headers = prop_oneof![alike.prop_map(String::from), "[ -~]{0,80}".prop_map(String::from)];
+    let similar = "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{1,3}";
+    let headers = prop_oneof![similar.prop_map(String::from), "[ -~]{0,80}".prop_map(String::from)];
     proptest!(ProptestConfig::with_cases(256), |(traceparent in headers)| {
         let answer = runtime.block_on(ask(&server, &scan(), &traceparent));
         prop_assert_eq!(answer.status, 200);

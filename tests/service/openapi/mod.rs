@@ -1,4 +1,4 @@
-//! The OpenAPI document: as it stands in `docs/`, as it is served, and that what it says is so.
+//! The OpenAPI document: the copy in `docs/`, the served document, and that the connector behaves as it says.
 
 mod administration;
 pub(crate) mod contract;
@@ -17,7 +17,7 @@ use crate::support::{Answer, Server, stranger};
 #[test]
 fn document_in_docs_is_up_to_date() {
     let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
-    assert!(kept == document(), "docs/openapi.json is stale. Renew it: cargo run -- openapi > docs/openapi.json");
+    assert!(kept == document(), "docs/openapi.json is stale; update it: cargo run -- openapi > docs/openapi.json");
 }
 
 #[test]
@@ -26,11 +26,11 @@ fn refusals_share_one_schema_and_credentials_are_defined() {
     for (_, path, call) in calls() {
         credentials
             .extend(call["security"].as_array().into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys));
-        for (status, said) in call["responses"].as_object().unwrap() {
-            let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(&shared[1..]).unwrap());
-            // A probe that fails tells its status.
+        for (status, answer) in call["responses"].as_object().unwrap() {
+            let answer = answer["$ref"].as_str().map_or(answer, |shared| DOCUMENT.pointer(&shared[1..]).unwrap());
+            // A failed probe answers with its status instead.
             if status.starts_with(['4', '5']) && path != "/readyz" {
-                let content = &said["content"]["application/json"];
+                let content = &answer["content"]["application/json"];
                 assert_eq!(content["schema"], json!({ "$ref": "#/components/schemas/Error" }), "{path} {status}");
                 assert!(!content["examples"].as_object().unwrap().is_empty(), "{path} {status}");
                 refusals += 1;
