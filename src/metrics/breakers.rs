@@ -1,4 +1,5 @@
-//! The circuit breakers of the backends. While a breaker is open, the connector sends no requests to its backend.
+//! The circuit breakers of the backends. While a breaker is open, the connector does not use its backend, except for
+//! checks and a scan now and then.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -20,8 +21,8 @@ pub(super) struct Breakers {
 impl Breakers {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Family::<Backend, Gauge>::default();
-        let help = "1 while the connector sends no scans to this backend because it did not answer, else 0. Scans that \
-                    need it fail meanwhile";
+        let help = "1 while the connector does not use this backend because it did not answer, except for checks and a \
+                    scan now and then; else 0. Scans that need it fail meanwhile";
         registry.register("breaker_open", help, open.clone());
         Self { open }
     }

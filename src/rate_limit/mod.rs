@@ -77,8 +77,8 @@ pub enum RateLimits {
 }
 
 impl RateLimits {
-    /// Creates limits with a full allowance for every caller; shared through Redis if a URL is given. Then
-    /// [`RateLimits::stay_connected`] must run too.
+    /// Creates limits with a full allowance for every caller. With a URL, replicas share them through Redis, and
+    /// [`RateLimits::stay_connected`] must run.
     #[must_use]
     pub fn new(allowance: Allowance, redis: Option<RedisUrl>) -> Self {
         match redis {

@@ -1,5 +1,5 @@
-//! A stream that defers the first write of each answer by one scheduler turn, so that the answers to requests that
-//! arrived together are sent together.
+//! A stream that defers the first write of each answer until the other ready tasks have run, so that the answers to
+//! requests that arrived together are sent together.
 //!
 //! The requests are all worked on first, then their answers are sent one right after the other. A peer on the same
 //! machine, such as a proxy, is then woken once instead of once for each answer, and waking it takes longer than

@@ -40,7 +40,8 @@ pub(super) async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Res
     }
 }
 
-/// Whether the client presented a certificate. A port scanner does not, so an operator should know of this failure.
+/// Whether the failure is about a certificate that the client presented. Port scanners present none, so an operator
+/// should know of it.
 pub(super) fn is_certificate_failure(reason: &str) -> bool {
     reason.starts_with("certificate_")
 }

@@ -173,7 +173,7 @@ async fn body_of_the_65th_request_over_the_limit_is_not_read() {
     })
     .await;
     for answer in refusals {
-        assert_too_many(&answer, "its body never came");
+        assert_too_many(&answer, "the body never arrived");
     }
 }
 

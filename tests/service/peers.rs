@@ -135,7 +135,7 @@ async fn client_that_reads_answers_slowly_is_disconnected() {
     let server = Server::demo(&TIMEOUTS).await;
     for reads_some in [false, true] {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap(); // so that few answers fit in the buffers
+        socket.set_recv_buffer_size(4096).unwrap(); // a small buffer is full sooner
         let (mut answers, mut requests) = socket.connect(server.address()).await.unwrap().into_split();
         let asking = tokio::spawn(async move {
             let many = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
