@@ -64,7 +64,7 @@ impl InFlight {
     /// Allows `limit` scans at a time.
     #[must_use]
     pub fn new(limit: u32, metrics: Metrics) -> Self {
-        metrics.has_places(limit);
+        metrics.set_permits(limit);
         Self {
             permits: Arc::new(Semaphore::new(limit as usize)),
             extra_bodies: Arc::new(Semaphore::new(MAX_EXTRA_BODIES)),
@@ -105,7 +105,7 @@ impl InFlight {
     }
 
     fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {
-        self.metrics.place_taken();
+        self.metrics.permit_taken();
         ScanPermit { _permit: permit, metrics: self.metrics.clone() }
     }
 
@@ -132,7 +132,7 @@ impl Refusals {
 
 impl Drop for ScanPermit {
     fn drop(&mut self) {
-        self.metrics.place_left();
+        self.metrics.permit_released();
     }
 }
 

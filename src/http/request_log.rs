@@ -73,7 +73,7 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
         template => template.trim_end_matches('/').to_owned().into(),
     });
     if path == IDENTITY_KEYS {
-        metrics.begun();
+        metrics.request_begun();
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
@@ -117,7 +117,7 @@ impl Drop for Line {
                 self.metrics.faulted(self.fields.0.ids.get().and_then(|ids| ids.store_id.as_ref()));
             }
             if let Some(caller) = self.fields.0.caller.get() {
-                self.metrics.called(caller);
+                self.metrics.caller_answered(caller);
             }
         } else if shopper::is_path(&self.path) {
             self.metrics.shopper_answered(status, outcome.reason);

@@ -91,7 +91,7 @@ async fn a_redis_that_is_gone_is_noticed_without_a_scan(mut redis: Redis) {
     is(&process, "connector_rate_limit_shared", 1.0).await;
     redis.kill();
     is(&process, "connector_rate_limit_shared", 0.0).await;
-    let line = process.logged("rate limits do not hold across replicas");
+    let line = process.logged("rate limits are not shared between replicas");
     assert!(line.contains("Connection refused"), "{line}");
     redis.restart();
     is(&process, "connector_rate_limit_shared", 1.0).await;
