@@ -27,7 +27,7 @@ impl Breakers {
     /// There is a line for each backend that is in use.
     pub(super) fn show(&self, database: Option<&Database>, directory: &Directory) {
         let backends = [
-            ("database", database.map(|database| !database.is_asked())),
+            ("database", database.map(|database| !database.accepts_queries())),
             ("identity_backend", directory.remote().map(Remote::is_given_up)),
         ];
         for (backend, is_open) in backends {

@@ -220,7 +220,7 @@ async fn a_refused_command_leaves_an_empty_database_empty(_: Engine) {
     for (arguments, part) in [
         (&["import", &file, "--create"][..], "this file was exported under another hash key"),
         (&["import", &file], "--create"),
-        (&["export"], "there is no connector's database"),
+        (&["export"], "no connector database found"),
     ] {
         let ended = Ended::of(arguments, &wrong);
         assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);

@@ -63,7 +63,10 @@ async fn a_server_that_only_reads_is_waited_for(postgres: Postgres) {
     postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     let mut process = serve(&url);
     let line = process.says("does not answer yet");
-    assert!(line.contains("read-only transaction") && line.contains("it is a standby; name the primary"), "{line}");
+    assert!(
+        line.contains("read-only transaction") && line.contains("it is a standby; set the primary's address"),
+        "{line}"
+    );
     let allowed = format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET ALL");
     postgres.query(&url, &allowed);
     process.says("\"message\":\"ready\"");

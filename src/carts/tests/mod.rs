@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::cart::{Cart, CartId, CartName, Currency, Market, Quantity, Sku};
 use crate::domain::ids::{Issuer, SubjectId};
 use crate::domain::scan::Location::Entry;
-use crate::ledger::tests::{LIMITS, accepted, soon};
+use crate::ledger::tests::{LIMITS, accepted, far_deadline};
 use crate::ledger::{Ledger, Recorded, SqlLedger};
 use crate::storage::{DatabaseError, Location};
 use ending::*;
@@ -270,7 +270,7 @@ async fn what_others_wrote_is_read_or_found_wanting() {
         kept.store.of(&customer, at(0)).await.expect_err("it cannot be").to_string(),
         add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("it cannot be").to_string(),
     ];
-    assert!(errors.iter().all(|error| error == "carts unavailable: the database holds what cannot be: carts"));
+    assert!(errors.iter().all(|error| error == "carts unavailable: invalid data in the database: carts"));
     kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
     assert!(kept.of(&customer, at(0)).await.is_empty());
 }
@@ -295,7 +295,7 @@ async fn no_record_waits_for_a_cart() {
         change.await.expect("written").expect("there is room");
     });
     begun.await.expect("begun");
-    let recorded = ledger.record(accepted(0, Entry), at(0), soon()).await;
+    let recorded = ledger.record(accepted(0, Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
     end.send(()).expect("it waits");
     changing.await.expect("changed");
