@@ -6,7 +6,7 @@
 //! and never open it.
 //!
 //! For a SQLite file on a slow disk it stays closed: a commit takes too long for a scan, but the scan's retry gets the
-//! decision.
+//! decision. It opens when a single write takes several times its limit.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -110,7 +110,7 @@ impl Breaker {
 
     /// Records that one write has now taken `times` times its time limit. Returns what that says about the disk, if
     /// this has changed.
-    pub(super) fn late(&self, times: u32, time_limit: Duration) -> Option<LateWrite> {
+    pub(super) fn late_write(&self, times: u32, time_limit: Duration) -> Option<LateWrite> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let late = self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if times >= STALLED && !self.open.swap(true, Ordering::Relaxed) {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn disk_is_slow_after_three_exceeded_limits_and_fast_after_one_write_in_time() {
         let (breaker, time_limit) = (Breaker::default(), Duration::from_millis(600));
-        let late = |times| breaker.late(times, time_limit);
+        let late = |times| breaker.late_write(times, time_limit);
         assert_eq!([late(1), late(1)], [None, None]);
         assert!(!breaker.succeeded(Kind::Write), "it was not slow");
         assert_eq!([late(1), late(2), late(1), late(2)], [None, None, Some(LateWrite::Slow), None]);

@@ -3,7 +3,8 @@
 //! SQLite and PostgreSQL share one interface (sqlx's `Any`), so a statement that both understand is written once. Each
 //! piece of work runs in its own task and is never cancelled half way. A connection to PostgreSQL that exceeds its time
 //! limit is closed, never returned to its pool. Work for administration and shoppers' apps never takes the connections
-//! that scans need.
+//! that scans' look-ups need. With PostgreSQL it does not take the connection that writes records either. With SQLite,
+//! a record waits for at most one such change.
 //!
 //! This module knows nothing about the tables of the modules that use it, except for the one row that the probe reads.
 
@@ -137,7 +138,7 @@ struct Inner {
     _lock: Option<File>,
 }
 
-/// The connection pools, separate so that other work never takes the connections that scans need.
+/// The connection pools, separate so that other work does not take the connections that scans need.
 #[derive(Debug)]
 struct Pools {
     /// For scans' look-ups.
@@ -401,7 +402,7 @@ impl Database {
             let mut late = |times| {
                 if is_record {
                     is_late = true;
-                    database.is_late(times);
+                    database.report_late_write(times);
                 }
             };
             let mut result = database.attempt(&pool, time_limit, work, &mut late).await;
@@ -465,8 +466,8 @@ impl Database {
 
     /// Called each time that the time limit of a write to the SQLite file has passed; `times` is how often for this
     /// write.
-    fn is_late(&self, times: u32) {
-        match self.0.breaker.late(times, RECORD_TIMEOUT) {
+    fn report_late_write(&self, times: u32) {
+        match self.0.breaker.late_write(times, RECORD_TIMEOUT) {
             None => {}
             Some(LateWrite::Slow) => {
                 let file = self.0.path.as_deref().map(|path| path.display().to_string());
@@ -498,7 +499,7 @@ impl Database {
             Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
                 if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
             {
-                return self.is_late(1);
+                return self.report_late_write(1);
             }
             Some((error, Symptom::Unhealthy)) => breaker.failed(kind, subjects, error),
             // Another connection holds a lock that one of the subjects needed. With several subjects, it is not known

@@ -25,11 +25,11 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Writes as a scan does, commits, and leaves no rows behind.
-pub(super) type WriteCheck = for<'c> fn(&'c mut AnyConnection) -> Work<'c, ()>;
+pub(super) type WriteProbe = for<'c> fn(&'c mut AnyConnection) -> Work<'c, ()>;
 
 impl Database {
     /// Starts the task that probes the database until it is closed.
-    pub(crate) fn start_probe(&self, write: WriteCheck) {
+    pub(crate) fn start_probe(&self, write: WriteProbe) {
         let (database, opened) = (Arc::downgrade(&self.0), Arc::clone(&self.0.opened));
         tokio::spawn(async move {
             let (mut accepts_queries, mut failed, mut pause) = (true, 0_u64, INTERVAL);
@@ -50,7 +50,7 @@ impl Database {
                 if accepts_queries && failed == 0 && database.0.breaker.has_written() {
                     continue;
                 }
-                match database.check(write, failed).await {
+                match database.probe(write, failed).await {
                     Ok(()) => {
                         database.0.breaker.close();
                         if !accepts_queries {
@@ -72,16 +72,16 @@ impl Database {
 
     /// Writes and reads as a scan does. While the breaker is closed, a failure counts like a scan's, and each `number`
     /// as another scan.
-    async fn check(&self, write: WriteCheck, number: u64) -> Result<(), DatabaseError> {
+    async fn probe(&self, write: WriteProbe, number: u64) -> Result<(), DatabaseError> {
         let Pools { reads, writes, .. } = &self.0.pools;
         let accepts_queries = self.accepts_queries();
         let mut is_late = false;
         let mut late = |times| {
             is_late = true;
-            self.is_late(times);
+            self.report_late_write(times);
         };
         let mut ignored = |_| ();
-        let read = self.attempt(reads, READ_TIMEOUT, |connection| Box::pin(read_check(connection)), &mut ignored);
+        let read = self.attempt(reads, READ_TIMEOUT, |connection| Box::pin(read_probe(connection)), &mut ignored);
         let (written, read) = tokio::join!(self.attempt(writes, RECORD_TIMEOUT, write, &mut late), read);
         for (kind, result) in [(Kind::Write, &written), (Kind::Read, &read)] {
             let is_counted = match result {
@@ -117,7 +117,7 @@ fn subject(number: u64) -> Subject {
     Digest::from_bytes(bytes).into()
 }
 
-async fn read_check(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
+async fn read_probe(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
     query::<Any>("SELECT 1 FROM store LIMIT 1").execute(connection).await?;
     Ok(())
 }

@@ -3,9 +3,9 @@
 //! One task writes. It takes all pending decisions, commits them as one batch, and only then answers the callers. A
 //! cache holds the records that this process has seen.
 
-mod check;
 mod lists;
 mod postgres;
+mod probe;
 mod rows;
 mod sqlite;
 mod upkeep;
@@ -67,8 +67,8 @@ impl SqlLedger {
         let batch_sizes = Histogram::new(BATCH_BUCKETS);
         tokio::spawn(writer::run(database.clone(), pending, limits, Arc::clone(&records), batch_sizes.clone()));
         database.start_probe(match engine {
-            Engine::Sqlite => check::sqlite,
-            Engine::Postgres => check::postgres,
+            Engine::Sqlite => probe::sqlite,
+            Engine::Postgres => probe::postgres,
         });
         Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
