@@ -36,7 +36,7 @@ impl RecordCache {
         retention: TimeDelta,
     ) -> Option<Record> {
         let record = self.records.get(&(event, *fingerprint))?;
-        (!record.is_past(retention, now)).then(|| record.clone())
+        (!record.is_expired(retention, now)).then(|| record.clone())
     }
 
     /// Adds a record, and evicts the oldest one if the cache is full.

@@ -25,11 +25,11 @@ pub(super) struct UsedCodes {
 
 impl UsedCodes {
     /// Marks a code as used by an acceptance. Returns false, and changes nothing, if another event has used it.
-    pub(super) fn use_up(&mut self, code: Digest, by: RecordKey, retention: TimeDelta) -> bool {
-        let is_used_by = |other: &RecordKey| {
+    pub(super) fn mark_used(&mut self, code: Digest, by: RecordKey, retention: TimeDelta) -> bool {
+        let is_used_by_another = |other: &RecordKey| {
             other.event != by.event && by.recorded_at.signed_duration_since(other.recorded_at) <= retention
         };
-        if self.by_code.get(&code).is_some_and(is_used_by) {
+        if self.by_code.get(&code).is_some_and(is_used_by_another) {
             return false;
         }
         if let Some(before) = self.by_code.insert(code, by) {

@@ -22,7 +22,7 @@ pub(super) fn find_record<'a>(
 ) -> Lookup {
     let mut rejections = 0_usize;
     let mut accepted = false;
-    for (of, record) in records.filter(|(_, record)| !record.is_past(retention, now)) {
+    for (of, record) in records.filter(|(_, record)| !record.is_expired(retention, now)) {
         if of == fingerprint {
             return Lookup::Recorded(record.clone());
         }
@@ -70,7 +70,7 @@ impl Record {
     }
 
     /// Whether the record has expired.
-    pub(super) fn is_past(&self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_expired(&self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         self.age(now) > retention
     }
 }

@@ -99,7 +99,7 @@ impl MemoryLedger {
         }
         let key = RecordKey { event: event.id, fingerprint: *fingerprint, recorded_at: now };
         let decision = match (decision, code) {
-            (Decision::Accepted(_), Some(code)) if !lock(&self.codes).use_up(*code, key, retention) => {
+            (Decision::Accepted(_), Some(code)) if !lock(&self.codes).mark_used(*code, key, retention) => {
                 Decision::Denied(Denial::KeyAlreadyUsed)
             }
             _ => decision.clone(),
@@ -122,8 +122,8 @@ impl MemoryLedger {
 
     /// Removes the oldest record if it is older than `age`. Otherwise returns the time until it is.
     ///
-    /// A record from further in the future than `age` was made before the clock was set back. It is removed as well,
-    /// since it would otherwise block the removal of all later records.
+    /// A record whose time is more than `age` in the future was made before the clock was set back. It is removed as
+    /// well, since it would otherwise block the removal of all later records.
     fn drop_oldest(&self, age: TimeDelta, now: DateTime<Utc>) -> Result<(), TimeDelta> {
         let (number, oldest) = {
             let mut records = self.write();

@@ -32,7 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// left waiting there.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'";
 
-/// Reports that a start is waiting for its database.
+/// A report that a start is waiting for its database.
 #[derive(Clone, Debug)]
 pub struct DatabaseWait {
     /// The database, without user and password.

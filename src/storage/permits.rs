@@ -1,7 +1,7 @@
-//! Query permits: limit the look-ups that scans run at the same time to the number of connections in the pool.
+//! Query permits, which limit the concurrent queries of scans to the number of connections in the pool.
 //!
 //! Without a permit in time, the query fails in one of two ways. If other queries were answered meanwhile, the
-//! database is busy (`DatabaseError::Busy`), which is no sign that it is unhealthy. If none was answered, the look-up
+//! database is busy (`DatabaseError::Busy`), which is no sign that it is unhealthy. If none was answered, the query
 //! has timed out (`DatabaseError::TimedOut`), which counts as a failure of the database. The same applies to queries
 //! that wait for a connection to be opened.
 
@@ -16,14 +16,14 @@ use super::breaker::Kind;
 use super::{ACQUIRE_TIMEOUT, Database, DatabaseError, READ_TIMEOUT, Work};
 use crate::breaker::Subject;
 
-/// The number of look-ups that had been answered at some point in time.
+/// The number of answered queries at some point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnswerCount(u64);
 
 #[derive(Debug)]
 pub(super) struct QueryPermits {
     semaphore: Arc<Semaphore>,
-    /// The number of look-ups that were answered.
+    /// The number of answered queries since the start.
     answered: AtomicU64,
 }
 
@@ -42,17 +42,17 @@ impl QueryPermits {
         }
     }
 
-    /// Counts an answered look-up.
+    /// Counts an answered query.
     pub(super) fn count_answer(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The number of look-ups that were answered until now.
+    /// The number of answered queries until now.
     pub(super) fn answer_count(&self) -> AnswerCount {
         AnswerCount(self.answered.load(Ordering::Relaxed))
     }
 
-    /// Whether any look-up was answered since `before` was taken.
+    /// Whether any query was answered since `before` was taken.
     pub(super) fn has_answered_since(&self, before: AnswerCount) -> bool {
         self.answer_count() != before
     }

@@ -45,8 +45,8 @@ pub(super) struct LockedFile {
     pub(super) hash_key: HashKey,
 }
 
-/// Locks the file, creating it and its folder if needed, readable by its owner only. Reads its hash key, or creates
-/// one.
+/// Locks the file, which only its owner can read, and creates it and its folder if needed. Reads its hash key, or
+/// creates one.
 pub(super) fn lock_file(path: &Path, hash_key: Option<HashKey>) -> Result<LockedFile, StorageError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(file_error(path))?;

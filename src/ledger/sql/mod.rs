@@ -27,7 +27,7 @@ use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::storage::{Database, DatabaseError, Engine};
-use upkeep::Swept;
+use upkeep::SweptRows;
 use writer::{Job, PendingRecord};
 
 /// The number of jobs that may wait for the writer: one batch, so that an accepted job waits for at most the current
@@ -177,7 +177,7 @@ impl SqlLedger {
         let swept = self
             .database
             .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
-        let Swept { decisions, sessions, codes } = swept.await?;
+        let SweptRows { decisions, sessions, codes } = swept.await?;
         self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(decisions))).ok();
         Ok([decisions, sessions, codes].contains(&BATCH))
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{self, Columns, before, nanos, text};
+use super::rows::{self, Columns, nanos, nanos_before, rfc3339};
 use super::writer::{BatchOutcome, PendingRecord};
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
@@ -42,8 +42,8 @@ impl<'a> Job<'a> {
             event: hex::encode(entry.event.id.as_bytes()),
             scan: hex::encode(entry.fingerprint.as_bytes()),
             recorded_at: nanos(*now),
-            kept_since: before(*now, limits.retention),
-            entered_since: before(*now, limits.session_max_age),
+            kept_since: nanos_before(*now, limits.retention),
+            entered_since: nanos_before(*now, limits.session_max_age),
             denial,
             visitor_id,
             visitor_type,
@@ -51,7 +51,7 @@ impl<'a> Job<'a> {
             payment_source,
             store_id: entry.store_id.as_str(),
             location: entry.event.location.as_str(),
-            at: text(entry.event.timestamp),
+            at: rfc3339(entry.event.timestamp),
             code: entry.code.map(|code| code.to_hex()),
         }
     }

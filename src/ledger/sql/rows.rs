@@ -109,10 +109,11 @@ pub(super) fn number(SessionId(id): SessionId) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
-pub(super) fn before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
+/// A time that lies `span` before `now`, in nanoseconds since 1970.
+pub(super) fn nanos_before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
     nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
 }
 
-pub(super) fn text(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::rows::{self, Columns, before, nanos, number, session_id, text};
+use super::rows::{self, Columns, nanos, nanos_before, number, rfc3339, session_id};
 use super::writer::{BatchOutcome, PendingRecord};
 use crate::digest::Digest;
 use crate::domain::decision::{Decision, Denial, Grant};
@@ -62,7 +62,7 @@ async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limi
             written.recorded.push(Ok(found));
             continue;
         }
-        let expired = records.remove(|_, record| record.is_past(limits.retention, now));
+        let expired = records.remove(|_, record| record.is_expired(limits.retention, now));
         if expired > 0 {
             delete_expired(connection, event, limits.retention, now).await?;
         }
@@ -134,7 +134,7 @@ struct UsedBy {
 impl UsedBy {
     /// Whether the code cannot be used by `event`: another event has used it, and that use has not expired.
     fn blocks(&self, event: EventId, now: DateTime<Utc>, limits: &Limits) -> bool {
-        self.event != event && self.recorded_at >= before(now, limits.retention)
+        self.event != event && self.recorded_at >= nanos_before(now, limits.retention)
     }
 }
 
@@ -196,7 +196,7 @@ fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Ut
         entry.store_id.as_str(),
         grant.device.as_ref().map(DeviceId::as_str),
         hex::encode(entry.event.id.as_bytes()),
-        text(entry.event.timestamp),
+        rfc3339(entry.event.timestamp),
         nanos(now),
     )
 }
@@ -230,7 +230,7 @@ async fn delete_expired(
 ) -> Result<()> {
     query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
         .bind(event.as_bytes().as_slice())
-        .bind(before(now, retention))
+        .bind(nanos_before(now, retention))
         .execute(connection)
         .await?;
     Ok(())
@@ -252,11 +252,11 @@ async fn close_session(
          RETURNING id",
     )
     .bind(entry.event.id.as_bytes().as_slice())
-    .bind(text(entry.event.timestamp))
+    .bind(rfc3339(entry.event.timestamp))
     .bind(nanos(now))
     .bind(grant.visitor.id.as_str())
     .bind(entry.store_id.as_str())
-    .bind(before(now, max_age))
+    .bind(nanos_before(now, max_age))
     .fetch_optional(connection)
     .await?;
     closed.map(session_id).transpose()

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
-use super::rows::{before, instant};
+use super::rows::{instant, nanos_before};
 use crate::domain::ids::VisitorId;
 use crate::ledger::Limits;
 use crate::storage::{DatabaseError, Engine, corrupt};
@@ -26,7 +26,7 @@ pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Res
 }
 
 /// The number of rows that a sweep has deleted.
-pub(super) struct Swept {
+pub(super) struct SweptRows {
     pub(super) decisions: usize,
     pub(super) sessions: usize,
     pub(super) codes: usize,
@@ -39,10 +39,10 @@ pub(super) async fn sweep(
     limits: Limits,
     now: DateTime<Utc>,
     batch: usize,
-) -> Result<Swept> {
+) -> Result<SweptRows> {
     let batch = i64::try_from(batch).map_err(corrupt)?;
-    let kept_since = before(now, limits.retention);
-    let entered_since = before(instant(kept_since), limits.session_max_age);
+    let kept_since = nanos_before(now, limits.retention);
+    let entered_since = nanos_before(instant(kept_since), limits.session_max_age);
     let [decisions, sessions, codes] = match engine {
         Engine::Sqlite => [
             "DELETE FROM decision WHERE (event_id, fingerprint) IN
@@ -74,7 +74,7 @@ pub(super) async fn sweep(
         query::<Any>(sessions).bind(kept_since).bind(entered_since).bind(batch).execute(&mut *connection).await?;
     let codes = query::<Any>(codes).bind(kept_since).bind(batch).execute(&mut *connection).await?;
     let number = |rows| usize::try_from(rows).map_err(corrupt);
-    Ok(Swept {
+    Ok(SweptRows {
         decisions: number(decisions.rows_affected())?,
         sessions: number(sessions.rows_affected())?,
         codes: number(codes.rows_affected())?,
