@@ -215,7 +215,7 @@ mod tests {
         };
         administration.carts.change(&customer, now, open).await.expect("written").expect("there is room");
         erasing.await.expect("no panic").expect("erased");
-        assert!(administration.carts.of(&customer, now).await.expect("read").is_empty());
+        assert!(administration.carts.get(&customer, now).await.expect("read").is_empty());
     }
 
     #[test]

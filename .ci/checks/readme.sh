@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every command of README.md as a reader would paste it, in bash, zsh, dash and fish, and compares what they print
-# with what the README shows. `cargo test` is among them.
+# Runs every command of the README, of docs/getting-started.md and of docs/testing.md as a reader would paste it, in bash, zsh,
+# dash and fish, and compares what they print with what the page shows. `cargo test` is among them.
 #
 #   .ci/checks/readme.sh            all but the commands that need Docker, which it lists; needs zsh, dash and fish
 #   .ci/checks/readme.sh --docker   only the commands that need Docker
@@ -17,18 +17,20 @@ finish() {
   rm -rf "$work"
 }
 trap finish EXIT
-say() { printf '\n== README: %s\n' "$*"; }
+say() { printf '\n== README and docs: %s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # Each block of commands becomes a file, and so does the output that follows it: 01.sh, 01.text, 02.sh, ...
-awk -v folder="$work" '
+# A block in a list is indented by three blanks.
+pages=(README.md docs/getting-started.md docs/testing.md)
+cat "${pages[@]}" | sed 's/^   //' | awk -v folder="$work" '
   /^```sh$/ { name = sprintf("%s/%02d.sh", folder, ++number); next }
   /^```text$/ { if (number) name = sprintf("%s/%02d.text", folder, number); next }
   /^```$/ { name = ""; next }
   name { print > name }
-' README.md
+'
 blocks=("$work"/*.sh)
-[ "${#blocks[@]}" -ge 10 ] || fail "only ${#blocks[@]} blocks of commands were found in README.md"
+[ "${#blocks[@]}" -ge 13 ] || fail "only ${#blocks[@]} blocks of commands were found in ${pages[*]}"
 
 [ "$mode" != --docker ] || shells=(bash)
 say "no comments, and every shell reads every block"
@@ -63,12 +65,12 @@ stop() {
 # What differs from run to run, such as ids and times, becomes alike.
 alike() { sed -E 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/ +[0-9.]+ ms/ N ms/; s/("id":)[0-9]{6,}/\1N/; s/\r$//'; }
 
-# Every line that the README shows is printed.
+# Every line that the page shows is printed.
 compare() {
   local line
   alike <"$2" >"$work/printed"
   while IFS= read -r line; do
-    [ -z "$line" ] || grep -qxF -- "$line" "$work/printed" || { cat "$2" >&2; fail "the README shows, and $1 did not print: $line"; }
+    [ -z "$line" ] || grep -qxF -- "$line" "$work/printed" || { cat "$2" >&2; fail "the page shows, and $1 did not print: $line"; }
   done < <(alike <"${2%.*}.text")
 }
 
@@ -76,7 +78,7 @@ if curl -s -o "$work/taken" http://127.0.0.1:8080/; then fail "port 8080 is in u
 docker=() paste=() # blocks that are pasted one after the other into one shell
 for block in "${blocks[@]}"; do
   case $(cat "$block") in
-    "cargo run -- demo" | "cargo test"* | *"identity-connector serve"*) ;;
+    "cargo run -- demo" | *"cargo test"* | *"identity-connector serve"*) ;;
     *docker*) docker+=("$block") ;;
     *badge-4711*) ;; # below, with serve
     *) paste+=("$block") ;;
@@ -105,7 +107,7 @@ say "with the demo running"
 mkdir "$work/here" && ln -s "$root/target" "$root/config" "$work/here/"
 for shell in "${shells[@]}"; do
   command -v "$shell" >/dev/null || fail "$shell is not installed (Debian: zsh dash fish)"
-  # One session, since a block uses the variables of the block before it. What each prints is compared with the README: an exit
+  # One session, since a block uses the variables of the block before it. What each prints is compared with the page: an exit
   # code says less, as a gate that stays closed has one too.
   for block in "${paste[@]}"; do
     name=$(basename "$block" .sh)
@@ -115,7 +117,7 @@ for shell in "${shells[@]}"; do
   (cd "$work/here" && "$shell" "$work/session") >"$work/session.out" 2>&1 || true
   for block in "${paste[@]}"; do
     name=$(basename "$block" .sh)
-    [ -e "${block%.sh}.text" ] || fail "the README does not show what this prints: $(cat "$block")"
+    [ -e "${block%.sh}.text" ] || fail "the page does not show what this prints: $(cat "$block")"
     awk -v name="$name" '/^-- [0-9]+$/ { on = ($2 == name); next } on' "$work/session.out" >"${block%.sh}.out"
     compare "$shell" "${block%.sh}.out"
   done

@@ -39,7 +39,7 @@ impl Upkeep {
         tasks.spawn(self.limits.clone().stay_connected());
         tasks.spawn(self.clone().sweep());
         for provider in self.shoppers.iter().flat_map(|shoppers| &shoppers.commerce.providers) {
-            tasks.spawn(Arc::clone(provider).keep_up());
+            tasks.spawn(Arc::clone(provider).refresh_keys());
         }
         tasks.spawn(self.clone().check_identity_backend());
         tasks.spawn(stores::keep_known(Arc::clone(&self.directory), self.metrics.clone()));

@@ -1,4 +1,4 @@
-//! Carts in memory, behind one lock: what is done while it is held takes microseconds, and nothing awaits.
+//! Carts in memory, behind one lock. Code under the lock takes microseconds and does not await.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,38 +6,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::{Owner, changed};
+use super::{Owner, apply};
 use crate::digest::Digest;
 use crate::domain::cart::{CartRefusal, Carts};
 
-/// How many owners a sweep looks at before it steps aside.
+/// How many owners a sweep checks before it yields.
 const SWEEP_BATCH: usize = 1000;
 
-/// Carts that live and die with the process.
+/// Carts that are lost when the process ends.
 #[derive(Debug)]
 pub(super) struct MemoryCarts {
     capacity: usize,
-    /// In order, so that a sweep finds where it was.
-    kept: Mutex<BTreeMap<Digest, Kept>>,
+    /// Ordered, so that a sweep can continue after the last owner it checked.
+    entries: Mutex<BTreeMap<Digest, Entry>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Entry {
     owner: Owner,
     carts: Carts,
 }
 
 impl MemoryCarts {
-    /// For so many owners at most.
+    /// A store for at most `capacity` owners.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, kept: Mutex::default() }
+        Self { capacity, entries: Mutex::default() }
     }
 
-    pub(super) fn anonymous(&self) -> usize {
-        self.lock().values().filter(|kept| kept.owner.is_anonymous).count()
+    pub(super) fn anonymous_owners(&self) -> usize {
+        self.lock().values().filter(|entry| entry.owner.is_anonymous).count()
     }
 
-    pub(super) fn of(&self, owner: Owner, now: DateTime<Utc>) -> Carts {
+    pub(super) fn get(&self, owner: Owner, now: DateTime<Utc>) -> Carts {
         current(&self.lock(), owner, now)
     }
 
@@ -47,24 +47,24 @@ impl MemoryCarts {
         now: DateTime<Utc>,
         change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
     ) -> Result<T, CartRefusal> {
-        let mut kept = self.lock();
-        let (after, done) = changed(&current(&kept, owner, now), change);
-        let is_one_too_many = !after.is_empty() && !kept.contains_key(&owner.digest) && kept.len() >= self.capacity;
-        if is_one_too_many {
-            return done.and(Err(CartRefusal::Full));
+        let mut entries = self.lock();
+        let (after, result) = apply(&current(&entries, owner, now), change);
+        let is_full = !after.is_empty() && !entries.contains_key(&owner.digest) && entries.len() >= self.capacity;
+        if is_full {
+            return result.and(Err(CartRefusal::Full));
         }
-        keep(&mut kept, owner, after);
-        done
+        store(&mut entries, owner, after);
+        result
     }
 
     pub(super) fn migrate(&self, from: Owner, to: Owner, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {
-        let mut kept = self.lock();
-        let mut carts = current(&kept, to, now);
+        let mut entries = self.lock();
+        let mut carts = current(&entries, to, now);
         if from != to {
-            carts.merge(current(&kept, from, now), now)?;
-            // Whoever is new here takes the place of whom they were: there is always room.
-            keep(&mut kept, from, Carts::default());
-            keep(&mut kept, to, carts.clone());
+            carts.merge(current(&entries, from, now), now)?;
+            // The target takes the anonymous owner's entry, so the capacity is not exceeded.
+            store(&mut entries, from, Carts::default());
+            store(&mut entries, to, carts.clone());
         }
         Ok(carts)
     }
@@ -73,44 +73,45 @@ impl MemoryCarts {
         self.lock().remove(&owner);
     }
 
-    /// Lets go of what has ended, of some owners behind the one that was reached; whom it has reached now, unless there are no more.
-    pub(super) fn sweep_some(&self, reached: Option<Digest>, now: DateTime<Utc>) -> Option<Digest> {
-        let mut kept = self.lock();
-        let behind = (reached.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let (mut last, mut ended) = (None, Vec::new());
-        for (digest, Kept { owner, carts }) in kept.range_mut(behind).take(SWEEP_BATCH) {
+    /// Deletes the expired carts of one batch of owners after `last`. Returns the last owner checked, or `None` at the
+    /// end.
+    pub(super) fn sweep_some(&self, last: Option<Digest>, now: DateTime<Utc>) -> Option<Digest> {
+        let mut entries = self.lock();
+        let after_last = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let (mut checked, mut expired) = (None, Vec::new());
+        for (digest, Entry { owner, carts }) in entries.range_mut(after_last).take(SWEEP_BATCH) {
             *carts = owner.current(std::mem::take(carts), now);
             if carts.is_empty() {
-                ended.push(*digest);
+                expired.push(*digest);
             }
-            last = Some(*digest);
+            checked = Some(*digest);
         }
-        for digest in ended {
-            kept.remove(&digest);
+        for digest in expired {
+            entries.remove(&digest);
         }
-        last
+        checked
     }
 
-    /// How many owners there are.
+    /// The number of owners.
     #[cfg(test)]
     pub(super) fn owners(&self) -> usize {
         self.lock().len()
     }
 
-    /// A panic while the lock was held does not stop the others: what is kept is replaced as a whole.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic while the lock was held leaves no half-made change: an entry is always replaced as a whole.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn current(kept: &BTreeMap<Digest, Kept>, owner: Owner, now: DateTime<Utc>) -> Carts {
-    kept.get(&owner.digest).map_or_else(Carts::default, |kept| owner.current(kept.carts.clone(), now))
+fn current(entries: &BTreeMap<Digest, Entry>, owner: Owner, now: DateTime<Utc>) -> Carts {
+    entries.get(&owner.digest).map_or_else(Carts::default, |entry| owner.current(entry.carts.clone(), now))
 }
 
-fn keep(kept: &mut BTreeMap<Digest, Kept>, owner: Owner, carts: Carts) {
+fn store(entries: &mut BTreeMap<Digest, Entry>, owner: Owner, carts: Carts) {
     if carts.is_empty() {
-        kept.remove(&owner.digest);
+        entries.remove(&owner.digest);
     } else {
-        kept.insert(owner.digest, Kept { owner, carts });
+        entries.insert(owner.digest, Entry { owner, carts });
     }
 }

@@ -1,7 +1,8 @@
-//! Where the carts of the shopper's side are kept. What may be done to them, `domain::cart` says.
+//! Stores the carts of shoppers, in memory or in a database. The rules for changing carts are in `domain::cart`.
 //!
-//! An owner is known by a keyed hash, and all of an owner's carts are read, changed and written as one, while nobody else can: two changes
-//! at the same instant come one after the other, whichever connectors make them. An owner without carts leaves no trace.
+//! An owner is identified by a keyed hash. All carts of an owner are read, changed and written together under one lock,
+//! so simultaneous changes are applied one after the other, also from different connectors. An owner without carts has
+//! no record.
 
 mod memory;
 mod sql;
@@ -23,71 +24,72 @@ use sql::SqlCarts;
 #[error("carts unavailable: {0}")]
 pub struct CartsError(pub String);
 
-/// Everybody's carts, wherever they are kept.
+/// The carts of all owners.
 #[derive(Debug)]
 pub struct CartStore {
     backend: Backend,
     hash_key: HashKey,
 }
 
-/// Where carts are kept.
+/// The storage of the carts.
 #[derive(Debug)]
 enum Backend {
-    /// In this process's memory: gone with it.
+    /// In the memory of this process; lost when it ends.
     Memory(MemoryCarts),
     /// In a database.
     Sql(SqlCarts),
 }
 
-/// Whose carts.
+/// The owner of carts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owner {
     digest: Digest,
-    /// Whose carts end some time after their last change.
+    /// Whether the owner is anonymous: then each cart expires some time after its last change.
     is_anonymous: bool,
 }
 
 impl CartStore {
-    /// An empty one in memory, for at most so many owners.
+    /// An empty store in memory, for at most `max_owners` owners.
     #[must_use]
-    pub fn in_memory(hash_key: HashKey, at_most: usize) -> Self {
-        Self { backend: Backend::Memory(MemoryCarts::new(at_most)), hash_key }
+    pub fn in_memory(hash_key: HashKey, max_owners: usize) -> Self {
+        Self { backend: Backend::Memory(MemoryCarts::new(max_owners)), hash_key }
     }
 
-    /// The one in a database, which is asked as this handle asks: see [`Database::open_carts`]. Of anonymous owners it has about so many at
-    /// most: they are counted at each sweep.
+    /// The store in a database, with the limits of this handle: see [`Database::open_carts`]. It takes about
+    /// `max_owners` anonymous owners at most; they are counted at each sweep.
     #[must_use]
-    pub fn in_database(database: Database, at_most: usize) -> Self {
+    pub fn in_database(database: Database, max_owners: usize) -> Self {
         let hash_key = database.hash_key().clone();
-        Self { backend: Backend::Sql(SqlCarts::new(database, at_most)), hash_key }
+        Self { backend: Backend::Sql(SqlCarts::new(database, max_owners)), hash_key }
     }
 
-    /// How many owners there are who have not signed in, as far as they are counted.
+    /// The number of anonymous owners, as of the last count.
     #[must_use]
-    pub fn anonymous(&self) -> usize {
+    pub fn anonymous_owners(&self) -> usize {
         match &self.backend {
-            Backend::Memory(carts) => carts.anonymous(),
-            Backend::Sql(carts) => carts.anonymous(),
+            Backend::Memory(carts) => carts.anonymous_owners(),
+            Backend::Sql(carts) => carts.anonymous_owners(),
         }
     }
 
     /// All carts of a customer.
     ///
     /// # Errors
-    /// When the store cannot tell.
-    pub async fn of(&self, customer: &Customer, now: DateTime<Utc>) -> Result<Carts, CartsError> {
+    /// When the store cannot be read.
+    pub async fn get(&self, customer: &Customer, now: DateTime<Utc>) -> Result<Carts, CartsError> {
         let owner = self.owner(customer);
         match &self.backend {
-            Backend::Memory(carts) => Ok(carts.of(owner, now)),
-            Backend::Sql(carts) => carts.of(owner, now).await,
+            Backend::Memory(carts) => Ok(carts.get(owner, now)),
+            Backend::Sql(carts) => carts.get(owner, now).await,
         }
     }
 
-    /// Changes the carts of a customer in one step, in which nobody else changes them. What is refused changes nothing. `change` may
-    /// not block: others wait for it.
+    /// Changes the carts of a customer in one step, while no other change to them can happen. A refused change changes
+    /// nothing. `change` must not block: other requests wait for it.
     ///
     /// # Errors
-    /// When the store cannot be read or written. Nothing is changed then, unless it was too slow to say whether it was.
+    /// When the store cannot be read or written. Nothing has changed then, unless the error is a timeout: the change
+    /// may then have been committed.
     pub async fn change<T, F>(
         &self,
         customer: &Customer,
@@ -105,11 +107,12 @@ impl CartStore {
         }
     }
 
-    /// Moves the carts of somebody who has signed in to who they are now, in one step, and returns all that these have then. Asked for
-    /// again, it moves what has come since.
+    /// Moves the carts of a customer who has signed in from the anonymous owner to the customer, in one step, and
+    /// returns all carts of the customer. A second call moves only what was added since.
     ///
     /// # Errors
-    /// When the store cannot be read or written. Nothing is moved then, unless it was too slow to say whether it was.
+    /// When the store cannot be read or written. Nothing has moved then, unless the error is a timeout: the move may
+    /// then have been committed.
     pub async fn migrate(
         &self,
         from: AnonymousId,
@@ -123,7 +126,7 @@ impl CartStore {
         }
     }
 
-    /// Drops all carts of a customer, by what stands for them wherever they own something: they are to be forgotten.
+    /// Deletes all carts of an owner, because the customer is being erased.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -137,10 +140,10 @@ impl CartStore {
         }
     }
 
-    /// Removes what was forgotten from the files of a database that this process has to itself.
+    /// Removes deleted data from the files of a database that only this process uses.
     ///
     /// # Errors
-    /// When another process keeps the files in use.
+    /// When another process uses the files.
     pub async fn purge(&self) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(_) => Ok(()),
@@ -148,17 +151,17 @@ impl CartStore {
         }
     }
 
-    /// Lets go of anonymous carts that have ended, in small batches between which others come first. Called now and then; nothing
-    /// depends on when.
+    /// Deletes expired anonymous carts in small batches, so that other requests run in between. Called from time to
+    /// time; no behaviour depends on the exact time.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(carts) => {
-                let mut reached = None;
-                while let Some(next) = carts.sweep_some(reached, now) {
-                    reached = Some(next);
+                let mut last = None;
+                while let Some(next) = carts.sweep_some(last, now) {
+                    last = Some(next);
                     tokio::task::yield_now().await;
                 }
             }
@@ -171,7 +174,7 @@ impl CartStore {
         Ok(())
     }
 
-    /// Closes its database.
+    /// Closes the database.
     pub async fn close(&self) {
         if let Backend::Sql(carts) = &self.backend {
             carts.close().await;
@@ -184,20 +187,20 @@ impl CartStore {
 }
 
 impl Owner {
-    /// What the owner still has of what was kept.
-    fn current(self, kept: Carts, now: DateTime<Utc>) -> Carts {
-        if self.is_anonymous { kept.without_expired(now) } else { kept }
+    /// The carts that are still valid.
+    fn current(self, stored: Carts, now: DateTime<Utc>) -> Carts {
+        if self.is_anonymous { stored.without_expired(now) } else { stored }
     }
 }
 
-/// What becomes of carts when a change is made to them, and what it says; refused, they are what they were.
-fn changed<T>(
+/// Applies a change: the carts afterwards, and the result of the change. After a refusal the carts are unchanged.
+fn apply<T>(
     carts: &Carts,
     change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
 ) -> (Carts, Result<T, CartRefusal>) {
     let mut after = carts.clone();
     match change(&mut after) {
-        Ok(told) => (after, Ok(told)),
+        Ok(result) => (after, Ok(result)),
         Err(refusal) => (carts.clone(), Err(refusal)),
     }
 }

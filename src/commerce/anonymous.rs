@@ -1,4 +1,4 @@
-//! Tokens for those who have not signed in: made here, and good here alone.
+//! Tokens for customers who have not signed in. The connector issues and verifies them; no other service does.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use serde::Serialize;
 
 use super::claims;
-use super::jws::{Unverified, part};
+use super::jws::{Unverified, encode_part};
 use super::refusal::Refusal;
 use crate::domain::customer::{AnonymousId, Customer};
 
-/// The `sub` of every one of them.
+/// The `sub` of every anonymous token.
 const SUBJECT: &str = "anonymous";
 
-/// How anonymous tokens are made and known again.
+/// Issues and verifies anonymous tokens.
 #[derive(Clone)]
 pub struct AnonymousTokens {
     issuer: String,
     audience: Vec<String>,
     lifetime: TimeDelta,
     signing: EncodingKey,
-    /// The signing key's own first.
+    /// The keys that verify; the first belongs to the signing key.
     verifying: Vec<DecodingKey>,
 }
 
@@ -44,7 +44,7 @@ struct Claims<'a> {
 }
 
 impl AnonymousTokens {
-    /// Of `keys`, the first signs and all verify. `None` without one.
+    /// The first of `keys` signs and all verify. `None` if there are no keys.
     #[must_use]
     pub fn new(issuer: String, audience: String, lifetime: TimeDelta, keys: &[SecretSlice<u8>]) -> Option<Self> {
         let signing = EncodingKey::from_secret(keys.first()?.expose_secret());
@@ -52,19 +52,20 @@ impl AnonymousTokens {
         Some(Self { issuer, audience: vec![audience], lifetime, signing, verifying })
     }
 
-    /// Who they say has made them.
+    /// The `iss` of the tokens.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// For how long each holds.
+    /// How long each token is valid.
     #[must_use]
     pub fn lifetime(&self) -> TimeDelta {
         self.lifetime
     }
 
-    /// A token for that customer, made at `now` (cut to the second). `None` only if the cryptography fails.
+    /// Issues a token for this customer, made at `now` (cut to the second). `None` only if a cryptographic operation
+    /// fails.
     pub(super) fn issue(&self, id: AnonymousId, now: DateTime<Utc>) -> Option<String> {
         let iat = now.timestamp();
         let jti = Zeroizing::new(id.expose());
@@ -76,15 +77,16 @@ impl AnonymousTokens {
             iat,
             exp: iat.checked_add(self.lifetime.num_seconds())?,
         };
-        let message = format!("{}.{}", part(&Header { alg: "HS256", typ: "JWT" }).ok()?, part(&claims).ok()?);
+        let message =
+            format!("{}.{}", encode_part(&Header { alg: "HS256", typ: "JWT" }).ok()?, encode_part(&claims).ok()?);
         let signature = crypto::sign(message.as_bytes(), &self.signing, Algorithm::HS256).ok()?;
         Some(format!("{message}.{signature}"))
     }
 
-    /// Whom a token names.
+    /// The customer that a token names.
     ///
     /// # Errors
-    /// When it does not hold.
+    /// When the token is not valid.
     pub(super) fn verify(&self, token: &Unverified<'_>, now: DateTime<Utc>) -> Result<Customer, Refusal> {
         if token.algorithm != Algorithm::HS256 {
             return Err(Refusal::AlgorithmNotAllowed);

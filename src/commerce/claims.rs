@@ -1,4 +1,5 @@
-//! What every token's claims must say, whoever made it (RFC 7519, section 4.1), against our own clock.
+//! Checks the claims that every token must have, from any issuer (RFC 7519, section 4.1), against the connector's
+//! clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -6,13 +7,13 @@ use serde_json::Value;
 use super::jws::Unverified;
 use super::refusal::Refusal;
 
-/// How far ahead of ours the clock of whoever made a token may be.
-pub(super) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(60);
+/// How far the clock of a token's issuer may be ahead of the connector's clock.
+pub(super) const CLOCK_LEEWAY: TimeDelta = TimeDelta::seconds(60);
 
-/// Checks audience, times and that whoever holds it may use it.
+/// Checks the audience, the times, and that the token needs no proof of possession.
 ///
 /// # Errors
-/// With the first that does not hold.
+/// Returns the first check that fails.
 pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<Utc>) -> Result<(), Refusal> {
     let is_ours =
         |audience: &Value| audience.as_str().is_some_and(|audience| audiences.iter().any(|ours| ours == audience));
@@ -27,24 +28,24 @@ pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<
     if token.claims.contains_key("cnf") {
         return Err(Refusal::SenderConstrained);
     }
-    let ends = instant(token, "exp")?.ok_or(Refusal::MalformedToken)?;
-    if now >= ends {
+    let expires_at = instant(token, "exp")?.ok_or(Refusal::MalformedToken)?;
+    if now >= expires_at {
         return Err(Refusal::ExpiredToken);
     }
-    let soon = now.checked_add_signed(CLOCKS_DIFFER).unwrap_or(now);
+    let latest_start = now.checked_add_signed(CLOCK_LEEWAY).unwrap_or(now);
     for claim in ["nbf", "iat"] {
-        if instant(token, claim)?.is_some_and(|begins| begins > soon) {
+        if instant(token, claim)?.is_some_and(|starts_at| starts_at > latest_start) {
             return Err(Refusal::NotYetValid);
         }
     }
     Ok(())
 }
 
-/// A `NumericDate`: seconds since 1970, perhaps with a fraction, which is cut off.
+/// A `NumericDate`: seconds since 1970. A fraction is cut off.
 fn instant(token: &Unverified<'_>, claim: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
     let Some(value) = token.claims.get(claim) else { return Ok(None) };
     let seconds = match value {
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole_seconds)),
         _ => None,
     };
     let instant = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
@@ -53,8 +54,8 @@ fn instant(token: &Unverified<'_>, claim: &str) -> Result<Option<DateTime<Utc>>,
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the fraction is meant to go, and what is out of range is refused before"
+    reason = "the fraction is cut off on purpose, and values out of range are refused before"
 )]
-fn whole(seconds: f64) -> Option<i64> {
+fn whole_seconds(seconds: f64) -> Option<i64> {
     (seconds.is_finite() && seconds.abs() < 1e12).then_some(seconds as i64)
 }

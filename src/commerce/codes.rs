@@ -1,4 +1,5 @@
-//! Scan Key Codes for an app to show: whoever the gate would turn away gets none, and is told why in words for a shopper.
+//! Issues Scan Key Codes for apps. A customer whom the gate would refuse gets no code, but a message for the shopper
+//! that says why.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,55 +8,55 @@ use super::{Commerce, CommerceError};
 use crate::administration::new_secret;
 use crate::directory::{Issued, IssuedToken, Profile, Refusal};
 use crate::domain::customer::Customer;
-use crate::domain::decision::{Denial, standing};
+use crate::domain::decision::{Denial, shopper_denial};
 use crate::domain::ids::DeviceId;
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat};
 use crate::domain::store::ScanKeyWindow;
 
-/// How long before its end a code is to be replaced, so that nobody stands at a gate with one that ends.
-const MARGIN: TimeDelta = TimeDelta::seconds(15);
+/// How long before its expiry an app should replace a code, so that a shopper does not show an expiring code at a gate.
+const REFRESH_MARGIN: TimeDelta = TimeDelta::seconds(15);
 
-/// How codes are made.
+/// The settings for making codes.
 #[derive(Clone, Debug)]
 pub struct CodeSettings {
-    /// How the retailer's codes look.
+    /// The format of the retailer's codes.
     pub format: ScanKeyFormat,
-    /// How long the gate knows the recognition token of a code.
+    /// How long the recognition token of a code is valid at the gate.
     pub lifetime: TimeDelta,
-    /// How many of them a shopper may have at once.
+    /// The maximum number of valid tokens of one shopper.
     pub per_shopper: usize,
 }
 
-/// A code, just made.
+/// A new code.
 #[derive(Debug)]
 pub struct IssuedCode {
     /// The code.
     pub code: SecretString,
-    /// When it says that it was made.
+    /// The time of making that the code states.
     pub made_at: DateTime<Utc>,
-    /// Until when every gate takes it, whatever becomes of the windows of stores.
+    /// Every gate accepts the code until this time, even if the windows of stores change.
     pub expires_at: DateTime<Utc>,
-    /// After which time the app should ask for the next one.
+    /// The time after which the app should request the next code.
     pub refresh_after: TimeDelta,
 }
 
-/// Why a customer gets no code.
+/// The reason why a customer gets no code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoCode {
-    /// They have not signed in.
+    /// The customer has not signed in.
     NotSignedIn,
-    /// They are no shopper that the directory knows.
+    /// No shopper in the directory is linked to the customer.
     NotLinked,
-    /// Their account is held back.
+    /// The account is flagged.
     AccountFlagged,
-    /// Their payment method has expired.
+    /// The payment method has expired.
     PaymentExpired,
-    /// They name a device that is none of theirs.
+    /// The device is not one of the shopper's.
     UnknownDevice,
 }
 
 impl NoCode {
-    /// The stable word for it.
+    /// The stable word for logs and metrics.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl NoCode {
         }
     }
 
-    /// A sentence that an app can show.
+    /// A sentence that an app can show to the shopper.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
@@ -81,10 +82,10 @@ impl NoCode {
 }
 
 impl Commerce {
-    /// Makes a code for a customer's device, if one is named.
+    /// Makes a code for a customer, and for a device of theirs if one is given.
     ///
     /// # Errors
-    /// When something of ours fails; the inner one when they may not have one.
+    /// The outer error is a failure on the connector's side; the inner one says why the customer gets no code.
     pub async fn scan_key_code(
         &self,
         settings: &CodeSettings,
@@ -98,7 +99,7 @@ impl Commerce {
         let Some(Profile { shopper, .. }) = self.directory.shopper_of(customer).await? else {
             return Ok(Err(NoCode::NotLinked));
         };
-        match standing(&shopper, now) {
+        match shopper_denial(&shopper, now) {
             Some(Denial::AccountFlagged) => return Ok(Err(NoCode::AccountFlagged)),
             Some(_) => return Ok(Err(NoCode::PaymentExpired)),
             None => {}
@@ -108,7 +109,7 @@ impl Commerce {
         let token = RecognitionToken::parse(token.expose_secret()).map_err(|_| CommerceError::Cryptography)?;
         let code = settings.format.write(&token, now, "").map_err(|_| CommerceError::Clock)?;
         let made_at = settings.format.read(&code).map(|code| code.made_at).ok_or(CommerceError::Clock)?;
-        let ends = now.checked_add_signed(settings.lifetime).ok_or(CommerceError::Clock)?;
+        let token_expires_at = now.checked_add_signed(settings.lifetime).ok_or(CommerceError::Clock)?;
         let window = window.as_delta();
         let promised_until = made_at.checked_add_signed(window).ok_or(CommerceError::Clock)?;
         let token = IssuedToken {
@@ -116,14 +117,14 @@ impl Commerce {
             shopper: shopper.visitor.id,
             device: device.cloned(),
             promised_until,
-            expires_at: ends,
+            expires_at: token_expires_at,
         };
         match self.directory.issue(token, settings.per_shopper, now).await? {
             Issued::Done => {}
             Issued::Refused(Refusal::UnknownDevice) => return Ok(Err(NoCode::UnknownDevice)),
-            Issued::Refused(_) => return Ok(Err(NoCode::NotLinked)), // erased this very moment
+            Issued::Refused(_) => return Ok(Err(NoCode::NotLinked)), // the shopper was erased in the meantime
         }
-        let refresh_after = window.checked_sub(&MARGIN).unwrap_or(window);
+        let refresh_after = window.checked_sub(&REFRESH_MARGIN).unwrap_or(window);
         Ok(Ok(IssuedCode { code: code.into(), made_at, expires_at: promised_until, refresh_after }))
     }
 }

@@ -1,5 +1,5 @@
-//! The customer context: what an app sends beside its bearer token. Opaque, sealed with AES-256-GCM, and of no use with any other token,
-//! a renewed one included; so it ends with the token.
+//! The customer context, which an app sends together with its bearer token. It is opaque, sealed with AES-256-GCM and
+//! bound to one token, so it expires with that token. It is refused with any other token, including a renewed one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use subtle::ConstantTimeEq as _;
 use super::refusal::Refusal;
 use crate::digest::Digest;
 
-/// The bytes of a key.
+/// The length of a key, in bytes.
 pub const KEY_LENGTH: usize = 32;
-/// The first byte of every context: a later form has another one.
+/// The first byte of every context. A later format will use another value.
 const VERSION: u8 = 1;
 const NONCE_LENGTH: usize = 12;
 
-/// The keys under which contexts are sealed: the first seals, all open.
+/// The keys of customer contexts: the first seals, all can open.
 #[derive(Clone)]
 pub struct ContextKeys(Arc<[RandomizedNonceKey]>);
 
 impl ContextKeys {
-    /// `None` without a key, or with one that has not [`KEY_LENGTH`] bytes.
+    /// `None` if there is no key, or a key does not have [`KEY_LENGTH`] bytes.
     #[must_use]
     pub fn new(keys: &[SecretSlice<u8>]) -> Option<Self> {
         let keys: Result<Vec<_>, Unspecified> =
@@ -34,7 +34,7 @@ impl ContextKeys {
         keys.ok().filter(|keys| !keys.is_empty()).map(|keys| Self(keys.into()))
     }
 
-    /// The context of a customer for the holder of that token. `None` only if the cryptography fails.
+    /// Makes the context of a customer for the holder of this token. `None` only if a cryptographic operation fails.
     pub(super) fn seal(&self, customer: &Digest, token: &str) -> Option<String> {
         let mut sealed = customer.as_bytes().to_vec();
         let nonce = self.0.first()?.seal_in_place_append_tag(bound_to(token), &mut sealed).ok()?;
@@ -42,7 +42,7 @@ impl ContextKeys {
         Some(BASE64_URL_SAFE_NO_PAD.encode(context))
     }
 
-    /// Whether a context was made for that customer and that token.
+    /// Whether the context was made for this customer and this token.
     ///
     /// # Errors
     /// When it was not.

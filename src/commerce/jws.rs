@@ -1,4 +1,5 @@
-//! A signed token in its compact form (RFC 7515, RFC 7519): read, and checked against a key that the token has no say in.
+//! Signed tokens in compact form (RFC 7515, RFC 7519). This module parses a token and checks its signature against a
+//! key that the connector has chosen, never one from the token.
 
 use std::fmt;
 
@@ -11,23 +12,23 @@ use serde_json::Value;
 
 use super::refusal::Refusal;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is read, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
 
 type Claims = serde_json::Map<String, Value>;
 
-/// A token as it came: nothing that it says is known to be true.
+/// A parsed token whose signature is not verified yet: do not trust its content.
 pub(super) struct Unverified<'a> {
-    /// What is signed: header and claims as they are written.
+    /// The signed text: header and claims as they were written.
     message: &'a str,
     signature: &'a str,
-    /// By whom it says that it was made.
+    /// The algorithm that the token names.
     pub(super) algorithm: Algorithm,
-    /// The name of the key with which.
+    /// The id of the key that the token names: `kid`.
     pub(super) key_id: Option<String>,
-    /// What kind of token it says it is.
+    /// The type that the token names: `typ`.
     pub(super) kind: Option<String>,
-    /// What it says.
+    /// The claims.
     pub(super) claims: Claims,
 }
 
@@ -36,34 +37,34 @@ struct Header {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
-    // Keys that a token brings along, or the places where to get one: whoever believes these believes anybody.
-    #[serde(default, deserialize_with = "is_there")]
+    // Members that bring a key or tell where to fetch one. A token with such a key could be signed by any client.
+    #[serde(default, deserialize_with = "is_present")]
     jku: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     jwk: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     x5u: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     x5c: bool,
-    // What changes the meaning of the rest, of which nothing is understood here.
-    #[serde(default, deserialize_with = "is_there")]
+    // Members that change the meaning of the token in ways that are not implemented here.
+    #[serde(default, deserialize_with = "is_present")]
     crit: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     b64: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     zip: bool,
 }
 
-/// Whatever stands there, null included.
-fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+/// True if the member is present, with any value, including null.
+fn is_present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart.
+    /// Parses a token.
     ///
     /// # Errors
-    /// When it is none, or its header asks for what is never done.
+    /// When the text is not a token, or its header has a member that is never accepted.
     pub(super) fn read(token: &'a str) -> Result<Self, Refusal> {
         if token.len() > MAX_TOKEN {
             return Err(Refusal::TokenTooLong);
@@ -74,7 +75,8 @@ impl<'a> Unverified<'a> {
         if [jku, jwk, x5u, x5c, crit, b64, zip].contains(&true) {
             return Err(Refusal::HeaderNotAllowed);
         }
-        let algorithm = alg.parse().map_err(|_| Refusal::AlgorithmNotAllowed)?; // `none` is no algorithm
+        // The crate does not know the algorithm `none`.
+        let algorithm = alg.parse().map_err(|_| Refusal::AlgorithmNotAllowed)?;
         Ok(Self { message, signature, algorithm, key_id: kid, kind: typ, claims: json(claims)? })
     }
 
@@ -83,26 +85,28 @@ impl<'a> Unverified<'a> {
         self.claims.get(claim).and_then(Value::as_str)
     }
 
-    /// Whether this key has signed it, with the algorithm that it names: the caller has seen that it is allowed and is the key's.
+    /// Whether this key has signed the token, with the algorithm that the token names. The caller has checked that the
+    /// algorithm is allowed and fits the key.
     pub(super) fn is_signed_by(&self, key: &DecodingKey) -> bool {
-        // Only a signature in Base64 of just one form passes, so that a token cannot be written in two ways.
+        // The crate accepts only one spelling of a signature in Base64, so that a token has only one valid text.
         crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm).unwrap_or(false)
     }
 }
 
 fn json<T: DeserializeOwned>(part: &str) -> Result<T, Refusal> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::MalformedToken)?;
-    // serde_json looks at the bytes of what it keeps alone; JSON is UTF-8 throughout (RFC 7519, section 7.2).
+    // serde_json checks the UTF-8 only of the parts that it keeps, but JSON must be UTF-8 throughout (RFC 7519, section
+    // 7.2).
     let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::MalformedToken)?;
     serde_json::from_str(text).map_err(|_| Refusal::MalformedToken)
 }
 
-/// The part of a token that these claims or this header make.
-pub(super) fn part(json: &impl Serialize) -> Result<String, serde_json::Error> {
+/// Encodes a header or claims as a part of a token.
+pub(super) fn encode_part(json: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(json)?))
 }
 
-/// What it says is about a person.
+/// Leaves out the claims, which are personal data.
 impl fmt::Debug for Unverified<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unverified").field("algorithm", &self.algorithm).finish_non_exhaustive()

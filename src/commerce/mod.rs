@@ -1,11 +1,12 @@
-//! The shopper's side: who an app speaks for, what it may be told, and the Scan Key Codes that it shows. Knows no HTTP.
+//! Authentication of shoppers' apps, customer contexts, and the Scan Key Codes that the apps show. This module knows no
+//! HTTP.
 //!
 //! ```text
-//! anonymous token or a provider's → who is it? (authenticate) → customer context, sealed for that one token
-//!                                 → carts, and a code for the gate (codes)
+//! anonymous token or provider's token → customer (authenticate) → customer context, bound to this token
+//!                                     → carts, Scan Key Codes (codes)
 //! ```
 //!
-//! A token names a [`Customer`]; the directory knows which shopper that is, if it is one.
+//! A token names a [`Customer`]; the directory knows which shopper the customer is, if any.
 
 mod anonymous;
 mod claims;
@@ -37,19 +38,19 @@ use crate::domain::customer::{AnonymousId, Customer};
 use crate::domain::ids::VisitorId;
 use jws::Unverified;
 
-/// Why somebody is not known.
+/// The reason why a request is not authenticated.
 #[derive(Debug, Error)]
 pub enum AuthenticationError {
-    /// What they bring does not hold.
+    /// The credentials are not valid.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// Their provider's keys were never fetched, so nothing can be said of what they bring.
-    #[error("the keys of the identity provider are not there yet")]
+    /// The provider's keys were never fetched, so its tokens cannot be verified.
+    #[error("the keys of the identity provider have not been fetched yet")]
     ProviderUnavailable,
-    /// Enough requests wait for keys of their provider.
+    /// The maximum number of requests already waits for the provider's keys.
     #[error("too many requests wait for the keys of the identity provider")]
-    TooManyWait,
-    /// The caller may not ask for so much: how long until the next request would pass.
+    TooManyWaiting,
+    /// The caller has reached its rate limit: the time until the next request would pass.
     #[error("rate limited for {0:?}")]
     RateLimited(Duration),
 }
@@ -60,40 +61,40 @@ impl From<Refusal> for AuthenticationError {
     }
 }
 
-/// Something of ours failed.
+/// A failure on the connector's side.
 #[derive(Debug, Error)]
 pub enum CommerceError {
-    /// The directory could not tell or could not be changed.
+    /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The operating system has no randomness to give.
-    #[error("no randomness: {0}")]
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// The time is one that no code can say.
-    #[error("no code can say what time it is")]
+    /// The current time does not fit a Scan Key Code.
+    #[error("the current time does not fit a Scan Key Code")]
     Clock,
-    /// A token or context could not be made.
-    #[error("the cryptography failed")]
+    /// A cryptographic operation failed, so a token or context could not be made.
+    #[error("a cryptographic operation failed")]
     Cryptography,
 }
 
-/// A bearer token that holds.
+/// A valid bearer token.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     /// The token itself: a customer context is bound to it.
     token: SecretString,
-    /// Whom it names.
+    /// The customer that the token names.
     customer: Customer,
 }
 
 impl Bearer {
-    /// Whom it names.
+    /// The customer that the token names.
     #[must_use]
     pub fn customer(&self) -> &Customer {
         &self.customer
     }
 
-    /// What tells it from other tokens, and nothing about it.
+    /// A hash that distinguishes this token from others and reveals nothing about it.
     #[must_use]
     pub fn hash(&self) -> [u8; 16] {
         let hash: [u8; 32] = Sha256::digest(self.token.expose_secret()).into();
@@ -101,45 +102,45 @@ impl Bearer {
     }
 }
 
-/// An anonymous token, just made.
+/// A new anonymous token.
 #[derive(Debug)]
 pub struct AnonymousToken {
     /// The token.
     pub token: SecretString,
-    /// How long it holds.
+    /// How long the token is valid.
     pub lifetime: TimeDelta,
 }
 
-/// What the shopper's side is made of.
+/// The parts of the shopper endpoints.
 #[derive(Debug)]
 pub struct Commerce {
-    /// Who is known.
+    /// The directory of shoppers.
     pub directory: Arc<Directory>,
-    /// What is in the carts.
+    /// The carts.
     pub carts: Arc<CartStore>,
-    /// What an app shows to be given an anonymous token: one of these.
+    /// The keys with which apps may request anonymous tokens.
     pub authorization_keys: Vec<SecretString>,
-    /// How those are made.
+    /// Makes and verifies anonymous tokens.
     pub tokens: AnonymousTokens,
-    /// Under which customer contexts are sealed.
+    /// The keys that seal customer contexts.
     pub contexts: ContextKeys,
-    /// How codes for the gate are made; `None` where the retailer has no Scan Key Codes.
+    /// How Scan Key Codes are made; `None` if the retailer has none.
     pub codes: Option<CodeSettings>,
-    /// Who else vouches for customers.
+    /// The OpenID providers whose tokens are accepted.
     pub providers: Vec<Arc<Provider>>,
 }
 
 impl Commerce {
-    /// Whether this is a key that asks for an anonymous token.
+    /// Whether this is one of the keys that may request an anonymous token.
     #[must_use]
     pub fn is_authorized(&self, key: Option<&[u8]>) -> bool {
-        // Hashed, so that not even the length of a right one is told by the time that this takes.
+        // Hash both sides, so that the time of the comparison does not reveal the length of a valid key.
         let given = Sha256::digest(key.unwrap_or_default());
-        let is_it = |right: &SecretString| given.ct_eq(&Sha256::digest(right.expose_secret()));
-        self.authorization_keys.iter().fold(Choice::from(0), |found, right| found | is_it(right)).into()
+        let matches_key = |right: &SecretString| given.ct_eq(&Sha256::digest(right.expose_secret()));
+        self.authorization_keys.iter().fold(Choice::from(0), |found, right| found | matches_key(right)).into()
     }
 
-    /// Makes an anonymous token, with that id if one is given.
+    /// Makes an anonymous token with this id, or with a random id if none is given.
     ///
     /// # Errors
     /// When something of ours fails.
@@ -160,11 +161,12 @@ impl Commerce {
         Ok(AnonymousToken { token: token.into(), lifetime: self.tokens.lifetime() })
     }
 
-    /// Finds out whom a bearer token names. `charge` is awaited only if the token names a key that is not known: before anything else is
-    /// waited for, so that tokens that anybody can make up are paid for first.
+    /// The customer that a bearer token names. `charge` is awaited only if no known key verifies the token, before the
+    /// request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first.
     ///
     /// # Errors
-    /// When it does not hold, that cannot be known yet, or `charge` fails: with the time after which it would not.
+    /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or `charge`
+    /// fails (with the time until it would succeed).
     pub async fn authenticate(
         &self,
         token: &str,
@@ -182,8 +184,8 @@ impl Commerce {
         Ok(Bearer { token: token.into(), customer })
     }
 
-    /// Makes the customer context that goes with a token. A customer who was never seen before, and whose provider is to create
-    /// shoppers, is one afterwards.
+    /// Makes the customer context for a token. If the customer is new and the provider is configured to create
+    /// shoppers, a shopper is created.
     ///
     /// # Errors
     /// When something of ours fails.
@@ -194,9 +196,9 @@ impl Commerce {
                 .iter()
                 .any(|provider| provider.settings().creates_shoppers && provider.settings().issuer == *issuer)
         {
-            // Looked up first: most have been here before, and nothing has to be written for them.
+            // Look the customer up first: most exist already, and then nothing needs to be written.
             if self.directory.shopper_of(&bearer.customer).await?.is_none() {
-                self.directory.link_or_create(&bearer.customer, new_shopper()?, now).await?;
+                self.directory.link_or_create(&bearer.customer, new_shopper_id()?, now).await?;
             }
         }
         let customer = self.directory.hash_key().customer(&bearer.customer);
@@ -204,10 +206,10 @@ impl Commerce {
         context.map(SecretString::from).ok_or(CommerceError::Cryptography)
     }
 
-    /// Checks the customer context that comes with a token.
+    /// Checks the customer context that was sent with a token.
     ///
     /// # Errors
-    /// When it was not made for that token.
+    /// When the context was not made for this token.
     pub fn check_context(&self, bearer: &Bearer, context: Option<&str>) -> Result<(), Refusal> {
         let context = context.ok_or(Refusal::NoContext)?;
         let customer = self.directory.hash_key().customer(&bearer.customer);
@@ -215,8 +217,8 @@ impl Commerce {
     }
 }
 
-/// A name for a shopper whom nobody has named yet.
-fn new_shopper() -> Result<VisitorId, CommerceError> {
+/// A random id for a new shopper.
+fn new_shopper_id() -> Result<VisitorId, CommerceError> {
     let secret = new_secret()?;
     VisitorId::parse(&format!("shopper-{}", secret.expose_secret())).map_err(|_| CommerceError::Cryptography)
 }

@@ -1,41 +1,42 @@
-//! Why credentials do not hold. Outside it is one 401 whatever the reason; the log has the reason, and never the credentials.
+//! The reasons why credentials are refused. The client always gets the same 401; the log has the reason, but never the
+//! credentials.
 
-/// What is wrong with a bearer token, a customer context or the key that asks for an anonymous token.
+/// The reason why a bearer token, a customer context or an `X-Auth-Key` is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// `X-Auth-Key` is not there or not the right one.
+    /// `X-Auth-Key` is missing or wrong.
     WrongKey,
-    /// There is no bearer token.
+    /// The bearer token is missing.
     NoToken,
-    /// It is longer than any that is looked at.
+    /// The token is longer than the maximum.
     TokenTooLong,
-    /// It is not three parts in Base64 of which two are JSON objects, or lacks what every token has.
+    /// The token does not consist of three parts in Base64, of which two are JSON objects, or lacks a mandatory claim.
     MalformedToken,
-    /// Its algorithm is `none`, or not one that its issuer is to use.
+    /// The token's algorithm is `none`, or not allowed for its issuer.
     AlgorithmNotAllowed,
-    /// It brings a key of its own, or demands what is not understood (`crit`).
+    /// The token's header brings a key, or demands an extension that is not implemented (`crit`).
     HeaderNotAllowed,
-    /// It is a token of another kind, such as one that proves possession or ends a session.
+    /// The token has another type, such as a proof of possession or a logout token.
     WrongType,
-    /// Its issuer is nobody who is configured.
+    /// The issuer is not configured.
     UnknownIssuer,
-    /// It is meant for somebody else.
+    /// The token is for another audience.
     WrongAudience,
-    /// Only together with a proof of possession would it hold.
+    /// The token is valid only with a proof of possession.
     SenderConstrained,
-    /// Its time is over.
+    /// The token has expired.
     ExpiredToken,
-    /// Its time has not come, or it says that it was made later than now.
+    /// The token is not valid yet, or states that it was made later than now.
     NotYetValid,
-    /// It does not say who the customer is, or says so in a way that cannot be kept.
+    /// The token has no customer claim, or the claim is not a valid id.
     NoCustomer,
-    /// Its issuer has no such key.
+    /// The issuer has no such key.
     UnknownKey,
-    /// Its signature does not fit.
+    /// The signature is wrong.
     WrongSignature,
-    /// There is no customer context.
+    /// The customer context is missing.
     NoContext,
-    /// The customer context was not made here, or for another token.
+    /// The customer context was not made here, or was made for another token.
     WrongContext,
 }
 

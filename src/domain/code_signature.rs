@@ -1,8 +1,11 @@
-//! Signatures of Scan Key Codes: who has no key makes none, and changes none that was made.
+//! Signatures of Scan Key Codes. Without a key, a client can neither make a code nor change one.
 //!
-//! A signature is [`SIGNATURE_LENGTH`] letters and digits, which hold 101 bits: the first 16 bytes of an HMAC-SHA-256 as a number, most
-//! significant byte first, its remainder by 62 to the 17th written to the base of 62 (`0` to `9`, `A` to `Z`, `a` to `z`, the most
-//! significant digit first). What is hashed is a purpose and the code, each behind its length as eight bytes.
+//! A signature is [`SIGNATURE_LENGTH`] letters and digits, which hold 101 bits. It is made as follows:
+//!
+//! 1. Compute an HMAC-SHA-256 over the text `scan key code signature` and the code, each preceded by its length as
+//!    eight bytes.
+//! 2. Read the first 16 bytes as a number, most significant byte first, and take it modulo 62 to the power 17.
+//! 3. Write the result in base 62 (`0` to `9`, `A` to `Z`, `a` to `z`), most significant digit first.
 
 use std::fmt;
 
@@ -13,12 +16,12 @@ use subtle::{Choice, ConstantTimeEq as _};
 /// How many letters and digits a signature has.
 pub const SIGNATURE_LENGTH: usize = 17;
 
-/// Not one that `HashKey` knows: who gives one key to both has no signature in the database.
+/// The text that separates these signatures from the digests of `HashKey`, in case an operator uses one key for both.
 const PURPOSE: &[u8] = b"scan key code signature";
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The keys of signatures, at least one. The first signs and all verify, so that keys change without an interruption. They cannot be
-/// printed.
+/// The signing keys, at least one. The first signs and all verify, so keys can be rotated without interruption. They
+/// cannot be printed.
 #[derive(Clone)]
 pub struct SigningKeys {
     first: Hmac<Sha256>,
@@ -26,20 +29,21 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// The keys of these bytes, of any length, in their order. `None` when there are none.
+    /// Takes keys of any length, in order. `None` if there are none.
     #[must_use]
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Option<Self> {
-        let mut keys = keys.into_iter().map_while(|key| Hmac::new_from_slice(key.as_ref()).ok()); // HMAC takes any length
+        // HMAC accepts keys of any length.
+        let mut keys = keys.into_iter().map_while(|key| Hmac::new_from_slice(key.as_ref()).ok());
         let first = keys.next()?;
         Some(Self { first, others: keys.collect() })
     }
 
-    /// Signs all of a code that stands before its signature.
+    /// The signature of a code that has none yet.
     pub(super) fn sign(&self, code: &str) -> String {
         signature(&self.first, code).into_iter().map(char::from).collect()
     }
 
-    /// Whether one of the keys made this signature. How long that takes tells nothing of the right one.
+    /// Whether one of the keys made this signature. The comparison takes constant time.
     pub(super) fn verify(&self, code: &str, given: &str) -> bool {
         let keys = [&self.first].into_iter().chain(&self.others);
         let verified =
@@ -63,10 +67,10 @@ fn signature(key: &Hmac<Sha256>, code: &str) -> [u8; SIGNATURE_LENGTH] {
     let mac = mac.finalize().into_bytes();
     let mut number = mac.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
     let mut signature = [0; SIGNATURE_LENGTH];
-    // As many digits as there is room for: what is left of the number goes.
-    for place in signature.iter_mut().rev() {
+    // Keep the lowest 17 digits.
+    for character in signature.iter_mut().rev() {
         let digit = usize::try_from(number.rem_euclid(62)).unwrap_or_default();
-        *place = DIGITS.get(digit).copied().unwrap_or_default();
+        *character = DIGITS.get(digit).copied().unwrap_or_default();
         number = number.div_euclid(62);
     }
     signature

@@ -1,7 +1,7 @@
-//! Whose the shopper's side is: a customer who has signed in, or one who has not yet.
+//! Customers of the shopper endpoints: signed in with a provider, or anonymous.
 //!
-//! Two name spaces that never meet: an anonymous id may be a GUID that somebody else made up, and no provider is to be able to name
-//! an anonymous customer.
+//! The two name spaces are separate: a client may choose its own GUID as an anonymous id, and no provider may name an
+//! anonymous customer.
 
 use std::fmt;
 
@@ -9,29 +9,30 @@ use uuid::Uuid;
 
 use super::ids::{Issuer, SubjectId, hyphenated};
 
-/// Whom a bearer token names.
+/// The customer that a bearer token names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Customer {
-    /// Somebody who has not signed in.
+    /// A customer who has not signed in.
     Anonymous(AnonymousId),
-    /// Somebody for whom a provider vouches.
+    /// A customer whom an OpenID provider has authenticated.
     Known {
-        /// The provider, by its own name for itself: the `iss` of its tokens.
+        /// The provider: the `iss` of its tokens.
         issuer: Issuer,
-        /// Its name for the customer, unlike any other of its own.
+        /// The provider's id for the customer, unique within the provider.
         subject: SubjectId,
     },
 }
 
 impl Customer {
-    /// Whether they have not signed in.
+    /// Whether the customer has not signed in.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         matches!(self, Self::Anonymous(_))
     }
 }
 
-/// The id of an anonymous customer, a GUID. A secret: whoever knows it has the cart, so it is never shown but to its owner.
+/// The id of an anonymous customer, a GUID. It is a secret, since its holder can use the cart: it is shown only to its
+/// owner and never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AnonymousId(Uuid);
 
@@ -42,19 +43,19 @@ impl AnonymousId {
         hyphenated(text).map(Self)
     }
 
-    /// The id that these random bytes make.
+    /// The id made from these random bytes.
     #[must_use]
     pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
-    /// Its bytes, to be hashed.
+    /// The bytes, for hashing.
     #[must_use]
     pub fn expose_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// Its text in small letters, for its owner.
+    /// The text in lower case, for its owner.
     #[must_use]
     pub fn expose(&self) -> String {
         self.0.to_string()

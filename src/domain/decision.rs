@@ -1,4 +1,5 @@
-//! May they? The decision is a value, and making it has no side effect.
+//! The decision about a scan: the gate opens or stays closed. Deciding has no side effect; the ledger records the
+//! result.
 
 use chrono::{DateTime, Utc};
 
@@ -7,47 +8,47 @@ use super::scan::{AuthEvent, Location};
 use super::store::{ExitPolicy, Store};
 use super::visitor::{Account, Holder, Shopper, Visitor, VisitorType};
 
-/// What was decided about a scan. Recorded once, then never changed.
+/// The decision about a scan. Recorded once, then never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The gate opens: 200.
     Accepted(Grant),
-    /// It stays shut: 401.
+    /// The gate stays closed: 401.
     Denied(Denial),
 }
 
-/// Whom the gate opens for.
+/// The visitor that the gate opens for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The visitor.
     pub visitor: Visitor,
-    /// Their device, when the key or code identifies it.
+    /// The visitor's device, if the key or code identifies it.
     pub device: Option<DeviceId>,
-    /// Their payment method, when the configuration has it told.
+    /// The visitor's payment method, if the configuration includes it in answers.
     pub payment_source: Option<PaymentSourceId>,
 }
 
-/// Why a gate stays shut.
+/// The reason why a gate stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denial {
-    /// Revoked, malformed, or read by a channel that it is not for.
+    /// The key is revoked, malformed, or registered for another channel.
     InvalidKey,
-    /// Nobody's key.
+    /// The key is not registered.
     KeyNotFound,
-    /// A Scan Key Code past its window.
+    /// The Scan Key Code is older than its window.
     KeyExpired,
-    /// A Scan Key Code that has opened another event, where one opens one only.
+    /// The Scan Key Code has already opened a gate for another event, and codes are single-use.
     KeyAlreadyUsed,
-    /// The account is held back.
+    /// The account is flagged.
     AccountFlagged,
-    /// The payment method was past its last month when the event happened.
+    /// The payment method had expired at the time of the event.
     PaymentExpired,
-    /// A cash shopper at a store that takes no cash.
+    /// The store does not take cash.
     CashNotSupported,
 }
 
 impl Denial {
-    /// The sentence that Amazon receives.
+    /// The `message` that Amazon receives.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
@@ -61,7 +62,7 @@ impl Denial {
         }
     }
 
-    /// Every one.
+    /// All denials.
     pub const ALL: [Self; 7] = [
         Self::InvalidKey,
         Self::KeyNotFound,
@@ -72,7 +73,7 @@ impl Denial {
         Self::CashNotSupported,
     ];
 
-    /// Reads its stable word back.
+    /// The denial with this reason word.
     #[must_use]
     pub fn parse(reason: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|denial| denial.reason() == reason)
@@ -95,12 +96,13 @@ impl Denial {
 
 /// Decides about a visitor who has been identified.
 ///
-/// At an exit the account is not looked at, so that nobody is locked in, unless the store is set to.
+/// At an exit the account rules are skipped, so that no shopper is locked in, unless the store's exit policy requires
+/// them.
 #[must_use]
 pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, tell_payment_source: bool) -> Decision {
     let Holder { shopper, device } = holder;
-    let look_at_account = event.location == Location::Entry || store.exit_policy == ExitPolicy::CheckAccount;
-    if look_at_account && let Some(denial) = account_denial(event, store, &shopper) {
+    let check_account = event.location == Location::Entry || store.exit_policy == ExitPolicy::CheckAccount;
+    if check_account && let Some(denial) = account_denial(event, store, &shopper) {
         return Decision::Denied(denial);
     }
     let payment_source = shopper.payment_method.as_ref().filter(|_| tell_payment_source);
@@ -111,16 +113,17 @@ pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, tell_payment_sou
     })
 }
 
-/// The account rules, the first that applies.
+/// The first account rule that fails.
 fn account_denial(event: &AuthEvent, store: &Store, shopper: &Shopper) -> Option<Denial> {
     let no_cash =
         (shopper.visitor.kind == VisitorType::CashShopper && !store.takes_cash).then_some(Denial::CashNotSupported);
-    standing(shopper, event.timestamp).or(no_cash)
+    shopper_denial(shopper, event.timestamp).or(no_cash)
 }
 
-/// Why a shopper may not enter any store at that time, if there is a reason: what the gate looks at first.
+/// The rules that do not depend on the store, in the order in which the gate applies them: flagged account, then
+/// expired payment method. `None` if both pass.
 #[must_use]
-pub fn standing(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
+pub fn shopper_denial(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
     let method = shopper.payment_method.as_ref();
     if shopper.account == Account::Flagged {
         Some(Denial::AccountFlagged)

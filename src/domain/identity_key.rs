@@ -1,4 +1,4 @@
-//! The identity key: what the gate's reader saw, decoded. An attacker controls every byte of it.
+//! The identity key: the bytes that the gate's reader read, decoded from Base64. An attacker may control every byte.
 
 use std::fmt;
 
@@ -15,7 +15,8 @@ pub const MAX_ENCODED: usize = 1000;
 /// The longest identity key after decoding, in bytes.
 pub const MAX_DECODED: usize = MAX_ENCODED / 4 * 3;
 
-/// Standard alphabet; padding is looked at before the engine sees it; bits that say nothing must be zero.
+/// The standard alphabet; unused trailing bits must be zero. `from_base64` checks the padding before it calls the
+/// engine.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -37,10 +38,10 @@ pub enum IdentityKeyError {
 pub struct IdentityKey(Vec<u8>);
 
 impl IdentityKey {
-    /// Decodes what the gate sent: standard Base64, padded in full or not at all, no white space, no stray bits.
+    /// Decodes standard Base64, fully padded or not padded, without white space, with unused trailing bits zero.
     ///
     /// # Errors
-    /// When it is too long, empty, or not that.
+    /// When the text is too long, empty, or not such Base64.
     pub fn from_base64(text: &str) -> Result<Self, IdentityKeyError> {
         if text.chars().nth(MAX_ENCODED).is_some() {
             return Err(IdentityKeyError::TooLong);
@@ -61,7 +62,7 @@ impl IdentityKey {
         &self.0
     }
 
-    /// What the shopper has shown, by its form alone.
+    /// What kind of key this is, judged by its form alone.
     #[must_use]
     pub fn presented(&self) -> Presented<'_> {
         match std::str::from_utf8(&self.0) {
@@ -80,28 +81,28 @@ impl fmt::Debug for IdentityKey {
 
 /// The form of a decoded identity key.
 pub enum Presented<'a> {
-    /// Not printable ASCII: refused unseen.
+    /// Not printable ASCII: refused without a directory query.
     Unreadable,
     /// Has the form of a Scan Key Code; never looked up as a key.
     ScanKeyCode(&'a str),
-    /// To be looked up: a badge, a static code, or nothing that anybody registered.
+    /// To be looked up in the directory: a badge, a static code, or an unknown key.
     Key(&'a str),
 }
 
-/// Whether a text is printable ASCII (0x20 to 0x7E) throughout.
+/// Whether all characters of a text are printable ASCII (0x20 to 0x7E).
 #[must_use]
 pub fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
 }
 
-/// Whether a text is taken for a Scan Key Code, which also means that no such key can be registered.
+/// Whether a text is treated as a Scan Key Code. Such a text cannot be registered as a key.
 #[must_use]
 pub fn is_scan_key_code(text: &str) -> bool {
     text.starts_with(FIXED_PREFIX) && text.len() >= MIN_LENGTH
 }
 
-/// Why a key that nobody registered is refused: what looks like an attempt at a Scan Key Code is invalid, anything else is
-/// not found.
+/// The denial for an unregistered key: `InvalidKey` if it looks like an attempt at a Scan Key Code, otherwise
+/// `KeyNotFound`.
 #[must_use]
 pub fn unregistered(text: &str) -> Denial {
     if text.starts_with(FIXED_PREFIX) || text.len() >= MIN_LENGTH { Denial::InvalidKey } else { Denial::KeyNotFound }
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_padded_in_full_or_not_at_all() {
+    fn base64_may_be_fully_padded_or_not_padded() {
         for good in ["YQ==", "YQ", "YWI=", "YWI", "YWJj", "+/+/"] {
             assert!(IdentityKey::from_base64(good).is_ok(), "{good}");
         }
@@ -122,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn length_counts_characters_and_comes_first() {
+    fn length_is_checked_first_and_counts_characters() {
         assert!(IdentityKey::from_base64(&"A".repeat(1000)).is_ok());
         assert_eq!(IdentityKey::from_base64(&"!".repeat(1001)), Err(IdentityKeyError::TooLong));
         assert_eq!(IdentityKey::from_base64(&"ä".repeat(1000)), Err(IdentityKeyError::Encoding));
     }
 
     #[test]
-    fn a_key_cannot_be_printed() {
+    fn key_cannot_be_printed() {
         let key = IdentityKey::from_base64("c2VjcmV0").expect("Base64");
         assert_eq!(format!("{key:?}"), "IdentityKey(…)");
     }

@@ -1,4 +1,5 @@
-//! Identifiers: each its own type, so that one cannot stand in for another, and each valid once it exists.
+//! Identifiers. Each kind is a type of its own, so that one cannot be used as another, and each value is valid once it
+//! exists.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ pub const MAX_TEXT_ID: usize = 255;
 /// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TextIdError {
-    /// Nothing stands there.
-    #[error("is empty: 1 to 255 characters are wanted")]
+    /// The text is empty.
+    #[error("is empty; it must have 1 to 255 characters")]
     Empty,
     /// More than [`MAX_TEXT_ID`] characters.
     #[error("is longer than 255 characters")]
@@ -57,11 +58,11 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// A store, by the name that Amazon gave it during onboarding.
+    /// A store id, assigned by Amazon during onboarding.
     StoreId
 );
 text_id!(
-    /// A shopper or associate, by the retailer's name for them: `visitorDetails.id`.
+    /// A visitor id, assigned by the retailer: `visitorDetails.id`.
     VisitorId
 );
 text_id!(
@@ -73,18 +74,18 @@ text_id!(
     PaymentSourceId
 );
 text_id!(
-    /// An OpenID provider, by its own name for itself, a URL: `iss`.
+    /// The issuer URL of an OpenID provider: `iss`.
     Issuer
 );
 text_id!(
-    /// A customer, by their provider's name for them: `sub` or another claim.
+    /// A customer id, assigned by the customer's provider: `sub` or another claim.
     SubjectId
 );
 
 /// Reads a UUID as the gate sends it: `8-4-4-4-12` hexadecimal digits in either case, any version and variant,
 /// nothing around it.
 pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
-    // The crate also reads braced, simple and URN forms; of all its forms only the hyphenated one is 36 bytes long.
+    // The `uuid` crate also reads the braced, simple and URN forms; only the hyphenated form is 36 bytes long.
     (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
@@ -111,22 +112,22 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// One request: new on every retry, so never part of what makes two scans the same.
+    /// The id of one request: new on every retry, so it is not part of the idempotency key.
     RequestId
 );
 uuid_id!(
-    /// One interaction with a gate: `authEvent.id`, the key of idempotency.
+    /// The id of one interaction with a gate: `authEvent.id`, the idempotency key.
     EventId
 );
 
 impl EventId {
-    /// The id of these bytes, as they were stored.
+    /// The id with these stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// Its bytes, to be stored.
+    /// The bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -138,14 +139,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_id_has_1_to_255_characters_not_bytes() {
+    fn text_id_length_counts_characters_not_bytes() {
         assert_eq!(StoreId::parse(""), Err(TextIdError::Empty));
         assert!(StoreId::parse(&"ß".repeat(255)).is_ok());
         assert_eq!(StoreId::parse(&"ß".repeat(256)), Err(TextIdError::TooLong));
     }
 
     #[test]
-    fn only_the_hyphenated_form_is_a_uuid() {
+    fn only_the_hyphenated_uuid_form_is_accepted() {
         let plain = "11111111-2222-3333-4444-55555555abcd";
         assert_eq!(EventId::parse(plain), EventId::parse(&plain.to_uppercase()));
         for bad in [

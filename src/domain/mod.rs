@@ -1,6 +1,7 @@
-//! The rules and the words: what a scan is, who may enter, and how a Scan Key Code is written and read.
+//! The rules and the vocabulary: what a scan is, which visitors may enter, and how a Scan Key Code is written and read.
 //!
-//! Nothing in here does I/O, reads a clock, knows a wire format or awaits. Every rule can be tested by calling it.
+//! Code in this module is pure and synchronous: it does no I/O, reads no clock and knows no wire format. Every rule can
+//! be tested with a function call.
 
 pub mod cart;
 pub mod code_signature;

@@ -1,31 +1,33 @@
-//! A scan: one valid request to verify an identity key. Parsed once at the edge; after that no raw string travels.
+//! A scan: one valid request to verify an identity key. The HTTP layer parses it once; later code works only with these
+//! types, never with raw strings.
 
 use chrono::{DateTime, Utc};
 
 use super::identity_key::IdentityKey;
 use super::ids::{EventId, StoreId};
 
-/// One call of the gate, every part valid by itself. Whether the store exists and who holds the key is not known yet.
+/// One call of the gate, with every field valid. Not checked yet: whether the store exists, and which shopper the key
+/// belongs to.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// What the reader saw.
+    /// The identity key that the gate's reader read.
     pub identity_key: IdentityKey,
-    /// Where.
+    /// The store of the gate.
     pub store_id: StoreId,
-    /// The interaction, the same on every retry.
+    /// The gate interaction, the same on every retry.
     pub event: AuthEvent,
-    /// How the key was read, when the gate says so.
+    /// How the key was read, if the gate says so.
     pub channel: Option<KeyChannel>,
 }
 
 /// One interaction with a gate: `authEvent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthEvent {
-    /// Unique to the interaction; retries repeat it.
+    /// Unique to the interaction; a retry repeats it.
     pub id: EventId,
-    /// When it happened, by the gate's clock. Never compared with ours.
+    /// When the interaction happened, by the gate's clock. Never compared with the connector's clock.
     pub timestamp: DateTime<Utc>,
-    /// Which side of the store.
+    /// Whether the gate is an entry or an exit.
     pub location: Location,
 }
 
@@ -34,7 +36,7 @@ pub struct AuthEvent {
 pub enum Location {
     /// Into the store.
     Entry,
-    /// Out of it.
+    /// Out of the store.
     Exit,
 }
 
@@ -59,10 +61,10 @@ impl Location {
     }
 }
 
-/// How the reader read the key: `keyChannel`.
+/// How the gate's reader read the key: `keyChannel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyChannel {
-    /// Off a screen or paper.
+    /// From a screen or paper, such as a QR code.
     Optical,
     /// From a badge.
     Radio,

@@ -1,15 +1,15 @@
-//! Scan Key Codes: what the retailer's app shows as a QR code. One codec writes them and reads them.
+//! Scan Key Codes, which the retailer's app shows as a QR code. This module both writes and reads them.
 //!
-//! Letters and digits only, 49 to 154 of them:
+//! A code has 49 to 154 letters and digits:
 //!
 //! | part | length |
 //! |---|---|
 //! | `JWO` | 3 |
-//! | the retailer's own prefix | 4 as a rule, configured |
-//! | recognition token: maps to a shopper, perhaps to a device | 32 |
-//! | when the code was made: Unix seconds, or milliseconds by configuration | 10 or 13 |
-//! | the retailer's own information, may be empty | the rest |
-//! | the signature of all before it, by configuration | 17 |
+//! | the retailer's own prefix, configured | 4 by default |
+//! | recognition token: identifies a shopper, and maybe a device | 32 |
+//! | the time the code was made: Unix seconds, or milliseconds if configured | 10 or 13 |
+//! | custom customer information, may be empty | the rest |
+//! | a signature of everything before it, if configured | 17 |
 
 use std::fmt;
 
@@ -20,18 +20,18 @@ use super::code_signature::{SIGNATURE_LENGTH, SigningKeys};
 use super::decision::Denial;
 use super::store::ScanKeyWindow;
 
-/// What every code starts with.
+/// The prefix of every code.
 pub const FIXED_PREFIX: &str = "JWO";
 /// The shortest code, in characters.
 pub const MIN_LENGTH: usize = 49;
 /// The longest code, in characters.
 pub const MAX_LENGTH: usize = 154;
-/// What the network may take, either way of a code's window.
+/// The network allowance, added at both ends of a code's window.
 pub const NETWORK_ALLOWANCE: TimeDelta = TimeDelta::seconds(15);
 
 const TOKEN_LENGTH: usize = 32;
 
-/// How a code says when it was made.
+/// How a code states the time it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampUnit {
     /// Unix seconds, 10 digits.
@@ -49,10 +49,10 @@ impl TimestampUnit {
     }
 }
 
-/// Why a format cannot be.
+/// Why a format is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FormatError {
-    /// The prefix has other characters.
+    /// The prefix has a character that is not a letter or digit.
     #[error("may hold only letters A to Z, a to z and digits")]
     NotAlphanumeric,
     /// Codes would be too short or too long.
@@ -63,22 +63,22 @@ pub enum FormatError {
 /// Why a code cannot be written.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WriteError {
-    /// The custom information has other characters than letters and digits.
+    /// The custom information has a character that is not a letter or digit.
     #[error("the custom information may hold only letters A to Z, a to z and digits")]
     NotAlphanumeric,
     /// The code would be longer than 154 characters.
     #[error("the custom information may be at most {0} characters long")]
     TooLong(usize),
-    /// The time does not fit the code's digits (years 2001 to 2286).
-    #[error("the time does not fit the code's timestamp: years 2001 to 2286 do")]
+    /// The time needs another number of digits: the timestamp can state the years 2001 to 2286.
+    #[error("the time does not fit the code's timestamp, which can state the years 2001 to 2286")]
     Time,
 }
 
-/// A recognition token: 32 letters and digits that stand for a shopper. A secret: it cannot be printed.
+/// A recognition token: 32 letters and digits that identify a shopper. It is a secret and cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecognitionToken(String);
 
-/// A text that is not a recognition token.
+/// The text is not a recognition token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a recognition token is 32 letters and digits")]
 pub struct TokenError;
@@ -92,7 +92,7 @@ impl RecognitionToken {
         if text.len() == TOKEN_LENGTH && is_alphanumeric(text) { Ok(Self(text.to_owned())) } else { Err(TokenError) }
     }
 
-    /// The token itself: for hashing, and for writing a code.
+    /// The token's text, for hashing and for writing a code.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -105,21 +105,21 @@ impl fmt::Debug for RecognitionToken {
     }
 }
 
-/// What all codes of one retailer have in common.
+/// The format that all codes of one retailer share.
 #[derive(Clone, Debug)]
 pub struct ScanKeyFormat {
     customer_prefix: String,
     unit: TimestampUnit,
-    /// Codes are signed with these, if there are any.
+    /// The keys that sign codes, if codes are signed.
     signing_keys: Option<SigningKeys>,
 }
 
 impl ScanKeyFormat {
-    /// The format for a retailer's prefix, way to say the time, and keys to sign with, if codes are signed.
+    /// A format with the retailer's prefix, the unit of the timestamp, and the signing keys if codes are signed.
     ///
     /// # Errors
-    /// When the prefix is not letters and digits, or the shortest code, its signature included, would fall outside 49 to 154
-    /// characters.
+    /// When the prefix has other characters than letters and digits, or the shortest code, including its signature, is
+    /// not 49 to 154 characters long.
     pub fn new(
         customer_prefix: &str,
         unit: TimestampUnit,
@@ -153,17 +153,17 @@ impl ScanKeyFormat {
         self.signing_keys.is_some()
     }
 
-    /// How long the custom information may be.
+    /// The maximum length of the custom information.
     #[must_use]
     pub fn max_custom(&self) -> usize {
         MAX_LENGTH.saturating_sub(self.shortest())
     }
 
-    /// Writes the code for a token, made at `made_at` (cut to the unit), with the retailer's own information behind it, and
+    /// Writes the code for a token, made at `made_at` (truncated to the unit), followed by the custom information, and
     /// signs it if codes are signed.
     ///
     /// # Errors
-    /// When that information or the time does not fit.
+    /// When the custom information or the time does not fit.
     pub fn write(&self, token: &RecognitionToken, made_at: DateTime<Utc>, custom: &str) -> Result<String, WriteError> {
         if !is_alphanumeric(custom) {
             return Err(WriteError::NotAlphanumeric);
@@ -213,14 +213,15 @@ impl ScanKeyFormat {
     }
 
     fn instant(&self, digits: &str) -> Option<DateTime<Utc>> {
-        let number = digits.parse().ok()?; // letters and digits only get here, so no sign does
+        let number = digits.parse().ok()?; // the code has only letters and digits, so there is no sign
         match self.unit {
             TimestampUnit::Seconds => DateTime::from_timestamp(number, 0),
             TimestampUnit::Milliseconds => DateTime::from_timestamp_millis(number),
         }
     }
 
-    /// The regular expression that Amazon's Merchant Portal asks for. To Amazon, a signature is part of the custom information.
+    /// The regular expression to enter in Amazon's Merchant Portal. To Amazon, a signature is part of the custom
+    /// information.
     #[must_use]
     pub fn pattern(&self) -> String {
         let signature = self.signature_length();
@@ -233,29 +234,29 @@ impl ScanKeyFormat {
     }
 }
 
-/// A code, read.
+/// The parts of a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanKeyCode<'a> {
-    /// Whom it stands for.
+    /// The recognition token, which identifies the shopper.
     pub token: RecognitionToken,
-    /// When it was made, by the clock of whoever made it.
+    /// When the code was made, by the clock of its maker.
     pub made_at: DateTime<Utc>,
-    /// The retailer's own information.
+    /// The custom customer information.
     pub custom: &'a str,
 }
 
 impl ScanKeyCode<'_> {
-    /// How old the code was when the event happened; below zero where it was made later.
+    /// How old the code was at the time of the event; negative if it was made later.
     #[must_use]
     pub fn age_at(&self, event_at: DateTime<Utc>) -> TimeDelta {
         event_at.signed_duration_since(self.made_at)
     }
 
-    /// Whether the code was fresh when the event happened: exact instants, the bounds themselves pass.
+    /// Whether the code was fresh at the time of the event. Instants are compared exactly; the bounds themselves pass.
     ///
     /// # Errors
-    /// [`Denial::KeyExpired`] when older than the window and the network's allowance, [`Denial::InvalidKey`] when made later
-    /// than the allowance after the event.
+    /// [`Denial::KeyExpired`] if the code is older than the window plus the network allowance, [`Denial::InvalidKey`]
+    /// if it was made later than the event plus the allowance.
     pub fn check_age(&self, event_at: DateTime<Utc>, window: ScanKeyWindow) -> Result<(), Denial> {
         let age = self.age_at(event_at);
         let oldest = window.as_delta().checked_add(&NETWORK_ALLOWANCE).unwrap_or(TimeDelta::MAX);
@@ -270,7 +271,7 @@ impl ScanKeyCode<'_> {
     }
 }
 
-/// What is still to be read of a code. Only ASCII gets here, so that characters are bytes.
+/// The unread rest of a code. The text is ASCII, so characters are bytes.
 struct Cursor<'a>(&'a str);
 
 impl<'a> Cursor<'a> {

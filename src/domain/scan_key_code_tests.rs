@@ -8,7 +8,7 @@ fn format(unit: TimestampUnit) -> ScanKeyFormat {
     ScanKeyFormat::new("ACME", unit, None).expect("a valid format")
 }
 
-/// The same with these keys, of which the first signs.
+/// The same format, signed with these keys; the first one signs.
 fn signed(keys: &[[u8; 32]]) -> ScanKeyFormat {
     ScanKeyFormat::new("ACME", TimestampUnit::Seconds, SigningKeys::new(keys)).expect("a valid format")
 }
@@ -23,7 +23,7 @@ fn at(seconds: i64, nanos: u32) -> DateTime<Utc> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back(
+    fn written_code_reads_back(
         prefix in "[0-9A-Za-z]{4,20}",
         token in "[0-9A-Za-z]{32}",
         seconds in 1_000_000_000_i64..=9_999_999_999,
@@ -41,29 +41,29 @@ proptest! {
         prop_assert_eq!(format.read(&code), Some(ScanKeyCode { token, made_at, custom: &custom }));
     }
 
-    /// Whatever stands before a signature counts, and the signature itself.
+    /// Covers the characters before the signature and the signature itself.
     #[test]
-    fn a_signed_code_with_one_character_changed_put_in_or_taken_out_does_not_read(
+    fn signed_code_with_one_edit_is_refused(
         custom in "[0-9A-Za-z]{0,87}",
         key: [u8; 32],
-        place in any::<prop::sample::Index>(),
-        put in "[0-9A-Za-z]",
+        index in any::<prop::sample::Index>(),
+        inserted in "[0-9A-Za-z]",
         change in 0..3,
     ) {
         let format = signed(&[key]);
         let code = format.write(&token(), at(1_707_501_237, 0), &custom).expect("fits");
         let mut changed = code.clone();
-        let place = place.index(code.len());
+        let index = index.index(code.len());
         match change {
-            0 => changed.replace_range(place..=place, &put),
-            1 => changed.insert_str(place, &put),
-            _ => drop(changed.remove(place)),
+            0 => changed.replace_range(index..=index, &inserted),
+            1 => changed.insert_str(index, &inserted),
+            _ => drop(changed.remove(index)),
         }
         prop_assert_eq!(format.read(&changed).is_some(), changed == code, "{}", changed);
     }
 
     #[test]
-    fn whatever_reads_writes_back_to_the_same_code(code in "JWOACME[0-9A-Za-z]{32}[1-9][0-9]{9}[0-9A-Za-z]{0,105}") {
+    fn code_that_reads_is_written_back_unchanged(code in "JWOACME[0-9A-Za-z]{32}[1-9][0-9]{9}[0-9A-Za-z]{0,105}") {
         let format = format(TimestampUnit::Seconds);
         let read = format.read(&code);
         prop_assert!(read.is_some(), "{}", code);
@@ -72,19 +72,19 @@ proptest! {
         }
     }
 
-    /// A good code with one character changed, put in or taken out: it is refused, or reads as what it then is.
+    /// A valid code with one character changed, inserted or removed: it is refused, or reads as the changed code.
     #[test]
-    fn no_change_of_a_code_breaks_the_reader(
+    fn edited_code_never_breaks_the_reader(
         code in "JWOACME[0-9A-Za-z]{32}[1-9][0-9]{9}[0-9A-Za-z]{0,105}",
-        place in 0_usize..160,
-        put in proptest::option::of(any::<char>()),
-        keep: bool,
+        index in 0_usize..160,
+        inserted in proptest::option::of(any::<char>()),
+        insert_only: bool,
     ) {
         let format = format(TimestampUnit::Seconds);
         let mut characters: Vec<char> = code.chars().collect();
-        let place = place.min(characters.len());
-        let end = if keep { place } else { place.saturating_add(1).min(characters.len()) };
-        characters.splice(place..end, put);
+        let index = index.min(characters.len());
+        let end = if insert_only { index } else { index.saturating_add(1).min(characters.len()) };
+        characters.splice(index..end, inserted);
         let changed: String = characters.into_iter().collect();
         if let Some(read) = format.read(&changed)
             && read.made_at.timestamp() >= 1_000_000_000
@@ -94,13 +94,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_breaks_the_reader(code in any::<String>()) {
+    fn arbitrary_text_never_breaks_the_reader(code in any::<String>()) {
         prop_assert_eq!(format(TimestampUnit::Milliseconds).read(&code), None);
     }
 }
 
 #[test]
-fn a_code_has_49_to_154_characters() {
+fn code_has_49_to_154_characters() {
     let format = format(TimestampUnit::Seconds);
     let shortest = format.write(&token(), at(1_707_501_237, 0), "").expect("fits");
     assert_eq!(shortest.len(), 49);
@@ -115,7 +115,7 @@ fn a_code_has_49_to_154_characters() {
 }
 
 #[test]
-fn a_wrong_prefix_character_or_timestamp_does_not_read() {
+fn wrong_prefix_character_or_timestamp_is_refused() {
     let format = format(TimestampUnit::Seconds);
     let good = format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
     assert!(format.read(&good).is_some());
@@ -133,7 +133,7 @@ fn a_wrong_prefix_character_or_timestamp_does_not_read() {
 }
 
 #[test]
-fn a_code_is_fresh_to_the_very_instant() {
+fn code_is_fresh_to_the_exact_instant() {
     let code = ScanKeyCode { token: token(), made_at: at(1_707_501_000, 0), custom: "" };
     let window = ScanKeyWindow::from_seconds(60).expect("in range");
     for (event_at, want) in [
@@ -149,7 +149,7 @@ fn a_code_is_fresh_to_the_very_instant() {
 }
 
 #[test]
-fn a_format_whose_codes_have_no_lawful_length_is_refused() {
+fn format_with_codes_of_invalid_length_is_refused() {
     let (seconds, milliseconds) = (TimestampUnit::Seconds, TimestampUnit::Milliseconds);
     let refusal =
         |prefix: &str, unit, keys: &[[u8; 32]]| ScanKeyFormat::new(prefix, unit, SigningKeys::new(keys)).err();
@@ -168,21 +168,21 @@ fn a_format_whose_codes_have_no_lawful_length_is_refused() {
 }
 
 #[test]
-fn the_pattern_is_the_merchant_portals() {
+fn pattern_matches_the_merchant_portals_form() {
     assert_eq!(format(TimestampUnit::Seconds).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{0,105}$");
     assert_eq!(format(TimestampUnit::Milliseconds).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,102}$");
     assert_eq!(signed(&[[1; 32]]).pattern(), "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{17,105}$");
 }
 
-/// The value comes from another implementation (Python's `hmac`), as the module's documentation says it.
+/// The expected value comes from another implementation (Python's `hmac`) that follows the module's documentation.
 #[test]
-fn a_signature_is_as_it_is_documented() {
+fn signature_matches_its_documentation() {
     let code = signed(&[[1; 32]]).write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
     assert_eq!(code, "JWOACME0123456789abcdef0123456789ABCDEF1707501237abcGjJ6IaPV5UDNk9IJj");
 }
 
 #[test]
-fn a_signed_code_has_at_most_154_characters_too() {
+fn signed_code_has_at_most_154_characters() {
     let format = signed(&[[1; 32]]);
     assert_eq!(format.max_custom(), 88);
     for custom in ["", &"x".repeat(88)] {
@@ -192,7 +192,7 @@ fn a_signed_code_has_at_most_154_characters_too() {
         assert_eq!(format.read(&format!("{code}x")), None);
     }
     assert_eq!(format.write(&token(), at(1_707_501_237, 0), &"x".repeat(89)), Err(WriteError::TooLong(88)));
-    // What is shorter than a signature's place is no code, and no trouble.
+    // A text that is too short to contain a signature is refused.
     for length in 0..66 {
         let cut: String =
             format.write(&token(), at(1_707_501_237, 0), "").expect("fits").chars().take(length).collect();
@@ -201,33 +201,33 @@ fn a_signed_code_has_at_most_154_characters_too() {
 }
 
 #[test]
-fn every_character_of_a_signed_code_counts() {
+fn changing_any_character_of_a_signed_code_is_detected() {
     let format = signed(&[[1; 32], [2; 32]]);
     let code = format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
     assert!(format.read(&code).is_some());
-    for place in 0..code.len() {
+    for index in 0..code.len() {
         for other in ('0'..='9').chain('A'..='Z').chain('a'..='z') {
             let mut changed = code.clone();
-            changed.replace_range(place..=place, &other.to_string());
+            changed.replace_range(index..=index, &other.to_string());
             assert_eq!(format.read(&changed).is_some(), changed == code, "{changed}");
         }
     }
 }
 
 #[test]
-fn keys_rotate_the_first_signs_and_all_verify() {
+fn first_key_signs_and_all_keys_verify() {
     let (old, both, new) = ([1; 32], [[2; 32], [1; 32]], [2; 32]);
     let write = |format: &ScanKeyFormat| format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
     let (by_old, by_both) = (write(&signed(&[old])), write(&signed(&both)));
     assert_eq!(by_both, write(&signed(&[new])), "the first signs");
     assert!(signed(&both).read(&by_old).is_some() && signed(&both).read(&by_both).is_some());
-    assert_eq!(signed(&[new]).read(&by_old), None, "a key that is gone verifies nothing");
+    assert_eq!(signed(&[new]).read(&by_old), None, "a removed key verifies nothing");
     assert_eq!(signed(&[old]).read(&by_both), None);
 }
 
-/// Signatures moved from one code to another, and a code that is not signed.
+/// A signature copied to another code is refused, and so is an unsigned code.
 #[test]
-fn a_signature_holds_for_its_own_code_alone() {
+fn signature_is_valid_only_for_its_own_code() {
     let format = signed(&[[1; 32]]);
     let write = |token: &RecognitionToken, seconds, custom| format.write(token, at(seconds, 0), custom).expect("fits");
     let good = write(&token(), 1_707_501_237, "abc");
@@ -243,9 +243,9 @@ fn a_signature_holds_for_its_own_code_alone() {
         assert_eq!(format.read(&format!("{code}{signature}")), None);
     }
     let prefix = ScanKeyFormat::new("ACMF", TimestampUnit::Seconds, SigningKeys::new([[1; 32]])).expect("valid");
-    let of_another = prefix.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
-    assert_eq!(format.read(&of_another.replacen("ACMF", "ACME", 1)), None);
-    assert_eq!(format.read(code), None, "it is not signed");
+    let with_other_prefix = prefix.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    assert_eq!(format.read(&with_other_prefix.replacen("ACMF", "ACME", 1)), None);
+    assert_eq!(format.read(code), None, "the code is not signed");
     assert_eq!(format.read(&format!("{code}{}", "0".repeat(17))), None);
 }
 
@@ -256,7 +256,7 @@ fn signing_keys_cannot_be_printed() {
 }
 
 #[test]
-fn a_time_that_does_not_fit_is_refused() {
+fn time_that_does_not_fit_is_refused() {
     let format = format(TimestampUnit::Seconds);
     for seconds in [-1, -999_999_999, 999_999_999, 10_000_000_000] {
         assert_eq!(format.write(&token(), at(seconds, 0), ""), Err(WriteError::Time), "{seconds}");

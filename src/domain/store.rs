@@ -1,4 +1,4 @@
-//! A store and what it allows.
+//! A store and its settings: whether it is enabled, takes cash, and what it checks at the exit.
 
 use chrono::TimeDelta;
 
@@ -8,22 +8,23 @@ use super::scan::Location;
 /// One store of the retailer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Amazon's name for it.
+    /// The store id that Amazon assigned.
     pub id: StoreId,
-    /// A disabled store lets nobody in; whoever is inside still gets out.
+    /// A disabled store refuses scans at entry gates and still answers exit gates.
     pub enabled: bool,
     /// Whether cash shoppers may enter.
     pub takes_cash: bool,
-    /// What Amazon's gate does when we answer 500 for too long. Amazon's setting, kept here for reference.
+    /// What the gate does when the connector answers 500 until Amazon's retries are used up. This is a setting at
+    /// Amazon; the connector keeps it for reference only.
     pub default_gate_decision: GateDefault,
     /// How long a Scan Key Code is valid.
     pub scan_key_window: ScanKeyWindow,
-    /// Whether the account is checked on the way out.
+    /// Whether the account rules apply at exit gates.
     pub exit_policy: ExitPolicy,
 }
 
 impl Store {
-    /// Whether this store answers scans of that gate at all.
+    /// Whether this store answers scans at that location.
     #[must_use]
     pub fn serves(&self, location: Location) -> bool {
         self.enabled || location == Location::Exit
@@ -33,17 +34,17 @@ impl Store {
 /// The default gate decision of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateDefault {
-    /// The gate opens when no answer can be had.
+    /// The gate opens if the connector gives no answer.
     Open,
-    /// It stays shut.
+    /// The gate stays closed.
     #[default]
     Closed,
 }
 
-/// What is checked at an exit gate once the shopper is known.
+/// What is checked at an exit gate once the shopper is identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExitPolicy {
-    /// Nothing: nobody is locked in. The default.
+    /// Nothing, so that no shopper is locked in. The default.
     #[default]
     LetOut,
     /// The account rules, as at the entry.
@@ -55,7 +56,7 @@ pub enum ExitPolicy {
 pub struct ScanKeyWindow(u8);
 
 impl ScanKeyWindow {
-    /// The window where none is given: 60 seconds.
+    /// The default window: 60 seconds.
     pub const DEFAULT: Self = Self(60);
 
     /// The longest window of a store: 90 seconds.

@@ -1,4 +1,5 @@
-//! `authEvent.timestamp`: one strict form of UTC, read the same way everywhere.
+//! Reads `authEvent.timestamp`. Only one strict form of UTC is accepted, so every part of the service reads it the same
+//! way.
 
 use std::ops::Range;
 
@@ -13,7 +14,7 @@ pub fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
         Some((seconds, fraction)) => (seconds, Some(fraction)),
         None => (local, None),
     };
-    // The shape is settled before the values are looked at: reading a number is lenient about signs and widths.
+    // Check the shape first: `str::parse` also accepts signs and other widths.
     let shape = b"0000-00-00T00:00:00";
     let shaped = seconds.len() == shape.len()
         && seconds.bytes().zip(shape).all(|(byte, want)| match want {
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_form_of_utc() {
+    fn only_the_strict_utc_form_is_accepted() {
         for good in [
             "2024-02-09T17:53:57Z",
             "2024-02-29T00:00:00+00:00",
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fraction_is_kept_to_the_nanosecond() {
+    fn fraction_is_kept_to_the_nanosecond() {
         let time = parse_utc("2024-02-09T17:53:57.000000001Z").expect("valid");
         assert_eq!(time.timestamp_subsec_nanos(), 1);
     }

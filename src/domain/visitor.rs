@@ -1,4 +1,4 @@
-//! Who stands at the gate.
+//! Visitors: shoppers, associates and cash shoppers, with the state of their account and their payment method.
 
 use std::fmt;
 
@@ -35,23 +35,23 @@ impl VisitorType {
     }
 }
 
-/// A visitor as the gate is told of them.
+/// A visitor as the gate's answer names them: `visitorDetails`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Visitor {
-    /// The retailer's name for them.
+    /// The id that the retailer gave this visitor.
     pub id: VisitorId,
-    /// What kind of visitor.
+    /// The type of visitor.
     pub kind: VisitorType,
 }
 
-/// A visitor as the directory knows them.
+/// A visitor as the directory keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shopper {
-    /// Who.
+    /// The visitor's id and type.
     pub visitor: Visitor,
-    /// In good standing or not.
+    /// The state of the account.
     pub account: Account,
-    /// How they pay, if they have said so.
+    /// The payment method, if the retailer keeps one for this visitor.
     pub payment_method: Option<PaymentMethod>,
 }
 
@@ -61,14 +61,14 @@ pub enum Account {
     /// In good standing.
     #[default]
     Active,
-    /// Held back, for fraud or an outstanding balance.
+    /// Blocked, for example for fraud or an outstanding balance.
     Flagged,
 }
 
-/// A card or the like.
+/// A payment method, such as a card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentMethod {
-    /// Its name, when the answer is to carry it as `paymentSource`.
+    /// Its id, sent as `paymentSource` if the configuration includes it in answers.
     pub id: Option<PaymentSourceId>,
     /// The last month in which it is valid.
     pub last_month: Month,
@@ -108,12 +108,12 @@ impl fmt::Display for Month {
     }
 }
 
-/// A shopper found by a key or token, and the device that the key or token stands for.
+/// A shopper found by a key or a recognition token, and the device that the key or token identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Who holds it.
+    /// The shopper that the key or token belongs to.
     pub shopper: std::sync::Arc<Shopper>,
-    /// On which of their devices, when that is known.
+    /// The shopper's device, if the key or token identifies one.
     pub device: Option<DeviceId>,
 }
 
@@ -123,14 +123,14 @@ mod tests {
     use crate::domain::timestamp::parse_utc;
 
     #[test]
-    fn a_method_is_valid_to_the_last_instant_of_its_month() {
+    fn payment_method_is_valid_to_the_last_instant_of_its_month() {
         let month = Month::parse("2023-12").expect("a month");
         assert!(!month.is_over_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
         assert!(month.is_over_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
     }
 
     #[test]
-    fn only_year_and_month_make_a_month() {
+    fn month_is_read_only_as_yyyy_mm() {
         for bad in ["2023", "2023-13", "2023-00", "23-12", "2023-1", "2023-12-01", "+023-12", "2023-+1"] {
             assert_eq!(Month::parse(bad), None, "{bad}");
         }

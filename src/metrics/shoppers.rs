@@ -39,7 +39,7 @@ impl ShopperFigures {
     }
 
     pub(super) fn show(&self, carts: &CartStore, providers: &[Arc<Provider>]) {
-        self.anonymous_carts.set(gauge(carts.anonymous()));
+        self.anonymous_carts.set(gauge(carts.anonymous_owners()));
         for provider in providers {
             let name = ProviderName { provider: provider.settings().name.clone() };
             self.provider_keys.get_or_create(&name).set(gauge(provider.keys()));

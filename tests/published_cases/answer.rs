@@ -1,4 +1,4 @@
-//! What a case expects to be answered, and what was.
+//! The answer that a case expects, and the answer received.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// The whole body: a member more or less is a difference.
+    /// The whole body: additional or missing members are a difference.
     pub(crate) body: Value,
     within_seconds: Option<f64>,
-    /// `Retry-After` says when to come back, in whole seconds, at least 1.
+    /// Whether `Retry-After` must be present: whole seconds, at least 1.
     #[serde(default)]
     retry_after: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Received {
 }
 
 impl Answer {
-    /// Says what differs. Never shows the request: its identity key may be a real one.
+    /// Returns the first difference. Never shows the request, whose identity key may be a real one.
     pub(crate) fn compare(&self, received: &Received) -> Result<(), String> {
         self.compare_status_and_body(received.status, &received.body)?;
         if received.content_type.as_deref() != Some("application/json") {
@@ -49,7 +49,7 @@ impl Answer {
         Err(format!("answered  {status} {body}\n  expected  {} {}", self.status, self.body))
     }
 
-    /// The time limit that the case names holds for the 99th percentile and for every single answer.
+    /// Checks the case's time limit for the 99th percentile and for every answer.
     pub(crate) fn compare_times(&self, received: &[Received]) -> Result<(), String> {
         let Some(limit) = self.within_seconds.map(Duration::from_secs_f64) else { return Ok(()) };
         let mut times: Vec<_> = received.iter().map(|received| received.took).collect();

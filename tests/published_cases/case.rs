@@ -1,4 +1,4 @@
-//! A published case as its file in `tests/cases/` tells it. The README there explains the format.
+//! A published case, read from its file in `tests/cases/`. The README there explains the format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,31 @@ use serde_json::{Map, Value};
 use crate::answer::Answer;
 use crate::gate::GateStep;
 
-/// How many cases each section of the document has, from section 1 on.
+/// The number of cases in each section of the document, from section 1 on.
 pub(crate) const CASES_OF_SECTIONS: [u32; 9] = [7, 5, 17, 1, 1, 3, 6, 4, 2];
 
 #[derive(Clone)]
 pub(crate) struct Case {
-    /// Section and case. Cases run and are listed in this order, which is the document's.
+    /// The section and the case number. Cases run in this order, which is the document's.
     pub(crate) number: (u32, u32),
     /// The file's name without `.json`, such as `3_8_unknown_store`.
     pub(crate) name: String,
     /// The document's heading.
     pub(crate) title: String,
-    /// The limit of a connector that is started for this case alone.
+    /// The rate limit of a connector that is started for this case only.
     pub(crate) rate_limit: Option<RateLimit>,
-    /// All answers of the case are the same, byte for byte.
+    /// Whether all answers of the case must be identical, byte for byte.
     pub(crate) identical_answers: bool,
-    /// What the list of sessions shows afterwards.
+    /// The number of sessions expected afterwards.
     pub(crate) sessions: Option<Sessions>,
     pub(crate) steps: Vec<Step>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Step {
-    /// A request sent as it stands, once or more often.
+    /// A request that is sent unchanged, once or several times.
     Request(RequestStep),
-    /// A scan given to a gate, which sends what requests it needs.
+    /// A scan at a simulated gate, which sends the requests.
     Scan(GateStep),
 }
 
@@ -44,7 +44,8 @@ pub(crate) struct RequestStep {
     #[serde(default)]
     pub(crate) repeat: Repeat,
     pub(crate) answer: Answer,
-    /// With this the request is sent twice as often as the connector's burst allows; the surplus is answered so.
+    /// If set, the request is sent twice as often as the connector's burst permits, and the surplus must get this
+    /// answer.
     pub(crate) answer_beyond_limit: Option<Answer>,
 }
 
@@ -69,7 +70,7 @@ pub(crate) enum Pace {
     Concurrent,
 }
 
-/// Whether the repeated requests are retries of one scan, or scans of their own.
+/// Whether repeated requests are retries of one scan or separate scans.
 #[derive(Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Event {
@@ -102,7 +103,7 @@ struct CaseFile {
     sessions: Option<Sessions>,
     #[serde(default)]
     steps: Vec<Value>,
-    /// A case of one step says it without the list.
+    /// A case with one step may have the step's members here instead of a list.
     #[serde(flatten)]
     only_step: Map<String, Value>,
 }
@@ -115,7 +116,7 @@ impl Case {
     fn read(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
         let mut file: CaseFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        file.only_step.remove("note"); // is for the reader
+        file.only_step.remove("note"); // for readers only
         match (file.steps.is_empty(), file.only_step.is_empty()) {
             (true, false) => file.steps.push(Value::Object(file.only_step)),
             (false, true) => {}
@@ -123,10 +124,10 @@ impl Case {
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
         if !name.starts_with(&format!("{}_", file.number.replace('.', "_"))) {
-            return Err(format!("its number is {}", file.number));
+            return Err(format!("the file name does not begin with the number {}", file.number));
         }
         Ok(Self {
-            number: parse_number(&file.number).ok_or_else(|| format!("{} is no number of a case", file.number))?,
+            number: parse_number(&file.number).ok_or_else(|| format!("{} is not the number of a case", file.number))?,
             name,
             title: file.title,
             rate_limit: file.rate_limit,
@@ -142,7 +143,7 @@ fn parse_number(number: &str) -> Option<(u32, u32)> {
     Some((section.parse().ok()?, case.parse().ok()?))
 }
 
-/// Told apart by hand: an untagged enum would not say which member is at fault.
+/// Not an untagged enum, since its errors would not name the wrong member.
 fn parse_step(step: Value) -> Result<Step, String> {
     let parsed = if step.get("scan").is_some() {
         serde_json::from_value(step).map(Step::Scan)
@@ -160,7 +161,7 @@ pub(crate) fn load_all() -> Result<Vec<Case>, String> {
     for entry in entries {
         let path = entry.map_err(|error| format!("{}: {error}", folder.display()))?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
-            cases.push(Case::read(&path).map_err(|mistake| format!("{}: {mistake}", path.display()))?);
+            cases.push(Case::read(&path).map_err(|error| format!("{}: {error}", path.display()))?);
         }
     }
     cases.sort_by_key(|case| case.number);

@@ -1,4 +1,4 @@
-//! The connector under test, as one case sees it from outside.
+//! The connector under test, seen from outside.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::case::RateLimit;
 
 const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
 
-/// Far beyond the 2 s that Amazon waits: a late answer shall be seen as late, not as none.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Much longer than the 2 s that Amazon waits, so that a late answer is reported as late, not as missing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Connector {
-    /// Base URL of the API, without a slash at its end.
+    /// The base URL of the API, without a trailing slash.
     pub(crate) api: String,
     pub(crate) api_key: Option<String>,
-    /// The caller to act as, where the connector trusts us to name one.
+    /// The caller address to send in `X-Forwarded-For`, if the connector trusts the test as a proxy.
     pub(crate) forwarded_for: Option<IpAddr>,
     pub(crate) management: Option<Management>,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -35,17 +35,18 @@ pub(crate) struct Management {
     pub(crate) token: Option<String>,
 }
 
-/// A client for these URLs. It uses no proxy of the environment, which would be tested in the connector's place.
+/// An HTTP client for these URLs. It ignores the environment's proxy settings, so that the test reaches the connector
+/// itself.
 pub(crate) fn client<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Client, String> {
-    let mut builder = Client::builder().timeout(PATIENCE).redirect(Policy::none()).no_proxy();
+    let mut builder = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).no_proxy();
     if urls.into_iter().all(|url| url.starts_with("http:")) {
-        builder = builder.tls_certs_only([]); // none to load, nor to miss on a machine without any
+        builder = builder.tls_certs_only([]); // plain HTTP needs no certificates, which may be missing
     }
     builder.build().map_err(|error| describe("HTTP client", &error))
 }
 
 impl Connector {
-    /// Sends a request body as Amazon does.
+    /// Sends a request in the way Amazon does.
     pub(crate) async fn post(&self, body: &Value) -> Result<Received, String> {
         let mut request = self.client.post(format!("{}{IDENTITY_KEYS}", self.api)).json(body);
         if let Some(api_key) = &self.api_key {
@@ -59,11 +60,11 @@ impl Connector {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (status, content_type, retry_after) =
             (response.status().as_u16(), header(CONTENT_TYPE), header(RETRY_AFTER));
-        let body = response.bytes().await.map_err(|error| describe("the answer broke off", &error))?.to_vec();
+        let body = response.bytes().await.map_err(|error| describe("incomplete answer", &error))?.to_vec();
         Ok(Received { status, content_type, retry_after, body, took: sent.elapsed() })
     }
 
-    /// How many sessions a scan has opened, whatever has become of them since.
+    /// The number of sessions that a scan has opened, whether open or closed now.
     pub(crate) async fn count_sessions(&self, auth_event_id: &str) -> Result<usize, String> {
         let management = self.management.as_ref().ok_or("no management URL to count sessions at")?;
         let (mut count, mut cursor) = (0, None);
@@ -114,7 +115,7 @@ struct Entry {
     auth_event_id: String,
 }
 
-/// With its causes: reqwest's own message ends before the one that matters.
+/// The error with its causes: reqwest's own message does not contain the last cause, which matters most.
 fn describe(what: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();

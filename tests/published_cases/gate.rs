@@ -1,4 +1,4 @@
-//! Cases in which a gate is the connector's client: what it is to be told, decide and report.
+//! Cases with a simulated gate as the connector's client: the gate's answers, decision and report are checked.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::connector::Connector;
-use crate::stutter::Stutter;
+use crate::failing_proxy::FailingProxy;
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct GateStep {
-    /// A request without its `requestId`: the gate makes one for each attempt.
+    /// The request without `requestId`, which the gate makes for each attempt.
     pub(crate) scan: Value,
     gate: Setup,
     pub(crate) report: Report,
@@ -26,11 +26,11 @@ pub(crate) struct GateStep {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Setup {
     default_decision: Decision,
-    /// The gate's own default if absent.
+    /// Absent: the gate's default.
     budget_milliseconds: Option<u64>,
-    /// So many attempts are failed by a proxy; only the later ones reach the connector.
+    /// A proxy fails this many attempts; later ones reach the connector.
     failed_attempts: Option<usize>,
-    /// With this status: 500 if absent, or 429.
+    /// The proxy's status: 500 if absent, or 429.
     failed_with: Option<u16>,
 }
 
@@ -39,9 +39,9 @@ struct Setup {
 pub(crate) struct Report {
     decision: Decision,
     cause: ExpectedCause,
-    /// What each attempt was answered, one by one.
+    /// The expected answer to each attempt, in order.
     answers: Option<Vec<Answer>>,
-    /// Or, however many there were, what all were answered.
+    /// The expected answer to every attempt, however many there are.
     every_answer: Option<Answer>,
 }
 
@@ -92,7 +92,7 @@ impl GateStep {
         let Some(failures) = self.gate.failed_attempts else {
             return self.report.compare(&self.gate.scan(&connector.api, connector, &scan).await?);
         };
-        let proxy = Stutter::start(connector, failures, self.gate.failed_with.unwrap_or(500)).await?;
+        let proxy = FailingProxy::start(connector, failures, self.gate.failed_with.unwrap_or(500)).await?;
         let report = self.gate.scan(&proxy.url, connector, &scan).await?;
         self.report.compare(&report)?;
         are_retries_of(&scan, &report, &proxy.seen())
@@ -135,7 +135,7 @@ impl Report {
         let difference = match (self.compare_attempts(report), (decision, cause) == (self.decision, self.cause)) {
             (Ok(()), true) => return Ok(()),
             (Err(difference), _) => difference,
-            (Ok(()), false) => format!("the gate is to be {:?}, {:?}", self.decision, self.cause),
+            (Ok(()), false) => format!("the gate should be {:?}, {:?}", self.decision, self.cause),
         };
         let attempts: Vec<_> = report.attempts.iter().map(|attempt| describe(&attempt.outcome)).collect();
         Err(format!("{difference}\n  the gate is {decision:?}, {cause:?}, after\n    {}", attempts.join("\n    ")))
@@ -152,7 +152,7 @@ impl Report {
             }
         }
         if let Some(expected) = &self.every_answer {
-            // The end of its budget may cut a gate's last attempt short.
+            // The gate's last attempt may be cut short by the end of its budget.
             if outcomes.len() > 1 && matches!(outcomes.last(), Some(Outcome::TimedOut)) {
                 outcomes.pop();
             }

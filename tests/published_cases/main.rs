@@ -1,23 +1,23 @@
-//! The 46 test cases that Amazon publishes for `POST /v1/identity/identity-keys`, each as a trial under its own number,
-//! over real sockets. What each case sends and expects is data: see `tests/cases/` and the README there.
+//! The 46 test cases that Amazon publishes for `POST /v1/identity/identity-keys`. Each is a trial named after its
+//! number and runs over real sockets. The cases are data: see `tests/cases/` and its README.
 //!
-//! Without `CONNECTOR_URL`, each case has a demo connector of its own, and one more trial runs the whole list twice over
-//! against one live `identity-connector demo`. With it, the cases run against the connector deployed there.
+//! Without `CONNECTOR_URL`, each case runs against its own demo connector, and one more trial runs the whole list twice
+//! against one live `identity-connector demo`. With `CONNECTOR_URL`, the cases run against the connector at that URL.
 
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::print_stderr,
-    reason = "here a panic fails a trial and nothing else, and a suite that cannot start says why"
+    reason = "a panic fails only its trial, and a suite that cannot start must print the reason"
 )]
 
 mod answer;
 mod case;
 mod connector;
+mod failing_proxy;
 mod gate;
 mod names;
 mod run;
 mod scan_key_code;
-mod stutter;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
@@ -32,15 +32,15 @@ use case::Case;
 use names::Names;
 use targets::Remote;
 
-/// What `sysexits.h` calls a usage error; the connector itself ends so on a bad configuration.
+/// The exit code of a usage error in `sysexits.h`; the connector uses it for a bad configuration.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     match trials() {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(mistake) => {
-            eprintln!("{mistake}");
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::from(USAGE)
         }
     }
@@ -56,7 +56,7 @@ fn trials() -> Result<Vec<Trial>, String> {
                 let (case, demo) = (case.clone(), Arc::clone(&demo));
                 trials.push(Trial::test(case.trial_name(), move || Ok(targets::in_process(&case, &demo)?)));
             }
-            trials.push(Trial::test(LIVE_DEMO, move || Ok(targets::live_demo_twice_over(&cases, &demo)?)));
+            trials.push(Trial::test(LIVE_DEMO, move || Ok(targets::live_demo_twice(&cases, &demo)?)));
         }
         Some(remote) => {
             let remote = Arc::new(remote);
@@ -67,22 +67,22 @@ fn trials() -> Result<Vec<Trial>, String> {
                     Err(reason) => ignored(name, reason),
                 });
             }
-            trials.push(ignored(LIVE_DEMO.to_owned(), "CONNECTOR_URL names another connector".to_owned()));
+            trials.push(ignored(LIVE_DEMO.to_owned(), "CONNECTOR_URL is set".to_owned()));
         }
     }
     Ok(trials)
 }
 
-const LIVE_DEMO: &str = "one_live_demo_answers_all_cases_twice_over";
+const LIVE_DEMO: &str = "one_live_demo_answers_all_cases_twice";
 
 fn ignored(name: String, reason: String) -> Trial {
     Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
 }
 
-/// A case whose file has gone missing would otherwise never be missed.
+/// Fails if a case's file is missing.
 fn completeness(cases: &[Case]) -> Trial {
     let found: Vec<_> = cases.iter().map(|case| case.number).collect();
-    Trial::test("all_46_published_cases_are_here", move || {
+    Trial::test("all_46_published_cases_exist", move || {
         let published: Vec<_> = (1..)
             .zip(case::CASES_OF_SECTIONS)
             .flat_map(|(section, cases)| (1..=cases).map(move |case| (section, case)))

@@ -1,5 +1,5 @@
-//! What a connector calls the stores, keys and visitors that the published cases are about: the file that
-//! `CONNECTOR_CASES` names. On the left stand the demo's names, on the right the connector's own.
+//! The connector's names for the stores, keys and visitors of the published cases, read from the file in
+//! `CONNECTOR_CASES`. The file maps the demo's names to the connector's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::connector::Management;
 
-/// Every name is optional: a case that needs a missing one is ignored.
+/// Every name is optional: a case that needs a missing name is ignored.
 #[derive(Default)]
 pub(crate) struct Names {
     pub(crate) stores: Table,
@@ -33,7 +33,7 @@ pub(crate) struct RecognitionToken {
 }
 
 impl Names {
-    /// The demo's own names. This file is the example that the README tells people to copy, too.
+    /// The demo's names. The README also tells users to copy this file as an example.
     pub(crate) fn demo() -> Result<Self, String> {
         Self::parse("connector-cases.example.json", include_str!("connector-cases.example.json"))
     }
@@ -49,7 +49,7 @@ impl Names {
             Ok(_) => return Err(format!("CONNECTOR_CASES: {path}: must be an object")),
             Err(error) => return Err(format!("CONNECTOR_CASES: {path}: {error}")),
         };
-        let mut file = Members { left: members, within: String::new(), mistakes: Vec::new() };
+        let mut file = Members { left: members, path: String::new(), errors: Vec::new() };
         let names = Self {
             stores: file.table("stores"),
             keys: file.table("keys"),
@@ -62,10 +62,10 @@ impl Names {
             management: file.management(),
         };
         file.report_unknown();
-        if file.mistakes.is_empty() {
+        if file.errors.is_empty() {
             return Ok(names);
         }
-        Err(format!("CONNECTOR_CASES: {path}:\n  {}", file.mistakes.join("\n  ")))
+        Err(format!("CONNECTOR_CASES: {path}:\n  {}", file.errors.join("\n  ")))
     }
 
     pub(crate) fn customer_prefix(&self) -> Result<&str, String> {
@@ -85,24 +85,24 @@ impl Names {
     }
 }
 
-/// The reason for ignoring a case.
+/// The reason why a case is ignored.
 pub(crate) fn missing(field: &str) -> String {
     format!("the case file names no {field}")
 }
 
-/// The file's members, taken out one by one. Mistakes are collected and name the field, never its value: keys and
-/// tokens are secrets.
+/// The file's members, removed one by one as they are read. Errors are collected and name the field, never the value:
+/// keys and tokens are secrets.
 struct Members {
     left: Map<String, Value>,
-    within: String,
-    mistakes: Vec<String>,
+    path: String,
+    errors: Vec<String>,
 }
 
 impl Members {
     fn text(&mut self, field: &str) -> Option<String> {
         match self.left.remove(field)? {
             Value::String(text) if !text.is_empty() => Some(text),
-            _ => self.mistake(field, "must be a text that is not empty"),
+            _ => self.error(field, "must be a non-empty string"),
         }
     }
 
@@ -110,14 +110,14 @@ impl Members {
         let Some(mut inner) = self.object(field) else { return Table::new() };
         let names: Vec<String> = inner.left.keys().cloned().collect();
         let table = names.into_iter().filter_map(|name| inner.text(&name).map(|own| (name, own))).collect();
-        self.mistakes.append(&mut inner.mistakes);
+        self.errors.append(&mut inner.errors);
         table
     }
 
     fn object(&mut self, field: &str) -> Option<Self> {
         match self.left.remove(field)? {
-            Value::Object(members) => Some(Self { left: members, within: format!("{field}."), mistakes: Vec::new() }),
-            _ => self.mistake(field, "must be an object"),
+            Value::Object(members) => Some(Self { left: members, path: format!("{field}."), errors: Vec::new() }),
+            _ => self.error(field, "must be an object"),
         }
     }
 
@@ -125,13 +125,13 @@ impl Members {
         let mut inner = self.object("recognitionToken")?;
         let (token, visitor, device) = (inner.text("token"), inner.text("visitor"), inner.text("device"));
         if token.as_ref().is_some_and(|token| token.len() != 32 || !token.bytes().all(|b| b.is_ascii_alphanumeric())) {
-            let _: Option<()> = inner.mistake("token", "must be 32 letters and digits");
+            let _: Option<()> = inner.error("token", "must be 32 letters and digits");
         }
         inner.report_unknown();
-        self.mistakes.append(&mut inner.mistakes);
+        self.errors.append(&mut inner.errors);
         match (token, visitor) {
             (Some(token), Some(visitor)) => Some(RecognitionToken { token, visitor, device }),
-            _ => self.mistake("recognitionToken", "must have both, a token and its visitor"),
+            _ => self.error("recognitionToken", "must have a token and its visitor"),
         }
     }
 
@@ -139,14 +139,14 @@ impl Members {
         match self.text("timestampUnit").as_deref() {
             None | Some("seconds") => false,
             Some("milliseconds") => true,
-            Some(_) => self.mistake("timestampUnit", "must be seconds or milliseconds").unwrap_or_default(),
+            Some(_) => self.error("timestampUnit", "must be seconds or milliseconds").unwrap_or_default(),
         }
     }
 
     fn scan_key_window_seconds(&mut self) -> Option<i64> {
         match self.left.remove("scanKeyWindowSeconds")?.as_i64() {
             Some(seconds @ 30..=90) => Some(seconds),
-            _ => self.mistake("scanKeyWindowSeconds", "must be a whole number from 30 to 90"),
+            _ => self.error("scanKeyWindowSeconds", "must be a whole number from 30 to 90"),
         }
     }
 
@@ -154,8 +154,8 @@ impl Members {
         let (url, token) = (self.text("managementUrl"), self.text("managementToken"));
         match url.as_deref().map(base_url) {
             Some(Ok(url)) => Some(Management { url, token }),
-            Some(Err(expected)) => self.mistake("managementUrl", expected),
-            None if token.is_some() => self.mistake("managementToken", "needs a managementUrl to be used at"),
+            Some(Err(expected)) => self.error("managementUrl", expected),
+            None if token.is_some() => self.error("managementToken", "needs a managementUrl"),
             None => None,
         }
     }
@@ -163,17 +163,17 @@ impl Members {
     fn report_unknown(&mut self) {
         let unknown: Vec<String> = self.left.keys().cloned().collect();
         for field in unknown {
-            let _: Option<()> = self.mistake(&field, "is not a field of this file");
+            let _: Option<()> = self.error(&field, "is not a field of this file");
         }
     }
 
-    fn mistake<T>(&mut self, field: &str, expected: &str) -> Option<T> {
-        self.mistakes.push(format!("`{}{field}` {expected}", self.within));
+    fn error<T>(&mut self, field: &str, expected: &str) -> Option<T> {
+        self.errors.push(format!("`{}{field}` {expected}", self.path));
         None
     }
 }
 
-/// A URL to put paths behind, or what is wrong with it.
+/// The URL without a trailing slash, or what is wrong with it.
 pub(crate) fn base_url(url: &str) -> Result<String, &'static str> {
     match reqwest::Url::parse(url) {
         Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(url.trim_end_matches('/').to_owned()),

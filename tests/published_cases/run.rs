@@ -1,4 +1,4 @@
-//! Runs a translated case against a connector, step by step, and says what differs.
+//! Runs a translated case against a connector and reports the first difference.
 
 use std::iter;
 use std::sync::Arc;
@@ -13,16 +13,18 @@ use crate::answer::{Answer, Received};
 use crate::case::{Case, Event, Pace, RateLimit, RequestStep, Step};
 use crate::connector::Connector;
 
-/// Requests under way at once: more than any case names, fewer than the open files that a machine allows by default.
-const AT_ONCE: usize = 100;
+/// The maximum number of simultaneous requests: more than any case sends, and fewer than the usual limit of open files.
+const MAX_CONCURRENT: usize = 100;
 
-/// The first difference found; it names the case and the step, and shows no identity key.
+/// Returns the first difference. It names the case and the step, and shows no identity key.
 pub(crate) async fn run(case: &Case, connector: &Connector) -> Result<(), String> {
     let (section, number) = case.number;
-    check(case, connector).await.map_err(|difference| format!("{section}.{number} {}\n  {difference}", case.title))
+    find_difference(case, connector)
+        .await
+        .map_err(|difference| format!("{section}.{number} {}\n  {difference}", case.title))
 }
 
-async fn check(case: &Case, connector: &Connector) -> Result<(), String> {
+async fn find_difference(case: &Case, connector: &Connector) -> Result<(), String> {
     let mut answers: Vec<Received> = Vec::new();
     for (number, step) in (1..).zip(&case.steps) {
         let in_step = |difference| format!("step {number}: {difference}");
@@ -55,8 +57,8 @@ impl RequestStep {
             Event::New => numbered(&self.request, index),
         });
         let answers = match self.repeat.pace {
-            Pace::Sequential => one_after_another(connector, requests).await?,
-            Pace::Concurrent => at_once(connector, requests).await?,
+            Pace::Sequential => send_in_sequence(connector, requests).await?,
+            Pace::Concurrent => send_concurrently(connector, requests).await?,
         };
         for (number, received) in (1..).zip(&answers) {
             self.answer.compare(received).map_err(|difference| format!("answer {number}: {difference}"))?;
@@ -65,12 +67,12 @@ impl RequestStep {
         Ok(answers)
     }
 
-    /// Twice the burst at once: the burst must pass, and of the rest no more than the limit has let in meanwhile.
+    /// Sends twice the burst at once. The burst must pass, and of the rest no more than the limit refills meanwhile.
     async fn exceed_limit(&self, limit: RateLimit, beyond: &Answer, to: &Connector) -> Result<Vec<Received>, String> {
         let burst = usize::try_from(limit.burst).map_err(|error| error.to_string())?;
         let begun = Instant::now();
-        let answers = at_once(to, iter::repeat_n(self.request.clone(), 2 * burst)).await?;
-        let meanwhile = (begun.elapsed() * limit.requests_per_second).as_secs() + 1;
+        let answers = send_concurrently(to, iter::repeat_n(self.request.clone(), 2 * burst)).await?;
+        let refilled = (begun.elapsed() * limit.requests_per_second).as_secs() + 1;
         let mut passed = 0;
         for received in &answers {
             if received.status == beyond.status {
@@ -80,15 +82,17 @@ impl RequestStep {
                 passed += 1;
             }
         }
-        if passed < limit.burst || u64::from(passed) > u64::from(limit.burst) + meanwhile || passed == 2 * limit.burst {
+        if passed < limit.burst || u64::from(passed) > u64::from(limit.burst) + refilled || passed == 2 * limit.burst {
             let all = answers.len();
-            return Err(format!("{passed} of {all} requests passed: burst {burst}, and meanwhile {meanwhile} at most"));
+            return Err(format!(
+                "{passed} of {all} requests passed: burst {burst}, and at most {refilled} refilled meanwhile"
+            ));
         }
         Ok(answers)
     }
 }
 
-/// The same request as a scan of its own: its ids counted on.
+/// The request as a separate scan: its ids are incremented by `index`.
 fn numbered(request: &Value, index: usize) -> Value {
     let mut request = request.clone();
     for pointer in ["/requestId", "/authEvent/id"] {
@@ -101,7 +105,7 @@ fn numbered(request: &Value, index: usize) -> Value {
     request
 }
 
-async fn one_after_another(
+async fn send_in_sequence(
     connector: &Connector,
     requests: impl Iterator<Item = Value>,
 ) -> Result<Vec<Received>, String> {
@@ -112,15 +116,18 @@ async fn one_after_another(
     Ok(answers)
 }
 
-async fn at_once(connector: &Connector, requests: impl Iterator<Item = Value>) -> Result<Vec<Received>, String> {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut under_way = JoinSet::new();
+async fn send_concurrently(
+    connector: &Connector,
+    requests: impl Iterator<Item = Value>,
+) -> Result<Vec<Received>, String> {
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+    let mut running = JoinSet::new();
     for request in requests {
-        let (connector, places) = (connector.clone(), Arc::clone(&places));
-        under_way.spawn(async move {
-            let _place = places.acquire().await.map_err(|error| error.to_string())?;
+        let (connector, permits) = (connector.clone(), Arc::clone(&permits));
+        running.spawn(async move {
+            let _permit = permits.acquire().await.map_err(|error| error.to_string())?;
             connector.post(&request).await
         });
     }
-    under_way.join_all().await.into_iter().collect()
+    running.join_all().await.into_iter().collect()
 }

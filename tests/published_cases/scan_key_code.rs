@@ -1,14 +1,15 @@
-//! Makes Scan Key Codes, right and wrong ones, from what a case says about them.
+//! Makes the Scan Key Codes of the cases, valid and invalid ones.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::names::Names;
 
-/// What a connector adds to a store's window for the time that a scan is under way.
+/// The network allowance that a connector adds to a store's window.
 const NETWORK_BUFFER: TimeDelta = TimeDelta::seconds(15);
 
-/// The customer prefix and the recognition token are the connector's own and not part of this.
+/// The parts of a code that a case gives. The customer prefix and the recognition token come from the connector's
+/// names.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ScanKeyCode {
@@ -16,11 +17,11 @@ pub(crate) struct ScanKeyCode {
     age: Age,
     #[serde(default)]
     custom_information: String,
-    /// The code's length in the end: filled up as if with custom information, or cut off.
+    /// The final length of the code: padded as if with custom information, or cut.
     length: Option<usize>,
 }
 
-/// How long before `authEvent.timestamp` the code was made: so a scan of 2024 stays as fresh as it was.
+/// The age of the code at `authEvent.timestamp`, so that a scan of 2024 stays valid.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Age {

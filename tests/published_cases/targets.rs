@@ -1,5 +1,5 @@
-//! The three connectors that the cases can be about: one started in this process for each case, one live `demo` for all
-//! of them, and one deployed somewhere.
+//! The connectors that cases run against: one started in this process for each case, one live `demo` for all cases, and
+//! a deployed one.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,10 +12,10 @@ use crate::run::run;
 use crate::support;
 use crate::translation::{EventIds, translate};
 
-/// The live demo's limit: above what any case but 4.1 sends, and low enough for 4.1 to exceed.
+/// The live demo's rate limit: more than any case but 4.1 sends, and low enough for 4.1 to exceed.
 const LIVE_DEMO_LIMIT: RateLimit = RateLimit { requests_per_second: 50, burst: 300 };
 
-/// Against a connector of the case's own.
+/// Runs a case against its own connector.
 pub(crate) fn in_process(case: &Case, demo: &Names) -> Result<(), String> {
     let case = translate(case, demo, demo, EventIds::Published)?;
     runtime()?.block_on(async {
@@ -27,9 +27,9 @@ pub(crate) fn in_process(case: &Case, demo: &Names) -> Result<(), String> {
     })
 }
 
-/// All cases twice over, in order, with the published ids both times: what the first pass has left behind must not change
-/// an answer of the second.
-pub(crate) fn live_demo_twice_over(cases: &[Case], demo: &Names) -> Result<(), String> {
+/// Runs all cases twice, in order, with the published ids both times: the records of the first pass must not change an
+/// answer of the second.
+pub(crate) fn live_demo_twice(cases: &[Case], demo: &Names) -> Result<(), String> {
     runtime()?.block_on(async {
         let limit = limit_settings(LIVE_DEMO_LIMIT);
         let mut settings: Vec<_> = limit.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -40,7 +40,7 @@ pub(crate) fn live_demo_twice_over(cases: &[Case], demo: &Names) -> Result<(), S
         let mut differences = Vec::new();
         for pass in ["first", "second"] {
             for case in cases {
-                // Each a caller of its own: case 4.1 uses up its own limit and nobody else's.
+                // Each case has its own caller address, so that case 4.1 uses up only its own rate limit.
                 let caller = callers.next().map(|host| IpAddr::from(Ipv4Addr::new(203, 0, 113, host)));
                 let connector = Connector { forwarded_for: caller, ..connector.clone() };
                 let case = translate(case, demo, demo, EventIds::Published)?;
@@ -53,7 +53,7 @@ pub(crate) fn live_demo_twice_over(cases: &[Case], demo: &Names) -> Result<(), S
     })
 }
 
-/// The connector that `CONNECTOR_URL` names.
+/// The connector at `CONNECTOR_URL`.
 pub(crate) struct Remote {
     api: String,
     api_key: Option<String>,
@@ -61,13 +61,13 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Without `CONNECTOR_CASES` it is taken for a running demo.
+    /// Without `CONNECTOR_CASES` the connector must be a running demo.
     pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, String> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let cases = variable("CONNECTOR_CASES");
         let Some(url) = variable("CONNECTOR_URL") else {
             return match cases {
-                Some(_) => Err("CONNECTOR_CASES is set, but no CONNECTOR_URL to go with it".to_owned()),
+                Some(_) => Err("CONNECTOR_CASES is set, but CONNECTOR_URL is not".to_owned()),
                 None => Ok(None),
             };
         };
@@ -76,7 +76,7 @@ impl Remote {
             management.token = Some(token);
         }
         if cases.is_none() {
-            // A demo makes its token itself, and only its screen tells it: without it there is nowhere to count.
+            // A demo makes a random management token and prints it. Without that token, sessions cannot be counted.
             names.management = names.management.filter(|management| management.token.is_some());
         }
         Ok(Some(Self {
@@ -86,10 +86,12 @@ impl Remote {
         }))
     }
 
-    /// The case in this connector's words, or the reason why it cannot be shown there.
+    /// The case translated for this connector, or the reason why it cannot run there.
     pub(crate) fn translate(&self, case: &Case, demo: &Names) -> Result<Case, String> {
         if case.rate_limit.is_some() {
-            return Err("it would exceed the limit of a deployed connector, which others may be using".to_owned());
+            return Err(
+                "the case would exceed the rate limit of a deployed connector that others may be using".to_owned()
+            );
         }
         translate(case, &self.names, demo, EventIds::Fresh)
     }

@@ -1,5 +1,5 @@
-//! Says a case in a connector's own words: its stores, keys and visitors for the demo's, Scan Key Codes written out, and
-//! fresh auth event ids where the connector may have seen the published ones before.
+//! Translates a case for a connector: replaces the demo's stores, keys and visitors by the connector's, writes Scan Key
+//! Codes, and makes new auth event ids for a connector that may have recorded the published ones.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use crate::case::{Case, Step};
 use crate::names::{Names, Table, missing};
 use crate::scan_key_code::ScanKeyCode;
 
-/// Which ids the events of a case get.
+/// The auth event ids that a case gets.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum EventIds {
-    /// Those in the case's file, which are the document's where it prints any.
+    /// The ids in the case's file; these are the document's where it gives any.
     Published,
-    /// New ones, one for one, so that a retry stays a retry.
+    /// New ids, one for each published id, so that a retry stays a retry.
     Fresh,
 }
 
-/// The case as `names` has it, or what it would need that `names` does not have.
+/// The case with the names of `names`, or an error that tells which name is missing.
 pub(crate) fn translate(case: &Case, names: &Names, demo: &Names, event_ids: EventIds) -> Result<Case, String> {
     let mut translation = Translation { names, demo, event_ids, ids: HashMap::new() };
     let mut case = case.clone();
@@ -51,14 +51,14 @@ pub(crate) fn translate(case: &Case, names: &Names, demo: &Names, event_ids: Eve
     Ok(case)
 }
 
-/// What a request tells about the visitor in its answer.
+/// How a request identifies the visitor in its answer.
 #[derive(Clone, Copy, PartialEq)]
 enum IdentifiedBy {
     Key,
     ScanKeyCode,
 }
 
-/// What stands in a request for a text too long to print, or for one that must be made.
+/// A placeholder in a request for a long text.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Filled {
@@ -105,7 +105,7 @@ impl Translation<'_> {
         Ok(IdentifiedBy::Key)
     }
 
-    /// A Scan Key Code carries the recognition token, so its answer names the token's visitor.
+    /// The answer to a Scan Key Code has the visitor of its recognition token.
     fn answer(&self, answer: &mut Answer, identified: IdentifiedBy) -> Result<(), String> {
         if let Some(visitor) = answer.body.pointer_mut("/visitorDetails/id") {
             if identified == IdentifiedBy::ScanKeyCode {
@@ -124,7 +124,7 @@ impl Translation<'_> {
         Ok(())
     }
 
-    /// What is not a UUID is there to be refused, and stays.
+    /// An id that is not a UUID is kept, since the case expects it to be refused.
     fn event_id(&mut self, id: &mut String) {
         if let (EventIds::Fresh, Ok(published)) = (self.event_ids, id.parse()) {
             *id = self.ids.entry(published).or_insert_with(Uuid::new_v4).to_string();
@@ -132,7 +132,7 @@ impl Translation<'_> {
     }
 }
 
-/// A name that the demo does not know either, such as that of a store that must not exist, stays.
+/// A name that the demo does not have, such as that of an unknown store, is kept.
 fn replace(field: &str, name: &mut Value, demo: &Table, own: &Table) -> Result<(), String> {
     let Some(text) = name.as_str().filter(|text| demo.contains_key(*text)) else { return Ok(()) };
     let own = own.get(text).ok_or_else(|| missing(&format!("{field}.{text}")))?;

@@ -1,4 +1,4 @@
-//! `X-Auth-Key`: who may be given an anonymous token, and how often one may be wrong about it.
+//! `X-Auth-Key`: which keys get an anonymous token, and how many wrong keys an address may send.
 
 use libtest_mimic::Trial;
 use reqwest::header::HeaderValue;
@@ -13,21 +13,21 @@ use crate::support::{Answer, Server, stranger};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        only_the_right_key_alone_passes,
-        there_may_be_two_while_it_is_changed,
-        it_is_asked_for_before_anything_else_is_looked_at,
-        whoever_is_wrong_too_often_is_told_to_wait,
-        whoever_is_right_is_never_held_back_for_it,
-        behind_a_proxy_each_caller_is_held_back_alone,
-        a_wrong_key_does_not_hold_back_the_holders_of_tokens,
+        exactly_one_right_key_is_accepted,
+        two_keys_are_accepted_during_a_change,
+        key_is_checked_before_the_body,
+        too_many_wrong_keys_get_429,
+        right_key_is_never_limited,
+        wrong_keys_are_limited_per_caller_behind_a_proxy,
+        wrong_keys_do_not_limit_clients_with_a_token,
     ];
     on_the_demo(module_path!(), properties)
 }
 
-const PATIENT: (&str, &str) = ("commerce.failures_per_minute", "1000000");
+const MANY_FAILURES: (&str, &str) = ("commerce.failures_per_minute", "1000000");
 
-async fn only_the_right_key_alone_passes() {
-    let server = Server::demo(&[&UNLIMITED[..], &[PATIENT]].concat()).await;
+async fn exactly_one_right_key_is_accepted() {
+    let server = Server::demo(&[&UNLIMITED[..], &[MANY_FAILURES]].concat()).await;
     let with = async |keys: &[&[u8]]| {
         let request = stranger().post(format!("{}{TOKENS}", server.shoppers));
         let add = |request: reqwest::RequestBuilder, key: &&[u8]| {
@@ -59,12 +59,12 @@ async fn only_the_right_key_alone_passes() {
     }
     assert_eq!(with(&[key]).await.status, 200);
     let in_authorization = stranger().post(format!("{}{TOKENS}", server.shoppers)).bearer_auth(AUTH_KEY);
-    assert_unauthorized(&send(in_authorization).await, "in another header");
+    assert_unauthorized(&send(in_authorization).await, "key in the Authorization header");
 }
 
-async fn there_may_be_two_while_it_is_changed() {
+async fn two_keys_are_accepted_during_a_change() {
     let both = "the-old-key-of-the-app,the-new-key-of-the-app";
-    let server = Server::demo(&[("commerce.authorization_key", both), PATIENT]).await;
+    let server = Server::demo(&[("commerce.authorization_key", both), MANY_FAILURES]).await;
     for (key, status) in [
         ("the-old-key-of-the-app", 200),
         ("the-new-key-of-the-app", 200),
@@ -76,8 +76,8 @@ async fn there_may_be_two_while_it_is_changed() {
     }
 }
 
-async fn it_is_asked_for_before_anything_else_is_looked_at() {
-    let server = Server::demo(&[&UNLIMITED[..], &[PATIENT]].concat()).await;
+async fn key_is_checked_before_the_body() {
+    let server = Server::demo(&[&UNLIMITED[..], &[MANY_FAILURES]].concat()).await;
     for body in ["", "{}", "[]", "{", r#"{"anonymousId":"x"}"#] {
         assert_unauthorized(&ask_for_token(&server, Some("wrong"), body).await, body);
     }
@@ -85,41 +85,41 @@ async fn it_is_asked_for_before_anything_else_is_looked_at() {
     assert_unauthorized(&long, "a long body");
 }
 
-/// Asks so often with a wrong key; how often that was told.
-async fn wrong(times: usize, ask: impl AsyncFn() -> Answer) -> usize {
-    let mut looked_at = 0;
+/// Sends this many requests with a wrong key; returns how many were answered with 401. The others must get 429.
+async fn count_401(times: usize, ask: impl AsyncFn() -> Answer) -> usize {
+    let mut answered_401 = 0;
     for number in 0..times {
         let answer = ask().await;
         match answer.status {
-            401 => looked_at += 1,
+            401 => answered_401 += 1,
             _ => assert_too_many(&answer, &format!("number {number}")),
         }
     }
-    looked_at
+    answered_401
 }
 
-async fn whoever_is_wrong_too_often_is_told_to_wait() {
-    // One a minute, so that no time that passes here makes up for one.
+async fn too_many_wrong_keys_get_429() {
+    // One failure a minute, so that the time that this test takes permits no further one.
     let server = Server::demo(&[&UNLIMITED[..], &[("commerce.failures_per_minute", "1")]].concat()).await;
-    let looked_at = wrong(20, async || ask_for_token(&server, Some("wrong"), "").await).await;
-    assert!((1..=2).contains(&looked_at), "{looked_at}");
+    let answered_401 = count_401(20, async || ask_for_token(&server, Some("wrong"), "").await).await;
+    assert!((1..=2).contains(&answered_401), "{answered_401}");
     let right = ask_for_token(&server, Some(AUTH_KEY), "").await;
-    assert_eq!(right.status, 200, "somebody else at the same address");
+    assert_eq!(right.status, 200, "another client at the same address, with the right key");
     let wrong = ask_for_token(&server, Some("wrong"), "").await;
     let wait: u64 = wrong.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((2..=60).contains(&wait), "{wait}");
     assert!(refusals(&server).await["auth_key_failures"] >= 18);
-    assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate is another matter");
+    assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate is not limited");
 }
 
-async fn whoever_is_right_is_never_held_back_for_it() {
+async fn right_key_is_never_limited() {
     let server = Server::demo(&[&UNLIMITED[..], &[("commerce.failures_per_minute", "1")]].concat()).await;
     for _ in 0..50 {
         assert_eq!(ask_for_token(&server, Some(AUTH_KEY), "").await.status, 200);
     }
 }
 
-async fn behind_a_proxy_each_caller_is_held_back_alone() {
+async fn wrong_keys_are_limited_per_caller_behind_a_proxy() {
     let ask = async |server: &Server, key: &str, caller: &str| {
         let request = stranger().post(format!("{}{TOKENS}", server.shoppers)).header("x-auth-key", key);
         send(request.header("x-forwarded-for", caller)).await
@@ -127,19 +127,19 @@ async fn behind_a_proxy_each_caller_is_held_back_alone() {
     let few = ("commerce.failures_per_minute", "1");
     let proxied = [&UNLIMITED[..], &[few, ("server.trusted_proxies", "127.0.0.1")]].concat();
     let server = Server::demo(&proxied).await;
-    let looked_at = wrong(10, async || ask(&server, "wrong", "203.0.113.7, 192.0.2.1").await).await;
-    assert!((1..=2).contains(&looked_at), "{looked_at}");
+    let answered_401 = count_401(10, async || ask(&server, "wrong", "203.0.113.7, 192.0.2.1").await).await;
+    assert!((1..=2).contains(&answered_401), "{answered_401}");
     assert_too_many(&ask(&server, "wrong", "192.0.2.1").await, "the same caller");
     assert_unauthorized(&ask(&server, "wrong", "192.0.2.2").await, "another");
-    // Without a trusted proxy the header is anybody's word.
+    // Without a trusted proxy the header is ignored.
     let server = Server::demo(&[&UNLIMITED[..], &[few]].concat()).await;
-    wrong(10, async || ask(&server, "wrong", "192.0.2.1").await).await;
+    count_401(10, async || ask(&server, "wrong", "192.0.2.1").await).await;
     assert_too_many(&ask(&server, "wrong", "192.0.2.2").await, "the same peer");
 }
 
-async fn a_wrong_key_does_not_hold_back_the_holders_of_tokens() {
+async fn wrong_keys_do_not_limit_clients_with_a_token() {
     let server = Server::demo(&[&UNLIMITED[..], &[("commerce.failures_per_minute", "1")]].concat()).await;
     let shopper = crate::support::shopper::anonymous(&server).await;
-    wrong(10, async || ask_for_token(&server, Some("wrong"), "").await).await;
+    count_401(10, async || ask_for_token(&server, Some("wrong"), "").await).await;
     assert_eq!(crate::support::shopper::context(&server, &shopper.token).await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! What an app may send to be given an anonymous token, and where.
+//! The bodies and paths with which an app may request an anonymous token.
 
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -12,19 +12,19 @@ use crate::support::{Answer, Server, stranger};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 const OTHER: &str = "0f0e0d0c-1111-2222-3333-44445555abce";
-/// The names under which it may come.
+/// The member names under which the id may be sent.
 const NAMES: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        without_an_id_a_new_one_is_made,
-        the_id_that_is_given_is_kept_under_either_name,
-        what_is_no_id_is_refused,
-        a_body_that_is_no_object_is_refused,
+        request_without_an_id_gets_a_new_id,
+        given_id_is_used_under_either_name,
+        invalid_id_is_refused,
+        body_that_is_not_an_object_is_refused,
         unknown_members_are_ignored,
-        a_long_or_broken_body_is_no_fault_of_ours,
-        paths_have_a_slash_at_their_end_or_none,
-        another_method_or_path_is_refused_in_the_house_form,
+        long_or_broken_body_is_not_a_500,
+        paths_work_with_and_without_a_trailing_slash,
+        other_method_or_path_gets_a_json_error,
     ];
     on_the_demo(module_path!(), properties)
 }
@@ -37,7 +37,7 @@ fn id_in(answer: &Answer) -> String {
     claims(answer.json()["accessToken"].as_str().unwrap())["jti"].as_str().unwrap().to_owned()
 }
 
-async fn without_an_id_a_new_one_is_made() {
+async fn request_without_an_id_gets_a_new_id() {
     let server = Server::demo(&UNLIMITED).await;
     let nulls = format!(r#"{{"{}":null,"{}":null}}"#, NAMES[0], NAMES[1]);
     for body in [
@@ -59,7 +59,7 @@ async fn without_an_id_a_new_one_is_made() {
     }
 }
 
-async fn the_id_that_is_given_is_kept_under_either_name() {
+async fn given_id_is_used_under_either_name() {
     let server = Server::demo(&UNLIMITED).await;
     let [one, other] = NAMES;
     let upper = ID.to_uppercase();
@@ -74,7 +74,7 @@ async fn the_id_that_is_given_is_kept_under_either_name() {
     ] {
         assert_eq!(id_in(&ask(&server, &body.to_string()).await), ID, "{body}");
     }
-    // Whoever made it: any version and variant.
+    // Any version and variant is accepted.
     for id in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
         assert_eq!(claims(&token(&server, &json!({ other: id })).await)["jti"], id);
     }
@@ -82,7 +82,7 @@ async fn the_id_that_is_given_is_kept_under_either_name() {
     assert_eq!(id_in(&ask(&server, escaped).await), ID);
 }
 
-async fn what_is_no_id_is_refused() {
+async fn invalid_id_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
     let [one, other] = NAMES;
     for name in NAMES {
@@ -108,14 +108,14 @@ async fn what_is_no_id_is_refused() {
     }
     let differ = json!({ one: ID, other: OTHER }).to_string();
     let message = format!("{one} and {other}: must be the same, or only one of them given");
-    assert_refused(&ask(&server, &differ).await, 400, &message, "two that differ");
+    assert_refused(&ask(&server, &differ).await, 400, &message, "two ids that differ");
     for (given, wrong) in [(one, other), (other, one)] {
         let body = json!({ given: ID, wrong: "x" }).to_string();
         assert_refused(&ask(&server, &body).await, 400, &format!("{wrong}: must be a GUID or null"), &body);
     }
 }
 
-async fn a_body_that_is_no_object_is_refused() {
+async fn body_that_is_not_an_object_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
     let twice = format!(r#"{{"anonymousId":"{ID}","anonymousId":"{ID}"}}"#);
     for body in [
@@ -152,14 +152,14 @@ async fn unknown_members_are_ignored() {
     }
 }
 
-async fn a_long_or_broken_body_is_no_fault_of_ours() {
+async fn long_or_broken_body_is_not_a_500() {
     let server = Server::demo(&UNLIMITED).await;
     assert_refused(&ask(&server, &" ".repeat(65 * 1024)).await, 413, "the body: is longer than 64 KiB", "too long");
     let not_text = ask_for_token(&server, Some(AUTH_KEY), vec![b'{', 0xff, b'}']).await;
     assert_refused(&not_text, 400, "the body: is not UTF-8", "not UTF-8");
 }
 
-async fn paths_have_a_slash_at_their_end_or_none() {
+async fn paths_work_with_and_without_a_trailing_slash() {
     let server = Server::demo(&UNLIMITED).await;
     let bearer = token(&server, &json!({})).await;
     for path in [TOKENS, TOKENS.trim_end_matches('/')] {
@@ -172,7 +172,7 @@ async fn paths_have_a_slash_at_their_end_or_none() {
     }
 }
 
-async fn another_method_or_path_is_refused_in_the_house_form() {
+async fn other_method_or_path_gets_a_json_error() {
     let server = Server::demo(&UNLIMITED).await;
     let with_everything = async |method: Method, path: &str| {
         let request = stranger().request(method, format!("{}{path}", server.shoppers));

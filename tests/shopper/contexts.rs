@@ -1,4 +1,4 @@
-//! Customer contexts: made for a bearer token, and of no use with any other.
+//! Customer contexts: each is made for one bearer token and refused with any other.
 
 use std::time::Duration;
 
@@ -17,37 +17,37 @@ use crate::support::shopper::{
 use crate::support::trials::lone_properties;
 use crate::support::{Answer, Server};
 
-/// Where both headers are needed.
+/// A path that needs both headers.
 const CART: &str = "/commerceapi/cart/";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        the_answer_has_the_published_form,
-        it_is_opaque_and_each_is_new,
-        making_one_needs_a_bearer_token,
+        answer_has_the_published_form,
+        context_is_opaque_and_each_one_is_new,
+        context_request_needs_a_bearer_token,
         both_headers_are_needed,
-        it_holds_for_its_token_alone,
-        it_ends_with_its_token,
-        no_bit_of_it_may_change,
-        it_is_written_in_one_way_alone,
-        it_comes_just_once,
+        context_is_valid_only_with_its_token,
+        context_expires_with_its_token,
+        context_with_a_changed_bit_is_refused,
+        only_one_spelling_of_a_context_is_accepted,
+        repeated_context_header_is_refused,
     ];
     on_the_demo(module_path!(), properties)
 }
 
-/// A header of a name and bytes, which need not be text.
+/// The name and the bytes of a header. The bytes need not be text.
 type Header<'a> = (&'a str, &'a [u8]);
 
 /// Asks for the cart with these headers.
 pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
     let request = headers.iter().fold(get(server, CART), |request, (name, value)| {
-        request.header(*name, HeaderValue::from_bytes(value).expect("what a header can have"))
+        request.header(*name, HeaderValue::from_bytes(value).expect("valid in a header"))
     });
     send(request).await
 }
 
-/// Whether a token and a context belong together, as the one 401 or its absence tells.
-pub(crate) async fn has_both(server: &Server, token: &str, context: &str) -> bool {
+/// Whether the connector accepts this token with this context. A refusal must be the usual 401.
+pub(crate) async fn accepts_pair(server: &Server, token: &str, context: &str) -> bool {
     let answer = with(server, token, context).await;
     if answer.status == 401 {
         assert_unauthorized(&answer, context);
@@ -62,13 +62,13 @@ async fn with(server: &Server, token: &str, context: &str) -> Answer {
     cart(server, &[("authorization", bearer.as_bytes()), ("x-customer-context", context.as_bytes())]).await
 }
 
-/// A context is refused with this token, for that reason.
+/// Asserts that the context is refused with this token, for this reason.
 async fn assert_context_refused(server: &Server, token: &str, context: &str, reason: &str, what: &str) {
-    let (passes, found) = reason_of(server, has_both(server, token, context)).await;
+    let (passes, found) = reason_of(server, accepts_pair(server, token, context)).await;
     assert_eq!((passes, found.as_str()), (false, reason), "{what}");
 }
 
-async fn the_answer_has_the_published_form() {
+async fn answer_has_the_published_form() {
     let server = Server::demo(&[]).await;
     let token = token(&server, &json!({})).await;
     let answer = context(&server, &token).await;
@@ -81,7 +81,7 @@ async fn the_answer_has_the_published_form() {
     }
 }
 
-async fn it_is_opaque_and_each_is_new() {
+async fn context_is_opaque_and_each_one_is_new() {
     let server = Server::demo(&[]).await;
     let shopper = anonymous(&server).await;
     let again = with_token(&server, &shopper.token).await;
@@ -89,11 +89,14 @@ async fn it_is_opaque_and_each_is_new() {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(&shopper.context).unwrap();
     let id: uuid::Uuid = shopper.anonymous_id.as_deref().unwrap().parse().unwrap();
     let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-    assert!(!holds(id.as_bytes()) && !holds(id.to_string().as_bytes()) && !holds(b"anonymous"), "it tells whose it is");
-    assert!(shopper.context.len() < 200, "it fits into a header: {}", shopper.context.len());
+    assert!(
+        !holds(id.as_bytes()) && !holds(id.to_string().as_bytes()) && !holds(b"anonymous"),
+        "the context reveals the customer"
+    );
+    assert!(shopper.context.len() < 200, "too long for a header: {}", shopper.context.len());
 }
 
-async fn making_one_needs_a_bearer_token() {
+async fn context_request_needs_a_bearer_token() {
     let server = Server::demo(&UNLIMITED).await;
     let token = token(&server, &json!({})).await;
     let other = crate::support::shopper::token(&server, &json!({})).await;
@@ -118,20 +121,20 @@ async fn making_one_needs_a_bearer_token() {
     for second in [&token, &other] {
         let twice = get(&server, CONTEXTS).bearer_auth(&token).header("authorization", format!("Bearer {second}"));
         let (answer, found) = reason_of(&server, send(twice)).await;
-        assert_eq!(found, "no_token", "two of them");
-        assert_unauthorized(&answer, "two of them");
+        assert_eq!(found, "no_token", "two headers");
+        assert_unauthorized(&answer, "two headers");
     }
     for (name, value) in [("x-auth-key", "demo-authorization-key"), ("cookie", &format!("access_token={token}"))] {
         assert_unauthorized(&send(get(&server, CONTEXTS).header(name, value)).await, name);
     }
     let in_query = get(&server, &format!("{CONTEXTS}?access_token={token}"));
-    assert_unauthorized(&send(in_query).await, "in the query");
+    assert_unauthorized(&send(in_query).await, "token in the query");
 }
 
 async fn both_headers_are_needed() {
     let server = Server::demo(&UNLIMITED).await;
     let Shopper { token, context, .. } = anonymous(&server).await;
-    assert!(has_both(&server, &token, &context).await);
+    assert!(accepts_pair(&server, &token, &context).await);
     let bearer = format!("Bearer {token}");
     let only: [(&[Header<'_>], &str); 4] = [
         (&[], "no_token"),
@@ -146,7 +149,7 @@ async fn both_headers_are_needed() {
     }
 }
 
-async fn it_holds_for_its_token_alone() {
+async fn context_is_valid_only_with_its_token() {
     let server = Server::demo(&UNLIMITED).await;
     let one = anonymous(&server).await;
     let other = anonymous(&server).await;
@@ -157,30 +160,30 @@ async fn it_holds_for_its_token_alone() {
     assert_eq!(renewed.anonymous_id, one.anonymous_id);
     for (token, context, what) in [
         (&one.token, &other.context, "another customer's"),
-        (&other.token, &one.context, "another customer's, the other way round"),
+        (&other.token, &one.context, "the other customer's, with the roles swapped"),
         (&renewed.token, &one.context, "with a renewed token of the same customer"),
-        (&one.token, &renewed.context, "of a renewed token"),
-        (&one.token, &one.token, "a token"),
+        (&one.token, &renewed.context, "the context of a renewed token"),
+        (&one.token, &one.token, "a token as the context"),
     ] {
         assert_context_refused(&server, token, context, "wrong_customer_context", what).await;
     }
     for shopper in [one, other, renewed] {
-        assert!(has_both(&server, &shopper.token, &shopper.context).await);
+        assert!(accepts_pair(&server, &shopper.token, &shopper.context).await);
     }
 }
 
-async fn it_ends_with_its_token() {
+async fn context_expires_with_its_token() {
     let server = Server::demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     server.clock.advance(Duration::from_secs(7198));
-    assert!(has_both(&server, &shopper.token, &shopper.context).await);
+    assert!(accepts_pair(&server, &shopper.token, &shopper.context).await);
     server.clock.advance(Duration::from_secs(2));
-    assert_context_refused(&server, &shopper.token, &shopper.context, "token_expired", "at its end").await;
+    assert_context_refused(&server, &shopper.token, &shopper.context, "token_expired", "at the end of its token").await;
     let renewed = token(&server, &json!({ "anonymousId": shopper.anonymous_id })).await;
-    assert_context_refused(&server, &renewed, &shopper.context, "wrong_customer_context", "renewed").await;
+    assert_context_refused(&server, &renewed, &shopper.context, "wrong_customer_context", "with a renewed token").await;
 }
 
-async fn no_bit_of_it_may_change() {
+async fn context_with_a_changed_bit_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(&shopper.context).unwrap();
@@ -188,20 +191,20 @@ async fn no_bit_of_it_may_change() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let context = BASE64_URL_SAFE_NO_PAD.encode(flipped);
-        assert!(!has_both(&server, &shopper.token, &context).await, "bit {bit}");
+        assert!(!accepts_pair(&server, &shopper.token, &context).await, "bit {bit}");
     }
     for length in 0..bytes.len() {
         let context = BASE64_URL_SAFE_NO_PAD.encode(&bytes[..length]);
-        assert!(!has_both(&server, &shopper.token, &context).await, "{length} bytes");
+        assert!(!accepts_pair(&server, &shopper.token, &context).await, "{length} bytes");
     }
     let longer = BASE64_URL_SAFE_NO_PAD.encode([&bytes[..], &[0]].concat());
     assert_context_refused(&server, &shopper.token, &longer, "wrong_customer_context", "longer").await;
     let long = "A".repeat(8_000);
     assert_context_refused(&server, &shopper.token, &long, "wrong_customer_context", "over-long").await;
-    assert!(has_both(&server, &shopper.token, &shopper.context).await);
+    assert!(accepts_pair(&server, &shopper.token, &shopper.context).await);
 }
 
-async fn it_is_written_in_one_way_alone() {
+async fn only_one_spelling_of_a_context_is_accepted() {
     let server = Server::demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let padded = format!("{}=", shopper.context);
@@ -216,7 +219,7 @@ async fn it_is_written_in_one_way_alone() {
     assert_refused(&answer, 401, "Unauthorized", "not text");
 }
 
-async fn it_comes_just_once() {
+async fn repeated_context_header_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
     let Shopper { token, context, .. } = anonymous(&server).await;
     let bearer = format!("Bearer {token}");
@@ -224,7 +227,7 @@ async fn it_comes_just_once() {
     for second in [good, ("x-customer-context", b"x"), ("x-customer-context", b"")] {
         for both in [[good, second], [second, good]] {
             let answer = cart(&server, &[&[("authorization", bearer.as_bytes())][..], &both].concat()).await;
-            assert_unauthorized(&answer, "two of them");
+            assert_unauthorized(&answer, "two headers");
         }
     }
 }

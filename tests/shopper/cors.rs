@@ -1,4 +1,5 @@
-//! Which web pages may call: none, unless they are listed; and the gate's endpoint never.
+//! CORS: which web pages may call the shopper endpoints. None unless listed in `commerce.allowed_origins`, and never
+//! the gate's endpoint.
 
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -14,10 +15,10 @@ const APP: &str = "http://localhost:3000";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        without_origins_no_page_may_call,
-        a_page_of_a_listed_origin_may_ask_and_call,
-        a_page_of_another_may_not,
-        the_gates_endpoint_has_none_of_it,
+        no_page_may_call_without_allowed_origins,
+        page_of_an_allowed_origin_may_call,
+        page_of_another_origin_may_not_call,
+        gate_endpoint_has_no_cors_headers,
     ];
     on_the_demo(module_path!(), properties)
 }
@@ -26,7 +27,7 @@ async fn with_origins() -> Server {
     Server::demo(&[("commerce.allowed_origins", &format!("{SHOP}, {APP}"))]).await
 }
 
-/// What a browser asks before it sends a request of a page.
+/// The preflight request that a browser sends before a page's request.
 async fn preflight(server: &Server, path: &str, origin: &str, method: &str, headers: &str) -> Answer {
     let request = stranger().request(Method::OPTIONS, format!("{}{path}", server.shoppers)).header("origin", origin);
     let request = request.header("access-control-request-method", method);
@@ -38,8 +39,8 @@ async fn post(server: &Server, path: &str, origin: &str, key: &str) -> Answer {
     send(request.header("x-auth-key", key).body(scan().to_string())).await
 }
 
-/// What an answer tells a browser about other origins.
-fn told(answer: &Answer) -> Vec<&str> {
+/// The CORS headers of an answer.
+fn cors_headers(answer: &Answer) -> Vec<&str> {
     answer
         .headers
         .keys()
@@ -52,15 +53,15 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-async fn without_origins_no_page_may_call() {
+async fn no_page_may_call_without_allowed_origins() {
     let server = Server::demo(&[]).await;
     let answer = preflight(&server, TOKENS, SHOP, "POST", "x-auth-key").await;
-    assert_eq!((answer.status, told(&answer)), (405, Vec::new()));
+    assert_eq!((answer.status, cors_headers(&answer)), (405, Vec::new()));
     let answer = post(&server, TOKENS, SHOP, AUTH_KEY).await;
-    assert_eq!((answer.status, told(&answer)), (200, Vec::new()));
+    assert_eq!((answer.status, cors_headers(&answer)), (200, Vec::new()));
 }
 
-async fn a_page_of_a_listed_origin_may_ask_and_call() {
+async fn page_of_an_allowed_origin_may_call() {
     let server = with_origins().await;
     for (path, method, needed) in [
         (TOKENS, "POST", "content-type,x-auth-key"),
@@ -75,11 +76,15 @@ async fn a_page_of_a_listed_origin_may_ask_and_call() {
             let allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
             assert!(needed.split(',').all(|needed| allowed.contains(&needed)), "{path}: {allowed:?}");
             assert!(header(&answer, "access-control-allow-methods").contains(method), "{path}");
-            assert_eq!(header(&answer, "access-control-allow-credentials"), "", "no cookies are meant");
+            assert_eq!(
+                header(&answer, "access-control-allow-credentials"),
+                "",
+                "credentials such as cookies are not allowed"
+            );
             assert!(header(&answer, "vary").to_lowercase().contains("origin"), "{path}");
         }
     }
-    // A page reads what it is refused for, too.
+    // A page can also read why a request was refused.
     for (key, status) in [(AUTH_KEY, 200), ("wrong", 401)] {
         let answer = post(&server, TOKENS, SHOP, key).await;
         assert_eq!((answer.status, header(&answer, "access-control-allow-origin")), (status, SHOP));
@@ -92,7 +97,7 @@ async fn a_page_of_a_listed_origin_may_ask_and_call() {
     assert_eq!((header(&answer, "access-control-allow-origin"), header(&answer, "allow")), (SHOP, "POST"));
 }
 
-async fn a_page_of_another_may_not() {
+async fn page_of_another_origin_may_not_call() {
     let server = with_origins().await;
     for origin in [
         "https://evil.example.com",
@@ -103,20 +108,20 @@ async fn a_page_of_another_may_not() {
         "http://localhost:3001",
         "null",
     ] {
-        let asked = preflight(&server, TOKENS, origin, "POST", "x-auth-key").await;
-        assert_eq!(header(&asked, "access-control-allow-origin"), "", "{origin}");
-        let called = post(&server, TOKENS, origin, AUTH_KEY).await;
-        assert_eq!(header(&called, "access-control-allow-origin"), "", "{origin}");
+        let preflight_answer = preflight(&server, TOKENS, origin, "POST", "x-auth-key").await;
+        assert_eq!(header(&preflight_answer, "access-control-allow-origin"), "", "{origin}");
+        let post_answer = post(&server, TOKENS, origin, AUTH_KEY).await;
+        assert_eq!(header(&post_answer, "access-control-allow-origin"), "", "{origin}");
     }
 }
 
-async fn the_gates_endpoint_has_none_of_it() {
+async fn gate_endpoint_has_no_cors_headers() {
     let server = with_origins().await;
-    let asked = preflight(&server, IDENTITY_KEYS, SHOP, "POST", "content-type").await;
-    assert_eq!((asked.status, told(&asked)), (405, Vec::new()));
+    let preflight_answer = preflight(&server, IDENTITY_KEYS, SHOP, "POST", "content-type").await;
+    assert_eq!((preflight_answer.status, cors_headers(&preflight_answer)), (405, Vec::new()));
     for path in [IDENTITY_KEYS, "/livez"] {
         let answer = post(&server, path, SHOP, AUTH_KEY).await;
-        assert_eq!(told(&answer), Vec::<&str>::new(), "{path}");
+        assert_eq!(cors_headers(&answer), Vec::<&str>::new(), "{path}");
     }
     assert_eq!(post(&server, IDENTITY_KEYS, SHOP, AUTH_KEY).await.status, 200);
 }

@@ -1,10 +1,11 @@
-//! Who is who: a customer is a provider's name for them under that provider's own, and never an anonymous one.
+//! Identity of customers: a customer is a pair of issuer and subject, and a provider can never name an anonymous
+//! customer.
 
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::against_a_provider;
-use crate::contexts::has_both;
+use crate::contexts::accepts_pair;
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous_with_id, context, with_token};
@@ -14,14 +15,14 @@ const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        whoever_a_provider_names_is_not_anonymous,
-        several_providers_each_vouch_for_their_own,
-        a_context_is_bound_to_the_customer_and_the_token,
+        customer_of_a_provider_is_never_anonymous,
+        each_provider_authenticates_only_its_own_customers,
+        context_is_bound_to_the_customer_and_the_token,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-async fn whoever_a_provider_names_is_not_anonymous() {
+async fn customer_of_a_provider_is_never_anonymous() {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let anonymous = anonymous_with_id(&server, ID).await;
@@ -38,7 +39,7 @@ async fn whoever_a_provider_names_is_not_anonymous() {
     }
 }
 
-async fn several_providers_each_vouch_for_their_own() {
+async fn each_provider_authenticates_only_its_own_customers() {
     let [one, other] = [Key::rsa("key"), Key::rsa("key")];
     let [first, second] = [Provider::start(&[&one]).await, Provider::start(&[&other]).await];
     let issuer = second.issuer();
@@ -54,14 +55,14 @@ async fn several_providers_each_vouch_for_their_own() {
     of_second["oid"] = "customer-1".into();
     assert_eq!(context(&server, &one.token(&of_first)).await.status, 200);
     assert_eq!(context(&server, &other.token(&of_second)).await.status, 200);
-    // One provider's key vouches for nobody of the other's, nor is one's audience the other's.
+    // The key and the audience of one provider are not accepted for the other.
     assert_eq!(context(&server, &other.token(&of_first)).await.status, 401);
     assert_eq!(context(&server, &one.token(&of_second)).await.status, 401);
     of_second["aud"] = "shop".into();
     assert_eq!(context(&server, &other.token(&of_second)).await.status, 401);
 }
 
-async fn a_context_is_bound_to_the_customer_and_the_token() {
+async fn context_is_bound_to_the_customer_and_the_token() {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
@@ -76,7 +77,7 @@ async fn a_context_is_bound_to_the_customer_and_the_token() {
     for token in all {
         for context in all {
             let belong = token.token == context.token;
-            assert_eq!(has_both(&server, &token.token, &context.context).await, belong);
+            assert_eq!(accepts_pair(&server, &token.token, &context.context).await, belong);
         }
     }
 }

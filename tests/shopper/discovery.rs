@@ -1,4 +1,4 @@
-//! What a provider says of where its keys are, and what is not believed.
+//! Discovery: where a provider says its keys are, and which answers are refused.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::against_a_provider;
 use crate::checks::assert_one_within;
-use crate::key_rotation::{assert_unavailable, passes_at_last};
+use crate::key_rotation::{assert_unavailable, passes_eventually};
 use crate::support::keys::rsa;
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{context, reason_of};
@@ -15,20 +15,20 @@ use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_document_of_another_issuer_is_refused,
-        keys_are_not_fetched_where_others_can_answer,
+        document_of_another_issuer_is_refused,
+        keys_are_not_fetched_from_an_insecure_url,
         keys_may_be_on_another_port_of_the_same_machine,
-        a_redirect_is_not_followed,
-        a_document_that_is_none_is_refused,
-        a_huge_document_is_not_read_to_its_end,
-        a_slow_provider_is_not_waited_for_long,
-        an_issuer_with_a_path_has_its_documents_below_it,
+        redirects_are_not_followed,
+        invalid_documents_are_refused,
+        huge_document_is_refused,
+        request_waits_only_briefly_for_a_slow_provider,
+        documents_of_an_issuer_with_a_path_are_below_it,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-/// With this document a connector gets no keys.
-async fn assert_useless(discovery: Document, what: &str) {
+/// Asserts that a connector gets no keys with this discovery document.
+async fn assert_discovery_refused(discovery: Document, what: &str) {
     let provider = Provider::start(&[rsa()]).await;
     provider.discovery(discovery);
     assert_no_keys(&provider, what).await;
@@ -41,10 +41,10 @@ async fn assert_no_keys(provider: &Provider, what: &str) {
     let (answer, reason) = reason_of(&server, context(&server, &token)).await;
     assert_eq!(reason, "identity_provider_unavailable", "{what}");
     assert_unavailable(&answer);
-    assert_eq!(provider.fetches(), before, "{what}: the keys were asked for");
+    assert_eq!(provider.fetches(), before, "{what}: the keys were requested");
 }
 
-async fn a_document_of_another_issuer_is_refused() {
+async fn document_of_another_issuer_is_refused() {
     let provider = Provider::start(&[rsa()]).await;
     let (issuer, keys_at) = (provider.issuer(), provider.url("/keys"));
     for other in [
@@ -60,11 +60,11 @@ async fn a_document_of_another_issuer_is_refused() {
     }
 }
 
-async fn keys_are_not_fetched_where_others_can_answer() {
+async fn keys_are_not_fetched_from_an_insecure_url() {
     let provider = Provider::start(&[rsa()]).await;
     let issuer = provider.issuer();
     for elsewhere in [
-        // Everybody's address, which here is answered by the provider itself: what is refused is not even tried.
+        // The unspecified address, at which this provider itself would answer. A refused URL is never requested.
         json!(provider.url("/keys").replace("127.0.0.1", "0.0.0.0")),
         json!("http://192.0.2.1/keys"),
         json!("http://provider.example/keys"),
@@ -84,34 +84,34 @@ async fn keys_are_not_fetched_where_others_can_answer() {
 }
 
 async fn keys_may_be_on_another_port_of_the_same_machine() {
-    let [provider, keeper] = [Provider::start(&[]).await, Provider::start(&[rsa()]).await];
-    let elsewhere = json!({ "issuer": provider.issuer(), "jwks_uri": keeper.url("/keys") });
+    let [provider, key_server] = [Provider::start(&[]).await, Provider::start(&[rsa()]).await];
+    let elsewhere = json!({ "issuer": provider.issuer(), "jwks_uri": key_server.url("/keys") });
     provider.discovery(Document::Json(elsewhere));
     let server = provider.connector(&[]).await;
     assert_eq!(context(&server, &rsa().token(&provider.claims(server.clock.now()))).await.status, 200);
-    assert_eq!((provider.fetches(), keeper.fetches()), (0, 1));
+    assert_eq!((provider.fetches(), key_server.fetches()), (0, 1));
 }
 
-async fn a_redirect_is_not_followed() {
+async fn redirects_are_not_followed() {
     let [provider, other] = [Provider::start(&[rsa()]).await, Provider::start(&[rsa()]).await];
     other.discovery(Document::Json(json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") })));
     provider.discovery(Document::Redirect(other.url("/.well-known/openid-configuration")));
-    assert_no_keys(&provider, "of the discovery").await;
+    assert_no_keys(&provider, "redirect of the discovery document").await;
     assert_eq!(other.discoveries(), 0);
     let provider = Provider::start(&[rsa()]).await;
     provider.key_set(Document::Redirect(other.url("/keys")));
     let server = provider.connector(&[]).await;
     let token = rsa().token(&provider.claims(server.clock.now()));
     assert_unavailable(&context(&server, &token).await);
-    assert_eq!(other.fetches(), 0, "of the keys");
+    assert_eq!(other.fetches(), 0, "redirect of the keys");
     assert!(provider.fetches() >= 1);
 }
 
-async fn a_document_that_is_none_is_refused() {
+async fn invalid_documents_are_refused() {
     for text in ["", "<html>", "null", "[]", "{}", "{"] {
-        assert_useless(Document::Text(text.to_owned()), text).await;
+        assert_discovery_refused(Document::Text(text.to_owned()), text).await;
     }
-    assert_useless(Document::Status(204), "204").await;
+    assert_discovery_refused(Document::Status(204), "204").await;
     let provider = Provider::start(&[rsa()]).await;
     let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
     for status in [201, 202, 203, 206, 400, 404, 500, 503] {
@@ -128,7 +128,7 @@ async fn a_document_that_is_none_is_refused() {
     }
 }
 
-async fn a_huge_document_is_not_read_to_its_end() {
+async fn huge_document_is_refused() {
     let padding = "x".repeat(600 * 1024);
     let provider = Provider::start(&[rsa()]).await;
     let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
@@ -143,10 +143,10 @@ async fn a_huge_document_is_not_read_to_its_end() {
     assert_unavailable(&context(&server, &token).await);
     let large = json!({ "keys": [rsa().jwk()], "padding": "x".repeat(400 * 1024) });
     provider.key_set(Document::Json(large));
-    passes_at_last(&server, &token).await;
+    passes_eventually(&server, &token).await;
 }
 
-async fn a_slow_provider_is_not_waited_for_long() {
+async fn request_waits_only_briefly_for_a_slow_provider() {
     let provider = Provider::start(&[rsa()]).await;
     let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
     // A request waits at most 3 s for the keys. The fetch itself may take 5 s.
@@ -158,13 +158,13 @@ async fn a_slow_provider_is_not_waited_for_long() {
         assert_unavailable(&context(&server, &token).await);
         let took = begun.elapsed();
         provider.discovery(Document::Json(good.clone()));
-        passes_at_last(&server, &token).await;
+        passes_eventually(&server, &token).await;
         took
     })
     .await;
 }
 
-async fn an_issuer_with_a_path_has_its_documents_below_it() {
+async fn documents_of_an_issuer_with_a_path_are_below_it() {
     let provider = Provider::start(&[rsa()]).await;
     for path in ["/tenant", "/tenant/"] {
         let issuer = provider.url(path);

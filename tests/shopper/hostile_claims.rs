@@ -1,4 +1,4 @@
-//! Tokens that a provider has signed and that say what does not hold here.
+//! Tokens that are signed by a provider but whose claims are not acceptable.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -12,14 +12,14 @@ use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        an_issuer_that_is_not_this_one_is_refused,
-        our_own_name_and_a_providers_do_not_mix,
-        it_must_be_meant_for_us,
-        a_token_that_wants_proof_of_possession_is_refused,
-        it_must_say_who_the_customer_is,
-        the_claim_that_names_the_customer_is_a_setting,
-        claims_that_are_no_object_are_refused,
-        of_duplicate_claims_the_last_counts,
+        unknown_issuer_is_refused,
+        own_issuer_and_a_providers_issuer_are_separate,
+        audience_must_be_configured,
+        token_that_needs_proof_of_possession_is_refused,
+        customer_claim_is_required,
+        customer_claim_is_configurable,
+        claims_that_are_not_an_object_are_refused,
+        last_of_duplicate_claims_is_used,
     ];
     against_a_provider(module_path!(), properties)
 }
@@ -41,7 +41,7 @@ impl Trusted {
         self.provider.claims(self.server.clock.now())
     }
 
-    /// A good token with one claim changed; without it, for `None`.
+    /// A valid token with one claim changed, or removed for `None`.
     pub(crate) fn token(&self, claim: &str, value: Option<Value>) -> String {
         let mut claims = self.claims();
         match value {
@@ -51,21 +51,21 @@ impl Trusted {
         rsa().token(&claims)
     }
 
-    pub(crate) async fn passes(&self, claim: &str, value: Option<Value>) {
+    pub(crate) async fn assert_accepted(&self, claim: &str, value: Option<Value>) {
         let what = format!("{claim} = {value:?}");
         assert_eq!(context(&self.server, &self.token(claim, value)).await.status, 200, "{what}");
     }
 
-    pub(crate) async fn refused(&self, claim: &str, value: Option<Value>, reason: &str) {
+    pub(crate) async fn assert_refused(&self, claim: &str, value: Option<Value>, reason: &str) {
         let what = format!("{claim} = {value:?}");
         assert_token_refused(&self.server, &self.token(claim, value), reason, &what).await;
     }
 }
 
-async fn an_issuer_that_is_not_this_one_is_refused() {
+async fn unknown_issuer_is_refused() {
     let trusted = Trusted::new(&[]).await;
     let issuer = trusted.provider.issuer();
-    trusted.passes("iss", Some(json!(issuer))).await;
+    trusted.assert_accepted("iss", Some(json!(issuer))).await;
     for wrong in [
         json!(format!("{issuer}/")),
         json!(issuer.to_uppercase()),
@@ -78,41 +78,41 @@ async fn an_issuer_that_is_not_this_one_is_refused() {
         json!(5),
         Value::Null,
     ] {
-        trusted.refused("iss", Some(wrong), "unknown_issuer").await;
+        trusted.assert_refused("iss", Some(wrong), "unknown_issuer").await;
     }
-    trusted.refused("iss", None, "unknown_issuer").await;
+    trusted.assert_refused("iss", None, "unknown_issuer").await;
 }
 
-async fn our_own_name_and_a_providers_do_not_mix() {
+async fn own_issuer_and_a_providers_issuer_are_separate() {
     let key = b"the signing key of these tests!!";
     let signing = ("commerce.signing_keys", "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=");
     let trusted = Trusted::new(&[signing]).await;
     let server = &trusted.server;
-    // Our name, and a signature of the provider's.
+    // Our issuer with a signature of the provider.
     let mut ours = crate::support::shopper::claims(&token(server, &json!({})).await);
     for header in [rsa().header(), json!({ "alg": "RS256", "typ": "JWT" })] {
         assert_token_refused(server, &rsa().token_with(&header, &ours), "algorithm_not_allowed", "RS256").await;
     }
     let header = json!({ "alg": "HS256", "typ": "JWT", "kid": "rsa" });
     assert_token_refused(server, &rsa().token_with(&header, &ours), "wrong_signature", "HS256").await;
-    // The provider's name, and a signature of ours.
+    // The provider's issuer with our signature.
     ours["iss"] = trusted.provider.issuer().into();
     ours["aud"] = AUDIENCE.into();
     for claims in [&ours, &trusted.claims()] {
         let token = token_under(key, &header, claims);
         assert_token_refused(server, &token, "algorithm_not_allowed", "under our own key").await;
     }
-    // Another provider's key under this one's name.
+    // A stranger's key under the id of the provider's key.
     let other = Trusted::new(&[]).await;
     let stranger = crate::support::keys::Key::rsa("rsa");
     let token = stranger.token(&other.claims());
-    assert_token_refused(&other.server, &token, "wrong_signature", "a stranger's key of the same name").await;
+    assert_token_refused(&other.server, &token, "wrong_signature", "a stranger's key with the same id").await;
 }
 
-async fn it_must_be_meant_for_us() {
+async fn audience_must_be_configured() {
     let trusted = Trusted::new(&[("commerce.identity_providers.test.audience", "shop, app")]).await;
     for audience in [json!("shop"), json!("app"), json!(["shop"]), json!(["other", "app"]), json!([5, "shop"])] {
-        trusted.passes("aud", Some(audience)).await;
+        trusted.assert_accepted("aud", Some(audience)).await;
     }
     for audience in [
         json!("other"),
@@ -128,24 +128,24 @@ async fn it_must_be_meant_for_us() {
         json!(true),
         Value::Null,
     ] {
-        trusted.refused("aud", Some(audience), "wrong_audience").await;
+        trusted.assert_refused("aud", Some(audience), "wrong_audience").await;
     }
-    trusted.refused("aud", None, "wrong_audience").await;
+    trusted.assert_refused("aud", None, "wrong_audience").await;
     let ours = Some(json!("JhooseCommerceApi"));
-    trusted.refused("aud", ours, "wrong_audience").await;
+    trusted.assert_refused("aud", ours, "wrong_audience").await;
 }
 
-async fn a_token_that_wants_proof_of_possession_is_refused() {
+async fn token_that_needs_proof_of_possession_is_refused() {
     let trusted = Trusted::new(&[]).await;
     for confirmation in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), Value::Null] {
-        trusted.refused("cnf", Some(confirmation), "sender_constrained_token").await;
+        trusted.assert_refused("cnf", Some(confirmation), "sender_constrained_token").await;
     }
 }
 
-async fn it_must_say_who_the_customer_is() {
+async fn customer_claim_is_required() {
     let trusted = Trusted::new(&[]).await;
     for name in ["x".to_owned(), "x".repeat(255), "ß".repeat(255), "a b\n\u{1F600}".to_owned(), "'; --".to_owned()] {
-        trusted.passes("sub", Some(json!(name))).await;
+        trusted.assert_accepted("sub", Some(json!(name))).await;
     }
     for wrong in [
         json!(""),
@@ -159,15 +159,15 @@ async fn it_must_say_who_the_customer_is() {
         json!({ "sub": "customer-1" }),
         Value::Null,
     ] {
-        trusted.refused("sub", Some(wrong), "no_customer").await;
+        trusted.assert_refused("sub", Some(wrong), "no_customer").await;
     }
-    trusted.refused("sub", None, "no_customer").await;
+    trusted.assert_refused("sub", None, "no_customer").await;
 }
 
-async fn the_claim_that_names_the_customer_is_a_setting() {
+async fn customer_claim_is_configurable() {
     let trusted = Trusted::new(&[("commerce.identity_providers.test.customer_claim", "oid")]).await;
-    trusted.refused("oid", None, "no_customer").await;
-    trusted.passes("oid", Some(json!("customer-1"))).await;
+    trusted.assert_refused("oid", None, "no_customer").await;
+    trusted.assert_accepted("oid", Some(json!("customer-1"))).await;
     let mut claims = trusted.claims();
     claims["oid"] = "customer-1".into();
     claims.as_object_mut().unwrap().remove("sub");
@@ -175,7 +175,7 @@ async fn the_claim_that_names_the_customer_is_a_setting() {
     assert_eq!(shopper.anonymous_id, None);
 }
 
-async fn claims_that_are_no_object_are_refused() {
+async fn claims_that_are_not_an_object_are_refused() {
     let trusted = Trusted::new(&[]).await;
     let good = trusted.claims().to_string();
     let cut = good.strip_suffix('}').unwrap();
@@ -192,8 +192,8 @@ async fn claims_that_are_no_object_are_refused() {
     assert_eq!(context(&trusted.server, &spaced).await.status, 200);
 }
 
-/// RFC 7519, section 4: refused, or the last. One customer in any case, and no 500.
-async fn of_duplicate_claims_the_last_counts() {
+/// RFC 7519, section 4: a parser refuses duplicates or uses the last one. Either way there is one customer and no 500.
+async fn last_of_duplicate_claims_is_used() {
     let trusted = Trusted::new(&[]).await;
     let good = trusted.claims().to_string();
     let cut = good.strip_suffix('}').unwrap();

@@ -1,4 +1,4 @@
-//! Tokens whose header says what a provider never said.
+//! Tokens with a header that a provider would not write.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -12,26 +12,26 @@ use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_good_token_passes_with_each_algorithm_that_is_allowed,
-        an_unsigned_token_is_refused,
-        a_public_key_is_no_secret,
-        an_algorithm_that_is_not_the_issuers_is_refused,
-        a_header_that_brings_keys_or_changes_the_meaning_is_refused,
-        a_token_of_another_kind_is_refused,
+        valid_token_is_accepted_with_each_allowed_algorithm,
+        unsigned_token_is_refused,
+        public_key_does_not_work_as_a_secret,
+        algorithm_that_is_not_allowed_is_refused,
+        header_with_keys_or_critical_extensions_is_refused,
+        token_of_another_type_is_refused,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-/// A provider with [`rsa`], a connector that trusts it, and what a good token says.
+/// A provider with the key [`rsa`], a connector that trusts it, and the claims of a valid token.
 pub(crate) async fn trusted() -> (Provider, Server, Value) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
-    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "a good one passes");
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "a valid token is accepted");
     (provider, server, claims)
 }
 
-/// The header of a good token with this changed.
+/// The header of a valid token with these changes.
 fn header_with(changes: Value) -> Value {
     let mut header = rsa().header();
     let Value::Object(changes) = changes else { panic!("{changes}") };
@@ -39,7 +39,7 @@ fn header_with(changes: Value) -> Value {
     header
 }
 
-async fn a_good_token_passes_with_each_algorithm_that_is_allowed() {
+async fn valid_token_is_accepted_with_each_allowed_algorithm() {
     let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
     let keys = [rsa(), &ec, &ed];
     let provider = Provider::start(&keys).await;
@@ -64,7 +64,7 @@ async fn a_good_token_passes_with_each_algorithm_that_is_allowed() {
     }
 }
 
-async fn an_unsigned_token_is_refused() {
+async fn unsigned_token_is_refused() {
     let (_provider, server, claims) = trusted().await;
     for alg in ["none", "None", "NONE", "nOnE", "", " RS256", "RS256 ", "rs256", "RS256\u{0}"] {
         let header = header_with(json!({ "alg": alg }));
@@ -78,7 +78,7 @@ async fn an_unsigned_token_is_refused() {
     assert_token_refused(&server, &stripped, "wrong_signature", "RS256 without a signature").await;
 }
 
-async fn a_public_key_is_no_secret() {
+async fn public_key_does_not_work_as_a_secret() {
     let (_provider, server, claims) = trusted().await;
     let (modulus, exponent) = rsa().rsa_parts();
     let pem = rsa().pem();
@@ -94,7 +94,7 @@ async fn a_public_key_is_no_secret() {
     }
 }
 
-async fn an_algorithm_that_is_not_the_issuers_is_refused() {
+async fn algorithm_that_is_not_allowed_is_refused() {
     let (_provider, server, claims) = trusted().await;
     for alg in ["RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "HS256", "ES256K", "RSA1_5", "dir"] {
         let token = rsa().token_with(&header_with(json!({ "alg": alg })), &claims);
@@ -102,7 +102,7 @@ async fn an_algorithm_that_is_not_the_issuers_is_refused() {
     }
 }
 
-async fn a_header_that_brings_keys_or_changes_the_meaning_is_refused() {
+async fn header_with_keys_or_critical_extensions_is_refused() {
     let (provider, server, claims) = trusted().await;
     let other = Key::rsa("rsa");
     let keys_at = provider.url("/keys");
@@ -127,13 +127,13 @@ async fn a_header_that_brings_keys_or_changes_the_meaning_is_refused() {
             }
         }
     }
-    assert_eq!(provider.fetches(), 1, "nothing was fetched for any of them");
-    // What is not understood and demands nothing is ignored (RFC 7515, section 4).
+    assert_eq!(provider.fetches(), 1, "no token caused a fetch");
+    // Unknown members that are not critical are ignored (RFC 7515, section 4).
     let harmless = header_with(json!({ "x5t": "x", "cty": "x", "unknown": { "deep": [1] } }));
     assert_eq!(context(&server, &rsa().token_with(&harmless, &claims)).await.status, 200);
 }
 
-async fn a_token_of_another_kind_is_refused() {
+async fn token_of_another_type_is_refused() {
     let (_provider, server, claims) = trusted().await;
     for kind in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
         let token = rsa().token_with(&header_with(json!({ "typ": kind })), &claims);
@@ -141,7 +141,7 @@ async fn a_token_of_another_kind_is_refused() {
     }
     let mut without = rsa().header();
     without.as_object_mut().unwrap().remove("typ");
-    assert_eq!(context(&server, &rsa().token_with(&without, &claims)).await.status, 200, "no kind at all");
+    assert_eq!(context(&server, &rsa().token_with(&without, &claims)).await.status, 200, "without a type");
     for kind in
         ["logout+jwt", "dpop+jwt", "secevent+jwt", "application/logout+jwt", "JWE", "JOSE", "", "jwt ", "at+jwt;x"]
     {

@@ -1,4 +1,4 @@
-//! What a provider may publish that is no key for us, and which key a token means.
+//! Published keys that are not usable, and the choice of the key for a token.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -13,27 +13,27 @@ use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{assert_token_refused, context};
 use crate::support::trials::lone_properties;
 
-/// The modulus of an RSA key of 1024 bits, and of one of 2040.
+/// The bytes of the modulus of RSA keys of 1024 and 2040 bits.
 const SHORT: [usize; 2] = [128, 255];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_symmetric_key_is_nobodys_to_publish,
-        a_short_rsa_key_is_not_taken,
-        a_key_that_is_meant_for_something_else_is_not_taken,
-        a_key_that_is_none_spoils_no_other,
-        zeros_in_front_of_a_number_change_nothing,
-        a_key_that_can_verify_nothing_is_none,
-        a_token_names_its_key,
-        without_a_name_it_must_be_the_only_one,
-        a_key_is_used_with_its_own_algorithm_alone,
-        keys_for_algorithms_that_are_not_allowed_are_none,
-        only_so_many_are_kept,
+        published_symmetric_key_is_ignored,
+        short_rsa_key_is_ignored,
+        key_for_another_purpose_is_ignored,
+        malformed_key_does_not_affect_the_others,
+        leading_zeros_of_a_number_are_ignored,
+        key_that_can_verify_nothing_is_ignored,
+        token_is_verified_with_the_key_it_names,
+        token_without_key_id_needs_a_single_key,
+        key_is_used_only_with_its_own_algorithm,
+        keys_for_algorithms_that_are_not_allowed_are_ignored,
+        only_64_keys_are_kept,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-/// A connector that trusts a provider with these keys, whatever they are.
+/// A provider that publishes these keys, valid or not, and a connector that trusts it.
 async fn publishing(keys: Vec<Value>) -> (Provider, Server) {
     let provider = Provider::down();
     provider.key_set(Document::Json(json!({ "keys": keys })));
@@ -42,7 +42,7 @@ async fn publishing(keys: Vec<Value>) -> (Provider, Server) {
     (provider, server)
 }
 
-/// The public half of a key with this changed.
+/// The public part of a key with these changes.
 fn changed(key: &Key, changes: Value) -> Value {
     let mut jwk = key.jwk();
     let Value::Object(changes) = changes else { panic!("{changes}") };
@@ -56,8 +56,8 @@ fn without(key: &Key, member: &str) -> Value {
     jwk
 }
 
-async fn a_symmetric_key_is_nobodys_to_publish() {
-    let secret = b"a secret that a provider publishes, of all";
+async fn published_symmetric_key_is_ignored() {
+    let secret = b"a secret that a provider publishes";
     let oct = json!({ "kty": "oct", "kid": "oct", "alg": "HS256", "k": base64url(secret) });
     let disguised = json!({ "kty": "oct", "kid": "rsa2", "alg": "RS256", "use": "sig", "k": base64url(secret) });
     let (provider, server) = publishing(vec![oct, disguised, rsa().jwk()]).await;
@@ -69,7 +69,7 @@ async fn a_symmetric_key_is_nobodys_to_publish() {
     assert_token_refused(&server, &token_under(secret, &header, &claims), "unknown_signing_key", "RS256").await;
 }
 
-async fn a_short_rsa_key_is_not_taken() {
+async fn short_rsa_key_is_ignored() {
     let short =
         |length: usize| json!({ "kty": "RSA", "kid": "short", "n": base64url(vec![0xc1; length]), "e": "AQAB" });
     let padded =
@@ -78,7 +78,7 @@ async fn a_short_rsa_key_is_not_taken() {
         let (provider, server) = publishing(vec![weak.clone(), rsa().jwk()]).await;
         let claims = provider.claims(server.clock.now());
         let token = rsa().token_with(&json!({ "alg": "RS256", "kid": "short" }), &claims);
-        // Whether the key is there at all, or only does not fit: the reasons differ.
+        // The reason shows that the key was ignored, not that the signature was wrong.
         assert_token_refused(&server, &token, "unknown_signing_key", &weak.to_string()).await;
         assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "the other key is fine");
     }
@@ -87,10 +87,10 @@ async fn a_short_rsa_key_is_not_taken() {
     assert_token_refused(&server, &token, "wrong_signature", "2048 bits").await;
 }
 
-async fn a_key_that_is_meant_for_something_else_is_not_taken() {
+async fn key_for_another_purpose_is_ignored() {
     let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
     for key in [rsa(), &ec, &ed] {
-        for (changes, is_taken) in [
+        for (changes, is_kept) in [
             (json!({}), true),
             (json!({ "use": null, "alg": null }), true),
             (json!({ "key_ops": ["verify"] }), true),
@@ -109,7 +109,7 @@ async fn a_key_that_is_meant_for_something_else_is_not_taken() {
             let jwk = changed(key, changes);
             let (provider, server) = publishing(vec![jwk.clone(), spare.jwk()]).await;
             let token = key.token(&provider.claims(server.clock.now()));
-            if is_taken {
+            if is_kept {
                 assert_eq!(context(&server, &token).await.status, 200, "{jwk}");
             } else {
                 assert_token_refused(&server, &token, "unknown_signing_key", &jwk.to_string()).await;
@@ -118,7 +118,7 @@ async fn a_key_that_is_meant_for_something_else_is_not_taken() {
     }
 }
 
-async fn a_key_that_is_none_spoils_no_other() {
+async fn malformed_key_does_not_affect_the_others() {
     let ec = Key::ec("ec");
     let strange = vec![
         json!(null),
@@ -140,13 +140,13 @@ async fn a_key_that_is_none_spoils_no_other() {
     let (provider, server) = publishing(keys).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
-    assert_token_refused(&server, &ec.token(&claims), "unknown_signing_key", "of another curve").await;
+    assert_token_refused(&server, &ec.token(&claims), "unknown_signing_key", "a key of another curve").await;
     let header = json!({ "alg": "EdDSA", "kid": "rsa" });
     assert_token_refused(&server, &rsa().token_with(&header, &claims), "unknown_signing_key", "EdDSA").await;
 }
 
-/// Some libraries write a number with a zero in front, its sign, or a coordinate without those that belong there.
-async fn zeros_in_front_of_a_number_change_nothing() {
+/// Some libraries write a number with a leading zero as its sign, or a coordinate without its leading zeros.
+async fn leading_zeros_of_a_number_are_ignored() {
     let (modulus, exponent) = rsa().rsa_parts();
     let padded = |bytes: &[u8], zeros: usize| base64url([&vec![0; zeros], bytes].concat());
     let short = loop {
@@ -175,8 +175,8 @@ fn coordinates(key: &Key) -> [Vec<u8>; 2] {
     ["x", "y"].map(|name| BASE64_URL_SAFE_NO_PAD.decode(key.jwk()[name].as_str().unwrap()).unwrap())
 }
 
-/// It is told by the reason: as for any key that is not there, and not as if the token were wrong.
-async fn a_key_that_can_verify_nothing_is_none() {
+/// The reason must be the same as for an unknown key, not that of a wrong signature.
+async fn key_that_can_verify_nothing_is_ignored() {
     let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
     let number = |first: u8, length: usize| base64url([vec![first], vec![0xc1; length - 1]].concat());
     for (key, changes) in [
@@ -197,7 +197,7 @@ async fn a_key_that_can_verify_nothing_is_none() {
     }
 }
 
-async fn a_token_names_its_key() {
+async fn token_is_verified_with_the_key_it_names() {
     let [one, other] = [Key::ec("one"), Key::ec("other")];
     let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
     let claims = provider.claims(server.clock.now());
@@ -205,28 +205,28 @@ async fn a_token_names_its_key() {
         assert_eq!(context(&server, &key.token(&claims)).await.status, 200, "{}", key.id);
     }
     let swapped = one.token_with(&other.header(), &claims);
-    assert_token_refused(&server, &swapped, "wrong_signature", "the other's name").await;
+    assert_token_refused(&server, &swapped, "wrong_signature", "the id of the other key").await;
     for kid in ["", "One", "two", "../one", "one\u{0}", "' OR 1=1"] {
         let token = one.token_with(&json!({ "alg": "ES256", "kid": kid }), &claims);
         assert_token_refused(&server, &token, "unknown_signing_key", kid).await;
     }
-    // Two of one name: either may have signed.
-    let [twin, brother] = [Key::ec("twin"), Key::ec("twin")];
-    let (provider, server) = publishing(vec![twin.jwk(), brother.jwk()]).await;
+    // Two keys with the same id: either may have signed.
+    let [twin, other_twin] = [Key::ec("twin"), Key::ec("twin")];
+    let (provider, server) = publishing(vec![twin.jwk(), other_twin.jwk()]).await;
     let claims = provider.claims(server.clock.now());
-    for key in [&twin, &brother] {
+    for key in [&twin, &other_twin] {
         assert_eq!(context(&server, &key.token(&claims)).await.status, 200);
     }
 }
 
-async fn without_a_name_it_must_be_the_only_one() {
+async fn token_without_key_id_needs_a_single_key() {
     let [one, other] = [Key::ec("one"), Key::ec("other")];
     let nameless = |key: &Key, claims: &Value| key.token_with(&json!({ "alg": key.algorithm() }), claims);
     for keys in [vec![one.jwk()], vec![one.jwk(), rsa().jwk()], vec![without(&one, "kid")]] {
         let (provider, server) = publishing(keys).await;
         let claims = provider.claims(server.clock.now());
-        assert_eq!(context(&server, &nameless(&one, &claims)).await.status, 200, "the only one for its algorithm");
-        assert_token_refused(&server, &nameless(&other, &claims), "wrong_signature", "a stranger's").await;
+        assert_eq!(context(&server, &nameless(&one, &claims)).await.status, 200, "the only key for its algorithm");
+        assert_token_refused(&server, &nameless(&other, &claims), "wrong_signature", "signed by a stranger").await;
     }
     let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
     let claims = provider.claims(server.clock.now());
@@ -235,7 +235,7 @@ async fn without_a_name_it_must_be_the_only_one() {
     }
 }
 
-async fn a_key_is_used_with_its_own_algorithm_alone() {
+async fn key_is_used_only_with_its_own_algorithm() {
     let [ec, ed] = [Key::ec("key"), Key::ed("key")];
     let (provider, server) = publishing(vec![ec.jwk()]).await;
     let claims = provider.claims(server.clock.now());
@@ -247,7 +247,7 @@ async fn a_key_is_used_with_its_own_algorithm_alone() {
     }
 }
 
-async fn keys_for_algorithms_that_are_not_allowed_are_none() {
+async fn keys_for_algorithms_that_are_not_allowed_are_ignored() {
     let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
     let provider = Provider::start(&[&ec, &ed]).await;
     let server = provider.connector(&[]).await;
@@ -255,7 +255,7 @@ async fn keys_for_algorithms_that_are_not_allowed_are_none() {
     assert_unavailable(&context(&server, &token).await);
 }
 
-async fn only_so_many_are_kept() {
+async fn only_64_keys_are_kept() {
     let names: Vec<String> = (1..=80).map(|number| format!("key-{number}")).collect();
     let keys = names.iter().map(|name| changed(rsa(), json!({ "kid": name }))).collect();
     let (provider, server) = publishing(keys).await;
@@ -264,5 +264,5 @@ async fn only_so_many_are_kept() {
     for name in [&names[0], &names[63]] {
         assert_eq!(context(&server, &named(name)).await.status, 200, "{name}");
     }
-    assert_token_refused(&server, &named(&names[64]), "unknown_signing_key", "of 65").await;
+    assert_token_refused(&server, &named(&names[64]), "unknown_signing_key", "the 65th key").await;
 }

@@ -1,4 +1,4 @@
-//! Tokens that are written in another way than tokens are.
+//! Tokens in another spelling than the standard one.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
@@ -13,15 +13,15 @@ use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_header_that_is_none_is_refused,
-        a_token_has_three_parts_and_no_more_than_8_kib,
-        a_token_is_written_in_one_way_alone,
-        no_bit_of_it_may_change,
+        invalid_header_is_refused,
+        token_has_three_parts_and_at_most_8_kib,
+        only_one_spelling_of_a_token_is_accepted,
+        token_with_a_changed_bit_is_refused,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-async fn a_header_that_is_none_is_refused() {
+async fn invalid_header_is_refused() {
     let (_provider, server, claims) = trusted().await;
     let deep = format!(r#"{{"alg":{}{}}}"#, "[".repeat(1500), "]".repeat(1500));
     for header in [
@@ -44,7 +44,7 @@ async fn a_header_that_is_none_is_refused() {
         let token = rsa().token_of(header, &claims.to_string());
         assert_token_refused(&server, &token, "malformed_token", header).await;
     }
-    // Also where nobody looks: JSON is UTF-8 throughout.
+    // JSON must be UTF-8 throughout, also in members that are ignored.
     for (header, padding) in
         [(&b"{\"alg\":\"RS256\",\"x\":\"\xf4+\"}"[..], &b"ok"[..]), (b"{\"alg\":\"RS256\",\"x\":\"ok\"}", b"\xf4+")]
     {
@@ -52,11 +52,11 @@ async fn a_header_that_is_none_is_refused() {
         padded.splice(1..1, [b"\"padding\":\"", padding, b"\","].concat());
         let message = format!("{}.{}", base64url(header), base64url(padded));
         let token = format!("{message}.{}", base64url(rsa().sign(message.as_bytes())));
-        assert_token_refused(&server, &token, "malformed_token", "a byte that is no UTF-8").await;
+        assert_token_refused(&server, &token, "malformed_token", "a byte that is not UTF-8").await;
     }
 }
 
-async fn a_token_has_three_parts_and_no_more_than_8_kib() {
+async fn token_has_three_parts_and_at_most_8_kib() {
     let (_provider, server, mut claims) = trusted().await;
     let token = rsa().token(&claims);
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
@@ -75,7 +75,7 @@ async fn a_token_has_three_parts_and_no_more_than_8_kib() {
     ] {
         assert_token_refused(&server, &malformed, "malformed_token", &malformed).await;
     }
-    // To the byte.
+    // The limit is exact to the byte.
     claims["padding"] = "".into();
     let longest = loop {
         let length = claims["padding"].as_str().unwrap().len();
@@ -87,34 +87,34 @@ async fn a_token_has_three_parts_and_no_more_than_8_kib() {
     };
     assert_eq!(longest.len(), 8 * 1024);
     assert_eq!(context(&server, &longest).await.status, 200, "8 KiB");
-    assert_token_refused(&server, &format!("{longest}A"), "token_too_long", "a byte more").await;
+    assert_token_refused(&server, &format!("{longest}A"), "token_too_long", "one byte more").await;
     let huge = context(&server, &"A".repeat(1024 * 1024)).await;
-    assert_eq!(huge.status, 431, "beyond what HTTP takes");
+    assert_eq!(huge.status, 431, "beyond the limit for HTTP headers");
 }
 
-async fn a_token_is_written_in_one_way_alone() {
+async fn only_one_spelling_of_a_token_is_accepted() {
     let (_provider, server, claims) = trusted().await;
     let token = rsa().token(&claims);
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     let bytes = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
-    // 256 bytes of signature end in a character that has four bits to spare.
+    // 256 bytes of signature end in a character with four unused bits.
     let spare = |part: &str| {
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let (rest, last) = part.split_at(part.len() - 1);
-        let place = alphabet.find(last).unwrap();
-        format!("{rest}{}", &alphabet[place + 1..place + 2])
+        let index = alphabet.find(last).unwrap();
+        format!("{rest}{}", &alphabet[index + 1..index + 2])
     };
     for (again, what) in [
         (format!("{header}.{payload}.{signature}=="), "a padded signature"),
         (format!("{header}.{payload}.{}", BASE64_URL_SAFE.encode(bytes(signature))), "a padded signature"),
         (format!("{header}.{payload}.{}", spare(signature)), "trailing bits"),
-        (format!("{header}.{payload}.{signature}A"), "a character more"),
-        (format!("{header}.{payload}.{}", &signature[..signature.len() - 1]), "a character less"),
+        (format!("{header}.{payload}.{signature}A"), "one more character"),
+        (format!("{header}.{payload}.{}", &signature[..signature.len() - 1]), "one character less"),
         (format!("{header}.{payload}.{}", BASE64_STANDARD.encode(bytes(signature))), "the other alphabet"),
     ] {
         assert_token_refused(&server, &again, "wrong_signature", what).await;
     }
-    // As one would sign it oneself, but in Base64 of another form.
+    // Correctly signed, but in another form of Base64.
     for (header, payload) in [
         (format!("{header}="), payload.to_owned()),
         (header.to_owned(), format!("{payload}=")),
@@ -124,26 +124,26 @@ async fn a_token_is_written_in_one_way_alone() {
         let message = format!("{header}.{payload}");
         let token = format!("{message}.{}", base64url(rsa().sign(message.as_bytes())));
         if !header.contains(['=', '+', '/']) && !payload.contains(['=', ',']) {
-            continue; // the alphabets do not differ here
+            continue; // the text is the same in both alphabets
         }
         assert_token_refused(&server, &token, "malformed_token", &message).await;
     }
 }
 
-async fn no_bit_of_it_may_change() {
+async fn token_with_a_changed_bit_is_refused() {
     let ec = Key::ec("ec");
     let provider = Provider::start(&[&ec]).await;
     let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "ES256")]).await;
     let token = ec.token(&provider.claims(server.clock.now()));
     assert_eq!(context(&server, &token).await.status, 200);
     let parts: Vec<Vec<u8>> = token.split('.').map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
-    for (place, part) in parts.iter().enumerate() {
+    for (index, part) in parts.iter().enumerate() {
         for bit in 0..part.len() * 8 {
             let mut flipped = parts.clone();
-            flipped[place][bit / 8] ^= 1 << (bit % 8);
+            flipped[index][bit / 8] ^= 1 << (bit % 8);
             let flipped: Vec<String> = flipped.iter().map(base64url).collect();
             let answer = context(&server, &flipped.join(".")).await;
-            assert_unauthorized(&answer, &format!("bit {bit} of part {place}"));
+            assert_unauthorized(&answer, &format!("bit {bit} of part {index}"));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A provider's keys over time: fetched in the background, kept when it is down, and fetched anew for a key that nobody has seen.
+//! A provider's keys over time: fetched in the background, kept while the provider is down, and fetched again for a
+//! token that no known key verifies.
 
 use std::time::{Duration, Instant};
 
@@ -14,41 +15,41 @@ use crate::support::trials::lone_properties;
 use crate::support::{Answer, Server};
 
 const ES256: (&str, &str) = ("commerce.identity_providers.test.algorithms", "ES256");
-/// How long anything may take that happens in the background.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The deadline for anything that happens in the background.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_new_key_is_accepted_after_one_fetch,
-        a_key_that_is_replaced_under_its_name_is_noticed_at_once,
-        tokens_of_strangers_make_no_more_than_one_fetch_a_minute,
-        tokens_of_strangers_do_not_keep_a_new_key_away,
-        what_does_not_hold_anyway_makes_none,
+        new_key_is_accepted_after_one_fetch,
+        key_replaced_under_the_same_id_is_accepted_at_once,
+        tokens_of_strangers_cause_at_most_one_fetch_a_minute,
+        tokens_of_strangers_do_not_delay_a_new_key,
+        token_with_invalid_claims_causes_no_fetch,
         keys_are_kept_while_the_provider_is_down,
-        a_key_that_is_withdrawn_is_refused_after_the_next_fetch,
-        whoever_makes_up_keys_is_charged_before_a_provider_that_hangs_is_waited_for,
-        few_requests_wait_for_a_provider_that_hangs,
-        a_provider_that_is_down_at_the_start_is_waited_for,
-        one_that_is_down_holds_up_nobody_else,
+        withdrawn_key_is_refused_after_the_next_fetch,
+        client_with_made_up_keys_is_limited_before_it_waits,
+        at_most_32_requests_wait_for_a_hanging_provider,
+        provider_that_is_down_at_the_start_is_tried_again,
+        provider_that_is_down_does_not_affect_the_rest,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-/// Asks with a token until it passes.
-pub(crate) async fn passes_at_last(server: &Server, token: &str) {
-    let deadline = Instant::now() + PATIENCE;
+/// Sends requests with a token until one is accepted.
+pub(crate) async fn passes_eventually(server: &Server, token: &str) {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let answer = context(server, token).await;
         if answer.status == 200 {
             return;
         }
         assert_unavailable(&answer);
-        assert!(Instant::now() < deadline, "never");
+        assert!(Instant::now() < deadline, "not in time");
         tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
     }
 }
 
-/// The provider's keys were never fetched.
+/// Asserts the 503 for a provider whose keys were never fetched.
 #[track_caller]
 pub(crate) fn assert_unavailable(answer: &Answer) {
     assert_error_form(answer, 503, "without keys");
@@ -56,7 +57,7 @@ pub(crate) fn assert_unavailable(answer: &Answer) {
     assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "Retry-After {seconds}");
 }
 
-async fn a_new_key_is_accepted_after_one_fetch() {
+async fn new_key_is_accepted_after_one_fetch() {
     let [old, new] = [Key::rsa("old"), Key::rsa("new")];
     let provider = Provider::start(&[&old]).await;
     let server = provider.connector(&[]).await;
@@ -64,13 +65,13 @@ async fn a_new_key_is_accepted_after_one_fetch() {
     assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
     assert_eq!(provider.fetches(), 1);
     provider.publish(&[&new, &old]);
-    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "the first who comes with it");
-    assert_eq!(context(&server, &old.token(&claims)).await.status, 200, "both, for a while");
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "the first token with the new key");
+    assert_eq!(context(&server, &old.token(&claims)).await.status, 200, "both keys are published");
     assert_eq!((provider.fetches(), provider.discoveries()), (2, 2));
 }
 
-/// The provider says that it uses other keys only by using them: under the name of the old one, or without a name.
-async fn a_key_that_is_replaced_under_its_name_is_noticed_at_once() {
+/// The provider does not announce its new key: it has the id of the old one, or no id.
+async fn key_replaced_under_the_same_id_is_accepted_at_once() {
     for name in [Some("key"), None] {
         let [old, new] = [Key::ec("key"), Key::ec("key")];
         let publish = |provider: &Provider, key: &Key| {
@@ -91,13 +92,17 @@ async fn a_key_that_is_replaced_under_its_name_is_noticed_at_once() {
         let claims = provider.claims(server.clock.now());
         assert_eq!(context(&server, &token(&old, &claims)).await.status, 200, "{name:?}");
         publish(&provider, &new);
-        assert_eq!(context(&server, &token(&new, &claims)).await.status, 200, "{name:?}: the first that comes");
+        assert_eq!(
+            context(&server, &token(&new, &claims)).await.status,
+            200,
+            "{name:?}: the first token with the new key"
+        );
         assert_token_refused(&server, &token(&old, &claims), "wrong_signature", "withdrawn").await;
         assert_eq!(provider.fetches(), 2, "{name:?}");
     }
 }
 
-async fn tokens_of_strangers_make_no_more_than_one_fetch_a_minute() {
+async fn tokens_of_strangers_cause_at_most_one_fetch_a_minute() {
     let [one, other] = [Key::ec("one"), Key::ec("other")];
     let provider = Provider::start(&[&one]).await;
     let server = provider.connector(&[ES256]).await;
@@ -113,25 +118,25 @@ async fn tokens_of_strangers_make_no_more_than_one_fetch_a_minute() {
     for number in 0..10 {
         made_up(number).await;
     }
-    assert_eq!(provider.fetches(), 2, "one for all of them");
+    assert_eq!(provider.fetches(), 2, "one fetch for all of them");
     server.clock.advance(Duration::from_secs(59));
     made_up(20).await;
     assert_eq!(provider.fetches(), 2, "not yet");
     server.clock.advance(Duration::from_secs(2));
     made_up(21).await;
     made_up(22).await;
-    assert_eq!(provider.fetches(), 3, "one more");
+    assert_eq!(provider.fetches(), 3, "one more fetch");
     assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
-    // At the same instant, too.
+    // The limit also applies to simultaneous requests.
     server.clock.advance(Duration::from_secs(61));
     let token = other.token(&claims);
     let all = at_once((0..20).map(|_| context(&server, &token))).await;
     assert!(all.iter().all(|answer| answer.status == 401));
-    assert_eq!(provider.fetches(), 4, "one for those who come at once");
+    assert_eq!(provider.fetches(), 4, "one fetch for simultaneous requests");
 }
 
-/// Whatever strangers make up, the first customer who comes with a new key is let in.
-async fn tokens_of_strangers_do_not_keep_a_new_key_away() {
+/// Whatever strangers send, the first customer with a new key is accepted.
+async fn tokens_of_strangers_do_not_delay_a_new_key() {
     let [old, new, newest, other] = [Key::ec("old"), Key::ec("new"), Key::ec("new"), Key::ec("other")];
     let provider = Provider::start(&[&old]).await;
     let server = provider.connector(&[ES256]).await;
@@ -146,25 +151,26 @@ async fn tokens_of_strangers_do_not_keep_a_new_key_away() {
     };
     strangers().await;
     provider.publish(&[&new]);
-    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "another name");
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "a new id");
     // Fetches for customers have a limit as well.
     provider.publish(&[&newest]);
     strangers().await;
-    assert_token_refused(&server, &newest.token(&claims), "wrong_signature", "at the same instant").await;
+    assert_token_refused(&server, &newest.token(&claims), "wrong_signature", "before the next fetch is permitted")
+        .await;
     server.clock.advance(Duration::from_secs(11));
     strangers().await;
-    assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "the same name");
-    assert_eq!(provider.fetches(), 4, "at the start, for strangers, and for each change");
+    assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "the same id");
+    assert_eq!(provider.fetches(), 4, "one at the start, one for strangers, one for each change");
 }
 
-/// Claims that name a customer whom nobody has seen.
+/// The claims of a customer without an earlier valid token.
 fn of_stranger(claims: &Value, number: usize) -> Value {
     let mut claims = claims.clone();
     claims["sub"] = format!("stranger-{number}").into();
     claims
 }
 
-/// All at once.
+/// Runs all futures concurrently.
 async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = futures.map(Box::pin).collect();
     let mut answers = Vec::new();
@@ -182,7 +188,7 @@ async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> V
     answers
 }
 
-async fn what_does_not_hold_anyway_makes_none() {
+async fn token_with_invalid_claims_causes_no_fetch() {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
@@ -204,7 +210,7 @@ async fn keys_are_kept_while_the_provider_is_down() {
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200);
     provider.stop().await;
     let unknown = new.token(&claims(&server));
-    assert_token_refused(&server, &unknown, "unknown_signing_key", "nobody can tell").await;
+    assert_token_refused(&server, &unknown, "unknown_signing_key", "the provider is down").await;
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
     server.clock.advance(Duration::from_secs(3600));
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "an hour later");
@@ -216,17 +222,18 @@ async fn keys_are_kept_while_the_provider_is_down() {
         assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
         provider.stop().await;
     }
-    // Back, and with another key: found without being asked for, since what failed is tried again.
+    // The provider is back with another key: the key is fetched without a request for it, since a failed fetch is
+    // repeated.
     provider.publish(&[&new]);
     provider.resume().await;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while context(&server, &new.token(&claims(&server))).await.status != 200 {
-        assert!(Instant::now() < deadline, "never");
+        assert!(Instant::now() < deadline, "not in time");
         tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
     }
 }
 
-async fn a_key_that_is_withdrawn_is_refused_after_the_next_fetch() {
+async fn withdrawn_key_is_refused_after_the_next_fetch() {
     let [old, new] = [Key::rsa("old"), Key::rsa("new")];
     let provider = Provider::start(&[&old]).await;
     let server = provider.connector(&[]).await;
@@ -237,9 +244,9 @@ async fn a_key_that_is_withdrawn_is_refused_after_the_next_fetch() {
     assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "withdrawn").await;
 }
 
-/// Asks so many times at once with unsigned tokens that name keys of nobody's, while the provider hangs: how many were answered how at once,
-/// and how many waited.
-async fn made_up_while_it_hangs(settings: &[(&str, &str)], number: usize) -> (Vec<Answer>, usize) {
+/// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider hangs. Returns
+/// the answers that came at once, and how many requests waited.
+async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], number: usize) -> (Vec<Answer>, usize) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(settings).await;
     let claims = provider.claims(server.clock.now());
@@ -257,27 +264,27 @@ async fn made_up_while_it_hangs(settings: &[(&str, &str)], number: usize) -> (Ve
         (answer, began.elapsed())
     };
     let asked = at_once(tokens.iter().map(ask)).await;
-    assert_eq!(provider.fetches(), 2, "they are waited for");
+    assert_eq!(provider.fetches(), 2, "a fetch is running");
     let waited = |took: &Duration| *took > Duration::from_millis(2_500);
     let long = asked.iter().filter(|(_, took)| waited(took)).count();
-    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "whose key is known waits for nothing");
+    assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "a token with a known key does not wait");
     (asked.into_iter().filter(|(_, took)| !waited(took)).map(|(answer, _)| answer).collect(), long)
 }
 
-async fn whoever_makes_up_keys_is_charged_before_a_provider_that_hangs_is_waited_for() {
+async fn client_with_made_up_keys_is_limited_before_it_waits() {
     let few = [("commerce.requests_per_second", "1"), ("commerce.burst", "5")];
-    let (at_once, waited) = made_up_while_it_hangs(&few, 30).await;
+    let (at_once, waited) = send_made_up_tokens_while_provider_hangs(&few, 30).await;
     assert!((1..=8).contains(&waited), "{waited} waited");
-    assert!(at_once.iter().all(|answer| answer.status == 429), "the others are refused at once");
+    assert!(at_once.iter().all(|answer| answer.status == 429), "the other requests are refused at once");
 }
 
-async fn few_requests_wait_for_a_provider_that_hangs() {
-    let (at_once, waited) = made_up_while_it_hangs(&[], 100).await;
+async fn at_most_32_requests_wait_for_a_hanging_provider() {
+    let (at_once, waited) = send_made_up_tokens_while_provider_hangs(&[], 100).await;
     assert!((1..=32).contains(&waited), "{waited} waited");
-    at_once.iter().for_each(|answer| assert_too_many(answer, "enough wait"));
+    at_once.iter().for_each(|answer| assert_too_many(answer, "too many requests wait"));
 }
 
-async fn a_provider_that_is_down_at_the_start_is_waited_for() {
+async fn provider_that_is_down_at_the_start_is_tried_again() {
     let provider = Provider::down();
     provider.publish(&[rsa()]);
     let server = provider.connector(&[]).await;
@@ -288,12 +295,12 @@ async fn a_provider_that_is_down_at_the_start_is_waited_for() {
     assert_eq!(reason, "identity_provider_unavailable");
     let mut late = claims.clone();
     late["exp"] = 5.into();
-    assert_token_refused(&server, &rsa().token(&late), "token_expired", "this much is known").await;
+    assert_token_refused(&server, &rsa().token(&late), "token_expired", "the claims are checked without keys").await;
     provider.resume().await;
-    passes_at_last(&server, &token).await;
+    passes_eventually(&server, &token).await;
 }
 
-async fn one_that_is_down_holds_up_nobody_else() {
+async fn provider_that_is_down_does_not_affect_the_rest() {
     let [down, up] = [Provider::down(), Provider::start(&[rsa()]).await];
     let (issuer, audience) = (down.issuer(), "shop");
     let other = [
@@ -306,5 +313,5 @@ async fn one_that_is_down_holds_up_nobody_else() {
     anonymous(&server).await;
     assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate");
     let ready = crate::support::shopper::send(crate::support::shopper::get(&server, "/readyz")).await;
-    assert_eq!(ready.status, 200, "taking a connector out helps nobody");
+    assert_eq!(ready.status, 200, "the connector stays ready");
 }

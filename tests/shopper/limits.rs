@@ -1,4 +1,4 @@
-//! What shoppers may ask, so that no number of phones holds up a gate.
+//! Limits of the shopper endpoints, so that shoppers' requests never delay a gate.
 
 use std::time::{Duration, Instant};
 
@@ -18,25 +18,25 @@ use crate::support::shopper::{
 use crate::support::trials::lone_properties;
 use crate::support::{Answer, Server, scan};
 
-/// One a second: far less than is asked here in the time that it takes.
+/// One request a second: far less than these tests send.
 const FEW: [(&str, &str); 2] = [("commerce.requests_per_second", "1"), ("commerce.burst", "4")];
-/// Far more than that.
+/// Far more requests than the limit permits.
 const MANY: usize = 30;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        a_token_that_holds_is_charged_for_itself,
-        where_no_token_holds_the_peer_is_charged,
-        behind_a_trusted_proxy_it_is_the_caller,
-        the_gate_has_limits_of_its_own,
-        no_more_than_so_many_at_once_and_the_gate_still_answers,
-        whoever_sends_slowly_takes_nobodys_place,
+        valid_token_has_its_own_limit,
+        requests_without_a_valid_token_are_limited_per_peer,
+        callers_behind_a_trusted_proxy_are_limited_separately,
+        gate_has_its_own_limit,
+        max_in_flight_is_enforced_and_the_gate_still_answers,
+        slow_senders_take_no_slot,
     ];
     on_the_demo(module_path!(), properties)
 }
 
-/// Asks far too often; whether that was refused at last, and in the right form.
-async fn is_spent(ask: impl AsyncFn() -> Answer) -> bool {
+/// Sends far too many requests. Returns whether one was refused with 429, in the right form.
+async fn reaches_limit(ask: impl AsyncFn() -> Answer) -> bool {
     for number in 0..MANY {
         let answer = ask().await;
         if answer.status == 429 {
@@ -47,49 +47,58 @@ async fn is_spent(ask: impl AsyncFn() -> Answer) -> bool {
     false
 }
 
-async fn a_token_that_holds_is_charged_for_itself() {
+async fn valid_token_has_its_own_limit() {
     let server = Server::demo(&FEW).await;
     let one = token(&server, &json!({})).await;
     let other = token(&server, &json!({})).await;
-    assert!(is_spent(async || context(&server, &one).await).await);
+    assert!(reaches_limit(async || context(&server, &one).await).await);
     assert_eq!(context(&server, &other).await.status, 200, "another shopper behind the same address");
-    assert_unauthorized(&context(&server, "x").await, "nor was their peer charged");
+    assert_unauthorized(&context(&server, "x").await, "the limit of the peer address is not used up");
     assert!(refusals(&server).await["rate_limited"] >= 1);
 }
 
-async fn where_no_token_holds_the_peer_is_charged() {
+async fn requests_without_a_valid_token_are_limited_per_peer() {
     let server = Server::demo(&FEW).await;
     let token = token(&server, &json!({})).await;
-    // Whatever tokens they make up.
+    // Each request has another made-up token.
     let number = std::cell::Cell::new(0);
     let made_up = async || {
         number.set(number.get() + 1);
         context(&server, &format!("{token}{}", number.get())).await
     };
-    assert!(is_spent(made_up).await);
-    assert_eq!(context(&server, &token).await.status, 200, "who has a good one is not charged for the others");
-    assert!(is_spent(async || send(get(&server, CONTEXTS)).await).await, "without any");
-    assert!(is_spent(async || ask_for_token(&server, Some(AUTH_KEY), "").await).await, "with the key");
+    assert!(reaches_limit(made_up).await);
+    assert_eq!(context(&server, &token).await.status, 200, "a valid token is not limited by made-up ones");
+    assert!(reaches_limit(async || send(get(&server, CONTEXTS)).await).await, "without a token");
+    assert!(
+        reaches_limit(async || ask_for_token(&server, Some(AUTH_KEY), "").await).await,
+        "with the authorization key"
+    );
 }
 
-async fn behind_a_trusted_proxy_it_is_the_caller() {
+async fn callers_behind_a_trusted_proxy_are_limited_separately() {
     let server = Server::demo(&[&FEW[..], &[("server.trusted_proxies", "127.0.0.1")]].concat()).await;
     let ask = async |caller: &str| send(get(&server, CONTEXTS).header("x-forwarded-for", caller)).await;
-    assert!(is_spent(async || ask("203.0.113.5, 192.0.2.1").await).await);
+    assert!(reaches_limit(async || ask("203.0.113.5, 192.0.2.1").await).await);
     assert_unauthorized(&ask("192.0.2.2").await, "another caller");
 }
 
-async fn the_gate_has_limits_of_its_own() {
+async fn gate_has_its_own_limit() {
     let server = Server::demo(&FEW).await;
-    assert!(is_spent(async || context(&server, "x").await).await);
-    assert!(!is_spent(async || server.verify(&scan()).await).await, "the gate's peer is not charged for shoppers");
+    assert!(reaches_limit(async || context(&server, "x").await).await);
+    assert!(
+        !reaches_limit(async || server.verify(&scan()).await).await,
+        "shoppers' requests do not count against the gate's limit"
+    );
     let few = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "4")];
     let server = Server::demo(&few).await;
-    assert!(is_spent(async || server.verify(&scan()).await).await);
-    assert!(!is_spent(async || context(&server, "x").await).await, "nor the other way round");
+    assert!(reaches_limit(async || server.verify(&scan()).await).await);
+    assert!(
+        !reaches_limit(async || context(&server, "x").await).await,
+        "scans do not count against the shoppers' limit"
+    );
 }
 
-/// A request whose body never comes.
+/// Sends a request whose body stays incomplete.
 async fn unfinished(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let head = format!("POST {TOKENS} HTTP/1.1\r\nhost: c\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 2\r\n\r\n{{");
@@ -97,11 +106,11 @@ async fn unfinished(server: &Server) -> TcpStream {
     stream
 }
 
-async fn no_more_than_so_many_at_once_and_the_gate_still_answers() {
+async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
     let server = Server::demo(&[("commerce.max_in_flight", "3")]).await;
     let shopper = signed_in(&server, "shopper-uuid-001").await;
     let token = token(&server, &json!({})).await;
-    // Three are stuck for good, in a directory that then works again.
+    // Three requests hang in the directory; then the directory works again.
     server.faults.set(Some(Fault::Stall));
     let stuck: Vec<_> = (0..3).map(|_| tokio::spawn(ask_for_code(shopper.clone()))).collect();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -111,9 +120,9 @@ async fn no_more_than_so_many_at_once_and_the_gate_still_answers() {
             break answer;
         }
         assert_eq!(answer.status, 200);
-        assert!(Instant::now() < deadline, "never too many");
+        assert!(Instant::now() < deadline, "the limit was not reached in time");
     };
-    assert_too_many(&refused, "too many at once");
+    assert_too_many(&refused, "too many simultaneous requests");
     assert!(refusals(&server).await["overloaded"] >= 1);
     server.faults.set(None);
     for _ in 0..MANY {
@@ -123,12 +132,12 @@ async fn no_more_than_so_many_at_once_and_the_gate_still_answers() {
     stuck.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-async fn whoever_sends_slowly_takes_nobodys_place() {
+async fn slow_senders_take_no_slot() {
     let server = Server::demo(&[("commerce.max_in_flight", "3")]).await;
     let token = token(&server, &json!({})).await;
-    let mut unfinished_ones = Vec::new();
+    let mut open_requests = Vec::new();
     for _ in 0..MANY {
-        unfinished_ones.push(unfinished(&server).await);
+        open_requests.push(unfinished(&server).await);
         assert_eq!(context(&server, &token).await.status, 200);
     }
 }

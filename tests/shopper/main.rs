@@ -1,8 +1,8 @@
-//! How a shopper's app is authenticated, black box: anonymous tokens, those of OpenID providers, and customer
+//! Black-box tests of how a shopper's app is authenticated: anonymous tokens, tokens of OpenID providers, and customer
 //! contexts.
 //!
-//! `provider` stands for trials against a provider that the test itself is, `node` for those against a real one; without Node they show
-//! as ignored, with the reason, and `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! Trials marked `provider` run a provider inside the test; trials marked `node` run a real one. Without Node the
+//! latter are reported as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::arithmetic_side_effects,
-    reason = "a test that cannot go on has failed, and says where"
+    reason = "a test that cannot continue has failed, and the message tells where"
 )]
 
 #[path = "../support/mod.rs"]
@@ -70,12 +70,12 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 
-/// What needs nothing but a connector.
+/// Trials that need only a connector.
 fn on_the_demo(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
     properties.iter().map(|property| trial("demo", module, *property, || None, || ())).collect()
 }
 
-/// What needs a provider besides, which the trial is itself.
+/// Trials that also need a provider, which the trial itself runs.
 fn against_a_provider(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
     properties.iter().map(|property| trial("provider", module, *property, || None, || ())).collect()
 }

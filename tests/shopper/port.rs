@@ -1,4 +1,4 @@
-//! `commerce.bind`: the shopper's side on a port of its own; and what of it there is where it is not enabled.
+//! `commerce.bind`: the shopper endpoints on their own port, on the API's port, or disabled.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -12,12 +12,12 @@ use crate::support::{Answer, IDENTITY_KEYS, Server, scan, stranger};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        without_one_it_shares_the_apis,
-        with_one_it_has_no_more_than_its_own,
-        with_one_it_has_connections_of_its_own,
-        an_address_that_is_taken_is_named,
-        where_it_is_not_enabled_there_is_none,
-        it_is_never_on_the_management_port,
+        shopper_endpoints_share_the_api_port_by_default,
+        own_port_serves_only_shopper_endpoints,
+        own_port_has_its_own_connection_limit,
+        address_in_use_is_named_in_the_error,
+        disabled_endpoints_are_not_served,
+        management_port_has_no_shopper_endpoints,
     ];
     on_the_demo(module_path!(), properties)
 }
@@ -29,13 +29,13 @@ async fn ask(base: &str, path: &str) -> Answer {
     Answer::of(request.header("x-auth-key", AUTH_KEY).send().await.unwrap()).await
 }
 
-async fn without_one_it_shares_the_apis() {
+async fn shopper_endpoints_share_the_api_port_by_default() {
     let server = Server::demo(&[]).await;
     assert_eq!(server.shoppers, server.api);
     assert_eq!(ask(&server.api, TOKENS).await.status, 200);
 }
 
-async fn with_one_it_has_no_more_than_its_own() {
+async fn own_port_serves_only_shopper_endpoints() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
     assert_ne!(server.shoppers, server.api);
     let token = token(&server, &json!({})).await;
@@ -52,7 +52,7 @@ async fn with_one_it_has_no_more_than_its_own() {
     assert_eq!(ask(&server.api, IDENTITY_KEYS).await.status, 200);
 }
 
-async fn with_one_it_has_connections_of_its_own() {
+async fn own_port_has_its_own_connection_limit() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0"), ("commerce.max_connections", "1")]).await;
     let shoppers = server.shoppers.clone();
     let mut silent = Vec::new();
@@ -62,22 +62,22 @@ async fn with_one_it_has_connections_of_its_own() {
     for _ in 0..20 {
         assert_eq!(ask(&server.api, IDENTITY_KEYS).await.status, 200, "the gate");
     }
-    assert_eq!(ask(&shoppers, TOKENS).await.status, 200, "who only waits makes room");
+    assert_eq!(ask(&shoppers, TOKENS).await.status, 200, "an idle connection is evicted");
     let metrics = server.metrics().await;
-    for (port, turned_out) in [("shoppers", 5), ("api", 0)] {
-        let wanted = format!("connector_connections_turned_out_total{{port=\"{port}\"}} {turned_out}\n");
+    for (port, evicted) in [("shoppers", 5), ("api", 0)] {
+        let wanted = format!("connector_connections_turned_out_total{{port=\"{port}\"}} {evicted}\n");
         assert!(metrics.contains(&wanted), "{wanted}{metrics}");
     }
 }
 
-async fn an_address_that_is_taken_is_named() {
+async fn address_in_use_is_named_in_the_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = Server::try_demo(&[("commerce.bind", &address)]).await.err().unwrap();
     assert!(error.contains(&format!("commerce.bind = {address}")), "{error}");
 }
 
-async fn where_it_is_not_enabled_there_is_none() {
+async fn disabled_endpoints_are_not_served() {
     for settings in
         [&[("commerce.enabled", "false")][..], &[("commerce.enabled", "false"), ("commerce.bind", "127.0.0.1:0")]]
     {
@@ -89,7 +89,7 @@ async fn where_it_is_not_enabled_there_is_none() {
     }
 }
 
-async fn it_is_never_on_the_management_port() {
+async fn management_port_has_no_shopper_endpoints() {
     let server = Server::demo(&[]).await;
     for path in [TOKENS, CONTEXTS] {
         assert_refused(&ask(&server.management, path).await, 404, "Not found", path);

@@ -1,4 +1,4 @@
-//! Whatever stands in the two headers: it is refused, and never a fault of ours.
+//! Random bytes and JSON in the two headers are refused and never cause a 500.
 
 use libtest_mimic::Trial;
 use proptest::collection::vec;
@@ -21,23 +21,23 @@ const CASES: u32 = 200;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        random_bytes_are_no_token,
-        random_json_is_no_token,
-        a_good_token_with_random_changes_is_none,
-        signed_claims_of_any_kind_are_no_fault,
-        random_bytes_are_no_context,
+        random_bytes_are_refused_as_a_token,
+        random_json_is_refused_as_a_token,
+        valid_token_with_random_changes_is_refused,
+        random_signed_claims_are_refused,
+        random_bytes_are_refused_as_a_context,
     ];
     against_a_provider(module_path!(), properties)
 }
 
-async fn trusting() -> (Provider, Server) {
+async fn provider_and_connector() -> (Provider, Server) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     (provider, server)
 }
 
 /// Runs `check` on values of `strategy`.
-fn holds<S: Strategy>(strategy: S, check: impl AsyncFn(S::Value)) {
+fn check_random<S: Strategy>(strategy: S, check: impl AsyncFn(S::Value)) {
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     let outcome = TestRunner::new(config).run(&strategy, |value| {
         block_in_place(|| Handle::current().block_on(check(value)));
@@ -48,17 +48,17 @@ fn holds<S: Strategy>(strategy: S, check: impl AsyncFn(S::Value)) {
     }
 }
 
-/// Refused as any token is.
-fn refused(answer: &Answer, what: &str) {
+/// Asserts the usual 401.
+fn assert_401(answer: &Answer, what: &str) {
     assert_unauthorized(answer, what);
 }
 
-/// What a header's value may be made of.
-fn header_bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
-    vec(prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8, Just(b'.'), Just(b'\t')], 0..most)
+/// Bytes that are valid in a header's value.
+fn header_bytes(max_length: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8, Just(b'.'), Just(b'\t')], 0..max_length)
 }
 
-/// Any JSON, and any text that is nearly one.
+/// Random JSON objects, and texts that are almost JSON.
 fn json_like() -> impl Strategy<Value = String> {
     let names = prop_oneof![Just("alg"), Just("typ"), Just("kid"), Just("iss"), Just("aud"), Just("exp"), Just("sub")];
     let values = prop_oneof![
@@ -79,58 +79,58 @@ fn json_like() -> impl Strategy<Value = String> {
     })
 }
 
-async fn random_bytes_are_no_token() {
-    let (_provider, server) = trusting().await;
-    holds(header_bytes(300), async |bytes| {
-        refused(&context_for(&server, &bytes).await, "alone");
-        refused(&context_for(&server, &[b"Bearer ", &bytes[..]].concat()).await, "as a token");
+async fn random_bytes_are_refused_as_a_token() {
+    let (_provider, server) = provider_and_connector().await;
+    check_random(header_bytes(300), async |bytes| {
+        assert_401(&context_for(&server, &bytes).await, "alone");
+        assert_401(&context_for(&server, &[b"Bearer ", &bytes[..]].concat()).await, "as a token");
     });
 }
 
-async fn random_json_is_no_token() {
-    let (_provider, server) = trusting().await;
-    holds((json_like(), json_like(), vec(any::<u8>(), 0..64)), async |(header, claims, signature)| {
+async fn random_json_is_refused_as_a_token() {
+    let (_provider, server) = provider_and_connector().await;
+    check_random((json_like(), json_like(), vec(any::<u8>(), 0..64)), async |(header, claims, signature)| {
         let token = signed(&header, &claims, |_| signature);
-        refused(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &token);
+        assert_401(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &token);
     });
 }
 
-async fn a_good_token_with_random_changes_is_none() {
-    let (provider, server) = trusting().await;
+async fn valid_token_with_random_changes_is_refused() {
+    let (provider, server) = provider_and_connector().await;
     let ours = token(&server, &json!({})).await;
     let theirs = rsa().token(&provider.claims(server.clock.now()));
     let changes = vec((any::<Index>(), 0x21..=0x7e_u8), 1..4);
-    holds((changes, any::<bool>()), async |(changes, is_ours)| {
+    check_random((changes, any::<bool>()), async |(changes, is_ours)| {
         let good = if is_ours { &ours } else { &theirs };
         let mut changed = good.clone().into_bytes();
-        for (place, byte) in changes {
-            let place = place.index(changed.len());
-            changed[place] = byte;
+        for (index, byte) in changes {
+            let index = index.index(changed.len());
+            changed[index] = byte;
         }
         if changed != good.as_bytes() {
             let header = [b"Bearer ", &changed[..]].concat();
-            refused(&context_for(&server, &header).await, &String::from_utf8_lossy(&changed));
+            assert_401(&context_for(&server, &header).await, &String::from_utf8_lossy(&changed));
         }
     });
 }
 
-/// A provider is trusted to say who somebody is, and with nothing else.
-async fn signed_claims_of_any_kind_are_no_fault() {
-    let (_provider, server) = trusting().await;
+/// The signature of a trusted provider is valid here, but invalid claims are refused.
+async fn random_signed_claims_are_refused() {
+    let (_provider, server) = provider_and_connector().await;
     let header = rsa().header().to_string();
-    holds(json_like(), async |claims| {
+    check_random(json_like(), async |claims| {
         let token = rsa().token_of(&header, &claims);
-        refused(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &claims);
+        assert_401(&context_for(&server, format!("Bearer {token}").as_bytes()).await, &claims);
     });
 }
 
-async fn random_bytes_are_no_context() {
-    let (_provider, server) = trusting().await;
+async fn random_bytes_are_refused_as_a_context() {
+    let (_provider, server) = provider_and_connector().await;
     let shopper = anonymous(&server).await;
     let bearer = format!("Bearer {}", shopper.token);
     let base64 = "[A-Za-z0-9_-]{0,200}".prop_map(String::into_bytes);
-    holds(prop_oneof![header_bytes(300), base64], async |bytes| {
+    check_random(prop_oneof![header_bytes(300), base64], async |bytes| {
         let headers = [("authorization", bearer.as_bytes()), ("x-customer-context", &bytes[..])];
-        refused(&cart(&server, &headers).await, &String::from_utf8_lossy(&bytes));
+        assert_401(&cart(&server, &headers).await, &String::from_utf8_lossy(&bytes));
     });
 }

@@ -1,4 +1,4 @@
-//! A provider that others have written, as retailers have one: npm's `oidc-provider`, in a process of its own.
+//! A real provider, npm's `oidc-provider`, in a process of its own.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use libtest_mimic::Trial;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::contexts::has_both;
-use crate::key_rotation::{assert_unavailable, passes_at_last};
+use crate::contexts::accepts_pair;
+use crate::key_rotation::{assert_unavailable, passes_eventually};
 use crate::support::npm::{self, Script};
 use crate::support::shopper::{UNLIMITED, assert_token_refused, claims, context, part, with_token};
 use crate::support::trials::{lone_properties, trial};
 use crate::support::{Server, free_port, stranger};
 
-/// What its tokens are asked for.
+/// The resource for which tokens are requested.
 const RESOURCE: &str = "https://shop.example.com/api";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        its_token_is_accepted,
-        a_token_for_another_resource_is_refused,
-        its_keys_may_change,
-        it_may_be_down_and_come_back,
+        token_is_accepted,
+        token_for_another_resource_is_refused,
+        keys_may_change,
+        provider_may_be_down_and_come_back,
     ];
     let missing = || npm::missing("oidc-provider");
     properties.iter().map(|property| trial("node", module_path!(), *property, missing, || ())).collect()
@@ -33,23 +33,23 @@ struct RealProvider {
 }
 
 impl RealProvider {
-    /// With a key of each of these names, the first of which signs.
+    /// Starts the provider with a key for each of these ids; the first one signs.
     fn start(keys: &[&str]) -> Self {
         let try_one = |port: String| Some(Self { running: Some(run(&port, keys)?), port });
         let tries = std::iter::repeat_with(|| try_one(free_port().to_string()));
-        tries.take(5).flatten().next().expect("it starts")
+        tries.take(5).flatten().next().expect("the provider starts")
     }
 
     fn stop(&mut self) {
         self.running = None;
     }
 
-    /// It is back, with keys that it makes anew.
+    /// Restarts the provider, which makes new keys with these ids.
     fn restart(&mut self, keys: &[&str]) {
         self.stop();
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.running.is_none() {
-            assert!(Instant::now() < deadline, "it does not come back");
+            assert!(Instant::now() < deadline, "the provider does not restart");
             self.running = run(&self.port, keys);
         }
     }
@@ -80,7 +80,7 @@ fn run(port: &str, keys: &[&str]) -> Option<Script> {
     Script::start("provider.mjs", &[&[port], keys].concat())
 }
 
-async fn its_token_is_accepted() {
+async fn token_is_accepted() {
     let provider = RealProvider::start(&["one", "two"]);
     let server = provider.connector().await;
     let token = provider.token(RESOURCE).await;
@@ -88,42 +88,42 @@ async fn its_token_is_accepted() {
     assert_eq!((&claims(&token)["sub"], &claims(&token)["aud"]), (&json!("app"), &json!(RESOURCE)));
     let shopper = with_token(&server, &token).await;
     assert_eq!(shopper.anonymous_id, None);
-    assert!(has_both(&server, &token, &shopper.context).await);
+    assert!(accepts_pair(&server, &token, &shopper.context).await);
     server.clock.advance(Duration::from_secs(700));
     assert_token_refused(&server, &token, "token_expired", "ten minutes later").await;
 }
 
-async fn a_token_for_another_resource_is_refused() {
+async fn token_for_another_resource_is_refused() {
     let provider = RealProvider::start(&["one"]);
     let server = provider.connector().await;
     let token = provider.token("https://other.example.com").await;
     assert_token_refused(&server, &token, "wrong_audience", "another resource").await;
 }
 
-async fn its_keys_may_change() {
+async fn keys_may_change() {
     let mut provider = RealProvider::start(&["old"]);
     let server = provider.connector().await;
     let old = provider.token(RESOURCE).await;
     assert_eq!(context(&server, &old).await.status, 200);
     provider.restart(&["new"]);
-    assert_eq!(context(&server, &old).await.status, 200, "nobody has said otherwise yet");
+    assert_eq!(context(&server, &old).await.status, 200, "the new keys are not fetched yet");
     let new = provider.token(RESOURCE).await;
-    assert_eq!(context(&server, &new).await.status, 200, "the first who comes with it");
-    assert_token_refused(&server, &old, "unknown_signing_key", "its key is out").await;
+    assert_eq!(context(&server, &new).await.status, 200, "the first token with the new key");
+    assert_token_refused(&server, &old, "unknown_signing_key", "its key was withdrawn").await;
 }
 
-async fn it_may_be_down_and_come_back() {
+async fn provider_may_be_down_and_come_back() {
     let mut provider = RealProvider::start(&["one"]);
     let server = provider.connector().await;
     let token = provider.token(RESOURCE).await;
     assert_eq!(context(&server, &token).await.status, 200);
     provider.stop();
     assert_eq!(context(&server, &token).await.status, 200, "its keys are kept");
-    // One that starts meanwhile has none.
+    // A connector that starts meanwhile has no keys.
     let late = provider.connector().await;
     assert_unavailable(&context(&late, &token).await);
     provider.restart(&["two"]);
     let token = provider.token(RESOURCE).await;
     assert_eq!(context(&server, &token).await.status, 200);
-    passes_at_last(&late, &token).await;
+    passes_eventually(&late, &token).await;
 }

@@ -1,4 +1,4 @@
-//! The published client of this API reads what went wrong from the status line: so the sentence stands there too.
+//! The published client of this API reads the error from the status line, so the reason phrase is the message.
 
 use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,14 +12,14 @@ use crate::support::trials::lone_properties;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        the_reason_phrase_is_the_message,
-        no_text_of_a_sender_is_in_the_reason_phrase_and_little_in_the_message,
-        a_success_and_the_gate_have_the_usual_one
+        reason_phrase_is_the_message,
+        reason_phrase_never_contains_text_of_the_client,
+        success_and_gate_answers_have_the_standard_phrase
     ];
     on_the_demo(module_path!(), properties)
 }
 
-/// The whole answer to a request with these header lines, as it comes.
+/// Sends a request with these header lines and returns the raw answer.
 async fn answer(server: &Server, line: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let length = body.len();
@@ -32,7 +32,7 @@ async fn answer(server: &Server, line: &str, headers: &str, body: &str) -> Strin
     answer
 }
 
-async fn the_reason_phrase_is_the_message() {
+async fn reason_phrase_is_the_message() {
     let settings = [&UNLIMITED[..], &[("commerce.failures_per_minute", "1")]].concat();
     let server = Server::demo(&settings).await;
     let key = format!("x-auth-key: {AUTH_KEY}\r\n");
@@ -54,7 +54,7 @@ async fn the_reason_phrase_is_the_message() {
     }
 }
 
-async fn no_text_of_a_sender_is_in_the_reason_phrase_and_little_in_the_message() {
+async fn reason_phrase_never_contains_text_of_the_client() {
     let server = Server::demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
@@ -77,7 +77,7 @@ async fn no_text_of_a_sender_is_in_the_reason_phrase_and_little_in_the_message()
     }
 }
 
-async fn a_success_and_the_gate_have_the_usual_one() {
+async fn success_and_gate_answers_have_the_standard_phrase() {
     let server = Server::demo(&[]).await;
     let key = format!("x-auth-key: {AUTH_KEY}\r\n");
     let good = answer(&server, &format!("POST {TOKENS}"), &key, "").await;

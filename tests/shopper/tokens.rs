@@ -1,4 +1,4 @@
-//! Anonymous tokens: what they say, how long they hold, and what else is none.
+//! Anonymous tokens: their form and lifetime, and which tokens are refused.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::support::keys::token_under;
 use crate::support::shopper::{AUTH_KEY, UNLIMITED, ask_for_token, assert_token_refused, claims, context, part, token};
 use crate::support::trials::lone_properties;
 
-/// A signing key of 32 bytes, and as settings take it.
+/// A signing key of 32 bytes, also as the setting's value.
 const KEY: &[u8] = b"the signing key of these tests!!";
 const KEY_BASE64: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        the_answer_and_the_token_have_the_published_form,
-        nobody_is_given_the_id_of_another,
-        it_holds_until_the_instant_at_which_it_ends,
-        its_lifetime_and_names_are_settings,
-        only_a_token_of_our_own_form_passes_under_our_key,
-        its_times_and_audience_are_checked,
-        its_owner_must_have_a_guid,
+        answer_and_token_have_the_published_form,
+        every_token_gets_a_new_id,
+        token_expires_exactly_at_exp,
+        lifetime_issuer_and_audience_are_configurable,
+        only_tokens_in_our_own_form_are_accepted_under_our_key,
+        times_and_audience_are_checked,
+        id_must_be_a_guid,
     ];
     on_the_demo(module_path!(), properties)
 }
 
-async fn the_answer_and_the_token_have_the_published_form() {
+async fn answer_and_token_have_the_published_form() {
     let server = Server::demo(&[]).await;
     let answer = ask_for_token(&server, Some(AUTH_KEY), "").await;
     let body = answer.json();
@@ -42,7 +42,7 @@ async fn the_answer_and_the_token_have_the_published_form() {
     let claims = claims(token);
     let jti = claims["jti"].as_str().unwrap();
     let id: uuid::Uuid = jti.parse().unwrap();
-    assert_eq!((id.get_version_num(), id.to_string().as_str()), (4, jti), "a random one, in small letters");
+    assert_eq!((id.get_version_num(), id.to_string().as_str()), (4, jti), "a random id in lower case");
     let iat = server.clock.now().timestamp();
     let names = json!({ "sub": "anonymous", "iss": "JhooseCommerceApi", "aud": "JhooseCommerceApi" });
     let mut wanted = names;
@@ -52,7 +52,7 @@ async fn the_answer_and_the_token_have_the_published_form() {
     assert_eq!(claims, wanted);
 }
 
-async fn nobody_is_given_the_id_of_another() {
+async fn every_token_gets_a_new_id() {
     let server = Server::demo(&[]).await;
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..20 {
@@ -60,7 +60,7 @@ async fn nobody_is_given_the_id_of_another() {
     }
 }
 
-async fn it_holds_until_the_instant_at_which_it_ends() {
+async fn token_expires_exactly_at_exp() {
     let server = Server::demo(&[]).await;
     let token = token(&server, &json!({})).await;
     let ends = claims(&token)["exp"].as_i64().unwrap();
@@ -74,7 +74,7 @@ async fn it_holds_until_the_instant_at_which_it_ends() {
     assert_token_refused(&server, &token, "token_expired", "a year later").await;
 }
 
-async fn its_lifetime_and_names_are_settings() {
+async fn lifetime_issuer_and_audience_are_configurable() {
     for (lifetime, seconds) in [("1m", 60), ("90m", 5400), ("24h", 86_400)] {
         let settings = [
             ("commerce.token_lifetime", lifetime),
@@ -94,12 +94,16 @@ async fn its_lifetime_and_names_are_settings() {
     }
 }
 
-/// Whoever signs under our key, an older release or a neighbour with the same secret, must say what we would.
-async fn only_a_token_of_our_own_form_passes_under_our_key() {
+/// Another signer with our key, such as an older release, must write tokens in our form.
+async fn only_tokens_in_our_own_form_are_accepted_under_our_key() {
     let server = with_known_key().await;
     let good = good_claims(&server);
     let header = json!({ "alg": "HS256", "typ": "JWT" });
-    assert_eq!(context(&server, &token_under(KEY, &header, &good)).await.status, 200, "the form is right");
+    assert_eq!(
+        context(&server, &token_under(KEY, &header, &good)).await.status,
+        200,
+        "a token in our form is accepted"
+    );
     for (header, reason) in [
         (json!({ "alg": "HS384", "typ": "JWT" }), "algorithm_not_allowed"),
         (json!({ "alg": "HS512", "typ": "JWT" }), "algorithm_not_allowed"),
@@ -116,17 +120,17 @@ async fn only_a_token_of_our_own_form_passes_under_our_key() {
     let unsigned = token_under(KEY, &header, &good);
     let unsigned = &unsigned[..=unsigned.rfind('.').unwrap()];
     assert_token_refused(&server, unsigned, "wrong_signature", "no signature").await;
-    let other = token_under(b"another key, not known to anybody", &header, &good);
+    let other = token_under(b"another key that is not configured", &header, &good);
     assert_token_refused(&server, &other, "wrong_signature", "another key").await;
     let empty = token_under(b"", &header, &good);
     assert_token_refused(&server, &empty, "wrong_signature", "an empty key").await;
 }
 
-async fn its_times_and_audience_are_checked() {
+async fn times_and_audience_are_checked() {
     let server = with_known_key().await;
     let now = server.clock.now().timestamp();
     for (claim, value, reason) in [
-        ("aud", json!("somebody else"), "wrong_audience"),
+        ("aud", json!("another audience"), "wrong_audience"),
         ("aud", json!(null), "wrong_audience"),
         ("iss", json!("jhoosecommerceapi"), "unknown_issuer"),
         ("iss", json!(null), "unknown_issuer"),
@@ -143,7 +147,7 @@ async fn its_times_and_audience_are_checked() {
     }
 }
 
-async fn its_owner_must_have_a_guid() {
+async fn id_must_be_a_guid() {
     let server = with_known_key().await;
     for (claim, value) in [
         ("sub", json!("Anonymous")),

@@ -1,4 +1,5 @@
-//! Answers about carts are the largest that shoppers can ask for. Clients that do not read them are closed before they fill the memory.
+//! Answers about carts are the largest that shoppers can request. Connections whose clients do not read them are closed
+//! before the answers fill the memory.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +16,20 @@ use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
 use crate::support::trials::lone_properties;
 use crate::support::{Server, scan};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What all clients together may leave, in bytes.
-const BUDGET: usize = 32 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The unread bytes that all clients together may leave.
+const MAX_UNREAD: usize = 32 * 1024 * 1024;
 const CLIENTS: usize = 120;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        clients_that_do_not_read_are_closed_before_they_fill_the_memory,
-        a_client_that_takes_a_piece_now_and_then_is_closed_in_time,
+        unread_answers_are_dropped_before_they_fill_the_memory,
+        slow_reader_is_closed_after_the_answer_timeout,
     ];
     on_the_demo(module_path!(), properties)
 }
 
-async fn clients_that_do_not_read_are_closed_before_they_fill_the_memory() {
+async fn unread_answers_are_dropped_before_they_fill_the_memory() {
     let settings = [("commerce.max_in_flight", "1000"), ("server.answer_timeout", "10m")];
     let server = Server::demo(&[&UNLIMITED[..], &settings].concat()).await;
     let (shopper, carts) = full(&server).await;
@@ -37,9 +38,9 @@ async fn clients_that_do_not_read_are_closed_before_they_fill_the_memory() {
     for _ in 0..CLIENTS {
         clients.push(ask(&server, &shopper).await);
     }
-    // Of each, the two systems between us have taken some.
-    let wanted = CLIENTS - BUDGET / (answer - 128 * 1024);
-    let deadline = Instant::now() + PATIENCE;
+    // The socket buffers of both sides hold part of each answer.
+    let wanted = CLIENTS - MAX_UNREAD / (answer - 128 * 1024);
+    let deadline = Instant::now() + TIMEOUT;
     while closed(&server, "memory").await < wanted {
         assert!(
             Instant::now() < deadline,
@@ -48,25 +49,25 @@ async fn clients_that_do_not_read_are_closed_before_they_fill_the_memory() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
     }
-    assert_eq!(shopper.carts().await, carts, "who reads has it whole");
+    assert_eq!(shopper.carts().await, carts, "a client that reads gets the whole answer");
     assert_eq!(server.verify(&scan()).await.status, 200, "the gate");
 }
 
-/// An answer of half a megabyte, of which the connector writes a piece when the one before is taken.
-async fn a_client_that_takes_a_piece_now_and_then_is_closed_in_time() {
+/// The answer has half a megabyte; the connector writes a piece when the client has read the one before.
+async fn slow_reader_is_closed_after_the_answer_timeout() {
     let server = Server::demo(&[&UNLIMITED[..], &[("server.answer_timeout", "1s")]].concat()).await;
     let (shopper, _) = full(&server).await;
     let mut stream = ask(&server, &shopper).await;
     let began = Instant::now();
     let mut some = vec![0; 96 * 1024];
     while closed(&server, "timeout").await == 0 {
-        assert!(began.elapsed() < Duration::from_secs(10), "it is waited for");
-        let _ = timeout(Duration::from_millis(100), stream.read_exact(&mut some)).await; // it may be closed already
+        assert!(began.elapsed() < Duration::from_secs(10), "the connection is not closed in time");
+        let _ = timeout(Duration::from_millis(100), stream.read_exact(&mut some)).await; // may be closed already
         tokio::time::sleep(Duration::from_millis(600)).await; // what a slow client does
     }
 }
 
-/// A shopper whose carts are full, and these carts.
+/// A shopper with full carts, and these carts.
 async fn full(server: &Server) -> (Shopper, Value) {
     let shopper = anonymous(server).await;
     let cart = shopper.open("Default", "US").await;
@@ -79,7 +80,7 @@ async fn full(server: &Server) -> (Shopper, Value) {
     (shopper, carts)
 }
 
-/// Asks for all carts, and reads nothing.
+/// Requests all carts without reading the answer.
 async fn ask(server: &Server, shopper: &Shopper) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -92,7 +93,7 @@ async fn ask(server: &Server, shopper: &Shopper) -> TcpStream {
     stream
 }
 
-/// How many connections were closed for what their clients did not take.
+/// The number of connections closed because their clients did not read.
 async fn closed(server: &Server, reason: &str) -> usize {
     let metrics = server.metrics().await;
     let name = format!("connector_answers_not_taken_total{{port=\"api\",reason=\"{reason}\"}} ");

@@ -75,9 +75,9 @@ impl Connectors {
 
     /// The quantity of each SKU over all carts of a customer. All connectors must return the same.
     async fn amounts(&self, customer: &Customer) -> Vec<(String, u16)> {
-        let carts = self.stores[0].of(customer, at(0)).await.unwrap();
+        let carts = self.stores[0].get(customer, at(0)).await.unwrap();
         for other in &self.stores {
-            assert_eq!(other.of(customer, at(0)).await.unwrap(), carts);
+            assert_eq!(other.get(customer, at(0)).await.unwrap(), carts);
         }
         let lines = carts.all().iter().flat_map(|cart| &cart.lines);
         let mut amounts: Vec<_> = lines.map(|line| (line.sku.as_str().to_owned(), line.quantity.number())).collect();
@@ -146,7 +146,7 @@ async fn cart_is_opened_once_across_connectors(engine: Engine) {
         }
         let ids = opening.join_all().await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        assert_eq!(connectors.one(0).of(&anonymous(round), at(0)).await.unwrap().all().len(), 1);
+        assert_eq!(connectors.one(0).get(&anonymous(round), at(0)).await.unwrap().all().len(), 1);
     }
 }
 
@@ -248,7 +248,7 @@ async fn sweep_keeps_carts_in_use(engine: Engine) {
     working.join_all().await;
     connectors.one(0).sweep(at(MONTH)).await.unwrap();
     for number in 1..=120_u8 {
-        let carts = connectors.one(0).of(&anonymous(number), at(0)).await.unwrap();
+        let carts = connectors.one(0).get(&anonymous(number), at(0)).await.unwrap();
         let skus: Vec<_> = carts.all().iter().flat_map(|cart| &cart.lines).map(|line| line.sku.as_str()).collect();
         let is_in_use = usize::from(number - 1) % (CONNECTORS * 2) < CONNECTORS;
         assert_eq!(skus, if is_in_use { vec!["b"] } else { vec![] }, "{number}");

@@ -1,7 +1,8 @@
-//! The demo's page and the API's page, in a real browser: Chromium without a window, driven by `tests/npm/page.mjs`. Each
-//! case is written in one of the modules beside it.
+//! The demo's page and the API's page in a real browser: headless Chromium, driven by `tests/npm/page.mjs`. The cases
+//! are in the modules beside that script.
 //!
-//! Without Chromium or Node, the cases show as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! Without Chromium or Node, the cases are reported as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required`
+//! makes that a failure.
 
 #![expect(clippy::expect_used, reason = "a test that cannot continue has failed, and the message tells where")]
 
@@ -71,7 +72,7 @@ fn chromium() -> Option<PathBuf> {
 async fn passes(case: &'static str) {
     let server = if case == PUBLISHED { Server::published(KEY).await } else { Server::demo(&[]).await };
     let environment = [
-        ("CHROMIUM", chromium().expect("`missing` has found it")),
+        ("CHROMIUM", chromium().expect("`missing` found it")),
         ("CONNECTOR", env!("CARGO_BIN_EXE_identity-connector").into()),
         ("DEMO_KEY", KEY.into()),
     ];

@@ -1,74 +1,77 @@
-//! How many anonymous customers have carts, known well enough to refuse one too many without counting for each.
+//! Counts anonymous owners of carts, to refuse a new owner above the limit without a query for each.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Anonymous owners: as many as the last count found and those who came since. Of one connector's own none is missed. Who comes while
-/// they are counted may stand twice until the next count, and who came in vain once.
+/// The number of anonymous owners: the result of the last count plus the owners added since by this connector. It never
+/// misses an owner that this connector added. Until the next count it may be too high: an owner added during a count
+/// may be counted twice, and a failed insert is counted once.
 #[derive(Clone, Debug)]
 pub(super) struct AnonymousOwners {
-    /// How many of them there may be: whoever can make anonymous tokens could fill the disk otherwise.
-    at_most: usize,
+    /// The maximum: clients that can request anonymous tokens could fill the disk otherwise.
+    max_owners: usize,
     numbers: Arc<Mutex<Numbers>>,
 }
 
 #[derive(Debug, Default)]
 struct Numbers {
-    known: usize,
-    /// Whose first cart is being written.
-    under_way: usize,
-    /// Who has come since the count that is going on began.
-    since: usize,
+    counted: usize,
+    /// Owners whose first cart is being written.
+    reserved: usize,
+    /// Owners added since the running count began.
+    added_since: usize,
 }
 
-/// One whose first cart is being written; to be held until it is certain to be seen by whoever counts, or to be given up.
+/// The reservation of an owner whose first cart is being written. Hold it until the row is visible to a count, or the
+/// write has failed.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Newcomer(AnonymousOwners);
+pub(super) struct Reservation(AnonymousOwners);
 
 impl AnonymousOwners {
-    pub(super) fn new(at_most: usize) -> Self {
-        Self { at_most, numbers: Arc::default() }
+    pub(super) fn new(max_owners: usize) -> Self {
+        Self { max_owners, numbers: Arc::default() }
     }
 
-    pub(super) fn number(&self) -> usize {
+    pub(super) fn current(&self) -> usize {
         let numbers = self.lock();
-        numbers.known.saturating_add(numbers.under_way)
+        numbers.counted.saturating_add(numbers.reserved)
     }
 
-    /// One more, unless there are enough.
-    pub(super) fn one_more(&self) -> Option<Newcomer> {
+    /// A reservation for a new owner, unless the limit is reached.
+    pub(super) fn reserve(&self) -> Option<Reservation> {
         let mut numbers = self.lock();
-        if numbers.known.saturating_add(numbers.under_way) >= self.at_most {
+        if numbers.counted.saturating_add(numbers.reserved) >= self.max_owners {
             return None;
         }
-        numbers.under_way = numbers.under_way.saturating_add(1);
-        Some(Newcomer(self.clone()))
+        numbers.reserved = numbers.reserved.saturating_add(1);
+        Some(Reservation(self.clone()))
     }
 
-    /// To be called before they are counted.
+    /// Call before the owners are counted.
     pub(super) fn begin_count(&self) {
-        self.lock().since = 0;
+        self.lock().added_since = 0;
     }
 
-    /// To be called with what was counted. Whoever was still under way when the count began may be in it, or may not.
-    pub(super) fn counted(&self, count: usize) {
+    /// Call with the result of the count. Owners whose reservation was open when the count began may or may not be in
+    /// it.
+    pub(super) fn finish_count(&self, count: usize) {
         let mut numbers = self.lock();
-        numbers.known = count.saturating_add(numbers.since);
+        numbers.counted = count.saturating_add(numbers.added_since);
     }
 
-    /// No code runs under this lock that can panic: that it is poisoned says nothing.
+    /// No code under this lock can panic, so ignore poisoning.
     fn lock(&self) -> MutexGuard<'_, Numbers> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Newcomer {
-    /// That the cart was written is not asked: nobody may be left who knows.
+impl Drop for Reservation {
+    /// Counts the owner even if the write failed: after a timeout the result is unknown.
     fn drop(&mut self) {
         let mut numbers = self.0.lock();
-        numbers.under_way = numbers.under_way.saturating_sub(1);
-        numbers.known = numbers.known.saturating_add(1);
-        numbers.since = numbers.since.saturating_add(1);
+        numbers.reserved = numbers.reserved.saturating_sub(1);
+        numbers.counted = numbers.counted.saturating_add(1);
+        numbers.added_since = numbers.added_since.saturating_add(1);
     }
 }
 
@@ -77,28 +80,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_never_more_than_so_many_whenever_they_are_counted() {
+    fn limit_is_never_exceeded_whenever_owners_are_counted() {
         let owners = AnonymousOwners::new(3);
-        let first = owners.one_more().expect("room");
+        let first = owners.reserve().expect("below the limit");
         owners.begin_count();
-        owners.counted(0); // its cart was not there yet
+        owners.finish_count(0); // the cart was not visible yet
         drop(first);
-        assert_eq!(owners.number(), 1);
+        assert_eq!(owners.current(), 1);
 
         owners.begin_count();
-        drop(owners.one_more().expect("room"));
-        owners.counted(1); // a count that did not see the second
-        assert_eq!(owners.number(), 2);
+        drop(owners.reserve().expect("below the limit"));
+        owners.finish_count(1); // a count that did not see the second
+        assert_eq!(owners.current(), 2);
 
-        let third = owners.one_more().expect("room");
-        assert!(owners.one_more().is_none(), "one is under way");
+        let third = owners.reserve().expect("below the limit");
+        assert!(owners.reserve().is_none(), "one is reserved");
         drop(third);
-        assert!(owners.one_more().is_none());
+        assert!(owners.reserve().is_none());
 
         owners.begin_count();
-        owners.counted(2); // one came in vain
-        let again = owners.one_more().expect("room");
+        owners.finish_count(2); // one write had failed
+        let again = owners.reserve().expect("below the limit");
         drop(again);
-        assert_eq!(owners.number(), 3);
+        assert_eq!(owners.current(), 3);
     }
 }

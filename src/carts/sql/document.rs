@@ -1,4 +1,5 @@
-//! All carts of an owner as a text in JSON. Members may be added, never renamed: connectors of two releases read each other's.
+//! The carts of an owner as JSON text. Members may be added but never renamed: connectors of two releases read each
+//! other's rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +25,10 @@ struct LineDocument {
     quantity: u16,
 }
 
-/// `None` for what no connector writes.
+/// `None` for a text that no connector writes.
 pub(super) fn read(text: &str) -> Option<Carts> {
     let carts: Vec<CartDocument> = serde_json::from_str(text).ok()?;
-    Carts::from_kept(carts.into_iter().map(cart).collect::<Option<_>>()?)
+    Carts::from_stored(carts.into_iter().map(cart).collect::<Option<_>>()?)
 }
 
 pub(super) fn write(carts: &Carts) -> Result<String, DatabaseError> {
@@ -82,21 +83,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_is_no_longer_than_what_is_bounded(
+        fn text_is_no_longer_than_its_bound(
             carts in proptest::collection::btree_map(texts("a\"\\é€𝄞"), proptest::collection::btree_set(texts("a\"\\ ~"), 0..20), 0..5),
             id in 1..u64::MAX >> 11,
         ) {
-            let mut kept = Carts::default();
+            let mut owned = Carts::default();
             for (name, skus) in carts {
                 let (market, currency) = (Market::parse(&name).unwrap(), Currency::new("EUR", "€").unwrap());
                 let name = CartName::parse(&name).unwrap();
                 let now = instant(i64::MAX);
-                let id = kept.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
-                let lines = skus.iter().map(|sku| (Sku::parse(sku).unwrap(), Quantity::MOST)).collect();
-                kept.add_lines(id, lines, now).unwrap();
+                let id = owned.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
+                let lines = skus.iter().map(|sku| (Sku::parse(sku).unwrap(), Quantity::MAX)).collect();
+                owned.add_lines(id, lines, now).unwrap();
             }
-            prop_assert!(write(&kept).unwrap().len() <= kept.bytes().saturating_add(2), "the brackets of the list");
-            prop_assert_eq!(read(&write(&kept).unwrap()), Some(kept));
+            prop_assert!(write(&owned).unwrap().len() <= owned.bytes().saturating_add(2), "the bound and the list's brackets");
+            prop_assert_eq!(read(&write(&owned).unwrap()), Some(owned));
         }
     }
 }

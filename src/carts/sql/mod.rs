@@ -1,6 +1,6 @@
-//! Carts in a database: one row an owner, locked for as long as it is changed.
+//! Carts in a database: one row per owner, locked while it is changed.
 //!
-//! Whoever changes two owners locks them in the order of their digests, as everybody does: nobody waits for somebody who waits for them.
+//! A change to two owners always locks them in the order of their digests, so that two changes never deadlock.
 
 mod anonymous;
 mod document;
@@ -10,14 +10,14 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, query, query_scalar};
 
 use self::anonymous::AnonymousOwners;
-use super::{CartsError, Owner, changed};
+use super::{CartsError, Owner, apply};
 use crate::digest::Digest;
 use crate::domain::cart::{ANONYMOUS_LIFETIME, CartRefusal, Carts};
 use crate::storage::{Database, DatabaseError, Engine, corrupt, nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// How many owners one transaction lets go of at most, so that nobody waits long behind it.
+/// The maximum number of owners that one transaction deletes, so that other transactions do not wait long for it.
 const BATCH: u32 = 100;
 
 /// Carts in a database.
@@ -28,15 +28,15 @@ pub(super) struct SqlCarts {
 }
 
 impl SqlCarts {
-    pub(super) fn new(database: Database, at_most: usize) -> Self {
-        Self { database, anonymous: AnonymousOwners::new(at_most) }
+    pub(super) fn new(database: Database, max_owners: usize) -> Self {
+        Self { database, anonymous: AnonymousOwners::new(max_owners) }
     }
 
-    pub(super) fn anonymous(&self) -> usize {
-        self.anonymous.number()
+    pub(super) fn anonymous_owners(&self) -> usize {
+        self.anonymous.current()
     }
 
-    pub(super) async fn of(&self, owner: Owner, now: DateTime<Utc>) -> std::result::Result<Carts, CartsError> {
+    pub(super) async fn get(&self, owner: Owner, now: DateTime<Utc>) -> std::result::Result<Carts, CartsError> {
         let found = self.database.look_up(move |connection| Box::pin(find(connection, owner, now)));
         Ok(found.await?)
     }
@@ -56,21 +56,21 @@ impl SqlCarts {
         let work = self.database.transaction(move |connection| {
             Box::pin(async move {
                 let before = lock(connection, engine, owner, now).await?;
-                let (after, done) = changed(&before, change);
-                let newcomer = match owner.is_anonymous && before.is_empty() && !after.is_empty() {
-                    true => anonymous.one_more().map(Some),
+                let (after, result) = apply(&before, change);
+                let reservation = match owner.is_anonymous && before.is_empty() && !after.is_empty() {
+                    true => anonymous.reserve().map(Some),
                     false => Some(None),
                 };
-                let Some(newcomer) = newcomer else {
-                    keep(connection, owner, &before, &before).await?;
-                    return Ok((done.and(Err(CartRefusal::Full)), None));
+                let Some(reservation) = reservation else {
+                    store(connection, owner, &before, &before).await?;
+                    return Ok((result.and(Err(CartRefusal::Full)), None));
                 };
-                keep(connection, owner, &before, &after).await?;
-                Ok((done, newcomer))
+                store(connection, owner, &before, &after).await?;
+                Ok((result, reservation))
             })
         });
-        let (done, _newcomer) = work.await?;
-        Ok(done)
+        let (result, _reservation) = work.await?;
+        Ok(result)
     }
 
     pub(super) async fn migrate(
@@ -80,7 +80,7 @@ impl SqlCarts {
         now: DateTime<Utc>,
     ) -> std::result::Result<std::result::Result<Carts, CartRefusal>, CartsError> {
         if from == to {
-            return Ok(Ok(self.of(to, now).await?));
+            return Ok(Ok(self.get(to, now).await?));
         }
         let engine = self.database.engine();
         let work = self.database.transaction(move |connection| Box::pin(migrate(connection, engine, from, to, now)));
@@ -99,14 +99,14 @@ impl SqlCarts {
         self.database.close().await;
     }
 
-    /// Lets go of some owners all of whose carts have ended, and says whether there may be more.
+    /// Deletes one batch of owners whose carts have all expired, and returns whether there may be more.
     pub(super) async fn sweep_some(&self, now: DateTime<Utc>) -> std::result::Result<bool, CartsError> {
         let engine = self.database.engine();
         let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
         let more = swept.await? == u64::from(BATCH);
         if !more {
             self.anonymous.begin_count();
-            self.anonymous.counted(self.database.look_up(|connection| Box::pin(count(connection))).await?);
+            self.anonymous.finish_count(self.database.look_up(|connection| Box::pin(count(connection))).await?);
             self.database.truncate_long_log().await;
         }
         Ok(more)
@@ -114,55 +114,58 @@ impl SqlCarts {
 }
 
 async fn find(connection: &mut AnyConnection, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
-    let kept: Option<String> = query_scalar::<Any, _>("SELECT carts FROM basket WHERE owner = $1")
+    let stored: Option<String> = query_scalar::<Any, _>("SELECT carts FROM basket WHERE owner = $1")
         .bind(owner.digest.as_bytes().as_slice())
         .fetch_optional(connection)
         .await?;
-    current(kept, owner, now).await
+    current(stored, owner, now).await
 }
 
-/// What an owner has; nobody else changes it until the transaction ends. Always to be followed by [`keep`].
+/// Reads and locks an owner's carts: no other transaction can change them until this one ends. Always call [`store`]
+/// afterwards.
 async fn lock(connection: &mut AnyConnection, engine: Engine, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
     let statement = match engine {
-        // In a transaction that is going to write there is nobody else.
+        // A write transaction in SQLite already excludes all others.
         Engine::Sqlite => return find(connection, owner, now).await,
-        // Who has no row gets one, since only a row can be locked, and only so is it seen as it is after the wait for it.
+        // Only a row can be locked, so insert one for an owner without carts. `RETURNING` reads the row as it is after
+        // the wait for the lock.
         Engine::Postgres => {
             "INSERT INTO basket (owner, anonymous, carts, changed_at) VALUES ($1, $2, '[]', 0)
              ON CONFLICT (owner) DO UPDATE SET changed_at = basket.changed_at
              RETURNING carts"
         }
     };
-    let kept: String = query_scalar::<Any, _>(statement)
+    let stored: String = query_scalar::<Any, _>(statement)
         .bind(owner.digest.as_bytes().as_slice())
         .bind(i16::from(owner.is_anonymous))
         .fetch_one(connection)
         .await?;
-    current(Some(kept), owner, now).await
+    current(Some(stored), owner, now).await
 }
 
-async fn current(kept: Option<String>, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
-    let Some(text) = kept else { return Ok(Carts::default()) };
-    let kept = off_the_workers(text.len(), move || document::read(&text)).await?;
-    Ok(owner.current(kept.ok_or_else(|| corrupt("carts"))?, now))
+async fn current(stored: Option<String>, owner: Owner, now: DateTime<Utc>) -> Result<Carts> {
+    let Some(text) = stored else { return Ok(Carts::default()) };
+    let stored = run_off_worker(text.len(), move || document::read(&text)).await?;
+    Ok(owner.current(stored.ok_or_else(|| corrupt("carts"))?, now))
 }
 
-/// Runs at once what is quick; on a thread of its own what takes so long that a scan on the same worker would wait for it.
-async fn off_the_workers<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    const QUICK: usize = 8 * 1024;
-    if bytes <= QUICK {
+/// Runs small work directly, and large work on a blocking thread, so that scans on the same worker do not wait for it.
+async fn run_off_worker<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    const MAX_DIRECT: usize = 8 * 1024;
+    if bytes <= MAX_DIRECT {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| DatabaseError::Panicked)
 }
 
-/// Writes what has changed. Who has nothing has no row, also if they got one to be locked.
-async fn keep(connection: &mut AnyConnection, owner: Owner, before: &Carts, after: &Carts) -> Result<()> {
+/// Writes the carts if they have changed. An owner without carts has no row, so a row that [`lock`] inserted is
+/// deleted.
+async fn store(connection: &mut AnyConnection, owner: Owner, before: &Carts, after: &Carts) -> Result<()> {
     let Some(changed_at) = after.changed_at() else { return delete(connection, owner.digest).await };
     if after == before {
         return Ok(());
     }
-    let text = off_the_workers(after.bytes(), {
+    let text = run_off_worker(after.bytes(), {
         let after = after.clone();
         move || document::write(&after)
     });
@@ -198,13 +201,13 @@ async fn migrate(
     for owner in owners {
         locked.push((owner, lock(connection, engine, owner, now).await?));
     }
-    let of = |whose: Owner| locked.iter().find(|(owner, _)| *owner == whose).map(|(_, carts)| carts.clone());
-    let (moving, before) = (of(from).unwrap_or_default(), of(to).unwrap_or_default());
-    let (after, done) = changed(&before, |carts| carts.merge(moving.clone(), now));
-    let left = if done.is_ok() { Carts::default() } else { moving.clone() };
-    keep(connection, from, &moving, &left).await?;
-    keep(connection, to, &before, &after).await?;
-    Ok(done.map(|()| after))
+    let carts_of = |whose: Owner| locked.iter().find(|(owner, _)| *owner == whose).map(|(_, carts)| carts.clone());
+    let (moving, before) = (carts_of(from).unwrap_or_default(), carts_of(to).unwrap_or_default());
+    let (after, result) = apply(&before, |carts| carts.merge(moving.clone(), now));
+    let left = if result.is_ok() { Carts::default() } else { moving.clone() };
+    store(connection, from, &moving, &left).await?;
+    store(connection, to, &before, &after).await?;
+    Ok(result.map(|()| after))
 }
 
 async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc>) -> Result<u64> {
@@ -213,15 +216,15 @@ async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc
             "DELETE FROM basket WHERE owner IN
                  (SELECT owner FROM basket WHERE anonymous = 1 AND changed_at <= $1 ORDER BY changed_at LIMIT $2)"
         }
-        // What another connector has in hand is left to it.
+        // Skip rows that another connector has locked.
         Engine::Postgres => {
             "DELETE FROM basket WHERE owner IN
                  (SELECT owner FROM basket WHERE anonymous = 1 AND changed_at <= $1 ORDER BY changed_at LIMIT $2
                   FOR UPDATE SKIP LOCKED)"
         }
     };
-    let ended = now.checked_sub_signed(ANONYMOUS_LIFETIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
-    let swept = query::<Any>(statement).bind(nanos(ended)).bind(i64::from(BATCH)).execute(connection).await?;
+    let expired_at = now.checked_sub_signed(ANONYMOUS_LIFETIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let swept = query::<Any>(statement).bind(nanos(expired_at)).bind(i64::from(BATCH)).execute(connection).await?;
     Ok(swept.rows_affected())
 }
 

@@ -1,7 +1,8 @@
-//! What holds wherever carts are kept, in memory and in SQLite; `tests/storage_engines/carts.rs` has what concerns several connectors.
+//! Properties of carts in memory and in SQLite. `tests/storage_engines/carts.rs` tests several connectors on one
+//! database.
 
-mod ending;
-mod moving;
+mod expiry;
+mod migration;
 
 use std::sync::Arc;
 
@@ -16,38 +17,38 @@ use crate::domain::scan::Location::Entry;
 use crate::ledger::tests::{LIMITS, accepted, far_deadline};
 use crate::ledger::{Ledger, Recorded, SqlLedger};
 use crate::storage::{DatabaseError, Location};
-use ending::*;
-use moving::*;
+use expiry::*;
+use migration::*;
 
 fn hash_key() -> HashKey {
     HashKey::new(&[1; 32])
 }
 
-/// A store, and what it stands on.
-struct Kept {
+/// A store of carts, and its database if it has one.
+struct Fixture {
     store: Arc<CartStore>,
     database: Option<(Database, TempDir)>,
 }
 
-fn in_memory_for(owners: usize) -> Kept {
+fn in_memory_for(owners: usize) -> Fixture {
     let backend = Backend::Memory(MemoryCarts::new(owners));
-    Kept { store: Arc::new(CartStore { backend, hash_key: hash_key() }), database: None }
+    Fixture { store: Arc::new(CartStore { backend, hash_key: hash_key() }), database: None }
 }
 
-async fn in_memory() -> Kept {
-    Kept { store: Arc::new(CartStore::in_memory(hash_key(), 10_000)), database: None }
+async fn in_memory() -> Fixture {
+    Fixture { store: Arc::new(CartStore::in_memory(hash_key(), 10_000)), database: None }
 }
 
-async fn in_sqlite() -> Kept {
+async fn in_sqlite() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Sqlite(folder.path().join("c.db"));
     let database = Database::open(&location, None).await.expect("opened");
-    let database = database.open_carts(&location).await.expect("opened beside it");
+    let database = database.open_carts(&location).await.expect("opened");
     let store = Arc::new(CartStore::in_database(database.clone(), 1000));
-    Kept { store, database: Some((database, folder)) }
+    Fixture { store, database: Some((database, folder)) }
 }
 
-macro_rules! wherever_they_are_kept {
+macro_rules! in_memory_and_in_sqlite {
     ($($property:ident),* $(,)?) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,24 +65,24 @@ macro_rules! wherever_they_are_kept {
     };
 }
 
-wherever_they_are_kept![
-    what_is_kept_is_read_back,
-    a_cart_is_opened_once,
-    what_is_refused_or_changes_nothing_leaves_no_trace,
-    changes_at_the_same_instant_lose_nothing,
-    carts_move_once_and_later_what_came_since,
-    carts_that_move_twice_at_the_same_instant_arrive_once,
-    carts_of_two_who_are_one_all_arrive,
-    carts_that_move_to_and_fro_are_somewhere,
-    carts_stay_where_they_are_when_they_move_to_themselves_or_are_refused,
-    an_anonymous_cart_ends_after_exactly_30_days,
-    what_has_ended_neither_moves_nor_counts,
-    a_sweep_lets_go_of_what_has_ended,
-    who_is_forgotten_has_no_carts,
+in_memory_and_in_sqlite![
+    stored_carts_read_back_unchanged,
+    cart_is_opened_once,
+    refused_change_and_change_without_effect_store_nothing,
+    concurrent_changes_lose_nothing,
+    second_migration_moves_only_what_was_added_since,
+    concurrent_migrations_of_one_owner_move_carts_once,
+    concurrent_migrations_of_several_owners_all_arrive,
+    concurrent_opposite_migrations_lose_nothing,
+    migration_to_the_same_owner_or_beyond_a_limit_moves_nothing,
+    anonymous_cart_expires_after_exactly_30_days,
+    expired_cart_neither_moves_nor_counts,
+    sweep_deletes_expired_carts,
+    forgotten_owner_has_no_carts,
 ];
 
-impl Kept {
-    /// How many owners have left a trace.
+impl Fixture {
+    /// The number of owners with a record.
     async fn owners(&self) -> usize {
         match (&self.store.backend, &self.database) {
             (Backend::Memory(carts), _) => carts.owners(),
@@ -95,17 +96,17 @@ impl Kept {
                 });
                 count.await.expect("counted")
             }
-            (Backend::Sql(_), None) => panic!("it stands on a database"),
+            (Backend::Sql(_), None) => panic!("the database is missing"),
         }
     }
 
-    async fn of(&self, customer: &Customer, now: DateTime<Utc>) -> Carts {
-        self.store.of(customer, now).await.expect("read")
+    async fn get(&self, customer: &Customer, now: DateTime<Utc>) -> Carts {
+        self.store.get(customer, now).await.expect("read")
     }
 
-    /// How much of what a customer has, over all carts.
+    /// The SKUs and quantities of a customer, over all carts.
     async fn amounts(&self, customer: &Customer) -> Vec<(String, u16)> {
-        let carts = self.of(customer, at(0)).await;
+        let carts = self.get(customer, at(0)).await;
         let lines = carts.all().iter().flat_map(|cart| &cart.lines);
         let mut amounts: Vec<_> = lines.map(|line| (line.sku.as_str().to_owned(), line.quantity.number())).collect();
         amounts.sort();
@@ -113,10 +114,10 @@ impl Kept {
     }
 
     async fn add(&self, customer: &Customer, name: &str, sku: &str, pieces: u64, now: DateTime<Utc>) {
-        add(&self.store, customer, name, sku, pieces, now).await.expect("written").expect("there is room");
+        add(&self.store, customer, name, sku, pieces, now).await.expect("written").expect("within the limits");
     }
 
-    /// As many different things as may be put into a cart, named from a number on.
+    /// Adds 100 SKUs to a cart, named from the number `first` on.
     async fn fill(&self, customer: &Customer, first: usize) {
         let lines = (first..).take(100).map(|number| Sku::parse(&format!("full {number}")).expect("a SKU"));
         let lines: Vec<_> = lines.map(|sku| (sku, Quantity::new(1).expect("a quantity"))).collect();
@@ -124,7 +125,7 @@ impl Kept {
             let id = open(carts, "Default", 1, at(0))?.id;
             carts.add_lines(id, lines, at(0)).map(drop)
         };
-        self.store.change(customer, at(0), fill).await.expect("written").expect("there is room");
+        self.store.change(customer, at(0), fill).await.expect("written").expect("within the limits");
     }
 
     async fn migrate(&self, from: u8, to: &Customer, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {
@@ -148,7 +149,7 @@ async fn add(
     store.change(customer, now, change).await
 }
 
-/// The id is made from what is wanted to be, and is the next one that is free.
+/// Opens a cart with the id `wanted`, or the next free one.
 fn open<'a>(carts: &'a mut Carts, name: &str, wanted: u64, now: DateTime<Utc>) -> Result<&'a Cart, CartRefusal> {
     let id = CartId::new(wanted).expect("an id");
     carts.open(CartName::parse(name)?, Market::parse("DE")?, Currency::new("EUR", "€")?, id, now)
@@ -171,7 +172,7 @@ fn known(subject: &str) -> Customer {
     Customer::Known { issuer, subject: SubjectId::parse(subject).expect("a subject") }
 }
 
-async fn what_is_kept_is_read_back(kept: Kept) {
+async fn stored_carts_read_back_unchanged(fixture: Fixture) {
     let customer = known("k");
     let now = at(1).checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");
     let change = move |carts: &mut Carts| {
@@ -182,68 +183,68 @@ async fn what_is_kept_is_read_back(kept: Kept) {
         open(carts, "Default", 1, at(0))?;
         Ok(carts.clone())
     };
-    let changed = kept.store.change(&customer, now, change).await.expect("written").expect("there is room");
+    let changed = fixture.store.change(&customer, now, change).await.expect("written").expect("within the limits");
     assert_eq!(changed.all().len(), 2);
-    assert_eq!(kept.of(&customer, at(2)).await, changed);
-    assert!(kept.of(&known("K"), at(2)).await.is_empty() && kept.of(&anonymous(1), at(2)).await.is_empty());
-    assert_eq!(kept.owners().await, 1);
+    assert_eq!(fixture.get(&customer, at(2)).await, changed);
+    assert!(fixture.get(&known("K"), at(2)).await.is_empty() && fixture.get(&anonymous(1), at(2)).await.is_empty());
+    assert_eq!(fixture.owners().await, 1);
 }
 
-async fn a_cart_is_opened_once(kept: Kept) {
+async fn cart_is_opened_once(fixture: Fixture) {
     let customer = anonymous(1);
     let mut opening = JoinSet::new();
     for number in 1..=16 {
-        let (store, customer) = (Arc::clone(&kept.store), customer.clone());
+        let (store, customer) = (Arc::clone(&fixture.store), customer.clone());
         opening.spawn(async move {
             let change = move |carts: &mut Carts| open(carts, "Default", number, at(0)).cloned();
-            store.change(&customer, at(0), change).await.expect("written").expect("there is room")
+            store.change(&customer, at(0), change).await.expect("written").expect("within the limits")
         });
     }
     let opened = opening.join_all().await;
     assert!(opened.iter().all(|cart| *cart == opened[0]), "{opened:?}");
-    assert_eq!(kept.of(&customer, at(0)).await.all(), &opened[..1]);
+    assert_eq!(fixture.get(&customer, at(0)).await.all(), &opened[..1]);
 }
 
-async fn what_is_refused_or_changes_nothing_leaves_no_trace(kept: Kept) {
+async fn refused_change_and_change_without_effect_store_nothing(fixture: Fixture) {
     let customer = anonymous(1);
     let refuse = |carts: &mut Carts| {
         open(carts, "Refused", 9, at(5))?;
         Err::<(), _>(CartRefusal::NoSuchLine)
     };
-    let refused = kept.store.change(&customer, at(0), refuse).await.expect("asked");
+    let refused = fixture.store.change(&customer, at(0), refuse).await.expect("asked");
     assert_eq!(refused, Err(CartRefusal::NoSuchLine));
-    let looked = kept.store.change(&customer, at(0), |carts| Ok(carts.all().len())).await.expect("asked");
-    assert_eq!((looked, kept.owners().await), (Ok(0), 0));
+    let count = fixture.store.change(&customer, at(0), |carts| Ok(carts.all().len())).await.expect("asked");
+    assert_eq!((count, fixture.owners().await), (Ok(0), 0));
 
-    kept.add(&customer, "Default", "a", 2, at(0)).await;
-    let before = kept.of(&customer, at(5)).await;
-    let refused = kept.store.change(&customer, at(5), refuse).await.expect("asked");
-    assert_eq!((refused, kept.of(&customer, at(5)).await), (Err(CartRefusal::NoSuchLine), before.clone()));
+    fixture.add(&customer, "Default", "a", 2, at(0)).await;
+    let before = fixture.get(&customer, at(5)).await;
+    let refused = fixture.store.change(&customer, at(5), refuse).await.expect("asked");
+    assert_eq!((refused, fixture.get(&customer, at(5)).await), (Err(CartRefusal::NoSuchLine), before.clone()));
     let open = move |carts: &mut Carts| open(carts, "Default", 9, at(5)).cloned();
-    kept.store.change(&customer, at(5), open).await.expect("asked").expect("it is there");
-    assert_eq!(kept.of(&customer, at(5)).await, before);
+    fixture.store.change(&customer, at(5), open).await.expect("asked").expect("the cart exists");
+    assert_eq!(fixture.get(&customer, at(5)).await, before);
 
     let delete = |carts: &mut Carts| carts.delete(CartId::new(2).expect("an id"));
-    let deleted = kept.store.change(&customer, at(5), delete).await.expect("asked");
+    let deleted = fixture.store.change(&customer, at(5), delete).await.expect("asked");
     assert_eq!(deleted.map(|cart| cart.lines.len()), Ok(1));
-    assert_eq!(kept.owners().await, 0, "who has no carts any more has left no trace");
+    assert_eq!(fixture.owners().await, 0, "an owner without carts has no record");
 }
 
-async fn changes_at_the_same_instant_lose_nothing(kept: Kept) {
+async fn concurrent_changes_lose_nothing(fixture: Fixture) {
     let customer = known("k");
     let mut adding = JoinSet::new();
     for number in 0..32 {
-        let (store, customer) = (Arc::clone(&kept.store), customer.clone());
+        let (store, customer) = (Arc::clone(&fixture.store), customer.clone());
         adding.spawn(async move {
             for sku in [format!("own {number:02}"), "shared".to_owned()] {
-                add(&store, &customer, "Default", &sku, 3, at(0)).await.expect("written").expect("there is room");
+                add(&store, &customer, "Default", &sku, 3, at(0)).await.expect("written").expect("within the limits");
             }
         });
     }
     adding.join_all().await;
     let mut expected: Vec<_> = (0..32).map(|number| (format!("own {number:02}"), 3)).collect();
     expected.push(("shared".to_owned(), 96));
-    assert_eq!(kept.amounts(&customer).await, expected);
+    assert_eq!(fixture.amounts(&customer).await, expected);
 }
 
 async fn write(database: &Database, statement: &'static str) {
@@ -253,31 +254,31 @@ async fn write(database: &Database, statement: &'static str) {
     written.await.expect("written");
 }
 
-/// Members of a later release are let be; what no connector wrote is told as such, without being quoted, and can be forgotten.
+/// Members of a later release are ignored. An invalid row is an error that does not quote it, and it can be deleted.
 #[tokio::test]
-async fn what_others_wrote_is_read_or_found_wanting() {
+async fn row_of_a_later_release_is_read_and_an_invalid_row_is_an_error() {
     let kept = in_sqlite().await;
     let (database, _) = kept.database.as_ref().expect("a database");
     let customer = known("k");
     kept.add(&customer, "Default", "a", 7, at(0)).await;
-    let before = kept.of(&customer, at(0)).await;
+    let before = kept.get(&customer, at(0)).await;
     write(database, r#"UPDATE basket SET carts = replace(carts, '{"id"', '{"later": [{}], "id"')"#).await;
     write(database, "ALTER TABLE basket ADD COLUMN later TEXT").await;
-    assert_eq!(kept.of(&customer, at(0)).await, before);
+    assert_eq!(kept.get(&customer, at(0)).await, before);
     kept.add(&customer, "Default", "a", 1, at(0)).await;
     write(database, "UPDATE basket SET carts = replace(carts, '\"quantity\":8', '\"quantity\":1000')").await;
     let errors = [
-        kept.store.of(&customer, at(0)).await.expect_err("it cannot be").to_string(),
-        add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("it cannot be").to_string(),
+        kept.store.get(&customer, at(0)).await.expect_err("the row is invalid").to_string(),
+        add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("the row is invalid").to_string(),
     ];
     assert!(errors.iter().all(|error| error == "carts unavailable: invalid data in the database: carts"));
     kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
-    assert!(kept.of(&customer, at(0)).await.is_empty());
+    assert!(kept.get(&customer, at(0)).await.is_empty());
 }
 
-/// However long it takes to change a cart.
+/// A change to carts, however long, does not delay the ledger.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_record_waits_for_a_cart() {
+async fn recording_does_not_wait_for_a_change_to_carts() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Sqlite(folder.path().join("c.db"));
     let database = Database::open(&location, None).await.expect("opened");
@@ -289,14 +290,14 @@ async fn no_record_waits_for_a_cart() {
         let customer = Customer::Anonymous(anonymous_id(7));
         let change = carts.change(&customer, at(0), move |_| {
             let _ = begin.send(());
-            let _ = ended.recv(); // its transaction is under way
+            let _ = ended.recv(); // the transaction is open
             Ok(())
         });
-        change.await.expect("written").expect("there is room");
+        change.await.expect("written").expect("within the limits");
     });
     begun.await.expect("begun");
     let recorded = ledger.record(accepted(0, Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
-    end.send(()).expect("it waits");
+    end.send(()).expect("the change is waiting");
     changing.await.expect("changed");
 }

@@ -1,6 +1,7 @@
-//! How often tokens may make a provider's keys be fetched before it is time. Anybody can make up a token that no known key verifies. So
-//! customers whose tokens were valid before have a budget that tokens of strangers cannot spend: a key that the provider has changed is
-//! noticed with the first of these customers, whatever strangers send. Both budgets together bound what the provider is asked.
+//! Limits how often tokens may cause a fetch of a provider's keys before the next refresh. Any client can make up a
+//! token that no known key verifies. So customers whose tokens were valid before have a budget of their own, which
+//! tokens of strangers cannot use up: after a key change, the first of these customers causes a fetch, whatever
+//! strangers send. The two budgets together limit the requests to the provider.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -11,17 +12,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::ids::SubjectId;
 
-/// The least time between two fetches for customers whose tokens were valid before.
-const CUSTOMERS: TimeDelta = TimeDelta::seconds(10);
-/// The least time between two fetches for everybody else.
-const STRANGERS: TimeDelta = TimeDelta::seconds(60);
-/// How many customers are remembered. When there are more, all are forgotten, and each is remembered again with the next valid token.
-const MOST: usize = 100_000;
+/// The minimum time between two fetches for customers whose tokens were valid before.
+const CUSTOMER_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+/// The minimum time between two fetches for all other tokens.
+const STRANGER_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+/// The maximum number of remembered customers. When it is reached, all are forgotten, and each is remembered again with
+/// the next valid token.
+const MAX_REMEMBERED: usize = 100_000;
 
-/// The fetches that tokens may cause.
+/// The budget of fetches that tokens may cause.
 #[derive(Debug, Default)]
 pub(super) struct FetchBudget {
-    /// Keyed at random, so that no one can choose a customer whose hash is that of another.
+    /// Keyed at random, so that no client can choose a customer id whose hash collides with another's.
     hasher: RandomState,
     state: Mutex<State>,
 }
@@ -30,32 +32,35 @@ pub(super) struct FetchBudget {
 struct State {
     /// Hashes of customers whose tokens were valid.
     customers: HashSet<u64>,
-    /// The last fetch for one of these.
+    /// The last fetch for one of these customers.
     for_customers: Option<DateTime<Utc>>,
-    /// The last fetch for anybody else.
+    /// The last fetch for any other token.
     for_strangers: Option<DateTime<Utc>>,
 }
 
 impl FetchBudget {
-    /// Remembers a customer whose token is valid.
+    /// Remembers a customer whose token was valid.
     pub(super) fn remember(&self, customer: &SubjectId) {
         let hash = self.hasher.hash_one(customer);
         let mut state = self.state();
-        if state.customers.len() >= MOST && !state.customers.contains(&hash) {
+        if state.customers.len() >= MAX_REMEMBERED && !state.customers.contains(&hash) {
             state.customers.clear();
         }
         state.customers.insert(hash);
     }
 
-    /// Whether a token that names this customer may cause a fetch now. If so, the fetch is counted.
+    /// Whether a token that names this customer may cause a fetch now. If so, the fetch uses up the budget.
     pub(super) fn spend(&self, customer: &SubjectId, now: DateTime<Utc>) -> bool {
         let hash = self.hasher.hash_one(customer);
         let mut state = self.state();
         let is_known = state.customers.contains(&hash);
-        let (last, pause) =
-            if is_known { (&mut state.for_customers, CUSTOMERS) } else { (&mut state.for_strangers, STRANGERS) };
-        // A clock that was set back does not keep fetches away.
-        let may_fetch = last.is_none_or(|last| now.signed_duration_since(last).abs() >= pause);
+        let (last, interval) = if is_known {
+            (&mut state.for_customers, CUSTOMER_INTERVAL)
+        } else {
+            (&mut state.for_strangers, STRANGER_INTERVAL)
+        };
+        // A clock that was set back does not prevent fetches.
+        let may_fetch = last.is_none_or(|last| now.signed_duration_since(last).abs() >= interval);
         if may_fetch {
             *last = Some(now);
         }
@@ -72,16 +77,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn customers_are_forgotten_when_there_are_too_many_of_them() {
+    fn customers_are_forgotten_at_the_limit() {
         let budget = FetchBudget::default();
         let customer = |number: usize| SubjectId::parse(&number.to_string()).expect("a subject");
-        for number in 0..=MOST {
+        for number in 0..=MAX_REMEMBERED {
             budget.remember(&customer(number));
         }
         let now = DateTime::UNIX_EPOCH;
         assert!(budget.spend(&customer(0), now), "as for a stranger");
         assert!(!budget.spend(&customer(1), now), "likewise");
-        assert!(budget.spend(&customer(MOST), now), "the last one is remembered");
+        assert!(budget.spend(&customer(MAX_REMEMBERED), now), "the last one is remembered");
         assert_eq!(budget.state().customers.len(), 1);
     }
 }

@@ -1,4 +1,5 @@
-//! Fetching what a provider publishes: where its keys are (OpenID Connect Discovery 1.0), and the keys.
+//! Fetches what a provider publishes: its discovery document (OpenID Connect Discovery 1.0), which says where its keys
+//! are, and the keys.
 
 use std::time::Duration;
 
@@ -11,15 +12,15 @@ use super::key_set::KeySet;
 use crate::cause::innermost;
 use crate::loopback::is_plain_loopback;
 
-/// How long each of the two requests may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of each of the two requests.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest document that is read, in bytes.
-const LONGEST: usize = 512 * 1024;
+const MAX_DOCUMENT: usize = 512 * 1024;
 
-/// Why a provider's keys were not got.
+/// The reason why a provider's keys could not be fetched.
 #[derive(Debug, Error)]
 pub(super) enum FetchError {
-    #[error("no client: {0}")]
+    #[error("cannot create an HTTP client: {0}")]
     Client(String),
     #[error("{0}: {1}")]
     Request(&'static str, String),
@@ -27,13 +28,13 @@ pub(super) enum FetchError {
     Status(&'static str, u16),
     #[error("{0}: is longer than 512 KiB")]
     TooLong(&'static str),
-    #[error("discovery: is not the document of this issuer")]
-    NotItsIssuer,
-    #[error("discovery: jwks_uri must be an https URL, as the issuer is")]
-    KeysElsewhere,
-    #[error("key set: is none")]
+    #[error("discovery: not a discovery document with this issuer")]
+    WrongIssuer,
+    #[error("discovery: jwks_uri must be an https URL")]
+    InsecureKeyUrl,
+    #[error("key set: not a JSON Web Key Set")]
     NotAKeySet,
-    #[error("key set: has no key for the algorithms that are allowed")]
+    #[error("key set: no usable key for the configured algorithms")]
     NoKey,
 }
 
@@ -46,24 +47,25 @@ struct Discovery {
 /// Fetches a provider's keys.
 pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchError> {
     let is_plain = provider.issuer.as_str().starts_with("http:");
-    let mut client = Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).https_only(!is_plain);
+    let mut client =
+        Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).https_only(!is_plain);
     if is_plain {
-        // The configuration allows a plain issuer on loopback only, and the demo's own is on this machine: no proxy is asked, and there
-        // are no root certificates to load.
+        // A plain HTTP issuer is allowed only on loopback, or for the demo's own provider on this machine. So no proxy
+        // is used and no root certificates are loaded.
         client = client.no_proxy().tls_certs_only([]);
     }
     let client = client.build().map_err(|error| FetchError::Client(innermost(&error)))?;
     let url = format!("{}/.well-known/openid-configuration", provider.issuer.as_str().trim_end_matches('/'));
     let document = get(&client, &url, "discovery").await?;
-    let Discovery { issuer, jwks_uri } = serde_json::from_slice(&document).map_err(|_| FetchError::NotItsIssuer)?;
+    let Discovery { issuer, jwks_uri } = serde_json::from_slice(&document).map_err(|_| FetchError::WrongIssuer)?;
     if issuer != provider.issuer.as_str() {
-        return Err(FetchError::NotItsIssuer);
+        return Err(FetchError::WrongIssuer);
     }
-    let keys_at = Url::parse(&jwks_uri).map_err(|_| FetchError::KeysElsewhere)?;
-    // A demo that is published on one address of this machine serves its own keys there, without TLS.
+    let keys_at = Url::parse(&jwks_uri).map_err(|_| FetchError::InsecureKeyUrl)?;
+    // A demo that is published on an address of this machine serves its own keys there, without TLS.
     let is_own = || Url::parse(&issuer).is_ok_and(|issuer| issuer.origin() == keys_at.origin());
     if !(keys_at.scheme() == "https" || is_plain && (is_plain_loopback(&keys_at) || is_own())) {
-        return Err(FetchError::KeysElsewhere);
+        return Err(FetchError::InsecureKeyUrl);
     }
     let document = get(&client, keys_at.as_str(), "key set").await?;
     let keys = KeySet::read(&document, &provider.algorithms).ok_or(FetchError::NotAKeySet)?;
@@ -79,7 +81,7 @@ async fn get(client: &Client, url: &str, what: &'static str) -> Result<Vec<u8>, 
     let mut document = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         document.extend_from_slice(&chunk);
-        if document.len() > LONGEST {
+        if document.len() > MAX_DOCUMENT {
             return Err(FetchError::TooLong(what));
         }
     }

@@ -1,4 +1,4 @@
-//! The public keys that a provider publishes (RFC 7517): only those that are fit to verify what it is allowed to sign with.
+//! The public keys that a provider publishes (RFC 7517). Only keys that can verify an allowed algorithm are kept.
 
 use std::ops::RangeInclusive;
 
@@ -11,12 +11,12 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The bits of an RSA key's modulus.
+/// The length of an RSA key's modulus, in bits.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
-/// The bytes of a coordinate of P-256, and of an Ed25519 key.
+/// The length of a P-256 coordinate and of an Ed25519 key, in bytes.
 const COORDINATE: usize = 32;
-/// How many keys are kept of a set: providers have a handful.
-pub(super) const MOST_KEYS: usize = 64;
+/// The maximum number of keys that are kept of a set. Providers usually publish a handful.
+pub(super) const MAX_KEYS: usize = 64;
 
 /// Keys, each for one algorithm.
 #[derive(Debug, Default)]
@@ -25,14 +25,14 @@ pub(super) struct KeySet {
     counts: Counts,
 }
 
-/// What became of the keys that a provider publishes.
+/// How many of the published keys were kept and how many were not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Kept.
+    /// Keys that were kept.
     pub(super) kept: usize,
-    /// Passed over: not for signatures, not for an algorithm that is allowed, too weak or malformed.
+    /// Keys that were ignored: not for signatures, not for an allowed algorithm, too weak or malformed.
     pub(super) unfit: usize,
-    /// Passed over since there are too many.
+    /// Keys that were ignored because the set has more than [`MAX_KEYS`] usable ones.
     pub(super) dropped: usize,
 }
 
@@ -48,7 +48,7 @@ struct Document {
     keys: Vec<Value>,
 }
 
-/// A key as it is published. Symmetric ones have other members, and are nobody's to publish.
+/// A published key. Symmetric keys have other members; no provider may publish them.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -65,20 +65,22 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a set, and passes over whatever in it is not for us, and more than [`MOST_KEYS`] keys. `None` when it is none.
+    /// Reads a key set. Keys that are not usable are ignored, and so are all after the first [`MAX_KEYS`]. `None` if
+    /// the document is not a key set.
     pub(super) fn read(document: &[u8], allowed: &[Algorithm]) -> Option<Self> {
         let Document { keys } = serde_json::from_slice(document).ok()?;
         let published = keys.len();
         let keys = keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         let mut keys: Vec<Key> = keys.filter_map(|key| usable(key, allowed)).collect();
         let unfit = published.saturating_sub(keys.len());
-        let dropped = keys.len().saturating_sub(MOST_KEYS);
-        keys.truncate(MOST_KEYS);
+        let dropped = keys.len().saturating_sub(MAX_KEYS);
+        keys.truncate(MAX_KEYS);
         let counts = Counts { kept: keys.len(), unfit, dropped };
         Some(Self { keys, counts })
     }
 
-    /// The keys that a token may mean which names one, or names none: then it must be the only one for its algorithm.
+    /// The keys that may have signed a token. If the token names a key, the keys with that id. If not, the only key for
+    /// the algorithm, and none if there are several.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&DecodingKey> {
         let fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
         match id {
@@ -103,20 +105,21 @@ fn usable(jwk: Jwk, allowed: &[Algorithm]) -> Option<Key> {
         ("OKP", Some("Ed25519")) => (Algorithm::EdDSA, ed25519(&x?)?),
         _ => return None,
     };
-    let is_meant = alg.is_none_or(|alg| alg.parse() == Ok(algorithm))
+    let may_verify = alg.is_none_or(|alg| alg.parse() == Ok(algorithm))
         && purpose.is_none_or(|purpose| purpose == "sig")
         && key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
-    (is_meant && allowed.contains(&algorithm)).then_some(Key { id: kid, algorithm, key })
+    (may_verify && allowed.contains(&algorithm)).then_some(Key { id: kid, algorithm, key })
 }
 
-// A key that the cryptography refuses is none: else each token gets a wrong_signature, and no line of the log says why.
+// Check here that the crypto library accepts the key. Otherwise each token would get `wrong_signature`, and no log line
+// would say why.
 
 fn rsa(modulus: &str, exponent: &str) -> Option<DecodingKey> {
     let (n, e) = (integer(modulus)?, integer(exponent)?);
     let bits = n.len().checked_mul(8)?.checked_sub(n.first()?.leading_zeros() as usize)?;
     let components = RsaPublicKeyComponents { n: &n, e: &e };
-    let is_one = RSA_BITS.contains(&bits) && components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok();
-    is_one.then(|| DecodingKey::from_rsa_raw_components(&n, &e))
+    let is_valid = RSA_BITS.contains(&bits) && components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok();
+    is_valid.then(|| DecodingKey::from_rsa_raw_components(&n, &e))
 }
 
 fn p256(x: &str, y: &str) -> Option<DecodingKey> {
@@ -131,7 +134,7 @@ fn ed25519(x: &str) -> Option<DecodingKey> {
     (bytes(x)?.len() == COORDINATE).then(|| DecodingKey::from_ed_components(x).ok())?
 }
 
-/// A coordinate with all its bytes: some libraries write it as an integer.
+/// A coordinate in full length. Some libraries leave out leading zeros.
 fn coordinate(text: &str) -> Option<[u8; COORDINATE]> {
     let integer = integer(text)?;
     let mut coordinate = [0; COORDINATE];
@@ -139,7 +142,7 @@ fn coordinate(text: &str) -> Option<[u8; COORDINATE]> {
     Some(coordinate)
 }
 
-/// An integer without zeros in front, which some libraries write as its sign (RFC 7518, section 6.3.1.1).
+/// An integer without leading zeros, which some libraries add for the sign (RFC 7518, section 6.3.1.1).
 fn integer(text: &str) -> Option<Vec<u8>> {
     Some(bytes(text)?.into_iter().skip_while(|byte| *byte == 0).collect())
 }

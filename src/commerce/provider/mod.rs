@@ -1,7 +1,7 @@
-//! OpenID providers: whom the retailer has vouch for its customers.
+//! OpenID providers, which authenticate the retailer's customers.
 //!
-//! Keys are fetched in the background and kept when the provider is down: no request waits for a provider, but one whose token no known
-//! key verifies, and that one briefly.
+//! Keys are fetched in the background and kept while the provider is down. A request waits for a provider only if no
+//! known key verifies its token, and only briefly.
 
 mod budget;
 mod fetch;
@@ -26,37 +26,38 @@ use crate::domain::ids::{Issuer, SubjectId};
 use crate::loopback::is_plain_loopback;
 use budget::FetchBudget;
 use fetch::fetch;
-use key_set::{Counts, KeySet, MOST_KEYS};
+use key_set::{Counts, KeySet, MAX_KEYS};
 
-/// How often keys are fetched that are there already: for so long one counts that its provider has withdrawn.
+/// How often known keys are refreshed. A key that the provider has withdrawn is accepted for up to this time.
 const REFRESH: Duration = Duration::from_secs(15 * 60);
-/// The least and the most that passes after a failure until the next attempt.
+/// The minimum and maximum pause between a failed fetch and the next one.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may bring the key it needs.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How many requests wait at once: each holds a connection, and its token is one that anybody can make up.
-const WAITING: usize = 32;
-/// The kinds of token that are taken, by their `typ`, if they have one: access tokens (RFC 9068) and plain ones.
-const KINDS: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
+const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum number of requests that wait at once. Each holds a connection, and any client can make up such a token.
+const MAX_WAITING_REQUESTS: usize = 32;
+/// The token types that are accepted, if a token has a `typ`: access tokens (RFC 9068) and plain JWTs.
+const TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
-/// A provider as it is configured.
+/// The configuration of a provider.
 #[derive(Clone, Debug)]
 pub struct ProviderSettings {
-    /// What it is called in the log and in metrics.
+    /// The provider's name in the log and in metrics.
     pub name: String,
-    /// Its name for itself, a URL.
+    /// The issuer URL.
     pub issuer: Issuer,
-    /// What its tokens must be meant for: one of these.
+    /// The accepted audiences; a token must have one of these.
     pub audiences: Vec<String>,
-    /// What it may sign with.
+    /// The algorithms that the provider may sign with.
     pub algorithms: Vec<Algorithm>,
     /// The claim that names the customer.
     pub customer_claim: String,
-    /// Whether a customer who is nobody in the directory becomes a new shopper.
+    /// Whether an unknown customer becomes a new shopper.
     pub creates_shoppers: bool,
 }
 
-/// Whether a text can be a provider's issuer: its keys must not be fetched where others can answer.
+/// Whether a text is valid as a provider's issuer: an HTTPS URL, or plain HTTP on loopback. Otherwise another host
+/// could answer with its own keys.
 #[must_use]
 pub fn is_issuer(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
@@ -65,42 +66,42 @@ pub fn is_issuer(text: &str) -> bool {
     })
 }
 
-/// A provider and its keys as they were last fetched.
+/// A provider, and the keys of the last successful fetch.
 pub struct Provider {
     settings: ProviderSettings,
     state: watch::Sender<State>,
-    /// Wakes the task that fetches.
+    /// Wakes the task that fetches keys.
     wanted: Notify,
-    /// How often tokens may wake it.
+    /// Limits how often tokens may wake that task.
     budget: FetchBudget,
-    /// For requests that wait for a fetch.
+    /// The permits of requests that wait for a fetch.
     waiting: Semaphore,
 }
 
 #[derive(Clone, Debug, Default)]
 struct State {
     keys: Option<Arc<KeySet>>,
-    /// Whether a fetch is under way or about to begin.
+    /// Whether a fetch is running or about to start.
     is_fetching: bool,
     failures: u64,
 }
 
 impl Provider {
-    /// Without keys: [`Provider::keep_up`] fetches them.
+    /// A provider without keys; [`Provider::refresh_keys`] fetches them.
     #[must_use]
     pub fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
-        let (state, waiting) = (watch::Sender::new(state), Semaphore::new(WAITING));
+        let (state, waiting) = (watch::Sender::new(state), Semaphore::new(MAX_WAITING_REQUESTS));
         Self { settings, state, wanted: Notify::new(), budget: FetchBudget::default(), waiting }
     }
 
-    /// As it is configured.
+    /// The configuration.
     #[must_use]
     pub fn settings(&self) -> &ProviderSettings {
         &self.settings
     }
 
-    /// How many of its keys are known.
+    /// The number of known keys.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.known().map_or(0, |keys| keys.counts().kept)
@@ -110,32 +111,32 @@ impl Provider {
         self.state.borrow().keys.clone()
     }
 
-    /// How often fetching them has failed.
+    /// The number of failed fetches.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.state.borrow().failures
     }
 
-    /// Fetches the keys, again and again, for ever.
-    pub async fn keep_up(self: Arc<Self>) {
+    /// Fetches the keys and refreshes them, without end.
+    pub async fn refresh_keys(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {
             self.state.send_modify(|state| state.is_fetching = true);
             let fetched = fetch(&self.settings).await;
             let provider = &self.settings.name;
-            let rest = match fetched {
+            let pause = match fetched {
                 Ok(keys) => {
                     let (before, now) = (self.known().as_deref().map(KeySet::counts), keys.counts());
                     if backoff > BACKOFF.0 || before != Some(now) {
                         let Counts { kept, unfit, .. } = now;
-                        tracing::info!(provider, keys = kept, unfit, "keys of the identity provider fetched");
+                        tracing::info!(provider, keys = kept, unfit, "fetched the keys of the identity provider");
                     }
                     if now.dropped > 0 && before.is_none_or(|before| before.dropped != now.dropped) {
                         tracing::warn!(
                             provider,
                             dropped = now.dropped,
-                            "the identity provider publishes more than {MOST_KEYS} keys, and the last ones are not kept: a token that one of \
-                             these has signed gets a 401 unknown_signing_key. Have keys withdrawn that are no longer used"
+                            "the identity provider publishes more than {MAX_KEYS} keys and the last ones are ignored: tokens signed with \
+                             these get 401 unknown_signing_key. Have unused keys withdrawn"
                         );
                     }
                     backoff = BACKOFF.0;
@@ -144,31 +145,33 @@ impl Provider {
                 }
                 Err(error) => {
                     if self.keys() == 0 {
-                        // Again each time, which comes to be once a minute: until then nobody gets in.
-                        tracing::warn!(provider, %error, "keys of the identity provider cannot be fetched, and none are known: its customers get a 503");
+                        // Warn on each failure, at most once a minute later on: until a fetch succeeds, no customer of
+                        // this provider can sign in.
+                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider, and none are known: its customers get 503 until a fetch succeeds");
                     } else if backoff == BACKOFF.0 {
-                        tracing::warn!(provider, %error, "keys of the identity provider cannot be fetched; those known are kept");
+                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider; keeping the previous keys");
                     }
                     self.state.send_modify(|state| {
                         state.is_fetching = false;
                         state.failures = state.failures.saturating_add(1);
                     });
-                    let rest = backoff;
+                    let pause = backoff;
                     backoff = backoff.saturating_mul(2).min(BACKOFF.1);
-                    rest
+                    pause
                 }
             };
             tokio::select! {
-                () = sleep(rest) => {}
+                () = sleep(pause) => {}
                 () = self.wanted.notified() => {}
             }
         }
     }
 
-    /// Whom a token names. Before a request waits for keys, `charge` is awaited.
+    /// The customer that a token names. Before the request waits for keys, `charge` is awaited.
     ///
     /// # Errors
-    /// When it does not hold, the provider's keys were never fetched, too many requests wait for them, or `charge` fails.
+    /// When the token is not valid, the provider's keys were never fetched, too many requests wait for them, or
+    /// `charge` fails.
     pub(super) async fn verify(
         &self,
         token: &Unverified<'_>,
@@ -179,11 +182,11 @@ impl Provider {
         if !algorithms.contains(&token.algorithm) {
             return Err(Refusal::AlgorithmNotAllowed.into());
         }
-        let is_of = |kind: &str| KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind));
-        if !token.kind.as_deref().is_none_or(is_of) {
+        let is_type = |kind: &str| TOKEN_TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind));
+        if !token.kind.as_deref().is_none_or(is_type) {
             return Err(Refusal::WrongType.into());
         }
-        // Before the signature: what does not hold anyway need not make anybody look for keys.
+        // Check the claims before the signature, so that a token with invalid claims never causes a fetch of keys.
         claims::check(token, audiences, now)?;
         let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
         let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
@@ -197,18 +200,18 @@ impl Provider {
         };
         let known = self.known();
         if known.as_deref().is_none_or(|keys| check(keys).is_err()) {
-            // A signature that fails under a key that fits may be one of a new key: under the same name, or where keys have none.
+            // The provider may have replaced a key under the same id, or without an id, so fetch the keys again.
             charge.await.map_err(AuthenticationError::RateLimited)?;
-            let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWait)?;
-            let keys = self.fetched_anew(&subject, known.is_some(), now).await;
+            let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWaiting)?;
+            let keys = self.keys_after_fetch(&subject, known.is_some(), now).await;
             check(&*keys.ok_or(AuthenticationError::ProviderUnavailable)?)?;
         }
         self.budget.remember(&subject);
         Ok(Customer::Known { issuer: issuer.clone(), subject })
     }
 
-    /// The keys after a fetch, if one is under way or this customer's token may cause one now; else those that are known.
-    async fn fetched_anew(&self, customer: &SubjectId, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
+    /// The keys after a fetch, if one is running or this customer's token may cause one now; otherwise the known keys.
+    async fn keys_after_fetch(&self, customer: &SubjectId, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
         let mut state = self.state.subscribe();
         let is_wanted = self.state.send_if_modified(|state| {
             let is_wanted = has_keys && !state.is_fetching && self.budget.spend(customer, now);
@@ -218,7 +221,7 @@ impl Provider {
         if is_wanted {
             self.wanted.notify_one();
         }
-        let fetched = timeout(PATIENCE, state.wait_for(|state| !state.is_fetching)).await;
+        let fetched = timeout(KEY_WAIT_TIMEOUT, state.wait_for(|state| !state.is_fetching)).await;
         drop(fetched);
         self.known()
     }

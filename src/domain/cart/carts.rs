@@ -1,4 +1,4 @@
-//! All carts of one owner, and what may be done to them.
+//! All carts of one owner, and the changes that can be made to them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,16 +11,17 @@ use super::{
 
 type Result<T> = std::result::Result<T, CartRefusal>;
 
-/// All carts of one owner. What is refused changes nothing.
+/// All carts of one owner. A refused change changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carts(Vec<Cart>);
 
 impl Carts {
-    /// Those that were kept. The limits are not looked at: whoever kept them may have known others.
+    /// Takes carts that were stored. The limits are not checked, since another release may have stored them under other
+    /// limits.
     ///
-    /// `None` when two of them, or two lines of one, cannot be told apart.
+    /// `None` when two carts, or two lines of one cart, are not unique.
     #[must_use]
-    pub fn from_kept(carts: Vec<Cart>) -> Option<Self> {
+    pub fn from_stored(carts: Vec<Cart>) -> Option<Self> {
         let names = carts.iter().map(|cart| (&cart.name, &cart.market));
         let are_distinct = all_differ(carts.iter().map(|cart| cart.id)) && all_differ(names);
         let mut lines = carts.iter().map(|cart| &cart.lines);
@@ -30,35 +31,35 @@ impl Carts {
         (are_distinct && have_distinct_lines).then_some(Self(carts))
     }
 
-    /// All of them, in the order in which they came.
+    /// All carts, in the order in which they were added.
     #[must_use]
     pub fn all(&self) -> &[Cart] {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether there are no carts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many bytes of JSON text they take at most: what [`MAX_BYTES`] bounds.
+    /// An upper bound for the bytes of JSON text that the carts take, which [`MAX_BYTES`] limits.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.0.iter().map(Cart::bytes).fold(0, usize::saturating_add)
     }
 
-    /// When one of them last changed.
+    /// When a cart was last changed; `None` if there are no carts.
     #[must_use]
     pub fn changed_at(&self) -> Option<DateTime<Utc>> {
         self.0.iter().map(|cart| cart.changed_at).max()
     }
 
-    /// The cart of that name and market as it is, or else a new one. `id` is for the new one; should another cart have it, the new one
-    /// gets the next that is free.
+    /// The existing cart with this name and market, unchanged, or a new one. `id` is for a new cart; if another cart
+    /// has that id, the new cart gets the next free one.
     ///
     /// # Errors
-    /// When a new one would exceed what an owner may have.
+    /// When a new cart would exceed a limit of the owner.
     pub fn open(
         &mut self,
         name: CartName,
@@ -67,17 +68,17 @@ impl Carts {
         id: CartId,
         now: DateTime<Utc>,
     ) -> Result<&Cart> {
-        if let Some(place) = self.0.iter().position(|cart| cart.is_called(&name, &market)) {
-            return self.0.get(place).ok_or(CartRefusal::NoSuchCart);
+        if let Some(index) = self.0.iter().position(|cart| cart.has_name_and_market(&name, &market)) {
+            return self.0.get(index).ok_or(CartRefusal::NoSuchCart);
         }
-        self.grow(|carts| {
-            carts.keep(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now });
+        self.change_within_limits(|carts| {
+            carts.insert(Cart { id, name, market, currency, lines: Vec::new(), changed_at: now });
             Ok(())
         })?;
         self.0.last().ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// The cart of that id.
+    /// The cart with this id.
     ///
     /// # Errors
     /// When there is none.
@@ -85,26 +86,28 @@ impl Carts {
         self.0.iter().find(|cart| cart.id == id).ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// Takes the cart of that id away.
+    /// Removes the cart with this id.
     ///
     /// # Errors
     /// When there is none.
     pub fn delete(&mut self, id: CartId) -> Result<Cart> {
-        let place = self.0.iter().position(|cart| cart.id == id);
-        place.map(|place| self.0.remove(place)).ok_or(CartRefusal::NoSuchCart)
+        let index = self.0.iter().position(|cart| cart.id == id);
+        index.map(|index| self.0.remove(index)).ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// Puts more into a cart: quantities of one SKU add up.
+    /// Adds lines to a cart. Quantities of one SKU add up.
     ///
     /// # Errors
-    /// When there is no such cart, or it would exceed what an owner may have.
+    /// When there is no such cart, or a limit of the owner would be exceeded.
     pub fn add_lines(&mut self, id: CartId, lines: Vec<(Sku, Quantity)>, now: DateTime<Utc>) -> Result<&Cart> {
-        self.grow(|carts| carts.cart_mut(id)?.alter(now, |own| add(own, lines, Quantity::plus)))?;
+        self.change_within_limits(|carts| {
+            carts.cart_mut(id)?.change_lines(now, |own| add(own, lines, Quantity::plus))
+        })?;
         self.find(id)
     }
 
-    /// Sets how much there is of what a cart has. A line is found by its id where that is given, and must have this SKU; else by its SKU.
-    /// Of several for one line the last one holds.
+    /// Sets the quantities of existing lines. A line is found by its id if an id is given, and must have this SKU;
+    /// otherwise by its SKU. If a line is given more than once, the last quantity is used.
     ///
     /// # Errors
     /// When there is no such cart, or it has no such line.
@@ -115,10 +118,10 @@ impl Carts {
         now: DateTime<Utc>,
     ) -> Result<&Cart> {
         let cart = self.cart_mut(id)?;
-        cart.alter(now, |own| {
-            let places = places(own);
+        cart.change_lines(now, |own| {
+            let line_indexes = line_indexes(own);
             lines.into_iter().try_for_each(|(id, sku, quantity)| {
-                let line = places.get(&sku).and_then(|place| own.get_mut(*place));
+                let line = line_indexes.get(&sku).and_then(|index| own.get_mut(*index));
                 let line = line.filter(|line| id.is_none_or(|id| line.id == id)).ok_or(CartRefusal::NoSuchLine)?;
                 line.quantity = quantity;
                 Ok(())
@@ -127,42 +130,43 @@ impl Carts {
         Ok(cart)
     }
 
-    /// Takes all there is of a SKU out of a cart.
+    /// Removes the line of a SKU from a cart.
     ///
     /// # Errors
-    /// When there is no such cart, or it has none of it.
+    /// When there is no such cart, or it has no line of this SKU.
     pub fn remove_line(&mut self, id: CartId, sku: &Sku, now: DateTime<Utc>) -> Result<&Cart> {
         let cart = self.cart_mut(id)?;
-        cart.alter(now, |own| {
-            let place = own.iter().position(|line| line.sku == *sku).ok_or(CartRefusal::NoSuchLine)?;
-            own.remove(place);
+        cart.change_lines(now, |own| {
+            let index = own.iter().position(|line| line.sku == *sku).ok_or(CartRefusal::NoSuchLine)?;
+            own.remove(index);
             Ok(())
         })?;
         Ok(cart)
     }
 
-    /// Takes in the carts of another owner, who is the same person. Of carts of one name and market the quantities of one SKU add up, to
-    /// [`MAX_QUANTITY`](super::MAX_QUANTITY) at most, and currency and id stay what they are here; the others move over whole. Should a
-    /// cart here have the id of one that moves, that one gets the next that is free.
+    /// Merges the carts of another owner, who is the same person. For carts with the same name and market, the
+    /// quantities of one SKU add up, to at most [`MAX_QUANTITY`](super::MAX_QUANTITY), and this owner's currency and
+    /// cart id are kept. The other carts are moved unchanged; if a cart here has the id of a moved cart, the moved cart
+    /// gets the next free id.
     ///
     /// # Errors
-    /// When both together would exceed what an owner may have.
+    /// When the merged carts would exceed a limit of the owner.
     pub fn merge(&mut self, other: Self, now: DateTime<Utc>) -> Result<()> {
-        self.grow(|carts| {
+        self.change_within_limits(|carts| {
             for cart in other.0 {
-                match carts.0.iter_mut().find(|own| own.is_called(&cart.name, &cart.market)) {
-                    Some(own) => own.alter(now, |own| {
+                match carts.0.iter_mut().find(|own| own.has_name_and_market(&cart.name, &cart.market)) {
+                    Some(own) => own.change_lines(now, |own| {
                         let more = cart.lines.into_iter().map(|line| (line.sku, line.quantity));
-                        add(own, more, |own, more| Ok(own.plus(more).unwrap_or(Quantity::MOST)))
+                        add(own, more, |own, more| Ok(own.plus(more).unwrap_or(Quantity::MAX)))
                     })?,
-                    None => carts.keep(cart),
+                    None => carts.insert(cart),
                 }
             }
             Ok(())
         })
     }
 
-    /// What is left of an anonymous owner's: each cart ends [`ANONYMOUS_LIFETIME`] after its last change.
+    /// Removes the expired carts of an anonymous owner: each expires [`ANONYMOUS_LIFETIME`] after its last change.
     #[must_use]
     pub fn without_expired(mut self, now: DateTime<Utc>) -> Self {
         self.0.retain(|cart| now.signed_duration_since(cart.changed_at) < ANONYMOUS_LIFETIME);
@@ -173,8 +177,8 @@ impl Carts {
         self.0.iter_mut().find(|cart| cart.id == id).ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// Makes a change that may need more room: all of it, or none where it fails or exceeds what an owner may have.
-    fn grow(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    /// Makes a change that may exceed a limit: completely, or not at all if it fails or exceeds a limit.
+    fn change_within_limits(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let mut after = self.clone();
         change(&mut after)?;
         let lines: usize = after.0.iter().map(|cart| cart.lines.len()).sum();
@@ -190,8 +194,8 @@ impl Carts {
         }
     }
 
-    /// Takes in a cart whose name and market no other has.
-    fn keep(&mut self, mut cart: Cart) {
+    /// Adds a cart whose name and market no other cart has, under the next free id if its own is in use.
+    fn insert(&mut self, mut cart: Cart) {
         while self.find(cart.id).is_ok() {
             cart.id = cart.id.next();
         }
@@ -200,12 +204,12 @@ impl Carts {
 }
 
 impl Cart {
-    fn is_called(&self, name: &CartName, market: &Market) -> bool {
+    fn has_name_and_market(&self, name: &CartName, market: &Market) -> bool {
         self.name == *name && self.market == *market
     }
 
-    /// Changes the lines as a whole or, when it is refused, not at all.
-    fn alter(&mut self, now: DateTime<Utc>, change: impl FnOnce(&mut Vec<Line>) -> Result<()>) -> Result<()> {
+    /// Changes the lines completely, or not at all if the change is refused.
+    fn change_lines(&mut self, now: DateTime<Utc>, change: impl FnOnce(&mut Vec<Line>) -> Result<()>) -> Result<()> {
         let mut lines = self.lines.clone();
         change(&mut lines)?;
         if lines != self.lines {
@@ -215,7 +219,7 @@ impl Cart {
         Ok(())
     }
 
-    /// How many bytes of JSON text it takes, names of members and numbers included, at most.
+    /// An upper bound for the bytes of JSON text that the cart takes, names of members and numbers included.
     fn bytes(&self) -> usize {
         const CART: usize = 130;
         const LINE: usize = 60;
@@ -225,32 +229,32 @@ impl Cart {
     }
 }
 
-/// The bytes of a text without control characters in JSON, without its quotes.
+/// The bytes in JSON of a text without control characters, not counting its quotes.
 fn json_length(text: &str) -> usize {
     let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     text.len().saturating_add(escaped)
 }
 
-/// Where each SKU is.
-fn places(lines: &[Line]) -> HashMap<Sku, usize> {
-    lines.iter().enumerate().map(|(place, line)| (line.sku.clone(), place)).collect()
+/// The index of each SKU's line.
+fn line_indexes(lines: &[Line]) -> HashMap<Sku, usize> {
+    lines.iter().enumerate().map(|(index, line)| (line.sku.clone(), index)).collect()
 }
 
-/// Adds to what is there, as `sum` says, or else a new line.
+/// Adds quantities to existing lines, combined by `sum`, and adds new lines for other SKUs.
 fn add(
     lines: &mut Vec<Line>,
     more: impl IntoIterator<Item = (Sku, Quantity)>,
     sum: impl Fn(Quantity, Quantity) -> Result<Quantity>,
 ) -> Result<()> {
-    let mut places = places(lines);
+    let mut line_indexes = line_indexes(lines);
     let taken: HashSet<u64> = lines.iter().map(|line| line.id.0).collect();
     let mut free = (1..).filter(|id| !taken.contains(id)).map(LineId);
     for (sku, quantity) in more {
-        if let Some(line) = places.get(&sku).and_then(|place| lines.get_mut(*place)) {
+        if let Some(line) = line_indexes.get(&sku).and_then(|index| lines.get_mut(*index)) {
             line.quantity = sum(line.quantity, quantity)?;
         } else {
             let id = free.next().ok_or(CartRefusal::TooManyLines)?;
-            places.insert(sku.clone(), lines.len());
+            line_indexes.insert(sku.clone(), lines.len());
             lines.push(Line { id, sku, quantity });
         }
     }

@@ -1,6 +1,7 @@
-//! What a shopper means to buy: carts, each with a name in a market, and what may be done to them.
+//! Carts of a shopper: each has a name and a market. This module has the rules for changing them.
 //!
-//! An owner's carts are one value, [`Carts`]: every change is made to all of it or not at all, and whoever keeps it needs to know no rule.
+//! All carts of one owner are one value, [`Carts`]. A change is made completely or not at all, so the store that keeps
+//! the carts needs no rules of its own.
 
 mod carts;
 mod refusal;
@@ -21,15 +22,15 @@ pub const MAX_CARTS: usize = 20;
 pub const MAX_LINES: usize = 2000;
 /// How many bytes an owner's carts may take, as the JSON text in which a database keeps them.
 pub const MAX_BYTES: usize = 256 * 1024;
-/// How much of one SKU a cart may have.
+/// The largest quantity of one SKU in a cart.
 pub const MAX_QUANTITY: u16 = 999;
-/// How long after its last change the cart of an anonymous owner ends: at this age it is gone.
+/// How long after its last change the cart of an anonymous owner expires. At exactly this age it is expired.
 pub const ANONYMOUS_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The greatest whole number that JavaScript, and so many an app, can tell from its neighbours.
+/// The largest integer that JavaScript, and therefore many apps, can read exactly.
 const MAX_SAFE_NUMBER: u64 = (1 << 53) - 1;
 
-/// What can be bought, by the retailer's name for it: 1 to 100 printable ASCII characters.
+/// The retailer's id of a product: 1 to 100 printable ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sku(Arc<str>);
 
@@ -50,13 +51,13 @@ impl Sku {
     }
 }
 
-/// How much of a SKU: 1 to 999.
+/// The quantity of a SKU: 1 to 999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Quantity(u16);
 
 impl Quantity {
-    /// As much as there may be of one SKU.
-    pub const MOST: Self = Self(MAX_QUANTITY);
+    /// The largest quantity of one SKU.
+    pub const MAX: Self = Self(MAX_QUANTITY);
 
     /// Takes a number from 1 to 999.
     ///
@@ -73,14 +74,14 @@ impl Quantity {
         self.0
     }
 
-    /// Both together.
+    /// The sum, if it is not more than [`MAX_QUANTITY`].
     fn plus(self, more: Self) -> Result<Self, CartRefusal> {
         let sum = self.0.saturating_add(more.0);
         if sum <= MAX_QUANTITY { Ok(Self(sum)) } else { Err(CartRefusal::TooMuchOfOneSku) }
     }
 }
 
-/// The id of a cart, unlike any other of its owner's: 1 to 2⁵³ − 1, so that JavaScript reads it exactly.
+/// The id of a cart, unique among its owner's carts: 1 to 2⁵³ − 1, so that JavaScript reads it exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CartId(u64);
 
@@ -91,7 +92,7 @@ impl CartId {
         (1..=MAX_SAFE_NUMBER).contains(&number).then_some(Self(number))
     }
 
-    /// The id that these random bytes make.
+    /// The id made from these random bytes.
     #[must_use]
     pub fn from_random_bytes(bytes: [u8; 8]) -> Self {
         Self((u64::from_be_bytes(bytes) & MAX_SAFE_NUMBER).max(1))
@@ -103,13 +104,14 @@ impl CartId {
         self.0
     }
 
-    /// The next, after the last one the first.
+    /// The next id; after the largest id comes 1.
     fn next(self) -> Self {
         Self::new(self.0.saturating_add(1)).unwrap_or(Self(1))
     }
 }
 
-/// The id of a line, from 1 on, unlike any other of its cart's. That of a line that is gone may be given to another, which has another SKU.
+/// The id of a line, unique in its cart, starting at 1. The id of a removed line may be given to a new line with
+/// another SKU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LineId(pub u64);
 
@@ -120,7 +122,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text of so many characters without control characters, compared exactly.
+            /// Takes a text of the permitted length without control characters. Texts are compared exactly.
             ///
             /// # Errors
             /// For anything else.
@@ -138,19 +140,19 @@ macro_rules! name {
 }
 
 name!(
-    /// What an app calls a cart: 1 to 100 characters.
+    /// The name that an app gives a cart: 1 to 100 characters.
     CartName,
     1..=100,
     Name
 );
 name!(
-    /// Where a cart's prices hold, by the retailer's name for it: 1 to 50 characters.
+    /// The retailer's id of the market whose prices apply to a cart: 1 to 50 characters.
     Market,
     1..=50,
     Market
 );
 
-/// What a cart is paid in.
+/// The currency of a cart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Currency {
     code: Arc<str>,
@@ -180,35 +182,35 @@ impl Currency {
     }
 }
 
-/// Whether a text has so many characters, none of them a control character: PostgreSQL could not keep U+0000.
+/// Whether a text has the permitted length and no control character. PostgreSQL could not store U+0000.
 fn is_plain(text: &str, length: RangeInclusive<usize>) -> bool {
     length.contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
-/// So much of a SKU.
+/// A line of a cart: a SKU and its quantity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What tells it apart in its cart.
+    /// The id, unique in the cart.
     pub id: LineId,
-    /// Of what; no other line of the cart has it.
+    /// The SKU; no other line of the cart has it.
     pub sku: Sku,
-    /// How much.
+    /// The quantity.
     pub quantity: Quantity,
 }
 
 /// A cart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cart {
-    /// What tells it apart among its owner's.
+    /// The id, unique among the owner's carts.
     pub id: CartId,
-    /// What an app calls it. Together with the market it, too, tells the cart apart.
+    /// The name that an app gave it. Name and market together are also unique among the owner's carts.
     pub name: CartName,
-    /// Where its prices hold.
+    /// The market whose prices apply.
     pub market: Market,
-    /// What it is paid in.
+    /// The currency.
     pub currency: Currency,
-    /// What is in it, in the order in which it came.
+    /// The lines, in the order in which they were added.
     pub lines: Vec<Line>,
-    /// When it was opened, or its lines last changed.
+    /// When the cart was opened or its lines last changed.
     pub changed_at: DateTime<Utc>,
 }

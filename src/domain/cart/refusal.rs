@@ -1,39 +1,41 @@
-//! Why carts are not changed as somebody asked.
+//! The reasons why a change to carts is refused.
 
 use thiserror::Error;
 
-/// Why carts are not changed, in words for whoever asked: what is wrong, and what would do. Nothing has changed then.
+/// The reason why a change to carts is refused. The message tells the client what is wrong and what to do. A refused
+/// change changes nothing.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{}", self.message())]
 pub enum CartRefusal {
-    /// Not a SKU.
+    /// The text is not a SKU.
     Sku,
-    /// Not a quantity.
+    /// The number is not a quantity.
     Quantity,
-    /// Not a name of a cart.
+    /// The text is not a name of a cart.
     Name,
-    /// Not a market.
+    /// The text is not a market.
     Market,
-    /// Not a currency.
+    /// The texts are not a currency.
     Currency,
-    /// Not an owner's cart.
+    /// The owner has no such cart.
     NoSuchCart,
-    /// Not a line of the cart.
+    /// The cart has no such line.
     NoSuchLine,
-    /// More than [`MAX_CARTS`](super::MAX_CARTS).
+    /// There would be more than [`MAX_CARTS`](super::MAX_CARTS) carts.
     TooManyCarts,
-    /// More than [`MAX_LINES`](super::MAX_LINES).
+    /// There would be more than [`MAX_LINES`](super::MAX_LINES) lines.
     TooManyLines,
-    /// More than [`MAX_BYTES`](super::MAX_BYTES).
+    /// The carts would take more than [`MAX_BYTES`](super::MAX_BYTES).
     TooManyBytes,
-    /// More than [`MAX_QUANTITY`](super::MAX_QUANTITY) of one SKU.
+    /// A cart would have more than [`MAX_QUANTITY`](super::MAX_QUANTITY) of one SKU.
     TooMuchOfOneSku,
-    /// Too many others have carts, where memory is all there is to keep them.
+    /// The store already has the maximum number of owners.
     Full,
 }
 
 impl CartRefusal {
-    /// The same words, as a constant: they also go into the status line, which holds no text of a sender.
+    /// The message as a constant text. It is also sent in the HTTP status line, which must not contain text from the
+    /// client.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {

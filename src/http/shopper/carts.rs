@@ -111,14 +111,14 @@ impl FromRequestParts<Shoppers> for Id {
 
 async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Answer {
     let permit = shoppers.enter()?;
-    let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
+    let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
     let bodies: Vec<CartBody> = carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect();
     held::json(bodies, permit).await
 }
 
 async fn one(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let permit = shoppers.enter()?;
-    let carts = shoppers.commerce.carts.of(bearer.customer(), shoppers.clock.now()).await?;
+    let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
     let cart = carts.find(id).map_err(ApiError::Cart)?;
     held::json([CartBody::new(cart, bearer.customer())], permit).await
 }

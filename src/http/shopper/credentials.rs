@@ -76,7 +76,7 @@ impl From<AuthenticationError> for ApiError {
         match error {
             AuthenticationError::Refused(refusal) => Self::Unauthenticated(refusal),
             AuthenticationError::ProviderUnavailable => Self::ProviderUnavailable,
-            AuthenticationError::TooManyWait => Self::TooManyRequests { retry_after: 1, reason: "overloaded" },
+            AuthenticationError::TooManyWaiting => Self::TooManyRequests { retry_after: 1, reason: "overloaded" },
             AuthenticationError::RateLimited(wait) => Self::too_many_requests(wait, "rate_limited"),
         }
     }

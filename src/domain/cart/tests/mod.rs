@@ -22,13 +22,13 @@ fn euros() -> Currency {
     Currency::new("EUR", "€").expect("a currency")
 }
 
-/// Opens a cart in one market, with what is to be its id if it is new.
+/// Opens a cart in one market; `number` is its id if it is new.
 fn open(carts: &mut Carts, name: &str, number: u64, now: DateTime<Utc>) -> Result<CartId, CartRefusal> {
     let (name, market) = (CartName::parse(name).expect("a name"), Market::parse("DE").expect("a market"));
     carts.open(name, market, euros(), id(number), now).map(|cart| cart.id)
 }
 
-/// One cart with so many lines, of 10 pieces each.
+/// One cart with this many lines, of quantity 10 each.
 fn with_lines(lines: usize) -> Carts {
     let mut carts = Carts::default();
     open(&mut carts, "Default", 1, at(0)).expect("opened");
@@ -36,7 +36,7 @@ fn with_lines(lines: usize) -> Carts {
     carts
 }
 
-/// How much of what, and under which line ids.
+/// The line ids, SKUs and quantities of a cart.
 fn content(cart: &Cart) -> Vec<(u64, &str, u16)> {
     cart.lines.iter().map(|line| (line.id.0, line.sku.as_str(), line.quantity.number())).collect()
 }
@@ -48,12 +48,12 @@ fn assert_refused<T: std::fmt::Debug>(
     change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
 ) {
     let mut after = carts.clone();
-    assert_eq!(change(&mut after).expect_err("it is refused"), refusal);
+    assert_eq!(change(&mut after).expect_err("the change is refused"), refusal);
     assert_eq!(after, *carts, "nothing has changed");
 }
 
 #[test]
-fn what_can_be_named_and_counted() {
+fn values_outside_their_limits_are_refused() {
     for good in [" ", "~", "a b/c", &"x".repeat(100)] {
         assert_eq!(Sku::parse(good).map(|sku| sku.as_str().to_owned()), Ok(good.to_owned()));
     }
@@ -78,7 +78,7 @@ fn what_can_be_named_and_counted() {
 }
 
 #[test]
-fn a_cart_id_is_a_number_that_javascript_reads_exactly() {
+fn cart_id_is_an_integer_that_javascript_reads_exactly() {
     let greatest = 9_007_199_254_740_991;
     assert_eq!([0, greatest + 1, u64::MAX].map(CartId::new), [None; 3]);
     assert_eq!([1, greatest].map(|number| id(number).number()), [1, greatest]);
@@ -87,7 +87,7 @@ fn a_cart_id_is_a_number_that_javascript_reads_exactly() {
 }
 
 #[test]
-fn a_cart_of_that_name_and_market_is_returned_as_it_is() {
+fn existing_cart_is_returned_unchanged() {
     let mut carts = with_lines(2);
     let before = carts.clone();
     assert_eq!(open(&mut carts, "Default", 7, at(5)), Ok(id(1)));
@@ -104,7 +104,7 @@ fn a_cart_of_that_name_and_market_is_returned_as_it_is() {
 }
 
 #[test]
-fn the_id_after_the_greatest_is_the_first() {
+fn ids_wrap_around_after_the_largest() {
     let mut carts = Carts::default();
     let greatest = MAX_SAFE_NUMBER;
     let ids = ["a", "b", "c"].map(|name| open(&mut carts, name, greatest, at(0)));
@@ -112,19 +112,19 @@ fn the_id_after_the_greatest_is_the_first() {
 }
 
 #[test]
-fn an_owner_has_at_most_20_carts() {
+fn owner_has_at_most_20_carts() {
     let mut carts = Carts::default();
     for number in 1..=20 {
         assert_eq!(open(&mut carts, &format!("cart {number}"), number, at(0)), Ok(id(number)));
     }
     assert_refused(&carts, CartRefusal::TooManyCarts, |carts| open(carts, "one more", 21, at(1)));
-    assert_eq!(open(&mut carts, "cart 20", 21, at(1)), Ok(id(20)), "one that is there can be had");
+    assert_eq!(open(&mut carts, "cart 20", 21, at(1)), Ok(id(20)), "an existing cart is returned");
     assert_eq!(carts.delete(id(7)).map(|cart| cart.id), Ok(id(7)));
     assert_eq!(open(&mut carts, "one more", 21, at(1)), Ok(id(21)));
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn missing_cart_or_line_is_not_found() {
     let carts = with_lines(2);
     let none = CartRefusal::NoSuchCart;
     assert_eq!(carts.find(id(2)), Err(none));
@@ -151,7 +151,7 @@ fn quantities_of_one_sku_add_up() {
 }
 
 #[test]
-fn an_owner_has_at_most_2000_lines_in_all_carts() {
+fn owner_has_at_most_2000_lines_in_all_carts() {
     let mut carts = with_lines(1998);
     open(&mut carts, "Wishes", 2, at(0)).expect("opened");
     carts.add_lines(id(2), vec![(sku(0), quantity(1))], at(0)).expect("added");
@@ -160,11 +160,11 @@ fn an_owner_has_at_most_2000_lines_in_all_carts() {
     carts.add_lines(id(2), vec![(sku(1), quantity(1)), (sku(0), quantity(1))], at(1)).expect("added");
     let one = vec![(sku(5000), quantity(1))];
     assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), one, at(1)).cloned());
-    carts.add_lines(id(1), vec![(sku(7), quantity(1))], at(1)).expect("a line that is there can grow");
+    carts.add_lines(id(1), vec![(sku(7), quantity(1))], at(1)).expect("an existing line can take more");
 }
 
 #[test]
-fn an_owner_keeps_at_most_256_kb_in_all_carts() {
+fn owner_keeps_at_most_256_kb_in_all_carts() {
     let long = |number: usize| Sku::parse(&format!("{number:\"<100}")).expect("a SKU whose quotes are escaped");
     let mut carts = with_lines(0);
     let mut number = 0;
@@ -183,11 +183,11 @@ fn an_owner_keeps_at_most_256_kb_in_all_carts() {
 }
 
 #[test]
-fn a_line_is_found_by_its_id_and_sku_or_by_its_sku() {
+fn line_is_found_by_id_and_sku_or_by_sku() {
     let mut carts = with_lines(3);
     let set = vec![(Some(LineId(2)), sku(1), quantity(7)), (None, sku(2), quantity(5)), (None, sku(2), quantity(999))];
     let cart = carts.set_lines(id(1), set, at(1)).expect("set");
-    assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 7), (3, "sku-2", 999)], "the last one holds");
+    assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 7), (3, "sku-2", 999)], "the last quantity is used");
     assert_eq!(cart.changed_at, at(1));
     for (line, number) in [(Some(LineId(2)), 0), (Some(LineId(4)), 0), (Some(LineId(0)), 0), (None, 3)] {
         let set = vec![(None, sku(0), quantity(1)), (line, sku(number), quantity(1))];
@@ -196,7 +196,7 @@ fn a_line_is_found_by_its_id_and_sku_or_by_its_sku() {
 }
 
 #[test]
-fn a_removed_line_is_gone_and_its_id_free() {
+fn id_of_a_removed_line_is_free() {
     let mut carts = with_lines(3);
     assert_eq!(
         content(carts.remove_line(id(1), &sku(1), at(1)).expect("removed")),
@@ -211,7 +211,7 @@ fn a_removed_line_is_gone_and_its_id_free() {
 }
 
 #[test]
-fn what_changes_nothing_is_no_change() {
+fn change_without_effect_keeps_the_change_time() {
     let mut carts = with_lines(2);
     let before = carts.clone();
     carts.add_lines(id(1), Vec::new(), at(1)).expect("nothing to add");
@@ -224,7 +224,7 @@ fn what_changes_nothing_is_no_change() {
 }
 
 #[test]
-fn carts_match_by_name_and_market_and_the_others_move_over_whole() {
+fn merge_matches_carts_by_name_and_market() {
     let mut carts = with_lines(2);
     let mut other = Carts::default();
     open(&mut other, "Default", 9, at(1)).expect("opened");
@@ -239,11 +239,11 @@ fn carts_match_by_name_and_market_and_the_others_move_over_whole() {
     assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 12), (3, "sku-5", 1)]);
     assert_eq!(cart.changed_at, at(10));
     assert_eq!(carts.find(id(8)), Ok(&wishes));
-    assert_eq!(carts.find(id(2)).expect("another had its id").name.as_str(), "Gifts");
+    assert_eq!(carts.find(id(2)).expect("moved under the next free id").name.as_str(), "Gifts");
 }
 
 #[test]
-fn a_merge_beyond_what_an_owner_may_have_is_refused_and_loses_nothing() {
+fn merge_beyond_a_limit_is_refused_and_changes_nothing() {
     let of = |name: &str, lines: std::ops::Range<usize>| {
         let mut carts = Carts::default();
         open(&mut carts, name, 51, at(1)).expect("opened");
@@ -253,7 +253,7 @@ fn a_merge_beyond_what_an_owner_may_have_is_refused_and_loses_nothing() {
     };
     let mut carts = of("Default", 0..1000);
     carts.merge(of("Default", 500..2000), at(2)).expect("2000 lines");
-    assert_eq!(carts.all()[0].lines[500].quantity, Quantity::MOST);
+    assert_eq!(carts.all()[0].lines[500].quantity, Quantity::MAX);
     assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 2000..2001), at(3)));
     assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("another", 0..1), at(3)));
     let mut carts = Carts::default();
@@ -261,11 +261,11 @@ fn a_merge_beyond_what_an_owner_may_have_is_refused_and_loses_nothing() {
         carts.merge(of(&format!("cart {number}"), 0..1), at(4)).expect("merged");
     }
     assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(of("one more", 0..1), at(5)));
-    carts.merge(of("cart 1", 1..2), at(5)).expect("a cart that is there takes it in");
+    carts.merge(of("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
 }
 
 #[test]
-fn a_cart_ends_exactly_30_days_after_its_last_change() {
+fn cart_expires_exactly_30_days_after_its_last_change() {
     let mut carts = with_lines(1);
     open(&mut carts, "Wishes", 2, at(1)).expect("opened");
     let month = 30 * 24;
@@ -277,17 +277,17 @@ fn a_cart_ends_exactly_30_days_after_its_last_change() {
 }
 
 #[test]
-fn what_cannot_be_told_apart_was_never_kept() {
+fn stored_carts_with_duplicates_are_refused() {
     let one = with_lines(2).delete(id(1)).expect("there");
     let renamed = Cart { name: CartName::parse("Other").expect("a name"), ..one.clone() };
     let renumbered = Cart { id: id(2), ..one.clone() };
     let both = Cart { id: id(2), ..renamed.clone() };
-    assert!(Carts::from_kept(vec![one.clone(), both]).is_some());
-    assert_eq!(Carts::from_kept(vec![one.clone(), renamed]), None);
-    assert_eq!(Carts::from_kept(vec![one.clone(), renumbered]), None);
+    assert!(Carts::from_stored(vec![one.clone(), both]).is_some());
+    assert_eq!(Carts::from_stored(vec![one.clone(), renamed]), None);
+    assert_eq!(Carts::from_stored(vec![one.clone(), renumbered]), None);
     for (number, sku) in [(2, sku(9)), (9, sku(0))] {
         let mut twice = one.clone();
         twice.lines.push(Line { id: LineId(number), sku, quantity: quantity(1) });
-        assert_eq!(Carts::from_kept(vec![twice]), None);
+        assert_eq!(Carts::from_stored(vec![twice]), None);
     }
 }

@@ -1,10 +1,10 @@
-//! Whatever is done to carts, in whatever order.
+//! Random sequences of changes to carts.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Something done to carts, of few names, SKUs and ids, so that it often meets what others did.
+/// A change to carts. Names, SKUs and ids come from small ranges, so that changes often concern the same cart.
 #[derive(Clone, Debug)]
 enum Step {
     Open(u8, u64),
@@ -28,7 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..30)
 }
 
-fn take(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartRefusal> {
+fn apply(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartRefusal> {
     match step {
         Step::Open(name, number) => open(carts, &format!("cart {name}"), *number, now).map(drop),
         Step::Delete(number) => carts.delete(id(*number)).map(drop),
@@ -48,12 +48,12 @@ fn take(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartRe
 fn after(steps: &[Step]) -> Carts {
     let mut carts = Carts::default();
     for (step, hours) in steps.iter().zip(0..) {
-        let _ = take(&mut carts, step, at(hours));
+        let _ = apply(&mut carts, step, at(hours));
     }
     carts
 }
 
-/// How much there is of each SKU in each cart, by name.
+/// The quantity of each SKU in each cart, by name.
 fn amounts(carts: &Carts) -> std::collections::BTreeMap<(CartName, Sku), u32> {
     let lines = carts.all().iter().flat_map(|cart| cart.lines.iter().map(|line| (cart.name.clone(), line)));
     lines.map(|(name, line)| ((name, line.sku.clone()), line.quantity.number().into())).collect()
@@ -61,20 +61,20 @@ fn amounts(carts: &Carts) -> std::collections::BTreeMap<(CartName, Sku), u32> {
 
 proptest! {
     #[test]
-    fn a_refused_step_changes_nothing_and_any_other_leaves_carts_that_can_be_kept(steps in steps()) {
+    fn refused_step_changes_nothing_and_other_steps_leave_valid_carts(steps in steps()) {
         let mut carts = Carts::default();
         for (step, hours) in steps.iter().zip(0..) {
             let before = carts.clone();
-            if take(&mut carts, step, at(hours)).is_err() {
+            if apply(&mut carts, step, at(hours)).is_err() {
                 prop_assert_eq!(&carts, &before, "{:?}", step);
             }
-            prop_assert_eq!(Carts::from_kept(carts.all().to_vec()), Some(carts.clone()), "{:?}", step);
+            prop_assert_eq!(Carts::from_stored(carts.all().to_vec()), Some(carts.clone()), "{:?}", step);
             prop_assert!(carts.all().len() <= MAX_CARTS);
         }
     }
 
     #[test]
-    fn merging_loses_nothing_and_adds_up_as_far_as_there_may_be_of_it(one in steps(), other in steps()) {
+    fn merging_keeps_all_carts_and_adds_quantities_up_to_the_limit(one in steps(), other in steps()) {
         let (before, other) = (after(&one), after(&other));
         let mut merged = before.clone();
         let mut sums = amounts(&before);
@@ -90,6 +90,6 @@ proptest! {
         for own in before.all() {
             prop_assert_eq!(&merged.find(own.id).expect("it stays").name, &own.name);
         }
-        prop_assert_eq!(Carts::from_kept(merged.all().to_vec()), Some(merged.clone()));
+        prop_assert_eq!(Carts::from_stored(merged.all().to_vec()), Some(merged.clone()));
     }
 }

@@ -1,5 +1,5 @@
-//! A reverse proxy that stutters: it fails the first attempts itself, with 500 or 429, and passes on the later ones. With it, a
-//! transient failure can be shown on any connector.
+//! A reverse proxy that answers the first requests itself with 500 or 429 and forwards the later ones. It simulates a
+//! transient failure of any connector.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,54 +15,54 @@ use tokio::task::JoinHandle;
 
 use crate::connector::Connector;
 
-/// Serves until dropped.
-pub(crate) struct Stutter {
+/// The running proxy; stops when dropped.
+pub(crate) struct FailingProxy {
     pub(crate) url: String,
-    road: Arc<Road>,
+    proxy: Arc<ProxyState>,
     serving: JoinHandle<()>,
 }
 
-struct Road {
+struct ProxyState {
     client: Client,
     upstream: String,
     failures: usize,
     status: StatusCode,
-    /// The bodies of the attempts so far.
+    /// The bodies of the requests so far.
     seen: Mutex<Vec<Value>>,
 }
 
-impl Stutter {
+impl FailingProxy {
     pub(crate) async fn start(connector: &Connector, failures: usize, status: u16) -> Result<Self, String> {
         let status = StatusCode::from_u16(status).map_err(|error| format!("failedWith: {error}"))?;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("proxy: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("proxy: {error}"))?;
-        let road = Arc::new(Road {
+        let proxy = Arc::new(ProxyState {
             client: connector.client.clone(),
             upstream: connector.api.clone(),
             failures,
             status,
             seen: Mutex::default(),
         });
-        let proxy = Router::new().fallback(pass).with_state(Arc::clone(&road));
+        let router = Router::new().fallback(pass).with_state(Arc::clone(&proxy));
         let serving = tokio::spawn(async move {
-            let _ended: Result<(), _> = axum::serve(listener, proxy).await;
+            let _ended: Result<(), _> = axum::serve(listener, router).await;
         });
-        Ok(Self { url: format!("http://{address}"), road, serving })
+        Ok(Self { url: format!("http://{address}"), proxy, serving })
     }
 
     pub(crate) fn seen(&self) -> Vec<Value> {
-        self.road.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.proxy.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Stutter {
+impl Drop for FailingProxy {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-impl Road {
-    /// Notes the attempt, and says whether it is one of those that fail.
+impl ProxyState {
+    /// Stores the request's body; returns whether this request must fail.
     fn fails(&self, body: &[u8]) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.push(serde_json::from_slice(body).unwrap_or_default());
@@ -70,18 +70,18 @@ impl Road {
     }
 }
 
-async fn pass(State(road): State<Arc<Road>>, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Response {
-    if road.fails(&body) {
-        let message = match road.status {
+async fn pass(State(proxy): State<Arc<ProxyState>>, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Response {
+    if proxy.fails(&body) {
+        let message = match proxy.status {
             StatusCode::TOO_MANY_REQUESTS => "Too Many Requests",
             _ => "Internal server error",
         };
-        return (road.status, axum::Json(json!({ "message": message }))).into_response();
+        return (proxy.status, axum::Json(json!({ "message": message }))).into_response();
     }
     for own in [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
-        headers.remove(own); // the next connection has its own
+        headers.remove(own); // belong to the client's connection
     }
-    let sent = road.client.post(format!("{}{uri}", road.upstream)).headers(headers).body(body).send().await;
+    let sent = proxy.client.post(format!("{}{uri}", proxy.upstream)).headers(headers).body(body).send().await;
     match sent {
         Ok(answer) => {
             let (status, content_type) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
