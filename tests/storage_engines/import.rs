@@ -111,7 +111,7 @@ impl TestDatabase {
 }
 
 /// A store, shoppers, and ten keys for each shopper, with varied members.
-fn many() -> String {
+fn many_rows() -> String {
     let shopper = |number: usize| {
         json!({ "shopper": {
             "id": format!("shopper {number}"),
@@ -135,7 +135,7 @@ fn many() -> String {
     rows.map(|row| format!("{row}\n")).collect()
 }
 
-fn of_hostile_names() -> String {
+fn rows_with_hostile_names() -> String {
     let names = hostile();
     let store = |name: &String| json!({ "store": { "id": name } });
     let shopper = |name: &String| {
@@ -150,7 +150,7 @@ fn of_hostile_names() -> String {
 
 async fn thousands_of_rows_are_imported_and_exported(engine: Engine) {
     let database = TestDatabase::new(engine);
-    let rows = many();
+    let rows = many_rows();
     let all = KEYS + KEYS / 10 + 1;
     assert!(database.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 as before")));
     assert!(database.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} as before")));
@@ -164,7 +164,7 @@ async fn thousands_of_rows_are_imported_and_exported(engine: Engine) {
 
 async fn hostile_names_are_imported_and_exported(engine: Engine) {
     let [database, by_lines, by_table] = [(); 3].map(|()| TestDatabase::new(engine));
-    database.import("a.jsonl", &of_hostile_names());
+    database.import("a.jsonl", &rows_with_hostile_names());
     let (lines, table) = (database.export("jsonl"), database.export("csv"));
     by_lines.import("a.jsonl", &lines);
     by_table.import("a.csv", &table);
@@ -175,7 +175,7 @@ async fn hostile_names_are_imported_and_exported(engine: Engine) {
 
 async fn export_of_one_engine_is_imported_by_another(_: Engine) {
     let [sqlite, postgres] = [Engine::Sqlite, Engine::Postgres].map(TestDatabase::new);
-    sqlite.import("a.jsonl", &many());
+    sqlite.import("a.jsonl", &many_rows());
     let lines = sqlite.export("jsonl");
     postgres.import("a.jsonl", &lines);
     assert!(postgres.export("jsonl") == lines, "byte for byte");
@@ -202,7 +202,7 @@ async fn running_connector_sees_an_import(engine: Engine) {
     let server = database.server().await;
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
     assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before");
-    database.import("a.jsonl", &many().replace("\"RADIO\"", "null"));
+    database.import("a.jsonl", &many_rows().replace("\"RADIO\"", "null"));
     until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
@@ -210,7 +210,7 @@ async fn running_connector_sees_an_import(engine: Engine) {
 /// No table and no hash key may be left: the correct key would not match that one.
 async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
     let source = TestDatabase::new(Engine::Sqlite);
-    source.import("a.jsonl", &many());
+    source.import("a.jsonl", &many_rows());
     let export = source.export("jsonl");
     let database = TestDatabase::new(Engine::Postgres);
     let file = database.file("a.jsonl", &export);
@@ -259,7 +259,7 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
     let database = TestDatabase::on(server.database());
     database.import("none.jsonl", ""); // creates the schema
     let all = KEYS + KEYS / 10 + 1;
-    let file = database.file("a.jsonl", &many());
+    let file = database.file("a.jsonl", &many_rows());
     let imported = || {
         let count = "SELECT (SELECT count(*) FROM shopper) + (SELECT count(*) FROM store) + (SELECT count(*) FROM registration)";
         server.query(&database.url, count).trim().parse::<usize>().unwrap()
@@ -284,7 +284,7 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
         assert!(imported() < all, "{signal}: the import has completed before the signal");
     }
     let before = imported();
-    let summary = database.import("a.jsonl", &many());
+    let summary = database.import("a.jsonl", &many_rows());
     assert!(summary.contains(&format!(": {} changed, {before} as before", all - before)), "{before}: {summary}");
     assert_eq!(imported(), all);
 }

@@ -8,10 +8,10 @@ use crate::support::{Answer, Redis, Server, client, scan};
 pub(crate) const BURST: usize = 20;
 
 /// A caller may send twenty requests at once, and then one a second.
-pub(crate) const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
+pub(crate) const LOW_LIMITS: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
 
 /// The time limit of a request to Redis.
-const WAITS: Duration = Duration::from_millis(100);
+const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub(crate) async fn replica(url: &str, settings: &[(&str, &str)]) -> Server {
     let settings: Vec<_> = settings.iter().copied().chain([("rate_limit.url", url)]).collect();
@@ -74,7 +74,7 @@ pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attemp
 }
 
 /// Whether the request was allowed. Otherwise the answer must be a 429 with `retry-after`.
-pub(crate) fn passed(answer: &Answer) -> bool {
+pub(crate) fn is_allowed(answer: &Answer) -> bool {
     match answer.status {
         200 => true,
         429 => {
@@ -87,15 +87,15 @@ pub(crate) fn passed(answer: &Answer) -> bool {
 
 /// Sends three bursts of requests one after another, and returns how many were allowed. None may wait for a Redis that
 /// is unreachable.
-pub(crate) async fn passes(server: &Server) -> usize {
-    let (mut passes, mut took) = (0, Vec::new());
+pub(crate) async fn count_allowed(server: &Server) -> usize {
+    let (mut allowed, mut took) = (0, Vec::new());
     for _ in 0..3 * BURST {
         let asked = Instant::now();
-        passes += usize::from(passed(&server.verify(&scan()).await));
+        allowed += usize::from(is_allowed(&server.verify(&scan()).await));
         took.push(asked.elapsed());
     }
-    assert_most_within(80, WAITS, &took, "a request");
-    passes
+    assert_most_within(80, REDIS_TIMEOUT, &took, "a request");
+    allowed
 }
 
 /// How many requests one allowance may allow since it was full.
@@ -103,6 +103,6 @@ pub(crate) fn allowance(since: Instant) -> std::ops::RangeInclusive<usize> {
     BURST..=BURST + 1 + usize::try_from(since.elapsed().as_secs()).unwrap()
 }
 
-pub(crate) fn assert_one_allowance(passes: usize, since: Instant) {
-    assert!(allowance(since).contains(&passes), "{passes} requests were let through, not {:?}", allowance(since));
+pub(crate) fn assert_one_allowance(allowed: usize, since: Instant) {
+    assert!(allowance(since).contains(&allowed), "{allowed} requests were allowed, not {:?}", allowance(since));
 }

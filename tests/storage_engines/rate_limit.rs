@@ -7,7 +7,9 @@ use tokio::task::JoinSet;
 
 use crate::checks::PATIENCE;
 use crate::engine::{on_own_redis, properties};
-use crate::limited::{BURST, LOW, assert_one_allowance, passed, passes, replica, replicas, undisturbed, until};
+use crate::limited::{
+    BURST, LOW_LIMITS, assert_one_allowance, count_allowed, is_allowed, replica, replicas, undisturbed, until,
+};
 use crate::support::certificates::Authority;
 use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, free_port, scan};
 
@@ -31,15 +33,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 async fn two_replicas_share_one_allowance(redis: Redis) {
-    let both = replicas(&redis, &LOW).await;
+    let both = replicas(&redis, &LOW_LIMITS).await;
     let (began, [of_one, of_other]) = undisturbed(&redis, &both, async || {
-        let (began, mut passes) = (Instant::now(), [0; 2]);
+        let (began, mut allowed) = (Instant::now(), [0; 2]);
         for _ in 0..3 * BURST {
-            for (server, passes) in both.iter().zip(&mut passes) {
-                *passes += usize::from(passed(&server.verify(&scan()).await));
+            for (server, allowed) in both.iter().zip(&mut allowed) {
+                *allowed += usize::from(is_allowed(&server.verify(&scan()).await));
             }
         }
-        (began, passes)
+        (began, allowed)
     })
     .await;
     assert_one_allowance(of_one + of_other, began);
@@ -47,7 +49,7 @@ async fn two_replicas_share_one_allowance(redis: Redis) {
 }
 
 async fn simultaneous_requests_share_one_allowance(redis: Redis) {
-    let both = replicas(&redis, &LOW).await;
+    let both = replicas(&redis, &LOW_LIMITS).await;
     let (began, answers) = undisturbed(&redis, &both, async || {
         let (began, mut requests) = (Instant::now(), JoinSet::new());
         for number in 0..4 * BURST {
@@ -57,30 +59,30 @@ async fn simultaneous_requests_share_one_allowance(redis: Redis) {
         (began, requests.join_all().await)
     })
     .await;
-    assert_one_allowance(answers.iter().filter(|answer| passed(answer)).count(), began);
+    assert_one_allowance(answers.iter().filter(|answer| is_allowed(answer)).count(), began);
 }
 
 async fn callers_are_distinguished_on_every_replica(redis: Redis) {
-    let both = replicas(&redis, &[LOW[0], LOW[1], ("server.trusted_proxies", "127.0.0.1")]).await;
+    let both = replicas(&redis, &[LOW_LIMITS[0], LOW_LIMITS[1], ("server.trusted_proxies", "127.0.0.1")]).await;
     for callers in [["192.0.2.1", "192.0.2.1"], ["192.0.2.2", "::ffff:192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
-        let (began, passes) = undisturbed(&redis, &both, async || {
-            let (began, mut passes) = (Instant::now(), 0);
+        let (began, allowed) = undisturbed(&redis, &both, async || {
+            let (began, mut allowed) = (Instant::now(), 0);
             for _ in 0..2 * BURST {
                 for (server, caller) in both.iter().zip(callers) {
                     let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
                     let request = request.header("x-forwarded-for", caller).body(scan().to_string());
-                    passes += usize::from(passed(&Answer::of(request.send().await.unwrap()).await));
+                    allowed += usize::from(is_allowed(&Answer::of(request.send().await.unwrap()).await));
                 }
             }
-            (began, passes)
+            (began, allowed)
         })
         .await;
-        assert_one_allowance(passes, began);
+        assert_one_allowance(allowed, began);
     }
 }
 
 async fn keys_of_idle_callers_expire(redis: Redis) {
-    let [one, other] = replicas(&redis, &[("rate_limit.requests_per_second", "10"), LOW[1]]).await;
+    let [one, other] = replicas(&redis, &[("rate_limit.requests_per_second", "10"), LOW_LIMITS[1]]).await;
     for server in [&one, &other] {
         server.verify(&scan()).await;
     }
@@ -97,15 +99,15 @@ async fn keys_of_idle_callers_expire(redis: Redis) {
 
 /// An outage of Redis for two connectors, and its recovery.
 async fn assert_outage_fails_no_request(mut redis: Redis, fail: fn(&mut Redis), recover: fn(&mut Redis)) {
-    let both = replicas(&redis, &LOW).await;
+    let both = replicas(&redis, &LOW_LIMITS).await;
     assert_shared(&redis, &both).await;
     let failures = until(&both[0].management, |_| true).await.failures;
 
     fail(&mut redis);
     for server in &both {
         let began = Instant::now();
-        assert!(passed(&server.verify(&scan()).await), "the request that detects the outage");
-        assert_one_allowance(1 + passes(server).await, began);
+        assert!(is_allowed(&server.verify(&scan()).await), "the request that detects the outage");
+        assert_one_allowance(1 + count_allowed(server).await, began);
         let metrics = until(&server.management, |metrics| !metrics.shared).await;
         assert!(metrics.failures > failures, "{metrics:?}");
     }
@@ -119,12 +121,12 @@ async fn assert_outage_fails_no_request(mut redis: Redis, fail: fn(&mut Redis), 
 
 /// Asserts that both connectors together allow one allowance.
 async fn assert_shared(redis: &Redis, both: &[Server; 2]) {
-    let (began, passes) = undisturbed(redis, both, async || {
+    let (began, allowed) = undisturbed(redis, both, async || {
         let began = Instant::now();
-        (began, passes(&both[0]).await + passes(&both[1]).await)
+        (began, count_allowed(&both[0]).await + count_allowed(&both[1]).await)
     })
     .await;
-    assert_one_allowance(passes, began);
+    assert_one_allowance(allowed, began);
 }
 
 async fn killed_server_fails_no_request_and_is_used_again(redis: Redis) {
@@ -136,7 +138,7 @@ async fn frozen_server_fails_no_request_and_is_used_again(redis: Redis) {
 }
 
 async fn read_only_server_is_not_used_until_it_accepts_writes(redis: Redis) {
-    let [server, _] = replicas(&redis, &LOW).await;
+    let [server, _] = replicas(&redis, &LOW_LIMITS).await;
     let replica_of = |host: &str, port: &str| {
         redis::cmd("REPLICAOF").arg(host).arg(port).exec(&mut redis.connection()).unwrap();
     };
@@ -147,7 +149,7 @@ async fn read_only_server_is_not_used_until_it_accepts_writes(redis: Redis) {
         metrics.failures >= lost.failures + 3
     })
     .await;
-    passes(&server).await;
+    count_allowed(&server).await;
     replica_of("NO", "ONE");
     until(&server.management, |metrics| metrics.shared).await;
 }
@@ -155,19 +157,19 @@ async fn read_only_server_is_not_used_until_it_accepts_writes(redis: Redis) {
 async fn unreachable_server_does_not_prevent_the_start(mut redis: Redis) {
     redis.kill();
     let began = Instant::now();
-    let server = replica(&redis.url(), &LOW).await;
-    assert_one_allowance(passes(&server).await, began);
+    let server = replica(&redis.url(), &LOW_LIMITS).await;
+    assert_one_allowance(count_allowed(&server).await, began);
     assert!(!until(&server.management, |metrics| metrics.failures > 0).await.shared);
     redis.restart();
     until(&server.management, |metrics| metrics.shared).await;
     let began = Instant::now();
-    assert_one_allowance(passes(&server).await, began);
+    assert_one_allowance(count_allowed(&server).await, began);
 }
 
 async fn server_without_tls_fails_no_request(redis: Redis) {
-    let server = replica(&redis.url().replace("redis://", "rediss://"), &LOW).await;
+    let server = replica(&redis.url().replace("redis://", "rediss://"), &LOW_LIMITS).await;
     let began = Instant::now();
-    assert_one_allowance(passes(&server).await, began);
+    assert_one_allowance(count_allowed(&server).await, began);
     let tried = until(&server.management, |metrics| metrics.failures >= 2).await;
     assert!(!tried.shared, "{tried:?}");
 }
@@ -199,17 +201,18 @@ async fn server_certificate_is_checked_against_the_configured_ca(redis: Redis) {
 
 async fn callers_beyond_the_limit_share_one_allowance(redis: Redis) {
     const CALLERS: usize = 10;
-    let settings = [LOW[0], LOW[1], ("rate_limit.max_callers", "10"), ("server.trusted_proxies", "127.0.0.1")];
+    let settings =
+        [LOW_LIMITS[0], LOW_LIMITS[1], ("rate_limit.max_callers", "10"), ("server.trusted_proxies", "127.0.0.1")];
     let both = replicas(&redis, &settings).await;
-    let (began, passes) = undisturbed(&redis, &both, async || {
-        let (began, mut passes) = (Instant::now(), 0);
+    let (began, allowed) = undisturbed(&redis, &both, async || {
+        let (began, mut allowed) = (Instant::now(), 0);
         for number in 0..60 {
             let server = &both[number % 2];
             let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
             let request = request.header("x-forwarded-for", format!("192.0.2.{number}")).body(scan().to_string());
-            passes += usize::from(passed(&Answer::of(request.send().await.unwrap()).await));
+            allowed += usize::from(is_allowed(&Answer::of(request.send().await.unwrap()).await));
         }
-        (began, passes)
+        (began, allowed)
     })
     .await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*:192.0.2.*").query(&mut redis.connection()).unwrap();
@@ -217,7 +220,7 @@ async fn callers_beyond_the_limit_share_one_allowance(redis: Redis) {
     // A caller's key expires after a second, so that another caller can have one.
     let rested = usize::try_from(began.elapsed().as_secs()).unwrap() * CALLERS;
     let expected = CALLERS + BURST..=CALLERS + BURST + 1 + usize::try_from(began.elapsed().as_secs()).unwrap() + rested;
-    assert!(expected.contains(&passes), "{passes} requests were let through, not {expected:?}");
+    assert!(expected.contains(&allowed), "{allowed} requests were allowed, not {expected:?}");
 }
 
 async fn outage_is_logged_once_at_its_beginning_and_once_at_its_end(redis: Redis) {
@@ -229,7 +232,7 @@ async fn outage_is_logged_once_at_its_beginning_and_once_at_its_end(redis: Redis
         let (url, body) = (format!("{}{IDENTITY_KEYS}", process.api), scan().to_string());
         requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
     }
-    assert!(requests.join_all().await.iter().all(passed));
+    assert!(requests.join_all().await.iter().all(is_allowed));
     let lost = until(&process.management, |metrics| !metrics.shared).await;
     until(&process.management, |metrics| metrics.failures > lost.failures + 1).await;
     redis.cont();
