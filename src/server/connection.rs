@@ -26,7 +26,7 @@ use super::seats::{Busy, Owed, Seat};
 use super::stream::Stream;
 use super::untaken::Answers;
 use super::{LAST_CALL, Phase, Port, Stop, closed};
-use crate::http::{Arrival, LingeringBody};
+use crate::http::{Arrival, DrainOnDrop};
 use crate::telemetry::Samples;
 use crate::tls::Client;
 
@@ -99,7 +99,7 @@ async fn converse(
         let certificate = holds.map(|(client, _)| Arc::clone(client.subject()));
         request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
         let owed = seat.owes();
-        let request = request.map(|body| Body::new(OwedBody { body: LingeringBody::new(body), owed }));
+        let request = request.map(|body| Body::new(OwedBody { body: DrainOnDrop::new(body), owed }));
         let answer = port.router.clone().oneshot(request);
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
@@ -158,7 +158,7 @@ async fn never_asks(patience: Duration, seat: &Seat) {
 
 /// A request's body. While the peer owes some of it, the connection may have to make room.
 struct OwedBody {
-    body: LingeringBody,
+    body: DrainOnDrop,
     owed: Owed,
 }
 

@@ -22,8 +22,8 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
     };
     let shopper = |member: &str, value: Value| ("shoppers/v", set(json!({ "type": "SHOPPER" }), member, value));
     for ((path, row), place) in [
-        (store("id", json!("T")), "id: is not the one in the path"),
-        (store("id", json!("")), "id: is not the one in the path"),
+        (store("id", json!("T")), "id: must be the id in the path, or absent"),
+        (store("id", json!("")), "id: must be the id in the path, or absent"),
         (store("id", json!(null)), "id: invalid type: null"),
         (store("enabled", json!("yes")), "enabled: invalid type: string, expected a boolean"),
         (store("scanKeyWindowSeconds", json!(91)), "scanKeyWindowSeconds: must be 30 to 90"),
@@ -36,8 +36,8 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (shopper("devices", json!(["d", ""])), "devices[1]: is empty"),
         (shopper(SECRET, json!(1)), "the body: unknown field"),
         (("shoppers/v", json!({})), "the body: missing field `type`"),
-        (key("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
-        (key("device", json!("not-theirs")), "device: is none of that shopper's devices"),
+        (key("shopper", json!("nobody")), "shopper: no such shopper"),
+        (key("device", json!("not-theirs")), "device: not one of that shopper's devices"),
         (key("shopper", json!(null)), "shopper: is missing"),
         (key("channel", json!(SECRET)), "channel: unknown variant, expected"),
         (key("key", json!(format!("{SECRET}é"))), "key: must be 1 to 750 printable ASCII characters"),
@@ -51,10 +51,10 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
             ("recognition-tokens", json!({ "token": SECRET, "shopper": "shopper-uuid-001" })),
             "token: a recognition token is 32",
         ),
-        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
+        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: no such shopper"),
         (("recognition-tokens", json!({})), "shopper: is missing"),
         (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
-        (customer("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
+        (customer("shopper", json!("nobody")), "shopper: no such shopper"),
         (customer("shopper", json!(null)), "shopper: is missing"),
         (customer("issuer", json!("")), "issuer: is empty"),
         (customer("issuer", json!(null)), "issuer: is missing"),
@@ -87,7 +87,7 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
             &[
                 &format!("enabled: {flag}"),
                 &format!("takesCash: {flag}"),
-                "id: is not the one in the path",
+                "id: must be the id in the path, or absent",
                 "scanKeyWindowSeconds: must be 30 to 90",
                 "the body: unknown field",
             ],
@@ -165,15 +165,15 @@ async fn a_byte_order_mark_before_a_row_is_taken() {
 async fn a_parameter_that_a_call_does_not_have_is_refused() {
     let server = Server::demo(&[]).await;
     let before = server.everything().await;
-    let page = "limit is 1 to 1000, cursor is what nextCursor was";
+    let page = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
     for (list, _) in LISTS {
         for (query, name) in [("state=open", "state"), ("limit=5&Limit=6", "Limit"), ("x", "x")] {
-            let message = format!("{name}: is not a parameter of this call; {page}");
+            let message = format!("{name}: unknown parameter; {page}");
             assert_refused(&server.admin("GET", &format!("{list}?{query}")).await, 400, &message, query);
         }
         for secret in [SECRET, "4711", &"k".repeat(33), "", "=", "%FF"] {
             let query = format!("{list}?{secret}=1");
-            let message = format!("this parameter: is not a parameter of this call; {page}");
+            let message = format!("the query: unknown parameter; {page}");
             assert_refused(&server.admin("GET", &query).await, 400, &message, &query);
         }
         assert_eq!(server.admin("GET", &format!("{list}?")).await.status, 200, "{list}");
@@ -190,7 +190,7 @@ async fn a_parameter_that_a_call_does_not_have_is_refused() {
         ("DELETE", &format!("identity-keys/{digest}"), ""),
     ] {
         let answer = server.admin_with(method, &format!("{path}?limit=1"), body).await;
-        assert_refused(&answer, 400, "limit: is not a parameter of this call; it has none", path);
+        assert_refused(&answer, 400, "limit: unknown parameter; this call takes none", path);
     }
     assert_eq!(server.everything().await, before);
 }

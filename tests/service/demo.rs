@@ -193,7 +193,7 @@ async fn requests_of_other_pages_are_refused() {
     for headers in refused {
         for (what, request) in everything(own) {
             let answer = send(with(request, headers)).await;
-            let message = "The demo answers its own page only";
+            let message = "The demo answers requests of its own page only";
             let body = json!({ "message": message, "reason": "not_from_here" });
             assert_json(&answer, 403, &body, &format!("{what} {headers:?}"));
             assert!(!answer.headers.contains_key("access-control-allow-origin"));

@@ -86,7 +86,7 @@ async fn customer_is_linked_to_one_existing_shopper(engine: Engine) {
     assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "identified by digest");
     for refused in [row("a", "unknown"), row("b", "unknown"), set(other, "shopper", "unknown")] {
         let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
-        assert_refused(&answer, 400, "shopper: names nobody among the shoppers", "unknown");
+        assert_refused(&answer, 400, "shopper: no such shopper", "unknown");
     }
     server.put("customers", &row("b", SHOPPER)).await;
     let shoppers: Vec<_> = server.all("customers").await.iter().map(|row| row["shopper"].clone()).collect();

@@ -96,7 +96,7 @@ async fn invalid_page_parameters_are_refused(engine: Engine) {
             assert_refused(
                 &answer,
                 400,
-                "limit is 1 to 1000, cursor is what nextCursor was",
+                "limit must be 1 to 1000, cursor must be the nextCursor of the page before",
                 &format!("{list} {query}"),
             );
         }

@@ -84,7 +84,7 @@ pub(crate) fn check(id: &str, answer: &Answer) {
         assert_valid(&content["schema"], &body, &format!("{id} {}", answer.status));
         // A refusal is one of the examples, unless its message depends on the request.
         if let Some(examples) = content["examples"].as_object()
-            && said["description"] != "The message says what is wrong, and where."
+            && said["description"] != "The message names the problem and its position."
         {
             let is_one = examples.values().any(|example| example["value"] == body);
             assert!(is_one, "{id} {}: {body} is no example", answer.status);
