@@ -44,7 +44,7 @@ pub enum StorageError {
     /// The database was created with another hash key. Under a different key, no row can be found.
     #[error("security.hash_key: {0} was made with another hash key: restore that key, or start with a new database")]
     OtherKey(String),
-    /// The key file does not contain a valid key.
+    /// The key file contains no key.
     #[error("security.hash_key: {path}: {error}")]
     KeyFile {
         /// The file.
