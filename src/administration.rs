@@ -158,7 +158,7 @@ mod tests {
     use crate::domain::scan::Location;
     use crate::ledger::{
         Limits, MemoryLedger,
-        tests::{accepted, soon},
+        tests::{accepted, far_deadline},
     };
 
     /// The clock is paused and jumps to the next timer.
@@ -181,7 +181,7 @@ mod tests {
         });
         sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         assert!(!erasing.is_finished());
-        administration.ledger.record(entry, DateTime::UNIX_EPOCH, soon()).await.expect("recorded");
+        administration.ledger.record(entry, DateTime::UNIX_EPOCH, far_deadline()).await.expect("recorded");
         erasing.await.expect("no panic").expect("erased");
         let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
         let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;

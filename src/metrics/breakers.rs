@@ -30,7 +30,7 @@ impl Breakers {
     /// Updates one line for each backend in use.
     pub(super) fn show(&self, database: Option<&Database>, directory: &Directory) {
         let backends = [
-            ("database", database.map(|database| !database.is_asked())),
+            ("database", database.map(|database| !database.accepts_queries())),
             ("identity_backend", directory.remote().map(Remote::is_given_up)),
         ];
         for (backend, is_open) in backends {

@@ -226,7 +226,7 @@ fn a_new_database_is_made_only_when_that_was_asked_for() {
         let before = names(&place);
         let ended = place.run(&["import", &path]);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-        for part in [&place.url(), "there is no connector's database", "--create"] {
+        for part in [&place.url(), "no connector database found", "--create"] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
         assert_eq!(names(&place), before);
