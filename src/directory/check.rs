@@ -51,7 +51,7 @@ impl Problems {
 
     fn id<T>(&mut self, place: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
         if text.contains('\0') {
-            self.add(place, "must not contain U+0000: not every database can keep it");
+            self.add(place, "must not contain U+0000: PostgreSQL cannot store it");
             return None;
         }
         self.name(place, Some(text), parse)
@@ -124,7 +124,7 @@ pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<
         (Some(key), None) => {
             if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
                 problems
-                    .add("key", "must be 1 to 750 printable ASCII characters: no reader could present it otherwise");
+                    .add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
             } else if is_scan_key_code(key) {
                 problems
                     .add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
@@ -188,19 +188,19 @@ fn kept(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Di
     };
     let parsed = Digest::from_hex(digest);
     if parsed.is_none() {
-        problems.add("digest", "must be 64 hexadecimal digits, as an export tells them");
+        problems.add("digest", "must be 64 hexadecimal digits, as in an export");
     }
     parsed
 }
 
 fn both(problems: &mut Problems, field: &str) -> Option<Digest> {
-    problems.add("digest", format!("stands for the {field}: only one of them may be given"));
+    problems.add("digest", format!("give either the {field} or the digest, not both"));
     None
 }
 
 fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {
     if shopper.is_none() && !revoked {
-        problems.add("shopper", "is missing: only what is revoked may belong to nobody");
+        problems.add("shopper", "is missing: only a revoked key or token may have no shopper");
     }
     let shopper = shopper.map(|shopper| problems.id("shopper", shopper, VisitorId::parse));
     let device = device.map(|device| problems.id("device", device, DeviceId::parse));

@@ -91,13 +91,13 @@ impl FaultsByKey {
 async fn apply(fault: Option<Fault>) -> Result<(), DirectoryError> {
     match fault {
         None => Ok(()),
-        Some(Fault::Fail) => Err(DirectoryError::Unavailable("it was told to fail".to_owned())),
+        Some(Fault::Fail) => Err(DirectoryError::Unavailable("injected fault".to_owned())),
         Some(Fault::Stall) => future::pending().await,
         Some(Fault::Slow(time)) => {
             sleep(time).await;
             Ok(())
         }
         #[expect(clippy::panic, reason = "the fault that was asked for")]
-        Some(Fault::Panic) => panic!("the directory was told to panic"),
+        Some(Fault::Panic) => panic!("injected panic in the directory"),
     }
 }

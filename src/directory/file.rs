@@ -135,8 +135,8 @@ pub fn load(path: &Path, hash_key: &HashKey, may_have_faults: bool) -> io::Resul
     };
     if bytes.len() as u64 > LONGEST {
         return Ok(Err(refuse(
-            "is longer than 8 MiB, the most that is read at each start: leave directory.file empty, and bring the file into the \
-             database once, by `identity-connector import`",
+            "is longer than 8 MiB, the limit for a file that is read at each start: leave directory.file empty and import the \
+             file once with `identity-connector import`",
         )));
     }
     let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(refuse("is not UTF-8: save it as UTF-8"))) };
@@ -211,7 +211,7 @@ impl Sheet {
         for (place, row) in places("stores", &file.stores) {
             let Some(store) = self.sound(&place, check::store(row)) else { continue };
             if !self.stores.insert(store.id.clone()) {
-                self.problem(&place, "id", "names a store that stands further up already");
+                self.problem(&place, "id", "duplicate store id, already defined above");
             }
             let open = usize::from(store.default_gate_decision == GateDefault::Open);
             self.content.open_by_default = self.content.open_by_default.saturating_add(open);
@@ -221,7 +221,7 @@ impl Sheet {
             let Some(profile) = self.sound(&place, check::shopper(row)) else { continue };
             let devices = profile.devices.iter().cloned().collect();
             if self.shoppers.insert(profile.shopper.visitor.id.clone(), devices).is_some() {
-                self.problem(&place, "id", "names a shopper who stands further up already");
+                self.problem(&place, "id", "duplicate shopper id, already defined above");
             }
             self.changes.push(Change::PutShopper(profile));
         }
@@ -239,7 +239,7 @@ impl Sheet {
             let Some((digest, shopper)) = self.sound(&place, check::customer(row, hash_key)) else { continue };
             if self.is_known(&place, &shopper, None) {
                 if !self.customers.insert(digest) {
-                    self.problem(&place, "subject", "stands further up already");
+                    self.problem(&place, "subject", "duplicate, already defined above");
                 }
                 self.changes.push(Change::LinkCustomer(digest, shopper));
             }
@@ -248,7 +248,7 @@ impl Sheet {
             self.problems.push(Problem::new("stores", "is empty: without a store every scan is refused"));
         }
         if !may_have_faults && !file.faults.is_empty() {
-            self.problems.push(Problem::new("faults", "only the demo may be told to fail"));
+            self.problems.push(Problem::new("faults", "allowed only in the demo"));
         }
         if !self.problems.is_empty() {
             return Err(self.problems);
@@ -270,7 +270,7 @@ impl Sheet {
             return;
         }
         if !self.registrations.insert((kind, digest)) {
-            self.problem(place, field, "stands further up already");
+            self.problem(place, field, "duplicate, already defined above");
         }
         self.changes.push(Change::PutRegistration(kind, digest, link));
     }
@@ -278,9 +278,9 @@ impl Sheet {
     /// Whether this shopper is there, and has that device; if not, it is noted.
     fn is_known(&mut self, place: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
         match self.shoppers.get(shopper) {
-            None => self.problem(place, "shopper", "names nobody among the shoppers"),
+            None => self.problem(place, "shopper", "no such shopper in this file"),
             Some(devices) if device.is_some_and(|device| !devices.contains(device)) => {
-                self.problem(place, "device", "is none of that shopper's devices");
+                self.problem(place, "device", "not one of that shopper's devices");
             }
             Some(_) => return true,
         }

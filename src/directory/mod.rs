@@ -52,7 +52,7 @@ pub enum DirectoryError {
     #[error("directory busy")]
     Busy,
     /// It says nothing of this key, and answers for others: the key's doing, as far as anybody can tell.
-    #[error("directory silent about this key: {0}")]
+    #[error("the directory does not answer for this key, but answers for others: {0}")]
     Silent(String),
 }
 

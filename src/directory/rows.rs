@@ -19,7 +19,7 @@ use crate::domain::visitor::{Account, VisitorType};
 #[schema(as = Store)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoreRow {
-    /// May be left out where it is said elsewhere; empty, it is no id.
+    /// Optional where the path already gives it. Must not be empty.
     #[serde(default)]
     pub(crate) id: String,
     #[serde(default = "yes")]
@@ -45,7 +45,7 @@ fn yes() -> bool {
 #[schema(as = Shopper)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ShopperRow {
-    /// May be left out where it is said elsewhere; empty, it is no id.
+    /// Optional where the path already gives it. Must not be empty.
     #[serde(default)]
     pub(crate) id: String,
     #[serde(rename = "type", with = "VisitorTypeWord")]
@@ -70,7 +70,7 @@ pub(crate) struct PaymentMethodRow {
     pub(crate) last_month: String,
 }
 
-/// An identity key: by itself, or by the digest that an export tells.
+/// An identity key, given as the key itself or as its digest from an export.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = IdentityKey)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -90,7 +90,7 @@ pub(crate) struct IdentityKeyRow {
     pub(crate) device: Option<String>,
 }
 
-/// A recognition token: by itself, or by the digest that an export tells.
+/// A recognition token, given as the token itself or as its digest from an export.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = RecognitionToken)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -107,7 +107,7 @@ pub(crate) struct RecognitionTokenRow {
     pub(crate) device: Option<String>,
 }
 
-/// Which shopper a customer of an OpenID provider is: the customer by themselves, or by the digest that an export tells.
+/// The link from a customer of an OpenID provider to a shopper. The customer is given by issuer and subject, or by the digest from an export.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = Customer)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -11,8 +11,8 @@ use super::{BadRows, PAGE, TransferError};
 use crate::directory::{Change, Directory, Kind, Link, Problem};
 use crate::domain::ids::{DeviceId, VisitorId};
 
-const NOBODY: &str = "names nobody among the shoppers of the file or the directory";
-const NO_DEVICE: &str = "is none of that shopper's devices";
+const NOBODY: &str = "no such shopper in the file or the directory";
+const NO_DEVICE: &str = "not one of that shopper's devices";
 
 pub(super) struct Check<'d> {
     directory: &'d Directory,

@@ -36,14 +36,14 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (shopper("devices", json!(["d", ""])), "devices[1]: is empty"),
         (shopper(SECRET, json!(1)), "the body: unknown field"),
         (("shoppers/v", json!({})), "the body: missing field `type`"),
-        (key("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
-        (key("device", json!("not-theirs")), "device: is none of that shopper's devices"),
+        (key("shopper", json!("nobody")), "shopper: no such shopper"),
+        (key("device", json!("not-theirs")), "device: not one of that shopper's devices"),
         (key("shopper", json!(null)), "shopper: is missing"),
         (key("channel", json!(SECRET)), "channel: unknown variant, expected"),
         (key("key", json!(format!("{SECRET}é"))), "key: must be 1 to 750 printable ASCII characters"),
         (key("key", json!(format!("JWO{}", SECRET.repeat(4)))), "key: starts with JWO"),
         (key("key", json!([SECRET])), "key: invalid type: sequence, expected a string"),
-        (key("digest", json!("00")), "digest: stands for the key"),
+        (key("digest", json!("00")), "digest: give either the key or the digest"),
         (key(SECRET, json!(1)), "the body: unknown field"),
         (("identity-keys", json!({ "shopper": "shopper-uuid-001" })), "key: is missing"),
         (("identity-keys", json!({ "digest": SECRET, "revoked": true })), "digest: must be 64 hexadecimal digits"),
@@ -54,13 +54,13 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
         (("recognition-tokens", json!({})), "shopper: is missing"),
         (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
-        (customer("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
+        (customer("shopper", json!("nobody")), "shopper: no such shopper"),
         (customer("shopper", json!(null)), "shopper: is missing"),
         (customer("issuer", json!("")), "issuer: is empty"),
         (customer("issuer", json!(null)), "issuer: is missing"),
         (customer("subject", json!(SECRET.repeat(16))), "subject: is longer than 255 characters"),
         (customer("subject", json!([SECRET])), "subject: invalid type: sequence, expected a string"),
-        (customer("digest", json!("0".repeat(64))), "digest: stands for the issuer and the subject"),
+        (customer("digest", json!("0".repeat(64))), "digest: give either the issuer and the subject or the digest"),
         (customer("device", json!(SECRET)), "the body: unknown field"),
         (customer(SECRET, json!(1)), "the body: unknown field"),
         (("customers", json!({ "digest": SECRET, "shopper": "shopper-uuid-001" })), "digest: must be 64 hexadecimal"),
@@ -78,7 +78,7 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
 async fn all_mistakes_of_a_body_are_named_at_once() {
     let server = Server::demo(&[]).await;
     let flag = "invalid type: string, expected a boolean";
-    let key = "must be 1 to 750 printable ASCII characters: no reader could present it otherwise";
+    let key = "must be 1 to 750 printable ASCII characters: a gate cannot send any other key";
     for (path, body, mistakes) in [
         ("identity-keys", json!({ "key": "", "shopper": "" }), &[&format!("key: {key}"), "shopper: is empty"][..]),
         (

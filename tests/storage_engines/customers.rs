@@ -85,7 +85,7 @@ async fn a_customer_is_one_shopper_at_a_time_who_must_be_there(engine: Engine) {
     assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "by the digest alone");
     for refused in [row("a", "nobody"), row("b", "nobody"), set(other, "shopper", "nobody")] {
         let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
-        assert_refused(&answer, 400, "shopper: names nobody among the shoppers", "nobody");
+        assert_refused(&answer, 400, "shopper: no such shopper", "nobody");
     }
     server.put("customers", &row("b", SHOPPER)).await;
     let shoppers: Vec<_> = server.all("customers").await.iter().map(|row| row["shopper"].clone()).collect();

@@ -167,7 +167,7 @@ fn a_directory_file_is_recognised() {
         "3 rows cannot be imported",
         "  shoppers[0]: shopper.type: unknown variant, expected",
         "  identityKeys[1]: identityKey.channel: unknown variant, expected",
-        "  recognitionTokens[0]: recognitionToken.shopper: names nobody among",
+        "  recognitionTokens[0]: recognitionToken.shopper: no such shopper in",
     ] {
         table.refuses("directory.json", &wrong, 1, what);
     }

@@ -116,7 +116,7 @@ impl MemoryDirectory {
             return Ok(shopper.clone());
         }
         if tables.shoppers.contains_key(&new) {
-            return Err(DirectoryError::Unavailable("a new shopper has the name of another".to_owned()));
+            return Err(DirectoryError::Unavailable("the id for the new shopper is already in use".to_owned()));
         }
         tables.apply(Change::PutShopper(Profile::new(new.clone())), now);
         tables.apply(Change::LinkCustomer(customer, new.clone()), now);

@@ -96,7 +96,7 @@ pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, Unreadable> 
             let holder = Holder { shopper: Arc::new(profile.shopper), device };
             Ok(Registration::Active { holder, channel: found.channel })
         }
-        None => Err(wrong("shopper", "is missing: only what is revoked may belong to nobody")),
+        None => Err(wrong("shopper", "is missing: only a revoked key or token may have no shopper")),
     }
 }
 

@@ -130,10 +130,10 @@ impl From<AdministrationError> for ApiError {
         match error {
             AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
             AdministrationError::Refused(Refusal::UnknownShopper) => {
-                Self::BadRow("shopper: names nobody among the shoppers".into())
+                Self::BadRow("shopper: no such shopper".into())
             }
             AdministrationError::Refused(Refusal::UnknownDevice) => {
-                Self::BadRow("device: is none of that shopper's devices".into())
+                Self::BadRow("device: not one of that shopper's devices".into())
             }
             AdministrationError::Directory(error) => error.into(),
             AdministrationError::Ledger(error) => error.into(),

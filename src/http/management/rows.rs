@@ -38,7 +38,7 @@ impl Named for Digest {
 
 fn text_id<T>(text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Result<T, String> {
     if text.contains('\0') {
-        return Err("id: must not contain U+0000: not every database can keep it".to_owned());
+        return Err("id: must not contain U+0000: PostgreSQL cannot store it".to_owned());
     }
     parse(text).map_err(|error| format!("id: {error}"))
 }

@@ -73,7 +73,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         called: "an identity key",
         id: Id::Digest,
         example: json!({ "key": "badge-4711", "shopper": "shopper-7", "channel": "RADIO" }),
-        mistake: "device: is none of that shopper's devices",
+        mistake: "device: not one of that shopper's devices",
     };
     let token = Kind {
         path: "recognition-tokens",
@@ -82,7 +82,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         called: "a recognition token",
         id: Id::Digest,
         example: json!({ "shopper": "shopper-7", "device": "phone-7" }),
-        mistake: "shopper: names nobody among the shoppers",
+        mistake: "shopper: no such shopper",
     };
     let customer = Kind {
         path: "customers",
@@ -91,7 +91,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         called: "a customer of an OpenID provider",
         id: Id::Digest,
         example: json!({ "issuer": "https://login.example.com/tenant/v2.0", "subject": "248289761001", "shopper": "shopper-7" }),
-        mistake: "shopper: names nobody among the shoppers",
+        mistake: "shopper: no such shopper",
     };
     let flags = [("flag", "Holds a shopper's account back"), ("unflag", "Lets a shopper's account go")];
     let flags = flags.map(|(word, summary)| {
