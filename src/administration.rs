@@ -107,7 +107,7 @@ impl Administration {
         // That they are not there does not say that the ledger has been gone through.
         self.directory.apply(vec![erase], self.clock.now()).await?;
         self.ledger.erase(shopper, &pseudonym).await?;
-        sleep(UNDER_WAY.saturating_add(self.directory.believed_for())).await;
+        sleep(UNDER_WAY.saturating_add(self.directory.max_staleness())).await;
         self.ledger.erase(shopper, &pseudonym).await?;
         self.forget_carts(&customers).await?;
         // Others may remember what they read or recorded meanwhile.

@@ -1,4 +1,5 @@
-//! What the apps of shoppers ask for, on every engine that is in this process: nothing of it can be seen from outside yet.
+//! What the apps of shoppers ask for, on every engine that is in this process: nothing of it can be seen from outside
+//! yet.
 
 use std::slice;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
     let store = StoreId::parse("S").expect("an id");
-    let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
-    directory.recognition_token(&token(number), at(now), &asker).await.expect("asked")
+    let context = ScanContext { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    directory.recognition_token(&token(number), at(now), &context).await.expect("asked")
 }
 
 async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {

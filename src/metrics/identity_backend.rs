@@ -37,13 +37,13 @@ impl Collector for IdentityBackend {
         let mut show = |name: &str, help: &str, metric: &dyn EncodeMetric| {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
-        let figures = remote.figures();
+        let metrics = remote.metrics();
         let help = "Questions to the identity backend by what came of them";
-        show("identity_backend_questions", help, &figures.questions)?;
+        show("identity_backend_questions", help, &metrics.questions)?;
         let help = "Seconds from a question to the identity backend to the end of its answer, or of the wait";
-        show("identity_backend_seconds", help, &figures.seconds)?;
+        show("identity_backend_seconds", help, &metrics.seconds)?;
         let help = "Keys and tokens that were answered from what the identity backend had said before";
-        show("identity_backend_remembered", help, &figures.remembered)?;
+        show("identity_backend_remembered", help, &metrics.remembered)?;
         let help = "Questions to the identity backend that are under way";
         show("identity_backend_in_flight", help, &ConstGauge::new(gauge(remote.in_flight())))?;
         let help = "1 while the identity backend answers, as far as is known; 0 while it does not";

@@ -62,8 +62,10 @@ pub async fn export(
             for (digest, link) in page {
                 let Some(link) = written.link(link) else { continue };
                 file.write(&match kind {
-                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::kept(&digest, &link)),
-                    Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::kept(&digest, &link)),
+                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::from_stored(&digest, &link)),
+                    Kind::RecognitionToken => {
+                        Record::RecognitionToken(RecognitionTokenRow::from_stored(&digest, &link))
+                    }
                 })?;
                 let count = match kind {
                     Kind::IdentityKey => &mut counts.identity_keys,
@@ -82,7 +84,7 @@ pub async fn export(
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         for (digest, shopper) in page.iter().filter(|(_, shopper)| written.has(shopper)) {
-            file.write(&Record::Customer(CustomerRow::kept(digest, shopper)))?;
+            file.write(&Record::Customer(CustomerRow::from_stored(digest, shopper)))?;
             counts.customers = counts.customers.saturating_add(1);
         }
         if watch(progress(&counts)).is_break() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{asker, asking, came_to, shopper, until, verify};
+use crate::{asking, came_to, context, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_are_asked_at_once_than_there_are_places() {
@@ -102,7 +102,7 @@ async fn a_look_up_that_is_dropped_gives_its_place_back_at_once() {
     let directory = Arc::new(asking(&backend, Duration::ZERO));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
-        async move { directory.identity_key(&format!("badge {number}"), &asker(number)).await }
+        async move { directory.identity_key(&format!("badge {number}"), &context(number)).await }
     };
     for round in 0..10 {
         let dropped: Vec<_> = (0..4).map(|number| tokio::spawn(look_up(round * 4 + number))).collect();

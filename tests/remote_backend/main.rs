@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use checks::PATIENCE;
 use identity_connector::digest::{Fingerprint, HashKey};
 use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
-use identity_connector::directory::{Asker, Directory, Remote};
+use identity_connector::directory::{Directory, Remote, ScanContext};
 use identity_connector::domain::ids::StoreId;
 use serde_json::{Value, json};
 use support::backend::Backend;
@@ -92,12 +92,12 @@ async fn until_up(server: &Server, backend: &Backend) {
 fn asking(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
-    Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings))
+    Directory::in_memory(HashKey::new(&[7; 32])).with_remote(Remote::new(settings))
 }
 
 /// Somebody's scan, which has a minute.
-fn asker(number: u8) -> Asker {
-    Asker {
+fn context(number: u8) -> ScanContext {
+    ScanContext {
         subject: Fingerprint::from_bytes([number; 32]).into(),
         store: StoreId::parse("S").unwrap(),
         channel: None,

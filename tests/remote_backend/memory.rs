@@ -90,6 +90,6 @@ async fn a_change_here_forgets_all_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_may_go_by_it_for_as_long_as_it_is_remembered() {
     let backend = Backend::start().await;
-    assert_eq!(asking(&backend, Duration::ZERO).believed_for(), Duration::ZERO);
-    assert_eq!(asking(&backend, Duration::from_secs(7)).believed_for(), Duration::from_secs(7));
+    assert_eq!(asking(&backend, Duration::ZERO).max_staleness(), Duration::ZERO);
+    assert_eq!(asking(&backend, Duration::from_secs(7)).max_staleness(), Duration::from_secs(7));
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::checks::*;
 use crate::support::backend::{Asked, Backend, Reply};
 use crate::support::{Ended, scan, scan_with_key};
-use crate::{asker, asking, shopper, verify};
+use crate::{asking, context, shopper, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_the_documented_json() {
@@ -152,8 +152,8 @@ async fn a_token_that_was_issued_here_is_not_asked_about() {
     let digest = directory.hash_key().recognition_token(&token);
     let issued = IssuedToken { digest, shopper, device: None, promised_until: at(60), expires_at: at(60) };
     directory.issue(issued, 1, at(0)).await.unwrap();
-    let found = directory.recognition_token(&token, at(59), &asker(1)).await.unwrap();
+    let found = directory.recognition_token(&token, at(59), &context(1)).await.unwrap();
     assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
-    assert_eq!(directory.recognition_token(&token, at(60), &asker(1)).await.unwrap(), None);
+    assert_eq!(directory.recognition_token(&token, at(60), &context(1)).await.unwrap(), None);
     assert_eq!(backend.asked().len(), 1, "once it has expired");
 }

@@ -129,9 +129,7 @@ impl From<AdministrationError> for ApiError {
     fn from(error: AdministrationError) -> Self {
         match error {
             AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
-            AdministrationError::Refused(Refusal::UnknownShopper) => {
-                Self::BadRow("shopper: no such shopper".into())
-            }
+            AdministrationError::Refused(Refusal::UnknownShopper) => Self::BadRow("shopper: no such shopper".into()),
             AdministrationError::Refused(Refusal::UnknownDevice) => {
                 Self::BadRow("device: not one of that shopper's devices".into())
             }
@@ -147,7 +145,7 @@ impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
         match error {
             // No fault of ours: the gate asks again, and stays closed if it gets no other answer.
-            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+            DirectoryError::NoAnswerForKey(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
             DirectoryError::Unavailable(_) | DirectoryError::Busy => {
                 Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
             }
