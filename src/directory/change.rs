@@ -8,7 +8,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::store::Store;
 use crate::domain::visitor::{Account, Shopper, Visitor, VisitorType};
 
-/// One change. The changes of a list are made in one transaction, except for those that are refused.
+/// One change. The changes of a list are made in one transaction; refused changes are left out.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Adds a store, or replaces the store with this id.

@@ -50,7 +50,7 @@ pub struct Report {
 /// How an import ended.
 #[derive(Debug, Default)]
 pub enum Ended {
-    /// All rows are imported, except for those that were to be skipped.
+    /// All rows are imported, except for invalid rows if `skip_bad_rows` is set.
     #[default]
     Done,
     /// The progress callback stopped it.

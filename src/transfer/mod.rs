@@ -1,7 +1,7 @@
 //! Import and export of the directory: as JSON lines or CSV; a directory file can be imported too.
 //!
-//! An import may contain keys, tokens and customers in clear or as digests. An export has digests only, so nobody can
-//! use it to open a gate. Its first row identifies the hash key of the digests; an import with another hash key is
+//! An import may contain keys, tokens and customers in clear or as digests. An export has digests only, so it cannot
+//! be used to open a gate. Its first row identifies the hash key of the digests; an import with another hash key is
 //! refused. Files are read and written row by row, so memory use is bounded. This module does not write to the
 //! terminal.
 

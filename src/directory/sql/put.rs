@@ -96,7 +96,7 @@ pub(super) async fn put(connection: &mut AnyConnection, engine: Engine, changes:
     Ok(changes.iter().zip(refusals).map(outcome).collect())
 }
 
-/// Writes rows, and returns the keys of those that were added or changed.
+/// Writes rows, and returns the keys of the rows that were added or changed.
 async fn write(
     connection: &mut AnyConnection,
     engine: Engine,
@@ -113,7 +113,7 @@ async fn write(
     Ok(written.iter().map(read).collect::<std::result::Result<_, _>>()?)
 }
 
-/// The statement that upserts rows of a table, and returns the keys of those that were added or changed.
+/// The statement that upserts rows of a table, and returns the keys of the rows that were added or changed.
 fn upsert(table: &Table, key: Column, engine: Engine) -> String {
     let Table { name, key: keys, rest } = table;
     let names = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ");
