@@ -51,7 +51,7 @@ async fn a_full_ledger_of_young_records_answers_429_and_keeps_them(engine: Engin
     for event in &events {
         let answer = accept(&server, event).await;
         assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "recorded events are still answered");
-        assert!(stands(&server, event).await);
+        assert!(is_recorded(&server, event).await);
     }
     assert_eq!(server.sessions().await.len(), CAPACITY, "what was not recorded opened nothing");
     assert_refused(&server.post("{}").await, 400, INVALID_BODY, "what needs no record");
@@ -78,14 +78,14 @@ async fn the_oldest_record_over_ten_minutes_old_gives_way(engine: Engine) {
     assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 1);
     assert_too_many(&server.verify(&scan()).await, "the others are younger");
     for event in events.iter().skip(1).chain(&new) {
-        assert!(stands(&server, event).await);
+        assert!(is_recorded(&server, event).await);
     }
 
     server.clock.advance(MINUTE);
     // The id of the record that gave way is new.
     let answer = server.verify(&scan_of(&events[0], "associate_key")).await;
     assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "decided afresh, in place of the second");
-    assert!(stands(&server, &events[2]).await);
+    assert!(is_recorded(&server, &events[2]).await);
     assert_eq!(metric(&server, "connector_ledger_evictions_total").await, 2);
 }
 
@@ -97,7 +97,7 @@ async fn expired_records_give_way_before_any_other(engine: Engine) {
     server.clock.advance(2 * HOUR);
     let new = fill(&server, 2).await;
     for event in old.iter().chain(&new) {
-        assert!(stands(&server, event).await, "only the expired were to go");
+        assert!(is_recorded(&server, event).await, "only the expired were to go");
     }
     // Full again, of two records two hours old and two new ones: the next takes the place of an old one.
     let answer = server.verify(&scan_of(&expired[0], "associate_key")).await;

@@ -239,7 +239,7 @@ async fn what_one_has_recorded_all_answer(engine: Engine) {
         assert_all_answer(&replicas, &set(request.clone(), "authEvent.timestamp", time), answer).await;
         if answer.status == 200 {
             for replica in &replicas {
-                assert!(stands(replica, request["authEvent"]["id"].as_str().unwrap()).await);
+                assert!(is_recorded(replica, request["authEvent"]["id"].as_str().unwrap()).await);
             }
         }
     }

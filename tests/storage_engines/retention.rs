@@ -36,7 +36,7 @@ async fn a_record_stands_for_its_retention_and_then_the_id_is_new(engine: Engine
         let first = accept(&server, &event).await;
         server.clock.advance(retention - 30 * SECOND);
         assert_eq!(accept(&server, &event).await.body, first.body, "{retention:?}");
-        assert!(stands(&server, &event).await, "{retention:?}");
+        assert!(is_recorded(&server, &event).await, "{retention:?}");
         server.clock.advance(60 * SECOND);
         let answer = server.verify(&scan_of(&event, "associate_key")).await;
         assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", &format!("past {retention:?}"));
@@ -51,7 +51,7 @@ async fn a_retry_does_not_lengthen_the_retention(engine: Engine) {
         server.clock.advance(DAY);
     }
     server.clock.advance(MINUTE);
-    assert!(!stands(&server, &event).await);
+    assert!(!is_recorded(&server, &event).await);
 }
 
 async fn a_rejection_is_kept_as_long_and_no_longer(engine: Engine) {
