@@ -1,4 +1,5 @@
-//! How often a server asks for memory to answer a request, counted by valgrind: the difference of two runs, so that the start does not count.
+//! Counts memory allocations per request with valgrind, as the difference of two runs, so that the start is not
+//! counted.
 
 use std::path::Path;
 
@@ -6,17 +7,17 @@ use crate::pairs;
 use crate::postgres::Postgres;
 use crate::server::{Kind, Server};
 
-/// Requests of the two runs: by the end of the shorter one, all shoppers have been there.
+/// The number of requests of the two runs. The shorter one includes every shopper.
 const FEW: u64 = 1200;
 const MANY: u64 = 2200;
 
-/// Whether there is valgrind here.
+/// Whether valgrind is installed.
 pub(crate) fn can_be_counted() -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join("valgrind").is_file())
 }
 
-/// Allocations for each request of each kind as a table.
+/// A table of the allocations per request for each kind.
 pub(crate) fn table(postgres: Option<&Postgres>) -> String {
     let rows = [Kind::Floor].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
         let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, postgres));

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! Description of the machine that was used.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::{load, server};
 
-/// How often the disk is asked.
+/// The number of disk writes that are measured.
 const SYNCS: usize = 200;
 
-/// Processors, system, commit, and the disks under the databases.
+/// Processors, operating system, commit, and the disks of the databases.
 pub(crate) fn describe() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
@@ -19,27 +19,27 @@ pub(crate) fn describe() -> String {
     let processors = cpu.lines().filter(|line| line.starts_with("processor\t")).count();
     let commit = commit().unwrap_or_else(|| "unknown".to_owned());
     format!(
-        "{processors} processors, {model}; Linux {}; commit {commit}; fdatasync of 4 KiB {} where SQLite stands, {} where PostgreSQL does",
+        "{processors} processors, {model}; Linux {}; commit {commit}; fdatasync of 4 KiB {} on the disk of SQLite, {} on the disk of PostgreSQL",
         kernel.trim(),
         sync_time(server::folder()),
         sync_time(&std::env::temp_dir())
     )
 }
 
-/// What is measured, where it is a checkout of git's.
+/// The commit that is measured; `None` outside a git checkout.
 pub(crate) fn commit() -> Option<String> {
     let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Has this process, and all that it starts, keep off the processor of what is measured.
-pub(crate) fn step_aside() {
+/// Moves this process and its children to the processor of the load, away from what is measured.
+pub(crate) fn use_load_processor() {
     let mut taskset = Command::new("taskset");
     taskset.args(["--cpu-list", "--pid", load::PROCESSOR, &std::process::id().to_string()]).stdout(Stdio::null());
     assert!(taskset.status().expect("taskset (util-linux)").success(), "taskset");
 }
 
-/// How long the disk takes to keep 4 KiB: half of the time, and nearly always.
+/// The time to write 4 KiB to the disk: median and 99th percentile.
 fn sync_time(folder: &Path) -> String {
     let mut file = tempfile::tempfile_in(folder).unwrap();
     let mut took: Vec<Duration> = (0..SYNCS).map(|_| sync(&mut file)).collect();

@@ -1,4 +1,4 @@
-//! The measured part of `docs/performance.md`, between two marks, and its picture.
+//! Writes the measured part of `docs/performance.md`, between two marks, and its diagram.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
-/// How much is measured.
+/// The length of a run, the number of pairs, and the numbers of events.
 pub(crate) struct Extent {
     pub(crate) time: Duration,
     pub(crate) pairs: u64,
     pub(crate) sizes: Vec<u64>,
 }
 
-/// Measures everything, and writes both. Fails where something of it cannot be measured.
+/// Measures everything, and writes page and diagram. Panics if something cannot be measured.
 pub(crate) fn write(extent: &Extent) {
-    assert!(machine::commit().is_some(), "the page names the commit: this is no checkout of git's");
-    assert_eq!(Postgres::missing(), None, "the page has it all");
-    assert!(allocations::can_be_counted(), "the page has allocations: needs valgrind (Debian: valgrind)");
+    assert!(machine::commit().is_some(), "the page names the commit: run it in a git checkout");
+    assert_eq!(Postgres::missing(), None, "the page includes PostgreSQL");
+    assert!(allocations::can_be_counted(), "the page includes allocations: install valgrind (Debian: valgrind)");
     let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("where the measured part begins");
-    let (_, after) = rest.split_once(END).expect("where it ends");
+    let (before, rest) = page.split_once(BEGIN).expect("the mark at the start of the measured part");
+    let (_, after) = rest.split_once(END).expect("the mark at its end");
     let began = std::time::Instant::now();
     let machine = machine::describe();
     let levels = pairs::measure(&CONNECTIONS, extent.pairs, extent.time, postgres);

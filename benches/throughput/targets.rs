@@ -1,17 +1,17 @@
-//! What the connector is to reach, and whether it has.
+//! Performance targets, and whether they are met.
 
 use crate::growth::Growth;
 use crate::pairs::Level;
 use crate::report::Spread;
 use crate::server::Kind;
 
-/// How many connections most promises are about, and the one on SQLite, which many share a commit of.
+/// The number of connections for most targets, and for SQLite, where many scans share a commit.
 const USUAL: usize = 50;
 const MANY: usize = 256;
 
 struct Target {
     what: String,
-    /// What is to be reached at least, or else at most.
+    /// The minimum or maximum.
     bound: Bound,
     unit: &'static str,
     measured: f64,
@@ -22,7 +22,7 @@ enum Bound {
     AtMost(f64),
 }
 
-/// All of them as a table.
+/// All targets as a table.
 pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     let pairs = |kind, connections| {
         let level = levels.iter().find(move |level| level.connections == connections).unwrap();
