@@ -49,12 +49,12 @@ VOLUME /data
 # CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true behind a proxy that authenticates them. `demo` ignores it: see `demo --publish`.
 ENV CONNECTOR_DEFAULT_BIND=0.0.0.0:8080
 
-# The ports that the documentation uses: the API, the shopper's side (commerce.bind), the API with TLS, and management. The last
+# The ports that the documentation uses: the API, the shopper endpoints (commerce.bind), the API with TLS, and management. The last
 # one is for metrics and administration: never publish it to the outside.
 EXPOSE 8080 8085 8443 9090
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/identity-connector", "healthcheck"]
-# The binary is process 1: it receives SIGTERM itself, and drains.
+# The binary is process 1, so it receives SIGTERM and shuts down gracefully.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/identity-connector"]
 CMD ["serve"]
