@@ -85,7 +85,7 @@ impl Target {
             Bound::AtLeast(bound) => ("at least", bound),
             Bound::AtMost(bound) => ("at most", bound),
         };
-        let told =
+        let with_unit =
             |figure: f64| if figure < 10.0 { format!("{figure:.2}{unit}") } else { format!("{figure:.0}{unit}") };
         let is_met = match self.bound {
             Bound::AtLeast(bound) => measured >= bound,
@@ -93,6 +93,6 @@ impl Target {
         };
         let missed = (measured - bound).abs() / bound * 100.0;
         let verdict = if is_met { "met".to_owned() } else { format!("**missed by {missed:.0} %**") };
-        format!("| {what} | {word} {} | {} | {verdict} |\n", told(bound), told(measured))
+        format!("| {what} | {word} {} | {} | {verdict} |\n", with_unit(bound), with_unit(measured))
     }
 }

@@ -16,25 +16,25 @@ use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// The member, such as `shopper` or `identityKeys[3].shopper`.
-    pub(crate) place: String,
+    pub(crate) path: String,
     /// What is wrong and what is allowed. It never contains a key or a token.
-    pub(crate) what: String,
+    pub(crate) message: String,
 }
 
 impl Problem {
-    pub(crate) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { place: place.into(), what: what.into() }
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
     }
 
     /// The same problem, with its path inside `outer`.
     pub(crate) fn within(self, outer: &str) -> Self {
-        Self { place: format!("{outer}.{}", self.place), what: self.what }
+        Self { path: format!("{outer}.{}", self.path), message: self.message }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.path, self.message)
     }
 }
 
@@ -45,26 +45,26 @@ type Checked<T> = Result<T, Vec<Problem>>;
 struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, place: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Problem::new(place, what));
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem::new(path, message));
     }
 
-    fn id<T>(&mut self, place: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+    fn id<T>(&mut self, path: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
         if text.contains('\0') {
-            self.add(place, "must not contain U+0000: PostgreSQL cannot store it");
+            self.add(path, "must not contain U+0000: PostgreSQL cannot store it");
             return None;
         }
-        self.name(place, Some(text), parse)
+        self.name(path, Some(text), parse)
     }
 
     /// A required name, with any characters.
-    fn name<T>(&mut self, place: &str, text: Option<&str>, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
-        let Some(text) = text else { return self.missing(place) };
-        parse(text).map_err(|error| self.add(place, error.to_string())).ok()
+    fn name<T>(&mut self, path: &str, text: Option<&str>, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+        let Some(text) = text else { return self.missing(path) };
+        parse(text).map_err(|error| self.add(path, error.to_string())).ok()
     }
 
-    fn missing<T>(&mut self, place: &str) -> Option<T> {
-        self.add(place, "is missing");
+    fn missing<T>(&mut self, path: &str) -> Option<T> {
+        self.add(path, "is missing");
         None
     }
 

@@ -168,12 +168,12 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         let what = describe(error.inner());
         let path = error.path().to_string();
         // The path ends in the name of an unknown field, which may be a key if keys are written at this level.
-        let place = match path.rsplit_once('.') {
+        let shown_path = match path.rsplit_once('.') {
             _ if path == "." || path == "?" => "the file".to_owned(),
             Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
             _ => path,
         };
-        Problem::new(place, what)
+        Problem::new(shown_path, what)
     })?;
     json.end().map_err(|error| Problem::new("end of the file", describe(&error)))?;
     Ok(value)
@@ -211,38 +211,38 @@ impl FileCheck {
         hash_key: &HashKey,
         may_have_faults: bool,
     ) -> Result<Loaded, Vec<Problem>> {
-        for (place, row) in paths("stores", &file.stores) {
-            let Some(store) = self.valid(&place, check::store(row)) else { continue };
+        for (path, row) in paths("stores", &file.stores) {
+            let Some(store) = self.valid(&path, check::store(row)) else { continue };
             if !self.stores.insert(store.id.clone()) {
-                self.problem(&place, "id", "duplicate store id, already defined above");
+                self.problem(&path, "id", "duplicate store id, already defined above");
             }
             let open = usize::from(store.default_gate_decision == GateDefault::Open);
             self.content.open_by_default = self.content.open_by_default.saturating_add(open);
             self.changes.push(Change::PutStore(store));
         }
-        for (place, row) in paths("shoppers", &file.shoppers) {
-            let Some(profile) = self.valid(&place, check::shopper(row)) else { continue };
+        for (path, row) in paths("shoppers", &file.shoppers) {
+            let Some(profile) = self.valid(&path, check::shopper(row)) else { continue };
             let devices = profile.devices.iter().cloned().collect();
             if self.shoppers.insert(profile.shopper.visitor.id.clone(), devices).is_some() {
-                self.problem(&place, "id", "duplicate shopper id, already defined above");
+                self.problem(&path, "id", "duplicate shopper id, already defined above");
             }
             self.changes.push(Change::PutShopper(profile));
         }
-        for (place, row) in paths("identityKeys", &file.identity_keys) {
-            if let Some((digest, link)) = self.valid(&place, check::identity_key(row, hash_key)) {
-                self.register(&place, "key", Kind::IdentityKey, digest, link);
+        for (path, row) in paths("identityKeys", &file.identity_keys) {
+            if let Some((digest, link)) = self.valid(&path, check::identity_key(row, hash_key)) {
+                self.register(&path, "key", Kind::IdentityKey, digest, link);
             }
         }
-        for (place, row) in paths("recognitionTokens", &file.recognition_tokens) {
-            if let Some((digest, link)) = self.valid(&place, check::recognition_token(row, hash_key)) {
-                self.register(&place, "token", Kind::RecognitionToken, digest, link);
+        for (path, row) in paths("recognitionTokens", &file.recognition_tokens) {
+            if let Some((digest, link)) = self.valid(&path, check::recognition_token(row, hash_key)) {
+                self.register(&path, "token", Kind::RecognitionToken, digest, link);
             }
         }
-        for (place, row) in paths("customers", &file.customers) {
-            let Some((digest, shopper)) = self.valid(&place, check::customer(row, hash_key)) else { continue };
-            if self.is_known(&place, &shopper, None) {
+        for (path, row) in paths("customers", &file.customers) {
+            let Some((digest, shopper)) = self.valid(&path, check::customer(row, hash_key)) else { continue };
+            if self.is_known(&path, &shopper, None) {
                 if !self.customers.insert(digest) {
-                    self.problem(&place, "subject", "duplicate, already defined above");
+                    self.problem(&path, "subject", "duplicate, already defined above");
                 }
                 self.changes.push(Change::LinkCustomer(digest, shopper));
             }
@@ -268,22 +268,22 @@ impl FileCheck {
         Ok(Loaded { changes: self.changes, faults, content })
     }
 
-    fn register(&mut self, place: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
-        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(place, shopper, link.device.as_ref())) {
+    fn register(&mut self, path: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
+        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(path, shopper, link.device.as_ref())) {
             return;
         }
         if !self.registrations.insert((kind, digest)) {
-            self.problem(place, field, "duplicate, already defined above");
+            self.problem(path, field, "duplicate, already defined above");
         }
         self.changes.push(Change::PutRegistration(kind, digest, link));
     }
 
     /// Whether this shopper exists and has that device. Otherwise adds a problem.
-    fn is_known(&mut self, place: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
+    fn is_known(&mut self, path: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
         match self.shoppers.get(shopper) {
-            None => self.problem(place, "shopper", "no such shopper in this file"),
+            None => self.problem(path, "shopper", "no such shopper in this file"),
             Some(devices) if device.is_some_and(|device| !devices.contains(device)) => {
-                self.problem(place, "device", "not one of that shopper's devices");
+                self.problem(path, "device", "not one of that shopper's devices");
             }
             Some(_) => return true,
         }
@@ -291,18 +291,18 @@ impl FileCheck {
     }
 
     /// The value of a valid row. Otherwise adds its problems.
-    fn valid<T>(&mut self, place: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
+    fn valid<T>(&mut self, path: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
         match checked {
             Ok(value) => Some(value),
             Err(problems) => {
-                self.problems.extend(problems.into_iter().map(|problem| problem.within(place)));
+                self.problems.extend(problems.into_iter().map(|problem| problem.within(path)));
                 None
             }
         }
     }
 
-    fn problem(&mut self, place: &str, field: &str, what: &str) {
-        self.problems.push(Problem::new(format!("{place}.{field}"), what));
+    fn problem(&mut self, path: &str, field: &str, what: &str) {
+        self.problems.push(Problem::new(format!("{path}.{field}"), what));
     }
 }
 

@@ -206,10 +206,10 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
         assert_eq!(profile.devices, []);
 
         let audit = directory.audit(None, 100).await.expect("asked");
-        let told: Vec<_> =
+        let entries: Vec<_> =
             audit.iter().map(|entry| (&*entry.action, &*entry.kind, &*entry.subject, entry.at)).collect();
         let digest = directory.hash_key().customer(&customer("a")).to_hex();
-        assert_eq!(told, [("put", "customer", &*digest, at(7)), ("put", "shopper", who.id.as_str(), at(7))]);
+        assert_eq!(entries, [("put", "customer", &*digest, at(7)), ("put", "shopper", who.id.as_str(), at(7))]);
     }
 }
 

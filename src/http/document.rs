@@ -79,7 +79,7 @@ pub(super) fn read_as_far_as_possible<T: DeserializeOwned>(text: &str) -> Result
     };
     let Ok(mut value @ Value::Object(_)) = serde_json::from_str(text) else { return Err(vec![first]) };
     let mut problems = Vec::new();
-    if first.what.starts_with("duplicate field") {
+    if first.message.starts_with("duplicate field") {
         problems.push(first); // the value has one of the two
     }
     for _ in 0..NAMED {
@@ -88,7 +88,7 @@ pub(super) fn read_as_far_as_possible<T: DeserializeOwned>(text: &str) -> Result
             Err(error) => error,
         };
         let problem = mistake(&error);
-        let is_put_aside = put_aside(&mut value, error.path(), &problem.what);
+        let is_put_aside = put_aside(&mut value, error.path(), &problem.message);
         if !problems.contains(&problem) {
             problems.push(problem);
         }

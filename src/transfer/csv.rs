@@ -49,7 +49,7 @@ const COLUMNS: [&str; 23] = [
 // Messages about the quotes of a row.
 const NOT_CLOSED: &str =
     "has a quote that is not closed: a cell that begins with a quote must end with one, on the same line";
-const TEXT_BEHIND: &str = "has text after a closing quote: within a quoted cell, write each quote twice";
+const TEXT_AFTER_QUOTE: &str = "has text after a closing quote: within a quoted cell, write each quote twice";
 const BARE_QUOTE: &str = "has a quote in a cell that does not begin with one: put the whole cell in quotes, and write each quote within it twice";
 
 /// The columns that are never written.
@@ -144,8 +144,8 @@ impl<R: BufRead> Csv<R> {
 
 /// The separator of a file with this header. Spreadsheets write semicolons in countries that use a decimal comma.
 fn separator_of(header: &[u8]) -> u8 {
-    let behind = header.strip_prefix(b"record").or_else(|| header.strip_prefix(b"\"record\""));
-    match behind.and_then(<[u8]>::first) {
+    let after = header.strip_prefix(b"record").or_else(|| header.strip_prefix(b"\"record\""));
+    match after.and_then(<[u8]>::first) {
         Some(separator @ (b';' | b'\t')) => *separator,
         _ => b',',
     }
@@ -155,15 +155,15 @@ fn separator_of(header: &[u8]) -> u8 {
 fn split(mut row: &[u8], separator: u8) -> Result<Cells, &'static str> {
     let mut cells = Vec::new();
     loop {
-        let (cell, behind) = match row.strip_prefix(b"\"") {
+        let (cell, rest) = match row.strip_prefix(b"\"") {
             Some(quoted) => quoted_cell(quoted)?,
             None => plain_cell(row, separator)?,
         };
         cells.push(cell);
-        match behind.split_first() {
+        match rest.split_first() {
             None => return Ok(cells),
             Some((next, rest)) if *next == separator => row = rest,
-            Some(_) => return Err(TEXT_BEHIND),
+            Some(_) => return Err(TEXT_AFTER_QUOTE),
         }
     }
 }
@@ -171,8 +171,8 @@ fn split(mut row: &[u8], separator: u8) -> Result<Cells, &'static str> {
 /// An unquoted cell, and the rest of the row from its separator on.
 fn plain_cell(row: &[u8], separator: u8) -> Result<(Vec<u8>, &[u8]), &'static str> {
     let end = row.iter().position(|byte| *byte == separator).unwrap_or(row.len());
-    let (cell, behind) = row.split_at_checked(end).unwrap_or((row, &[]));
-    if cell.contains(&b'"') { Err(BARE_QUOTE) } else { Ok((cell.to_vec(), behind)) }
+    let (cell, rest) = row.split_at_checked(end).unwrap_or((row, &[]));
+    if cell.contains(&b'"') { Err(BARE_QUOTE) } else { Ok((cell.to_vec(), rest)) }
 }
 
 /// A quoted cell, whose first quote is already read, and the rest of the row after its last quote.
@@ -180,9 +180,9 @@ fn quoted_cell(mut row: &[u8]) -> Result<(Vec<u8>, &[u8]), &'static str> {
     let mut cell = Vec::new();
     loop {
         let mut parts = row.splitn(2, |byte| *byte == b'"');
-        let (Some(part), Some(behind)) = (parts.next(), parts.next()) else { return Err(NOT_CLOSED) };
+        let (Some(part), Some(after)) = (parts.next(), parts.next()) else { return Err(NOT_CLOSED) };
         cell.extend_from_slice(part);
-        let Some(rest) = behind.strip_prefix(b"\"") else { return Ok((cell, behind)) };
+        let Some(rest) = after.strip_prefix(b"\"") else { return Ok((cell, after)) };
         cell.push(b'"');
         row = rest;
     }

@@ -57,20 +57,20 @@ impl Record {
     {
         serde_path_to_error::deserialize(from).map_err(|error| {
             let (path, what) = (error.path().to_string(), describe(error.inner()));
-            let place = match path.rsplit_once('.') {
+            let shown_path = match path.rsplit_once('.') {
                 Some((row, _)) if what.starts_with("unknown field") && !may_name => row.to_owned(),
                 Some((row, "?")) => row.to_owned(),
                 _ if path == "." || path == "?" => "row".to_owned(),
                 _ => path,
             };
-            Problem::new(place, without_rust_terms(&what))
+            Problem::new(shown_path, without_rust_terms(&what))
         })
     }
 
     /// Checks the row and converts it to a change. `is_export`: whether the file begins with the row that identifies
     /// the hash key.
     pub(super) fn change(&self, hash_key: &HashKey, is_export: bool) -> Result<Change, Vec<Problem>> {
-        let within = |place: &'static str| move |problems: Vec<Problem>| all_within(problems, place);
+        let within = |kind: &'static str| move |problems: Vec<Problem>| all_within(problems, kind);
         let known = |digest: &Option<String>| match digest {
             Some(_) if !is_export => Err(vec![Problem::new(
                 "digest",
@@ -101,7 +101,7 @@ impl Record {
 impl Record {
     /// Warnings about valid values that may be a mistake. A warning never repeats a value, which may be a key.
     pub(super) fn warnings(&self) -> Vec<Problem> {
-        let place = self.kind();
+        let kind = self.kind();
         let mut warnings = Vec::new();
         let mut warn = |member: &str, text: Option<&str>| {
             let what = match text {
@@ -109,7 +109,7 @@ impl Record {
                 Some(text) if is_rounded_number(text) => ROUNDED_NUMBER,
                 _ => return,
             };
-            warnings.push(Problem::new(member, what).within(place));
+            warnings.push(Problem::new(member, what).within(kind));
         };
         match self {
             Self::Export(_) => {}
@@ -156,14 +156,14 @@ fn is_rounded_number(text: &str) -> bool {
     digits(exponent) && number.split(['.', ',']).all(digits)
 }
 
-fn all_within(problems: Vec<Problem>, place: &str) -> Vec<Problem> {
-    problems.into_iter().map(|problem| problem.within(place)).collect()
+fn all_within(problems: Vec<Problem>, kind: &str) -> Vec<Problem> {
+    problems.into_iter().map(|problem| problem.within(kind)).collect()
 }
 
 /// Rewrites a message of serde for readers who do not know Rust, and removes the line number, which [`Position`] has.
 fn without_rust_terms(what: &str) -> String {
     let what = match what.rsplit_once(" at line ") {
-        Some((what, place)) => match place.rsplit_once(" column ") {
+        Some((what, position)) => match position.rsplit_once(" column ") {
             Some((_, column)) => format!("{what} (column {column})"),
             None => what.to_owned(),
         },

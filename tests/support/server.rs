@@ -252,14 +252,14 @@ impl Answer {
     /// Reads an answer. Asserts the headers of every answer: `no-store`, `nosniff`, and no name of the server software.
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let said = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+        let values = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
         // hyper itself answers a head that is too long.
         if status != 431 {
-            assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
-            assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+            assert_eq!(values("cache-control"), [b"no-store"], "{status} of {}", response.url());
+            assert_eq!(values("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
         }
         for banner in ["server", "x-powered-by", "via"] {
-            assert!(said(banner).is_empty(), "{banner} in {status} of {}", response.url());
+            assert!(values(banner).is_empty(), "{banner} in {status} of {}", response.url());
         }
         Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
     }

@@ -81,7 +81,7 @@ pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswe
     json.end().map_err(|_| InvalidAnswer::NotJson)?;
     let first =
         |problems: Vec<Problem>| problems.into_iter().next().map_or(InvalidAnswer::NotJson, InvalidAnswer::Wrong);
-    let wrong = |place: &str, what: &str| InvalidAnswer::Wrong(Problem::new(place, what));
+    let wrong = |path: &str, message: &str| InvalidAnswer::Wrong(Problem::new(path, message));
     if kind == Kind::RecognitionToken && found.channel.is_some() {
         return Err(wrong("channel", "must be absent: a recognition token is valid on any channel"));
     }

@@ -117,11 +117,11 @@ async fn write(
 fn upsert(table: &Table, key: Column, engine: Engine) -> String {
     let Table { name, key: keys, rest } = table;
     let names = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ");
-    let value = |(place, column): (usize, &Column)| match (column, engine) {
-        (Column::Text(_), _) => format!("value->>{place}"),
-        (Column::Number(_), _) => format!("CAST(value->>{place} AS INTEGER)"),
-        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{place})"),
-        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{place}, 'hex')"),
+    let value = |(index, column): (usize, &Column)| match (column, engine) {
+        (Column::Text(_), _) => format!("value->>{index}"),
+        (Column::Number(_), _) => format!("CAST(value->>{index} AS INTEGER)"),
+        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{index})"),
+        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{index}, 'hex')"),
     };
     let columns = [*keys, *rest].concat();
     let values: Vec<String> = columns.iter().enumerate().map(value).collect();

@@ -81,7 +81,7 @@ impl<T> Wanted<T> {
     /// Gives the row the id that is in the path: its own may be left out, and must not be another.
     pub(super) fn named(mut self, path: &str, own: impl FnOnce(&mut T) -> &mut String) -> Self {
         let own = own(&mut self.row);
-        if self.has_id && own != path && !self.problems.iter().any(|problem| problem.place == "id") {
+        if self.has_id && own != path && !self.problems.iter().any(|problem| problem.path == "id") {
             self.problems.push(Problem::new("id", "is not the one in the path"));
         }
         path.clone_into(own);
@@ -95,7 +95,7 @@ impl<T> Wanted<T> {
             Ok(sound) if problems.is_empty() => return Ok(sound),
             Ok(_) => {}
             Err(others) => {
-                let is_new = |other: &Problem| !problems.iter().any(|problem| problem.place == other.place);
+                let is_new = |other: &Problem| !problems.iter().any(|problem| problem.path == other.path);
                 let others: Vec<Problem> = others.into_iter().filter(is_new).collect();
                 problems.extend(others);
             }
