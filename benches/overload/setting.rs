@@ -10,7 +10,7 @@ use crate::connector::Connector;
 
 /// `server.max_in_flight`.
 pub(crate) const MAX_IN_FLIGHT: u32 = 64;
-/// The delay of a look-up.
+/// The delay of each look-up.
 pub(crate) const SLOW: Duration = Duration::from_millis(20);
 /// The key with the delay.
 pub(crate) const KEY: &str = "slow_badge";

@@ -28,7 +28,7 @@ pub(crate) fn table(postgres: Option<&Postgres>) -> String {
 
 fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let server = Server::start_under(&counting(file.path()), kind, postgres);
+    let server = Server::start_under(&valgrind(file.path()), kind, postgres);
     server.answer_all(requests, kind != Kind::Replay);
     server.stop();
     let text = std::fs::read_to_string(file.path()).unwrap();
@@ -36,7 +36,7 @@ fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
     rest.split(' ').next().unwrap().replace(',', "").parse().unwrap()
 }
 
-fn counting(file: &Path) -> Vec<String> {
+fn valgrind(file: &Path) -> Vec<String> {
     ["valgrind", "--leak-check=no"]
         .into_iter()
         .map(str::to_owned)

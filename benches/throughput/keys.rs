@@ -42,7 +42,7 @@ impl Keys {
 
     /// The text before and after the digits. The length of the former is a multiple of three, so that the digits have
     /// their own characters in Base64.
-    fn ends(self) -> (&'static str, &'static str) {
+    fn prefix_and_suffix(self) -> (&'static str, &'static str) {
         match self.form {
             Form::Code => ("JWOACME00000000000000000000000000", "1795867200"),
             Form::Badge => ("badge-", ""),
@@ -51,8 +51,8 @@ impl Keys {
 
     pub(crate) fn key(self, number: u64) -> String {
         assert!(number < MAX, "six digits");
-        let (head, tail) = self.ends();
-        format!("{head}{number:06}{tail}")
+        let (prefix, suffix) = self.prefix_and_suffix();
+        format!("{prefix}{number:06}{suffix}")
     }
 
     /// The key in Base64, as it is sent.
@@ -62,8 +62,8 @@ impl Keys {
 
     /// The arguments of `scan.lua`: the text before and after the digits in Base64, and the number of keys.
     pub(crate) fn arguments(self) -> [String; 3] {
-        let (head, tail) = self.ends();
-        [BASE64_STANDARD.encode(head), BASE64_STANDARD.encode(tail), self.number.to_string()]
+        let (prefix, suffix) = self.prefix_and_suffix();
+        [BASE64_STANDARD.encode(prefix), BASE64_STANDARD.encode(suffix), self.number.to_string()]
     }
 
     /// The shopper of a key. The id has 36 characters, like a UUID.

@@ -48,19 +48,19 @@ local function key(number)
   return head .. triples[thousands] .. triples[number - thousands * 1000] .. tail
 end
 
-local ways = {}
+local generators = {}
 
-function ways.new()
+function generators.new()
   local start, middle, rest = pieces(#key(0), "ENTRY")
   return function() return start .. key(math.random(0, keys - 1)) .. middle .. new_event() .. rest end
 end
 
-function ways.same()
-  local same = ways.new()()
+function generators.same()
+  local same = generators.new()()
   return function() return same end
 end
 
-function ways.recorded(events, scans, spread)
+function generators.recorded(events, scans, spread)
   local start, middle, rest = pieces(#key(0), "ENTRY")
   local exit_start, exit_middle, exit_rest = pieces(#key(0), "EXIT")
   return function()
@@ -87,7 +87,7 @@ function init(args)
   run = string.format("-%04x-4%03x-8%03x-", math.random(0, 0xffff), math.random(0, 0xfff), math.random(0, 0xfff))
   local numbers = {}
   for index = 7, #args do numbers[#numbers + 1] = tonumber(args[index]) end
-  next_scan = ways[args[6]](unpack(numbers))
+  next_scan = generators[args[6]](unpack(numbers))
 end
 
 function request()

@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let format = format(*choice);
     if let Ok(text) = std::str::from_utf8(data) {
         read(&format, text);
-        from_the_wire(&format, text);
+        read_base64(&format, text);
         write(&format, text);
     }
 });
@@ -47,7 +47,7 @@ fn read(format: &ScanKeyFormat, text: &str) {
 }
 
 /// The same for a code in Base64, as a gate sends it.
-fn from_the_wire(format: &ScanKeyFormat, text: &str) {
+fn read_base64(format: &ScanKeyFormat, text: &str) {
     let Ok(key) = IdentityKey::from_base64(text) else { return };
     assert!(!key.as_bytes().is_empty());
     if let Presented::ScanKeyCode(code) = key.presented() {

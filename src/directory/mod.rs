@@ -2,7 +2,7 @@
 //! providers.
 //!
 //! It returns facts and decides nothing. Callers pass keys and tokens as the gate sent them; the directory looks them
-//! up by keyed hash. An error means that a look-up failed. An unknown key is not an error.
+//! up by keyed hash. An error means that the look-up failed. An unknown key is not an error.
 
 mod apps;
 mod change;
@@ -43,7 +43,7 @@ use sql::SqlDirectory;
 /// The number of changes that [`Directory::apply_all`] makes in one transaction.
 const BATCH: usize = 500;
 
-/// Why a look-up or a change failed.
+/// Why looking up or changing failed.
 #[derive(Clone, Debug, Error)]
 pub enum DirectoryError {
     /// The database or the identity backend did not answer, or returned an error.

@@ -22,7 +22,7 @@ pub(crate) struct StoreRow {
     /// Optional where the path already gives it. Must not be empty.
     #[serde(default)]
     pub(crate) id: String,
-    #[serde(default = "yes")]
+    #[serde(default = "default_enabled")]
     pub(crate) enabled: bool,
     #[serde(default)]
     pub(crate) takes_cash: bool,
@@ -36,7 +36,7 @@ pub(crate) struct StoreRow {
     pub(crate) exit_policy: ExitPolicy,
 }
 
-fn yes() -> bool {
+fn default_enabled() -> bool {
     true
 }
 

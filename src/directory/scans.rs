@@ -17,7 +17,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 
-/// The scan that a look-up is for.
+/// The scan that causes the look-up.
 #[derive(Clone, Debug)]
 pub struct ScanContext {
     /// Its subject for the circuit breaker.
@@ -58,7 +58,7 @@ impl Directory {
             Backend::Memory(directory) => directory.registration(Kind::IdentityKey, digest),
             Backend::Sql(directory) => directory.identity_key(digest, context.subject).await?,
         };
-        self.or_ask(found, Kind::IdentityKey, key, digest, context).await
+        self.or_ask_remote(found, Kind::IdentityKey, key, digest, context).await
     }
 
     /// The registration of a recognition token at `now`, whether it is registered or [issued](Directory::issue).
@@ -77,7 +77,7 @@ impl Directory {
             Backend::Memory(directory) => directory.token(digest, now),
             Backend::Sql(directory) => directory.recognition_token(digest, now, context.subject).await?,
         };
-        self.or_ask(found, Kind::RecognitionToken, token.expose(), digest, context).await
+        self.or_ask_remote(found, Kind::RecognitionToken, token.expose(), digest, context).await
     }
 
     /// Until when an app was told that its code with this token is valid. `None` unless the token was
@@ -106,7 +106,7 @@ impl Directory {
         }
     }
 
-    async fn or_ask(
+    async fn or_ask_remote(
         &self,
         found: Option<Registration>,
         kind: Kind,

@@ -12,7 +12,7 @@ async fn get(process: &Process, path: &str) -> String {
     client().get(format!("{}{path}", process.management)).send().await.unwrap().text().await.unwrap()
 }
 
-async fn is(process: &Process, line: &str) {
+async fn wait_for_line(process: &Process, line: &str) {
     until(line, async || get(process, "/metrics").await.lines().any(|one| one == line)).await;
 }
 
@@ -24,7 +24,7 @@ async fn readiness(process: &Process) -> Value {
 async fn a_backend_that_is_down_is_noticed_without_a_scan() {
     let backend = Backend::start().await;
     let process = Process::demo(&[("directory.url", &backend.url())]).await;
-    is(&process, "connector_identity_backend_up 1").await;
+    wait_for_line(&process, "connector_identity_backend_up 1").await;
     for (why, gone) in [
         ("connection refused", None),
         ("no answer in time", Some(Reply::Silence)),
@@ -34,8 +34,8 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
             None => backend.stop().await,
             Some(reply) => backend.always(reply),
         }
-        is(&process, "connector_identity_backend_up 0").await;
-        is(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
+        wait_for_line(&process, "connector_identity_backend_up 0").await;
+        wait_for_line(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
         assert_eq!(readiness(&process).await, "degraded", "{why}");
         let line = process.logged("the identity backend does not answer: scans get a 500");
         assert!(line.contains(why), "{line}");
@@ -43,7 +43,7 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
             "connection refused" => backend.resume().await,
             _ => backend.always(Reply::not_found()),
         }
-        is(&process, "connector_identity_backend_up 1").await;
+        wait_for_line(&process, "connector_identity_backend_up 1").await;
         process.logged("the identity backend answers again");
     }
     assert_eq!(backend.asked().len(), 0, "no questions for scans");

@@ -10,7 +10,7 @@ use crate::{context, directory_of, question_count, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_questions_are_limited() {
-    // A look-up holds its permit until its time-out of 1.2 s. After half of that the connector also asks about a
+    // Each look-up holds its permit until its time-out of 1.2 s. After half of that the connector also asks about a
     // made-up key, which would disturb the counts, so an attempt counts only if it ends before.
     let limit = Duration::from_millis(550);
     assert_one_within(limit, "while all permits are in use", async || {
@@ -94,7 +94,7 @@ async fn callers_that_hang_up_release_their_permits() {
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "afterwards");
 }
 
-/// A look-up is dropped when the process ends or the scan's deadline passes.
+/// Look-ups are dropped when the process ends or the scan's deadline passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_look_up_releases_its_permit_at_once() {
     let backend = Backend::start().await;

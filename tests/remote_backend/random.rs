@@ -12,7 +12,7 @@ use crate::support::{Server, scan_with_key};
 use crate::verify;
 
 /// Runs `property` on values of `strategy`, all against one connector and its backend.
-fn holds<S: Strategy>(
+fn check_property<S: Strategy>(
     cases: u32,
     strategy: S,
     settings: &[(&str, &str)],
@@ -113,7 +113,7 @@ async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Resul
 #[test]
 fn any_body_of_a_200() {
     let bytes = vec(any::<u8>(), 0..600);
-    holds(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
+    check_property(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         check_answer(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
     });
@@ -121,7 +121,7 @@ fn any_body_of_a_200() {
 
 #[test]
 fn any_json_that_resembles_an_answer() {
-    holds(300, answer_like(), &[], &async |server, backend, json| {
+    check_property(300, answer_like(), &[], &async |server, backend, json| {
         check_answer(server, backend, Reply::Status(200, json.to_string())).await
     });
 }
@@ -129,7 +129,7 @@ fn any_json_that_resembles_an_answer() {
 #[test]
 fn a_good_answer_with_some_bytes_changed() {
     let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
-    holds(300, changes, &[], &async |server, backend, changes| {
+    check_property(300, changes, &[], &async |server, backend, changes| {
         check_answer(server, backend, Reply::Status(200, mutated(changes))).await
     });
 }
@@ -137,7 +137,7 @@ fn a_good_answer_with_some_bytes_changed() {
 #[test]
 fn any_status_below_500_but_429() {
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
-    holds(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
+    check_property(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
         let has_none = status == 204 || status == 304;
         let body = if has_none { String::new() } else { body };
         check_answer(
@@ -197,7 +197,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn any_question_has_the_documented_form() {
-    holds(500, any_key(), &[], &async |server, backend, key| {
+    check_property(500, any_key(), &[], &async |server, backend, key| {
         let before = backend.asked().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         expect_200_or_401(answer.status, "")?;
@@ -209,7 +209,7 @@ fn any_question_has_the_documented_form() {
 fn no_question_is_sent_for_an_unsigned_code() {
     let key = base64([7; 32]);
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
-    holds(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
+    check_property(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
         let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
         expect_200_or_401(verify(server, &code).await.status, &code)?;
         if backend.asked().is_empty() { Ok(()) } else { Err(code) }

@@ -29,7 +29,7 @@ pub(super) enum User {
 }
 
 impl User {
-    /// The current user, who owns this folder; if that is root, the user `postgres` or `nobody`.
+    /// The current user, who owns this folder; if that is root, the user `postgres` or an unprivileged one.
     pub(super) fn for_folder(folder: &Path) -> Self {
         if fs::metadata(folder).unwrap().uid() != 0 {
             return Self::Current;

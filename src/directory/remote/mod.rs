@@ -37,7 +37,7 @@ use circuit::Circuit;
 use client::{Answer, NoAnswer};
 use metrics::{Outcome, Sent};
 
-/// How long a look-up waits for a permit: long enough for a short burst.
+/// How long each look-up waits for a permit: long enough for a short burst.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long before the scan's deadline a question times out, so that the scan can still be answered.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
