@@ -46,8 +46,8 @@ VOLUME /data
 
 # Where `serve` listens if neither the configuration file nor CONNECTOR__SERVER__BIND sets server.bind. It is reachable
 # from outside the container, so `serve` starts only with callers (CONNECTOR__SERVER__CALLERS__…), or with
-# CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true behind a proxy that authenticates them. `demo` ignores it: see `demo
-# --publish`.
+# CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true behind a proxy that authenticates them. `demo` ignores it:
+# see `demo --publish`.
 ENV CONNECTOR_DEFAULT_BIND=0.0.0.0:8080
 
 # The ports that the documentation uses: the API, the shopper endpoints (commerce.bind), the API with TLS, and
