@@ -39,22 +39,23 @@ COPY --from=build /rootfs /
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
 
-# The database is sqlite://data/connector.db by default, which is /data/connector.db here. Mount a volume to keep it. The
-# root file system may be read-only: the connector writes to /data only, and with PostgreSQL to no file at all.
+# The database is sqlite://data/connector.db by default, which is /data/connector.db here. Mount a volume to keep it.
+# The root file system may be read-only: the connector writes to /data only, and with PostgreSQL to no file at all.
 WORKDIR /
 VOLUME /data
 
-# Where `serve` listens if neither the configuration file nor CONNECTOR__SERVER__BIND sets server.bind. It is reachable from
-# outside the container, so `serve` starts only with callers (CONNECTOR__SERVER__CALLERS__…), or with
-# CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true behind a proxy that authenticates them. `demo` ignores it: see `demo --publish`.
+# Where `serve` listens if neither the configuration file nor CONNECTOR__SERVER__BIND sets server.bind. It is reachable
+# from outside the container, so `serve` starts only with callers (CONNECTOR__SERVER__CALLERS__…), or with
+# CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED=true behind a proxy that authenticates them. `demo` ignores it:
+# see `demo --publish`.
 ENV CONNECTOR_DEFAULT_BIND=0.0.0.0:8080
 
-# The ports that the documentation uses: the API, the shopper's side (commerce.bind), the API with TLS, and management. The last
-# one is for metrics and administration: never publish it to the outside.
+# The ports that the documentation uses: the API, the shopper endpoints (commerce.bind), the API with TLS, and
+# management. The last one is for metrics and administration: never publish it to the outside.
 EXPOSE 8080 8085 8443 9090
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/identity-connector", "healthcheck"]
-# The binary is process 1: it receives SIGTERM itself, and drains.
+# The binary is process 1, so it receives SIGTERM and shuts down gracefully.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/identity-connector"]
 CMD ["serve"]

@@ -1,4 +1,5 @@
-//! Tells the binary which commit it is: `CONNECTOR_COMMIT` if it is set (an image is built without `.git`), else what git says.
+//! Sets the commit that the binary shows: `CONNECTOR_COMMIT` if it is set (images are built without `.git`), otherwise
+//! git's HEAD.
 
 use std::process::Command;
 

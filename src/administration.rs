@@ -111,7 +111,7 @@ impl Administration {
         // ledger.
         self.directory.apply(vec![erase], self.clock.now()).await?;
         self.ledger.erase(shopper, &pseudonym).await?;
-        sleep(MAX_SCAN_TIME.saturating_add(self.directory.believed_for())).await;
+        sleep(MAX_SCAN_TIME.saturating_add(self.directory.max_staleness())).await;
         self.ledger.erase(shopper, &pseudonym).await?;
         self.delete_carts(&customers).await?;
         // Other connectors may have the shopper's records in their caches.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::breaker::Subject;
 use crate::digest::{Digest, Fingerprint, HashKey};
-use crate::directory::{Asker, Directory, DirectoryError, Registration};
+use crate::directory::{Directory, DirectoryError, Registration, ScanContext};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::StoreId;
@@ -194,8 +194,8 @@ impl Connector {
     ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
         let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
-        let asker = Asker { subject, store: store.id.clone(), channel: scan.channel, deadline };
-        let decision = match self.identify(scan, &store, now, &asker).await? {
+        let context = ScanContext { subject, store: store.id.clone(), channel: scan.channel, deadline };
+        let decision = match self.identify(scan, &store, now, &context).await? {
             Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
@@ -209,7 +209,7 @@ impl Connector {
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
-        asker: &Asker,
+        context: &ScanContext,
     ) -> Result<Result<Holder, Denial>, DirectoryError> {
         let (registration, unknown) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
@@ -219,15 +219,15 @@ impl Connector {
                 };
                 self.metrics.code_read(code.age_at(scan.event.timestamp));
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
-                    Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, asker.subject).await? => {}
+                    Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, context.subject).await? => {}
                     Err(denial) => return Ok(Err(denial)),
                     Ok(()) => {}
                 }
-                let found = self.directory.recognition_token(&code.token, now, asker);
+                let found = self.directory.recognition_token(&code.token, now, context);
                 (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
             }
             Presented::Key(text) => {
-                let found = self.directory.identity_key(text, asker);
+                let found = self.directory.identity_key(text, context);
                 (step("directory.identity_key", found).await?, unregistered(text))
             }
         };

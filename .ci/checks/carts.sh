@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Gates beside shoppers: 20 scans a second while 40 shoppers fill carts to their limits, read them, take them along when they sign in, or
-# abandon them, each as fast as the connector answers; on SQLite and on PostgreSQL. Promised, and this ends with 1 where it is not kept:
-# - every scan gets its 200, 99 % of them within 100 ms; no shopper gets a 500;
+# Scans while shoppers use carts: 20 scans a second, while 40 shoppers fill carts to their limits, read them, migrate
+# them when they sign in, or abandon them, each as fast as the connector answers. On SQLite and on PostgreSQL. Fails
+# unless:
+# - every scan gets a 200, 99 % of them within 100 ms, and no shopper gets a 500;
 # - the connector's memory stays below 200 MB.
-# Usage: [BOUND_MS=100] .ci/checks/carts.sh [seconds on each: 30] [connector] [steady]     Needs PostgreSQL, curl and python3; and cargo,
-# unless the connector and the load of benches/steady are given. The bound is for a machine that does nothing else.
+#
+#   [BOUND_MS=100] .ci/checks/carts.sh [seconds on each: 30] [connector] [steady]
+#
+# Needs PostgreSQL, curl and python3; and cargo, unless the binaries of the connector and of benches/steady are given.
+# The time limit is for an otherwise idle machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-30} BOUND_MS=${BOUND_MS:-100}
@@ -16,7 +20,7 @@ connector=${2:-${CARGO_TARGET_DIR:-target}/release/identity-connector}
 steady=${3:-$(cargo bench --locked --no-run --bench steady 2>&1 | sed -nE 's/.*Executable benches.steady.*\((.*)\)/\1/p')}
 
 work=$(mktemp -d)
-chmod 755 "$work" # PostgreSQL runs as another user where this one is root
+chmod 755 "$work" # PostgreSQL runs as another user if this one is root
 pid='' postgres=''
 finish() {
   status=$?; set +e
@@ -29,7 +33,8 @@ trap finish EXIT
 until_true() { local end=$((SECONDS + 30)); until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || { echo "never: $*"; exit 1; }; sleep 0.1; done; }
 as_postgres() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
 
-# One shopper after another fills a cart with 2000 lines or 256 KB, reads it, and signs in or goes: what the answers were, at the end.
+# Each shopper repeatedly fills carts with 2000 lines or 256 KB, reads them, and signs in or abandons them. Prints the
+# number of answers by status.
 cat >"$work/shoppers.py" <<'PYTHON'
 import collections, http.client, json, sys, threading, time, uuid
 api, seconds, number = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
@@ -68,20 +73,20 @@ class App:
             self.ask("fill", "POST", f"/commerceapi/cart/{made['id']}/lines", lines, headers)
         self.ask("read", "GET", "/commerceapi/cart", None, headers)
         return anonymous_id
-    def shop(self, turn):
-        anonymous_id = self.fill(long=turn % 2 == 0)
-        if turn % 3 == 0:
+    def shop(self, visit):
+        anonymous_id = self.fill(long=visit % 2 == 0)
+        if visit % 3 == 0:
             return # abandoned
         headers = self.signed_in(self.ask("sign in", "POST", "/demo/sign-in", {"shopper": self.shopper})["accessToken"])
         self.ask("migrate", "POST", "/commerceapi/cart/migrate", {"anonymousId": anonymous_id}, headers)
         for cart in self.ask("read", "GET", "/commerceapi/cart", None, headers):
             self.ask("remove", "DELETE", f"/commerceapi/cart/{cart['id']}", None, headers)
     def run(self):
-        turn = int(self.shopper.rpartition("-")[2])
+        visit = int(self.shopper.rpartition("-")[2])
         while time.monotonic() < end:
-            turn += 1
+            visit += 1
             try:
-                self.shop(turn)
+                self.shop(visit)
             except (Over, Refused):
                 pass
             except Exception as error:
@@ -100,7 +105,7 @@ sys.exit(f"  shoppers got {bad}" if bad else None if full and migrated else "  n
 PYTHON
 
 failed=0
-beside() { # database, url
+measure() { # database, url
   local ports api management
   rm -f "$work/connector.log"
   env CONNECTOR__SERVER__BIND=127.0.0.1:0 CONNECTOR__MANAGEMENT__BIND=127.0.0.1:0 CONNECTOR__LOG__FORMAT=json CONNECTOR__STORAGE__URL="$2" \
@@ -122,18 +127,18 @@ beside() { # database, url
   wait $shoppers || failed=1
   sed 's/^/  gates: /' "$work/gates"
   local most; most=$(awk '/^VmHWM/ { print int($2 / 1000) }' "/proc/$pid/status")
-  echo "  memory: $most MB at most"
-  [ "$most" -lt $MEMORY_MB ] || { echo "  over $MEMORY_MB MB"; failed=1; }
+  echo "  maximum memory: $most MB"
+  [ "$most" -lt $MEMORY_MB ] || { echo "  FAILED: more than $MEMORY_MB MB"; failed=1; }
   python3 - "$work/gates" "$BOUND_MS" <<'PYTHON' || failed=1
 import re, sys
 number, unit = re.search(r"99 % within ([0-9.]+)(ns|µs|ms|s)", open(sys.argv[1]).read()).groups()
 took = float(number) * {"ns": 1e-6, "µs": 1e-3, "ms": 1, "s": 1e3}[unit]
-sys.exit(f"  99 % of the gates took over {sys.argv[2]} ms" if took > float(sys.argv[2]) else 0)
+sys.exit(f"  FAILED: the 99th percentile of the scans is above {sys.argv[2]} ms" if took > float(sys.argv[2]) else 0)
 PYTHON
   kill "$pid"; wait "$pid"; pid=
 }
 
-beside SQLite "sqlite://$work/connector.db"
+measure SQLite "sqlite://$work/connector.db"
 
 install -d "$work/data" && { [ "$(id -u)" != 0 ] || chown postgres "$work/data"; }
 as_postgres "$(bin initdb)" -D "$work/data" -U connector --auth=trust --encoding=UTF8 --locale=C >"$work/initdb.log"
@@ -141,5 +146,5 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 as_postgres "$(bin postgres)" -D "$work/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= >"$work/postgres.log" 2>&1 & postgres=$!
 until_true as_postgres "$(bin psql)" -h 127.0.0.1 -p "$port" -U connector -d postgres -c 'SELECT 1'
 as_postgres "$(bin psql)" -qX -h 127.0.0.1 -p "$port" -U connector -d postgres -c 'CREATE DATABASE connector'
-beside PostgreSQL "postgres://connector@127.0.0.1:$port/connector"
+measure PostgreSQL "postgres://connector@127.0.0.1:$port/connector"
 exit $failed

@@ -3,8 +3,9 @@
 #
 #   .ci/checks/deploy-files.sh
 #
-# A check whose tool is missing is skipped and says so. With CONNECTOR_TEST_SERVERS=required, a missing systemd-analyze or PyYAML
-# (Debian: systemd, python3-yaml) is a failure. docker compose and kubectl are used only where they are installed.
+# A check whose tool is missing is skipped and says so. With CONNECTOR_TEST_SERVERS=required, a missing systemd-analyze
+# or PyYAML (Debian: systemd, python3-yaml) is a failure. docker compose and kubectl are used only where they are
+# installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,12 +19,12 @@ skip() { # reason, Debian package
 
 step "systemd units"
 if command -v systemd-analyze >/dev/null; then
-  # In place of the programs and the units that this machine may lack.
+  # Replace programs and units that this machine may lack.
   for unit in deploy/*.service; do
     sed 's#^\(Exec[A-Za-z]*\)=/usr/[a-z/]*/\(docker\|identity-connector\)\b#\1=/bin/true#' "$unit" >"$work/${unit##*/}"
   done
   printf '[Service]\nExecStart=/bin/true\n' >"$work/docker.service"
-  # It prints what it finds; some findings do not change its exit code.
+  # Some findings do not change its exit code, so check its output.
   findings=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no "$work"/identity-connector*.service 2>&1) || true
   findings=$(grep -F identity-connector <<<"$findings" || true)
   [ -z "$findings" ] || { echo "$findings"; exit 1; }
@@ -34,7 +35,7 @@ else
 fi
 
 step "YAML"
-# Debian's Python sees Debian's python3-yaml; another python3 that comes first in PATH may not.
+# Debian's python3-yaml is installed for Debian's Python, which may not be the first one in PATH.
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 if "$python" -c 'import yaml' 2>/dev/null; then

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fuzzes what an attacker reaches, one target after the other, and fails on the first thing found.
+# Fuzzes everything that reads untrusted input, one target after the other, and fails at the first finding.
 #
-#   .ci/checks/fuzz.sh [SECONDS [TARGET…]]     # 60 seconds a target, all of them
+#   .ci/checks/fuzz.sh [SECONDS [TARGET…]]     # default: 60 seconds for each of all targets
 #
-# What is found stands in fuzz/artifacts/, and what got further than the seeds in target/fuzz/. See fuzz/README.md.
+# Findings are written to fuzz/artifacts/, and inputs that reach new code to target/fuzz/. See fuzz/README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,8 @@ targets=("${@:2}")
 [ "${#targets[@]}" -gt 0 ] || targets=(body scan_code token context)
 
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --version 0.13.2 --locked
-# The fuzzer's instrumentation is not stable yet: for this purpose alone the compiler is told to go ahead. What is shipped is built without.
+# The fuzzer's instrumentation is unstable, so allow unstable features for this build only. Released binaries are built
+# without it.
 export RUSTC_BOOTSTRAP=1
 
 for target in "${targets[@]}"; do
@@ -21,6 +22,6 @@ for target in "${targets[@]}"; do
   mkdir -p "$found"
   options=(-max_total_time="$seconds" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
   [ ! -e "fuzz/dictionaries/$target.dict" ] || options+=(-dict="fuzz/dictionaries/$target.dict")
-  # New inputs go to the first folder: the seeds stay few.
+  # New inputs are written to the first folder, so that the seeds stay unchanged.
   cargo fuzz run "$target" "$found" "fuzz/corpus/$target" -- "${options[@]}"
 done

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# How many instructions a scan takes, from the request to its answer, and its parts (benches/instructions): fails where one takes more than
-# benches/instructions/baselines.txt and the margin allow, and says where one takes so much less that its baseline should follow.
+# Counts the instructions of a scan, from request to answer, and of its parts (benches/instructions). Fails if a count
+# exceeds its baseline in benches/instructions/baselines.txt by more than the margin. Prints which counts are so much
+# lower that the baseline should be updated.
 #
-#   .ci/checks/instructions.sh [--update]     # --update: what is counted now are the baselines
+#   .ci/checks/instructions.sh [--update]     # --update: write the new counts as baselines
 #
-# Needs valgrind. Whatever else the machine does makes no difference; another compiler does.
+# Needs valgrind. Other load on the machine does not change the counts; another compiler does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-case "${1:-}" in '' | --update) ;; *) echo "unknown argument, only --update is known: $1" >&2 && exit 2 ;; esac
+case "${1:-}" in '' | --update) ;; *) echo "unknown argument $1: only --update is allowed" >&2 && exit 2 ;; esac
 baselines=benches/instructions/baselines.txt
 
-# The runner has to be of the very version of the library.
+# The runner must have the same version as the library.
 version=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
 tools=$PWD/target/tools
 [ "$("$tools/bin/gungraun-runner" --version 2>/dev/null)" = "gungraun-runner $version" ] ||
@@ -21,7 +22,7 @@ counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
 status=0
 cargo bench --locked --bench instructions -- --output-format=json >"$counts" || status=$?
-# 3: all was counted, and something is over its limit. Anything else is no count.
+# 3: everything was counted, and a count is over its limit. Any other code: not everything was counted.
 [ "$status" = 0 ] || [ "$status" = 3 ] || exit "$status"
 
 python3 - "$counts" "$baselines" "${1:-}" <<'PYTHON' || exit
@@ -40,14 +41,14 @@ for name, number in counted.items():
     if change < -0.05:
         fallen.append(name)
 if missing := before.keys() - counted.keys():
-    sys.exit(f"not counted, though {baselines} has it: {', '.join(sorted(missing))}")
+    sys.exit(f"in {baselines} but not counted: {', '.join(sorted(missing))}")
 if mode == "--update":
     with open(baselines, "w") as lines:
         lines.writelines(f"{name} {number}\n" for name, number in counted.items())
     sys.exit(0)
 if fallen:
-    print(f"\n!!! FAR BELOW THE BASELINE: {', '.join(fallen)}. What was won can be lost again unseen: .ci/checks/instructions.sh --update")
+    print(f"\n!!! FAR BELOW THE BASELINE: {', '.join(fallen)}. Update the baseline, or a later increase stays unnoticed: .ci/checks/instructions.sh --update")
 PYTHON
 [ "${1:-}" != --update ] || exit 0
-if [ "$status" = 3 ]; then echo 'Over the limit: see above, and benches/instructions/main.rs.' >&2; fi
+if [ "$status" = 3 ]; then echo 'A count is over its limit: see above, and benches/instructions/main.rs.' >&2; fi
 exit "$status"

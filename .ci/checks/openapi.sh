@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Schemathesis calls every operation of the OpenAPI document on a running demo, with requests that the document allows and others that it
-# does not. Promised, and this ends with 1 where it is not kept: every answer is as the document says, and none is a 5xx. About two minutes.
-# Usage: .ci/checks/openapi.sh [BINARY]     Needs curl, python3 with venv (Debian: python3-venv) and PyPI.
+# Schemathesis calls every operation of the OpenAPI document on a running demo, with valid and invalid requests. Fails
+# unless every answer is as documented and none is a 5xx. Takes about two minutes.
+#
+#   .ci/checks/openapi.sh [BINARY]
+#
+# Needs curl, python3 with venv (Debian: python3-venv) and PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -28,7 +31,7 @@ member() { sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
 bearer=$(curl -sf "$api/demo/sign-in" -d '{"shopper": "shopper-uuid-001"}' | member accessToken)
 context=$(curl -sf -H "Authorization: Bearer $bearer" "$api/commerceapi/authentication/customercontext" | member customerContext)
 
-cd "$work" # for the files that it leaves
+cd "$work" # schemathesis writes files to the current folder
 check() { # tag, URL, headers
   local tag=$1 url=$2
   shift 2

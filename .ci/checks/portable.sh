@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Fails if a binary needs more than the C library of widespread distributions: glibc 2.34, which RHEL 9, Amazon Linux 2023,
-# Ubuntu 22.04, Debian 12 and their successors have.
-# Usage: .ci/checks/portable.sh BINARY     Needs readelf (Debian: binutils).
+# Fails if a binary needs more than the C library of widespread distributions: glibc 2.34, which RHEL 9, Amazon Linux
+# 2023, Ubuntu 22.04, Debian 12 and their successors have.
+#
+#   .ci/checks/portable.sh BINARY
+#
+# Needs readelf (Debian: binutils).
 set -euo pipefail
 binary=$1 allowed=2.34
 

@@ -33,9 +33,9 @@ blocks=("$work"/*.sh)
 [ "${#blocks[@]}" -ge 13 ] || fail "only ${#blocks[@]} blocks of commands were found in ${pages[*]}"
 
 [ "$mode" != --docker ] || shells=(bash)
-say "no comments, and every shell reads every block"
+say "check that no block has a comment and that every shell can parse it"
 for block in "${blocks[@]}"; do
-  if grep -nE '(^|[[:space:]])#' "$block"; then fail "a comment in a block: zsh would run it"; fi
+  if grep -nE '(^|[[:space:]])#' "$block"; then fail "a block has a comment, which zsh would run as a command"; fi
   for shell in "${shells[@]}"; do
     "$shell" -n "$block" || fail "$shell cannot read: $(cat "$block")"
   done
@@ -50,7 +50,7 @@ start() {
     sleep 0.2
   done
   cat "$work/started" >&2
-  fail "it did not become ready: $(cat "$2")"
+  fail "the connector did not become ready: $(cat "$2")"
 }
 stop() {
   for pid in "${running[@]}"; do
@@ -62,20 +62,20 @@ stop() {
   fail "port 8080 is still in use"
 }
 
-# What differs from run to run, such as ids and times, becomes alike.
-alike() { sed -E 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/ +[0-9.]+ ms/ N ms/; s/("id":)[0-9]{6,}/\1N/; s/\r$//'; }
+# Replaces what differs from run to run, such as ids and times.
+normalize() { sed -E 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/ +[0-9.]+ ms/ N ms/; s/("id":)[0-9]{6,}/\1N/; s/\r$//'; }
 
 # Every line that the page shows is printed.
 compare() {
   local line
-  alike <"$2" >"$work/printed"
+  normalize <"$2" >"$work/printed"
   while IFS= read -r line; do
     [ -z "$line" ] || grep -qxF -- "$line" "$work/printed" || { cat "$2" >&2; fail "the page shows, and $1 did not print: $line"; }
-  done < <(alike <"${2%.*}.text")
+  done < <(normalize <"${2%.*}.text")
 }
 
-if curl -s -o "$work/taken" http://127.0.0.1:8080/; then fail "port 8080 is in use: stop what listens there"; fi
-docker=() paste=() # blocks that are pasted one after the other into one shell
+if curl -s -o "$work/taken" http://127.0.0.1:8080/; then fail "port 8080 is in use: stop the process that listens on it"; fi
+docker=() paste=() # paste: blocks that run one after the other in one shell
 for block in "${blocks[@]}"; do
   case $(cat "$block") in
     "cargo run -- demo" | *"cargo test"* | *"identity-connector serve"*) ;;
@@ -103,7 +103,7 @@ grep -qx "$(cat "$work/demo")" "${blocks[0]}" || fail "the first command is not:
 start bash "$work/demo"
 
 say "with the demo running"
-# Not in the clone: what they write, such as code.png, goes with the folder.
+# In a temporary folder, which is removed with the files that they write, such as code.png.
 mkdir "$work/here" && ln -s "$root/target" "$root/config" "$work/here/"
 for shell in "${shells[@]}"; do
   command -v "$shell" >/dev/null || fail "$shell is not installed (Debian: zsh dash fish)"
@@ -121,7 +121,7 @@ for shell in "${shells[@]}"; do
     awk -v name="$name" '/^-- [0-9]+$/ { on = ($2 == name); next } on' "$work/session.out" >"${block%.sh}.out"
     compare "$shell" "${block%.sh}.out"
   done
-  [ "$(head -c 4 "$work/here/code.png" | tail -c 3)" = PNG ] || fail "$shell: code.png is no picture"
+  [ "$(head -c 4 "$work/here/code.png" | tail -c 3)" = PNG ] || fail "$shell: code.png is not a PNG image"
   rm -f "$work/here/code.png"
   echo "$shell: ${#paste[@]} blocks"
 done
@@ -155,5 +155,5 @@ for block in "${blocks[@]}"; do
   done <"$block"
 done
 
-say "not run, since these need Docker (.ci/checks/readme.sh --docker):"
+say "not run, because these need Docker (.ci/checks/readme.sh --docker):"
 cat "${docker[@]}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the dependencies that are linked into the binary, and writes a bill of materials (CycloneDX) that names each of them
-# and their licence texts.
+# Checks the dependencies that are linked into the binary, and writes a bill of materials (CycloneDX) that names each of
+# them and their licence texts.
 #
 #   .ci/checks/supply-chain.sh [FOLDER]      # licences, bans and sources; the files go to FOLDER, default target/sbom
 #   .ci/checks/supply-chain.sh --advisories  # known vulnerabilities only; downloads the advisory database
@@ -31,6 +31,6 @@ for package in $linked; do
   grep -q "\"pkg:cargo/${package}[\"?]" "$out/identity-connector.cdx.json" || { echo "$package is not in the bill of materials"; exit 1; }
 done
 grep -q '"bomFormat": "CycloneDX"' "$out/identity-connector.cdx.json"
-# A crate without a licence text fails here, before it fails the build of the image.
+# A crate without a licence text would also fail the build of the image.
 step deploy/image/third-party.sh "$out"
 printf '\n%s packages in %s\n' "$(wc -w <<<"$linked")" "$out/identity-connector.cdx.json"

@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# What traces cost: a steady load on the binary, in memory, without traces; with every scan traced, to a collector that takes what it is sent;
-# and to one that takes connections and says nothing. Promised, and this ends with 1 where it is not kept: every scan is a 200 in time in all three.
-# Usage: .ci/checks/traces.sh [scans a second: 1000] [seconds of each: 10]     Needs cargo, curl, python3 and two cores with nothing else to do.
+# The cost of traces: a steady load on the binary with storage in memory. First without traces, then with every scan
+# traced to a collector that answers, then to a collector that accepts connections and never answers. Fails unless every
+# scan gets a 200 in time in all three.
+#
+#   .ci/checks/traces.sh [scans a second: 1000] [seconds of each: 10]
+#
+# Needs cargo, curl, python3 and two otherwise idle cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rate=${1:-1000} seconds=${2:-10}
@@ -13,7 +17,7 @@ cargo build --release --locked
 binary=${CARGO_TARGET_DIR:-target}/release/identity-connector
 cargo bench --locked --no-run --bench steady
 
-# Takes what it is sent, or, told to be silent, nothing: prints its port.
+# A collector that answers every request or, with the argument "silent", none. Prints its port.
 cat >"$folder/collector.py" <<'PYTHON'
 import socket, socketserver, sys, time
 class Collector(socketserver.StreamRequestHandler):
@@ -43,7 +47,7 @@ run() { # name, settings of the environment
   until grep -q '"message":"ready"' "$folder/log"; do kill -0 $connector; sleep 0.05; done
   ports=$(grep '"message":"ready"' "$folder/log" | sed 's/.*"api":"\([^"]*\)".*"management":"\([^"]*\)".*/\1 \2/')
   printf '%-32s' "$name"
-  sleep "$seconds" | cargo bench --quiet --locked --bench steady -- "${ports% *}" "$rate" valid_shopper_key STORE-001 | sed -n 1p # all of it is read: what writes into a closed pipe fails
+  sleep "$seconds" | cargo bench --quiet --locked --bench steady -- "${ports% *}" "$rate" valid_shopper_key STORE-001 | sed -n 1p # sed reads to the end, as a write to a closed pipe would fail
   curl -s -H 'Authorization: Bearer a-token-of-the-check' "http://${ports#* }/metrics" |
     grep -E '^(process_cpu_seconds_total|process_resident_memory_bytes|connector_spans_total\{)' | sed 's/^/    /'
   kill $connector
@@ -51,14 +55,14 @@ run() { # name, settings of the environment
   connector=''
 }
 
-collect() { # takes or silent
+collect() { # answers or silent
   exec 3< <(exec python3 "$folder/collector.py" "$1")
   collector=$!
   read -r port <&3
 }
 
 run 'no traces'
-collect takes
+collect answers
 run 'every scan traced' CONNECTOR__TELEMETRY__OTLP_ENDPOINT="http://127.0.0.1:$port" CONNECTOR__TELEMETRY__SAMPLE_RATIO=1
 kill "$collector"
 collect silent

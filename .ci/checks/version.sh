@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fails unless every file that names the connector's version names the one in Cargo.toml.
-# Usage: .ci/checks/version.sh [TAG]     A release passes its tag, such as v0.2.0, which must match as well.
+# Fails unless every file with the connector's version has the version of Cargo.toml.
+#
+#   .ci/checks/version.sh [TAG]     # a release passes its tag, such as v0.2.0, which must match too
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -9,7 +9,7 @@ found=0
 while read -r line; do
   [[ $line == '' || $line == '#'* ]] && continue
   word=${line%% => *} instead=${line#* => }
-  # 1 is "no match"; anything else is an error, of which a wrong expression in the list is one.
+  # 1 is "no match"; any other code is an error, such as an invalid expression in the list.
   git grep --untracked -nIP "(?<![A-Za-z])(?i:$word)(?![a-z])" -- "${files[@]}" || { [ $? = 1 ] && continue; exit 2; }
   printf '  ^ write instead: %s\n\n' "$instead"
   found=1

@@ -1,4 +1,4 @@
-//! Requests to the gate's API as it runs in production, but for the network and the database.
+//! Requests to the gate's API as in production, but without a network and a database.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use crate::TIMES;
 use crate::fixture::{CODE, body, connector, directory};
 
 const API_KEY: &str = "an API key as openssl rand makes them: 0123456789abcdef";
-/// A Scan Key Code of the fixture's form, whose token is nobody's.
+/// A Scan Key Code in the fixture's format with an unknown token.
 const UNKNOWN: &str = "JWOACMEffffffffffffffffffffffffffffffff1795867200";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
-    /// Accepted, and never seen before.
+    /// A new event that is accepted.
     NewEvent,
-    /// Accepted, and recorded already.
+    /// An accepted event that is already recorded.
     Replay,
-    /// Refused by the last rule about bodies.
+    /// A body that breaks the last validation rule.
     RefusedBody,
-    /// Nobody's, shown at an event never seen before.
+    /// A new event with an unknown key.
     DeniedKey,
 }
 
@@ -54,7 +54,7 @@ impl Case {
         request.header("x-api-key", API_KEY).body(self.body(event).into()).unwrap()
     }
 
-    /// Each answer, and how many records there are after them.
+    /// The expected answer to each request, and the number of records at the end.
     fn expected(self) -> (StatusCode, &'static str, u64) {
         const ACCEPTED: &str = r#"{"visitorDetails":{"id":"shopper-uuid-001","type":"SHOPPER"}}"#;
         match self {
@@ -66,7 +66,7 @@ impl Case {
     }
 }
 
-/// Everything that is there before anything is counted, and the answers.
+/// The state that is set up before counting starts, and the answers.
 pub(crate) struct Answers {
     case: Case,
     runtime: Runtime,
@@ -78,9 +78,9 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// One has been answered then: what is done only once is done.
+    /// Sets up everything and sends one request, so that one-time work is not counted.
     pub(crate) fn prepare(case: Case) -> Self {
-        // To standard error, which nobody reads.
+        // The log goes to standard error, as in production.
         let log = telemetry::init(&Log { format: LogFormat::Json, level: LevelFilter::INFO }).unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let metrics = Metrics::new();
@@ -100,7 +100,7 @@ impl Answers {
         prepared
     }
 
-    /// What is counted.
+    /// Sends the prepared requests. This is what is counted.
     pub(crate) fn ask(&mut self) {
         let Self { runtime, router, requests, answers, .. } = self;
         runtime.block_on(async {
@@ -122,7 +122,7 @@ impl Answers {
     }
 }
 
-/// As it is by default, with one caller who has a key.
+/// The router with the default settings, and one caller with an API key.
 fn router(connector: &Arc<Connector>, metrics: Metrics) -> Router {
     let caller = Caller {
         name: "gates".into(),

@@ -1,5 +1,5 @@
-//! Requests at the instants that chance has set, whatever became of those before: what waits in here for a connection has waited as well, so
-//! every latency counts from the instant at which the request was due.
+//! An open load: requests are due at random times, independent of earlier answers. Latency is measured from the time a
+//! request is due, so it includes the wait for a free connection.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,14 +18,14 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 use uuid::Uuid;
 
-/// After how long a gate has given up. What was not sent by then, nobody waits for.
-const GIVEN_UP: Duration = Duration::from_secs(2);
+/// When a gate gives up. A request that is not sent by then is not sent at all.
+const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who is asked, and for whom.
+/// The address and the content of the requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// How many connections there are at once.
+    /// The number of connections.
     pub(crate) connections: usize,
     /// Whole lines, each ending in `\r\n`.
     pub(crate) headers: String,
@@ -33,28 +33,28 @@ pub(crate) struct Target {
     pub(crate) store: String,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// When it was due, from the beginning.
+    /// When it was due, from the start of the run.
     pub(crate) due: Duration,
-    /// What it got; 0: nothing, as the connection broke; 1: it was given up unsent.
+    /// The status of the answer. 0: the connection failed. 1: not sent, because the gate had given up.
     pub(crate) status: u16,
-    /// How long after it was due.
+    /// The time from when it was due to its result.
     pub(crate) took: Duration,
 }
 
-/// What the connections share: one thread does it all.
+/// The state shared by all connections, which run on one thread.
 #[derive(Default)]
 struct Shared {
     due: VecDeque<Instant>,
-    /// The one that has rested longest first: an idle connection is closed some time.
+    /// Idle connections, longest idle first, so that none is idle long enough for the server to close it.
     idle: VecDeque<Waker>,
     is_over: bool,
     samples: Vec<Sample>,
 }
 
-/// So many requests a second, until `end` says so.
+/// Sends `rate` requests a second until `end` returns true.
 pub(crate) fn run(target: &Target, rate: f64, end: impl Fn(Duration) -> bool) -> Vec<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, send(target, rate, end))
@@ -63,7 +63,7 @@ pub(crate) fn run(target: &Target, rate: f64, end: impl Fn(Duration) -> bool) ->
 async fn send(target: &Target, rate: f64, end: impl Fn(Duration) -> bool) -> Vec<Sample> {
     let shared = Rc::new(RefCell::new(Shared::default()));
     let mut connections = JoinSet::new();
-    let began = Instant::now() + Duration::from_millis(200); // they are open by then
+    let began = Instant::now() + Duration::from_millis(200); // the connections are open by then
     for _ in 0..target.connections {
         connections.spawn_local(connection(target.clone(), began, Rc::clone(&shared)));
     }
@@ -96,7 +96,7 @@ async fn connection(target: Target, began: Instant, shared: Rc<RefCell<Shared>>)
     let mut answer = vec![0; 4096];
     while let Some(due) = next(&shared).await {
         let mut status = 1;
-        if due.elapsed() < GIVEN_UP {
+        if due.elapsed() < GATE_TIMEOUT {
             for at in ids {
                 Uuid::new_v4().hyphenated().encode_lower(&mut request[at..at + 36]);
             }
@@ -118,7 +118,7 @@ async fn open(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The request that is due next; none when it is over.
+/// Waits for the next request that is due. `None` at the end of the run.
 async fn next(shared: &RefCell<Shared>) -> Option<Instant> {
     poll_fn(|context| {
         let mut shared = shared.borrow_mut();
@@ -134,7 +134,7 @@ async fn next(shared: &RefCell<Shared>) -> Option<Instant> {
     .await
 }
 
-/// A scan, and where its two ids stand.
+/// A request, and the positions of its two ids.
 fn request(target: &Target) -> (Vec<u8>, [usize; 2]) {
     let id = Uuid::nil().to_string();
     let body = format!(
@@ -147,12 +147,12 @@ fn request(target: &Target) -> (Vec<u8>, [usize; 2]) {
         target.headers,
         body.len()
     );
-    let mut places = request.match_indices(&id).map(|(at, _)| at);
-    let ids = [places.next().unwrap(), places.next().unwrap()];
+    let mut positions = request.match_indices(&id).map(|(at, _)| at);
+    let ids = [positions.next().unwrap(), positions.next().unwrap()];
     (request.into_bytes(), ids)
 }
 
-/// Reads one answer whole; its status, or none where the connection ends.
+/// Reads one complete answer and returns its status; `None` if the connection ends.
 async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<u16> {
     let mut filled = 0;
     loop {

@@ -1,7 +1,8 @@
-//! What overload does: an open load on the binary, whose directory takes 20 ms for a scan and 64 scans at a time, so that it can do
-//! 3200 a second; at 1, 2, 5 and 10 times that, and at half of it afterwards.
+//! Behaviour under overload. An open load on the binary, with a directory that takes 20 ms for a scan and
+//! `server.max_in_flight` = 64, so a capacity of 3200 scans a second. The load is 1, 2, 5 and 10 times the capacity,
+//! and half of it before and afterwards.
 //!
-//! `.ci/checks/overload.sh` runs it and says what it promises; it ends with 1 where a promise is broken.
+//! `.ci/checks/overload.sh` runs it and lists the promises. The exit code is 1 if a promise is broken.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +11,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::print_stdout,
-    reason = "a measurement fails where it panics, and prints what it has measured"
+    reason = "a benchmark may panic, and prints its results"
 )]
 
 #[expect(dead_code, reason = "another benchmark needs more of it")]
@@ -26,19 +27,20 @@ mod setting;
 use std::time::Duration;
 
 use run::Run;
-use setting::{PLACES, SLOW};
+use setting::{MAX_IN_FLIGHT, SLOW};
 use tempfile::TempDir;
 
-/// Scans a second that the directory can do.
-const CAPACITY: f64 = PLACES as f64 * 1000.0 / SLOW.as_millis() as f64;
-/// Beyond this many times the capacity, in turn.
+/// The capacity in scans a second.
+const CAPACITY: f64 = MAX_IN_FLIGHT as f64 * 1000.0 / SLOW.as_millis() as f64;
+/// The load of each run, as a multiple of the capacity.
 const TIMES: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
-/// What is left of the best goodput at each of them, at least.
+/// The minimum goodput of each run, as a share of the best one.
 const KEPT: f64 = 0.95;
-/// By when nearly every answer is there: of those accepted, and of those refused, most of whom wait for nobody and some for a place.
+/// The maximum 99th percentile of latency: of accepted scans, and of refused ones. A refused scan may wait shortly for
+/// a permit.
 const ACCEPTED: Duration = Duration::from_millis(1_500);
 const REFUSED: Duration = Duration::from_millis(100);
-/// How long after the overload all is as it was before.
+/// The time after the overload until latency and answers are back to normal.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -47,15 +49,15 @@ fn main() {
     let connector = setting::start(&folder);
     let run = |times: f64, seconds: f64| Run::of(&connector, times * CAPACITY, Duration::from_secs_f64(seconds));
     let mut broken = Vec::new();
-    let mut hold = |holds: bool, promise: String| {
-        if !holds {
+    let mut check = |is_kept: bool, promise: String| {
+        if !is_kept {
             broken.push(promise);
         }
     };
 
-    println!("{PLACES} in flight, {SLOW:?} each: {CAPACITY} a second. The machine: {}", run::machine());
+    println!("{MAX_IN_FLIGHT} in flight, {SLOW:?} each: {CAPACITY} a second. Machine: {}", run::machine());
     println!("{}", Run::HEADINGS);
-    run(1.0, 3.0); // connections are open then, and caches warm
+    run(1.0, 3.0); // opens the connections and warms the caches
     let before = run(0.5, 5.0);
     println!("{}", before.row("before"));
     let runs = TIMES.map(|times| {
@@ -73,16 +75,16 @@ fn main() {
     for (run, times) in runs.iter().zip(TIMES) {
         let kept = run.goodput() / peak;
         println!("{times} x: {:.1} % of the best goodput", kept * 100.0);
-        hold(kept >= KEPT, format!("{times} x: goodput {:.0}, of {peak:.0} at best", run.goodput()));
-        hold(run.only([200, 429]), format!("{times} x: answers other than 200 and 429: {}", run.statuses()));
+        check(kept >= KEPT, format!("{times} x: goodput {:.0}, of {peak:.0} at best", run.goodput()));
+        check(run.only([200, 429]), format!("{times} x: answers other than 200 and 429: {}", run.statuses()));
         let (accepted, refused) = (run.percentile(200, 0.99), run.percentile(429, 0.99));
-        hold(accepted <= ACCEPTED, format!("{times} x: 99 % of the accepted within {accepted:?}"));
-        hold(refused <= REFUSED, format!("{times} x: 99 % of the refused within {refused:?}"));
+        check(accepted <= ACCEPTED, format!("{times} x: 99 % of the accepted within {accepted:?}"));
+        check(refused <= REFUSED, format!("{times} x: 99 % of the refused within {refused:?}"));
     }
-    hold(before.only([200, 200]), format!("before: {}", before.statuses()));
-    hold(late.only([200, 200]), format!("5 s after the overload: {}", late.statuses()));
+    check(before.only([200, 200]), format!("before: {}", before.statuses()));
+    check(late.only([200, 200]), format!("5 s after the overload: {}", late.statuses()));
     let (was, is) = (before.percentile(200, 0.99), late.percentile(200, 0.99));
-    hold(
+    check(
         is <= was * 2 + Duration::from_millis(10),
         format!("5 s after the overload: 99 % within {is:?}, {was:?} before"),
     );
@@ -91,6 +93,6 @@ fn main() {
     for promise in &broken {
         println!("BROKEN: {promise}");
     }
-    println!("The machine at the end: {}", run::machine());
+    println!("Machine at the end: {}", run::machine());
     std::process::exit(i32::from(!broken.is_empty()));
 }

@@ -1,4 +1,4 @@
-//! What was measured, and how it is told.
+//! One run of the load, and its row in the printed table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use crate::load::{self, Sample, Target};
 use crate::process::processor_time;
 use crate::setting::{KEY, STORE};
 
-/// How many connections there are: below `server.max_connections`.
+/// The number of connections, below `server.max_connections`.
 const CONNECTIONS: usize = 600;
 
-/// By when an answer must be there to be of use.
+/// The maximum latency of a useful answer.
 const IN_TIME: Duration = Duration::from_millis(1_500);
 
-/// A time under a load.
+/// One run.
 pub(crate) struct Run {
     samples: Vec<Sample>,
     time: Duration,
-    /// Of how much of a core the connector, and of how much this process made use.
+    /// Processor use of the connector and of this process, in cores.
     cores: [f64; 2],
 }
 
@@ -41,20 +41,20 @@ impl Run {
         Self { samples, time, cores }
     }
 
-    /// What was due before an instant, and what after it.
+    /// The requests that were due before this time, and those after it.
     pub(crate) fn split_at(&self, at: Duration) -> (Self, Self) {
         let (early, late) = self.samples.iter().partition(|sample| sample.due < at);
         let cores = self.cores;
         (Self { samples: early, time: at, cores }, Self { samples: late, time: self.time - at, cores })
     }
 
-    /// Acceptances a second that came in time.
+    /// Accepted scans a second that were answered in time.
     pub(crate) fn goodput(&self) -> f64 {
         let good = self.samples.iter().filter(|sample| sample.status == 200 && sample.took <= IN_TIME);
         good.count() as f64 / self.time.as_secs_f64()
     }
 
-    /// Whether nothing else was answered.
+    /// Whether there were no other statuses.
     pub(crate) fn only(&self, statuses: [u16; 2]) -> bool {
         self.samples.iter().all(|sample| statuses.contains(&sample.status))
     }
@@ -72,7 +72,7 @@ impl Run {
         named.collect::<Vec<_>>().join(", ")
     }
 
-    /// How long so many of those with a status took at most; nothing, if there are none.
+    /// A percentile of the latency of answers with this status; zero if there are none.
     pub(crate) fn percentile(&self, status: u16, share: f64) -> Duration {
         let mut took: Vec<_> =
             self.samples.iter().filter(|sample| sample.status == status).map(|sample| sample.took).collect();
@@ -97,7 +97,7 @@ impl Run {
     }
 }
 
-/// Its processors, and what else it has to do.
+/// The number of processors and the load average.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().unwrap();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap();

@@ -1,4 +1,4 @@
-//! What is overloaded: a connector in memory whose directory is slow for the one key.
+//! The connector under test: in memory, with a directory that is slow for one key.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tempfile::TempDir;
 
 use crate::connector::Connector;
 
-/// How many scans it works on at once.
-pub(crate) const PLACES: u32 = 64;
-/// How long its directory takes for one.
+/// `server.max_in_flight`.
+pub(crate) const MAX_IN_FLIGHT: u32 = 64;
+/// The delay of each look-up.
 pub(crate) const SLOW: Duration = Duration::from_millis(20);
-/// The key that is slow to be found.
+/// The key with the delay.
 pub(crate) const KEY: &str = "slow_badge";
-/// Where it is shown.
+/// The store of all scans.
 pub(crate) const STORE: &str = "STORE-001";
 
 /// Starts it, with its files in this folder.
@@ -30,7 +30,7 @@ pub(crate) fn start(folder: &TempDir) -> Connector {
     let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
     command
         .arg("demo")
-        .env("CONNECTOR__SERVER__MAX_IN_FLIGHT", PLACES.to_string())
+        .env("CONNECTOR__SERVER__MAX_IN_FLIGHT", MAX_IN_FLIGHT.to_string())
         .env("CONNECTOR__DIRECTORY__FILE", file);
     Connector::start(command, folder.path())
 }

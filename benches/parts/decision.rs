@@ -1,4 +1,4 @@
-//! The rules, once it is known who stands there.
+//! The decision rules, for an identified shopper.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Somebody in good standing, but for a card that may be past its last month: the last of the rules about an account.
+/// A shopper with a payment method that is valid until this month. The rule about it is the last one about an account.
 fn paying_until(month: &str) -> Holder {
     let shopper = Shopper {
         visitor: Visitor { id: VisitorId::parse(SHOPPER).unwrap(), kind: VisitorType::Shopper },

@@ -1,4 +1,4 @@
-//! A connector in memory, and what is scanned there. Shared with `instructions`.
+//! A connector in memory and its scans. Shared with `instructions`.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use identity_connector::metrics::Metrics;
 use serde_json::json;
 
 pub(crate) const STORE: &str = "STORE-001";
-/// Whose token the code is.
+/// The shopper of the code's token.
 pub(crate) const SHOPPER: &str = "shopper-uuid-001";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-/// A code of that token, made at the time of every event here: most scans show one.
+/// A Scan Key Code with that token, made at the time [`AT`].
 pub(crate) const CODE: &str = "JWOACME0123456789abcdef0123456789abcdef1795867200";
-/// When that is.
+/// The time of all events.
 pub(crate) const AT: &str = "2026-11-28T12:00:00Z";
-/// How many records a ledger here has room for: few enough for any machine.
+/// The capacity of a ledger: small enough for any machine.
 pub(crate) const CAPACITY: u64 = 100_000;
 
 pub(crate) fn now() -> DateTime<Utc> {
@@ -38,13 +38,13 @@ pub(crate) fn format() -> ScanKeyFormat {
     ScanKeyFormat::new("ACME", TimestampUnit::Seconds, None).unwrap()
 }
 
-/// As they are by default, but for the capacity.
+/// The default limits, except for the capacity.
 pub(crate) fn limits() -> Limits {
     let capacity = usize::try_from(CAPACITY).unwrap();
     Limits { retention: TimeDelta::days(7), capacity, cache: capacity, session_max_age: TimeDelta::hours(24) }
 }
 
-/// One store and one shopper.
+/// A directory with one store and one shopper.
 pub(crate) async fn directory() -> Arc<Directory> {
     let content = json!({
         "stores": [{ "id": STORE }],
@@ -57,7 +57,7 @@ pub(crate) async fn directory() -> Arc<Directory> {
     Arc::new(directory)
 }
 
-/// A connector that remembers nothing yet.
+/// A connector with an empty ledger.
 pub(crate) fn connector(directory: &Arc<Directory>, metrics: Metrics) -> Connector {
     Connector {
         directory: Arc::clone(directory),
@@ -70,7 +70,7 @@ pub(crate) fn connector(directory: &Arc<Directory>, metrics: Metrics) -> Connect
     }
 }
 
-/// A request's body: a scan of the event of this number, as Amazon sends it.
+/// The body of a scan, as Amazon sends it, with the event of this number.
 pub(crate) fn body(event: u64, key: &str, channel: &str) -> String {
     json!({
         "requestId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
@@ -82,13 +82,13 @@ pub(crate) fn body(event: u64, key: &str, channel: &str) -> String {
     .to_string()
 }
 
-/// Spread as random ones are, and the same in each run.
+/// An event id that looks random but is the same in each run.
 fn event_id(number: u64) -> String {
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     uuid::Uuid::from_u64_pair(spread, number).to_string()
 }
 
-/// The same, read.
+/// The scan with the event of this number.
 pub(crate) fn scan(event: u64) -> Scan {
     read_scan(body(event, CODE, "OPTICAL").as_bytes()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! New events for as long as a measurement likes, in bounded memory: whoever is full is exchanged for another who is empty.
+//! New events without end, in bounded memory: a full ledger is replaced by an empty one.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ impl<T, Make: FnMut() -> T> Fresh<T, Make> {
         Self { current: Arc::new(make()), make, number: 0 }
     }
 
-    /// The number of the next event, and where there is room for it. A measurement hands the latter back, so that it is not dropped while
-    /// time counts.
+    /// The ledger or connector for the next event, and the event's number. The measured function must return the
+    /// former, so that dropping it is not measured.
     pub(crate) fn next(&mut self) -> (Arc<T>, u64) {
         self.number += 1;
         if self.number.is_multiple_of(CAPACITY) {

@@ -1,4 +1,4 @@
-//! Ledgers: a decision recorded, a record found.
+//! Ledgers: recording a decision and finding a record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +53,8 @@ fn memory(criterion: &mut Criterion, runtime: &Runtime) {
     group.finish();
 }
 
-/// One at a time, so that each record is a batch and a commit of its own: what a shopper waits for at a quiet store. What a commit costs
-/// is up to the disk.
+/// Records one decision at a time, so that each needs its own commit, as in a quiet store. The cost of a commit depends
+/// on the disk.
 fn sqlite(criterion: &mut Criterion, runtime: &Runtime) {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let location = Location::Sqlite(folder.path().join("connector.db"));

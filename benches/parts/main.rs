@@ -1,19 +1,14 @@
-//! How long each part of a scan takes, by itself and without a network: what `throughput` measures as a whole, taken apart.
+//! Measures each part of a scan alone, without a network. `throughput` measures the whole.
 //!
 //! ```sh
-//! cargo bench --bench parts               # everything: some three minutes
-//! cargo bench --bench parts -- decision   # what has this in its name
+//! cargo bench --bench parts               # everything: about three minutes
+//! cargo bench --bench parts -- decision   # benchmarks with this text in their names
 //! ```
 //!
-//! Each is compared with the run before on the same machine, which says little unless the machine had nothing else to do in either. What
-//! does not depend on that is counted by `instructions`.
+//! Criterion compares each result with the previous run on the same machine. The comparison is only useful if the
+//! machine was idle in both runs; `instructions` does not depend on that.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    reason = "a measurement fails where it panics"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a benchmark may panic")]
 
 mod decision;
 mod fixture;

@@ -1,4 +1,4 @@
-//! Scan Key Codes, read and written, with and without a signature.
+//! Reading and writing Scan Key Codes, with and without a signature.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! From the bytes of a body to a scan.
+//! Validation: from the bytes of a body to a scan.
 
 use std::hint::black_box;
 

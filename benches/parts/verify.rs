@@ -1,4 +1,4 @@
-//! The whole use case in memory, from a scan to its verdict.
+//! The whole use case in memory: from a scan to its recorded decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Whether an accepted scan was known before.
+/// Verifies an accepted scan. Returns whether it was answered from its record.
 async fn is_replay(connector: &Arc<Connector>, scan: Scan, deadline: Instant) -> bool {
     match connector.verify(scan, now(), deadline, ()).await.unwrap() {
         Verdict::Decided { record, replay } => {

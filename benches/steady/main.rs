@@ -1,5 +1,5 @@
-//! A steady load of scans, each of its own event, on whatever listens at an address; until standard input ends. Then it says what became of
-//! them, and ends with 1 unless each got its 200 within Amazon's two seconds.
+//! A steady load of scans with new events on an address, until standard input closes. Then it prints the results. The
+//! exit code is 1 unless every scan got a 200 within Amazon's time-out of two seconds.
 //!
 //! Usage: steady ADDRESS RATE KEY STORE [HEADER …]. `.ci/checks/rolling-restarts.sh` uses it.
 
@@ -11,7 +11,7 @@
     clippy::cast_sign_loss,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a measurement fails where it panics, and prints what it has measured"
+    reason = "a benchmark may panic, and prints its results"
 )]
 
 #[path = "../overload/load.rs"]
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use load::Target;
 
-/// When Amazon gives up.
+/// Amazon's time-out.
 const IN_TIME: Duration = Duration::from_secs(2);
 
 fn main() {

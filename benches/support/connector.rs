@@ -1,4 +1,4 @@
-//! A connector of a benchmark's own: the binary as a process, on free ports, with the log of production in a file.
+//! A connector for benchmarks: the binary as a child process, on free ports, with its JSON log in a file.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,31 +11,31 @@ use serde_json::Value;
 
 use crate::process::Process;
 
-/// How long a start may take: one with a million keys to be read takes its time.
+/// The maximum time for a start, which may have to read a million keys.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often its log is looked at, and so how exactly it is known when it was ready.
-const GLANCE: Duration = Duration::from_millis(1);
+/// The interval for polling the log, and so the precision of [`Connector::ready_after`].
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(crate) struct Connector {
     pub(crate) api: SocketAddr,
     management: SocketAddr,
-    /// From its being started to its line "ready".
+    /// The time from the start to the log line `ready`.
     pub(crate) ready_after: Duration,
     process: Process,
     log: File,
 }
 
 impl Connector {
-    /// Starts a command that runs the binary, and returns once it is ready. Its log goes to the folder.
+    /// Starts a command that runs the binary, and waits until it is ready. Its log is written to the folder.
     pub(crate) fn start(mut command: Command, folder: &Path) -> Self {
         let path = folder.join("log");
-        // Whatever is written goes to the end, also where the file has been emptied meanwhile.
+        // In append mode, so that writing continues at the end after the file was truncated.
         let log = File::options().create(true).append(true).open(&path).unwrap();
         log.set_len(0).unwrap();
         command
             .env("CONNECTOR__SERVER__BIND", "127.0.0.1:0")
             .env("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:0")
-            // All that comes, comes from one address here.
+            // All requests come from one address here.
             .env("CONNECTOR__RATE_LIMIT__REQUESTS_PER_SECOND", "1000000000")
             .env("CONNECTOR__RATE_LIMIT__BURST", "1000000000")
             .env("CONNECTOR__LOG__FORMAT", "json")
@@ -44,16 +44,17 @@ impl Connector {
             .stderr(log.try_clone().unwrap());
         let began = Instant::now();
         let process = Process::new(command.spawn().unwrap());
-        let nowhere = SocketAddr::from(([0; 4], 0));
-        let mut connector = Self { api: nowhere, management: nowhere, ready_after: Duration::ZERO, process, log };
-        let ready = connector.line_of_ready(&path, began);
+        let unknown = SocketAddr::from(([0; 4], 0));
+        let mut connector = Self { api: unknown, management: unknown, ready_after: Duration::ZERO, process, log };
+        let ready = connector.wait_until_ready(&path, began);
         connector.ready_after = began.elapsed();
         let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
         (connector.api, connector.management) = (address("api"), address("management"));
         connector
     }
 
-    fn line_of_ready(&mut self, log: &Path, began: Instant) -> Value {
+    /// Waits for the log line `ready`, and returns it.
+    fn wait_until_ready(&mut self, log: &Path, began: Instant) -> Value {
         loop {
             let text = std::fs::read_to_string(log).unwrap();
             let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -62,21 +63,21 @@ impl Connector {
             }
             let runs = self.process.is_running();
             assert!(runs && began.elapsed() < PATIENCE, "not ready: {text}");
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Its number among the processes.
+    /// Its process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
 
-    /// Empties its log: a line a request is much, after some millions of them.
+    /// Truncates its log, which gets one line for every request.
     pub(crate) fn empty_log(&self) {
         self.log.set_len(0).unwrap();
     }
 
-    /// All its metrics, in their text format.
+    /// All metrics in text format.
     pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.management).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: connector\r\nconnection: close\r\n\r\n").unwrap();
@@ -86,7 +87,7 @@ impl Connector {
         answer
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits for its end.
     pub(crate) fn stop(self) {
         self.process.stop();
     }

@@ -1,9 +1,9 @@
-//! A process of a benchmark's own, and what any process uses, as the kernel counts it.
+//! A child process of a benchmark, and the processor time and memory of any process.
 
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Ended when it is dropped.
+/// A child process. It is killed when dropped.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -11,7 +11,7 @@ impl Process {
         Self(child)
     }
 
-    /// Its number among the processes.
+    /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
@@ -20,7 +20,7 @@ impl Process {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits for its end.
     pub(crate) fn stop(mut self) {
         let kill = Command::new("kill").arg(self.id().to_string()).status();
         assert!(kill.unwrap().success(), "kill");
@@ -35,16 +35,16 @@ impl Drop for Process {
     }
 }
 
-/// Processor time that a process has used.
+/// The processor time that a process has used.
 pub(crate) fn processor_time(process: u32) -> Duration {
-    // Fields 14 and 15, behind a name that may hold anything, in hundredths.
+    // Fields 14 and 15, in hundredths of a second. The name before them may contain any character.
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
     let ticks: u64 = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// Memory that a process holds, in bytes.
+/// The resident memory of a process, in bytes.
 pub(crate) fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

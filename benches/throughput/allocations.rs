@@ -1,4 +1,5 @@
-//! How often a server asks for memory to answer a request, counted by valgrind: the difference of two runs, so that the start does not count.
+//! Counts memory allocations per request with valgrind, as the difference of two runs, so that the start is not
+//! counted.
 
 use std::path::Path;
 
@@ -6,17 +7,17 @@ use crate::pairs;
 use crate::postgres::Postgres;
 use crate::server::{Kind, Server};
 
-/// Requests of the two runs: by the end of the shorter one, all shoppers have been there.
+/// The number of requests of the two runs. The shorter one includes every shopper.
 const FEW: u64 = 1200;
 const MANY: u64 = 2200;
 
-/// Whether there is valgrind here.
+/// Whether valgrind is installed.
 pub(crate) fn can_be_counted() -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join("valgrind").is_file())
 }
 
-/// Allocations for each request of each kind as a table.
+/// A table of the allocations per request for each kind.
 pub(crate) fn table(postgres: Option<&Postgres>) -> String {
     let rows = [Kind::Baseline].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
         let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, postgres));
@@ -27,7 +28,7 @@ pub(crate) fn table(postgres: Option<&Postgres>) -> String {
 
 fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let server = Server::start_under(&counting(file.path()), kind, postgres);
+    let server = Server::start_under(&valgrind(file.path()), kind, postgres);
     server.answer_all(requests, kind != Kind::Replay);
     server.stop();
     let text = std::fs::read_to_string(file.path()).unwrap();
@@ -35,7 +36,7 @@ fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
     rest.split(' ').next().unwrap().replace(',', "").parse().unwrap()
 }
 
-fn counting(file: &Path) -> Vec<String> {
+fn valgrind(file: &Path) -> Vec<String> {
     ["valgrind", "--leak-check=no"]
         .into_iter()
         .map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Requests and answers over one connection, for what the load cannot do: look at an answer, and ask a given number of times.
+//! Requests and answers over one connection. Unlike wrk, it can check answers and send an exact number of requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,18 +16,18 @@ impl Conversation {
         Self(BufReader::new(stream))
     }
 
-    /// The lines of the answer to a scan, the last one its body.
+    /// Sends a scan and returns the lines of its answer; the last one is the body.
     pub(crate) fn ask(&mut self, scan: &str) -> Vec<String> {
         self.send(scan);
         self.receive()
     }
 
-    /// Sends one scan, or several at once.
+    /// Sends one scan, or several concatenated ones.
     pub(crate) fn send(&mut self, scans: &str) {
         self.0.get_mut().write_all(scans.as_bytes()).unwrap();
     }
 
-    /// The next answer, likewise.
+    /// Receives the next answer, as lines; the last one is the body.
     pub(crate) fn receive(&mut self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.0.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
@@ -39,7 +39,7 @@ impl Conversation {
     }
 }
 
-/// A scan as it is sent: the key in Base64, the event and where it was.
+/// A request with this key in Base64, event id and location.
 pub(crate) fn scan(key: &str, event: &str, location: &str) -> String {
     let body = format!(
         r#"{{"requestId":"00000000-0000-4000-8000-000000000000","identityKey":"{key}","storeId":"{STORE}","authEvent":{{"id":"{event}","timestamp":"2026-11-28T12:00:00Z","location":"{location}"}},"keyChannel":"OPTICAL"}}"#

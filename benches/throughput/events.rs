@@ -1,4 +1,4 @@
-//! Events that are remembered, numbered from 0 on, so that the load can ask for any of them again; and how a connector comes to remember them.
+//! Recorded events, numbered from 0 on, so that the load can send any of them again; and how they are recorded.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -7,44 +7,44 @@ use crate::connector::Connector;
 use crate::conversation::{Conversation, scan};
 use crate::keys::Keys;
 
-/// By which numbers are spread over all ids: odd, so that no two meet, and so small that a number of the load's, which has 53 bits, holds the
-/// product with ten million.
+/// The factor that spreads event numbers over all ids. It is odd, so that no two ids are equal, and its product with
+/// ten million fits into the 53 bits of a number in Lua.
 pub(crate) const SPREAD: u64 = 331_804_471;
-/// How many are asked for at once.
-const AT_ONCE: u64 = 64;
-/// After how many the log is emptied.
-const PAGE: u64 = 500_000;
+/// The number of scans that are sent together.
+const PIPELINED: u64 = 64;
+/// The number of events after which the log is truncated.
+const TRUNCATE_LOG_AFTER: u64 = 500_000;
 
-/// Which events those are.
+/// A set of recorded events.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recorded {
-    /// By which keys in turn.
+    /// The keys, used in turn.
     pub(crate) keys: Keys,
     pub(crate) events: u64,
-    /// 1: each is an entry. 2: each second one is the exit of whoever has come in.
+    /// 1: every event is an entry. 2: every second event is the exit after the entry before it.
     pub(crate) scans_of_a_visit: u64,
 }
 
-/// As `rows.rs` and `scan.lua` have it.
+/// The id of an event; the same as in `rows.rs` and `scan.lua`.
 pub(crate) fn id(event: u64) -> String {
     format!("{:08x}-0000-4000-8000-{event:012x}", (event * SPREAD) & 0xffff_ffff)
 }
 
-/// What is shown at the gate.
+/// The key of a scan.
 pub(crate) enum Shown {
-    /// A key that is known, at an entry or an exit: at event 0 the first of these, and so on.
+    /// A known key at this location; event 0 has the first key, and so on.
     Known { keys: Keys, location: &'static str },
-    /// Something that nobody knows.
-    Stranger,
+    /// An unknown key.
+    Unknown,
 }
 
-/// Has a connector decide these events; how long it took at most for any of them, and those beside it.
+/// Makes a connector decide these events, and returns the longest time for the answers to [`PIPELINED`] scans.
 pub(crate) fn decide(connector: &Connector, events: Range<u64>, shown: &Shown) -> Duration {
     let mut conversation = Conversation::begin(connector.api);
     let mut longest = Duration::ZERO;
     let mut next = events.start;
     while next < events.end {
-        let some = next..events.end.min(next + AT_ONCE);
+        let some = next..events.end.min(next + PIPELINED);
         let scans: String = some.clone().map(|event| shown.scan(event)).collect();
         let began = Instant::now();
         conversation.send(&scans);
@@ -53,7 +53,7 @@ pub(crate) fn decide(connector: &Connector, events: Range<u64>, shown: &Shown) -
             assert!(answer[0].contains(shown.status()), "{answer:?}");
         }
         longest = longest.max(began.elapsed());
-        if some.start / PAGE != some.end / PAGE {
+        if some.start / TRUNCATE_LOG_AFTER != some.end / TRUNCATE_LOG_AFTER {
             connector.empty_log();
         }
         next = some.end;
@@ -65,14 +65,14 @@ impl Shown {
     fn scan(&self, event: u64) -> String {
         match self {
             Self::Known { keys, location } => scan(&keys.encoded(event % keys.number), &id(event), location),
-            Self::Stranger => scan("c3RyYW5nZXI=", &id(event), "ENTRY"),
+            Self::Unknown => scan("c3RyYW5nZXI=", &id(event), "ENTRY"),
         }
     }
 
     fn status(&self) -> &'static str {
         match self {
             Self::Known { .. } => " 200 ",
-            Self::Stranger => " 401 ",
+            Self::Unknown => " 401 ",
         }
     }
 }

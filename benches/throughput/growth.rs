@@ -1,4 +1,4 @@
-//! What becomes of it when there is much to be remembered: events on both engines that one connector has to itself, and keys.
+//! Memory, disk, start time and throughput with many recorded events (in memory and in SQLite) and many keys.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,60 +16,61 @@ use crate::report;
 use crate::rows;
 use crate::server::{DATABASE, connector, folder, sqlite};
 
-/// How many events are remembered, in turn.
+/// The numbers of recorded events.
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
-/// Who shows a badge where the number of events grows.
+/// The keys of the shoppers, where the number of events grows.
 const REGULARS: Keys = Keys::badges(100_000);
-/// How many events of each kind are remembered, to know what one takes, at most.
+/// The maximum number of events of each kind for measuring the memory of one.
 const KINDS: u64 = 100_000;
-/// Starts, of which the one in the middle counts.
+/// The number of starts, of which the median counts.
 const STARTS: usize = 3;
-/// Until it has nothing more to do after its start.
+/// The time after which a started connector is idle.
 const REST: Duration = Duration::from_secs(2);
 const MEMORY: &str = "memory:";
 
-/// A connector that remembers so much.
+/// The results of a connector with this many events or keys.
 pub(crate) struct Row {
     pub(crate) what: String,
-    /// Until it is ready.
+    /// The time until it is ready.
     pub(crate) start: Option<Duration>,
-    /// Before it is asked anything.
+    /// Memory before the first scan.
     pub(crate) resident: u64,
-    /// Of that, for each that is remembered.
+    /// The part of it for each event or key.
     pub(crate) each: Option<f64>,
-    /// Of the database.
+    /// The size of the database.
     pub(crate) disk: Option<u64>,
+    /// Scans with new events.
     pub(crate) new: Outcome,
-    /// Of what is remembered.
+    /// Scans with recorded events.
     pub(crate) again: Option<Outcome>,
 }
 
 #[derive(Default)]
 pub(crate) struct Growth {
-    /// Memory of a fresh one, by its engine.
+    /// Memory of an idle connector without records, by engine.
     pub(crate) at_rest: Vec<(&'static str, u64)>,
     pub(crate) rows: Vec<Row>,
-    /// Memory for each event of one kind, and of how many.
+    /// For each kind of event, the number of events and the memory for one.
     pub(crate) kinds: Vec<(&'static str, u64, f64)>,
-    /// Memory for an accepted entry, where there were most of them.
+    /// Memory for an accepted entry, at the largest number of events.
     pub(crate) an_event: f64,
-    /// Of how many events there was no memory for.
+    /// The number of events that this machine's memory was too small for.
     pub(crate) too_many: Option<u64>,
-    /// How long the longest answer took while they became more and more.
+    /// The longest time for an answer while events were recorded.
     pub(crate) longest: Duration,
-    /// Until one is ready whose SQLite file has all those keys, and how many.
+    /// The time until a connector with this number of keys in SQLite is ready, and that number.
     pub(crate) ready_with_keys: (Duration, u64),
-    /// How long the import of those took.
+    /// The time to import these keys.
     pub(crate) import: Duration,
 }
 
-/// Measures all of it, for so long at a time.
+/// Measures everything, with runs of this length.
 pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     let mut growth = Growth::default();
-    growth.rest();
+    growth.idle_memory();
     growth.events_in_memory(sizes, time);
-    let most = sizes.iter().copied().max().unwrap().min(keys::MOST);
+    let most = sizes.iter().copied().max().unwrap().min(keys::MAX);
     growth.kinds_in_memory(most.min(KINDS));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
     growth.keys_in_memory(most, time);
@@ -78,13 +79,13 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
 }
 
 impl Growth {
-    /// One row more, which is printed at once: all of them take their time.
+    /// Adds a row and prints it at once, as the measurement takes long.
     fn add(&mut self, row: Row) {
         print!("{}", report::growth_row(&row));
         self.rows.push(row);
     }
 
-    fn rest(&mut self) {
+    fn idle_memory(&mut self) {
         for (engine, is_file) in [("memory", false), ("SQLite", true)] {
             let folder = TempDir::new_in(folder()).unwrap();
             let storage = if is_file { sqlite(folder.path()) } else { MEMORY.to_owned() };
@@ -98,11 +99,11 @@ impl Growth {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = REGULARS.directory_file(folder.path());
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        let empty = rested(&connector);
+        let empty = idle_resident(&connector);
         let mut next = 0;
         for events in sizes.iter().copied() {
-            // The runs have added some of their own.
-            let missing = events.saturating_sub(remembered(&connector));
+            // The measured runs have added events too.
+            let missing = events.saturating_sub(record_count(&connector));
             if missing as f64 * self.an_event > available() {
                 self.too_many = Some(events);
                 break;
@@ -112,7 +113,7 @@ impl Growth {
             self.longest = self.longest.max(longest);
             next += missing;
             let resident = resident(connector.process());
-            let each = (resident - empty) as f64 / remembered(&connector) as f64;
+            let each = (resident - empty) as f64 / record_count(&connector) as f64;
             self.an_event = each;
             let recorded = Recorded { keys: REGULARS, events: next, scans_of_a_visit: 1 };
             let again = ask(&connector, &Scans::Recorded(recorded), time);
@@ -123,12 +124,12 @@ impl Growth {
         }
     }
 
-    /// What those take that are no accepted entries.
+    /// Memory for each kind of event.
     fn kinds_in_memory(&mut self, events: u64) {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = REGULARS.directory_file(folder.path());
         let mut add = |connector: &Connector, name, first, shown: &Shown| {
-            let before = rested(connector);
+            let before = idle_resident(connector);
             events::decide(connector, first..first + events, shown);
             let each = (resident(connector.process()) - before) as f64 / events as f64;
             self.kinds.push((name, events, each));
@@ -138,7 +139,7 @@ impl Growth {
         add(&connector, "exits that close their sessions", events, &Shown::Known { keys: REGULARS, location: "EXIT" });
         connector.stop();
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        add(&connector, "denied entries", 0, &Shown::Stranger);
+        add(&connector, "denied entries", 0, &Shown::Unknown);
     }
 
     fn events_in_sqlite(&mut self, events: u64, time: Duration) {
@@ -147,7 +148,7 @@ impl Growth {
         let recorded = Recorded { keys: REGULARS, events, scans_of_a_visit: 2 };
         rows::write(folder.path(), recorded);
         let (connector, start, resident) = started(&serve_file(folder.path()), folder.path());
-        assert_eq!(remembered(&connector), events, "what was written for it to remember");
+        assert_eq!(record_count(&connector), events, "the events in the database");
         let disk = database_size(folder.path());
         let again = ask(&connector, &Scans::Recorded(recorded), time);
         let new = ask(&connector, &Scans::New(REGULARS), time);
@@ -180,7 +181,7 @@ impl Growth {
     }
 }
 
-/// Ten thousand and more are easier to read so.
+/// A number with spaces between groups of three digits.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
@@ -202,7 +203,8 @@ fn serve_file(folder: &Path) -> impl Fn() -> Command {
     move || serve(&storage, None)
 }
 
-/// Starts it several times, and leaves the last one running: with the time that a start takes, and the memory it holds after that.
+/// Starts it several times and leaves the last one running. Returns it with the median time of a start, and its memory
+/// when idle.
 fn started(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, u64) {
     let mut took = Vec::new();
     loop {
@@ -210,14 +212,14 @@ fn started(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, 
         took.push(connector.ready_after);
         if took.len() == STARTS {
             took.sort_unstable();
-            let resident = rested(&connector);
+            let resident = idle_resident(&connector);
             return (connector, took[STARTS / 2], resident);
         }
         connector.stop();
     }
 }
 
-/// Brings all these into the database of a folder; how long that took.
+/// Imports these keys into the database of a folder, and returns the time it took.
 fn import(folder: &Path, badges: Keys) -> Duration {
     let file = badges.import_file(folder);
     let began = Instant::now();
@@ -235,13 +237,13 @@ fn ask(connector: &Connector, scans: &Scans, time: Duration) -> Outcome {
     outcome
 }
 
-/// Memory of one that has nothing to do.
-fn rested(connector: &Connector) -> u64 {
+/// The memory of an idle connector.
+fn idle_resident(connector: &Connector) -> u64 {
     std::thread::sleep(REST);
     resident(connector.process())
 }
 
-fn remembered(connector: &Connector) -> u64 {
+fn record_count(connector: &Connector) -> u64 {
     figure(&connector.metrics(), "connector_ledger_records")
 }
 
@@ -249,7 +251,7 @@ fn database_size(folder: &Path) -> u64 {
     std::fs::metadata(folder.join(DATABASE)).unwrap().len()
 }
 
-/// Memory that nobody has, in bytes.
+/// The available memory of the machine, in bytes.
 fn available() -> f64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();

@@ -1,4 +1,4 @@
-//! Those who are known, and what they show: keys that differ in six digits only, so that the load can pick any of them.
+//! Shoppers and their keys. Keys differ in six digits only, so that the load can compute any of them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 
 use crate::server::STORE;
 
-/// As many as have six digits.
-pub(crate) const MOST: u64 = 1_000_000;
-/// How many shoppers there are at most: of more keys, some have several.
+/// The maximum number of keys: they have six digits.
+pub(crate) const MAX: u64 = 1_000_000;
+/// The maximum number of shoppers. With more keys, shoppers have several.
 const SHOPPERS: u64 = 100_000;
 
-/// What is shown.
+/// The form of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A Scan Key Code, made at the time of every scan here.
+    /// A Scan Key Code, made at the time of all scans.
     Code,
     /// A static key: `badge-000000` and so on.
     Badge,
 }
 
-/// So many of one form, numbered from 0 on.
+/// Keys of one form, numbered from 0 on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     pub(crate) form: Form,
@@ -40,9 +40,9 @@ impl Keys {
         Self { form: Form::Badge, number }
     }
 
-    /// What stands before the digits and behind them. Before them are whole groups of three, so that in Base64 as well the digits stand by
-    /// themselves.
-    fn ends(self) -> (&'static str, &'static str) {
+    /// The text before and after the digits. The length of the former is a multiple of three, so that the digits have
+    /// their own characters in Base64.
+    fn prefix_and_suffix(self) -> (&'static str, &'static str) {
         match self.form {
             Form::Code => ("JWOACME00000000000000000000000000", "1795867200"),
             Form::Badge => ("badge-", ""),
@@ -50,28 +50,28 @@ impl Keys {
     }
 
     pub(crate) fn key(self, number: u64) -> String {
-        assert!(number < MOST, "six digits");
-        let (head, tail) = self.ends();
-        format!("{head}{number:06}{tail}")
+        assert!(number < MAX, "six digits");
+        let (prefix, suffix) = self.prefix_and_suffix();
+        format!("{prefix}{number:06}{suffix}")
     }
 
-    /// As it is sent.
+    /// The key in Base64, as it is sent.
     pub(crate) fn encoded(self, number: u64) -> String {
         BASE64_STANDARD.encode(self.key(number))
     }
 
-    /// The same in pieces and how many there are, as `scan.lua` takes them.
+    /// The arguments of `scan.lua`: the text before and after the digits in Base64, and the number of keys.
     pub(crate) fn arguments(self) -> [String; 3] {
-        let (head, tail) = self.ends();
-        [BASE64_STANDARD.encode(head), BASE64_STANDARD.encode(tail), self.number.to_string()]
+        let (prefix, suffix) = self.prefix_and_suffix();
+        [BASE64_STANDARD.encode(prefix), BASE64_STANDARD.encode(suffix), self.number.to_string()]
     }
 
-    /// Whose one is: 36 characters, as a UUID has.
+    /// The shopper of a key. The id has 36 characters, like a UUID.
     pub(crate) fn shopper(self, number: u64) -> String {
         format!("shopper-{:028}", number % self.shoppers())
     }
 
-    /// Everybody as the directory file has them.
+    /// Writes shoppers and keys as a directory file.
     pub(crate) fn directory_file(self, folder: &Path) -> PathBuf {
         let (shoppers, registered): (Vec<_>, Vec<_>) = (self.profiles().collect(), self.registered().collect());
         let registered_as = match self.form {
@@ -84,9 +84,9 @@ impl Keys {
         file
     }
 
-    /// The same as an import has them.
+    /// Writes shoppers and keys as a file for `import`.
     pub(crate) fn import_file(self, folder: &Path) -> PathBuf {
-        assert_eq!(self.form, Form::Badge, "what is imported here");
+        assert_eq!(self.form, Form::Badge, "only badges are imported");
         let file = folder.join("directory.jsonl");
         let mut lines = BufWriter::new(File::create(&file).unwrap());
         writeln!(lines, "{}", json!({ "store": { "id": STORE } })).unwrap();

@@ -1,4 +1,4 @@
-//! The load: wrk, on a processor of its own, which asks as fast as it is answered.
+//! The load: wrk on its own processor, with each connection sending the next request as soon as it has the answer.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,23 +14,23 @@ use crate::keys::Keys;
 use crate::process::{processor_time, resident};
 use crate::server::STORE;
 
-/// The processor of the load, and of all else that is not measured.
+/// The processor of the load and of everything else that is not measured.
 pub(crate) const PROCESSOR: &str = "1";
-/// How long a run is that is not measured: caches are warm then.
+/// The length of the warm-up run.
 pub(crate) const WARM: Duration = Duration::from_secs(1);
-/// How long what was begun may take to its end.
+/// The maximum time for scans under way to finish after a run.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is asked whether it has.
-const GLANCE: Duration = Duration::from_millis(5);
+/// The interval for checking that.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What is asked.
+/// The scans of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Scans {
-    /// Each of an event of its own, by one of these keys, as chance has it.
+    /// New events, with keys chosen at random.
     New(Keys),
-    /// Always the same.
+    /// Always the same scan.
     Same(Keys),
-    /// Each of one of these events, as chance has it.
+    /// Recorded events, chosen at random.
     Recorded(Recorded),
 }
 
@@ -48,8 +48,8 @@ impl Scans {
         keys.arguments().into_iter().chain([way.to_owned()]).chain(numbers).collect()
     }
 
-    /// How many events were not known before, of a run in which so many scans were answered: of those who hang up at its end, one on each
-    /// connection, some may be decided and not answered.
+    /// The expected number of new events in a run with this many answers. At the end of a run, wrk closes its
+    /// connections; the last scan of each may be decided without being answered.
     pub(crate) fn new_events(&self, answered: u64, connections: u64) -> RangeInclusive<u64> {
         match self {
             Self::New(_) => answered..=answered + connections,
@@ -59,45 +59,45 @@ impl Scans {
     }
 }
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) requests: u64,
     /// Answers a second.
     pub(crate) throughput: f64,
-    /// How long 50, 99 and 99.9 % of them took at most.
+    /// The 50th, 99th and 99.9th percentile of latency.
     pub(crate) latency: [Duration; 3],
-    /// Processor time of the server for each, in seconds.
+    /// Processor time of the server per request, in seconds.
     pub(crate) processor: f64,
-    /// Memory that it holds at the end, in bytes.
+    /// Resident memory of the server at the end, in bytes.
     pub(crate) resident: u64,
 }
 
-/// Asks a connector for so long over so many connections, and waits until it has nothing more to do. Fails unless all that was asked was answered
-/// with 200, and was new to it or known as it should be, and is in the log.
+/// Runs the load on a connector, and waits until it is idle. Panics unless every answer was 200, the number of new
+/// events is as expected, and no log line was dropped.
 pub(crate) fn ask(connector: &Connector, scans: &Scans, connections: usize, time: Duration) -> Outcome {
     let before = counts::of(&connector.metrics());
     let outcome = run(connector.api, connector.process(), scans, connections, time);
-    // What was begun for those who have hung up in the middle has places, which there may be too few of for the next.
+    // Scans of closed connections still hold permits, which the next run might lack.
     let deadline = Instant::now() + PATIENCE;
     let metrics = loop {
         let metrics = connector.metrics();
         if counts::figure(&metrics, "connector_places_taken") == 0 {
             break metrics;
         }
-        assert!(Instant::now() < deadline, "what was begun for those who have hung up does not end");
-        std::thread::sleep(GLANCE);
+        assert!(Instant::now() < deadline, "scans of closed connections do not finish");
+        std::thread::sleep(POLL_INTERVAL);
     };
     let connections = u64::try_from(connections).unwrap();
     let Counts { answers, new } = counts::of(&metrics).since(before);
     let asked = outcome.requests..=outcome.requests + connections;
-    assert!(asked.contains(&answers), "{answers} answers with 200, where {asked:?} were asked for");
+    assert!(asked.contains(&answers), "{answers} answers with 200 to {asked:?} requests");
     let expected = scans.new_events(answers, connections);
-    assert!(expected.contains(&new), "{new} new events, where there should be {expected:?}");
+    assert!(expected.contains(&new), "{new} new events, expected {expected:?}");
     outcome
 }
 
-/// Asks a process for so long over so many connections.
+/// Runs the load on the server in this process.
 pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections: usize, time: Duration) -> Outcome {
     let before = processor_time(process);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/throughput/scan.lua");
@@ -116,10 +116,10 @@ pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections:
         .map(|number| number.parse().unwrap())
         .collect();
     let [requests, microseconds, refused, broken, counted, latency @ ..] = &numbers[..] else { panic!("wrk: {text}") };
-    assert_eq!((*refused, *broken), (0, 0), "answers that are no 200, and connections that broke: {text}");
-    assert!(*requests > 0, "nothing was answered: {text}");
-    assert_eq!(counted, requests, "how long each took, and no other: {text}");
-    let at = |place: usize| Duration::from_micros(latency[place]);
+    assert_eq!((*refused, *broken), (0, 0), "answers other than 200, and failed connections: {text}");
+    assert!(*requests > 0, "no answers: {text}");
+    assert_eq!(counted, requests, "one latency for each request: {text}");
+    let at = |index: usize| Duration::from_micros(latency[index]);
     Outcome {
         requests: *requests,
         throughput: *requests as f64 / (*microseconds as f64 / 1e6),

@@ -1,4 +1,4 @@
-//! The machine that the figures were measured on.
+//! Description of the machine that was used.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::{load, server};
 
-/// How often the disk is measured.
+/// The number of disk writes that are measured.
 const SYNCS: usize = 200;
 
-/// Processors, system, commit, and the disks under the databases, as a list.
+/// Processors, operating system, commit, and the disks of the databases.
 pub(crate) fn describe() -> String {
     let cpu = cpu();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -46,14 +46,14 @@ pub(crate) fn commit() -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Binds this process, and all that it starts, to the processor of the load.
-pub(crate) fn step_aside() {
+/// Moves this process and its children to the processor of the load, away from what is measured.
+pub(crate) fn use_load_processor() {
     let mut taskset = Command::new("taskset");
     taskset.args(["--cpu-list", "--pid", load::PROCESSOR, &std::process::id().to_string()]).stdout(Stdio::null());
     assert!(taskset.status().expect("taskset (util-linux)").success(), "taskset");
 }
 
-/// How long the disk takes to store 4 KiB: median and 99 %.
+/// The time to write 4 KiB to the disk: median and 99th percentile.
 fn sync_time(folder: &Path) -> String {
     let mut file = tempfile::tempfile_in(folder).unwrap();
     let mut took: Vec<Duration> = (0..SYNCS).map(|_| sync(&mut file)).collect();

@@ -1,16 +1,18 @@
-//! How fast the connector is, as a share of the least that a server on these libraries could do (`baseline`), in one run on one machine.
+//! Throughput of the connector, also as a share of the baseline: a server on the same libraries that does the least
+//! possible work.
 //!
 //! ```sh
-//! cargo bench --bench throughput              # shares of the baseline: some 13 minutes
+//! cargo bench --bench throughput              # shares of the baseline: about 13 minutes
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
-//! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 12 minutes, 15 GB on the disk
-//! cargo bench --bench throughput -- growth 10000 100000    # with so many events
-//! cargo bench --bench throughput -- page      # all of this for docs/performance.md: 25 minutes
-//! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
+//! cargo bench --bench throughput -- growth    # with ten million events and a million keys: about 12 minutes, 15 GB of disk
+//! cargo bench --bench throughput -- growth 10000 100000    # with these numbers of events
+//! cargo bench --bench throughput -- page      # everything, written to docs/performance.md: 25 minutes
+//! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with these numbers of events
 //! ```
 //!
-//! The server has one processor and the load, wrk, another. Each figure is the median of pairs, baseline and connector in turn. Every server begins
-//! anew, with an empty ledger. Needs wrk (Debian: wrk); PostgreSQL is measured where it is installed, and has the processor of the load.
+//! The server has one processor, and the load (wrk) another. Each figure is the median of pairs: baseline and connector
+//! in turn. Every server starts with an empty ledger. Needs wrk (Debian: wrk). PostgreSQL is measured if it is installed;
+//! it uses the processor of the load.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +22,7 @@
     clippy::arithmetic_side_effects,
     clippy::cast_precision_loss,
     clippy::print_stdout,
-    reason = "a measurement fails where it panics, and prints what it has measured"
+    reason = "a benchmark may panic, and prints its results"
 )]
 
 mod allocations;
@@ -60,7 +62,7 @@ use page::Extent;
 use postgres::Postgres;
 use server::{Kind, Server};
 
-/// How long a run is, and how many pairs there are, where nothing else is said.
+/// The default length of a run, and the default number of pairs.
 const SECONDS: u64 = 3;
 const PAIRS: u64 = 5;
 
@@ -69,24 +71,24 @@ fn main() {
     let word = arguments.first().map(String::as_str).filter(|word| word.parse::<u64>().is_err());
     let numbers = arguments.iter().skip(usize::from(word.is_some()));
     let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("a number")).collect();
-    let number = |place: usize, default| numbers.get(place).copied().unwrap_or(default);
+    let number = |index: usize, default| numbers.get(index).copied().unwrap_or(default);
     match word {
         Some("baseline") => baseline::serve(),
         Some("growth") => {
-            about();
+            print_machine();
             println!("{}", report::growth(&growth::measure(&sizes(&numbers), Duration::from_secs(SECONDS))));
         }
         Some("page") => {
             let sizes = sizes(numbers.get(2..).unwrap_or_default());
             let extent = Extent { time: Duration::from_secs(number(0, SECONDS)), pairs: number(1, PAIRS), sizes };
-            machine::step_aside();
-            same_bytes();
+            machine::use_load_processor();
+            assert_same_answers();
             page::write(&extent);
         }
-        Some(word) => panic!("neither `growth` nor `page`, nor SECONDS PAIRS CONNECTIONS…: {word}"),
+        Some(word) => panic!("unknown argument {word}: expected `growth`, `page`, or SECONDS PAIRS CONNECTIONS…"),
         None => {
-            about();
-            same_bytes();
+            print_machine();
+            assert_same_answers();
             let connections: Vec<usize> =
                 numbers.iter().skip(2).map(|number| usize::try_from(*number).unwrap()).collect();
             let connections = if connections.is_empty() { pairs::CONNECTIONS.to_vec() } else { connections };
@@ -99,8 +101,8 @@ fn main() {
     }
 }
 
-fn about() {
-    machine::step_aside();
+fn print_machine() {
+    machine::use_load_processor();
     println!("{}\n", machine::describe());
 }
 
@@ -112,8 +114,8 @@ fn sizes(numbers: &[u64]) -> Vec<u64> {
     if numbers.is_empty() { growth::SIZES.to_vec() } else { numbers.to_vec() }
 }
 
-/// The baseline answers what the connector does, or it is none.
-fn same_bytes() {
+/// Asserts that the baseline and the connector send the same answer.
+fn assert_same_answers() {
     let [baseline, connector] = [Kind::Baseline, Kind::Memory].map(|kind| Server::start(kind, None).answer());
-    assert_eq!(baseline, connector, "the answer of the baseline, and that of the connector");
+    assert_eq!(baseline, connector, "the answers of the baseline and of the connector");
 }

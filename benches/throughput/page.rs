@@ -16,7 +16,7 @@ const SUMMARY: &str = "summary";
 /// The part with all tables.
 const MEASURED: &str = "measured";
 
-/// How much is measured.
+/// The length of a run, the number of pairs, and the numbers of events.
 pub(crate) struct Extent {
     pub(crate) time: Duration,
     pub(crate) pairs: u64,
@@ -25,9 +25,9 @@ pub(crate) struct Extent {
 
 /// Measures everything, and writes page and picture. Fails if a part cannot be measured.
 pub(crate) fn write(extent: &Extent) {
-    assert!(machine::commit().is_some(), "the page names the commit, and this is not a Git checkout");
-    assert_eq!(Postgres::missing(), None, "the page needs PostgreSQL");
-    assert!(allocations::can_be_counted(), "the page needs valgrind to count allocations (Debian: valgrind)");
+    assert!(machine::commit().is_some(), "the page names the commit: run it in a git checkout");
+    assert_eq!(Postgres::missing(), None, "the page includes PostgreSQL");
+    assert!(allocations::can_be_counted(), "the page includes allocations: install valgrind (Debian: valgrind)");
     let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
     let began = std::time::Instant::now();

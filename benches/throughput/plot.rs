@@ -1,5 +1,5 @@
-//! The throughput as a picture: a group of bars for each number of connections. Written by hand, since it is to be read on light and on dark
-//! pages, which takes a style sheet, and no crate for plots writes one.
+//! The diagram of the throughput: a group of bars for each number of connections. The SVG is written by hand, because
+//! it needs a style sheet for light and dark pages, which no plotting crate writes.
 
 use crate::growth::number;
 use crate::load::Outcome;
@@ -9,17 +9,17 @@ use crate::server::Kind;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 440.0;
-/// Where the bars stand.
+/// The area of the bars.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = WIDTH - 20.0;
 const TOP: f64 = 92.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
-/// How much of a group's width its bars take.
+/// The share of a group's width that its bars take.
 const FILLED: f64 = 0.86;
-/// The steps of the axis at most.
+/// The maximum number of steps of the axis.
 const STEPS: f64 = 8.0;
 
-/// The bars in their order, and what each is called in the style sheet.
+/// The bars in their order, with their classes in the style sheet.
 const SERIES: [(Kind, &str); 5] = [
     (Kind::Baseline, "baseline"),
     (Kind::Memory, "memory"),
@@ -40,14 +40,14 @@ const STYLE: &str = "
   }
 ";
 
-/// The picture as SVG.
+/// The diagram as SVG.
 pub(crate) fn draw(levels: &[Level]) -> String {
     let mut levels: Vec<&Level> = levels.iter().collect();
     levels.sort_unstable_by_key(|level| level.connections);
     let all = levels.iter().flat_map(|level| SERIES.iter().map(|(kind, _)| throughput(level, *kind)));
     let most = all.map(|spread| spread.most).fold(0.0, f64::max);
     let step = step(most);
-    let top = most * 1.08; // room for the number on a bar
+    let top = most * 1.08; // space for the number above a bar
     let height = |figure: f64| (BOTTOM - TOP) * figure / top;
     let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
     svg += &format!("<title>Scans a second by number of connections</title>\n<style>{STYLE}</style>\n");
@@ -70,13 +70,13 @@ pub(crate) fn draw(levels: &[Level]) -> String {
     }
     let group = (RIGHT - LEFT) / levels.len() as f64;
     let bar = group * FILLED / SERIES.len() as f64;
-    for (place, level) in levels.iter().enumerate() {
-        let left = LEFT + group * place as f64;
+    for (index, level) in levels.iter().enumerate() {
+        let left = LEFT + group * index as f64;
         let name = report::connections(level.connections);
         svg += &text("", "middle", [left + group / 2.0, BOTTOM + 24.0], &name);
-        for (place, (kind, class)) in SERIES.iter().enumerate() {
+        for (index, (kind, class)) in SERIES.iter().enumerate() {
             let Spread { least, median, most } = throughput(level, *kind);
-            let (x, width) = (left + group * (1.0 - FILLED) / 2.0 + bar * place as f64 + 1.5, bar - 3.0);
+            let (x, width) = (left + group * (1.0 - FILLED) / 2.0 + bar * index as f64 + 1.5, bar - 3.0);
             let (center, tall) = (x + width / 2.0, height(median));
             let [top, low, high] = [median, least, most].map(|figure| BOTTOM - height(figure));
             svg += &format!(
@@ -115,7 +115,7 @@ fn throughput(level: &Level, kind: Kind) -> Spread {
     Spread::throughput(&outcomes)
 }
 
-/// A round number, by which the axis goes up.
+/// The step of the axis, a round number.
 fn step(most: f64) -> f64 {
     let least = most / STEPS;
     let power = 10_f64.powf(least.log10().floor());

@@ -1,4 +1,4 @@
-//! What was measured as tables.
+//! The results as tables.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::load::Outcome;
 use crate::pairs::{Level, Pair};
 use crate::server::Kind;
 
-/// What lies in the middle, and how far the others are from it.
+/// Minimum, median and maximum.
 #[derive(Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) least: f64,
@@ -26,17 +26,17 @@ impl Spread {
         }
     }
 
-    /// Of answers a second.
+    /// The spread of the throughput.
     pub(crate) fn throughput(outcomes: &[Outcome]) -> Self {
         Self::of(outcomes.iter().map(|outcome| outcome.throughput).collect())
     }
 
-    /// Of the connector's share of what the baseline can do.
+    /// The spread of the connector's throughput as a share of the baseline's.
     pub(crate) fn share(pairs: &[Pair]) -> Self {
         Self::of(pairs.iter().map(|pair| pair.connector.throughput / pair.baseline.throughput).collect())
     }
 
-    /// Of the time within which it has given 99 % of its answers, to that of the baseline.
+    /// The spread of the ratio of the 99th percentiles of latency: connector to baseline.
     pub(crate) fn tail(pairs: &[Pair]) -> Self {
         Self::of(
             pairs.iter().map(|Pair { baseline, connector }| seconds(connector, 1) / seconds(baseline, 1)).collect(),
@@ -44,7 +44,7 @@ impl Spread {
     }
 }
 
-/// How many there are, in words.
+/// "1 connection" or "n connections".
 pub(crate) fn connections(number: usize) -> String {
     format!("{number} connection{}", if number == 1 { "" } else { "s" })
 }
@@ -90,7 +90,7 @@ pub(crate) fn baseline_row(level: &Level) -> String {
 fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String {
     let median = |figure: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(figure).collect()).median;
     let throughput = median(&|outcome| outcome.throughput);
-    let [half, most, nearly] = [0, 1, 2].map(|place| median(&|outcome| seconds(outcome, place) * 1e3));
+    let [half, most, nearly] = [0, 1, 2].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
     let processor = median(&|outcome| outcome.processor * 1e6);
     let memory = median(&|outcome| outcome.resident as f64 / 1e6);
     format!(
@@ -98,11 +98,11 @@ fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String 
     )
 }
 
-fn seconds(outcome: &Outcome, place: usize) -> f64 {
-    outcome.latency[place].as_secs_f64()
+fn seconds(outcome: &Outcome, index: usize) -> f64 {
+    outcome.latency[index].as_secs_f64()
 }
 
-/// How it grows, as a table and what else there is to say.
+/// The results of `growth`: a table and some sentences.
 pub(crate) fn growth(growth: &Growth) -> String {
     let mut text = String::from(
         "| recorded | ready after | memory | memory for each | database | new scans a second | 50 % | 99 % | 99.9 % | retries a second | 50 % | 99 % | 99.9 % |\n\
@@ -132,7 +132,7 @@ pub(crate) fn growth_row(row: &Row) -> String {
     let each = row.each.map_or_else(nothing, |each| format!("{each:.0} bytes"));
     let disk = row.disk.map_or_else(nothing, mb);
     let run = |outcome: &Outcome| {
-        let [half, most, nearly] = [0, 1, 2].map(|place| seconds(outcome, place) * 1e3);
+        let [half, most, nearly] = [0, 1, 2].map(|index| seconds(outcome, index) * 1e3);
         format!("{:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms", outcome.throughput)
     };
     let again = row.again.as_ref().map_or_else(|| " | | | ".to_owned(), run);

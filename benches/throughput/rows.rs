@@ -1,5 +1,5 @@
-//! Events that a SQLite file remembers, written to it as the connector itself writes them, only much faster: visits of the last six days, each
-//! an entry and an exit.
+//! Writes recorded events directly into a SQLite file, with the same rows as the connector but much faster. They are
+//! visits of the last six days, each with an entry and an exit.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,16 +17,17 @@ use crate::events::{Recorded, SPREAD};
 use crate::keys::Keys;
 use crate::server::{DATABASE, HASH_KEY, STORE};
 
-/// Nobody else has the file, and one that a crash has left is thrown away: so nothing need be safe. What is sorted is sorted in memory.
+/// Fast but unsafe settings: no other process uses the file, and after a crash it is not used. Sorting is done in
+/// memory.
 const SETTINGS: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA cache_size = -1000000; PRAGMA temp_store = MEMORY";
 
-/// Who shows the badges: their two fingerprints.
+/// The visitor of each badge, with the fingerprints of entry and exit.
 const BADGES: &str = "CREATE TEMP TABLE badge (number INTEGER PRIMARY KEY, visitor TEXT, entry BLOB, exit BLOB)";
 const BADGE: &str = "INSERT INTO temp.badge
      SELECT value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3) FROM json_each($1)";
 
-/// Writes these events into the database of a folder, which remembers none.
+/// Writes these events into the database of a folder, which has no events yet.
 pub(crate) fn write(folder: &Path, events: Recorded) {
     assert_eq!(events.scans_of_a_visit, 2, "visits");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -37,11 +38,11 @@ pub(crate) fn write(folder: &Path, events: Recorded) {
         raw_sql(SETTINGS).execute(&mut database).await.unwrap();
         raw_sql(BADGES).execute(&mut database).await.unwrap();
         query(BADGE).bind(Value::from(badges(events.keys)).to_string()).execute(&mut database).await.unwrap();
-        // An index is made of all rows at once, which takes a tenth of the time.
+        // Indexes are created after all rows are written, which takes a tenth of the time.
         let indices =
             "FROM sqlite_schema WHERE type = 'index' AND tbl_name IN ('decision', 'session') AND sql IS NOT NULL";
-        let drop = told(&mut database, format!("SELECT 'DROP INDEX ' || name {indices}")).await;
-        let create = told(&mut database, format!("SELECT sql {indices}")).await;
+        let drop = texts(&mut database, format!("SELECT 'DROP INDEX ' || name {indices}")).await;
+        let create = texts(&mut database, format!("SELECT sql {indices}")).await;
         let fill = [sessions(events, now), decisions(events, now)];
         for statement in
             ["BEGIN".to_owned()].into_iter().chain(drop).chain(fill).chain(create).chain(["COMMIT".to_owned()])
@@ -50,15 +51,15 @@ pub(crate) fn write(folder: &Path, events: Recorded) {
         }
         database.close().await.unwrap();
     });
-    // Or the system would write it out while it is measured.
+    // Otherwise the system would write it to the disk during the measurement.
     File::open(file).unwrap().sync_all().unwrap();
 }
 
-async fn told(database: &mut SqliteConnection, statement: String) -> Vec<String> {
+async fn texts(database: &mut SqliteConnection, statement: String) -> Vec<String> {
     query_scalar(AssertSqlSafe(statement)).fetch_all(database).await.unwrap()
 }
 
-/// Everybody with their fingerprints.
+/// All badges with their visitors and fingerprints.
 fn badges(badges: Keys) -> Vec<Value> {
     let hash_key = HashKey::from_base64(HASH_KEY).unwrap();
     let store = StoreId::parse(STORE).unwrap();
@@ -71,18 +72,18 @@ fn badges(badges: Keys) -> Vec<Value> {
     (0..badges.number).map(row).collect()
 }
 
-/// The id of an event, as `events::id` has it, without its hyphens.
+/// The SQL for the id of an event: the bytes of `events::id`.
 fn id(event: &str) -> String {
     format!("unhex(printf('%08x000040008000%012x', ({event} * {SPREAD}) & 0xffffffff, {event}))")
 }
 
-/// When an event was recorded: the last one right now, the first one six days before.
+/// The SQL for the time when an event was recorded: the last one now, the first one six days ago.
 fn recorded_at(event: &str, events: u64, now: i64) -> String {
     let step = 6 * 24 * 3600 * 1_000_000_000 / events;
     format!("{now} - ({events} - {event}) * {step}")
 }
 
-/// The visits, in their order.
+/// The statement that inserts the visits.
 fn sessions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
     let visits = events / 2;
     let (entry, exit) = ("(2 * visit.number)", "(2 * visit.number + 1)");
@@ -96,7 +97,7 @@ fn sessions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded
     )
 }
 
-/// The decisions, in the order of their ids, which is that of the table.
+/// The statement that inserts the decisions, in the order of the table's primary key.
 fn decisions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
     format!(
         "WITH RECURSIVE event (number) AS (VALUES (0) UNION ALL SELECT number + 1 FROM event WHERE number < {events} - 1)

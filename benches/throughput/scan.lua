@@ -1,15 +1,15 @@
--- One scan after another for wrk. Arguments: the store, the number of connections, which keys are shown (HEAD TAIL NUMBER, see keys.rs), and
--- which scans:
---   new              each of an event of its own
---   same             always the same
+-- The requests of wrk. Arguments: the store, the number of connections, the keys (HEAD TAIL NUMBER, see keys.rs), and
+-- the scans:
+--   new              new events
+--   same             always the same scan
 --   recorded EVENTS SCANS SPREAD
---                    each of one of so many recorded events: events.rs says which those are
--- What is not said is picked by chance.
+--                    recorded events, see events.rs
+-- Keys and events are chosen at random.
 
 local store, next_scan
 local run, count = "", 0
 
--- A request before its key, between key and event, and from there on.
+-- The three parts of a request: before the key, between key and event id, and after the event id.
 local function pieces(key_length, location)
   local key, event = "@key@", "@event@"
   local body = '{"requestId":"00000000-0000-4000-8000-000000000000","identityKey":"' .. key .. '","storeId":"' .. store ..
@@ -20,13 +20,13 @@ local function pieces(key_length, location)
   return text:match("^(.*)" .. key .. "(.*)" .. event .. "(.*)$")
 end
 
--- Events come in no order, as those of gates do: where one is kept has nothing to do with where the last one was.
+-- Event ids are random, as those of gates are, so that consecutive events are far apart in an index.
 local function new_event()
   count = count + 1
   return string.format("%08x", math.random(0, 0x7fffffff)) .. run .. string.format("%012x", count)
 end
 
--- Three digits are four characters of Base64.
+-- The Base64 text (four characters) for each group of three digits.
 local triples = {}
 for number = 0, 999 do
   local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -48,19 +48,19 @@ local function key(number)
   return head .. triples[thousands] .. triples[number - thousands * 1000] .. tail
 end
 
-local ways = {}
+local generators = {}
 
-function ways.new()
+function generators.new()
   local start, middle, rest = pieces(#key(0), "ENTRY")
   return function() return start .. key(math.random(0, keys - 1)) .. middle .. new_event() .. rest end
 end
 
-function ways.same()
-  local same = ways.new()()
+function generators.same()
+  local same = generators.new()()
   return function() return same end
 end
 
-function ways.recorded(events, scans, spread)
+function generators.recorded(events, scans, spread)
   local start, middle, rest = pieces(#key(0), "ENTRY")
   local exit_start, exit_middle, exit_rest = pieces(#key(0), "EXIT")
   return function()
@@ -72,39 +72,40 @@ function ways.recorded(events, scans, spread)
   end
 end
 
--- The one that asks. What is global there can be asked for when all is done, which is in a state of its own.
-local asker
+-- The thread that sends the requests. `done` runs in another Lua state, and reads the thread's globals through this.
+local sender
 
 function setup(thread)
-  asker = thread
+  sender = thread
 end
 
 function init(args)
   connections = tonumber(args[2])
   store, head, tail, keys = args[1], args[3], args[4], tonumber(args[5])
-  -- The events of one run are not those of another.
+  -- Each run has other events.
   math.randomseed(os.time())
   run = string.format("-%04x-4%03x-8%03x-", math.random(0, 0xffff), math.random(0, 0xfff), math.random(0, 0xfff))
   local numbers = {}
-  for place = 7, #args do numbers[#numbers + 1] = tonumber(args[place]) end
-  next_scan = ways[args[6]](unpack(numbers))
+  for index = 7, #args do numbers[#numbers + 1] = tonumber(args[index]) end
+  next_scan = generators[args[6]](unpack(numbers))
 end
 
 function request()
   return next_scan()
 end
 
--- How long each answer took, the quickest first: {microseconds, how many}, and how many there are.
+-- The latencies in ascending order, as {microseconds, count}, and the total count.
 --
--- wrk has added answers that nobody has waited for: where one took more than twice as long as usual, those that would have been asked for meanwhile.
--- What is usual goes by the server's own speed, so that for one and the same delay the faster server is given more of them. They are taken out
--- again: each answer of a time t was counted once more at t - usual, at t - 2 * usual and so on, down to `usual`, without that.
+-- wrk corrects for coordinated omission: if an answer took more than twice the usual time, wrk adds answers for the
+-- requests that would have been sent meanwhile. The usual time depends on the server, so that a faster server gets more
+-- of them for the same delay. This function removes them: for each answer with the time t, wrk has added one at t -
+-- usual, t - 2 * usual and so on, while the time is above `usual`.
 local function as_measured(latency, usual)
   local counts, values, all = {}, {}, 0
-  for place = 1, #latency do
-    local value, count = latency(place)
+  for index = 1, #latency do
+    local value, count = latency(index)
     counts[value] = count
-    values[place] = value
+    values[index] = value
   end
   local measured = {}
   for _, value in ipairs(values) do
@@ -118,7 +119,7 @@ end
 
 function done(summary, latency, requests)
   local errors = summary.errors
-  local usual = math.floor(summary.duration / math.floor(summary.requests / asker:get("connections")))
+  local usual = math.floor(summary.duration / math.floor(summary.requests / sender:get("connections")))
   local measured, all = as_measured(latency, usual)
   io.write(string.format("RESULT %d %d %d %d %d", summary.requests, summary.duration, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout, all))

@@ -1,4 +1,4 @@
-//! The servers that are measured, each a process of its own on a processor of its own.
+//! The servers that are measured, each a process on its own processor.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use crate::load::{self, Outcome, Scans};
 use crate::postgres::Postgres;
 use crate::process::Process;
 
-/// The processor of whatever is measured.
+/// The processor of the measured server.
 const PROCESSOR: &str = "0";
 pub(crate) const STORE: &str = "STORE-001";
 /// The file of a SQLite database, in its folder.
 pub(crate) const DATABASE: &str = "connector.db";
-/// Under which databases keep their keys here.
+/// The hash key of all databases.
 pub(crate) const HASH_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// How many shoppers come, each with a Scan Key Code, as most do.
+/// The number of shoppers, each with a Scan Key Code.
 const SHOPPERS: u64 = 1000;
 
 /// What is measured.
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// What is asked of it.
+    /// The scans for this kind.
     pub(crate) fn scans(self) -> Scans {
         let codes = Keys::codes(SHOPPERS);
         if self == Self::Replay { Scans::Same(codes) } else { Scans::New(codes) }
@@ -56,7 +56,7 @@ impl Kind {
 pub(crate) struct Server<'p> {
     pub(crate) address: SocketAddr,
     runs: Runs,
-    // After what runs on it.
+    // Dropped after the server that uses them.
     _folder: TempDir,
     _database: Option<Database<'p>>,
 }
@@ -66,7 +66,7 @@ enum Runs {
     Connector(Connector),
 }
 
-/// A database of a PostgreSQL server: gone when this is dropped, so that the server has no more to do for it.
+/// A database of a PostgreSQL server. It is deleted when dropped, so that the server has no background work for it.
 struct Database<'p> {
     server: &'p Postgres,
     url: String,
@@ -85,12 +85,12 @@ impl Drop for Database<'_> {
 }
 
 impl<'p> Server<'p> {
-    /// Starts it on a free port and an empty ledger, and returns once it is ready.
+    /// Starts it on a free port with an empty ledger, and waits until it is ready.
     pub(crate) fn start(kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         Self::start_under(&[], kind, postgres)
     }
 
-    /// The same, run by another program.
+    /// The same, run under another program such as valgrind.
     pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
         if kind == Kind::Baseline {
@@ -121,7 +121,7 @@ impl<'p> Server<'p> {
         Self { address: connector.api, runs: Runs::Connector(connector), _folder: folder, _database: database }
     }
 
-    /// What it answers to one scan, without its date.
+    /// The answer to one scan, without its date.
     pub(crate) fn answer(&self) -> String {
         let mut lines = Conversation::begin(self.address).ask(&scan(0));
         lines.retain(|line| !line.starts_with("date: "));
@@ -129,7 +129,7 @@ impl<'p> Server<'p> {
         lines.join("\n")
     }
 
-    /// Asks so many times, one after the other, over one connection.
+    /// Sends this number of requests one after the other, over one connection.
     pub(crate) fn answer_all(&self, requests: u64, is_new: bool) {
         let mut conversation = Conversation::begin(self.address);
         for number in 0..requests {
@@ -138,7 +138,7 @@ impl<'p> Server<'p> {
         }
     }
 
-    /// Asks so long over so many connections, once every shopper has been there and caches are warm.
+    /// Runs the load, after one scan for each shopper and a warm-up run.
     pub(crate) fn measure(&self, scans: &Scans, connections: usize, time: Duration) -> Outcome {
         self.answer_all(SHOPPERS, true);
         let run = |time| match &self.runs {
@@ -149,7 +149,7 @@ impl<'p> Server<'p> {
         run(time)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Stops it, and waits for its end.
     pub(crate) fn stop(self) {
         match self.runs {
             Runs::Baseline(process) => process.stop(),
@@ -158,11 +158,12 @@ impl<'p> Server<'p> {
     }
 }
 
-/// The connector on the processor of whatever is measured, under another program if there is one: to be told what to do and to be started.
+/// The command for the connector on its processor, under another program if one is given. The caller adds the
+/// subcommand.
 pub(crate) fn connector(program: &[String], storage: &str) -> Command {
     let mut command = pinned(program, Path::new(env!("CARGO_BIN_EXE_identity-connector")));
     command
-        .env("CONNECTOR__LEDGER__CAPACITY", "100000000") // more than a default remembers
+        .env("CONNECTOR__LEDGER__CAPACITY", "100000000") // more than the default
         .env("CONNECTOR__SECURITY__HASH_KEY", HASH_KEY)
         .env("CONNECTOR__SCAN_KEY__CUSTOMER_PREFIX", "ACME")
         .env("CONNECTOR__STORAGE__URL", storage);
@@ -180,12 +181,12 @@ pub(crate) fn sqlite(folder: &Path) -> String {
     format!("sqlite://{}", folder.join(DATABASE).display())
 }
 
-/// Where databases stand while they are measured: on a disk, which a system's folder for what is temporary may not be.
+/// The folder of the databases. It is on a disk; the system's temporary folder may be in memory.
 pub(crate) fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A scan of an event of this number, by one shopper after the other.
+/// A scan with the event of this number; the shoppers are used in turn.
 fn scan(event: u64) -> String {
     let shown = Keys::codes(SHOPPERS).encoded(event % SHOPPERS);
     conversation::scan(&shown, &format!("11111111-2222-4333-8444-{event:012x}"), "ENTRY")

@@ -1,17 +1,17 @@
-//! The performance targets, and whether the connector reaches them.
+//! Performance targets, and whether they are met.
 
 use crate::growth::Growth;
 use crate::pairs::Level;
 use crate::report::Spread;
 use crate::server::Kind;
 
-/// How many connections most promises are about, and the one on SQLite, which many share a commit of.
+/// The number of connections for most targets, and for SQLite, where many scans share a commit.
 const USUAL: usize = 50;
 const MANY: usize = 256;
 
 struct Target {
     what: String,
-    /// What is to be reached at least, or else at most.
+    /// The minimum or maximum.
     bound: Bound,
     unit: &'static str,
     measured: f64,
@@ -22,7 +22,7 @@ enum Bound {
     AtMost(f64),
 }
 
-/// All of them as a table.
+/// All targets as a table.
 pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     let pairs = |kind, connections| {
         let level = levels.iter().find(move |level| level.connections == connections).unwrap();
@@ -95,7 +95,7 @@ impl Target {
             Bound::AtLeast(bound) => ("at least", bound),
             Bound::AtMost(bound) => ("at most", bound),
         };
-        let told =
+        let with_unit =
             |figure: f64| if figure < 10.0 { format!("{figure:.2}{unit}") } else { format!("{figure:.0}{unit}") };
         let is_met = match self.bound {
             Bound::AtLeast(bound) => measured >= bound,
@@ -103,6 +103,6 @@ impl Target {
         };
         let missed = (measured - bound).abs() / bound * 100.0;
         let verdict = if is_met { "met".to_owned() } else { format!("**missed by {missed:.0} %**") };
-        format!("| {what} | {word} {} | {} | {verdict} |\n", told(bound), told(measured))
+        format!("| {what} | {word} {} | {} | {verdict} |\n", with_unit(bound), with_unit(measured))
     }
 }

@@ -1,5 +1,5 @@
-//! The body of the gate's call, the whole way from bytes to answer. No bytes make a fault of ours, every answer has its form, and the
-//! same request gets the same answer again.
+//! The body of the gate's call, from bytes to answer. No input may cause a 5xx, every answer has the documented form,
+//! and a repeated request gets the same answer.
 #![no_main]
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -11,7 +11,7 @@ use identity_connector_fuzz::{Answer, with_connector};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
-/// What a gate may be told with 400.
+/// The messages of a 400, besides [`MISSING`].
 const INVALID: [&str; 12] = [
     "Invalid request body",
     "Invalid requestId format",
@@ -26,9 +26,10 @@ const INVALID: [&str; 12] = [
     "Invalid keyChannel value",
     "authEvent.id already used with different parameters",
 ];
+/// The members that a 400 may report as missing.
 const MISSING: [&str; 7] =
     ["requestId", "identityKey", "storeId", "authEvent", "authEvent.id", "authEvent.timestamp", "authEvent.location"];
-/// And with 401.
+/// The messages of a 401.
 const DENIED: [&str; 6] = [
     "Invalid identity key",
     "Identity key not found",
@@ -40,7 +41,7 @@ const DENIED: [&str; 6] = [
 
 fuzz_target!(|data: &[u8]| {
     let body = match data.split_first() {
-        // What is in a key is Base64 in JSON, which mutations of the whole rarely keep whole.
+        // A valid body with this key: mutations of a whole body rarely keep the Base64 of a key valid.
         Some((b'K', key)) => scan(key).into_bytes(),
         _ => data.to_vec(),
     };
@@ -49,12 +50,12 @@ fuzz_target!(|data: &[u8]| {
         check(&first);
         let again = connector.verify(&body).await;
         assert_eq!((first.status, first.text()), (again.status, again.text()), "the same request");
-        // So that the oldest events may be forgotten.
+        // Time passes, so that old events may expire.
         connector.clock.advance(Duration::from_secs(1));
     });
 });
 
-/// A request that is right but, perhaps, for its key.
+/// A request that is valid except perhaps for its key.
 fn scan(key: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);

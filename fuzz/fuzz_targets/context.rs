@@ -1,4 +1,4 @@
-//! The customer context. None passes but the one that was made for the token beside it, byte for byte.
+//! The customer context. Only the one that was issued for the token may pass, byte for byte.
 #![no_main]
 
 use std::cell::RefCell;
@@ -10,11 +10,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use identity_connector_fuzz::{CONTEXT_KEY, Connector, base64url, header_value, with_connector};
 use libfuzzer_sys::fuzz_target;
 
-/// Somebody who is let in, and another, whose context is as good.
+/// A customer's token and context, and the valid context of another customer.
 struct Known {
     token: String,
     context: String,
-    others: String,
+    other_context: String,
 }
 
 thread_local! {
@@ -25,23 +25,23 @@ fuzz_target!(|data: &[u8]| {
     with_connector(async |connector| {
         let known = match KNOWN.take() {
             Some(known) => known,
-            None => meet(connector).await,
+            None => sign_in(connector).await,
         };
         let context = match data.split_first() {
-            // The right one or another's, and what is to be changed of it.
+            // The right context or the other customer's, with changes.
             Some((b'X', changes)) => changed(&known.context, changes),
-            Some((b'O', changes)) => changed(&known.others, changes),
-            // Sealed under the right key for the right token, with any content.
+            Some((b'O', changes)) => changed(&known.other_context, changes),
+            // Any content, encrypted with the right key for the right token.
             Some((b'S', content)) => sealed(&known.token, content),
             _ => header_value(data),
         };
-        // The head of a request has its limit.
+        // The head of a request has a limit.
         if context.len() <= 8 * 1024 {
             let answer = connector.carts(known.token.as_bytes(), &context).await;
             match answer.status {
                 200 => assert!(context == known.context.as_bytes(), "{}", String::from_utf8_lossy(&context)),
                 401 => {
-                    assert!(context != known.context.as_bytes(), "the right one was refused");
+                    assert!(context != known.context.as_bytes(), "the right context was refused");
                     assert_eq!(answer.message(), "Unauthorized");
                 }
                 status => panic!("{status} {}", answer.text()),
@@ -51,24 +51,25 @@ fuzz_target!(|data: &[u8]| {
     });
 });
 
-async fn meet(connector: &mut Connector) -> Known {
+async fn sign_in(connector: &mut Connector) -> Known {
     let mut contexts = Vec::new();
     for _ in 0..2 {
         let token = connector.anonymous_token().await;
         let answer = connector.context_of(token.as_bytes()).await.json();
         contexts.push((token, answer["customerContext"].as_str().expect("a context").to_owned()));
     }
-    let [(token, context), (_, others)] = contexts.try_into().expect("two");
-    Known { token, context, others }
+    let [(token, context), (_, other_context)] = contexts.try_into().expect("two");
+    Known { token, context, other_context }
 }
 
-/// Each two bytes of `changes` are a place and what is turned over there; one that is left over is how many are cut off.
+/// Each pair of bytes in `changes` is a position and the bits to flip there. A single byte at the end is the number of
+/// bytes to cut off.
 fn changed(context: &str, changes: &[u8]) -> Vec<u8> {
     let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(context).expect("Base64");
     let (changes, cut) = changes.as_chunks::<2>();
-    for [place, bits] in changes {
-        let place = usize::from(*place) % bytes.len();
-        bytes[place] ^= bits;
+    for [position, bits] in changes {
+        let position = usize::from(*position) % bytes.len();
+        bytes[position] ^= bits;
     }
     bytes.truncate(bytes.len().saturating_sub(cut.first().copied().unwrap_or_default().into()));
     base64url(bytes).into_bytes()

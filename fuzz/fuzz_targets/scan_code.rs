@@ -1,4 +1,4 @@
-//! Scan Key Codes: whatever is read is what was written, to the letter, and what is written is read.
+//! Scan Key Codes: reading and writing are inverse, character for character.
 #![no_main]
 
 use chrono::DateTime;
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let format = format(*choice);
     if let Ok(text) = std::str::from_utf8(data) {
         read(&format, text);
-        from_the_wire(&format, text);
+        read_base64(&format, text);
         write(&format, text);
     }
 });
@@ -27,13 +27,13 @@ fn format(choice: u8) -> ScanKeyFormat {
     ScanKeyFormat::new(prefix, unit, keys).expect("a format")
 }
 
-/// A code that is read can be written again, and is the same.
+/// A code that can be read is the same when it is written again.
 fn read(format: &ScanKeyFormat, text: &str) {
     let Some(code) = format.read(text) else { return };
     assert!((MIN_LENGTH..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     match format.write(&code.token, code.made_at, code.custom) {
         Ok(written) => assert!(written == text),
-        // A timestamp with leading zeros is one that no code of ours has.
+        // The connector writes no timestamps with leading zeros.
         Err(error) => assert!(error == WriteError::Time && code.made_at.timestamp() < 1_000_000_000),
     }
     let window = ScanKeyWindow::DEFAULT;
@@ -46,8 +46,8 @@ fn read(format: &ScanKeyFormat, text: &str) {
     }
 }
 
-/// The same from Base64, as a gate sends it.
-fn from_the_wire(format: &ScanKeyFormat, text: &str) {
+/// The same for a code in Base64, as a gate sends it.
+fn read_base64(format: &ScanKeyFormat, text: &str) {
     let Ok(key) = IdentityKey::from_base64(text) else { return };
     assert!(!key.as_bytes().is_empty());
     if let Presented::ScanKeyCode(code) = key.presented() {
@@ -55,20 +55,20 @@ fn from_the_wire(format: &ScanKeyFormat, text: &str) {
     }
 }
 
-/// What is written is read as what it was made of; and signed, no letter of it can be another.
+/// A code that was written is read with the same parts. If it is signed, a change of any character makes it invalid.
 fn write(format: &ScanKeyFormat, text: &str) {
     let Some((token, rest)) = text.split_at_checked(32) else { return };
     let Ok(token) = RecognitionToken::parse(token) else { return };
     let Some((time, custom)) = rest.split_at_checked(10) else { return };
     let Some(made_at) = time.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)) else { return };
     let Ok(written) = format.write(&token, made_at, custom) else { return };
-    let code = format.read(&written).expect("what is written is read");
+    let code = format.read(&written).expect("a written code can be read");
     assert!(code.token == token && code.made_at == made_at && code.custom == custom);
     if format.is_signed() {
-        for place in 0..written.len() {
+        for position in 0..written.len() {
             let mut other = written.clone().into_bytes();
-            other[place] = if other[place] == b'a' { b'b' } else { b'a' };
-            assert!(format.read(std::str::from_utf8(&other).expect("ASCII")).is_none(), "changed at {place}");
+            other[position] = if other[position] == b'a' { b'b' } else { b'a' };
+            assert!(format.read(std::str::from_utf8(&other).expect("ASCII")).is_none(), "changed at {position}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The bearer token. Whatever it is, it gets the one 401 that there is; a 200 only if it is signed under a right key, has not ended, and
-//! says that it is for us. What is then given for it lets its holder in.
+//! The bearer token. It gets the uniform 401, or a 200 only if it is signed with a right key, has not expired, and
+//! names the right issuer and audience. The customer context in that 200 must then be accepted.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -15,8 +15,9 @@ use serde_json::value::RawValue;
 fuzz_target!(|data: &[u8]| {
     with_connector(async |connector| {
         let token = match data.split_first() {
-            // Header and claims, a line each, signed by us or by the provider: else no mutation gets past the signature. The provider
-            // has another address each time, which `@` stands for.
+            // Header and claims, one line each, signed with the connector's or the provider's key: otherwise no
+            // mutation would pass the signature check. `@` is replaced by the provider's address, which differs in each
+            // run.
             Some((b'H', rest)) => ours(&lines(rest, connector)),
             Some((b'E', rest)) => {
                 let [header, claims] = lines(rest, connector);
@@ -24,14 +25,14 @@ fuzz_target!(|data: &[u8]| {
             }
             _ => header_value(data),
         };
-        // The head of a request has its limit; tokens have theirs well below it.
+        // The head of a request has a limit. Tokens have a much lower one.
         if token.len() > 12 * 1024 {
             return;
         }
         let answer = connector.context_of(&token).await;
         match answer.status {
             200 => {
-                assert!(holds(&token, connector), "{}", String::from_utf8_lossy(&token));
+                assert!(is_valid(&token, connector), "{}", String::from_utf8_lossy(&token));
                 let context = answer.json()["customerContext"].as_str().expect("a context").to_owned();
                 assert_eq!(connector.carts(&token, context.as_bytes()).await.status, 200);
             }
@@ -65,30 +66,30 @@ fn ours([header, claims]: &[Vec<u8>; 2]) -> Vec<u8> {
     format!("{message}.{signature}").into_bytes()
 }
 
-/// What must be so of a token that is taken, seen without the code that takes it.
-fn holds(token: &[u8], connector: &Connector) -> bool {
+/// Whether a token is valid, checked independently of the connector's code.
+fn is_valid(token: &[u8], connector: &Connector) -> bool {
     let token = std::str::from_utf8(token).expect("a token in ASCII");
     let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().expect("three parts");
-    let [head, said, signature] =
+    let [head, payload, signature] =
         [header, claims, signature].map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).expect("Base64"));
     let message = format!("{header}.{claims}");
-    let said: Value = serde_json::from_slice(&said).expect("JSON");
-    // What nobody asks for may be any JSON, numbers that no machine can hold included; but text it must be.
+    let payload: Value = serde_json::from_slice(&payload).expect("JSON");
+    // Unknown members may have any JSON value, including numbers that are out of range, so the values stay unparsed.
     let head = String::from_utf8(head).expect("a text");
     let head: BTreeMap<String, &RawValue> = serde_json::from_str(&head).expect("an object");
     let algorithm: String = serde_json::from_str(head["alg"].get()).expect("a text");
     let is_for = |audience: &str| {
-        said["aud"] == audience || said["aud"].as_array().is_some_and(|all| all.contains(&audience.into()))
+        payload["aud"] == audience || payload["aud"].as_array().is_some_and(|all| all.contains(&audience.into()))
     };
-    let lasts = said["exp"].as_f64().is_some_and(|ends| ends > NOW as f64);
+    let is_unexpired = payload["exp"].as_f64().is_some_and(|ends| ends > NOW as f64);
     let is_ours = algorithm == "HS256"
         && hmac::verify(&key(), message.as_bytes(), &signature).is_ok()
-        && said["iss"] == "JhooseCommerceApi"
-        && said["sub"] == "anonymous"
+        && payload["iss"] == "JhooseCommerceApi"
+        && payload["sub"] == "anonymous"
         && is_for("JhooseCommerceApi");
     let is_the_providers = algorithm == "EdDSA"
         && connector.provider.has_signed(message.as_bytes(), &signature)
-        && connector.provider.is_named_by(&said)
+        && connector.provider.is_named_by(&payload)
         && is_for(AUDIENCE);
-    lasts && (is_ours || is_the_providers)
+    is_unexpired && (is_ours || is_the_providers)
 }

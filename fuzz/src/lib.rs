@@ -1,7 +1,8 @@
-//! What the targets share: a whole connector in this process, and a connection to it.
+//! Shared by the targets: a whole connector in this process, and a connection to it.
 //!
-//! A target sees what a caller sees: bytes go in over a socket, an answer comes out. So nothing of the library has to be opened for
-//! fuzzing. All runs on one thread, and the connector's clock stands still unless a target moves it: the same bytes do the same again.
+//! A target is a client: it sends bytes over a socket and reads an answer, so no internals need to be public for
+//! fuzzing. Everything runs on one thread, and the connector's clock moves only if a target moves it, so that a run can
+//! be repeated.
 
 mod provider;
 mod wire;
@@ -21,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use provider::{AUDIENCE, Provider};
 pub use wire::{Answer, Wire};
 
-/// What the connector's clock shows at first: 2024-02-09T17:54:00Z.
+/// The start of the connector's clock: 2024-02-09T17:54:00Z.
 pub const NOW: i64 = 1_707_501_240;
 /// The key of anonymous tokens.
 pub const SIGNING_KEY: &[u8; 32] = b"the fuzzers' own signing key. 32";
@@ -30,7 +31,7 @@ pub const CONTEXT_KEY: &[u8; 32] = b"the fuzzers' own context key. 32";
 /// The demo's `X-Auth-Key`.
 pub const AUTH_KEY: &str = "demo-authorization-key";
 
-/// A demo in memory, a provider that vouches for its customers, and a connection.
+/// A demo in memory, an OpenID provider, and a connection.
 pub struct Connector {
     pub clock: ManualClock,
     pub provider: Provider,
@@ -43,7 +44,7 @@ thread_local! {
     static CONNECTOR: RefCell<Option<Connector>> = const { RefCell::new(None) };
 }
 
-/// Does this with the connector, which is started the first time.
+/// Runs a function with the connector, which is started by the first call.
 pub fn with_connector<T>(act: impl AsyncFnOnce(&mut Connector) -> T) -> T {
     RUNTIME.with(|runtime| {
         CONNECTOR.with_borrow_mut(|connector| {
@@ -78,32 +79,32 @@ impl Connector {
         ];
         let environment = settings.into_iter().map(|(name, value)| (format!("CONNECTOR__{name}").into(), value.into()));
         let sources = Sources { environment: environment.collect(), ..Sources::default() };
-        let config = Config::load(Mode::Demo, &sources).expect("sound settings");
+        let config = Config::load(Mode::Demo, &sources).expect("valid settings");
         let clock = ManualClock::starting_at(DateTime::from_timestamp(NOW, 0).expect("a time"));
         let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default()).await.expect("it starts");
         let api = app.api_address();
         tokio::spawn(app.run(std::future::pending()));
         let mut connector = Self { clock, provider, api, wire: None };
-        connector.wait_for_the_providers_keys().await;
+        connector.wait_for_provider_keys().await;
         connector
     }
 
-    /// Until then its tokens get a 503.
-    async fn wait_for_the_providers_keys(&mut self) {
-        let token = self.provider.token(&self.provider.claims("somebody"));
+    /// Waits until the connector has the provider's keys. Until then, the provider's tokens get a 503.
+    async fn wait_for_provider_keys(&mut self) {
+        let token = self.provider.token(&self.provider.claims("customer"));
         for _ in 0..600 {
             if self.context_of(token.as_bytes()).await.status == 200 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the connector never knew the provider's keys");
+        panic!("the connector did not fetch the provider's keys");
     }
 
     /// Sends a request and returns its answer.
     ///
-    /// One that took long says nothing: the machine had other things to do, and the connector's own deadlines, of a second and more, may
-    /// have passed. It is asked again.
+    /// A slow answer is ignored and the request sent again: on a busy machine the connector's deadlines, of a second
+    /// and more, may have passed.
     pub async fn ask(&mut self, request: &[u8]) -> Answer {
         loop {
             let mut wire = match self.wire.take() {
@@ -135,7 +136,7 @@ impl Connector {
         self.ask(&[path.as_bytes(), token, b"\r\n\r\n"].concat()).await
     }
 
-    /// Asks for the carts of whoever holds this token and this context.
+    /// Requests the carts of the customer with this token and context.
     pub async fn carts(&mut self, token: &[u8], context: &[u8]) -> Answer {
         let head: &[u8] = b"GET /commerceapi/cart HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ";
         self.ask(&[head, token, b"\r\nx-customer-context: ", context, b"\r\n\r\n"].concat()).await
@@ -151,13 +152,13 @@ impl Connector {
     }
 }
 
-/// What a header can hold of these bytes.
+/// The bytes that are allowed in a header value.
 pub fn header_value(bytes: &[u8]) -> Vec<u8> {
     let line: Vec<u8> = bytes.iter().copied().filter(|byte| matches!(byte, 0x20..=0x7e | 0x80..)).collect();
     line.trim_ascii().to_vec()
 }
 
-/// Base64 as tokens and contexts have it.
+/// Base64 as in tokens and contexts: URL-safe and without padding.
 pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -1,4 +1,4 @@
-//! An OpenID provider on loopback with one key, which signs whatever a target likes.
+//! An OpenID provider on loopback with one key, which signs any content for a target.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{NOW, base64url};
 
-/// What its tokens are meant for.
+/// The audience of its tokens.
 pub const AUDIENCE: &str = "shop";
 
-/// Under this name tokens say that it has made them: its address is another one each time, its name must not be.
+/// A provider. Its issuer name contains its port, which differs in each run.
 pub struct Provider {
     issuer: String,
     key: Ed25519KeyPair,
@@ -33,17 +33,17 @@ impl Provider {
         Self { issuer, key }
     }
 
-    /// Its name for itself.
+    /// Its issuer name.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// What a good token says.
+    /// The claims of a valid token.
     pub fn claims(&self, subject: &str) -> String {
         json!({ "iss": self.issuer, "sub": subject, "aud": AUDIENCE, "exp": NOW + 3600 }).to_string()
     }
 
-    /// A token with these claims, under the right header.
+    /// A token with these claims and a valid header.
     pub fn token(&self, claims: &str) -> String {
         self.token_of(br#"{"alg":"EdDSA","typ":"at+jwt","kid":"ed"}"#, claims.as_bytes())
     }
@@ -61,15 +61,14 @@ impl Provider {
     }
 }
 
-/// What is claimed, if it is JSON.
 impl Provider {
-    /// Whether claims are its own.
+    /// Whether the claims name it as the issuer.
     pub fn is_named_by(&self, claims: &Value) -> bool {
         claims["iss"] == self.issuer.as_str()
     }
 }
 
-/// One request: where its keys are, or the keys.
+/// Answers one request: the discovery document or the keys.
 async fn answer(mut stream: TcpStream, [discovery, keys]: [String; 2]) {
     let mut read = Vec::new();
     while !read.windows(4).any(|four| four == b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: whatever bytes go in, and the answer.
+//! A minimal HTTP/1.1 client that can send any bytes.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 /// A connection that is kept open.
 pub struct Wire(TcpStream);
 
-/// What came back.
+/// An answer.
 pub struct Answer {
     pub status: u16,
-    /// In small letters, with its end.
+    /// In small letters, including the empty line at its end.
     head: String,
     pub body: Vec<u8>,
 }
@@ -38,7 +38,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// `None` while it is not complete.
+    /// Returns `None` while the answer is not complete.
     fn read(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&bytes[..end]).expect("a head in ASCII").to_ascii_lowercase();
@@ -62,7 +62,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The sentence of a refusal, which has nothing else in it.
+    /// The message of an error, which must be its only member.
     pub fn message(&self) -> String {
         let json = self.json();
         let members = json.as_object().expect("an object");
@@ -70,7 +70,7 @@ impl Answer {
         members["message"].as_str().expect("a text").to_owned()
     }
 
-    /// What every answer to anybody has, and that it is none of ours to fail.
+    /// Asserts the headers of every answer, and that it is not a 5xx.
     pub(crate) fn assert_form(&self) {
         assert!(self.status < 500, "{} {}", self.status, self.text());
         for line in ["content-type: application/json", "cache-control: no-store", "x-content-type-options: nosniff"] {

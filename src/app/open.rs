@@ -44,7 +44,7 @@ pub(super) async fn open(
     let directory =
         if config.mode.is_demo() { directory.with_faults(FaultsByKey::new(faults, by_key)) } else { directory };
     let directory = match config.identity_backend.clone() {
-        Some(settings) => directory.asking(Remote::new(settings)),
+        Some(settings) => directory.with_remote(Remote::new(settings)),
         None => directory,
     };
     Ok((database, Arc::new(directory), Arc::new(ledger)))

@@ -75,7 +75,7 @@ impl Upkeep {
     /// Checks whether the identity backend answers, for ever; returns if there is none.
     async fn check_identity_backend(self) {
         if let Some(remote) = self.directory.remote() {
-            remote.keep_checking(&self.directory).await;
+            remote.run_checks(&self.directory).await;
         }
     }
 

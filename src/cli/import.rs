@@ -87,9 +87,9 @@ fn told(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
         let what = count(report.bad.len() as u64, "row");
         let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
     }
-    if !report.doubtful.is_empty() {
-        let what = count(report.doubtful.len() as u64, "row");
-        let _ = write!(io::stderr(), "warning: {name}: {what} may not say what is meant:\n{}", report.doubtful);
+    if !report.warnings.is_empty() {
+        let what = count(report.warnings.len() as u64, "row");
+        let _ = write!(io::stderr(), "warning: {name}: {what} may not say what is meant:\n{}", report.warnings);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
         print(&summary(report, elapsed));

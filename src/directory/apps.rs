@@ -1,5 +1,6 @@
-//! What the apps of shoppers ask for: who a customer is, and a token for the code that they are to show. No gate waits for it, so it has
-//! connections of its own and is never answered from what was read before.
+//! Look-ups and changes for shopper apps: the shopper of a customer, and a recognition token for the app's next code.
+//!
+//! They use database connections of their own, so that they cannot delay a gate, and never a cache.
 
 use chrono::{DateTime, Utc};
 
@@ -10,12 +11,12 @@ use crate::domain::ids::VisitorId;
 use crate::domain::store::ScanKeyWindow;
 
 impl Directory {
-    /// The shopper that a customer is, as they stand now, with their devices: for their app, which no gate waits for.
+    /// The current row of the shopper that a customer is linked to, with their devices.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn shopper_of(&self, customer: &Customer) -> Result<Option<Profile>, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         let customer = self.hash_key.customer(customer);
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.shopper_of(customer)),
@@ -23,18 +24,19 @@ impl Directory {
         }
     }
 
-    /// The shopper that a customer is or, where they are none yet, `new`: a shopper with an active account and nothing else, who is
-    /// them from now on. Of several at the same instant, at other connectors too, all get the same.
+    /// The shopper that a customer is linked to. If there is none, creates the shopper `new`, with an active account
+    /// and nothing else, and links the customer to it. Concurrent calls for one customer all return the same shopper,
+    /// also at other connectors.
     ///
     /// # Errors
-    /// When the directory cannot tell or cannot be changed, or there is a shopper `new` already: the id must be unused.
+    /// When the directory cannot be read or changed, or the shopper id `new` is already in use.
     pub async fn link_or_create(
         &self,
         customer: &Customer,
         new: VisitorId,
         now: DateTime<Utc>,
     ) -> Result<VisitorId, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         let customer = self.hash_key.customer(customer);
         match &self.backend {
             Backend::Memory(directory) => directory.link_or_create(customer, new, now),
@@ -42,10 +44,11 @@ impl Directory {
         }
     }
 
-    /// Has a new recognition token stand for its shopper, and for that device of theirs, until it expires, when it counts as not there.
-    /// A shopper has `at_most` of these, 1 or more: the oldest go for it. It stands in no list, no export and no audit.
+    /// Issues a recognition token for a shopper, and for one of their devices if the token names one. It is unknown
+    /// once it has expired. A shopper has at most `at_most` issued tokens (1 or more): the oldest are deleted first.
+    /// Issued tokens are in no list, no export and no audit log.
     ///
-    /// It is refused when the shopper is not there, or the device is none of theirs.
+    /// Refused when there is no such shopper, or the device is not one of theirs.
     ///
     /// # Errors
     /// When the directory cannot be changed.
@@ -55,20 +58,20 @@ impl Directory {
         at_most: usize,
         now: DateTime<Utc>,
     ) -> Result<Issued, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.issue(token, at_most, now)),
             Backend::Sql(directory) => directory.issue(token, at_most, now).await,
         }
     }
 
-    /// The shortest time for which a Scan Key Code is valid at any of the enabled stores, if there is one: a code that is younger passes
-    /// at all of them.
+    /// The shortest Scan Key Code window of all enabled stores: a younger code is valid at every store. `None` without
+    /// an enabled store.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn shortest_window(&self) -> Result<Option<ScanKeyWindow>, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.shortest_window()),
             Backend::Sql(directory) => directory.shortest_window().await,

@@ -1,4 +1,4 @@
-//! What can be changed in the directory, and what came of it.
+//! Changes of the directory, and their outcomes.
 
 use chrono::{DateTime, Utc};
 
@@ -8,94 +8,95 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::store::Store;
 use crate::domain::visitor::{Account, Shopper, Visitor, VisitorType};
 
-/// One change. Those of a list happen together or not at all, except for what is refused.
+/// One change. The changes of a list are made in one transaction; refused changes are left out.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Adds a store, or puts another in its place.
+    /// Adds a store, or replaces the store with this id.
     PutStore(Store),
-    /// Takes a store away: from then on it is unknown.
+    /// Deletes a store.
     DeleteStore(StoreId),
-    /// Adds a shopper, or puts another in their place. Keys and tokens that name a device which the shopper has no longer name none from
-    /// then on, and tokens that were issued for it are gone.
+    /// Adds a shopper, or replaces the shopper with this id. Keys and tokens lose a device that the shopper no longer
+    /// has; issued tokens for such a device are deleted.
     PutShopper(Profile),
-    /// Holds an account back, or lets it go.
+    /// Flags or unflags an account.
     SetAccount(VisitorId, Account),
-    /// Takes a shopper away, with their keys, tokens, devices and customers. Where changes of them are on record, a pseudonym stands.
+    /// Deletes a shopper with their keys, tokens, devices and customer links, and replaces their id in the audit log by
+    /// a pseudonym.
     EraseShopper {
-        /// Who.
+        /// The shopper.
         id: VisitorId,
-        /// What stands for them from now on.
+        /// The id that replaces the shopper's.
         pseudonym: VisitorId,
     },
-    /// Adds a key or token, or changes for whom and how it stands.
+    /// Adds a key or token, or replaces what it is registered with.
     PutRegistration(Kind, Digest, Link),
-    /// From now on it is refused as invalid.
+    /// Revokes a key or token: a scan with it is refused as invalid.
     Revoke(Kind, Digest),
-    /// From now on it is unknown.
+    /// Deletes a key or token: a scan with it is refused as not found.
     DeleteRegistration(Kind, Digest),
-    /// The customer of that digest is that shopper, whoever they were before.
+    /// Links the customer with this digest to a shopper, replacing an existing link.
     LinkCustomer(Digest, VisitorId),
-    /// The customer of that digest is no shopper any more.
+    /// Deletes the link of the customer with this digest.
     UnlinkCustomer(Digest),
 }
 
-/// What came of a change.
+/// The outcome of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is so from now on.
+    /// The row was added, changed or deleted.
     Changed,
-    /// It was so before.
+    /// The row already had these values.
     Unchanged,
-    /// It cannot be.
+    /// The change was not made.
     Refused(Refusal),
 }
 
-/// Why a change cannot be.
+/// Why a change was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is nothing of that name.
+    /// There is no row with this id.
     NotFound,
-    /// The key, token or customer names a shopper who is not there.
+    /// The key, token or customer names a shopper that does not exist.
     UnknownShopper,
-    /// The key or token names a device that is none of that shopper's.
+    /// The key or token names a device that is not one of the shopper's.
     UnknownDevice,
 }
 
-/// A recognition token that is issued for a short while.
+/// A recognition token that is issued for one code of an app, and expires soon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
     /// The token's digest.
     pub digest: Digest,
-    /// The shopper for whom it stands.
+    /// The shopper that it identifies.
     pub shopper: VisitorId,
     /// The device that it identifies.
     pub device: Option<DeviceId>,
     /// Until when the app was told that its code is valid.
     pub promised_until: DateTime<Utc>,
-    /// From then on the token counts as not there.
+    /// When the token becomes unknown.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What came of issuing a recognition token.
+/// The outcome of issuing a recognition token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issued {
-    /// It stands for its shopper from now on, until it expires.
+    /// The token is valid until it expires.
     Done,
-    /// It cannot.
+    /// The token was not issued.
     Refused(Refusal),
 }
 
-/// What stands for a shopper.
+/// Identity key or recognition token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A badge or a static code.
     IdentityKey,
-    /// What a Scan Key Code carries.
+    /// The token inside a Scan Key Code.
     RecognitionToken,
 }
 
 impl Kind {
-    /// The word for it.
+    /// Its name in the database and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,14 +109,14 @@ impl Kind {
 /// A shopper with their devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Who, and how they stand.
+    /// The shopper, with the state of the account.
     pub shopper: Shopper,
-    /// Devices that a key or token may stand for.
+    /// The devices that a key or token may identify.
     pub devices: Vec<DeviceId>,
 }
 
 impl Profile {
-    /// Somebody of whom nothing is known yet but their name.
+    /// A new shopper with an active account, no payment method and no devices.
     pub(super) fn new(id: VisitorId) -> Self {
         let visitor = Visitor { id, kind: VisitorType::Shopper };
         let shopper = Shopper { visitor, account: Account::Active, payment_method: None };
@@ -123,25 +124,25 @@ impl Profile {
     }
 }
 
-/// For whom a key or token stands, and how it may be used.
+/// What a key or token is registered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Only what is revoked may belong to nobody.
+    /// The shopper that it identifies. Only a revoked key or token may have none.
     pub shopper: Option<VisitorId>,
     /// The device that it identifies.
     pub device: Option<DeviceId>,
-    /// The only channel by which it may be read, if it is limited to one.
+    /// The only channel on which it is accepted; `None` is any channel.
     pub channel: Option<KeyChannel>,
-    /// Whether it is refused.
+    /// Whether it is refused as invalid.
     pub revoked: bool,
 }
 
-/// A change as it is remembered.
+/// An entry of the audit log: one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Later ones are greater.
+    /// Increases with every entry.
     pub id: i64,
-    /// When, by our clock.
+    /// When, by the connector's clock.
     pub at: DateTime<Utc>,
     /// What was done: `put`, `deleted`, `flagged`, `unflagged`, `revoked` or `erased`.
     pub action: String,
@@ -152,7 +153,7 @@ pub struct AuditEntry {
 }
 
 impl Change {
-    /// How it is remembered: what was done, to what, to which.
+    /// The `action`, `kind` and `subject` of its audit entry.
     pub(super) fn audit(&self) -> (&'static str, &'static str, String) {
         match self {
             Self::PutStore(store) => ("put", "store", store.id.as_str().to_owned()),
@@ -170,7 +171,7 @@ impl Change {
     }
 }
 
-/// How it is remembered that a key or token has changed.
+/// The audit entry for a changed key or token.
 pub(super) fn put_registration(kind: Kind, digest: &Digest) -> (&'static str, &'static str, String) {
     ("put", kind.as_str(), digest.to_hex())
 }

@@ -1,4 +1,4 @@
-//! Turns a row, as somebody wrote it, into a valid value, or into the list of everything that is wrong with it.
+//! Converts a row from a file or a request into a valid value, or returns every problem with it.
 
 use std::fmt;
 
@@ -12,59 +12,59 @@ use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
 
-/// One thing wrong with what somebody wrote.
+/// One problem with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// Where, such as `shopper` or `identityKeys[3].shopper`.
-    pub(crate) place: String,
-    /// What is wrong and what would be right; never a key or a token.
-    pub(crate) what: String,
+    /// The member, such as `shopper` or `identityKeys[3].shopper`.
+    pub(crate) path: String,
+    /// What is wrong and what is allowed. It never contains a key or a token.
+    pub(crate) message: String,
 }
 
 impl Problem {
-    pub(crate) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { place: place.into(), what: what.into() }
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
     }
 
-    /// The same, seen from further out.
+    /// The same problem, with its path inside `outer`.
     pub(crate) fn within(self, outer: &str) -> Self {
-        Self { place: format!("{outer}.{}", self.place), what: self.what }
+        Self { path: format!("{outer}.{}", self.path), message: self.message }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.path, self.message)
     }
 }
 
 type Checked<T> = Result<T, Vec<Problem>>;
 
-/// Collects what is wrong, and lets a value out only if that is nothing.
+/// The problems found so far. [`Problems::finish`] returns the value only if there are none.
 #[derive(Default)]
 struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, place: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Problem::new(place, what));
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem::new(path, message));
     }
 
-    fn id<T>(&mut self, place: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+    fn id<T>(&mut self, path: &str, text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
         if text.contains('\0') {
-            self.add(place, "must not contain U+0000: not every database can keep it");
+            self.add(path, "must not contain U+0000: PostgreSQL cannot store it");
             return None;
         }
-        self.name(place, Some(text), parse)
+        self.name(path, Some(text), parse)
     }
 
-    /// A name that must be there, whatever characters are in it.
-    fn name<T>(&mut self, place: &str, text: Option<&str>, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
-        let Some(text) = text else { return self.missing(place) };
-        parse(text).map_err(|error| self.add(place, error.to_string())).ok()
+    /// A required name, with any characters.
+    fn name<T>(&mut self, path: &str, text: Option<&str>, parse: fn(&str) -> Result<T, TextIdError>) -> Option<T> {
+        let Some(text) = text else { return self.missing(path) };
+        parse(text).map_err(|error| self.add(path, error.to_string())).ok()
     }
 
-    fn missing<T>(&mut self, place: &str) -> Option<T> {
-        self.add(place, "is missing");
+    fn missing<T>(&mut self, path: &str) -> Option<T> {
+        self.add(path, "is missing");
         None
     }
 
@@ -117,29 +117,28 @@ fn payment_method(problems: &mut Problems, row: &PaymentMethodRow) -> Option<Pay
     Some(PaymentMethod { id: id.flatten(), last_month: last_month? })
 }
 
-/// Checks an identity key, and gives the digest under which it is kept.
+/// Checks an identity key, and returns its digest.
 pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
     let digest = match (&row.key, &row.digest) {
         (Some(key), None) => {
             if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
-                problems
-                    .add("key", "must be 1 to 750 printable ASCII characters: no reader could present it otherwise");
+                problems.add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
             } else if is_scan_key_code(key) {
                 problems
                     .add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
             }
             Some(hash_key.identity_key(key))
         }
-        (None, digest) => kept(&mut problems, "key", digest.as_deref()),
-        (Some(_), Some(_)) => both(&mut problems, "key"),
+        (None, digest) => parse_digest(&mut problems, "key", digest.as_deref()),
+        (Some(_), Some(_)) => refuse_both(&mut problems, "key"),
     };
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     let link = link.map(|link| Link { channel: row.channel, ..link });
     problems.finish(digest.zip(link))
 }
 
-/// Checks a recognition token, and gives the digest under which it is kept.
+/// Checks a recognition token, and returns its digest.
 pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
     let digest = match (&row.token, &row.digest) {
@@ -147,20 +146,19 @@ pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -
             .map(|token| hash_key.recognition_token(&token))
             .map_err(|error| problems.add("token", error.to_string()))
             .ok(),
-        (None, digest) => kept(&mut problems, "token", digest.as_deref()),
-        (Some(_), Some(_)) => both(&mut problems, "token"),
+        (None, digest) => parse_digest(&mut problems, "token", digest.as_deref()),
+        (Some(_), Some(_)) => refuse_both(&mut problems, "token"),
     };
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     problems.finish(digest.zip(link))
 }
 
-/// Checks a customer, and gives the digest under which they are kept. Their names are not kept, so that whatever characters a provider
-/// puts there will do.
+/// Checks a customer, and returns its digest. Issuer and subject are not stored, so they may contain any characters.
 pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest, VisitorId)> {
     let mut problems = Problems::default();
     let digest = match (&row.issuer, &row.subject, &row.digest) {
-        (None, None, Some(digest)) => kept(&mut problems, "issuer", Some(digest)),
-        (.., Some(_)) => both(&mut problems, "issuer and the subject"),
+        (None, None, Some(digest)) => parse_digest(&mut problems, "issuer", Some(digest)),
+        (.., Some(_)) => refuse_both(&mut problems, "issuer and the subject"),
         (issuer, subject, None) => {
             let issuer = problems.name("issuer", issuer.as_deref(), Issuer::parse);
             let subject = problems.name("subject", subject.as_deref(), SubjectId::parse);
@@ -181,26 +179,26 @@ pub(super) fn device(text: &str) -> Checked<DeviceId> {
     problems.finish(device)
 }
 
-/// The digest that stands in the place of what is not told.
-fn kept(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
+/// Parses the digest that a row gives instead of the value itself.
+fn parse_digest(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
     let Some(digest) = digest else {
         return problems.missing(field);
     };
     let parsed = Digest::from_hex(digest);
     if parsed.is_none() {
-        problems.add("digest", "must be 64 hexadecimal digits, as an export tells them");
+        problems.add("digest", "must be 64 hexadecimal digits, as in an export");
     }
     parsed
 }
 
-fn both(problems: &mut Problems, field: &str) -> Option<Digest> {
-    problems.add("digest", format!("stands for the {field}: only one of them may be given"));
+fn refuse_both(problems: &mut Problems, field: &str) -> Option<Digest> {
+    problems.add("digest", format!("give either the {field} or the digest, not both"));
     None
 }
 
 fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {
     if shopper.is_none() && !revoked {
-        problems.add("shopper", "is missing: only what is revoked may belong to nobody");
+        problems.add("shopper", "is missing: only a revoked key or token may have no shopper");
     }
     let shopper = shopper.map(|shopper| problems.id("shopper", shopper, VisitorId::parse));
     let device = device.map(|device| problems.id("device", device, DeviceId::parse));

@@ -1,7 +1,8 @@
-//! A directory that fails on command: the demo's page shows a store's default gate decision with it, and the tests prove
-//! that a failing directory, a stalled one, a slow one and a panic are all survived.
+//! Faults that are injected into look-ups: errors, stalls, delays and panics.
 //!
-//! Only the look-ups of scans have faults. Administration works meanwhile. A directory of `serve` has none of this.
+//! The demo's page uses them to show a store's default gate decision; tests use them to show that the connector
+//! survives. Only look-ups for scans and shopper apps have faults; administration keeps working. `serve` has no fault
+//! switch.
 
 use std::collections::HashMap;
 use std::future;
@@ -13,7 +14,7 @@ use tokio::time::sleep;
 use super::DirectoryError;
 use crate::digest::Digest;
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The look-up fails at once.
@@ -22,7 +23,7 @@ pub enum Fault {
     Stall,
     /// The look-up panics.
     Panic,
-    /// The look-up takes so long.
+    /// The look-up is delayed by this time.
     Slow(Duration),
 }
 
@@ -37,18 +38,18 @@ struct Switch {
 }
 
 impl Faults {
-    /// From now on every look-up has this fault, or none.
+    /// Injects this fault into every look-up from now on; `None` ends it.
     pub fn set(&self, fault: Option<Fault>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).always = fault;
     }
 
-    /// The fault that every look-up has now.
+    /// The fault that is injected into every look-up now.
     #[must_use]
     pub fn current(&self) -> Option<Fault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).always
     }
 
-    /// The next `count` look-ups fail, then the directory works again.
+    /// Fails the next `count` look-ups.
     pub fn fail_next(&self, count: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).failures_left = count;
     }
@@ -63,7 +64,7 @@ impl Faults {
     }
 }
 
-/// The switch, and the keys that fail whatever the switch says.
+/// The switch, and the keys that always have a fault.
 #[derive(Clone, Debug, Default)]
 pub struct FaultsByKey {
     faults: Faults,
@@ -71,33 +72,33 @@ pub struct FaultsByKey {
 }
 
 impl FaultsByKey {
-    /// Look-ups fail when `faults` says so; the keys in `by_key` always do.
+    /// `faults` is the switch for all look-ups; `by_key` has the keys that always have a fault.
     #[must_use]
     pub fn new(faults: Faults, by_key: HashMap<Digest, Fault>) -> Self {
         Self { faults, by_key: Arc::new(by_key) }
     }
 
-    /// Applies the fault that a look-up has now, if any.
-    pub(super) async fn apply(&self) -> Result<(), DirectoryError> {
-        apply(self.faults.next()).await
+    /// Injects the fault that is set for look-ups, if any.
+    pub(super) async fn inject(&self) -> Result<(), DirectoryError> {
+        inject(self.faults.next()).await
     }
 
-    /// Applies the fault that the look-up of this key has now, if any.
-    pub(super) async fn apply_to_key(&self, key: &Digest) -> Result<(), DirectoryError> {
-        apply(self.by_key.get(key).copied().or_else(|| self.faults.next())).await
+    /// Injects the fault that is set for this key or for all look-ups, if any.
+    pub(super) async fn inject_for_key(&self, key: &Digest) -> Result<(), DirectoryError> {
+        inject(self.by_key.get(key).copied().or_else(|| self.faults.next())).await
     }
 }
 
-async fn apply(fault: Option<Fault>) -> Result<(), DirectoryError> {
+async fn inject(fault: Option<Fault>) -> Result<(), DirectoryError> {
     match fault {
         None => Ok(()),
-        Some(Fault::Fail) => Err(DirectoryError::Unavailable("it was told to fail".to_owned())),
+        Some(Fault::Fail) => Err(DirectoryError::Unavailable("injected fault".to_owned())),
         Some(Fault::Stall) => future::pending().await,
         Some(Fault::Slow(time)) => {
             sleep(time).await;
             Ok(())
         }
-        #[expect(clippy::panic, reason = "the fault that was asked for")]
-        Some(Fault::Panic) => panic!("the directory was told to panic"),
+        #[expect(clippy::panic, reason = "the injected fault")]
+        Some(Fault::Panic) => panic!("injected panic in the directory"),
     }
 }

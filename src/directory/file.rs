@@ -1,9 +1,10 @@
-//! The directory file: JSON that a retailer writes, checked whole before anything of it is used.
+//! The directory file: JSON that a retailer writes. It is checked completely before any of it is used.
 //!
-//! Keys and tokens stand in the file as they are presented, so the file is a secret; messages about it name places and
-//! fields, never a key, a token or a customer.
+//! The file contains keys and tokens in clear, so it is a secret. Messages about it have paths and field names, never a
+//! key, a token or a customer.
 //!
-//! A file is read into memory whole, where it takes some ten times its size: hence its bound. `import` reads one of any size.
+//! The whole file is read into memory, where it takes about ten times its size: hence the limit of 8 MiB. `import`
+//! reads files of any size.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -24,10 +25,10 @@ use crate::digest::{Digest, HashKey};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::GateDefault;
 
-/// The longest file, in bytes.
-const LONGEST: u64 = 8 * 1024 * 1024;
+/// The maximum length of a file, in bytes.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The file as it is written.
+/// The content of a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DirectoryFile {
@@ -40,7 +41,7 @@ struct DirectoryFile {
     recognition_tokens: Vec<RecognitionTokenRow>,
     #[serde(default)]
     customers: Vec<CustomerRow>,
-    /// Keys for which the directory fails: the demo's alone.
+    /// Keys with a fault; only in the demo's file.
     #[serde(default)]
     faults: Vec<FaultRow>,
 }
@@ -72,23 +73,23 @@ impl From<FaultWord> for Fault {
     }
 }
 
-/// What a file holds, once it is found to be sound.
+/// The content of a valid file.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says, to be applied in this order.
+    /// Its rows, to be applied in this order.
     pub changes: Vec<Change>,
-    /// The keys that fail when they are presented. Empty except in a demo.
+    /// The keys with a fault. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
-    /// How much it is.
+    /// How many rows it has.
     pub content: Content,
 }
 
-/// How much a directory holds.
+/// The number of rows in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Stores,
+    /// Stores.
     pub stores: usize,
-    /// and those among them whose default gate decision is open.
+    /// Stores whose default gate decision is open.
     pub open_by_default: usize,
     /// Shoppers.
     pub shoppers: usize,
@@ -96,11 +97,11 @@ pub struct Content {
     pub identity_keys: usize,
     /// Recognition tokens.
     pub recognition_tokens: usize,
-    /// Customers who are shoppers.
+    /// Customers that are linked to a shopper.
     pub customers: usize,
 }
 
-/// Why a file cannot be used: every place that is wrong, as far as it could be read.
+/// Why a file cannot be used: every problem that was found before reading had to stop.
 #[derive(Debug, Error)]
 pub struct DirectoryFileError {
     source_name: String,
@@ -124,29 +125,30 @@ impl fmt::Display for DirectoryFileError {
 /// Reads and checks a directory file.
 ///
 /// # Errors
-/// When the file cannot be read; within that, when it is wrong.
+/// The outer error when the file cannot be read, the inner one when its content is invalid.
 pub fn load(path: &Path, hash_key: &HashKey, may_have_faults: bool) -> io::Result<Result<Loaded, DirectoryFileError>> {
     let source_name = path.display().to_string();
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST.saturating_add(1)).read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
     let refuse = |what: &str| DirectoryFileError {
         source_name: source_name.clone(),
         problems: vec![Problem::new("the file", what)],
     };
-    if bytes.len() as u64 > LONGEST {
+    if bytes.len() as u64 > MAX_BYTES {
         return Ok(Err(refuse(
-            "is longer than 8 MiB, the most that is read at each start: leave directory.file empty, and bring the file into the \
-             database once, by `identity-connector import`",
+            "is longer than 8 MiB, the limit for a file that is read at each start: leave directory.file empty and import the \
+             file once with `identity-connector import`",
         )));
     }
     let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(refuse("is not UTF-8: save it as UTF-8"))) };
     Ok(parse(&text, &source_name, hash_key, may_have_faults))
 }
 
-/// Reads and checks the text of a directory file, which may begin with a byte order mark; `source_name` is what messages call it.
+/// Reads and checks the text of a directory file, which may begin with a byte order mark. Messages call the file
+/// `source_name`.
 ///
 /// # Errors
-/// With the place and the field of what is wrong.
+/// With the path of every invalid member.
 pub fn parse(
     text: &str,
     source_name: &str,
@@ -156,28 +158,28 @@ pub fn parse(
     let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let file: DirectoryFile = read(text).map_err(|problem| refuse(vec![problem]))?;
-    Sheet::default().check(&file, hash_key, may_have_faults).map_err(refuse)
+    FileCheck::default().check(&file, hash_key, may_have_faults).map_err(refuse)
 }
 
-/// Reads JSON. Of what is wrong it tells the place and what was expected, not what stands there: that may be a key.
+/// Reads JSON. An error has the path and the expected value, not the value in the file, which may be a key.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let what = describe(error.inner());
         let path = error.path().to_string();
-        // The path ends in the name of a field that is not known. Where keys stand, that may be a key.
-        let place = match path.rsplit_once('.') {
+        // The path ends in the name of an unknown field, which may be a key if keys are written at this level.
+        let shown_path = match path.rsplit_once('.') {
             _ if path == "." || path == "?" => "the file".to_owned(),
             Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
             _ => path,
         };
-        Problem::new(place, what)
+        Problem::new(shown_path, what)
     })?;
     json.end().map_err(|error| Problem::new("end of the file", describe(&error)))?;
     Ok(value)
 }
 
-/// serde_json's message without the value or name that it quotes: that might be a key.
+/// serde_json's message without the value or name that it quotes, which may be a key.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(['`', '"']) {
@@ -189,9 +191,10 @@ pub(crate) fn describe(error: &serde_json::Error) -> String {
     }
 }
 
-/// A check under way: what was found sound so far, and what was not. What a file names must stand in the file.
+/// The state of a check: the rows found valid so far, and the problems. Every shopper that a row names must be in the
+/// file.
 #[derive(Default)]
-struct Sheet {
+struct FileCheck {
     stores: HashSet<StoreId>,
     shoppers: HashMap<VisitorId, HashSet<DeviceId>>,
     registrations: HashSet<(Kind, Digest)>,
@@ -201,45 +204,45 @@ struct Sheet {
     problems: Vec<Problem>,
 }
 
-impl Sheet {
+impl FileCheck {
     fn check(
         mut self,
         file: &DirectoryFile,
         hash_key: &HashKey,
         may_have_faults: bool,
     ) -> Result<Loaded, Vec<Problem>> {
-        for (place, row) in places("stores", &file.stores) {
-            let Some(store) = self.sound(&place, check::store(row)) else { continue };
+        for (path, row) in paths("stores", &file.stores) {
+            let Some(store) = self.valid(&path, check::store(row)) else { continue };
             if !self.stores.insert(store.id.clone()) {
-                self.problem(&place, "id", "names a store that stands further up already");
+                self.problem(&path, "id", "duplicate store id, already defined above");
             }
             let open = usize::from(store.default_gate_decision == GateDefault::Open);
             self.content.open_by_default = self.content.open_by_default.saturating_add(open);
             self.changes.push(Change::PutStore(store));
         }
-        for (place, row) in places("shoppers", &file.shoppers) {
-            let Some(profile) = self.sound(&place, check::shopper(row)) else { continue };
+        for (path, row) in paths("shoppers", &file.shoppers) {
+            let Some(profile) = self.valid(&path, check::shopper(row)) else { continue };
             let devices = profile.devices.iter().cloned().collect();
             if self.shoppers.insert(profile.shopper.visitor.id.clone(), devices).is_some() {
-                self.problem(&place, "id", "names a shopper who stands further up already");
+                self.problem(&path, "id", "duplicate shopper id, already defined above");
             }
             self.changes.push(Change::PutShopper(profile));
         }
-        for (place, row) in places("identityKeys", &file.identity_keys) {
-            if let Some((digest, link)) = self.sound(&place, check::identity_key(row, hash_key)) {
-                self.register(&place, "key", Kind::IdentityKey, digest, link);
+        for (path, row) in paths("identityKeys", &file.identity_keys) {
+            if let Some((digest, link)) = self.valid(&path, check::identity_key(row, hash_key)) {
+                self.register(&path, "key", Kind::IdentityKey, digest, link);
             }
         }
-        for (place, row) in places("recognitionTokens", &file.recognition_tokens) {
-            if let Some((digest, link)) = self.sound(&place, check::recognition_token(row, hash_key)) {
-                self.register(&place, "token", Kind::RecognitionToken, digest, link);
+        for (path, row) in paths("recognitionTokens", &file.recognition_tokens) {
+            if let Some((digest, link)) = self.valid(&path, check::recognition_token(row, hash_key)) {
+                self.register(&path, "token", Kind::RecognitionToken, digest, link);
             }
         }
-        for (place, row) in places("customers", &file.customers) {
-            let Some((digest, shopper)) = self.sound(&place, check::customer(row, hash_key)) else { continue };
-            if self.is_known(&place, &shopper, None) {
+        for (path, row) in paths("customers", &file.customers) {
+            let Some((digest, shopper)) = self.valid(&path, check::customer(row, hash_key)) else { continue };
+            if self.is_known(&path, &shopper, None) {
                 if !self.customers.insert(digest) {
-                    self.problem(&place, "subject", "stands further up already");
+                    self.problem(&path, "subject", "duplicate, already defined above");
                 }
                 self.changes.push(Change::LinkCustomer(digest, shopper));
             }
@@ -248,7 +251,7 @@ impl Sheet {
             self.problems.push(Problem::new("stores", "is empty: without a store every scan is refused"));
         }
         if !may_have_faults && !file.faults.is_empty() {
-            self.problems.push(Problem::new("faults", "only the demo may be told to fail"));
+            self.problems.push(Problem::new("faults", "allowed only in the demo"));
         }
         if !self.problems.is_empty() {
             return Err(self.problems);
@@ -265,45 +268,45 @@ impl Sheet {
         Ok(Loaded { changes: self.changes, faults, content })
     }
 
-    fn register(&mut self, place: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
-        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(place, shopper, link.device.as_ref())) {
+    fn register(&mut self, path: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
+        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(path, shopper, link.device.as_ref())) {
             return;
         }
         if !self.registrations.insert((kind, digest)) {
-            self.problem(place, field, "stands further up already");
+            self.problem(path, field, "duplicate, already defined above");
         }
         self.changes.push(Change::PutRegistration(kind, digest, link));
     }
 
-    /// Whether this shopper is there, and has that device; if not, it is noted.
-    fn is_known(&mut self, place: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
+    /// Whether this shopper exists and has that device. Otherwise adds a problem.
+    fn is_known(&mut self, path: &str, shopper: &VisitorId, device: Option<&DeviceId>) -> bool {
         match self.shoppers.get(shopper) {
-            None => self.problem(place, "shopper", "names nobody among the shoppers"),
+            None => self.problem(path, "shopper", "no such shopper in this file"),
             Some(devices) if device.is_some_and(|device| !devices.contains(device)) => {
-                self.problem(place, "device", "is none of that shopper's devices");
+                self.problem(path, "device", "not one of that shopper's devices");
             }
             Some(_) => return true,
         }
         false
     }
 
-    /// What was found sound; what was not is noted.
-    fn sound<T>(&mut self, place: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
+    /// The value of a valid row. Otherwise adds its problems.
+    fn valid<T>(&mut self, path: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
         match checked {
             Ok(value) => Some(value),
             Err(problems) => {
-                self.problems.extend(problems.into_iter().map(|problem| problem.within(place)));
+                self.problems.extend(problems.into_iter().map(|problem| problem.within(path)));
                 None
             }
         }
     }
 
-    fn problem(&mut self, place: &str, field: &str, what: &str) {
-        self.problems.push(Problem::new(format!("{place}.{field}"), what));
+    fn problem(&mut self, path: &str, field: &str, what: &str) {
+        self.problems.push(Problem::new(format!("{path}.{field}"), what));
     }
 }
 
-/// Each row with its place, such as `stores[0]`.
-fn places<'a, T>(list: &'static str, rows: &'a [T]) -> impl Iterator<Item = (String, &'a T)> + use<'a, T> {
+/// Each row with its path, such as `stores[0]`.
+fn paths<'a, T>(list: &'static str, rows: &'a [T]) -> impl Iterator<Item = (String, &'a T)> + use<'a, T> {
     rows.iter().enumerate().map(move |(number, row)| (format!("{list}[{number}]"), row))
 }

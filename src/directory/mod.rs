@@ -1,7 +1,8 @@
-//! Who is known: stores, shoppers, the keys and tokens that stand for them, and the customers of OpenID providers that they are.
+//! The directory: stores, shoppers, their identity keys and recognition tokens, and their customer accounts at OpenID
+//! providers.
 //!
-//! The directory answers with facts and decides nothing. Keys and tokens go in as they are presented and are looked up by
-//! keyed hash. An error means that the directory could not tell, never that somebody is unknown.
+//! It returns facts and decides nothing. Callers pass keys and tokens as the gate sent them; the directory looks them
+//! up by keyed hash. An error means that the look-up failed. An unknown key is not an error.
 
 mod apps;
 mod change;
@@ -24,7 +25,7 @@ use thiserror::Error;
 pub use change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal};
 pub use faults::{Fault, Faults, FaultsByKey};
 pub use remote::Remote;
-pub use scans::Asker;
+pub use scans::ScanContext;
 pub(crate) use {
     check::{Problem, customer, identity_key, recognition_token, shopper, store},
     rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow},
@@ -39,65 +40,66 @@ use crate::storage::Database;
 use memory::MemoryDirectory;
 use sql::SqlDirectory;
 
-/// How many changes are made at once, when there are many.
+/// The number of changes that [`Directory::apply_all`] makes in one transaction.
 const BATCH: usize = 500;
 
-/// A directory could not be asked, or did not say.
+/// Why looking up or changing failed.
 #[derive(Clone, Debug, Error)]
 pub enum DirectoryError {
-    /// It did not answer, or said no.
+    /// The database or the identity backend did not answer, or returned an error.
     #[error("directory unavailable: {0}")]
     Unavailable(String),
-    /// It answers others, as many as it can.
+    /// It is at its limit of concurrent requests, and answers other requests.
     #[error("directory busy")]
     Busy,
-    /// It says nothing of this key, and answers for others: the key's doing, as far as anybody can tell.
-    #[error("directory silent about this key: {0}")]
-    Silent(String),
+    /// The identity backend did not answer for this key, but answers for others. The key itself probably causes the
+    /// failure.
+    #[error("the directory does not answer for this key, but answers for others: {0}")]
+    NoAnswerForKey(String),
 }
 
-/// What the directory knows of a key or token.
+/// The state of a registered key or token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// It was valid once.
+    /// It is refused. It was valid before.
     Revoked,
-    /// It stands for somebody.
+    /// It identifies a shopper.
     Active {
-        /// For whom.
+        /// The shopper, and the device if the key identifies one.
         holder: Holder,
-        /// The only channel by which it may be read, if it is limited to one.
+        /// The only channel on which it is accepted; `None` is any channel.
         channel: Option<KeyChannel>,
     },
 }
 
-/// A directory, wherever it is kept.
+/// A directory, in memory or in a database.
 #[derive(Debug)]
 pub struct Directory {
     backend: Backend,
     hash_key: HashKey,
-    /// In a demo only: the look-ups of `serve` have no switch to check.
+    /// Only in the demo and in tests; `serve` has none.
     faults: Option<FaultsByKey>,
-    /// Who is asked of keys and tokens that are not known here.
+    /// The identity backend, asked about keys and tokens that this directory does not have.
     remote: Option<Box<Remote>>,
 }
 
-/// Where directories are kept.
+/// The storage of a directory.
 #[derive(Debug)]
 enum Backend {
-    /// In this process's memory: gone with it.
+    /// In this process's memory; lost when the process ends.
     Memory(MemoryDirectory),
     /// In a database.
     Sql(SqlDirectory),
 }
 
 impl Directory {
-    /// An empty one in memory.
+    /// An empty directory in memory.
     #[must_use]
     pub fn in_memory(hash_key: HashKey) -> Self {
         Self::new(Backend::Memory(MemoryDirectory::default()), hash_key)
     }
 
-    /// The one in a database.
+    /// The directory in a database.
     #[must_use]
     pub fn in_database(database: Database) -> Self {
         let hash_key = database.hash_key().clone();
@@ -108,39 +110,40 @@ impl Directory {
         Self { backend, hash_key, faults: None, remote: None }
     }
 
-    /// The same, which asks the retailer's own system about keys and tokens that it does not know itself.
+    /// Adds an identity backend: the retailer's own system, asked about keys and tokens that this directory does not
+    /// have.
     #[must_use]
-    pub fn asking(self, remote: Remote) -> Self {
+    pub fn with_remote(self, remote: Remote) -> Self {
         Self { remote: Some(Box::new(remote)), ..self }
     }
 
-    /// The retailer's own system, if it is asked.
+    /// The identity backend, if one is configured.
     #[must_use]
     pub fn remote(&self) -> Option<&Remote> {
         self.remote.as_deref()
     }
 
-    /// The same, failing on command.
+    /// Adds faults that the demo's page or a test injects.
     #[must_use]
     pub fn with_faults(self, faults: FaultsByKey) -> Self {
         Self { faults: Some(faults), ..self }
     }
 
-    /// A store as it is kept, for whoever looks after it: unlike [`Directory::store`], never from memory.
+    /// A store as it is in the database, for administration. Unlike [`Directory::store`], this never uses the cache.
     ///
     /// # Errors
-    /// When the directory cannot tell.
-    pub async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+    /// When the look-up fails.
+    pub async fn store_uncached(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.store(id).map(Arc::unwrap_or_clone)),
-            Backend::Sql(directory) => directory.kept_store(id).await,
+            Backend::Sql(directory) => directory.store_uncached(id).await,
         }
     }
 
-    /// For whom and how a key or token stands, if it is there.
+    /// The shopper, device, channel and state that a key or token is registered with.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.link(kind, digest)),
@@ -148,10 +151,10 @@ impl Directory {
         }
     }
 
-    /// Which shopper the customer of that digest is.
+    /// The shopper that the customer with this digest is linked to.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn customer(&self, digest: Digest) -> Result<Option<VisitorId>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.customer(digest)),
@@ -159,10 +162,10 @@ impl Directory {
         }
     }
 
-    /// A shopper with their devices, if they are there.
+    /// A shopper with their devices.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn profile(&self, id: &VisitorId) -> Result<Option<Profile>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.profile(id)),
@@ -170,10 +173,10 @@ impl Directory {
         }
     }
 
-    /// Those of the shoppers who are there, with their devices.
+    /// The devices of these shoppers. Unknown shoppers are left out.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn devices(&self, shoppers: Vec<VisitorId>) -> Result<HashMap<VisitorId, Vec<DeviceId>>, DirectoryError> {
         match &self.backend {
             _ if shoppers.is_empty() => Ok(HashMap::new()),
@@ -182,10 +185,10 @@ impl Directory {
         }
     }
 
-    /// Stores in the order of their ids: at most `limit`, those behind `after`.
+    /// Up to `limit` stores in the order of their ids, starting after `after`.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.stores(after.as_ref(), limit)),
@@ -193,10 +196,10 @@ impl Directory {
         }
     }
 
-    /// Shoppers in the order of their ids: at most `limit`, those behind `after`.
+    /// Up to `limit` shoppers in the order of their ids, starting after `after`.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn shoppers(&self, after: Option<VisitorId>, limit: usize) -> Result<Vec<Profile>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.shoppers(after.as_ref(), limit)),
@@ -204,10 +207,10 @@ impl Directory {
         }
     }
 
-    /// Keys or tokens in the order of their digests: at most `limit`, those behind `after`.
+    /// Up to `limit` keys or tokens in the order of their digests, starting after `after`.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn registrations(
         &self,
         kind: Kind,
@@ -220,10 +223,10 @@ impl Directory {
         }
     }
 
-    /// The customers that a shopper is.
+    /// The customers that are linked to a shopper.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn customers_of(&self, shopper: &VisitorId) -> Result<Vec<Digest>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.customers_of(shopper)),
@@ -231,10 +234,10 @@ impl Directory {
         }
     }
 
-    /// Customers in the order of their digests, and which shoppers they are: at most `limit`, those behind `after`.
+    /// Up to `limit` customers with their shoppers, in the order of the customers' digests, starting after `after`.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn customers(
         &self,
         after: Option<Digest>,
@@ -246,10 +249,10 @@ impl Directory {
         }
     }
 
-    /// What was changed, the latest first: at most `limit`, older than `before` if given.
+    /// Up to `limit` entries of the audit log, newest first, older than `before` if it is given.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.audit(before, limit)),
@@ -257,8 +260,8 @@ impl Directory {
         }
     }
 
-    /// Makes changes, together or not at all, and says of each what came of it. They hold for the next scan here, and within two
-    /// seconds for those of other connectors on the same database.
+    /// Makes changes in one transaction and returns the outcome of each. They take effect with the next scan of this
+    /// connector, and within two seconds at other connectors on the same database.
     ///
     /// # Errors
     /// When the directory cannot be changed.
@@ -267,14 +270,14 @@ impl Directory {
             Backend::Memory(directory) => Ok(directory.apply(changes, now)),
             Backend::Sql(directory) => directory.apply(changes, now).await,
         };
-        self.forget_answers(); // whoever is erased here must not come back from there
+        self.clear_remote_cache(); // a shopper that is erased here must not be found in the cache
         outcomes
     }
 
-    /// Makes any number of changes, some at a time, and says how many of them changed something.
+    /// Makes any number of changes, in several transactions, and returns how many of them changed a row.
     ///
     /// # Errors
-    /// When the directory cannot be changed; those before may have been made.
+    /// When the directory cannot be changed. Earlier transactions stay committed.
     pub async fn apply_all(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<usize, DirectoryError> {
         let (mut rest, mut changed) = (changes.into_iter().peekable(), 0_usize);
         while rest.peek().is_some() {
@@ -285,8 +288,8 @@ impl Directory {
         Ok(changed)
     }
 
-    /// Lets go of the issued tokens that have expired, in small batches between which scans come first. Called now and then; nothing
-    /// depends on when.
+    /// Deletes issued tokens that have expired, in small batches so that scans do not wait. Called from time to time;
+    /// an expired token is never accepted, whether it is deleted or not.
     ///
     /// # Errors
     /// When the directory cannot be changed.
@@ -306,26 +309,27 @@ impl Directory {
         }
     }
 
-    /// Looks at what other connectors have changed in a shared database; says whether they have erased somebody. To be called every
-    /// second: what was read is believed for two.
+    /// Checks whether other connectors have changed the shared database, and returns whether they have erased a
+    /// shopper. Call it every second: cached rows are used for up to two seconds after the last check.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn refresh(&self) -> Result<bool, DirectoryError> {
         let erased = match &self.backend {
             Backend::Memory(_) => false,
             Backend::Sql(directory) => directory.refresh().await?,
         };
         if erased {
-            self.forget_answers();
+            self.clear_remote_cache();
         }
         Ok(erased)
     }
 
-    /// Somebody is erased from the ledger: within two seconds, every connector forgets what it remembers of it.
+    /// Announces that a shopper was erased from the ledger. Within two seconds, every connector drops what it has
+    /// cached of the ledger.
     ///
     /// # Errors
-    /// When the others cannot be told.
+    /// When the database cannot be changed.
     pub async fn announce_erasure(&self) -> Result<(), DirectoryError> {
         match &self.backend {
             Backend::Memory(_) => Ok(()),
@@ -333,23 +337,23 @@ impl Directory {
         }
     }
 
-    /// For how long others may go by what is no longer so.
+    /// How long a connector may still use a row that has been changed elsewhere.
     #[must_use]
-    pub fn believed_for(&self) -> Duration {
+    pub fn max_staleness(&self) -> Duration {
         let here = match &self.backend {
             Backend::Memory(_) => Duration::ZERO,
-            Backend::Sql(directory) => directory.believed_for(),
+            Backend::Sql(directory) => directory.max_staleness(),
         };
-        here.max(self.remote.as_ref().map_or(Duration::ZERO, |remote| remote.believed_for()))
+        here.max(self.remote.as_ref().map_or(Duration::ZERO, |remote| remote.max_staleness()))
     }
 
-    fn forget_answers(&self) {
+    fn clear_remote_cache(&self) {
         if let Some(remote) = &self.remote {
-            remote.forget();
+            remote.clear_cache();
         }
     }
 
-    /// How many stores, and how many keys and tokens, are remembered in front of a database.
+    /// The number of cached stores, and of cached keys and tokens.
     #[must_use]
     pub fn cached(&self) -> (usize, usize) {
         match &self.backend {
@@ -358,7 +362,7 @@ impl Directory {
         }
     }
 
-    /// The key under which keys and tokens are kept.
+    /// The key of the keyed hash of keys and tokens.
     #[must_use]
     pub fn hash_key(&self) -> &HashKey {
         &self.hash_key

@@ -1,8 +1,8 @@
-//! How stores, shoppers, keys, tokens and customers are written: in the directory file, in files that are imported and exported, and in the
-//! administration's JSON. Member names are camelCase; unknown ones are refused, since they are misspelt ones.
+//! The JSON form of stores, shoppers, keys, tokens and customers: in the directory file, in imports and exports, and in
+//! the administration API.
 //!
-//! Keys and tokens go in as they are presented, customers as their provider names them, and never come out: what comes out is the
-//! digest under which they are kept.
+//! Member names are camelCase; unknown members are refused, since they are usually misspelt. Keys, tokens, issuers and
+//! subjects are only read, never written: an answer or an export has their digest instead.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,10 +19,10 @@ use crate::domain::visitor::{Account, VisitorType};
 #[schema(as = Store)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoreRow {
-    /// May be left out where it is said elsewhere; empty, it is no id.
+    /// Optional where the path already gives it. Must not be empty.
     #[serde(default)]
     pub(crate) id: String,
-    #[serde(default = "yes")]
+    #[serde(default = "default_enabled")]
     pub(crate) enabled: bool,
     #[serde(default)]
     pub(crate) takes_cash: bool,
@@ -36,7 +36,7 @@ pub(crate) struct StoreRow {
     pub(crate) exit_policy: ExitPolicy,
 }
 
-fn yes() -> bool {
+fn default_enabled() -> bool {
     true
 }
 
@@ -45,7 +45,7 @@ fn yes() -> bool {
 #[schema(as = Shopper)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ShopperRow {
-    /// May be left out where it is said elsewhere; empty, it is no id.
+    /// Optional where the path already gives it. Must not be empty.
     #[serde(default)]
     pub(crate) id: String,
     #[serde(rename = "type", with = "VisitorTypeWord")]
@@ -70,7 +70,7 @@ pub(crate) struct PaymentMethodRow {
     pub(crate) last_month: String,
 }
 
-/// An identity key: by itself, or by the digest that an export tells.
+/// An identity key, given as the key itself or as its digest from an export.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = IdentityKey)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -90,7 +90,7 @@ pub(crate) struct IdentityKeyRow {
     pub(crate) device: Option<String>,
 }
 
-/// A recognition token: by itself, or by the digest that an export tells.
+/// A recognition token, given as the token itself or as its digest from an export.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = RecognitionToken)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -107,7 +107,7 @@ pub(crate) struct RecognitionTokenRow {
     pub(crate) device: Option<String>,
 }
 
-/// Which shopper a customer of an OpenID provider is: the customer by themselves, or by the digest that an export tells.
+/// The link of a customer of an OpenID provider to a shopper, by issuer and subject or by digest.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = Customer)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -151,8 +151,8 @@ impl From<&Profile> for ShopperRow {
 }
 
 impl IdentityKeyRow {
-    /// A key as it is kept.
-    pub(crate) fn kept(digest: &Digest, link: &Link) -> Self {
+    /// The row of a registered key.
+    pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
         Self {
             key: None,
             digest: Some(digest.to_hex()),
@@ -165,21 +165,21 @@ impl IdentityKeyRow {
 }
 
 impl RecognitionTokenRow {
-    /// A token as it is kept.
-    pub(crate) fn kept(digest: &Digest, link: &Link) -> Self {
-        let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::kept(digest, link);
+    /// The row of a registered token.
+    pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
+        let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::from_stored(digest, link);
         Self { token: None, digest, shopper, revoked, device }
     }
 }
 
 impl CustomerRow {
-    /// A customer as they are kept.
-    pub(crate) fn kept(digest: &Digest, shopper: &VisitorId) -> Self {
+    /// The row of a linked customer.
+    pub(crate) fn from_stored(digest: &Digest, shopper: &VisitorId) -> Self {
         Self { issuer: None, subject: None, digest: Some(digest.to_hex()), shopper: Some(shopper.as_str().to_owned()) }
     }
 }
 
-// How the words of the domain are spelt.
+// The spelling of the domain's enumerations.
 
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(remote = "GateDefault", rename_all = "snake_case")]

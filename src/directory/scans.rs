@@ -1,7 +1,7 @@
-//! What a scan asks: the store, and who a key or token belongs to.
+//! The look-ups of a scan: the store, and the shopper of a key or token.
 //!
-//! What is registered or issued here counts first, and so nothing that the retailer's own system says changes it; that one is asked only
-//! about what is not known here.
+//! The directory's own rows come first. The identity backend is asked only about keys and tokens that the directory
+//! does not have, so it cannot change a registered or issued one.
 
 use std::sync::Arc;
 
@@ -17,80 +17,81 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::Store;
 
-/// Whose scan asks about a key or token, and from where.
+/// The scan that causes the look-up.
 #[derive(Clone, Debug)]
-pub struct Asker {
-    /// Whose scan.
+pub struct ScanContext {
+    /// Its subject for the circuit breaker.
     pub subject: Subject,
-    /// At which store.
+    /// The store.
     pub store: StoreId,
-    /// How the key was read, when the gate says so.
+    /// How the key was read, if the gate says so.
     pub channel: Option<KeyChannel>,
     /// When the scan must be answered.
     pub deadline: Instant,
 }
 
 impl Directory {
-    /// The store of that name; `subject` tells whose scan asks.
+    /// The store with this id. `subject` is the scan's, for the circuit breaker.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         match &self.backend {
-            // No store has such a name, and PostgreSQL would refuse the question.
+            // No store has such an id, and PostgreSQL would refuse the query.
             _ if id.as_str().contains('\0') => Ok(None),
             Backend::Memory(directory) => Ok(directory.store(id)),
             Backend::Sql(directory) => directory.store(id, subject).await,
         }
     }
 
-    /// What is known of an identity key, compared exactly.
+    /// The registration of an identity key, compared exactly.
     ///
     /// # Errors
-    /// When the directory cannot tell.
-    pub async fn identity_key(&self, key: &str, asker: &Asker) -> Result<Option<Registration>, DirectoryError> {
+    /// When the look-up fails.
+    pub async fn identity_key(&self, key: &str, context: &ScanContext) -> Result<Option<Registration>, DirectoryError> {
         let digest = self.hash_key.identity_key(key);
         if let Some(faults) = &self.faults {
-            faults.apply_to_key(&digest).await?;
+            faults.inject_for_key(&digest).await?;
         }
         let found = match &self.backend {
             Backend::Memory(directory) => directory.registration(Kind::IdentityKey, digest),
-            Backend::Sql(directory) => directory.identity_key(digest, asker.subject).await?,
+            Backend::Sql(directory) => directory.identity_key(digest, context.subject).await?,
         };
-        self.or_ask(found, Kind::IdentityKey, key, digest, asker).await
+        self.or_ask_remote(found, Kind::IdentityKey, key, digest, context).await
     }
 
-    /// What is known at `now` of a recognition token, registered or [issued](Directory::issue).
+    /// The registration of a recognition token at `now`, whether it is registered or [issued](Directory::issue).
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn recognition_token(
         &self,
         token: &RecognitionToken,
         now: DateTime<Utc>,
-        asker: &Asker,
+        context: &ScanContext,
     ) -> Result<Option<Registration>, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         let digest = self.hash_key.recognition_token(token);
         let found = match &self.backend {
             Backend::Memory(directory) => directory.token(digest, now),
-            Backend::Sql(directory) => directory.recognition_token(digest, now, asker.subject).await?,
+            Backend::Sql(directory) => directory.recognition_token(digest, now, context.subject).await?,
         };
-        self.or_ask(found, Kind::RecognitionToken, token.expose(), digest, asker).await
+        self.or_ask_remote(found, Kind::RecognitionToken, token.expose(), digest, context).await
     }
 
-    /// Until when an app was told that its code with this token is valid, if the token was [issued](Directory::issue) and has not expired.
+    /// Until when an app was told that its code with this token is valid. `None` unless the token was
+    /// [issued](Directory::issue) and has not expired.
     ///
     /// # Errors
-    /// When the directory cannot tell.
+    /// When the look-up fails.
     pub async fn promised_until(
         &self,
         token: &RecognitionToken,
         now: DateTime<Utc>,
         subject: Subject,
     ) -> Result<Option<DateTime<Utc>>, DirectoryError> {
-        self.apply_fault().await?;
+        self.inject_fault().await?;
         let digest = self.hash_key.recognition_token(token);
         match &self.backend {
             Backend::Memory(directory) => Ok(directory.promised_until(digest, now)),
@@ -98,25 +99,25 @@ impl Directory {
         }
     }
 
-    pub(super) async fn apply_fault(&self) -> Result<(), DirectoryError> {
+    pub(super) async fn inject_fault(&self) -> Result<(), DirectoryError> {
         match &self.faults {
-            Some(faults) => faults.apply().await,
+            Some(faults) => faults.inject().await,
             None => Ok(()),
         }
     }
 
-    async fn or_ask(
+    async fn or_ask_remote(
         &self,
         found: Option<Registration>,
         kind: Kind,
         value: &str,
         digest: Digest,
-        asker: &Asker,
+        context: &ScanContext,
     ) -> Result<Option<Registration>, DirectoryError> {
         match &self.remote {
             Some(remote) if found.is_none() => {
-                // On the heap: the future of a scan that asks no backend stays small.
-                Box::pin(remote.look_up(Question { kind, value, digest, asker })).await
+                // Boxed, so that the future of a scan without an identity backend stays small.
+                Box::pin(remote.look_up(Question { kind, value, digest, context })).await
             }
             _ => Ok(found),
         }

@@ -1,4 +1,4 @@
-//! What the apps of shoppers ask for, on every engine that is in this process: nothing of it can be seen from outside yet.
+//! Tests of the look-ups and changes for shopper apps, in memory and on SQLite.
 
 use std::slice;
 use std::sync::Arc;
@@ -36,14 +36,14 @@ fn token(number: usize) -> RecognitionToken {
     RecognitionToken::parse(&format!("{number:032}")).expect("a token")
 }
 
-/// Both engines, and the folder that one of them is in.
+/// A directory in memory and one on SQLite, and the folder of its file.
 async fn directories() -> ([Directory; 2], tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let database = Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("opened");
     ([Directory::in_memory(HashKey::new(&[0; 32])), Directory::in_database(database)], folder)
 }
 
-/// Shopper `v`, who has the devices `d` and `e`.
+/// Puts the shopper `v` with the devices `d` and `e`.
 async fn put_shopper(directory: &Directory, account: Account) {
     let mut profile = Profile::new(visitor("v"));
     profile.shopper.account = account;
@@ -65,8 +65,8 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
     let store = StoreId::parse("S").expect("an id");
-    let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
-    directory.recognition_token(&token(number), at(now), &asker).await.expect("asked")
+    let context = ScanContext { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    directory.recognition_token(&token(number), at(now), &context).await.expect("asked")
 }
 
 async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {
@@ -80,7 +80,7 @@ async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usiz
 }
 
 #[tokio::test]
-async fn an_issued_token_stands_for_its_shopper_until_it_expires() {
+async fn an_issued_token_identifies_its_shopper_until_it_expires() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
@@ -91,16 +91,20 @@ async fn an_issued_token_stands_for_its_shopper_until_it_expires() {
             let Some(Registration::Active { holder, channel: None }) = found(&directory, 0, 59).await else {
                 panic!("it is active, on any channel")
             };
-            assert_eq!((&holder.shopper.visitor.id, holder.shopper.account), (&visitor("v"), account), "as of now");
+            assert_eq!(
+                (&holder.shopper.visitor.id, holder.shopper.account),
+                (&visitor("v"), account),
+                "the current account"
+            );
             assert_eq!(holder.device, Some(device("d")));
         }
-        assert_eq!(found(&directory, 0, 60).await, None, "not when it expires");
-        assert!(found(&directory, 0, 59).await.is_some(), "that it was found is not remembered, nor that it was not");
+        assert_eq!(found(&directory, 0, 60).await, None, "expired");
+        assert!(found(&directory, 0, 59).await.is_some(), "neither answer is cached");
     }
 }
 
 #[tokio::test]
-async fn a_token_is_issued_to_a_shopper_who_is_there_and_for_a_device_of_theirs() {
+async fn a_token_is_issued_only_to_an_existing_shopper_and_for_one_of_their_devices() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         assert_eq!(issue(&directory, 0, 60, 0).await, Issued::Refused(Refusal::NotFound));
@@ -118,7 +122,7 @@ async fn a_token_is_issued_to_a_shopper_who_is_there_and_for_a_device_of_theirs(
 }
 
 #[tokio::test]
-async fn the_oldest_tokens_go_and_at_most_so_many_stand() {
+async fn the_oldest_tokens_are_deleted_above_the_limit() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
@@ -126,7 +130,7 @@ async fn the_oldest_tokens_go_and_at_most_so_many_stand() {
             issue(&directory, number, expires_at, 0).await;
         }
         assert_eq!(which_are_found(&directory, 5, 0).await, [2, 3, 4]);
-        // Those that have expired are gone before any other.
+        // Expired tokens are deleted before any other.
         issue(&directory, 5, 100, 63).await;
         issue(&directory, 6, 101, 63).await;
         assert_eq!(which_are_found(&directory, 7, 0).await, [4, 5, 6]);
@@ -134,7 +138,7 @@ async fn the_oldest_tokens_go_and_at_most_so_many_stand() {
 }
 
 #[tokio::test]
-async fn what_is_registered_counts_before_what_is_issued() {
+async fn a_registered_token_takes_precedence_over_an_issued_one() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
@@ -148,7 +152,7 @@ async fn what_is_registered_counts_before_what_is_issued() {
 }
 
 #[tokio::test]
-async fn a_sweep_lets_go_of_all_that_has_expired_and_of_nothing_else() {
+async fn a_sweep_deletes_all_expired_tokens_and_no_others() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Active).await;
@@ -173,7 +177,7 @@ async fn an_erased_shopper_has_no_tokens_and_no_customers() {
         let changes = vec![Change::LinkCustomer(digest, visitor("v")), erase()];
         assert_eq!(directory.apply(changes, at(0)).await.expect("applied"), [Outcome::Changed; 2]);
         put_shopper(&directory, Account::Active).await;
-        assert_eq!(found(&directory, 0, 0).await, None, "nor has who comes after them");
+        assert_eq!(found(&directory, 0, 0).await, None, "a new shopper with the same id has no tokens");
         assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
         assert_eq!(directory.customers(None, 10).await.expect("asked"), []);
     }
@@ -202,15 +206,15 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
         assert_eq!(profile.devices, []);
 
         let audit = directory.audit(None, 100).await.expect("asked");
-        let told: Vec<_> =
+        let entries: Vec<_> =
             audit.iter().map(|entry| (&*entry.action, &*entry.kind, &*entry.subject, entry.at)).collect();
         let digest = directory.hash_key().customer(&customer("a")).to_hex();
-        assert_eq!(told, [("put", "customer", &*digest, at(7)), ("put", "shopper", who.id.as_str(), at(7))]);
+        assert_eq!(entries, [("put", "customer", &*digest, at(7)), ("put", "shopper", who.id.as_str(), at(7))]);
     }
 }
 
 #[tokio::test]
-async fn who_comes_new_takes_nobodys_place() {
+async fn a_new_shopper_never_replaces_an_existing_one() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         put_shopper(&directory, Account::Flagged).await;
@@ -222,7 +226,7 @@ async fn who_comes_new_takes_nobodys_place() {
 }
 
 #[tokio::test]
-async fn the_shortest_window_is_that_of_a_store_which_is_enabled() {
+async fn the_shortest_window_counts_enabled_stores_only() {
     let (directories, _folder) = directories().await;
     for directory in directories {
         let shortest = async || directory.shortest_window().await.expect("asked").map(ScanKeyWindow::seconds);

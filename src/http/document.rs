@@ -80,7 +80,7 @@ pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, 
     };
     let Ok(mut value @ Value::Object(_)) = serde_json::from_str(text) else { return Err(vec![first]) };
     let mut problems = Vec::new();
-    if first.what.starts_with("duplicate field") {
+    if first.message.starts_with("duplicate field") {
         problems.push(first); // the parsed value no longer shows it: it has only one of the two
     }
     for _ in 0..MAX_PROBLEMS {
@@ -89,7 +89,7 @@ pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, 
             Err(error) => error,
         };
         let problem = problem_of(&error);
-        let is_replaced = replace_bad_value(&mut value, error.path(), &problem.what);
+        let is_replaced = replace_bad_value(&mut value, error.path(), &problem.message);
         if !problems.contains(&problem) {
             problems.push(problem);
         }

@@ -31,7 +31,7 @@ impl Breakers {
     pub(super) fn show(&self, database: Option<&Database>, directory: &Directory) {
         let backends = [
             ("database", database.map(|database| !database.accepts_queries())),
-            ("identity_backend", directory.remote().map(Remote::is_given_up)),
+            ("identity_backend", directory.remote().map(Remote::is_circuit_open)),
         ];
         for (backend, is_open) in backends {
             if let Some(is_open) = is_open {

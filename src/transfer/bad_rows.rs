@@ -1,70 +1,69 @@
-//! The rows of a file that cannot be imported, and why; or that can, and may not be meant. A few are shown; of all of them the places are
-//! known.
+//! Rows of a file with problems or warnings. It keeps the positions of all of them, and the messages of the first 20.
 
 use std::fmt;
 
-use super::spot::Spot;
+use super::position::Position;
 use crate::directory::Problem;
 
-/// How many rows are shown.
+/// The number of rows whose messages are kept.
 const SHOWN: usize = 20;
 
-/// Rows with problems, by their places.
+/// Rows with problems or warnings, by position.
 #[derive(Debug, Default)]
 pub struct BadRows {
-    spots: Vec<Spot>,
-    shown: Vec<(Spot, Vec<Problem>)>,
+    positions: Vec<Position>,
+    shown: Vec<(Position, Vec<Problem>)>,
 }
 
 impl BadRows {
-    /// How many.
+    /// The number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.spots.len()
+        self.positions.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.spots.is_empty()
+        self.positions.is_empty()
     }
 
-    pub(super) fn add(&mut self, spot: Spot, problems: Vec<Problem>) {
-        self.spots.push(spot);
-        self.shown.push((spot, problems));
+    pub(super) fn add(&mut self, position: Position, problems: Vec<Problem>) {
+        self.positions.push(position);
+        self.shown.push((position, problems));
         if self.shown.len() > SHOWN.saturating_mul(2) {
             self.sort();
         }
     }
 
-    /// In the order of the file: a row that names an unknown shopper is found out last.
+    /// Sorts the rows by position. A row that names an unknown shopper is found last, whatever its position.
     pub(super) fn sort(&mut self) {
-        self.spots.sort_unstable();
-        self.shown.sort_by_key(|(spot, _)| *spot);
+        self.positions.sort_unstable();
+        self.shown.sort_by_key(|(position, _)| *position);
         self.shown.truncate(SHOWN);
     }
 
-    /// Takes over others.
+    /// Adds other rows.
     pub(super) fn append(&mut self, others: Self) {
-        self.spots.extend(others.spots);
+        self.positions.extend(others.positions);
         self.shown.extend(others.shown);
         self.sort();
     }
 
-    /// Whether this row is among them; to be asked after [`Self::sort`].
-    pub(super) fn contains(&self, spot: Spot) -> bool {
-        self.spots.binary_search(&spot).is_ok()
+    /// Whether the row at this position is included. Call [`Self::sort`] before.
+    pub(super) fn contains(&self, position: Position) -> bool {
+        self.positions.binary_search(&position).is_ok()
     }
 }
 
 impl fmt::Display for BadRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (spot, problems) in self.shown.iter().take(SHOWN) {
+        for (position, problems) in self.shown.iter().take(SHOWN) {
             for problem in problems {
-                writeln!(f, "  {spot}: {problem}")?;
+                writeln!(f, "  {position}: {problem}")?;
             }
         }
-        match self.spots.len().saturating_sub(SHOWN) {
+        match self.positions.len().saturating_sub(SHOWN) {
             0 => Ok(()),
             1 => writeln!(f, "  and 1 more row"),
             more => writeln!(f, "  and {more} more rows"),
@@ -77,15 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_shown_whenever_they_were_found() {
+    fn the_first_rows_of_the_file_are_shown_in_any_order_of_discovery() {
         let mut bad = BadRows::default();
         for line in (1..=100).rev() {
-            bad.add(Spot::Line(line), vec![Problem::new("shopper.id", "is empty")]);
+            bad.add(Position::Line(line), vec![Problem::new("shopper.id", "is empty")]);
         }
         bad.sort();
         let text = bad.to_string();
         assert!(text.starts_with("  line 1: shopper.id: is empty\n  line 2: "), "{text}");
         assert!(text.ends_with("  line 20: shopper.id: is empty\n  and 80 more rows\n"), "{text}");
-        assert!(bad.contains(Spot::Line(100)) && !bad.contains(Spot::Line(101)));
+        assert!(bad.contains(Position::Line(100)) && !bad.contains(Position::Line(101)));
     }
 }

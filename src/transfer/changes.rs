@@ -1,4 +1,4 @@
-//! The rows of a file, each checked by itself, as the changes that they ask for.
+//! Reads the rows of a file, checks each one alone, and converts it to a change of the directory.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
@@ -6,19 +6,19 @@ use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use super::csv::Csv;
 use super::items::{Items, is_directory_file};
 use super::jsonl::JsonLines;
+use super::position::Position;
 use super::record::{Header, Record, VERSION};
-use super::spot::Spot;
 use super::{Format, TransferError};
 use crate::digest::HashKey;
 use crate::directory::{Change, Problem};
 
-/// How much of a file is read at once.
+/// The size of the read buffer, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// How much of a file is enough to tell a directory file from JSON lines.
+/// How many bytes are enough to tell a directory file from JSON lines.
 const START: u64 = 1024;
 
-/// What some editors put before a text in UTF-8.
+/// The mark that some editors write at the start of UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads a file from its start.
@@ -37,11 +37,11 @@ enum Rows<R> {
 
 /// A row of a file.
 pub(super) struct Row {
-    pub(super) spot: Spot,
-    /// The change that it asks for, or what is wrong with it.
+    pub(super) position: Position,
+    /// The change that the row describes, or its problems.
     pub(super) change: Result<Change, Vec<Problem>>,
-    /// What of it is sound and may not be meant.
-    pub(super) doubts: Vec<Problem>,
+    /// Values that are valid but may be a mistake.
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl<'f> Changes<'f> {
@@ -66,7 +66,7 @@ impl<'f> Changes<'f> {
         Ok(Self { rows, hash_key, is_first: true, is_export: false })
     }
 
-    /// How much has been read.
+    /// The number of bytes read.
     pub(super) fn bytes(&self) -> u64 {
         match &self.rows {
             Rows::JsonLines(rows) => rows.bytes(),
@@ -82,19 +82,19 @@ impl<'f> Changes<'f> {
                 Rows::Csv(rows) => rows.next()?,
                 Rows::DirectoryFile(rows) => rows.next()?,
             };
-            let Some((spot, record)) = row else { return Ok(None) };
+            let Some((position, record)) = row else { return Ok(None) };
             let is_first = std::mem::replace(&mut self.is_first, false);
-            let (change, doubts) = match record {
+            let (change, warnings) = match record {
                 Ok(Record::Export(header)) if is_first => {
                     self.begin_export(&header)?;
                     continue;
                 }
-                // No spreadsheet has been between a database and its export.
+                // No warnings for an export: no spreadsheet has changed it.
                 Ok(record) if self.is_export => (record.change(self.hash_key, true), Vec::new()),
-                Ok(record) => (record.change(self.hash_key, false), record.doubts()),
+                Ok(record) => (record.change(self.hash_key, false), record.warnings()),
                 Err(problem) => (Err(vec![problem]), Vec::new()),
             };
-            return Ok(Some(Row { spot, change, doubts }));
+            return Ok(Some(Row { position, change, warnings }));
         }
     }
 

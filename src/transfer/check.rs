@@ -1,62 +1,63 @@
-//! The first reading of a file: is every row sound, does none stand there twice, and is everybody whom a key, token or customer names in
-//! the file, wherever it may be, or in the directory?
+//! The first pass over a file. It checks that every row is valid, that there are no duplicates, and that every shopper
+//! and device that a row names is in the file or in the directory.
 //!
-//! Rows are not kept. Of what they put, a [`Name`](super::names::Name) is; of a row that names a shopper who has not been seen in the
-//! file yet, what the directory says of them, since the file may say otherwise further down.
+//! Rows are not kept in memory, only an [`EntityHash`](super::seen::EntityHash) of each. A reference to a shopper that
+//! has not appeared in the file yet is kept with the directory's answer, because the shopper may follow later in the
+//! file.
 
 use super::changes::Row;
-use super::names::{Name, Named, Names};
-use super::spot::Spot;
+use super::position::Position;
+use super::seen::{Entity, EntityHash, SeenEntities};
 use super::{BadRows, PAGE, TransferError};
 use crate::directory::{Change, Directory, Kind, Link, Problem};
 use crate::domain::ids::{DeviceId, VisitorId};
 
-const NOBODY: &str = "names nobody among the shoppers of the file or the directory";
-const NO_DEVICE: &str = "is none of that shopper's devices";
+const NO_SHOPPER: &str = "no such shopper in the file or the directory";
+const NO_DEVICE: &str = "not one of that shopper's devices";
 
 pub(super) struct Check<'d> {
     directory: &'d Directory,
-    names: Names,
-    unasked: Vec<Unasked>,
-    open: Vec<Open>,
+    seen: SeenEntities,
+    unresolved: Vec<Reference>,
+    deferred: Vec<DeferredReference>,
     bad: BadRows,
-    doubtful: BadRows,
+    warnings: BadRows,
     rows: u64,
     links_seen: bool,
     is_in_order: bool,
 }
 
-/// A reference that the directory is to be asked about.
-struct Unasked {
-    spot: Spot,
-    place: &'static str,
+/// A reference to a shopper that is not checked yet.
+struct Reference {
+    position: Position,
+    row_kind: &'static str,
     shopper: VisitorId,
     device: Option<DeviceId>,
 }
 
-/// A reference that is settled once the whole file is known.
-struct Open {
-    spot: Spot,
-    place: &'static str,
-    shopper: Name,
-    device: Option<Name>,
-    /// What is wrong with it, going by the directory: it counts if the file does not have the shopper.
-    otherwise: Option<Wrong>,
+/// A reference that can be decided only at the end of the file.
+struct DeferredReference {
+    position: Position,
+    row_kind: &'static str,
+    shopper: EntityHash,
+    device: Option<EntityHash>,
+    /// The problem according to the directory. It applies if the shopper is not in the file.
+    problem_in_directory: Option<ReferenceProblem>,
 }
 
 #[derive(Clone, Copy)]
-enum Wrong {
+enum ReferenceProblem {
     Shopper,
     Device,
 }
 
-/// What a file was found to be.
+/// The result of the check.
 pub(super) struct Checked {
     pub(super) bad: BadRows,
-    /// Rows that are imported, and may not be meant.
-    pub(super) doubtful: BadRows,
+    /// Rows that are valid but may contain a mistake.
+    pub(super) warnings: BadRows,
     pub(super) rows: u64,
-    /// Whether what names shoppers comes after all of them, so that it can be brought in as it stands.
+    /// Whether all shoppers come before the rows that name them, so that one pass can import the file.
     pub(super) is_in_order: bool,
 }
 
@@ -64,11 +65,11 @@ impl<'d> Check<'d> {
     pub(super) fn new(directory: &'d Directory) -> Self {
         Self {
             directory,
-            names: Names::default(),
-            unasked: Vec::new(),
-            open: Vec::new(),
+            seen: SeenEntities::default(),
+            unresolved: Vec::new(),
+            deferred: Vec::new(),
             bad: BadRows::default(),
-            doubtful: BadRows::default(),
+            warnings: BadRows::default(),
             rows: 0,
             links_seen: false,
             is_in_order: true,
@@ -79,22 +80,22 @@ impl<'d> Check<'d> {
         self.rows
     }
 
-    pub(super) async fn row(&mut self, Row { spot, change, doubts }: Row) -> Result<(), TransferError> {
+    pub(super) async fn row(&mut self, Row { position, change, warnings }: Row) -> Result<(), TransferError> {
         self.rows = self.rows.saturating_add(1);
         let change = match change {
             Ok(change) => change,
             Err(problems) => {
-                self.bad.add(spot, problems);
+                self.bad.add(position, problems);
                 return Ok(());
             }
         };
-        if !doubts.is_empty() {
-            self.doubtful.add(spot, doubts);
+        if !warnings.is_empty() {
+            self.warnings.add(position, warnings);
         }
-        let place = place(&change);
-        if let Some(first) = self.names.note(&change, spot) {
+        let row_kind = kind_of(&change);
+        if let Some(first) = self.seen.add(&change, position) {
             let id = if is_link(&change) { "" } else { ".id" };
-            self.bad.add(spot, vec![Problem::new(format!("{place}{id}"), format!("stands on {first} already"))]);
+            self.bad.add(position, vec![Problem::new(format!("{row_kind}{id}"), format!("duplicate of {first}"))]);
             return Ok(());
         }
         self.links_seen |= is_link(&change);
@@ -108,75 +109,79 @@ impl<'d> Check<'d> {
             _ => return Ok(()),
         };
         if let Some(shopper) = shopper {
-            self.unasked.push(Unasked { spot, place, shopper, device });
+            self.unresolved.push(Reference { position, row_kind, shopper, device });
         }
-        if self.unasked.len() >= PAGE {
-            self.ask().await?;
+        if self.unresolved.len() >= PAGE {
+            self.resolve().await?;
         }
         Ok(())
     }
 
     pub(super) async fn finish(mut self) -> Result<Checked, TransferError> {
-        self.ask().await?;
-        for open in std::mem::take(&mut self.open) {
-            let wrong = if self.names.has(open.shopper) { self.wrong_in_file(open.device) } else { open.otherwise };
-            self.refuse(open.spot, open.place, wrong);
+        self.resolve().await?;
+        for reference in std::mem::take(&mut self.deferred) {
+            let problem = if self.seen.has(reference.shopper) {
+                self.problem_in_file(reference.device)
+            } else {
+                reference.problem_in_directory
+            };
+            self.refuse(reference.position, reference.row_kind, problem);
         }
         self.bad.sort();
-        self.doubtful.sort();
-        Ok(Checked { bad: self.bad, doubtful: self.doubtful, rows: self.rows, is_in_order: self.is_in_order })
+        self.warnings.sort();
+        Ok(Checked { bad: self.bad, warnings: self.warnings, rows: self.rows, is_in_order: self.is_in_order })
     }
 
-    /// Settles what the file settles, and asks the directory about the rest.
-    async fn ask(&mut self) -> Result<(), TransferError> {
-        let mut strangers = Vec::new();
-        for reference in std::mem::take(&mut self.unasked) {
-            let Unasked { spot, place, shopper, device } = &reference;
-            if self.names.has(self.names.name(&Named::Shopper(shopper))) {
-                let device = device.as_ref().map(|device| self.names.name(&Named::Device(shopper, device)));
-                self.refuse(*spot, place, self.wrong_in_file(device));
+    /// Checks the collected references against the file, and looks up the other shoppers in the directory.
+    async fn resolve(&mut self) -> Result<(), TransferError> {
+        let mut not_in_file = Vec::new();
+        for reference in std::mem::take(&mut self.unresolved) {
+            let Reference { position, row_kind, shopper, device } = &reference;
+            if self.seen.has(self.seen.hash(&Entity::Shopper(shopper))) {
+                let device = device.as_ref().map(|device| self.seen.hash(&Entity::Device(shopper, device)));
+                self.refuse(*position, row_kind, self.problem_in_file(device));
             } else {
-                strangers.push(reference);
+                not_in_file.push(reference);
             }
         }
         let known =
-            self.directory.devices(strangers.iter().map(|reference| reference.shopper.clone()).collect()).await?;
-        for Unasked { spot, place, shopper, device } in strangers {
-            let otherwise = match (known.get(&shopper), &device) {
-                (None, _) => Some(Wrong::Shopper),
-                (Some(devices), Some(device)) if !devices.contains(device) => Some(Wrong::Device),
+            self.directory.devices(not_in_file.iter().map(|reference| reference.shopper.clone()).collect()).await?;
+        for Reference { position, row_kind, shopper, device } in not_in_file {
+            let problem_in_directory = match (known.get(&shopper), &device) {
+                (None, _) => Some(ReferenceProblem::Shopper),
+                (Some(devices), Some(device)) if !devices.contains(device) => Some(ReferenceProblem::Device),
                 (Some(_), None) => continue,
                 (Some(_), Some(_)) => None,
             };
-            let device = device.map(|device| self.names.name(&Named::Device(&shopper, &device)));
-            self.open.push(Open {
-                spot,
-                place,
-                shopper: self.names.name(&Named::Shopper(&shopper)),
+            let device = device.map(|device| self.seen.hash(&Entity::Device(&shopper, &device)));
+            self.deferred.push(DeferredReference {
+                position,
+                row_kind,
+                shopper: self.seen.hash(&Entity::Shopper(&shopper)),
                 device,
-                otherwise,
+                problem_in_directory,
             });
         }
         Ok(())
     }
 
-    /// What is wrong with a reference to a shopper who stands in the file.
-    fn wrong_in_file(&self, device: Option<Name>) -> Option<Wrong> {
-        device.is_some_and(|device| !self.names.has(device)).then_some(Wrong::Device)
+    /// The problem of a reference to a shopper that is in the file.
+    fn problem_in_file(&self, device: Option<EntityHash>) -> Option<ReferenceProblem> {
+        device.is_some_and(|device| !self.seen.has(device)).then_some(ReferenceProblem::Device)
     }
 
-    fn refuse(&mut self, spot: Spot, place: &str, wrong: Option<Wrong>) {
-        let (field, what) = match wrong {
+    fn refuse(&mut self, position: Position, row_kind: &str, problem: Option<ReferenceProblem>) {
+        let (field, what) = match problem {
             None => return,
-            Some(Wrong::Shopper) => ("shopper", NOBODY),
-            Some(Wrong::Device) => ("device", NO_DEVICE),
+            Some(ReferenceProblem::Shopper) => ("shopper", NO_SHOPPER),
+            Some(ReferenceProblem::Device) => ("device", NO_DEVICE),
         };
-        self.bad.add(spot, vec![Problem::new(field, what).within(place)]);
+        self.bad.add(position, vec![Problem::new(field, what).within(row_kind)]);
     }
 }
 
-/// What a file calls the row.
-pub(super) fn place(change: &Change) -> &'static str {
+/// The member that a file uses for this kind of row.
+pub(super) fn kind_of(change: &Change) -> &'static str {
     match change {
         Change::PutStore(_) => "store",
         Change::PutShopper(_) => "shopper",
@@ -187,7 +192,7 @@ pub(super) fn place(change: &Change) -> &'static str {
     }
 }
 
-/// Whether it stands for a shopper, who must be there first.
+/// Whether the row names a shopper, which must exist first.
 pub(super) fn is_link(change: &Change) -> bool {
     matches!(change, Change::PutRegistration(..) | Change::LinkCustomer(..))
 }

@@ -1,25 +1,25 @@
-//! CSV: a table whose first column says what a row is, and whose other columns are the members of all kinds of rows. An empty cell
-//! is one that is not there.
+//! CSV. The first column has the kind of the row; the other columns are the members of all kinds of rows. An empty cell
+//! is an absent member.
 //!
-//! Quotes are read strictly, by RFC 4180: a parser that takes a quote too many or too few as it likes loses every row up to the next
-//! quote. Outside exports a row is one line, so that a quote that is not closed costs that row alone.
+//! Quotes are read strictly, as RFC 4180 says: a tolerant parser could lose every row up to the next quote. Outside
+//! exports a row is one line, so that an unclosed quote affects that row only.
 
 use std::io::{self, BufRead, Read as _, Write};
 
 use serde_json::{Map, Value, json};
 
+use super::position::Position;
 use super::record::{Line, Record};
-use super::spot::Spot;
-use super::{LONGEST_ROW, TransferError};
+use super::{MAX_ROW_BYTES, TransferError};
 use crate::directory::Problem;
 
-/// What a row is.
+/// The column with the kind of a row.
 const RECORD: &str = "record";
 const DEVICES: &str = "devices";
 /// Members of a shopper's payment method: column, and name within `paymentMethod`.
 const PAYMENT_METHOD: [(&str, &str); 2] = [("paymentMethodId", "id"), ("paymentMethodLastMonth", "lastMonth")];
 
-/// The columns that there are, in the order in which they are written.
+/// All columns, in the order in which they are written.
 const COLUMNS: [&str; 23] = [
     RECORD,
     "version",
@@ -46,27 +46,27 @@ const COLUMNS: [&str; 23] = [
     "revoked",
 ];
 
-/// What is wrong with the quotes of a row, and what would do.
+// Messages about the quotes of a row.
 const NOT_CLOSED: &str =
-    "has a quote that is not closed: a cell that begins with a quote ends with one, on the same line";
-const TEXT_BEHIND: &str = "has text behind a closing quote: within a cell in quotes, each quote is written twice";
+    "has a quote that is not closed: a cell that begins with a quote must end with one, on the same line";
+const TEXT_AFTER_QUOTE: &str = "has text after a closing quote: within a quoted cell, write each quote twice";
 const BARE_QUOTE: &str = "has a quote in a cell that does not begin with one: put the whole cell in quotes, and write each quote within it twice";
 
-/// What is never told.
-const SECRET: [&str; 4] = ["key", "token", "issuer", "subject"];
+/// The columns that are never written.
+const SECRET_COLUMNS: [&str; 4] = ["key", "token", "issuer", "subject"];
 
-/// What stands in the cells of a row.
+/// The content of a row's cells.
 type Cells = Vec<Vec<u8>>;
 
-/// Reads one row after the other; blank lines, and rows of empty cells, are passed over.
+/// Reads one row at a time. Skips blank lines and rows of empty cells.
 pub(super) struct Csv<R> {
     input: R,
     separator: u8,
     columns: Vec<&'static str>,
-    /// Whether a row may go on over the end of a line: in exports alone, where an id may have a line break.
+    /// Whether a row may contain line breaks: only in exports, where an id may have one.
     is_export: bool,
     is_first: bool,
-    /// How many lines have been read.
+    /// The number of lines read.
     line: u32,
     bytes: u64,
     /// The row, without its end of line.
@@ -101,34 +101,34 @@ impl<R: BufRead> Csv<R> {
                     self.is_export |= is_first && cells.first().is_some_and(|kind| kind == b"export");
                     record(&self.columns, &cells)
                 }
-                // Where its next row begins cannot be known.
+                // The start of the next row is unknown.
                 Err(what) if self.is_export => return Err(TransferError::Quotes(line, what)),
                 Err(what) => Err(Problem::new("row", what)),
             };
-            return Ok(Some((Spot::Line(line), record)));
+            return Ok(Some((Position::Line(line), record)));
         }
         Ok(None)
     }
 
-    /// Reads the next row as it stands, and returns the line on which it begins.
+    /// Reads the next row into `text`, and returns its first line.
     fn read_row(&mut self) -> Result<Option<u32>, TransferError> {
         self.text.clear();
         let (begins, mut quotes) = (self.line.saturating_add(1), 0_usize);
         loop {
             let before = self.text.len();
-            let room = LONGEST_ROW.saturating_sub(before) as u64;
-            let read = self.input.by_ref().take(room).read_until(b'\n', &mut self.text)?;
+            let left = MAX_ROW_BYTES.saturating_sub(before) as u64;
+            let read = self.input.by_ref().take(left).read_until(b'\n', &mut self.text)?;
             self.line = self.line.saturating_add(u32::from(read > 0));
             self.bytes = self.bytes.saturating_add(read as u64);
-            if self.text.len() == LONGEST_ROW && !self.text.ends_with(b"\n") {
-                return Err(TransferError::Endless(begins));
+            if self.text.len() == MAX_ROW_BYTES && !self.text.ends_with(b"\n") {
+                return Err(TransferError::RowTooLong(begins));
             }
             let new = self.text.get(before..).unwrap_or_default();
             quotes = quotes.saturating_add(new.iter().filter(|byte| **byte == b'"').count());
             if read == 0 && before == 0 {
                 return Ok(None);
             }
-            // Where quotes are as they should be, an odd number of them leaves a cell open.
+            // An odd number of quotes means that a quoted cell continues on the next line.
             if read == 0 || !self.is_export || quotes.is_multiple_of(2) {
                 break;
             }
@@ -142,75 +142,75 @@ impl<R: BufRead> Csv<R> {
     }
 }
 
-/// What separates the cells of a file with this header: where a comma is in numbers, spreadsheets write semicolons.
+/// The separator of a file with this header. Spreadsheets write semicolons in countries that use a decimal comma.
 fn separator_of(header: &[u8]) -> u8 {
-    let behind = header.strip_prefix(b"record").or_else(|| header.strip_prefix(b"\"record\""));
-    match behind.and_then(<[u8]>::first) {
+    let after = header.strip_prefix(b"record").or_else(|| header.strip_prefix(b"\"record\""));
+    match after.and_then(<[u8]>::first) {
         Some(separator @ (b';' | b'\t')) => *separator,
         _ => b',',
     }
 }
 
-/// The cells of a row, or what is wrong with its quotes.
+/// The cells of a row, or a message about its quotes.
 fn split(mut row: &[u8], separator: u8) -> Result<Cells, &'static str> {
     let mut cells = Vec::new();
     loop {
-        let (cell, behind) = match row.strip_prefix(b"\"") {
+        let (cell, rest) = match row.strip_prefix(b"\"") {
             Some(quoted) => quoted_cell(quoted)?,
             None => plain_cell(row, separator)?,
         };
         cells.push(cell);
-        match behind.split_first() {
+        match rest.split_first() {
             None => return Ok(cells),
             Some((next, rest)) if *next == separator => row = rest,
-            Some(_) => return Err(TEXT_BEHIND),
+            Some(_) => return Err(TEXT_AFTER_QUOTE),
         }
     }
 }
 
-/// A cell up to its separator, and what comes from there.
+/// An unquoted cell, and the rest of the row from its separator on.
 fn plain_cell(row: &[u8], separator: u8) -> Result<(Vec<u8>, &[u8]), &'static str> {
     let end = row.iter().position(|byte| *byte == separator).unwrap_or(row.len());
-    let (cell, behind) = row.split_at_checked(end).unwrap_or((row, &[]));
-    if cell.contains(&b'"') { Err(BARE_QUOTE) } else { Ok((cell.to_vec(), behind)) }
+    let (cell, rest) = row.split_at_checked(end).unwrap_or((row, &[]));
+    if cell.contains(&b'"') { Err(BARE_QUOTE) } else { Ok((cell.to_vec(), rest)) }
 }
 
-/// A cell from behind its first quote up to its last, and what comes behind that.
+/// A quoted cell, whose first quote is already read, and the rest of the row after its last quote.
 fn quoted_cell(mut row: &[u8]) -> Result<(Vec<u8>, &[u8]), &'static str> {
     let mut cell = Vec::new();
     loop {
         let mut parts = row.splitn(2, |byte| *byte == b'"');
-        let (Some(part), Some(behind)) = (parts.next(), parts.next()) else { return Err(NOT_CLOSED) };
+        let (Some(part), Some(after)) = (parts.next(), parts.next()) else { return Err(NOT_CLOSED) };
         cell.extend_from_slice(part);
-        let Some(rest) = behind.strip_prefix(b"\"") else { return Ok((cell, behind)) };
+        let Some(rest) = after.strip_prefix(b"\"") else { return Ok((cell, after)) };
         cell.push(b'"');
         row = rest;
     }
 }
 
-/// The columns of a file, by its header. A name that is none is not repeated: where the header is missing, it may be a key.
+/// The columns that a header names. A message never repeats an unknown name: if the header is missing, it may be a key.
 fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
     let mut columns = Vec::new();
     for (number, name) in (1_u32..).zip(header) {
         let Some(column) = COLUMNS.into_iter().find(|column| column.as_bytes() == name) else {
             let known = COLUMNS.join(", ");
-            return Err(TransferError::Header(format!("column {number} is none of: {known}")));
+            return Err(TransferError::Header(format!("column {number} is unknown; the columns are {known}")));
         };
         if columns.contains(&column) {
-            return Err(TransferError::Header(format!("column {number} is the second one of its name, {column}")));
+            return Err(TransferError::Header(format!("column {number} repeats the column {column}")));
         }
         columns.push(column);
     }
     match columns.first() {
         Some(&RECORD) => Ok(columns),
-        _ => Err(TransferError::Header(format!("the first column must be {RECORD}, which says what a row is"))),
+        _ => Err(TransferError::Header(format!("the first column must be {RECORD}, the kind of each row"))),
     }
 }
 
-/// A row, by way of the JSON that says the same.
+/// Converts a row to JSON and then to a record.
 fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     if cells.len() != columns.len() {
-        let what = format!("has {} cells, and the header {}", cells.len(), columns.len());
+        let what = format!("has {} cells, but the header has {}", cells.len(), columns.len());
         return Err(Problem::new("row", what));
     }
     let (mut members, mut payment_method, mut kind) = (Map::new(), Map::new(), String::new());
@@ -234,26 +234,26 @@ fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     Record::read(json!({ kind: members }), true)
 }
 
-/// What a cell says.
+/// The JSON value of a cell.
 fn value(column: &str, text: &str) -> Result<Value, Problem> {
     Ok(match column {
-        // As spreadsheets write them, too.
+        // In any case, as spreadsheets write TRUE.
         "enabled" | "takesCash" | "revoked" => match text.to_ascii_lowercase().parse::<bool>() {
             Ok(flag) => flag.into(),
             Err(_) => return Err(Problem::new(column, "must be true or false, or empty for its default")),
         },
         "scanKeyWindowSeconds" | "version" => match text.parse::<u64>() {
             Ok(number) => number.into(),
-            Err(_) => return Err(Problem::new(column, "must be a whole number, of digits alone")),
+            Err(_) => return Err(Problem::new(column, "must be a whole number, digits only")),
         },
         DEVICES if text.starts_with('[') => serde_json::from_str(text)
-            .map_err(|_| Problem::new(DEVICES, "begins with [ and is no JSON array of texts"))?,
+            .map_err(|_| Problem::new(DEVICES, "begins with [ but is not a JSON array of strings"))?,
         DEVICES => text.split([' ', ';']).filter(|id| !id.is_empty()).collect::<Vec<_>>().into(),
         _ => text.into(),
     })
 }
 
-/// Devices as one cell: ids with spaces between them or, where an id would not come back from that, a JSON array.
+/// Devices as one cell: ids separated by spaces, or a JSON array if an id could not be read back from that.
 fn devices(ids: &[Value]) -> String {
     let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
     let is_plain = !ids.iter().any(|id| id.contains([' ', ';'])) && !ids.first().is_some_and(|id| id.starts_with('['));
@@ -266,7 +266,7 @@ pub(super) struct CsvWriter<W: Write>(csv::Writer<W>);
 impl<W: Write> CsvWriter<W> {
     pub(super) fn new(out: W) -> io::Result<Self> {
         let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(told())?;
+        writer.write_record(written_columns())?;
         Ok(Self(writer))
     }
 
@@ -280,7 +280,7 @@ impl<W: Write> CsvWriter<W> {
                 None => text(members.get(column)),
             },
         };
-        Ok(self.0.write_record(told().map(cell))?)
+        Ok(self.0.write_record(written_columns().map(cell))?)
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
@@ -288,9 +288,9 @@ impl<W: Write> CsvWriter<W> {
     }
 }
 
-/// The columns that are written.
-fn told() -> impl Iterator<Item = &'static str> {
-    COLUMNS.into_iter().filter(|column| !SECRET.contains(column))
+/// All columns except [`SECRET_COLUMNS`].
+fn written_columns() -> impl Iterator<Item = &'static str> {
+    COLUMNS.into_iter().filter(|column| !SECRET_COLUMNS.contains(column))
 }
 
 fn text(value: Option<&Value>) -> String {

@@ -1,29 +1,31 @@
-//! Writes the directory to a file, a page at a time, in an order in which it can be imported: stores, shoppers, keys, tokens,
-//! customers. What names a shopper or a device that the file does not have is left out, so that every export can be imported: others may
-//! change the directory meanwhile.
+//! Writes the directory to a file, one page at a time, in the order in which it can be imported: stores, shoppers,
+//! keys, tokens, customers.
+//!
+//! The directory may change meanwhile. Rows that name a shopper that is not in the file are left out, and so is a
+//! device that is not in the file; so every export can be imported.
 
 use std::io::{self, Write};
 
 use super::csv::CsvWriter;
-use super::names::{Named, Names};
+use super::position::Position;
 use super::record::{Header, Record};
-use super::spot::Spot;
-use super::{Counts, Format, PAGE, Phase, Progress, TransferError, Watch, jsonl};
+use super::seen::{Entity, SeenEntities};
+use super::{Counts, Format, OnProgress, PAGE, Phase, Progress, TransferError, jsonl};
 use crate::directory::{CustomerRow, Directory, IdentityKeyRow, Kind, Link, RecognitionTokenRow, ShopperRow, StoreRow};
 use crate::domain::ids::VisitorId;
 
-/// Writes everything that the directory knows; `None` when `watch` has ended it.
+/// Writes the whole directory. Returns `None` if `on_progress` has stopped it.
 ///
 /// # Errors
-/// When the directory cannot tell, or the file not be written.
+/// When the directory cannot be read or the file cannot be written.
 pub async fn export(
     directory: &Directory,
     format: Format,
     out: &mut dyn Write,
-    watch: Watch<'_>,
+    on_progress: OnProgress<'_>,
 ) -> Result<Option<Counts>, TransferError> {
     let mut file = Out::new(format, out)?;
-    let (mut counts, mut written) = (Counts::default(), Written::default());
+    let (mut counts, mut written) = (Counts::default(), WrittenShoppers::default());
     file.write(&Record::Export(Header::new(directory.hash_key())))?;
 
     let mut after = None;
@@ -35,7 +37,7 @@ pub async fn export(
             file.write(&Record::Store(StoreRow::from(store)))?;
         }
         counts.stores = counts.stores.saturating_add(page.len() as u64);
-        if watch(progress(&counts)).is_break() {
+        if on_progress(progress(&counts)).is_break() {
             return Ok(None);
         }
     }
@@ -46,10 +48,10 @@ pub async fn export(
         after = Some(last.shopper.visitor.id.clone());
         for profile in &page {
             file.write(&Record::Shopper(ShopperRow::from(profile)))?;
-            written.0.note_shopper(profile, Spot::Line(0));
+            written.0.add_shopper(profile, Position::Line(0));
         }
         counts.shoppers = counts.shoppers.saturating_add(page.len() as u64);
-        if watch(progress(&counts)).is_break() {
+        if on_progress(progress(&counts)).is_break() {
             return Ok(None);
         }
     }
@@ -62,8 +64,10 @@ pub async fn export(
             for (digest, link) in page {
                 let Some(link) = written.link(link) else { continue };
                 file.write(&match kind {
-                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::kept(&digest, &link)),
-                    Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::kept(&digest, &link)),
+                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::from_stored(&digest, &link)),
+                    Kind::RecognitionToken => {
+                        Record::RecognitionToken(RecognitionTokenRow::from_stored(&digest, &link))
+                    }
                 })?;
                 let count = match kind {
                     Kind::IdentityKey => &mut counts.identity_keys,
@@ -71,7 +75,7 @@ pub async fn export(
                 };
                 *count = count.saturating_add(1);
             }
-            if watch(progress(&counts)).is_break() {
+            if on_progress(progress(&counts)).is_break() {
                 return Ok(None);
             }
         }
@@ -82,10 +86,10 @@ pub async fn export(
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         for (digest, shopper) in page.iter().filter(|(_, shopper)| written.has(shopper)) {
-            file.write(&Record::Customer(CustomerRow::kept(digest, shopper)))?;
+            file.write(&Record::Customer(CustomerRow::from_stored(digest, shopper)))?;
             counts.customers = counts.customers.saturating_add(1);
         }
-        if watch(progress(&counts)).is_break() {
+        if on_progress(progress(&counts)).is_break() {
             return Ok(None);
         }
     }
@@ -99,26 +103,26 @@ fn progress(counts: &Counts) -> Progress {
 
 /// The shoppers in the file, and their devices.
 #[derive(Default)]
-struct Written(Names);
+struct WrittenShoppers(SeenEntities);
 
-impl Written {
+impl WrittenShoppers {
     fn has(&self, shopper: &VisitorId) -> bool {
-        self.0.has(self.0.name(&Named::Shopper(shopper)))
+        self.0.has(self.0.hash(&Entity::Shopper(shopper)))
     }
 
-    /// What a key or token stands for, going by the file; `None` if its shopper is not there.
+    /// The link without a device that is not in the file; `None` if its shopper is not in the file.
     fn link(&self, mut link: Link) -> Option<Link> {
         if let Some(shopper) = &link.shopper {
             if !self.has(shopper) {
                 return None;
             }
-            link.device = link.device.filter(|device| self.0.has(self.0.name(&Named::Device(shopper, device))));
+            link.device = link.device.filter(|device| self.0.has(self.0.hash(&Entity::Device(shopper, device))));
         }
         Some(link)
     }
 }
 
-/// Where rows go.
+/// The output, by format.
 enum Out<'o> {
     JsonLines(&'o mut dyn Write),
     Csv(Box<CsvWriter<&'o mut dyn Write>>),

@@ -1,30 +1,31 @@
-//! A directory file, one row after the other: of a JSON object with lists of rows, no more than a row is in memory.
+//! Reads a directory file row by row. The file is a JSON object with lists of rows; only one row is in memory at a
+//! time.
 
 use std::io::BufRead;
 
 use super::jsonl;
+use super::position::{LISTS, Position};
 use super::record::Line;
-use super::spot::{LISTS, Spot};
-use super::{LONGEST_ROW, TransferError};
+use super::{MAX_ROW_BYTES, TransferError};
 
-/// Whether a file that begins like this is a directory file: its first member is one of the lists.
+/// Whether a file with this start is a directory file: its first member is one of the lists.
 pub(super) fn is_directory_file(start: &[u8]) -> bool {
     let Some(member) = start.trim_ascii_start().strip_prefix(b"{") else { return false };
     let name = member.trim_ascii_start().strip_prefix(b"\"").unwrap_or_default();
     LISTS.iter().any(|(list, _)| name.strip_prefix(list.as_bytes()).is_some_and(|rest| rest.starts_with(b"\"")))
 }
 
-/// Reads one row of the lists after the other.
+/// Reads the rows of all lists.
 pub(super) struct Items<R> {
     input: R,
     bytes: u64,
     line: u32,
-    /// The list that is being read, and how many of its rows have been.
+    /// The current list, and how many of its rows have been read.
     list: Option<(u8, u32)>,
-    /// The lists that have been opened.
+    /// The lists that have been found.
     opened: Vec<u8>,
     is_at_end: bool,
-    /// A value as it stands in the file.
+    /// The text of the current value.
     text: Vec<u8>,
 }
 
@@ -39,8 +40,8 @@ impl<R: BufRead> Items<R> {
 
     pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
         let (list, number) = loop {
-            if let Some(place) = self.list {
-                break place;
+            if let Some(list) = self.list {
+                break list;
             }
             if self.is_at_end || !self.open_list()? {
                 return Ok(None);
@@ -57,10 +58,10 @@ impl<R: BufRead> Items<R> {
             b']' => None,
             _ => return Err(self.malformed()),
         };
-        Ok(Some((Spot::Item(list, number), record)))
+        Ok(Some((Position::Item(list, number), record)))
     }
 
-    /// Goes to the rows of the next list, which may be none; `false` at the end of the file.
+    /// Goes to the first row of the next list, which may be empty. Returns `false` at the end of the file.
     fn open_list(&mut self) -> Result<bool, TransferError> {
         match self.token()? {
             b'{' if self.opened.is_empty() => {}
@@ -86,7 +87,7 @@ impl<R: BufRead> Items<R> {
         Ok(true)
     }
 
-    /// Reads a value behind what is in `text`. Whether it is JSON shows when it is read as a row.
+    /// Appends the next value to `text`. The value is parsed as JSON later, as part of a row.
     fn value(&mut self) -> Result<(), TransferError> {
         let (begins, before) = (self.line, self.text.len());
         let (mut depth, mut in_text, mut is_escaped) = (0_u32, false, false);
@@ -96,8 +97,8 @@ impl<R: BufRead> Items<R> {
             if is_outside && (matches!(byte, b',' | b':' | b']' | b'}') || byte.is_ascii_whitespace()) {
                 break;
             }
-            if self.text.len() == LONGEST_ROW {
-                return Err(TransferError::Endless(begins));
+            if self.text.len() == MAX_ROW_BYTES {
+                return Err(TransferError::RowTooLong(begins));
             }
             self.take(byte);
             self.text.push(byte);
@@ -118,14 +119,14 @@ impl<R: BufRead> Items<R> {
         if self.text.len() == before { Err(self.malformed()) } else { Ok(()) }
     }
 
-    /// The next byte that is not blank, which is read.
+    /// Reads the next byte that is not white space.
     fn token(&mut self) -> Result<u8, TransferError> {
         let byte = self.peek()?.ok_or_else(|| self.malformed())?;
         self.take(byte);
         Ok(byte)
     }
 
-    /// The next byte that is not blank, which is not read yet.
+    /// The next byte that is not white space, without reading it.
     fn peek(&mut self) -> Result<Option<u8>, TransferError> {
         loop {
             match self.input.fill_buf()?.first().copied() {

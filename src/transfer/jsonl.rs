@@ -1,13 +1,13 @@
-//! JSON lines: an object a line, with one member that says what it is.
+//! JSON lines: one object a line, with one member whose name is the kind of the row.
 
 use std::io::{self, BufRead, Read as _, Write};
 
+use super::position::Position;
 use super::record::{Line, Record};
-use super::spot::Spot;
-use super::{LONGEST_ROW, TransferError};
+use super::{MAX_ROW_BYTES, TransferError};
 use crate::directory::Problem;
 
-/// Reads one line after the other; blank ones are passed over.
+/// Reads one line at a time. Skips blank lines.
 pub(super) struct JsonLines<R> {
     input: R,
     line: u32,
@@ -28,27 +28,27 @@ impl<R: BufRead> JsonLines<R> {
         loop {
             self.text.clear();
             self.line = self.line.saturating_add(1);
-            let read = self.input.by_ref().take(LONGEST_ROW as u64).read_until(b'\n', &mut self.text)?;
+            let read = self.input.by_ref().take(MAX_ROW_BYTES as u64).read_until(b'\n', &mut self.text)?;
             if read == 0 {
                 return Ok(None);
             }
             self.bytes = self.bytes.saturating_add(read as u64);
-            if read == LONGEST_ROW && !self.text.ends_with(b"\n") {
-                return Err(TransferError::Endless(self.line));
+            if read == MAX_ROW_BYTES && !self.text.ends_with(b"\n") {
+                return Err(TransferError::RowTooLong(self.line));
             }
             if !self.text.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Some((Spot::Line(self.line), record(&self.text))));
+                return Ok(Some((Position::Line(self.line), record(&self.text))));
             }
         }
     }
 }
 
-/// The row that such a line is.
+/// Parses the row on a line.
 pub(super) fn record(line: &[u8]) -> Result<Record, Problem> {
     let text = std::str::from_utf8(line).map_err(|_| Problem::new("row", "is not UTF-8: save the file as UTF-8"))?;
     let mut json = serde_json::Deserializer::from_str(text);
     let record = Record::read(&mut json, false)?;
-    json.end().map_err(|_| Problem::new("row", "goes on behind its end"))?;
+    json.end().map_err(|_| Problem::new("row", "has text after the end of its JSON object"))?;
     Ok(record)
 }
 

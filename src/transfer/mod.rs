@@ -1,8 +1,9 @@
-//! The directory as a file: many rows brought in at once, and all of them taken out again.
+//! Import and export of the directory: as JSON lines or CSV; a directory file can be imported too.
 //!
-//! A file is JSON lines, CSV or a directory file; its rows are those of the directory file. Keys and tokens may go in as they are presented and
-//! come out as the digests under which they are kept, so that an export opens no gate, and so do customers; it says under which hash key they were
-//! made, and is refused where that is another. Files are read and written row by row, and nothing here knows a terminal.
+//! An import may contain keys, tokens and customers in clear or as digests. An export has digests only, so it cannot
+//! be used to open a gate. Its first row identifies the hash key of the digests; an import with another hash key is
+//! refused. Files are read and written row by row, so memory use is bounded. This module does not write to the
+//! terminal.
 
 mod bad_rows;
 mod changes;
@@ -12,9 +13,9 @@ mod export;
 mod import;
 mod items;
 mod jsonl;
-mod names;
+mod position;
 mod record;
-mod spot;
+mod seen;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -25,30 +26,30 @@ use thiserror::Error;
 pub use bad_rows::BadRows;
 pub use export::export;
 pub use import::{Ended, Import, Report};
-pub use spot::Spot;
+pub use position::Position;
 
 use crate::directory::{Change, DirectoryError, Kind};
 
-/// How many rows are looked up or listed at once.
+/// The number of rows that one query lists or looks up.
 const PAGE: usize = 500;
 
-/// How many rows are written in one transaction: it is the commits that take the time.
+/// The number of rows that one transaction writes. Most of the time goes into commits.
 const BATCH: usize = 2000;
 
-/// The longest row, in bytes: a shopper with a thousand devices fits.
-const LONGEST_ROW: usize = 1024 * 1024;
+/// The maximum length of a row, in bytes: enough for a shopper with a thousand devices.
+const MAX_ROW_BYTES: usize = 1024 * 1024;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A JSON object a line; or a directory file, which is known by its first member.
+    /// One JSON object a line, or a directory file, which is recognized by its first member.
     JsonLines,
-    /// A table with a header, which says by what its cells are separated.
+    /// A table with a header. The header shows the separator.
     Csv,
 }
 
 impl Format {
-    /// The one that the ending of a file's name tells of.
+    /// The format for a file name extension.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -59,80 +60,80 @@ impl Format {
     }
 }
 
-/// Why a file cannot be read or written, or what stands in it not be used, as a whole.
+/// Why a whole file cannot be imported or exported.
 #[derive(Debug, Error)]
 pub enum TransferError {
-    /// The file.
+    /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// Something that is gone once it is read.
-    #[error("is no file: it is read twice, first to check it")]
+    /// Not a regular file, such as a pipe, which cannot be read twice.
+    #[error("is not a regular file: import reads it twice, first to check it")]
     NotAFile,
-    /// Text that is written in some other way.
+    /// Not UTF-8.
     #[error("is UTF-16: save it as UTF-8")]
     Encoding,
-    /// A table whose columns are not known.
+    /// The header of a CSV file is invalid.
     #[error("line 1, the header: {0}")]
     Header(String),
-    /// A row without an end.
+    /// A row is longer than the limit.
     #[error("line {0}: this row is longer than 1 MiB; is a quote not closed?")]
-    Endless(u32),
-    /// An export that was changed by hand, so that its next row cannot be found.
+    RowTooLong(u32),
+    /// The quotes of an export in CSV are invalid, so that the start of the next row is unknown.
     #[error("line {0}: row: {1}; nothing of this export was imported")]
     Quotes(u32, &'static str),
-    /// A directory file that is none.
-    #[error("line {0}: this directory file is not the JSON that it is to be")]
+    /// A directory file is not valid.
+    #[error("line {0}: this directory file is not a JSON object with lists of rows")]
     NotADirectory(u32),
-    /// Another member than the lists of a directory file, or a list that it has twice.
+    /// A directory file has an unknown member, or a list twice.
     #[error(
         "line {0}: must be one of stores, shoppers, identityKeys, recognitionTokens and customers, each at most once"
     )]
     List(u32),
-    /// Digests that mean nothing here.
+    /// The digests were made with another hash key.
     #[error(
-        "security.hash_key: this file was exported under another hash key, so that nobody would be found by its digests. \
-         Import it where that key is in use; or, for stores and shoppers alone, delete its first line and every row with a digest"
+        "security.hash_key: this file was exported with a different hash key, so its digests would match nothing here. \
+         Import it where that key is in use; or, to import only stores and shoppers, delete its first line and every row with a digest"
     )]
     OtherHashKey,
-    /// Written by a later release.
+    /// The export was written by a later release.
     #[error("is an export of version {0}; this release reads version 1")]
     OtherVersion(u64),
-    /// It is not what was checked.
+    /// The file was changed between check and import.
     #[error("{0}: the file has changed since it was checked")]
-    FileHasChanged(Spot),
-    /// The directory did not do it.
+    FileHasChanged(Position),
+    /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }
 
-/// How far it has come.
+/// The progress of an import or export.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// What is being done.
+    /// The current phase.
     pub phase: Phase,
-    /// How much of the file is done,
+    /// The number of bytes done.
     pub bytes: u64,
-    /// and how much there is to do; 0 where that is not known.
+    /// The total number of bytes; 0 if unknown.
     pub total: u64,
-    /// Rows done in this phase.
+    /// The number of rows done in this phase.
     pub rows: u64,
 }
 
-/// What is being done.
+/// A phase of an import or export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A file is read and checked.
+    /// The file is read and checked.
     Check,
-    /// What stands in it is brought into the directory.
+    /// The rows of the file are written to the directory.
     Import,
     /// The directory is written to a file.
     Export,
 }
 
-/// Told now and then how far it has come; says whether to go on.
-pub type Watch<'w> = &'w mut dyn FnMut(Progress) -> ControlFlow<()>;
+/// Called from time to time with the progress. It returns whether to continue.
+pub type OnProgress<'w> = &'w mut dyn FnMut(Progress) -> ControlFlow<()>;
 
-/// How many of what.
+/// The number of rows of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Stores.
@@ -143,12 +144,12 @@ pub struct Counts {
     pub identity_keys: u64,
     /// Recognition tokens.
     pub recognition_tokens: u64,
-    /// Customers who are shoppers.
+    /// Customers that are linked to a shopper.
     pub customers: u64,
 }
 
 impl Counts {
-    /// All of them.
+    /// The number of rows of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
         [self.stores, self.shoppers, self.identity_keys, self.recognition_tokens, self.customers]

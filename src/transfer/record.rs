@@ -1,8 +1,8 @@
-//! A row of a file: one vocabulary, however the file is written.
+//! A row of a file, with the same members in every format.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::spot::Spot;
+use super::position::Position;
 use crate::digest::HashKey;
 use crate::directory::file::describe;
 use crate::directory::{
@@ -13,11 +13,12 @@ use crate::directory::{
 /// The version of exports that this release writes.
 pub(super) const VERSION: u64 = 1;
 
-const BLANK_END: &str = "begins or ends with a blank, which belongs to it; remove the blank if it is not meant";
+const BLANK_END: &str =
+    "begins or ends with a blank, which is part of the value; remove the blank if this is not intended";
 const ROUNDED_NUMBER: &str =
     "looks like a long number that a spreadsheet has rounded; format the column as text and enter the number again";
 
-/// A row, under the name of what it is.
+/// A row, named by its kind.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Record {
@@ -29,15 +30,15 @@ pub(super) enum Record {
     Customer(CustomerRow),
 }
 
-/// A row and its place, or what is wrong with it.
-pub(super) type Line = (Spot, Result<Record, Problem>);
+/// The position of a row, and the row or its problem.
+pub(super) type Line = (Position, Result<Record, Problem>);
 
-/// The first row of an export. Later versions may say more.
+/// The first row of an export. Later versions may add members.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Header {
     pub(super) version: u64,
-    /// What is known of the hash key under which the digests below were made.
+    /// A check value of the hash key of the digests in the file.
     pub(super) hash_key_check: String,
 }
 
@@ -48,35 +49,37 @@ impl Header {
 }
 
 impl Record {
-    /// Reads one. `may_name`: whether the name of a member that is not known may be told; it may be a key that stands in the wrong
-    /// place.
+    /// Reads a row. `may_name`: whether an error may contain the name of an unknown member, which may be a misplaced
+    /// key.
     pub(super) fn read<'de, D>(from: D, may_name: bool) -> Result<Self, Problem>
     where
         D: Deserializer<'de, Error = serde_json::Error>,
     {
         serde_path_to_error::deserialize(from).map_err(|error| {
             let (path, what) = (error.path().to_string(), describe(error.inner()));
-            let place = match path.rsplit_once('.') {
+            let shown_path = match path.rsplit_once('.') {
                 Some((row, _)) if what.starts_with("unknown field") && !may_name => row.to_owned(),
                 Some((row, "?")) => row.to_owned(),
                 _ if path == "." || path == "?" => "row".to_owned(),
                 _ => path,
             };
-            Problem::new(place, plain(&what))
+            Problem::new(shown_path, without_rust_terms(&what))
         })
     }
 
-    /// What it asks for, if it is sound by itself; `is_export`: whether the file has said under which key its digests are.
+    /// Checks the row and converts it to a change. `is_export`: whether the file begins with the row that identifies
+    /// the hash key.
     pub(super) fn change(&self, hash_key: &HashKey, is_export: bool) -> Result<Change, Vec<Problem>> {
-        let within = |place: &'static str| move |problems: Vec<Problem>| in_place(problems, place);
+        let within = |kind: &'static str| move |problems: Vec<Problem>| all_within(problems, kind);
         let known = |digest: &Option<String>| match digest {
-            Some(_) if !is_export => {
-                Err(vec![Problem::new("digest", "means nothing without the first line of its export")])
-            }
+            Some(_) if !is_export => Err(vec![Problem::new(
+                "digest",
+                "cannot be used without the first line of its export, which identifies the hash key",
+            )]),
             _ => Ok(()),
         };
         match self {
-            Self::Export(_) => Err(vec![Problem::new("export", "may stand in the first row only")]),
+            Self::Export(_) => Err(vec![Problem::new("export", "is allowed in the first row only")]),
             Self::Store(row) => store(row).map(Change::PutStore).map_err(within("store")),
             Self::Shopper(row) => shopper(row).map(Change::PutShopper).map_err(within("shopper")),
             Self::IdentityKey(row) => known(&row.digest)
@@ -96,42 +99,42 @@ impl Record {
 }
 
 impl Record {
-    /// What is sound and may not be meant. No text is repeated: it may be a key.
-    pub(super) fn doubts(&self) -> Vec<Problem> {
-        let place = self.kind();
-        let mut doubts = Vec::new();
-        let mut doubt = |member: &str, text: Option<&str>| {
+    /// Warnings about valid values that may be a mistake. A warning never repeats a value, which may be a key.
+    pub(super) fn warnings(&self) -> Vec<Problem> {
+        let kind = self.kind();
+        let mut warnings = Vec::new();
+        let mut warn = |member: &str, text: Option<&str>| {
             let what = match text {
                 Some(text) if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => BLANK_END,
                 Some(text) if is_rounded_number(text) => ROUNDED_NUMBER,
                 _ => return,
             };
-            doubts.push(Problem::new(member, what).within(place));
+            warnings.push(Problem::new(member, what).within(kind));
         };
         match self {
             Self::Export(_) => {}
-            Self::Store(row) => doubt("id", Some(&row.id)),
+            Self::Store(row) => warn("id", Some(&row.id)),
             Self::Shopper(row) => {
-                doubt("id", Some(&row.id));
-                doubt("paymentMethod.id", row.payment_method.as_ref().and_then(|method| method.id.as_deref()));
-                row.devices.iter().enumerate().for_each(|(number, id)| doubt(&format!("devices[{number}]"), Some(id)));
+                warn("id", Some(&row.id));
+                warn("paymentMethod.id", row.payment_method.as_ref().and_then(|method| method.id.as_deref()));
+                row.devices.iter().enumerate().for_each(|(number, id)| warn(&format!("devices[{number}]"), Some(id)));
             }
             Self::IdentityKey(row) => {
-                doubt("key", row.key.as_deref());
-                doubt("shopper", row.shopper.as_deref());
-                doubt("device", row.device.as_deref());
+                warn("key", row.key.as_deref());
+                warn("shopper", row.shopper.as_deref());
+                warn("device", row.device.as_deref());
             }
             Self::RecognitionToken(row) => {
-                doubt("shopper", row.shopper.as_deref());
-                doubt("device", row.device.as_deref());
+                warn("shopper", row.shopper.as_deref());
+                warn("device", row.device.as_deref());
             }
             Self::Customer(row) => {
-                doubt("issuer", row.issuer.as_deref());
-                doubt("subject", row.subject.as_deref());
-                doubt("shopper", row.shopper.as_deref());
+                warn("issuer", row.issuer.as_deref());
+                warn("subject", row.subject.as_deref());
+                warn("shopper", row.shopper.as_deref());
             }
         }
-        doubts
+        warnings
     }
 
     fn kind(&self) -> &'static str {
@@ -146,21 +149,21 @@ impl Record {
     }
 }
 
-/// Whether this is how spreadsheets write a number with many digits, such as 4.71E+12: the other digits are lost.
+/// Whether this is a long number that a spreadsheet has rounded, such as 4.71E+12.
 fn is_rounded_number(text: &str) -> bool {
     let Some((number, exponent)) = text.split_once("E+") else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits(exponent) && number.split(['.', ',']).all(digits)
 }
 
-fn in_place(problems: Vec<Problem>, place: &str) -> Vec<Problem> {
-    problems.into_iter().map(|problem| problem.within(place)).collect()
+fn all_within(problems: Vec<Problem>, kind: &str) -> Vec<Problem> {
+    problems.into_iter().map(|problem| problem.within(kind)).collect()
 }
 
-/// serde's words for those who do not write Rust; the line is told otherwise.
-fn plain(what: &str) -> String {
+/// Rewrites a message of serde for readers who do not know Rust, and removes the line number, which [`Position`] has.
+fn without_rust_terms(what: &str) -> String {
     let what = match what.rsplit_once(" at line ") {
-        Some((what, place)) => match place.rsplit_once(" column ") {
+        Some((what, position)) => match position.rsplit_once(" column ") {
             Some((_, column)) => format!("{what} (column {column})"),
             None => what.to_owned(),
         },

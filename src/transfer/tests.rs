@@ -1,4 +1,5 @@
-//! What is written is read again as it was, however it is written; and whatever is read, nothing of it that may be a key is told.
+//! Property tests: rows that are written are read back unchanged in every format, and messages never repeat a value
+//! that may be a key.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,10 +9,11 @@ use super::TransferError;
 use super::csv::{Csv, CsvWriter};
 use super::items::{Items, is_directory_file};
 use super::jsonl::{JsonLines, write};
+use super::position::{LISTS, Position};
 use super::record::{Line, Record};
-use super::spot::{LISTS, Spot};
 
-/// Texts that mean something to a table, to JSON, or to somebody's eyes; and any others. A cell cannot hold an empty one.
+/// Texts with a meaning in CSV, in JSON or on screen, and any other text. Never empty, as an empty cell is an absent
+/// member.
 fn text() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(vec![
         "\"", "\"\"", ",", "\n", "\r\n", "\r", " ", ";", "[", "[]", "[\"a\"]", "\u{feff}", "#", "'", "=1+1", "null",
@@ -78,13 +80,13 @@ fn as_values(records: &[Record]) -> Vec<Value> {
     records.iter().map(|record| serde_json::to_value(record).expect("JSON")).collect()
 }
 
-/// Everything that is read, and where it was.
-fn read(mut next: impl FnMut() -> Result<Option<Line>, TransferError>) -> (Vec<Record>, Vec<Spot>) {
+/// All rows of a file, and their positions.
+fn read(mut next: impl FnMut() -> Result<Option<Line>, TransferError>) -> (Vec<Record>, Vec<Position>) {
     let lines = std::iter::from_fn(|| next().expect("a file"));
-    lines.map(|(spot, record)| (record.unwrap_or_else(|problem| panic!("{spot}: {problem}")), spot)).unzip()
+    lines.map(|(position, record)| (record.unwrap_or_else(|problem| panic!("{position}: {problem}")), position)).unzip()
 }
 
-/// The first row of an export, in which alone a cell may have a line break.
+/// The first row of an export. Only an export may have line breaks in cells.
 fn export() -> Record {
     serde_json::from_value(json!({ "export": { "version": 1, "hashKeyCheck": "00" } })).expect("a row")
 }
@@ -108,7 +110,7 @@ proptest! {
         let mut lines = JsonLines::new(file.as_slice());
         let (again, numbers) = read(|| lines.next());
         prop_assert_eq!(as_values(&again), as_values(&records));
-        prop_assert_eq!(numbers, (1..).take(records.len()).map(Spot::Line).collect::<Vec<_>>());
+        prop_assert_eq!(numbers, (1..).take(records.len()).map(Position::Line).collect::<Vec<_>>());
         prop_assert_eq!(lines.bytes(), file.len() as u64);
     }
 
@@ -130,13 +132,13 @@ proptest! {
         let file = if is_pretty { format!(" {file:#}\n") } else { file.to_string() };
         prop_assert!(is_directory_file(file.as_bytes()));
         let mut items = Items::new(file.as_bytes());
-        let (records, spots) = read(|| items.next());
+        let (records, positions) = read(|| items.next());
         prop_assert_eq!(items.bytes(), file.len() as u64);
         let again = as_values(&records);
         prop_assert_eq!(again.len(), rows.len());
-        for (row, spot) in again.iter().zip(spots) {
+        for (row, position) in again.iter().zip(positions) {
             let (list, (name, kind)) = (0..).zip(LISTS).find(|(_, (_, kind))| row.get(kind).is_some()).expect("a kind");
-            let Spot::Item(its, number) = spot else { panic!("{name} is a list") };
+            let Position::Item(its, number) = position else { panic!("{name} is a list") };
             prop_assert_eq!((its, row), (list, &as_values(&as_records(&[json!({ kind: of(kind)[number as usize] })]))[0]));
         }
     }
@@ -158,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_refused_is_not_repeated(
+    fn a_message_never_repeats_a_value(
         member in one_of(&["key", "shopper", "channel", "revoked", "device", "digest", "issuer", "subject", "hush-hush", "devices"]),
         value in prop::sample::select(vec![
             json!("hush-hush"), json!(["hush-hush"]), json!({ "hush-hush": 1 }), json!(", expected hush-hush"), json!("`hush-hush"),
@@ -175,31 +177,34 @@ proptest! {
     }
 }
 
-/// Which line each row begins on.
-fn lines_of(file: &str) -> Vec<Spot> {
+/// The first line of each row.
+fn lines_of(file: &str) -> Vec<Position> {
     let mut table = Csv::new(file.as_bytes()).expect("a header");
-    std::iter::from_fn(|| table.next().expect("a table")).map(|(spot, _)| spot).collect()
+    std::iter::from_fn(|| table.next().expect("a table")).map(|(position, _)| position).collect()
 }
 
 #[test]
-fn lines_are_counted_whatever_ends_them() {
+fn lines_are_counted_with_any_line_ending() {
     let file = "record,id,version\nexport,,1\n\n,,\n\"store\",\"b\nb\",\nstore,c,";
-    assert_eq!(lines_of(file), [2, 5, 7].map(Spot::Line));
-    assert_eq!(lines_of(&file.replace('\n', "\r\n")), [2, 5, 7].map(Spot::Line));
-    assert_eq!(lines_of(&format!("\n{}\n\n", file.replace("export,,1\n", "export,,1\r\n"))), [3, 6, 8].map(Spot::Line));
+    assert_eq!(lines_of(file), [2, 5, 7].map(Position::Line));
+    assert_eq!(lines_of(&file.replace('\n', "\r\n")), [2, 5, 7].map(Position::Line));
+    assert_eq!(
+        lines_of(&format!("\n{}\n\n", file.replace("export,,1\n", "export,,1\r\n"))),
+        [3, 6, 8].map(Position::Line)
+    );
 }
 
 #[test]
-fn a_row_without_an_end_is_not_read_into_memory() {
-    let endless = "x".repeat(super::LONGEST_ROW + 1);
+fn a_row_that_is_too_long_is_not_read_into_memory() {
+    let endless = "x".repeat(super::MAX_ROW_BYTES + 1);
     let line = format!("{{}}\n{endless}");
     let mut lines = JsonLines::new(line.as_bytes());
     assert!(lines.next().expect("read").is_some());
-    assert!(matches!(lines.next(), Err(TransferError::Endless(2))));
+    assert!(matches!(lines.next(), Err(TransferError::RowTooLong(2))));
     let table = format!("record,id\nstore,a\n\nstore,\"{endless}");
     let mut table = Csv::new(table.as_bytes()).expect("a header");
     assert!(table.next().expect("read").is_some());
-    assert!(matches!(table.next(), Err(TransferError::Endless(4))));
+    assert!(matches!(table.next(), Err(TransferError::RowTooLong(4))));
 }
 
 #[test]
@@ -218,7 +223,7 @@ fn devices_are_separated_by_spaces_or_semicolons_or_are_a_json_array() {
 }
 
 #[test]
-fn a_header_that_is_none_is_refused_without_repeating_it() {
+fn an_invalid_header_is_refused_without_repeating_it() {
     for header in ["", "id,record", "record,hush-hush", "record,id,id", "identityKey,hush-hush"] {
         let Err(TransferError::Header(what)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
         assert!(!what.contains("hush"), "{what}");

@@ -1,19 +1,19 @@
-//! What answers mean: those of the contract, and everything else.
+//! Answers of the identity backend: those of the contract, and all others.
 
 use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
-use crate::{came_to, shopper, verify};
+use crate::{question_count, shopper, verify};
 
-/// A good answer of exactly so many bytes.
+/// A valid answer with this length in bytes.
 fn of_length(bytes: usize) -> String {
     let json = shopper().to_string();
     format!("{json}{}", " ".repeat(bytes - json.len()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_as_documented_is_not_found() {
+async fn a_malformed_answer_counts_as_not_found() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let with = |member: &str, value: Value| {
@@ -81,7 +81,7 @@ async fn what_is_not_as_documented_is_not_found() {
         backend.always(Reply::json(&shopper()));
         assert_granted(&verify(&server, &format!("key {number}")).await, "v1", "SHOPPER", "the next answer");
     }
-    assert_eq!(came_to(&server, "malformed").await, count as u64 + 1);
+    assert_eq!(question_count(&server, "malformed").await, count as u64 + 1);
 }
 
 impl Reply {
@@ -91,7 +91,7 @@ impl Reply {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_as_documented_counts() {
+async fn a_valid_answer_is_accepted() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("answer.payment_source", "true")]).await;
     let visitor = |kind: &str| json!({ "visitorDetails": { "id": "v1", "type": kind } });
@@ -121,11 +121,11 @@ async fn what_is_as_documented_counts() {
             assert_eq!(answer.json().get(member), expected.get(member), "{body}");
         }
     }
-    assert_eq!(came_to(&server, "found").await, 5);
+    assert_eq!(question_count(&server, "found").await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_each_status_means() {
+async fn every_status_has_its_documented_meaning() {
     let backend = Backend::start().await;
     let elsewhere = Backend::start().await;
     elsewhere.always(Reply::json(&shopper()));
@@ -137,12 +137,12 @@ async fn what_each_status_means() {
         ("malformed", &[201, 202, 203, 206, 299, 300]),
     ] {
         for status in statuses {
-            // Whatever is in it: it is the status that counts.
+            // The body does not matter, only the status.
             backend.always(Reply::Status(*status, good.clone()));
             let what = format!("{status}");
             assert_refused(&verify(&server, &what).await, 401, KEY_NOT_FOUND, &what);
         }
-        assert_eq!(came_to(&server, outcome).await, statuses.len() as u64, "{outcome}");
+        assert_eq!(question_count(&server, outcome).await, statuses.len() as u64, "{outcome}");
     }
     for status in [204, 304] {
         backend.always(Reply::Bytes(format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()));
@@ -154,11 +154,11 @@ async fn what_each_status_means() {
         assert_refused(&verify(&server, &status.to_string()).await, 401, KEY_NOT_FOUND, &status.to_string());
     }
     assert_eq!(elsewhere.asked().len(), 0, "no redirect is followed");
-    assert_eq!(came_to(&server, "malformed").await, 6 + 2 + 5);
+    assert_eq!(question_count(&server, "malformed").await, 6 + 2 + 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_is_asked_too_much_is_a_429_that_is_not_recorded() {
+async fn a_429_of_the_backend_is_passed_on_and_not_recorded() {
     let backend = Backend::start().await;
     backend.always(Reply::Status(429, String::new()));
     let server = backend.connector(&[]).await;
@@ -168,12 +168,12 @@ async fn a_backend_that_is_asked_too_much_is_a_429_that_is_not_recorded() {
     }
     backend.always(Reply::json(&shopper()));
     assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the retry");
-    assert_eq!((came_to(&server, "busy").await, server.sessions().await.len()), (3, 1));
+    assert_eq!((question_count(&server, "busy").await, server.sessions().await.len()), (3, 1));
 }
 
-/// A body without end, and one that says that it is long: neither is waited for.
+/// An endless body, and one with a large content-length: the connector waits for neither.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_huge_answer_is_not_read_on() {
+async fn a_huge_answer_is_not_read_to_its_end() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     for (number, reply) in [
@@ -187,12 +187,12 @@ async fn a_huge_answer_is_not_read_on() {
         // If the connector read on, the time-out would make this a 500.
         assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, "huge");
     }
-    assert_eq!(came_to(&server, "malformed").await, 2);
+    assert_eq!(question_count(&server, "malformed").await, 2);
 }
 
-/// What its page shows its developers.
+/// The examples in `docs/identity-backend.md`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documented_examples_count() {
+async fn the_documented_examples_are_accepted() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let page = include_str!("../../docs/identity-backend.md");
@@ -204,5 +204,5 @@ async fn the_documented_examples_count() {
         let answer = verify(&server, &format!("badge {number}")).await;
         assert_eq!((answer.status, answer.message().unwrap_or_default().as_str()), (status, message), "{example}");
     }
-    assert_eq!(came_to(&server, "found").await, 3);
+    assert_eq!(question_count(&server, "found").await, 3);
 }

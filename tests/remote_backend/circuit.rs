@@ -1,4 +1,5 @@
-//! What a key can bring about, and what it cannot: neither that others are not asked about, nor, while they are answered, a fault.
+//! The circuit breaker. A key that makes the backend fail must not stop questions about other keys, nor cause a 500
+//! while the backend answers other questions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{self, Answer, Server, scan_with_key};
-use crate::{came_to, readiness, shopper, timed, until_up, verify};
+use crate::{question_count, readiness, shopper, timed, until_up, verify};
 
-/// Knows everybody but those whose key begins with `poison`, for whom it does this.
+/// Knows every key, except that it replies `poison` to keys that begin with "poison".
 fn poisoned(backend: &Backend, poison: Reply) {
     backend.answers(move |question| {
         let is_poison = question["value"].as_str().unwrap().starts_with("poison");
@@ -17,7 +18,7 @@ fn poisoned(backend: &Backend, poison: Reply) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_not_answered_is_no_fault_where_others_are() {
+async fn an_unanswered_key_gets_429_while_other_keys_are_answered() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("directory.timeout", "300ms")]).await;
     for poison in [Reply::Status(500, String::new()), Reply::Bytes(Vec::new()), Reply::Silence] {
@@ -27,16 +28,16 @@ async fn a_key_that_is_not_answered_is_no_fault_where_others_are() {
         for _ in 0..10 {
             assert_too_many(&server.verify(&retry(&body)).await, &format!("{poison:?}"));
         }
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "others, meanwhile");
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key meanwhile");
         assert_eq!(readiness(&server).await, "ready");
         backend.always(Reply::json(&shopper()));
-        assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "nothing was recorded of it");
+        assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the 429 was not recorded");
     }
 }
 
-/// In a quiet hour too: the connector asks about a key that it makes up, and so finds out whose fault it is.
+/// Without other scans, the connector asks about a made-up key to find out whether the key is the cause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_not_answered_is_no_fault_though_it_is_the_only_one() {
+async fn an_unanswered_key_gets_429_even_without_other_scans() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let unsigned = |token: &str| code(SCANNED_AT, "").replace(TOKEN, token);
@@ -49,7 +50,7 @@ async fn a_key_that_is_not_answered_is_no_fault_though_it_is_the_only_one() {
         for (kind, key) in
             [("identity_key", "poison".to_owned()), ("recognition_token", unsigned(&"poison7".repeat(5)[..32]))]
         {
-            // A connector of its own for each, which nobody has asked anything before.
+            // A new connector for each case, which has not sent a question yet.
             let server = server.replica().await;
             let reply = poison.clone();
             backend.answers(move |question| {
@@ -59,59 +60,59 @@ async fn a_key_that_is_not_answered_is_no_fault_though_it_is_the_only_one() {
             let before = backend.asked().len();
             assert_too_many(&verify(&server, &key).await, &format!("{what}, {kind}"));
             assert_eq!(readiness(&server).await, "ready");
-            assert_eq!(came_to(&server, "made_up").await, 1, "{what}, {kind}");
+            assert_eq!(question_count(&server, "made_up").await, 1, "{what}, {kind}");
             let asked: Vec<_> = backend.asked()[before..].iter().map(support::backend::Asked::json).collect();
             let made_up =
                 asked.iter().find(|question| question["value"].as_str().unwrap().starts_with("connectorprobe"));
             let made_up = made_up.unwrap_or_else(|| panic!("{what}: {asked:?}"));
             assert_eq!((made_up["kind"].as_str(), &made_up["storeId"]), (Some(kind), &asked[0]["storeId"]), "{what}");
-            assert_eq!(made_up["value"].as_str().unwrap().len(), 32, "it may be a token");
+            assert_eq!(made_up["value"].as_str().unwrap().len(), 32, "the length of a token");
         }
     }
     let asked: Vec<_> = backend.asked().iter().map(support::backend::Asked::json).collect();
     let made_up: Vec<_> =
         asked.iter().filter(|question| question["value"].as_str().unwrap().starts_with("connector")).collect();
     let distinct: std::collections::HashSet<_> = made_up.iter().map(|question| question["value"].as_str()).collect();
-    assert_eq!((made_up.len(), distinct.len()), (8, 8), "no two are the same");
+    assert_eq!((made_up.len(), distinct.len()), (8, 8), "all different");
 }
 
-/// Distinct ones too, as long as others are answered in between.
+/// Many distinct keys do not open it either, while other keys are answered in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_keys_that_are_not_answered_among_others_open_nothing() {
+async fn many_unanswered_keys_among_answered_ones_do_not_open_the_breaker() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     poisoned(&backend, Reply::Status(503, String::new()));
     for number in 0..50 {
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "somebody");
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key");
         for twin in ["a", "b"] {
             assert_too_many(&verify(&server, &format!("poison {number}{twin}")).await, "a poison");
         }
     }
-    assert_eq!((came_to(&server, "not_asked").await, came_to(&server, "unavailable").await), (0, 100));
+    assert_eq!((question_count(&server, "not_asked").await, question_count(&server, "unavailable").await), (0, 100));
 }
 
-/// An attacker who is alone at a gate provokes nothing for those who come after.
+/// An attacker who is alone at a gate does not affect later shoppers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_key_alone_for_ever_opens_nothing() {
+async fn one_unanswered_key_does_not_open_the_breaker() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[]).await);
     poisoned(&backend, Reply::Status(500, String::new()));
     let answers = at_once(&server, (0..100).map(|_| scan_with_key(b"poison")).collect()).await;
-    answers.iter().for_each(|answer| assert_too_many(answer, "the key's own doing"));
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "somebody else, at once");
-    assert_eq!(came_to(&server, "not_asked").await, 0);
+    answers.iter().for_each(|answer| assert_too_many(answer, "the key is the cause"));
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key, at once");
+    assert_eq!(question_count(&server, "not_asked").await, 0);
 }
 
-async fn crowd(server: &Arc<Server>, name: &str, size: usize) -> Vec<Answer> {
+async fn many_scans(server: &Arc<Server>, name: &str, size: usize) -> Vec<Answer> {
     at_once(server, (0..size).map(|number| scan_with_key(format!("{name} {number}").as_bytes())).collect()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_that_is_not_answered_spares_those_after_it_the_wait() {
+async fn many_unanswered_keys_open_the_breaker_so_that_later_scans_do_not_wait() {
     let backend = Backend::start().await;
     backend.always(Reply::Silence);
     let server = Arc::new(backend.connector(&[]).await);
-    crowd(&server, "crowd", 40).await;
+    many_scans(&server, "first", 40).await;
     assert_eq!(readiness(&server).await, "degraded");
     let asked = backend.asked().len();
     let mut waited = 0;
@@ -129,26 +130,26 @@ async fn a_crowd_that_is_not_answered_spares_those_after_it_the_wait() {
     assert_eq!(readiness(&server).await, "ready");
 }
 
-/// However many come at once, and though they are all that comes.
+/// Many such keys at once, without any other scan.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_of_keys_that_are_not_answered_is_no_fault() {
+async fn many_unanswered_keys_at_once_get_429() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[("directory.timeout", "1200ms")]).await);
     for (name, poison) in [("poison a", Reply::Status(500, String::new())), ("poison b", Reply::Silence)] {
         poisoned(&backend, poison);
-        crowd(&server, name, 40).await.iter().for_each(|answer| assert_too_many(answer, name));
+        many_scans(&server, name, 40).await.iter().for_each(|answer| assert_too_many(answer, name));
         assert_eq!(readiness(&server).await, "ready", "{name}");
     }
-    assert_eq!(came_to(&server, "not_asked").await, 0);
+    assert_eq!(question_count(&server, "not_asked").await, 0);
 }
 
-/// It was gone, and is back, while an attacker shows a key that is never answered.
+/// The backend recovers while an attacker keeps showing a key that is never answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_a_key_that_is_not_answered_cannot_keep_it_open() {
+async fn an_unanswered_key_cannot_keep_the_breaker_open() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[("directory.timeout", "400ms")]).await);
     backend.always(Reply::Silence);
-    crowd(&server, "crowd", 40).await;
+    many_scans(&server, "first", 40).await;
     assert_eq!(readiness(&server).await, "degraded");
     poisoned(&backend, Reply::Silence);
     let attacker = tokio::spawn({
@@ -163,7 +164,7 @@ async fn who_has_a_key_that_is_not_answered_cannot_keep_it_open() {
     let began = std::time::Instant::now();
     let body = scan_with_key(b"badge");
     while server.verify(&retry(&body)).await.status != 200 {
-        assert!(began.elapsed() < PATIENCE, "the attacker keeps it open");
+        assert!(began.elapsed() < PATIENCE, "the attacker keeps the breaker open");
         tokio::time::sleep(Duration::from_millis(100)).await; // as a gate does between attempts
     }
     attacker.abort();

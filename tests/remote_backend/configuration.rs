@@ -1,4 +1,4 @@
-//! The settings of the identity backend: what is refused, and what is shown.
+//! The settings of the identity backend: validation, and `check-config`.
 
 use crate::support::Ended;
 
@@ -21,7 +21,7 @@ fn check_config_shows_them_without_the_secret() {
         "directory.max_in_flight = 7",
         "directory.ca = \"\"",
     ] {
-        // Behind what is not the default, a comment says where it comes from.
+        // A comment after a value that is not the default names its source.
         let mut shown = ended.stdout.lines().map(|line| line.split('#').next().unwrap().trim_end());
         assert!(shown.any(|shown| shown == setting), "{setting}: {}", ended.stdout);
     }
@@ -29,7 +29,7 @@ fn check_config_shows_them_without_the_secret() {
 }
 
 #[test]
-fn every_mistake_is_named_at_once() {
+fn all_invalid_settings_are_named_at_once() {
     let settings = [
         ("directory.url", "http://idp.example.com/who"),
         ("directory.timeout", "1300ms"),
@@ -52,7 +52,7 @@ fn every_mistake_is_named_at_once() {
 }
 
 #[test]
-fn a_url_is_https_or_on_loopback_and_no_secret() {
+fn a_url_must_be_https_or_on_loopback_and_without_secrets() {
     for url in [
         "http://10.0.0.1/who",
         "http://localhost.example.com/who",
@@ -75,7 +75,7 @@ fn a_url_is_https_or_on_loopback_and_no_secret() {
 }
 
 #[test]
-fn what_is_for_a_backend_is_refused_where_there_is_none() {
+fn settings_of_the_backend_need_its_url() {
     for setting in ["directory.token", "directory.ca", "directory.client_certificate", "directory.client_key"] {
         let ended = Ended::of(&["check-config"], &[(setting, "Cargo.toml")]);
         assert_eq!(ended.code, Some(64), "{setting}");

@@ -1,4 +1,4 @@
-//! A connector that no gate asks finds out by itself that its backend is gone, says why, and finds out that it is back.
+//! Without scans, the connector notices by itself that the backend is down, logs why, and notices that it is up again.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn get(process: &Process, path: &str) -> String {
     client().get(format!("{}{path}", process.management)).send().await.unwrap().text().await.unwrap()
 }
 
-async fn is(process: &Process, line: &str) {
+async fn wait_for_line(process: &Process, line: &str) {
     until(line, async || get(process, "/metrics").await.lines().any(|one| one == line)).await;
 }
 
@@ -21,10 +21,10 @@ async fn readiness(process: &Process) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_is_gone_or_silent_is_noticed_without_a_scan() {
+async fn a_backend_that_is_down_is_noticed_without_a_scan() {
     let backend = Backend::start().await;
     let process = Process::demo(&[("directory.url", &backend.url())]).await;
-    is(&process, "connector_identity_backend_up 1").await;
+    wait_for_line(&process, "connector_identity_backend_up 1").await;
     for (why, gone) in [
         ("connection refused", None),
         ("no answer in time", Some(Reply::Silence)),
@@ -34,8 +34,8 @@ async fn a_backend_that_is_gone_or_silent_is_noticed_without_a_scan() {
             None => backend.stop().await,
             Some(reply) => backend.always(reply),
         }
-        is(&process, "connector_identity_backend_up 0").await;
-        is(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
+        wait_for_line(&process, "connector_identity_backend_up 0").await;
+        wait_for_line(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
         assert_eq!(readiness(&process).await, "degraded", "{why}");
         let line = process.logged("the identity backend does not answer: scans get a 500");
         assert!(line.contains(why), "{line}");
@@ -43,19 +43,19 @@ async fn a_backend_that_is_gone_or_silent_is_noticed_without_a_scan() {
             "connection refused" => backend.resume().await,
             _ => backend.always(Reply::not_found()),
         }
-        is(&process, "connector_identity_backend_up 1").await;
+        wait_for_line(&process, "connector_identity_backend_up 1").await;
         process.logged("the identity backend answers again");
     }
-    assert_eq!(backend.asked().len(), 0, "by scans");
+    assert_eq!(backend.asked().len(), 0, "no questions for scans");
 }
 
-/// A backend whose developers watch their log sees no more of it than one question every few seconds, and none while scans are answered.
+/// The backend's log shows one check every few seconds, and none while scans are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_answers_is_checked_seldom() {
+async fn a_backend_that_answers_is_checked_every_five_seconds() {
     let backend = Backend::start().await;
     let _server = backend.connector(&[]).await;
     until("two checks", async || backend.checks().len() >= 2).await;
     let checks = backend.checks();
     assert!(checks[1].0 - checks[0].0 > Duration::from_secs(4), "{checks:?}");
-    assert!(checks[0].1 != checks[1].1, "each is about a key of its own");
+    assert!(checks[0].1 != checks[1].1, "each check has a different key");
 }

@@ -1,4 +1,4 @@
-//! How much is asked at once, and that who goes away leaves nothing behind.
+//! The limit of concurrent questions, and that cancelled scans release their permits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{asker, asking, came_to, shopper, until, verify};
+use crate::{context, directory_of, question_count, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_are_asked_at_once_than_there_are_places() {
-    // A look-up holds its slot until its time-out of 1.2 s, and a made-up key is asked about beside it from half of that on. An attempt
-    // counts if it ends before that.
-    let kept = Duration::from_millis(550);
-    assert_one_within(kept, "while all places are taken", async || {
+async fn concurrent_questions_are_limited() {
+    // Each look-up holds its permit until its time-out of 1.2 s. After half of that the connector also asks about a
+    // made-up key, which would disturb the counts, so an attempt counts only if it ends before.
+    let limit = Duration::from_millis(550);
+    assert_one_within(limit, "while all permits are in use", async || {
         let backend = Backend::start().await;
         backend.always(Reply::OnceReleased(200, shopper().to_string()));
         let server =
@@ -26,7 +26,7 @@ async fn no_more_are_asked_at_once_than_there_are_places() {
             })
             .collect();
         while backend.under_way() < 4 {
-            if began.elapsed() > kept {
+            if began.elapsed() > limit {
                 return Duration::MAX;
             }
             tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the limit above
@@ -39,18 +39,18 @@ async fn no_more_are_asked_at_once_than_there_are_places() {
         let associate = verify(&server, "associate_key").await;
         backend.release();
         let took = began.elapsed();
-        if took > kept {
+        if took > limit {
             return took;
         }
         assert_eq!(in_flight, 4);
-        excess.iter().for_each(|answer| assert_too_many(answer, "no place"));
-        assert_granted(&associate, "associate-uuid-001", "ASSOCIATE", "needs no place");
+        excess.iter().for_each(|answer| assert_too_many(answer, "no permit"));
+        assert_granted(&associate, "associate-uuid-001", "ASSOCIATE", "needs no permit");
         for answer in waiting {
-            assert_granted(&answer.await.unwrap(), "v1", "SHOPPER", "who had a place");
+            assert_granted(&answer.await.unwrap(), "v1", "SHOPPER", "had a permit");
         }
-        assert_eq!((backend.most_under_way(), came_to(&server, "full").await), (4, 5));
+        assert_eq!((backend.most_under_way(), question_count(&server, "full").await), (4, 5));
         backend.always(Reply::json(&shopper()));
-        assert_granted(&verify(&server, "excess 0").await, "v1", "SHOPPER", "there is room again");
+        assert_granted(&verify(&server, "excess 0").await, "v1", "SHOPPER", "a permit is free again");
         assert_eq!(metric(&server, "connector_identity_backend_in_flight").await, 0);
         took
     })
@@ -58,7 +58,7 @@ async fn no_more_are_asked_at_once_than_there_are_places() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_beyond_the_places_passes_or_is_told_to_come_again() {
+async fn scans_above_the_limit_pass_or_get_429() {
     let backend = Backend::start().await;
     backend.always(Reply::After(Duration::from_millis(5), 200, shopper().to_string()));
     let server = Arc::new(backend.connector(&[("directory.max_in_flight", "8")]).await);
@@ -66,13 +66,13 @@ async fn a_crowd_beyond_the_places_passes_or_is_told_to_come_again() {
     let answers = at_once(&server, bodies).await;
     let passed = answers.iter().filter(|answer| answer.status == 200).count();
     for answer in answers.iter().filter(|answer| answer.status != 200) {
-        assert_too_many(answer, "no place");
+        assert_too_many(answer, "no permit");
     }
     assert!(passed >= 8 && backend.most_under_way() <= 8, "{passed} passed, {} at once", backend.most_under_way());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_hang_up_leave_their_places() {
+async fn callers_that_hang_up_release_their_permits() {
     let backend = Backend::start().await;
     backend.always(Reply::Silence);
     let server =
@@ -84,35 +84,35 @@ async fn callers_who_hang_up_leave_their_places() {
                 tokio::spawn(async move { verify(&server, &format!("{round} {number}")).await })
             })
             .collect();
-        until("all places are taken", async || backend.under_way() == 4).await;
+        until("all permits are in use", async || backend.under_way() == 4).await;
         callers.iter().for_each(tokio::task::JoinHandle::abort);
-        until("the backend sees them go", async || backend.under_way() == 0).await;
-        until("their places are free", async || metric(&server, "connector_identity_backend_in_flight").await == 0)
+        until("the backend sees the connections close", async || backend.under_way() == 0).await;
+        until("the permits are released", async || metric(&server, "connector_identity_backend_in_flight").await == 0)
             .await;
     }
     backend.always(Reply::json(&shopper()));
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "afterwards");
 }
 
-/// As the end of a process does, or a scan's own deadline.
+/// Look-ups are dropped when the process ends or the scan's deadline passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_look_up_that_is_dropped_gives_its_place_back_at_once() {
+async fn a_dropped_look_up_releases_its_permit_at_once() {
     let backend = Backend::start().await;
     backend.always(Reply::Silence);
-    let directory = Arc::new(asking(&backend, Duration::ZERO));
+    let directory = Arc::new(directory_of(&backend, Duration::ZERO));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
-        async move { directory.identity_key(&format!("badge {number}"), &asker(number)).await }
+        async move { directory.identity_key(&format!("badge {number}"), &context(number)).await }
     };
     for round in 0..10 {
         let dropped: Vec<_> = (0..4).map(|number| tokio::spawn(look_up(round * 4 + number))).collect();
-        until("all places are taken", async || backend.under_way() == 4).await;
+        until("all permits are in use", async || backend.under_way() == 4).await;
         for look_up in dropped {
             look_up.abort();
             assert!(look_up.await.unwrap_err().is_cancelled());
         }
         assert_eq!(directory.remote().unwrap().in_flight(), 0);
-        until("the backend sees them go", async || backend.under_way() == 0).await;
+        until("the backend sees the connections close", async || backend.under_way() == 0).await;
     }
     backend.always(Reply::json(&shopper()));
     assert!(look_up(200).await.unwrap().is_some());

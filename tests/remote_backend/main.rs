@@ -1,5 +1,5 @@
-//! The identity backend, black box: the real service asks a small server that is slow, wrong, huge, and gone in turn. That it knows keys and
-//! tokens as the other directories do, `tests/storage_engines/look_ups.rs` holds.
+//! Black-box tests of the identity backend. The service asks a small server that is slow, sends wrong or huge answers,
+//! or is down. `tests/storage_engines/look_ups.rs` tests that it handles keys and tokens like the other directories.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::arithmetic_side_effects,
-    reason = "a test that cannot go on has failed, and says where"
+    reason = "a panic fails the test and shows where"
 )]
 
 #[path = "../support/mod.rs"]
@@ -32,18 +32,18 @@ use std::time::{Duration, Instant};
 use checks::PATIENCE;
 use identity_connector::digest::{Fingerprint, HashKey};
 use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
-use identity_connector::directory::{Asker, Directory, Remote};
+use identity_connector::directory::{Directory, Remote, ScanContext};
 use identity_connector::domain::ids::StoreId;
 use serde_json::{Value, json};
 use support::backend::Backend;
 use support::{Answer, Server, scan_with_key};
 
-/// What a backend says of a shopper with nothing special.
+/// The backend's answer for a shopper without special properties.
 fn shopper() -> Value {
     json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })
 }
 
-/// A scan of this key under an event of its own.
+/// Sends a scan of this key with a new event id.
 async fn verify(server: &Server, key: &str) -> Answer {
     server.verify(&scan_with_key(key.as_bytes())).await
 }
@@ -54,21 +54,21 @@ async fn timed(server: &Server, key: &str) -> (Answer, Duration) {
     (answer, began.elapsed())
 }
 
-/// What both ports say of the connector's readiness, which is to be 200 throughout.
+/// The status in `/readyz`, which must answer 200 in every state.
 async fn readiness(server: &Server) -> String {
     let answer = server.client.get(format!("{}/readyz", server.api)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
 }
 
-/// How many questions came to that.
-async fn came_to(server: &Server, outcome: &str) -> u64 {
+/// The number of questions with this outcome.
+async fn question_count(server: &Server, outcome: &str) -> u64 {
     let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
     let metrics = server.metrics().await;
     metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
@@ -77,7 +77,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The backend's own words for where it is, to be sure of the connector's view of it.
+/// Makes the backend answer, and waits until the connector uses it.
 async fn until_up(server: &Server, backend: &Backend) {
     backend.always(support::backend::Reply::json(&shopper()));
     let mut number = 0;
@@ -88,16 +88,16 @@ async fn until_up(server: &Server, backend: &Backend) {
     .await;
 }
 
-/// An empty directory that asks it, four questions at once, without the service around it.
-fn asking(backend: &Backend, cache_for: Duration) -> Directory {
+/// An empty directory that asks the backend, with up to four questions at once, without the rest of the service.
+fn directory_of(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
-    Directory::in_memory(HashKey::new(&[7; 32])).asking(Remote::new(settings))
+    Directory::in_memory(HashKey::new(&[7; 32])).with_remote(Remote::new(settings))
 }
 
-/// Somebody's scan, which has a minute.
-fn asker(number: u8) -> Asker {
-    Asker {
+/// A scan with a deadline of a minute.
+fn context(number: u8) -> ScanContext {
+    ScanContext {
         subject: Fingerprint::from_bytes([number; 32]).into(),
         store: StoreId::parse("S").unwrap(),
         channel: None,

@@ -1,4 +1,4 @@
-//! What is remembered of answers, and for how long.
+//! The cache of answers.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use serde_json::json;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{asking, shopper, until, verify};
+use crate::{directory_of, shopper, until, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_default_nothing_is() {
+async fn by_default_no_answer_is_cached() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[]).await;
@@ -20,12 +20,12 @@ async fn by_default_nothing_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_found_is_remembered_for_its_key_store_and_channel() {
+async fn a_known_key_is_cached_by_key_store_and_channel() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
     for _ in 0..5 {
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "remembered");
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "cached");
     }
     assert_eq!((backend.asked().len(), metric(&server, "connector_identity_backend_remembered_total").await), (1, 4));
     for body in [
@@ -39,14 +39,14 @@ async fn what_was_found_is_remembered_for_its_key_store_and_channel() {
         assert_eq!(backend.asked().len(), before + 1, "{body}");
     }
     let exit = set(scan_with_key(b"badge"), "authEvent.location", "EXIT");
-    assert_granted(&server.verify(&exit).await, "v1", "SHOPPER", "the way out is no part of the question");
+    assert_granted(&server.verify(&exit).await, "v1", "SHOPPER", "the location is not part of the question");
     assert_eq!(backend.asked().len(), 5);
     backend.stop().await;
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "while nobody is there");
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "while the backend is down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_a_key_is_unknown_is_not_remembered_nor_what_is_no_answer() {
+async fn unknown_keys_and_invalid_answers_are_not_cached() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
     for (number, reply) in [Reply::not_found(), Reply::Status(403, String::new()), Reply::Status(200, "{}".to_owned())]
@@ -57,26 +57,26 @@ async fn that_a_key_is_unknown_is_not_remembered_nor_what_is_no_answer() {
         backend.always(reply);
         assert_refused(&verify(&server, &key).await, 401, KEY_NOT_FOUND, &key);
         backend.always(Reply::json(&shopper()));
-        assert_granted(&verify(&server, &key).await, "v1", "SHOPPER", "who has just registered");
+        assert_granted(&verify(&server, &key).await, "v1", "SHOPPER", "just registered");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_over_when_its_time_is() {
+async fn a_cached_answer_expires() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "1s")]).await;
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "first");
     backend.always(Reply::json(&json!({ "shopper": { "id": "v1", "type": "SHOPPER", "account": "flagged" } })));
     let began = Instant::now();
-    until("the flag holds", async || verify(&server, "badge").await.status == 401).await;
+    until("the flag takes effect", async || verify(&server, "badge").await.status == 401).await;
     assert!(began.elapsed() < Duration::from_secs(10), "cache_for is 1s, and the machine busy: {:?}", began.elapsed());
     assert_refused(&verify(&server, "badge").await, 401, FLAGGED, "from then on");
 }
 
-/// Whoever is erased here does not come back from what was remembered.
+/// A shopper that is erased here must not be found in the cache.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_here_forgets_all_of_it() {
+async fn a_change_of_the_directory_clears_the_cache() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
@@ -86,10 +86,10 @@ async fn a_change_here_forgets_all_of_it() {
     assert_refused(&verify(&server, "badge").await, 401, KEY_NOT_FOUND, "asked again");
 }
 
-/// An erasure waits for what other connectors may remember.
+/// An erasure waits as long as other connectors may use cached answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn others_may_go_by_it_for_as_long_as_it_is_remembered() {
+async fn the_maximum_staleness_is_the_time_for_which_answers_are_cached() {
     let backend = Backend::start().await;
-    assert_eq!(asking(&backend, Duration::ZERO).believed_for(), Duration::ZERO);
-    assert_eq!(asking(&backend, Duration::from_secs(7)).believed_for(), Duration::from_secs(7));
+    assert_eq!(directory_of(&backend, Duration::ZERO).max_staleness(), Duration::ZERO);
+    assert_eq!(directory_of(&backend, Duration::from_secs(7)).max_staleness(), Duration::from_secs(7));
 }

@@ -1,4 +1,4 @@
-//! What reaches the backend: the documented question, and nothing else.
+//! Questions to the backend: only documented ones, and only if they are needed.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::checks::*;
 use crate::support::backend::{Asked, Backend, Reply};
 use crate::support::{Ended, scan, scan_with_key};
-use crate::{asker, asking, shopper, verify};
+use crate::{context, directory_of, shopper, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_the_documented_json() {
@@ -45,13 +45,13 @@ async fn a_question_is_the_documented_json() {
 async fn without_a_token_none_is_sent() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
-    verify(&server, "somebody").await;
+    verify(&server, "badge").await;
     assert!(!backend.asked()[0].head.contains("authorization"));
 }
 
-/// A registered key counts, whatever the backend would say, and so does one that is registered as revoked.
+/// The directory's own registration takes precedence over the backend, also if it is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_known_here_is_not_asked() {
+async fn keys_of_the_directory_are_not_asked_about() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&json!({ "shopper": { "id": "other", "type": "ASSOCIATE" } })));
     let server = backend.connector(&[]).await;
@@ -63,7 +63,7 @@ async fn what_is_known_here_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_registered_later_counts_from_then_on() {
+async fn a_later_registration_takes_effect_at_once() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
@@ -74,7 +74,7 @@ async fn what_is_registered_later_counts_from_then_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_recorded_is_not_asked_about() {
+async fn a_recorded_event_is_not_asked_about() {
     let backend = Backend::start().await;
     backend.always(Reply::json(&shopper()));
     let server = backend.connector(&[]).await;
@@ -85,9 +85,9 @@ async fn an_event_that_is_recorded_is_not_asked_about() {
     assert_eq!(backend.asked().len(), 1);
 }
 
-/// Prefix, form, time and signature of a code are checked first, and so is all that the request itself can be wrong in.
+/// The request, and the prefix, form, time and signature of a code, are checked before the backend is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_anyway_is_not_asked() {
+async fn invalid_keys_and_requests_are_not_asked_about() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let good = code(SCANNED_AT, "");
@@ -102,7 +102,7 @@ async fn what_is_refused_anyway_is_not_asked() {
         (code(SCANNED_AT + 16, ""), INVALID_KEY),
         (code(0, ""), KEY_EXPIRED),
     ] {
-        // Not the demo's token, which is known here.
+        // Not the demo's token, which the directory has.
         let key = key.replace(TOKEN, &"a".repeat(32));
         assert_refused(&verify(&server, &key).await, 401, message, &key);
     }
@@ -140,11 +140,11 @@ async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
     assert_eq!(backend.asked()[0].json()["value"], token.as_str());
 }
 
-/// The token of a code that was made for an app, which the backend never heard of.
+/// The token of a code for an app, which the backend does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_was_issued_here_is_not_asked_about() {
+async fn an_issued_token_is_not_asked_about() {
     let backend = Backend::start().await;
-    let directory = asking(&backend, Duration::ZERO);
+    let directory = directory_of(&backend, Duration::ZERO);
     let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
     let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
     let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
@@ -152,8 +152,8 @@ async fn a_token_that_was_issued_here_is_not_asked_about() {
     let digest = directory.hash_key().recognition_token(&token);
     let issued = IssuedToken { digest, shopper, device: None, promised_until: at(60), expires_at: at(60) };
     directory.issue(issued, 1, at(0)).await.unwrap();
-    let found = directory.recognition_token(&token, at(59), &asker(1)).await.unwrap();
+    let found = directory.recognition_token(&token, at(59), &context(1)).await.unwrap();
     assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
-    assert_eq!(directory.recognition_token(&token, at(60), &asker(1)).await.unwrap(), None);
+    assert_eq!(directory.recognition_token(&token, at(60), &context(1)).await.unwrap(), None);
     assert_eq!(backend.asked().len(), 1, "once it has expired");
 }

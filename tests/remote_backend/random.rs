@@ -1,4 +1,4 @@
-//! Whatever the backend says, as long as it answers, is no fault of ours; and whatever a shopper shows, only what may be a key reaches it.
+//! Property tests: no answer of the backend causes a 500, and only valid keys and tokens are sent to it.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::support::{Server, scan_with_key};
 use crate::verify;
 
 /// Runs `property` on values of `strategy`, all against one connector and its backend.
-fn holds<S: Strategy>(
+fn check_property<S: Strategy>(
     cases: u32,
     strategy: S,
     settings: &[(&str, &str)],
@@ -27,15 +27,15 @@ fn holds<S: Strategy>(
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     let outcome = TestRunner::new(config)
         .run(&strategy, |value| runtime.block_on(property(&server, &backend, value)).map_err(TestCaseError::fail));
-    // They end within their runtime.
+    // Both must be dropped inside their runtime.
     runtime.block_on(async { drop((server, backend)) });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
 }
 
-/// JSON that is like an answer.
-fn like_an_answer() -> impl Strategy<Value = Value> {
+/// JSON that resembles an answer.
+fn answer_like() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
         prop::sample::select(
             &["SHOPPER", "ASSOCIATE", "CASH_SHOPPER", "active", "flagged", "2029-06", "OPTICAL", "RADIO", ""][..]
@@ -72,38 +72,38 @@ fn like_an_answer() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An answer with these small changes.
+/// A valid answer with these changes.
 fn mutated(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
     let full = json!({
         "shopper": { "id": "v1", "type": "SHOPPER", "account": "active", "paymentMethod": { "lastMonth": "2029-06", "id": "pm" } },
         "device": "d1", "channel": "OPTICAL", "revoked": false,
     });
     let mut bytes = full.to_string().into_bytes();
-    for (kind, place, byte) in changes {
-        let place = place.index(bytes.len() + 1);
+    for (kind, index, byte) in changes {
+        let index = index.index(bytes.len() + 1);
         match kind {
-            0 => bytes.insert(place, byte),
-            1 if place < bytes.len() => bytes[place] = byte,
-            2 if place < bytes.len() => drop(bytes.remove(place)),
-            3 => bytes.truncate(place),
+            0 => bytes.insert(index, byte),
+            1 if index < bytes.len() => bytes[index] = byte,
+            2 if index < bytes.len() => drop(bytes.remove(index)),
+            3 => bytes.truncate(index),
             _ => {}
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn is_no_fault(status: u16, what: &str) -> Result<(), String> {
+fn expect_200_or_401(status: u16, what: &str) -> Result<(), String> {
     if [200, 401].contains(&status) { Ok(()) } else { Err(format!("{status}: {what}")) }
 }
 
-/// What such an answer is followed by: nothing that came before stands in its way.
-async fn after(server: &Server, backend: &Backend, reply: Reply) -> Result<(), String> {
+/// Checks that this answer of the backend is a 200 or a 401 for the gate, and that a retry gets the same answer.
+async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Result<(), String> {
     let what = format!("{reply:?}");
     backend.always(reply);
     let key = format!("badge {}", new_id());
     let body = scan_with_key(key.as_bytes());
     let first = server.verify(&body).await;
-    is_no_fault(first.status, &what)?;
+    expect_200_or_401(first.status, &what)?;
     if server.verify(&retry(&body)).await.body != first.body {
         return Err(format!("another answer to the retry: {what}"));
     }
@@ -113,34 +113,34 @@ async fn after(server: &Server, backend: &Backend, reply: Reply) -> Result<(), S
 #[test]
 fn any_body_of_a_200() {
     let bytes = vec(any::<u8>(), 0..600);
-    holds(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
+    check_property(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-        after(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
+        check_answer(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
     });
 }
 
 #[test]
-fn any_json_that_is_like_an_answer() {
-    holds(300, like_an_answer(), &[], &async |server, backend, json| {
-        after(server, backend, Reply::Status(200, json.to_string())).await
+fn any_json_that_resembles_an_answer() {
+    check_property(300, answer_like(), &[], &async |server, backend, json| {
+        check_answer(server, backend, Reply::Status(200, json.to_string())).await
     });
 }
 
 #[test]
 fn a_good_answer_with_some_bytes_changed() {
     let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
-    holds(300, changes, &[], &async |server, backend, changes| {
-        after(server, backend, Reply::Status(200, mutated(changes))).await
+    check_property(300, changes, &[], &async |server, backend, changes| {
+        check_answer(server, backend, Reply::Status(200, mutated(changes))).await
     });
 }
 
 #[test]
 fn any_status_below_500_but_429() {
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
-    holds(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
+    check_property(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
         let has_none = status == 204 || status == 304;
         let body = if has_none { String::new() } else { body };
-        after(
+        check_answer(
             server,
             backend,
             Reply::Bytes(format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()),
@@ -149,7 +149,7 @@ fn any_status_below_500_but_429() {
     });
 }
 
-/// What the backend is asked has the documented form, and is what was shown.
+/// Checks that a question has the documented form and contains the key of the scan.
 fn is_documented(asked: &Value, shown: &[u8]) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{what}: {asked} for {}", String::from_utf8_lossy(shown)));
     let Some(shown) =
@@ -175,13 +175,13 @@ fn is_documented(asked: &Value, shown: &[u8]) -> Result<(), String> {
                 && shown.bytes().all(|byte| byte.is_ascii_alphanumeric())
                 && &shown[PREFIX.len()..][..32] == value
                 && at.parse::<i64>().is_ok_and(|at| (SCANNED_AT - 75..=SCANNED_AT + 15).contains(&at));
-            if is_good { Ok(()) } else { wrong("a code that is none") }
+            if is_good { Ok(()) } else { wrong("not a valid code") }
         }
         _ => wrong("kind and value"),
     }
 }
 
-/// Keys of every kind: bytes, printable ones, and codes with a wrong prefix, time or character as well as good ones.
+/// Keys of every kind: bytes, printable texts, valid codes, and codes with a wrong prefix, time or character.
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
     let near = -100..100_i64;
     let a_code = ("(ACME|ACMX|acme)", "[0-9a-f]{32}", near, "[0-9A-Za-z]{0,10}[-@ ]?[0-9A-Za-z]{0,90}");
@@ -196,22 +196,22 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn any_key_reaches_it_in_the_documented_form_or_not_at_all() {
-    holds(500, any_key(), &[], &async |server, backend, key| {
+fn any_question_has_the_documented_form() {
+    check_property(500, any_key(), &[], &async |server, backend, key| {
         let before = backend.asked().len();
         let answer = server.verify(&scan_with_key(&key)).await;
-        is_no_fault(answer.status, "")?;
+        expect_200_or_401(answer.status, "")?;
         backend.asked()[before..].iter().try_for_each(|asked| is_documented(&asked.json(), &key))
     });
 }
 
 #[test]
-fn no_unsigned_code_reaches_it() {
+fn no_question_is_sent_for_an_unsigned_code() {
     let key = base64([7; 32]);
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
-    holds(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
+    check_property(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
         let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
-        is_no_fault(verify(server, &code).await.status, &code)?;
+        expect_200_or_401(verify(server, &code).await.status, &code)?;
         if backend.asked().is_empty() { Ok(()) } else { Err(code) }
     });
 }

@@ -1,4 +1,5 @@
-//! Keys, tokens and credentials stand in no log line and no metric, whatever comes of a question. What is told is told once.
+//! No log line and no metric contains a key, a token or a credential, whatever the outcome of a question. A failure is
+//! logged once.
 
 use serde_json::json;
 
@@ -9,8 +10,8 @@ use crate::support::{IDENTITY_KEYS, MANAGEMENT_TOKEN, Process, client, scan_with
 const KEY: &str = "s3cret-badge";
 const BEARER: &str = "s3cret-bearer-token";
 
-/// Of each key the backend says something else, which repeats the key wherever it can.
-fn say(question: &serde_json::Value) -> Reply {
+/// A different answer for each key, which repeats the key wherever it can.
+fn answer_for(question: &serde_json::Value) -> Reply {
     let value = question["value"].as_str().unwrap();
     let echo = |name: &str| json!({ name: value, "shopper": { "id": value, "type": value } }).to_string();
     match value.rsplit('-').next().unwrap() {
@@ -30,7 +31,7 @@ fn say(question: &serde_json::Value) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_the_log_or_the_metrics() {
     let backend = Backend::start().await;
-    backend.answers(say);
+    backend.answers(answer_for);
     let url = backend.url();
     let settings = [
         ("directory.url", url.as_str()),
@@ -73,7 +74,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_refuses_everybody_is_told_once_and_so_is_one_that_is_gone() {
+async fn a_backend_that_refuses_or_is_down_is_logged_once() {
     let backend = Backend::start().await;
     backend.always(Reply::Status(401, String::new()));
     let url = backend.url();

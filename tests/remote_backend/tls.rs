@@ -1,4 +1,4 @@
-//! TLS: whom the connector takes for the backend, and by what the backend knows the connector.
+//! TLS: how the connector and the backend authenticate each other.
 
 use std::sync::Arc;
 
@@ -13,9 +13,10 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::certificates::{Authority, Certified};
-use crate::{came_to, shopper, verify};
+use crate::{question_count, shopper, verify};
 
-/// A server that shows this, and lets in those whom the authority vouches for, if there is one.
+/// A TLS acceptor with this certificate. If `clients` is given, it requires a client certificate that this authority
+/// has signed.
 fn acceptor(shown: &Certified, clients: Option<&Authority>) -> TlsAcceptor {
     let provider = Arc::new(default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -55,7 +56,7 @@ impl Files {
     }
 }
 
-/// A backend that speaks TLS and knows everybody.
+/// A backend with TLS that knows every key.
 async fn backend(tls: TlsAcceptor) -> Backend {
     let backend = Backend::start_with(Some(tls)).await;
     backend.always(Reply::json(&shopper()));
@@ -63,7 +64,7 @@ async fn backend(tls: TlsAcceptor) -> Backend {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_is_believed_that_our_authority_vouches_for() {
+async fn a_backend_with_a_certificate_of_the_configured_authority_is_trusted() {
     let (ours, files) = (Authority::new("ours"), Files::new());
     let backend = backend(acceptor(&ours.server(), None)).await;
     let ca = files.with("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
@@ -76,7 +77,7 @@ async fn a_backend_is_believed_that_our_authority_vouches_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_other_is_told_a_key() {
+async fn no_key_is_sent_to_a_backend_with_another_certificate() {
     let (ours, other, files) = (Authority::new("ours"), Authority::new("other"), Files::new());
     let ca = files.with("ca.pem", &ours.pem());
     for (what, tls) in [
@@ -86,13 +87,13 @@ async fn no_other_is_told_a_key() {
         let backend = backend(tls).await;
         let server = backend.connector(&[("directory.ca", &ca)]).await;
         assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, what);
-        assert_eq!((backend.asked().len(), came_to(&server, "unavailable").await), (0, 1), "{what}");
+        assert_eq!((backend.asked().len(), question_count(&server, "unavailable").await), (0, 1), "{what}");
     }
 }
 
-/// Only the authority that is named: the system's do not count beside it.
+/// With `directory.ca` set, the authorities of the system are not trusted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_speaks_no_tls_is_told_nothing() {
+async fn no_key_is_sent_to_a_backend_without_tls() {
     let (ours, files) = (Authority::new("ours"), Files::new());
     let plain = Backend::start().await;
     let url = plain.url().replace("http://127.0.0.1", "https://localhost");
@@ -103,7 +104,7 @@ async fn a_backend_that_speaks_no_tls_is_told_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_asks_for_a_certificate_gets_ours() {
+async fn the_client_certificate_is_sent_to_a_backend_that_requires_it() {
     let (ours, clients, files) = (Authority::new("ours"), Authority::new("clients"), Files::new());
     let backend = backend(acceptor(&ours.server(), Some(&clients))).await;
     let ca = files.with("ca.pem", &ours.pem());
@@ -116,17 +117,17 @@ async fn a_backend_that_asks_for_a_certificate_gets_ours() {
     let before = backend.asked().len();
     let server = backend.connector(&with[..1]).await;
     assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "without");
-    let strangers = Files::new();
-    let [certificate, key] = strangers.client(&Authority::new("strangers"));
-    let strange = [with[0], ("directory.client_certificate", certificate.as_str()), ("directory.client_key", &key)];
-    let server = backend.connector(&strange).await;
-    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "with a stranger's");
+    let other_files = Files::new();
+    let [certificate, key] = other_files.client(&Authority::new("other clients"));
+    let other = [with[0], ("directory.client_certificate", certificate.as_str()), ("directory.client_key", &key)];
+    let server = backend.connector(&other).await;
+    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "with a certificate of another authority");
     assert_eq!(backend.asked().len(), before);
 }
 
-/// Said at the start, and never with what is in the files.
+/// The start fails, and the message never contains the content of a file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_do_not_do_are_refused_at_the_start() {
+async fn invalid_certificate_files_are_refused_at_the_start() {
     let (ours, files, others) = (Authority::new("ours"), Files::new(), Files::new());
     let ([certificate, key], [_, other_key]) = (files.client(&ours), others.client(&ours));
     let empty = files.with("empty.pem", "");

@@ -44,7 +44,7 @@ async fn invalid_rows_are_refused_with_the_position_of_the_mistake() {
         (key("key", json!(format!("{SECRET}é"))), "key: must be 1 to 750 printable ASCII characters"),
         (key("key", json!(format!("JWO{}", SECRET.repeat(4)))), "key: starts with JWO"),
         (key("key", json!([SECRET])), "key: invalid type: sequence, expected a string"),
-        (key("digest", json!("00")), "digest: stands for the key"),
+        (key("digest", json!("00")), "digest: give either the key or the digest"),
         (key(SECRET, json!(1)), "the body: unknown field"),
         (("identity-keys", json!({ "shopper": "shopper-uuid-001" })), "key: is missing"),
         (("identity-keys", json!({ "digest": SECRET, "revoked": true })), "digest: must be 64 hexadecimal digits"),
@@ -61,7 +61,7 @@ async fn invalid_rows_are_refused_with_the_position_of_the_mistake() {
         (customer("issuer", json!(null)), "issuer: is missing"),
         (customer("subject", json!(SECRET.repeat(16))), "subject: is longer than 255 characters"),
         (customer("subject", json!([SECRET])), "subject: invalid type: sequence, expected a string"),
-        (customer("digest", json!("0".repeat(64))), "digest: stands for the issuer and the subject"),
+        (customer("digest", json!("0".repeat(64))), "digest: give either the issuer and the subject or the digest"),
         (customer("device", json!(SECRET)), "the body: unknown field"),
         (customer(SECRET, json!(1)), "the body: unknown field"),
         (("customers", json!({ "digest": SECRET, "shopper": "shopper-uuid-001" })), "digest: must be 64 hexadecimal"),
@@ -79,7 +79,7 @@ async fn invalid_rows_are_refused_with_the_position_of_the_mistake() {
 async fn all_mistakes_of_a_body_are_reported_at_once() {
     let server = Server::demo(&[]).await;
     let flag = "invalid type: string, expected a boolean";
-    let key = "must be 1 to 750 printable ASCII characters: no reader could present it otherwise";
+    let key = "must be 1 to 750 printable ASCII characters: a gate cannot send any other key";
     for (path, body, mistakes) in [
         ("identity-keys", json!({ "key": "", "shopper": "" }), &[&format!("key: {key}"), "shopper: is empty"][..]),
         (

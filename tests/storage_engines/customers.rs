@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::{Asker, Change, Directory, Issued, IssuedToken, Outcome, Refusal, Registration};
+use identity_connector::directory::{
+    Change, Directory, Issued, IssuedToken, Outcome, Refusal, Registration, ScanContext,
+};
 use identity_connector::domain::customer::Customer;
 use identity_connector::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
 use identity_connector::domain::scan_key_code::RecognitionToken;
@@ -230,8 +232,8 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64) -> Issued 
 async fn find_token(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let store = StoreId::parse("S").unwrap();
     let subject = Fingerprint::from_bytes([1; 32]).into();
-    let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
-    retried!(directory.recognition_token(&token(number), at(now), &asker))
+    let context = ScanContext { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    retried!(directory.recognition_token(&token(number), at(now), &context))
 }
 
 async fn two_connectors_create_one_shopper(engine: Engine) {

@@ -51,7 +51,7 @@ impl Engine {
             Self::Sqlite => Server::try_sqlite(settings).await?,
             Self::Postgres => {
                 let database = Database::new();
-                Server::try_postgres(database.url(), settings).await?.keeping(database)
+                Server::try_postgres(database.url(), settings).await?.keeping_storage(database)
             }
         };
         Ok(server.sending_again())

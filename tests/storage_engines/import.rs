@@ -217,7 +217,7 @@ async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
     let wrong = [("storage.url", database.url.as_str()), ("security.hash_key", OTHER_KEY)];
     let name = database.url.rsplit('@').next().unwrap();
     for (arguments, part) in [
-        (&["import", &file, "--create"][..], "this file was exported under another hash key"),
+        (&["import", &file, "--create"][..], "this file was exported with a different hash key"),
         (&["import", &file], "--create"),
         (&["export"], "no connector database found"),
     ] {

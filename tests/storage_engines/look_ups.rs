@@ -62,7 +62,7 @@ impl Source {
                 let backend = Backend::knowing(directory).await;
                 let url = backend.url();
                 let server = engine.with_directory_and(&stores, &[("directory.url", &url)]).await.unwrap();
-                server.beside(backend)
+                server.keeping_backend(backend)
             }
         }
     }

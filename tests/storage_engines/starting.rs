@@ -36,17 +36,17 @@ async fn start_waits_for_locked_migrations_up_to_its_limit(postgres: Postgres) {
     let urls = [postgres.database(), postgres.database()];
     for url in &urls {
         let mut process = serve(url);
-        process.says("\"message\":\"ready\"");
+        process.logged("\"message\":\"ready\"");
         stopped(process);
     }
     let [released, held] =
         urls.each_ref().map(|url| postgres.begin(url, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE"));
     let [mut waits, gives_up] = urls.each_ref().map(|url| serve(url));
     let export = Starting::of(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
-    let line = waits.says("lock timeout");
+    let line = waits.logged("lock timeout");
     assert!(line.contains("does not answer yet") && line.contains("bringing its schema up to date"), "{line}");
     drop(released);
-    waits.says("\"message\":\"ready\"");
+    waits.logged("\"message\":\"ready\"");
     stopped(waits);
     for process in [gives_up, export] {
         let (code, log) = process.ended();
@@ -62,14 +62,14 @@ async fn start_waits_for_a_read_only_server(postgres: Postgres) {
     let name = url.rsplit('/').next().unwrap();
     postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     let mut process = serve(&url);
-    let line = process.says("does not answer yet");
+    let line = process.logged("does not answer yet");
     assert!(
         line.contains("read-only transaction") && line.contains("it is a standby; set the primary's address"),
         "{line}"
     );
     let allowed = format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET ALL");
     postgres.query(&url, &allowed);
-    process.says("\"message\":\"ready\"");
+    process.logged("\"message\":\"ready\"");
     stopped(process);
 }
 
@@ -88,7 +88,7 @@ async fn signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
     let url = postgres.database();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
     let mut process = serve(&url);
-    process.says("\"message\":\"ready\"");
+    process.logged("\"message\":\"ready\"");
     stopped(process);
     for (table, command, code) in [
         ("property", "serve", 0),

@@ -29,14 +29,14 @@ identityKey,,,hush-6,vip,,
         "line 4: shopper.type: ",
         "line 5: store.scanKeyWindowSeconds: must be 30 to 90",
         "line 6: identityKey.shopper: names nobody",
-        "line 7: identityKey.device: is none of that shopper's devices",
-        "line 8: identityKey.device: is none of that shopper's devices",
-        "line 10: identityKey: stands on line 9 already",
+        "line 7: identityKey.device: not one of that shopper's devices",
+        "line 8: identityKey.device: not one of that shopper's devices",
+        "line 10: identityKey: duplicate of line 9",
         "line 11: identityKey.key: must be 1 to 750 printable ASCII characters",
         "line 13: record: must be store, shopper, identityKey, recognitionToken or customer",
         "line 14: identityKey.key: is missing",
         "line 15: identityKey.id: unknown field",
-        "line 16: row: has 2 cells, and the header 7",
+        "line 16: row: has 2 cells, but the header has 7",
         "line 17: identityKey.shopper: names nobody",
     ];
     for place_ in places {
@@ -89,8 +89,8 @@ customer,hush,,clerk
 customer,,hush-3,
 ";
     for what in [
-        "line 2: customer.shopper: names nobody among the shoppers of the file or the directory",
-        "line 4: customer: stands on line 3 already",
+        "line 2: customer.shopper: no such shopper in the file or the directory",
+        "line 4: customer: duplicate of line 3",
         "line 5: customer.subject: is missing",
         "line 6: customer.issuer: is missing",
         "line 6: customer.shopper: is missing",
@@ -98,5 +98,10 @@ customer,,hush-3,
         place.refuses("b.csv", customers, 1, what);
     }
     let digest = format!("{{\"customer\":{{\"digest\":\"{}\",\"shopper\":\"clerk\"}}}}\n", "0".repeat(64));
-    place.refuses("b.jsonl", digest, 1, "line 1: customer.digest: means nothing without the first line of its export");
+    place.refuses(
+        "b.jsonl",
+        digest,
+        1,
+        "line 1: customer.digest: cannot be used without the first line of its export, which identifies the hash key",
+    );
 }

@@ -110,7 +110,7 @@ fn checked(content: &[u8]) -> (Option<i32>, String) {
 #[test]
 fn a_file_that_is_too_long_for_memory_is_refused_with_what_to_do() {
     let error = refused(&of_length(1));
-    let what = "the file: is longer than 8 MiB, the most that is read at each start";
+    let what = "the file: is longer than 8 MiB, the limit for a file that is read at each start";
     assert!(error.contains(what) && error.contains("identity-connector import"), "{error}");
     let (code, said) = checked(of_length(0).as_bytes());
     assert_eq!(code, Some(0), "{said}");

@@ -171,7 +171,7 @@ fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
     place.refuses("a.jsonl", later, 64, "version 2");
-    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: may stand in the first row only");
+    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: is allowed in the first row only");
     let again = Place::new();
     again.imports("a.csv", &table);
     assert_eq!(again.export(&[]), lines);

@@ -215,7 +215,7 @@ async fn a_panic_says_where_but_not_with_which_words() {
     process.signal("TERM");
     let log = process.ended().stderr;
     assert_eq!(line_of(&log, &request["requestId"])["reason"], "panic");
-    assert!(log.contains("faults.rs") && !log.contains("told to panic"), "{log}");
+    assert!(log.contains("faults.rs") && !log.contains("injected panic"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,7 @@ async fn a_slow_disk_is_noticed_and_named_with_and_without_scans() {
     for scans in [4_u8, 0] {
         assert_eq!((status(&process).await, metric(&process, "connector_database_slow ").await), (json!("ready"), 0.0));
         let failures = metric(&process, "connector_database_failures_total ").await;
-        disk.takes(Duration::from_secs(3));
+        disk.set_delay(Duration::from_secs(3));
         let mut running = JoinSet::new();
         for number in 0..scans {
             let api = process.api.clone();
@@ -71,7 +71,7 @@ async fn a_slow_disk_is_noticed_and_named_with_and_without_scans() {
         assert!(metric(&process, "connector_database_failures_total ").await > failures);
         let line = process.logged("a commit takes longer than 600ms: the disk of the SQLite file is slow");
         assert!(line.contains("WARN") && line.contains("connector.db"), "{line}");
-        disk.takes(Duration::ZERO);
+        disk.set_delay(Duration::ZERO);
         becomes(&process, "ready").await;
         process.logged("the disk of the SQLite file is fast enough again");
     }
@@ -98,7 +98,7 @@ async fn gate(api: String) -> (Option<Duration>, Duration) {
 async fn on_a_disk_that_is_known_to_be_slow_refusals_come_early_and_a_retry_opens_the_gate() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
-    disk.takes(Duration::from_millis(1600));
+    disk.set_delay(Duration::from_millis(1600));
     becomes(&process, "degraded").await;
     let mut gates = JoinSet::new();
     for _ in 0..24 {
@@ -111,7 +111,7 @@ async fn on_a_disk_that_is_known_to_be_slow_refusals_come_early_and_a_retry_open
     let mut longest: Vec<Duration> = outcomes.iter().map(|(_, longest)| *longest).collect();
     longest.sort();
     assert!(longest[12] < Duration::from_secs(1), "half of the refusals come later: {longest:?}");
-    disk.takes(Duration::ZERO);
+    disk.set_delay(Duration::ZERO);
     becomes(&process, "ready").await;
 }
 

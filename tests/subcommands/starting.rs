@@ -45,7 +45,7 @@ fn a_signal_ends_a_start_at_once() {
     let (_silent, address) = silent_server();
     for signal in ["TERM", "INT"] {
         for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
-            process.says("the database does not answer yet");
+            process.logged("the database does not answer yet");
             let began = Instant::now();
             process.signal(signal);
             let (code, log) = process.ended();

@@ -11,7 +11,7 @@ fn keys(many: usize) -> String {
 #[test]
 fn a_wrong_quote_costs_its_row_alone() {
     let not_closed = "line 10: row: has a quote that is not closed";
-    let text_behind = "line 10: row: has text behind a closing quote";
+    let text_behind = "line 10: row: has text after a closing quote";
     let bare = "line 10: row: has a quote in a cell that does not begin with one";
     for (cell, what) in [
         ("\"hush-7", not_closed),
@@ -91,7 +91,7 @@ fn a_cell_that_is_no_flag_or_number_is_told_what_would_do() {
         place.refuses("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
     }
     for number in ["60s", "45.0", "-1", "hush"] {
-        let what = "line 2: scanKeyWindowSeconds: must be a whole number, of digits alone";
+        let what = "line 2: scanKeyWindowSeconds: must be a whole number, digits only";
         place.refuses("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
     }
     place.imports("a.csv", format!("{head}store,S,FALSE,True,45\n"));
@@ -167,14 +167,14 @@ fn a_directory_file_is_recognised() {
         "3 rows cannot be imported",
         "  shoppers[0]: shopper.type: unknown variant, expected",
         "  identityKeys[1]: identityKey.channel: unknown variant, expected",
-        "  recognitionTokens[0]: recognitionToken.shopper: names nobody among",
+        "  recognitionTokens[0]: recognitionToken.shopper: no such shopper in",
     ] {
         table.refuses("directory.json", &wrong, 1, what);
     }
     for (broken, what) in [
         (file.replacen("\"stores\"", "\"shops\"", 1), "line 3: must be one of stores, shoppers"),
         (file.replacen("\"stores\"", "\"shoppers\"", 1), "line 9: must be one of stores, shoppers"),
-        (file.replacen("],", "]", 1), "line 3: this directory file is not the JSON that it is to be"),
+        (file.replacen("],", "]", 1), "line 3: this directory file is not a JSON object with lists of rows"),
         (file.trim_end().trim_end_matches('}').to_owned(), "line 13: this directory file is not"),
         (format!("{file}{{}}"), "line 14: this directory file is not"),
     ] {

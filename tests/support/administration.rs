@@ -1,4 +1,4 @@
-//! The management port, as an administrator uses it.
+//! Requests to the management port.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Answer, Server, secrets};
 
-/// Every list, and what it is called in its pages.
+/// Every list, with the member name of its rows in a page.
 pub(crate) const LISTS: [(&str, &str); 8] = [
     ("stores", "stores"),
     ("shoppers", "shoppers"),
@@ -18,7 +18,7 @@ pub(crate) const LISTS: [(&str, &str); 8] = [
     ("audit", "audit"),
 ];
 
-/// A text as one segment of a path, each of its bytes encoded.
+/// A text as one segment of a path, with every byte percent-encoded.
 pub(crate) fn segment(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         write!(encoded, "%{byte:02X}").unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn segment(text: &str) -> String {
 }
 
 impl Server {
-    /// Asks for something below `/admin/v1/`, such as `("GET", "stores/S")`.
+    /// Sends a request to a path below `/admin/v1/`, such as `("GET", "stores/S")`.
     pub(crate) async fn admin(&self, method: &str, path: &str) -> Answer {
         self.admin_with(method, path, Vec::new()).await
     }
@@ -38,18 +38,18 @@ impl Server {
         Answer::of(self.client.request(method.parse().unwrap(), url).body(body.into()).send().await.unwrap()).await
     }
 
-    /// Puts a row, which must be taken; how it is kept.
+    /// Puts a row, which must be accepted, and returns the answer.
     pub(crate) async fn put(&self, path: &str, row: &Value) -> Value {
         let answer = self.admin_with("PUT", path, row.to_string()).await;
         assert_eq!(answer.status, 200, "{path} {row}: {}", answer.json());
         let kept = answer.json();
-        // A token that was made is told this once; a key that went in, never.
+        // This answer alone contains a generated token. No answer may contain a key or token that a request has set.
         let secrets = [&kept["token"], &row["token"], &row["key"]].map(Value::as_str);
         secrets.into_iter().flatten().for_each(secrets::keep);
         kept
     }
 
-    /// One page of a list, and where the next begins.
+    /// One page of a list, and the cursor of the next page.
     pub(crate) async fn page(&self, list: &str, limit: usize, cursor: Option<&str>) -> (Vec<Value>, Option<String>) {
         let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
         let answer = self.admin("GET", &format!("{list}?limit={limit}{cursor}")).await;
@@ -60,7 +60,7 @@ impl Server {
         (rows, page["nextCursor"].as_str().map(str::to_owned))
     }
 
-    /// All of a list.
+    /// All rows of a list.
     pub(crate) async fn all(&self, list: &str) -> Vec<Value> {
         let (mut rows, mut cursor) = self.page(list, 1000, None).await;
         while let Some(next) = cursor {
@@ -71,7 +71,7 @@ impl Server {
         rows
     }
 
-    /// All of all lists, as one text.
+    /// All rows of all lists, as one text.
     pub(crate) async fn everything(&self) -> String {
         let mut text = String::new();
         for (list, _) in LISTS {

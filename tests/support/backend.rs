@@ -1,4 +1,4 @@
-//! A retailer's identity backend that does as a test says: it answers, wrongly, slowly, without end, or not at all.
+//! An identity backend whose answers a test controls: valid, invalid, slow, endless, or none.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,22 +15,22 @@ use tokio_rustls::TlsAcceptor;
 use super::Server;
 use super::postgres::listener;
 
-/// How it answers a question.
+/// The answer to a question.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// With this status and body.
+    /// This status and body.
     Status(u16, String),
-    /// The same, after that time.
+    /// This status and body after a delay.
     After(Duration, u16, String),
-    /// The same, once it is told to go on.
+    /// This status and body after [`Backend::release`].
     OnceReleased(u16, String),
-    /// With these bytes, and then the connection ends.
+    /// These bytes; then the connection is closed.
     Bytes(Vec<u8>),
-    /// With these bytes, and nothing more, while the connection stays.
+    /// These bytes; then nothing more, while the connection stays open.
     Stalled(Vec<u8>),
-    /// With a good head, and a body that never ends.
+    /// A valid head, and a body that never ends.
     Endless,
-    /// Not at all, for longer than anybody waits.
+    /// No answer, for longer than any time-out.
     Silence,
 }
 
@@ -44,7 +44,7 @@ impl Reply {
     }
 }
 
-/// What it was asked.
+/// A question that the backend received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// Method and path.
@@ -62,7 +62,7 @@ impl Asked {
 
 type Answerer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 
-/// On loopback; gone when dropped.
+/// A backend on loopback. It stops when dropped.
 pub(crate) struct Backend {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
@@ -81,19 +81,19 @@ struct State {
 }
 
 impl Backend {
-    /// One that knows nobody.
+    /// A backend that knows no key.
     pub(crate) async fn start() -> Self {
         Self::start_with(None).await
     }
 
-    /// One that answers from these rows, which are those of a directory file.
+    /// A backend that answers from the rows of this directory file.
     pub(crate) async fn knowing(directory: Value) -> Self {
         let backend = Self::start().await;
         backend.knows(directory);
         backend
     }
 
-    /// One that speaks TLS.
+    /// A backend with TLS, if `tls` is given.
     pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let state = State {
             answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
@@ -110,7 +110,7 @@ impl Backend {
         backend
     }
 
-    /// It answers from now on, on the port that it had.
+    /// Starts it again, on the same port.
     pub(crate) async fn resume(&self) {
         self.serve(TcpListener::bind(self.address).await.unwrap());
     }
@@ -125,10 +125,10 @@ impl Backend {
                 let (state, tls) = (Arc::clone(&state), tls.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => converse(stream, &state).await,
+                        None => serve_connection(stream, &state).await,
                         Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => converse(stream, &state).await,
-                            Err(_) => None, // whom it does not trust, or who does not trust it
+                            Ok(stream) => serve_connection(stream, &state).await,
+                            Err(_) => None, // one side does not trust the other
                         },
                     }
                 });
@@ -137,7 +137,7 @@ impl Backend {
         *self.running.lock().unwrap() = Some(running);
     }
 
-    /// It refuses every connection from now on, and ends those that there are.
+    /// Stops it: closes all connections and refuses new ones.
     pub(crate) async fn stop(&self) {
         let running = self.running.lock().unwrap().take();
         if let Some(running) = running {
@@ -150,44 +150,44 @@ impl Backend {
         *self.state.answerer.lock().unwrap() = Arc::new(answerer);
     }
 
-    /// It gives everybody the same.
+    /// Gives every question the same answer.
     pub(crate) fn always(&self, reply: Reply) {
         self.answers(move |_| reply.clone());
     }
 
-    /// It answers from these rows, which are those of a directory file.
+    /// Answers from the rows of this directory file.
     pub(crate) fn knows(&self, directory: Value) {
         self.answers(move |question| {
             answer_from(&directory, question).map_or_else(Reply::not_found, |json| Reply::json(&json))
         });
     }
 
-    /// Those who wait until they are released wait no longer.
+    /// Sends all answers that wait as [`Reply::OnceReleased`].
     pub(crate) fn release(&self) {
         self.state.released.notify_waiters();
     }
 
-    /// The connector's own checks: when, and the key.
+    /// The time and the key of each of the connector's own checks.
     pub(crate) fn checks(&self) -> Vec<(Instant, String)> {
         self.state.checks.lock().unwrap().clone()
     }
 
-    /// Everything that it was asked by scans.
+    /// All questions, without the connector's own checks.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
 
-    /// How many connections were made.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// How many questions it has before it now.
+    /// The number of questions under way now.
     pub(crate) fn under_way(&self) -> usize {
         self.state.under_way.load(Ordering::SeqCst)
     }
 
-    /// How many it has had before it at once.
+    /// The largest number of questions under way at once so far.
     pub(crate) fn most_under_way(&self) -> usize {
         self.state.most_under_way.load(Ordering::SeqCst)
     }
@@ -199,7 +199,7 @@ impl Backend {
         }
     }
 
-    /// A connector that asks it, and refuses nobody for asking too much.
+    /// A connector that asks this backend, without a request limit.
     pub(crate) async fn connector(&self, settings: &[(&str, &str)]) -> Server {
         let url = self.url();
         let own = [
@@ -219,7 +219,7 @@ impl Drop for Backend {
     }
 }
 
-/// What a retailer's system with these rows says; `None` where it knows nothing.
+/// The answer from these rows; `None` for an unknown key.
 pub(crate) fn answer_from(directory: &Value, question: &Value) -> Option<Value> {
     let (list, member) = match question["kind"].as_str().unwrap() {
         "identity_key" => ("identityKeys", "key"),
@@ -240,14 +240,14 @@ pub(crate) fn answer_from(directory: &Value, question: &Value) -> Option<Value> 
     Some(answer)
 }
 
-/// Request after request, until one side ends it.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &State) -> Option<()> {
+/// Answers all requests of a connection.
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &State) -> Option<()> {
     let mut read = Vec::new();
     loop {
         let asked = request(&mut stream, &mut read).await?;
         let question: Value = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
         match question["value"].as_str() {
-            // No scan asks about such a key: it is the connector's own check, which comes whenever no scan does.
+            // The key of a check that the connector sends by itself, not for a scan.
             Some(key) if key.starts_with("connectorcheck") => {
                 state.checks.lock().unwrap().push((Instant::now(), key.to_owned()));
             }
@@ -277,7 +277,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// `None` when the connection is over.
+/// Sends an answer. Returns `None` when the connection is closed.
 async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, state: &State) -> Option<()> {
     let whole = |status: u16, body: &str| {
         format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
@@ -285,11 +285,11 @@ async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, 
     match reply {
         Reply::Status(status, body) => stream.write_all(whole(status, &body).as_bytes()).await.ok(),
         Reply::After(time, status, body) => {
-            gone_or(stream, tokio::time::sleep(time)).await?;
+            unless_closed(stream, tokio::time::sleep(time)).await?;
             stream.write_all(whole(status, &body).as_bytes()).await.ok()
         }
         Reply::OnceReleased(status, body) => {
-            gone_or(stream, state.released.notified()).await?;
+            unless_closed(stream, state.released.notified()).await?;
             stream.write_all(whole(status, &body).as_bytes()).await.ok()
         }
         Reply::Bytes(bytes) => {
@@ -299,7 +299,7 @@ async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, 
         }
         Reply::Stalled(bytes) => {
             stream.write_all(&bytes).await.ok()?;
-            gone_or(stream, tokio::time::sleep(Duration::from_secs(600))).await
+            unless_closed(stream, tokio::time::sleep(Duration::from_secs(600))).await
         }
         Reply::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok()?;
@@ -307,15 +307,15 @@ async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, 
                 stream.write_all(format!("400\r\n{}\r\n", " ".repeat(0x400)).as_bytes()).await.ok()?;
             }
         }
-        Reply::Silence => gone_or(stream, tokio::time::sleep(Duration::from_secs(600))).await,
+        Reply::Silence => unless_closed(stream, tokio::time::sleep(Duration::from_secs(600))).await,
     }
 }
 
-/// Waits, unless whoever asked goes: then `None`.
-async fn gone_or<S: AsyncRead + Unpin>(stream: &mut S, wait: impl Future<Output = ()>) -> Option<()> {
+/// Waits. Returns `None` as soon as the client closes the connection.
+async fn unless_closed<S: AsyncRead + Unpin>(stream: &mut S, wait: impl Future<Output = ()>) -> Option<()> {
     tokio::select! {
         () = wait => Some(()),
-        _ = stream.read_u8() => None, // nobody asks again before they are answered
+        _ = stream.read_u8() => None, // there are no bytes to read: clients do not pipeline
     }
 }
 

@@ -1,4 +1,4 @@
-//! Carts as an app has them, and whoever the demo vouches for.
+//! Requests for carts, and sign-in at the demo's identity provider.
 
 use std::time::Instant;
 
@@ -9,19 +9,19 @@ use super::checks::PATIENCE;
 use super::shopper::{Shopper, with_token};
 use super::{Answer, Server, stranger};
 
-/// Where the carts are.
+/// The path of the carts.
 pub(crate) const CARTS: &str = "/commerceapi/cart/";
 
-/// So much of what in a cart of which name and market.
+/// Name and market of a cart, and SKU and quantity of one of its lines.
 pub(crate) type Content = (String, String, String, u64);
 
-/// Asks the demo to vouch for somebody.
+/// Asks the demo's identity provider to sign a shopper in.
 pub(crate) async fn ask_to_sign_in(server: &Server, body: &Value) -> Answer {
     let url = format!("{}/demo/sign-in", server.api);
     Answer::of(stranger().post(url).body(body.to_string()).send().await.unwrap()).await
 }
 
-/// A demo shopper who has signed in.
+/// A demo shopper that is signed in.
 pub(crate) async fn signed_in(server: &Server, shopper: &str) -> Shopper {
     let answer = ask_to_sign_in(server, &json!({ "shopper": shopper })).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
@@ -29,25 +29,25 @@ pub(crate) async fn signed_in(server: &Server, shopper: &str) -> Shopper {
 }
 
 impl Shopper {
-    /// All carts, as they come.
+    /// All carts, as the service answers them.
     pub(crate) async fn carts(&self) -> Value {
         let answer = self.in_time(Method::GET, CARTS, None).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
         answer.json()
     }
 
-    /// What is in all carts, those that are empty left out.
+    /// The lines of all carts.
     pub(crate) async fn has(&self) -> Vec<Content> {
         self.carts().await.as_array().unwrap().iter().flat_map(content).collect()
     }
 
-    /// A cart of that name and market, with the published client's own request.
+    /// Opens a cart with this name and market, with the request of the published client.
     pub(crate) async fn try_open(&self, name: &str, market: &str) -> Answer {
         let body = json!({ "id": -1, "name": name, "market": market, "currency": "USD" });
         self.in_time(Method::POST, CARTS, Some(&body)).await
     }
 
-    /// The id of that cart.
+    /// Opens a cart and returns its id.
     pub(crate) async fn open(&self, name: &str, market: &str) -> u64 {
         let answer = self.try_open(name, market).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
@@ -59,25 +59,25 @@ impl Shopper {
         self.request(method, &format!("{CARTS}{cart}/lines/"), Some(lines)).await
     }
 
-    /// Puts so much of it into the cart that the client opens.
+    /// Adds this quantity to the cart `Default`.
     pub(crate) async fn add(&self, sku: &str, qty: u64) {
         self.add_to("Default", sku, qty).await;
     }
 
-    /// The same of a cart of another name.
+    /// Adds this quantity to a cart with this name.
     pub(crate) async fn add_to(&self, name: &str, sku: &str, qty: u64) {
         let cart = self.open(name, "US").await;
         let answer = self.lines(Method::POST, cart, &json!([{ "sku": sku, "qty": qty }])).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
     }
 
-    /// Moves what this anonymous id has here.
+    /// Moves the carts of this anonymous id to this shopper.
     pub(crate) async fn migrate(&self, anonymous_id: &str) -> Answer {
         let body = json!({ "anonymousId": anonymous_id });
         self.in_time(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await
     }
 
-    /// Repeats a request that timed out, as it may on a busy machine. Only for requests that may be made twice.
+    /// Repeats a request that timed out, as happens on a busy machine. Only for idempotent requests.
     async fn in_time(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -89,7 +89,7 @@ impl Shopper {
     }
 }
 
-/// What is in a cart.
+/// The lines of a cart.
 pub(crate) fn content(cart: &Value) -> Vec<Content> {
     let text = |of: &Value, member: &str| of[member].as_str().expect("a text").to_owned();
     let lines = cart["forms"][0]["shipments"][0]["lines"].as_array().expect("lines").iter();
@@ -100,12 +100,12 @@ pub(crate) fn content(cart: &Value) -> Vec<Content> {
     lines.map(line).collect()
 }
 
-/// So much of it in the cart that the client opens.
+/// This quantity in the cart `Default`.
 pub(crate) fn default(sku: &str, qty: u64) -> Content {
     of("Default", sku, qty)
 }
 
-/// The same in a cart of another name.
+/// This quantity in a cart with this name.
 pub(crate) fn of(name: &str, sku: &str, qty: u64) -> Content {
     (name.to_owned(), "US".to_owned(), sku.to_owned(), qty)
 }

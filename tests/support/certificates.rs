@@ -1,4 +1,4 @@
-//! Certificates of a test, and what takes part in TLS with them.
+//! Certificates for tests, and TLS clients and files with them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-/// Both versions that are spoken.
+/// Both supported versions of TLS.
 pub(crate) const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 
-/// Somebody who makes certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -38,22 +38,22 @@ impl Authority {
         self.0.pem()
     }
 
-    /// Its own certificate and key, as a server may show them by mistake.
+    /// Its own certificate and key, as a misconfigured server might use them.
     pub(crate) fn as_server(&self) -> Certified {
         Certified { certificate: self.pem(), key: self.0.key().serialize_pem() }
     }
 
-    /// One for `localhost` and 127.0.0.1.
+    /// A server certificate for `localhost` and 127.0.0.1.
     pub(crate) fn server(&self) -> Certified {
         self.certify(&CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap())
     }
 
-    /// A client's, `CN=name,O=Example`.
+    /// A client certificate with the subject `CN=name,O=Example`.
     pub(crate) fn client(&self, name: &str) -> Certified {
         self.client_until(name, i64::MAX)
     }
 
-    /// A client's that ends at this Unix time.
+    /// A client certificate that expires at this Unix time.
     pub(crate) fn client_until(&self, name: &str, end: i64) -> Certified {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&[(DnType::OrganizationName, "Example"), (DnType::CommonName, name)]);
@@ -69,7 +69,8 @@ impl Authority {
         Certified { certificate, key: key.serialize_pem() }
     }
 
-    /// Somebody who trusts it, shows `certificate`, and speaks these versions and `http/1.1`.
+    /// The configuration of a client that trusts this authority, sends `certificate`, and speaks these versions and
+    /// `http/1.1`.
     pub(crate) fn trusting(
         &self,
         certificate: Option<&Certified>,
@@ -98,7 +99,7 @@ fn named(parts: &[(DnType, &str)]) -> DistinguishedName {
     name
 }
 
-/// The files that `tls.*` names.
+/// The files of the settings `tls.*`.
 pub(crate) struct TlsFiles {
     folder: TempDir,
     asks: bool,
@@ -127,7 +128,7 @@ impl TlsFiles {
         self.folder.path().join(name)
     }
 
-    /// The settings that name them, and that keep the shopper's side out of the way.
+    /// The settings with the paths of these files, and with a separate port for the shopper endpoints.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
         let names = ["certificate", "key"].into_iter().chain(self.asks.then_some("client_authority"));
         let files = names.map(|name| (format!("tls.{name}"), text(&self.path(name))));

@@ -1,4 +1,4 @@
-//! What many tests here say: a scan with one thing changed, and an answer held against the contract's words.
+//! Helpers of many tests: scans with one member changed, and assertions that compare an answer with the contract.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,12 +67,12 @@ pub(crate) fn scan_with(path: &str, value: impl Into<Value>) -> Value {
     set(scan(), path, value)
 }
 
-/// A scan of one key under an event id of the caller's.
+/// A scan of this key with this event id.
 pub(crate) fn scan_of(event: &str, key: &str) -> Value {
     set(scan_with_key(key.as_bytes()), "authEvent.id", event)
 }
 
-/// The same event sent again, as a retry does: under a new requestId.
+/// The same event with a new requestId, as a gate sends it again.
 pub(crate) fn retry(body: &Value) -> Value {
     set(body.clone(), "requestId", new_id())
 }
@@ -90,13 +90,13 @@ pub(crate) fn instant(text: &Value) -> DateTime<Utc> {
     text.as_str().expect("a time is a string").parse().expect("a time reads as RFC 3339")
 }
 
-/// A good body with `members` added at the outer level, as they are.
+/// A valid body with the text `members` added at the outer level.
 pub(crate) fn body_with(members: &str) -> String {
     let body = scan().to_string();
     format!("{},{members}}}", body.strip_suffix('}').unwrap())
 }
 
-/// A good body with `members` added to `authEvent`, as they are.
+/// A valid body with the text `members` added to `authEvent`.
 pub(crate) fn event_with(members: &str) -> String {
     let event = scan()["authEvent"].to_string();
     let event = format!("{},{members}}}", event.strip_suffix('}').unwrap());
@@ -112,19 +112,19 @@ pub(crate) fn assert_json(answer: &Answer, status: u16, body: &Value, what: &str
     assert!(kind.starts_with("application/json"), "{what}: Content-Type {kind}");
 }
 
-/// The answer is this refusal, in exactly the contract's form.
+/// Asserts that the answer is this refusal, in exactly the contract's form.
 #[track_caller]
 pub(crate) fn assert_refused(answer: &Answer, status: u16, message: &str, what: &str) {
     assert_json(answer, status, &json!({ "message": message }), what);
 }
 
-/// The answer lets this visitor pass, and says nothing else.
+/// Asserts that the answer accepts this visitor, and contains nothing else.
 #[track_caller]
 pub(crate) fn assert_granted(answer: &Answer, visitor: &str, kind: &str, what: &str) {
     assert_json(answer, 200, &json!({ "visitorDetails": { "id": visitor, "type": kind } }), what);
 }
 
-/// The answer has the contract's error form, whatever its words.
+/// Asserts that the answer has the contract's error form, with any message.
 #[track_caller]
 pub(crate) fn assert_error_form(answer: &Answer, status: u16, what: &str) {
     let body = answer.json();
@@ -133,7 +133,7 @@ pub(crate) fn assert_error_form(answer: &Answer, status: u16, what: &str) {
     assert_refused(answer, status, message, what);
 }
 
-/// A 429 in exactly the contract's form, with its `Retry-After`.
+/// Asserts that the answer is a 429 in exactly the contract's form, with `Retry-After`.
 #[track_caller]
 pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
     assert_refused(answer, 429, TOO_MANY, what);
@@ -141,26 +141,27 @@ pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
     assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{what}: Retry-After {seconds}");
 }
 
-/// Sends all bodies at the same instant; the answers in the order of the bodies.
+/// Sends all bodies at the same instant, and returns the answers in the order of the bodies.
 pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    together(each_to(server, bodies), Undecided::IsAnAnswer).await
+    together(each_to(server, bodies), Undecided::Return).await
 }
 
-/// The same, until each is decided: on a busy machine many scans at once may find the connector busy or miss their deadline.
+/// The same, but sends a scan again after a 429 or 500: on a busy machine many concurrent scans may be refused or miss
+/// their deadline.
 pub(crate) async fn decided_at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
     decided_at_once_each(each_to(server, bodies)).await
 }
 
-/// The same, each body to a connector of its own.
+/// The same, with a connector for each body.
 pub(crate) async fn decided_at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
-    together(scans, Undecided::AsksAgain).await
+    together(scans, Undecided::Retry).await
 }
 
-/// What a client does with an answer that holds no decision: 429 or 500.
+/// What a client does after an answer without a decision, 429 or 500.
 #[derive(Clone, Copy, PartialEq)]
 enum Undecided {
-    IsAnAnswer,
-    AsksAgain,
+    Return,
+    Retry,
 }
 
 fn each_to(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)> {
@@ -170,15 +171,15 @@ fn each_to(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)
 async fn together(scans: Vec<(Arc<Server>, Value)>, undecided: Undecided) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(scans.len()));
     let mut running = JoinSet::new();
-    for (place, (server, body)) in scans.into_iter().enumerate() {
+    for (index, (server, body)) in scans.into_iter().enumerate() {
         let start = Arc::clone(&start);
         running.spawn(async move {
             start.wait().await;
-            (place, ask(&server, &body, undecided).await)
+            (index, ask(&server, &body, undecided).await)
         });
     }
     let mut answers = running.join_all().await;
-    answers.sort_by_key(|(place, _)| *place);
+    answers.sort_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
@@ -187,17 +188,18 @@ async fn ask(server: &Server, body: &Value, undecided: Undecided) -> Answer {
     loop {
         let answer = server.verify(body).await;
         match answer.status {
-            _ if undecided == Undecided::IsAnAnswer || Instant::now() > deadline => return answer,
+            _ if undecided == Undecided::Return || Instant::now() > deadline => return answer,
             429 => assert_too_many(&answer, "busy"),
             500 => assert_refused(&answer, 500, OUR_FAULT, "late"),
             _ => return answer,
         }
-        tokio::time::sleep(Duration::from_secs(1)).await; // as it was told to, and as a gate does
+        tokio::time::sleep(Duration::from_secs(1)).await; // Retry-After is at least one second
     }
 }
 
-/// Repeats `attempt` until one takes less than `limit`, and fails if none does within [`PATIENCE`]. On a busy machine a single attempt may be
-/// late because it gets no processor. If every attempt is late, the connector waits for something that it must not wait for.
+/// Repeats `attempt` until one takes less than `limit`, and fails if none does within [`PATIENCE`]. On a busy machine a
+/// single attempt may be late because it gets no processor. If every attempt is late, the connector waits for something
+/// that it must not wait for.
 pub(crate) async fn assert_one_within(limit: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Duration) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -209,7 +211,7 @@ pub(crate) async fn assert_one_within(limit: Duration, what: &str, mut attempt: 
     }
 }
 
-/// Of these times, so many in a hundred are less than `limit`. As above, a busy machine makes some of them longer.
+/// Asserts that at least `percent` % of these times are less than `limit`. A busy machine makes some of them longer.
 #[track_caller]
 pub(crate) fn assert_most_within(percent: usize, limit: Duration, times: &[Duration], what: &str) {
     let within = times.iter().filter(|time| **time < limit).count();
@@ -217,14 +219,14 @@ pub(crate) fn assert_most_within(percent: usize, limit: Duration, times: &[Durat
     assert!(within * 100 >= percent * times.len(), "{what}: {within} of {} within {limit:?}: {longer:?}", times.len());
 }
 
-/// They are the same to the byte.
+/// Asserts that all answers have the same status and bytes.
 #[track_caller]
 pub(crate) fn assert_all_same<'a>(answers: impl IntoIterator<Item = &'a Answer>) {
     let distinct: BTreeSet<_> = answers.into_iter().map(|answer| (answer.status, &answer.body)).collect();
     assert_eq!(distinct.len(), 1, "{distinct:?}");
 }
 
-/// The value of a metric, its label sets added up; zero when it is not there.
+/// The value of a metric, as the sum over its labels; zero if it is absent.
 pub(crate) async fn metric(server: &Server, name: &str) -> u64 {
     let text = server.metrics().await;
     let lines = text.lines().filter_map(|line| line.strip_prefix(name));
@@ -233,20 +235,20 @@ pub(crate) async fn metric(server: &Server, name: &str) -> u64 {
     values.map(|value| value.trim_end_matches(".0").parse::<u64>().expect("a count")).sum()
 }
 
-/// A body that is none at all is refused as the table's first row says.
+/// Asserts that this body is refused as an invalid body.
 pub(crate) async fn assert_invalid(server: &Server, body: impl Into<Vec<u8>>) {
     let body = body.into();
     let shown = String::from_utf8_lossy(&body).into_owned();
     assert_refused(&server.post(body).await, 400, INVALID_BODY, &shown);
 }
 
-/// A body of the demo's shopper passes, however it is written.
+/// Asserts that this body of the demo's shopper is accepted.
 pub(crate) async fn assert_passes(server: &Server, body: String) {
     let shown = body.chars().take(400).collect::<String>();
     assert_granted(&server.post(body).await, "shopper-uuid-001", "SHOPPER", &shown);
 }
 
-/// What becomes of a code, in a word or the refusal's.
+/// Asserts that a code is refused with this message, or accepted if it is `None`.
 #[track_caller]
 pub(crate) fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str) {
     match refusal {
@@ -255,12 +257,12 @@ pub(crate) fn assert_outcome(answer: &Answer, refusal: Option<&str>, what: &str)
     }
 }
 
-/// Asks for a valid shopper under an event.
+/// Sends a scan of a valid shopper with this event id.
 pub(crate) async fn accept(server: &Server, event: &str) -> Answer {
     server.verify(&scan_of(event, "valid_shopper_key")).await
 }
 
-/// Whether the ledger still has the record of this event, which was accepted: another key must then be refused.
+/// Whether the record of an accepted event still exists: a scan with the same event id and another key gets a 400.
 pub(crate) async fn is_recorded(server: &Server, event: &str) -> bool {
     let answer = server.verify(&scan_of(event, "associate_key")).await;
     if answer.status == 400 {

@@ -1,4 +1,4 @@
-//! A small collector of spans: OTLP over HTTP, in protobuf.
+//! A small trace collector: OTLP over HTTP, in protobuf.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What it was sent: bodies as they came, with their headers.
+/// Received requests: headers and body.
 type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
-/// Takes whatever comes, on a free port, until it is dropped.
+/// A collector on a free port. It stops when dropped.
 pub(crate) struct Collector {
     pub(crate) url: String,
     sent: Sent,
@@ -32,7 +32,7 @@ impl Collector {
         Self::answering(StatusCode::OK).await
     }
 
-    /// One that answers like this.
+    /// A collector that answers with this status.
     pub(crate) async fn answering(status: StatusCode) -> Self {
         let sent = Sent::default();
         let take = move |State(sent): State<Sent>, headers: HeaderMap, body: Bytes| async move {
@@ -46,12 +46,12 @@ impl Collector {
         Self { url, sent, running }
     }
 
-    /// Everything that it was sent, as it came.
+    /// All received requests.
     pub(crate) fn sent(&self) -> Vec<(HeaderMap, Bytes)> {
         self.sent.lock().unwrap().clone()
     }
 
-    /// Every span that it was sent, and the services that they are of.
+    /// All received spans, each with its service name.
     pub(crate) fn spans(&self) -> Vec<(String, Span)> {
         let mut spans = Vec::new();
         for (_, body) in self.sent() {
@@ -66,7 +66,7 @@ impl Collector {
         spans
     }
 
-    /// Waits until the spans that have come are those that are wanted, and returns them.
+    /// Waits until the received spans meet the condition, and returns them.
     pub(crate) async fn wait_until(&self, is_wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -74,7 +74,7 @@ impl Collector {
             if is_wanted(&spans) {
                 return spans;
             }
-            assert!(Instant::now() < deadline, "these have come: {spans:#?}");
+            assert!(Instant::now() < deadline, "received: {spans:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
         }
     }
@@ -86,7 +86,7 @@ impl Drop for Collector {
     }
 }
 
-/// What a span says of something.
+/// The value of a span's attribute.
 pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
     Some(match attribute.value.clone()?.value? {

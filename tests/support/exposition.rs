@@ -1,5 +1,5 @@
-//! The reference parser of both text formats of metrics, Python's `prometheus_client`. What every connector of a test exposes at its end is
-//! read with it, if it is installed.
+//! The reference parser of both text formats of metrics: Python's `prometheus_client`, if it is installed. Tests use it
+//! to read the metrics of every connector before it ends.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -8,7 +8,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// Reads scrapes, each after a line with its format and length. Writes a line for each: the families, or the error.
+/// Reads scrapes, each after a line with its format and length. Writes one line for each: the metric families, or the
+/// error.
 const SCRIPT: &str = r#"
 import json, sys
 from prometheus_client import parser as plain
@@ -36,7 +37,7 @@ static PARSER: LazyLock<Option<Mutex<Parser>>> = LazyLock::new(|| Parser::start(
 
 impl Parser {
     fn start() -> Option<Self> {
-        // Debian's Python has Debian's packages; another one may come first in the path.
+        // Debian's package is installed for Debian's Python, which may not be the first one in PATH.
         let debians = "/usr/bin/python3";
         let python = if Path::new(debians).is_file() { debians } else { "python3" };
         let mut command = Command::new(python);
@@ -54,12 +55,12 @@ impl Parser {
     }
 }
 
-/// What is missing here to read metrics.
+/// What must be installed to read metrics; `None` if nothing is missing.
 pub(crate) fn missing() -> Option<String> {
     PARSER.is_none().then(|| "prometheus_client is not installed (Debian: python3-prometheus-client)".to_owned())
 }
 
-/// The families of a scrape, each with its name, its type and the names of its samples; or what is wrong with it.
+/// The families of a scrape, each with its name, its type and the names of its samples; or the parser's error.
 pub(crate) fn read(format: &str, text: &str) -> Option<Value> {
     let mut parser = PARSER.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
     parser.input.write_all(format!("{format} {}\n{text}", text.len()).as_bytes()).unwrap();

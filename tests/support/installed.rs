@@ -1,11 +1,11 @@
-//! Servers as they are installed on this machine, and as whom they run.
+//! Database servers installed on this machine, and the user that they run as.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where `initdb`, `postgres` and `psql` are together: Debian's folders, the newest version first, then the path.
+/// The folder with `initdb`, `postgres` and `psql`: Debian's folders, newest version first, then PATH.
 pub(super) fn postgres_binaries() -> Option<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -21,18 +21,18 @@ pub(super) fn postgres_binaries() -> Option<PathBuf> {
     folders.into_iter().find(are_in)
 }
 
-/// Whom a server runs as that refuses root.
+/// The user that a server runs as. PostgreSQL refuses to run as root.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum User {
-    Oneself,
+    Current,
     Other { uid: u32, gid: u32 },
 }
 
 impl User {
-    /// Oneself, who made this folder, or whoever stands in for root.
-    pub(super) fn who_owns(folder: &Path) -> Self {
+    /// The current user, who owns this folder; if that is root, the user `postgres` or an unprivileged one.
+    pub(super) fn for_folder(folder: &Path) -> Self {
         if fs::metadata(folder).unwrap().uid() != 0 {
-            return Self::Oneself;
+            return Self::Current;
         }
         let id = |what: &str, name: &str| {
             let output = Command::new("id").args([what, name]).output().ok()?;
@@ -42,13 +42,14 @@ impl User {
         other("postgres").or_else(|| other("nobody")).expect("a user that is not root")
     }
 
-    pub(super) fn is_given(self, paths: &[&Path]) {
+    /// Makes this user the owner of these paths.
+    pub(super) fn take_ownership(self, paths: &[&Path]) {
         if let Self::Other { uid, gid } = self {
             paths.iter().for_each(|path| chown(path, Some(uid), Some(gid)).unwrap());
         }
     }
 
-    /// A program, to be run as this user.
+    /// A command that runs a program as this user.
     pub(super) fn command(self, program: &Path) -> Command {
         let Self::Other { uid, gid } = self else { return Command::new(program) };
         let mut command = Command::new("setpriv");

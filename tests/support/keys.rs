@@ -1,4 +1,5 @@
-//! Keys of a provider, and tokens under them: made by hand, so that they can be wrong in every way.
+//! Signing keys of an OpenID provider, and tokens signed with them. They are built by hand, so that tests can make
+//! every mistake.
 
 use std::sync::OnceLock;
 
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::secrets;
 
-/// A key pair with its name.
+/// A key pair with its id.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) id: &'static str,
@@ -29,7 +30,7 @@ enum Pair {
     Ed(Ed25519KeyPair),
 }
 
-/// The RSA key that most tests sign with: making one takes its time.
+/// The RSA key that most tests use. Generating one is slow.
 pub(crate) fn rsa() -> &'static Key {
     static KEY: OnceLock<Key> = OnceLock::new();
     KEY.get_or_init(|| Key::rsa("rsa"))
@@ -51,7 +52,7 @@ impl Key {
         Self { id, pair: Pair::Ed(Ed25519KeyPair::generate().unwrap()) }
     }
 
-    /// What it signs with.
+    /// Its signature algorithm.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Rsa(_) => "RS256",
@@ -60,7 +61,7 @@ impl Key {
         }
     }
 
-    /// The public key as it is published.
+    /// The public key as a provider publishes it.
     pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(_) => {
@@ -79,7 +80,7 @@ impl Key {
         jwk
     }
 
-    /// Modulus and exponent of an RSA key of 2048 bits, whose place in its DER is always the same.
+    /// Modulus and exponent of an RSA key of 2048 bits. Their positions in the DER are fixed.
     pub(crate) fn rsa_parts(&self) -> (Vec<u8>, Vec<u8>) {
         let Pair::Rsa(pair) = &self.pair else { panic!("{self:?} is no RSA key") };
         let der = pair.public_key().as_ref();
@@ -87,7 +88,7 @@ impl Key {
         (der[9..265].to_vec(), der[267..].to_vec())
     }
 
-    /// The public key of an RSA pair as `X.509` writes it.
+    /// The public key of an RSA pair in the form of `X.509`.
     pub(crate) fn der(&self) -> Vec<u8> {
         let Pair::Rsa(pair) = &self.pair else { panic!("{self:?} is no RSA key") };
         let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
@@ -124,24 +125,24 @@ impl Key {
         self.token_with(&self.header(), claims)
     }
 
-    /// A token with this header and these claims, whatever they say.
+    /// A token with any header and claims.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         self.token_of(&header.to_string(), &claims.to_string())
     }
 
-    /// A token of this text, be it JSON or not.
+    /// A token of these texts, which need not be JSON.
     pub(crate) fn token_of(&self, header: &str, claims: &str) -> String {
         signed(header, claims, |message| self.sign(message))
     }
 }
 
-/// A token under a secret: HS256.
+/// A token signed with a secret: HS256.
 pub(crate) fn token_under(secret: &[u8], header: &Value, claims: &Value) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     signed(&header.to_string(), &claims.to_string(), |message| hmac::sign(&key, message).as_ref().to_vec())
 }
 
-/// A token whose signature is whatever is made of its message.
+/// A token with the signature that `sign` computes from its message.
 pub(crate) fn signed(header: &str, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let message = format!("{}.{}", base64url(header), base64url(claims));
     let token = format!("{message}.{}", base64url(sign(message.as_bytes())));

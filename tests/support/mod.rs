@@ -1,11 +1,12 @@
-//! What the test binaries share: the real stack in this process, and the binary in a process of its own.
+//! Code shared by the test binaries: the whole service inside the test process, the binary as a child process, and
+//! servers that it uses.
 
 #![allow(
     dead_code,
     unused_imports,
     unused_macros,
     clippy::allow_attributes,
-    reason = "each test binary uses its part of this, so that what is unused differs"
+    reason = "each test binary uses a different part of this module"
 )]
 #![expect(
     clippy::unwrap_used,

@@ -1,17 +1,17 @@
-//! What of Node's there is on this machine, and programs that run on it.
+//! Scripts of `tests/npm`, and whether Node and their packages are installed.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// The oldest Node that will do.
+/// The oldest supported version of Node.
 const OLDEST: u32 = 20;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm")
 }
 
-/// What is missing here to run something that needs this package.
+/// What must be installed to run a script that needs this package; `None` if nothing is missing.
 pub(crate) fn missing(package: &str) -> Option<String> {
     let version = Command::new("node").arg("--version").output().ok();
     let version = version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
@@ -23,7 +23,7 @@ pub(crate) fn missing(package: &str) -> Option<String> {
     (!is_there).then(|| format!("needs {package} (npm ci --prefix tests/npm)"))
 }
 
-/// Runs a script of `tests/npm` to its end, and returns what it says when it fails.
+/// Runs a script of `tests/npm`. The error is its standard error.
 pub(crate) async fn run(name: &str, arguments: &[&str], environment: &[(&str, PathBuf)]) -> Result<(), String> {
     let mut command = tokio::process::Command::new("node");
     command.arg(folder().join(name)).args(arguments).envs(environment.iter().cloned()).kill_on_drop(true);
@@ -31,16 +31,16 @@ pub(crate) async fn run(name: &str, arguments: &[&str], environment: &[(&str, Pa
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A script of `tests/npm` in a process of its own, which ends with its standard input: so with this process, whatever becomes of it.
+/// A script of `tests/npm` as a child process. It ends when its standard input closes, so also if this process crashes.
 #[derive(Debug)]
 pub(crate) struct Script {
     child: Child,
-    /// Open for as long as it is to run.
+    /// Closing this ends the script.
     _input: ChildStdin,
 }
 
 impl Script {
-    /// Returns once it has said `ready`; `None` when it ends before.
+    /// Starts a script and waits until it prints `ready`. Returns `None` if it ends before.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Option<Self> {
         let mut child = Command::new("node")
             .arg(folder().join(name))

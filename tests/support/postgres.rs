@@ -16,14 +16,14 @@ use super::installed::{User, postgres_binaries};
 use super::signals::{children, is_running, signal};
 use super::transaction::Transaction;
 
-/// How long a server may take to start, recovery after a crash included.
+/// The maximum time for a server to start, including crash recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Below what the system itself picks ports from, so that nobody is given a server's port while it is down.
+/// Ports below the system's ephemeral range, so that no other process gets a server's port while the server is down.
 const PORTS: std::ops::Range<u16> = 15_000..30_000;
 
-/// Runs a server until its own input ends, be it that whoever started it has died; what it leaves is removed then, unless the
-/// last word was `keep`. The arguments are the folder, and the server with its own.
+/// Runs a server until standard input closes, which happens also if the test process dies. Then it stops the server and
+/// removes the folder, unless the last input was `keep`. Arguments: the folder, then the server's command line.
 const WATCH: &str = r#"
 trap '' HUP INT TERM
 folder=$1; shift
@@ -36,7 +36,7 @@ wait $!
 [ "$word" = keep ] || rm -rf "$folder"
 "#;
 
-/// A PostgreSQL server of a test's own, on a free loopback port; ended, and its folder removed, when dropped.
+/// A PostgreSQL server for one test, on a free loopback port. When dropped, it is stopped and its folder removed.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     binaries: PathBuf,
@@ -56,12 +56,12 @@ struct Running {
 }
 
 impl Postgres {
-    /// What is missing here to start one.
+    /// What must be installed to start one; `None` if nothing is missing.
     pub(crate) fn missing() -> Option<String> {
         postgres_binaries().is_none().then(|| "needs PostgreSQL (Debian: postgresql)".to_owned())
     }
 
-    /// As it comes: what it has confirmed is on the disk.
+    /// With the default settings: a confirmed commit is on the disk.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
@@ -70,22 +70,22 @@ impl Postgres {
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         let binaries = postgres_binaries().expect("PostgreSQL's binaries");
         let folder = TempDir::new().unwrap();
-        let user = User::who_owns(folder.path());
+        let user = User::for_folder(folder.path());
         let password = Uuid::new_v4().simple().to_string();
         let password_file = folder.path().join("password");
         fs::write(&password_file, &password).unwrap();
-        user.is_given(&[folder.path(), &password_file]);
+        user.take_ownership(&[folder.path(), &password_file]);
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let (databases, running) = (AtomicUsize::new(0), Mutex::new(None));
         let mut postgres = Self { binaries, settings, folder, user, password, port: 0, databases, running };
         postgres.initialise(&password_file);
-        // Another test may take a port between its being found free and its being taken.
+        // Another test may take the port between the check and the start.
         let is_started = (0..5).any(|_| {
             postgres.port = free_port();
             postgres.try_run()
         });
         assert!(is_started, "{}", postgres.log());
-        // The connector owns its database and nothing else, as it would at a retailer's.
+        // The connector's role owns its database and nothing else, as recommended for production.
         let password = &postgres.password;
         postgres.query(
             &postgres.url("postgres", "postgres"),
@@ -94,47 +94,48 @@ impl Postgres {
         postgres
     }
 
-    /// Makes an empty database; its URL.
+    /// Creates an empty database and returns its URL.
     pub(crate) fn database(&self) -> String {
         let name = format!("connector_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query(&self.url("postgres", "postgres"), &format!("CREATE DATABASE {name} OWNER connector"));
         self.url("connector", &name)
     }
 
-    /// Drops a database, whoever is connected to it. Should it fail, it goes with the server.
+    /// Drops a database, with its open connections. An error does not matter: the server's folder is removed later.
     pub(crate) fn discard(&self, url: &str) {
         let name = url.rsplit('/').next().unwrap();
         let statement = format!("DROP DATABASE {name} WITH (FORCE)");
         let _ = self.psql(&self.url("postgres", "postgres")).args(["-c", &statement]).output();
     }
 
-    /// What a database answers to a statement.
+    /// Runs a statement and returns its output.
     pub(crate) fn query(&self, url: &str, statement: &str) -> String {
         let output = self.psql(url).args(["-c", statement]).output().unwrap();
         assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Begins a transaction with these statements, and leaves it at that: what they lock is locked until it is dropped.
+    /// Begins a transaction with these statements and leaves it open. It holds its locks until it is dropped.
     pub(crate) fn begin(&self, url: &str, statements: &str) -> Transaction {
         Transaction::begin(self.psql(url), statements)
     }
 
-    /// Stops every process of the server where it stands, as a machine does that is starved: it neither answers nor hangs up.
+    /// Suspends every process of the server, like a machine without CPU time: it neither answers nor closes
+    /// connections.
     pub(crate) fn pause(&self) {
         let server = self.server();
-        // The first process first, so that it makes no other meanwhile.
+        // The first process first, so that it starts no new ones.
         signal("STOP", &[server]);
         signal("STOP", &children(server));
     }
 
-    /// Lets it go on.
+    /// Continues after [`Postgres::pause`].
     pub(crate) fn resume(&self) {
         let server = self.server();
         signal("CONT", &[vec![server], children(server)].concat());
     }
 
-    /// Ends every process of the server at once, as a power cut does.
+    /// Kills every process of the server at once, like a power failure.
     pub(crate) fn kill(&self) {
         let mut running = self.running.lock().unwrap().take().expect("it runs");
         signal("STOP", &[running.server]);
@@ -143,16 +144,16 @@ impl Postgres {
         running.watch.wait().unwrap();
     }
 
-    /// Starts it again on the same port and data; returns once it answers.
+    /// Starts it again with the same port and data, and waits until it answers.
     pub(crate) fn restart(&self) {
-        // Until the last process of the one before is gone, it does not start.
+        // It cannot start before the last process of the previous run has ended.
         let deadline = Instant::now() + PATIENCE;
         while !self.try_run() {
             assert!(Instant::now() < deadline, "{}", self.log());
         }
     }
 
-    /// Ends it for good; nothing is left.
+    /// Stops it and removes its folder.
     pub(crate) fn stop(&self) {
         let Some(mut running) = self.running.lock().unwrap().take() else { return };
         signal("CONT", &children(running.server));
@@ -172,10 +173,10 @@ impl Postgres {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Whether it started.
+    /// Tries to start it. Returns whether it answers.
     fn try_run(&self) -> bool {
         let fixed = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "dynamic_shared_memory_type=mmap"];
-        // A time zone of its own, which is not to be seen in any answer.
+        // An unusual time zone, which must not affect any answer.
         let fitting = ["max_connections=1000", "shared_buffers=16MB", "timezone=Asia/Kathmandu"];
         let settings = fixed.into_iter().chain(fitting).chain(self.settings.iter().map(String::as_str));
         let mut watch = self
@@ -187,7 +188,7 @@ impl Postgres {
             .arg(self.folder.path().join("data"))
             .args(["-p", &self.port.to_string()])
             .args(settings.flat_map(|setting| ["-c", setting]))
-            .process_group(0) // so that Ctrl-C reaches the tests, and it ends with them
+            .process_group(0) // Ctrl-C stops the tests; the server stops when their end closes its input
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -204,7 +205,7 @@ impl Postgres {
                 return true;
             }
         }
-        // Not `stop`, which would take the folder with it.
+        // Not `stop`, which would remove the folder.
         let mut running = self.running.lock().unwrap().take().unwrap();
         running.watch.stdin.take().unwrap().write_all(b"keep\n").unwrap();
         running.watch.wait().unwrap();
@@ -236,7 +237,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A listener on a free port of that range. Its port is bound at once, so that no other test can take it.
+/// A listener on a free port of [`PORTS`]. It is bound at once, so that no other test can take the port.
 pub(crate) async fn listener() -> (SocketAddr, tokio::net::TcpListener) {
     loop {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
@@ -246,7 +247,7 @@ pub(crate) async fn listener() -> (SocketAddr, tokio::net::TcpListener) {
     }
 }
 
-/// A port that nobody has, and that the system gives to nobody.
+/// A free port of [`PORTS`].
 pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::rng().random_range(PORTS))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::secrets;
 use super::server::{MANAGEMENT_TOKEN, environment};
 
-/// How long anything that a process is asked for may take.
+/// The maximum time for a process to start, to print an expected line, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary in a process of its own; killed when dropped.
+/// The binary as a child process. It is killed when dropped.
 pub(crate) struct Process {
     pub(crate) api: String,
     pub(crate) management: String,
@@ -21,14 +21,14 @@ pub(crate) struct Process {
     stderr: Option<JoinHandle<String>>,
     /// Dropped when the process has ended.
     end: Option<mpsc::Sender<()>>,
-    /// What its metrics ask for.
+    /// The token of its management port.
     token: String,
 }
 
-/// Those that show secrets to whoever runs them, on standard output.
-const TELLING: [&str; 2] = ["demo", "scan-key"];
+/// The subcommands that print secrets on standard output.
+const PRINT_SECRETS: [&str; 2] = ["demo", "scan-key"];
 
-/// What a process leaves.
+/// Exit code and output of a process that has ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -36,28 +36,28 @@ pub(crate) struct Ended {
 }
 
 impl Process {
-    /// `demo` on free ports, with settings by their names; returns once it is ready.
+    /// Starts `demo` on free ports with these settings, and waits until it is ready.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
         Self::start("demo", settings).await
     }
 
-    /// `serve` or `demo` on free ports, with arguments behind it if need be, none of which has a space; returns once the log says
-    /// `ready`, which names the ports.
+    /// Starts `serve` or `demo` on free ports, and waits for the log line `ready`, which names the ports. `subcommand`
+    /// may include arguments without spaces.
     pub(crate) async fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
         Self::spawn(subcommand, settings, &[], |_| false).await
     }
 
-    /// `demo` with variables in its environment that are not settings.
+    /// Starts `demo` with environment variables that are not settings.
     pub(crate) async fn with_variables(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         Self::spawn("demo", settings, variables, |_| false).await
     }
 
-    /// `demo`, whose log is read until it is ready and never again, while the pipe stays open.
+    /// Starts `demo`. Its log is read until it is ready and not afterwards, while the pipe stays open.
     pub(crate) async fn with_stuck_log(settings: &[(&str, &str)]) -> Self {
         Self::spawn("demo", settings, &[], |is_ready| is_ready).await
     }
 
-    /// `stuck` says whether to read no further, given whether the log has said `ready`.
+    /// `stuck` returns whether to stop reading the log; its argument is whether the line was `ready`.
     async fn spawn(
         subcommand: &str,
         settings: &[(&str, &str)],
@@ -70,7 +70,7 @@ impl Process {
             ("management.token", MANAGEMENT_TOKEN),
             ("log.format", "json"),
         ];
-        // Without the signal, a file that may not grow is an error as on a full disk.
+        // With SIGXFSZ ignored, a write beyond the file size limit returns an error, as on a full disk.
         let mut child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_identity-connector")])
             .args(subcommand.split(' '))
@@ -87,7 +87,7 @@ impl Process {
             let mut text = String::new();
             while let Some(Ok(line)) = lines.next() {
                 text = format!("{text}{line}\n");
-                let _ = print.send(line); // whether anybody asks or not
+                let _ = print.send(line); // fails if the receiver is dropped
             }
             text
         });
@@ -95,20 +95,20 @@ impl Process {
         let (end, ended) = mpsc::channel::<()>();
         let (log, logged) = mpsc::channel();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        // Read to the end, or the process would wait for room in the pipe.
+        // Read to the end: a full pipe would block the process.
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();
             while let Some(Ok(line)) = lines.next() {
                 let ports = ready_ports(&line);
                 text.push_str(&line);
                 text.push('\n');
-                let _ = log.send(line); // whether anybody asks or not
+                let _ = log.send(line); // fails if the receiver is dropped
                 let is_stuck = stuck(ports.is_some());
                 if let Some(ports) = ports {
                     let _ = ready.send(ports);
                 }
                 if is_stuck {
-                    let _ = ended.recv(); // the pipe is held, and nothing read
+                    let _ = ended.recv(); // keeps the pipe open without reading
                     break;
                 }
             }
@@ -133,58 +133,58 @@ impl Process {
         }
     }
 
-    /// The next line that holds this, of those that it prints.
+    /// The next line on standard output that contains this text.
     pub(crate) fn printed(&self, part: &str) -> String {
         next(&self.printed, part).unwrap_or_else(|| panic!("nothing printed has {part}"))
     }
 
-    /// The next line that holds this, of those that it logs.
+    /// The next line of the log that contains this text.
     pub(crate) fn logged(&self, part: &str) -> String {
         next(&self.logged, part).unwrap_or_else(|| panic!("nothing logged has {part}"))
     }
 
-    /// Ends it at once, as a crash does.
+    /// Kills it, like a crash.
     pub(crate) fn kill(self) {
         drop(self);
     }
 
-    /// Lets no file grow beyond so many bytes, as a full disk does; `None`: as far as it likes.
+    /// Limits the size of its files, to simulate a full disk; `None` removes the limit.
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={limit}:unlimited"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
-    /// Lets it have so many files open, from now on.
+    /// Limits the number of its open files from now on.
     pub(crate) fn limit_open_files(&self, files: usize) {
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--nofile={files}:"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
-    /// Sends a signal by its name, such as `TERM`, and looks through the metrics before.
+    /// Sends a signal by its name, such as `TERM`, after checking the metrics for secrets.
     pub(crate) fn signal(&self, name: &str) {
         secrets::assert_none_in_metrics(&self.management, &self.token);
         self.signal_only(name);
     }
 
-    /// Sends a signal to one that cannot be asked for its metrics.
+    /// Sends a signal without checking the metrics, which the process cannot answer.
     pub(crate) fn signal_only(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success(), "kill -{name}");
     }
 
-    /// Waits for its end and returns what it left.
+    /// Waits for its end, and returns exit code and output.
     pub(crate) fn ended(mut self) -> Ended {
         let code = wait(&mut self.child).code();
         let [stdout, stderr] = self.written();
         Ended { code, stdout, stderr }
     }
 
-    /// All that it has written, looked through. To be asked for once it has ended.
+    /// Its whole output, checked for secrets. Call it after its end.
     fn written(&mut self) -> [String; 2] {
         self.end = None;
         let written = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());
-        let [_, stderr] = &written; // a demo tells the keys to try on standard output
+        let [_, stderr] = &written; // the demo prints keys on standard output
         secrets::assert_none_in(stderr, "what a process has written");
         written
     }
@@ -201,7 +201,7 @@ impl Ended {
             .unwrap();
         let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         secrets::assert_none_in(&stderr, "standard error");
-        if !arguments.first().is_some_and(|subcommand| TELLING.contains(subcommand)) {
+        if !arguments.first().is_some_and(|subcommand| PRINT_SECRETS.contains(subcommand)) {
             secrets::assert_none_in(&stdout, "standard output");
         }
         Self { code: output.status.code(), stdout, stderr }
@@ -209,7 +209,8 @@ impl Ended {
 }
 
 impl Ended {
-    /// Why `serve` or `demo` did not start: the last line where the log is JSON, else the last lines, from `error:` on.
+    /// The error of `serve` or `demo` at the start: the message of the last line if the log is JSON, otherwise the text
+    /// after `error:`.
     pub(crate) fn error(&self) -> String {
         let last = self.stderr.lines().last().unwrap_or_default();
         match serde_json::from_str::<serde_json::Value>(last) {
@@ -224,7 +225,7 @@ impl Ended {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Of one that was waited for, all is known.
+        // After `ended` there is nothing left to check.
         if self.stderr.is_some() {
             secrets::assert_none_in_metrics(&self.management, &self.token);
             let _ = self.child.kill();
@@ -234,7 +235,7 @@ impl Drop for Process {
     }
 }
 
-/// The API's and the management port's URL, from the line that says `ready`, be it JSON or text.
+/// The URLs of the API and the management port, from the log line `ready` in JSON or text.
 fn ready_ports(line: &str) -> Option<[String; 2]> {
     let json = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
     let in_text = |name: &str| Some(line.split_once(&format!(" {name}="))?.1.split(' ').next()?.to_owned());
@@ -243,7 +244,7 @@ fn ready_ports(line: &str) -> Option<[String; 2]> {
     is_ready.then(|| ["api", "management"].map(|name| format!("http://{}", port(name).unwrap())))
 }
 
-/// The next line that holds this.
+/// The next line that contains this text.
 fn next(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
     std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find(|line| line.contains(part))
 }

@@ -1,4 +1,4 @@
-//! An OpenID provider that does as a test says: it publishes what it is told to, or nothing.
+//! An OpenID provider whose documents and keys a test controls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,23 +20,23 @@ use super::keys::Key;
 use super::postgres::{free_port, listener};
 use super::shopper::UNLIMITED;
 
-/// What its tokens are meant for.
+/// The audience of its tokens.
 pub(crate) const AUDIENCE: &str = "shop";
 
-/// What it answers to a request for a document.
+/// The answer to a request for a document.
 #[derive(Clone, Debug)]
 pub(crate) enum Document {
     Json(Value),
     Text(String),
     Status(u16),
-    /// The right document, but not with a 200.
+    /// The document, with another status than 200.
     JsonAs(u16, Value),
     Redirect(String),
-    /// Nothing, for longer than anybody waits.
+    /// No answer, for longer than any time-out.
     Silence,
 }
 
-/// On loopback; gone when dropped.
+/// A provider on loopback. It stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Provider {
     address: SocketAddr,
@@ -51,13 +51,13 @@ struct Published(Arc<Inner>);
 struct Inner {
     discovery: Mutex<Document>,
     keys: Mutex<Document>,
-    /// How often each was asked for.
+    /// The number of requests for each document.
     discoveries: AtomicUsize,
     fetches: AtomicUsize,
 }
 
 impl Provider {
-    /// With the public halves of these keys.
+    /// Starts a provider that publishes these public keys.
     pub(crate) async fn start(keys: &[&Key]) -> Self {
         let (address, listener) = listener().await;
         let provider = Self::at(address);
@@ -66,7 +66,7 @@ impl Provider {
         provider
     }
 
-    /// One that is not there yet.
+    /// A provider that is not started yet.
     pub(crate) fn down() -> Self {
         Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
     }
@@ -84,7 +84,7 @@ impl Provider {
         provider
     }
 
-    /// It answers from now on, on the port that it had.
+    /// Starts it, on the same port.
     pub(crate) async fn resume(&self) {
         self.serve(TcpListener::bind(self.address).await.unwrap());
     }
@@ -99,7 +99,7 @@ impl Provider {
         *self.running.lock().unwrap() = Some(running);
     }
 
-    /// It refuses every connection from now on.
+    /// Stops it: new connections are refused.
     pub(crate) async fn stop(&self) {
         let running = self.running.lock().unwrap().take();
         if let Some(running) = running {
@@ -108,7 +108,7 @@ impl Provider {
         }
     }
 
-    /// Its name for itself.
+    /// Its issuer name.
     pub(crate) fn issuer(&self) -> String {
         self.url("")
     }
@@ -117,7 +117,7 @@ impl Provider {
         format!("http://{}{path}", self.address)
     }
 
-    /// Publishes the public halves of these keys, and no others.
+    /// Publishes these public keys, and no others.
     pub(crate) fn publish(&self, keys: &[&Key]) {
         let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
         self.key_set(Document::Json(json!({ "keys": keys })));
@@ -131,17 +131,17 @@ impl Provider {
         *self.published.0.discovery.lock().unwrap() = document;
     }
 
-    /// How often its keys were asked for.
+    /// The number of requests for its keys.
     pub(crate) fn fetches(&self) -> usize {
         self.published.0.fetches.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked where they are.
+    /// The number of requests for its discovery document.
     pub(crate) fn discoveries(&self) -> usize {
         self.published.0.discoveries.load(Ordering::SeqCst)
     }
 
-    /// The settings by which a connector trusts it.
+    /// The settings for a connector that trusts it.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
             ("commerce.identity_providers.test.issuer", self.issuer()),
@@ -149,7 +149,7 @@ impl Provider {
         ]
     }
 
-    /// A connector that trusts it, and refuses nobody for asking too much.
+    /// A connector that trusts this provider, without a request limit.
     pub(crate) async fn connector(&self, settings: &[(&str, &str)]) -> Server {
         let trusting = self.settings();
         let trusting = trusting.iter().map(|(name, value)| (*name, value.as_str()));
@@ -157,7 +157,7 @@ impl Provider {
         Server::demo(&settings).await
     }
 
-    /// What a good token of its says.
+    /// The claims of a valid token.
     pub(crate) fn claims(&self, now: DateTime<Utc>) -> Value {
         let now = now.timestamp();
         json!({ "iss": self.issuer(), "sub": "customer-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 3600 })
@@ -193,7 +193,7 @@ impl Document {
             Self::JsonAs(status, json) => (StatusCode::from_u16(status).unwrap(), json.to_string()).into_response(),
             Self::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
             Self::Silence => {
-                tokio::time::sleep(Duration::from_secs(600)).await; // whoever asked has gone long before
+                tokio::time::sleep(Duration::from_secs(600)).await; // longer than any client waits
                 StatusCode::GATEWAY_TIMEOUT.into_response()
             }
         }

@@ -5,25 +5,26 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// How long starting may take.
+/// The maximum time for a start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A Redis or Valkey of a test's own, on loopback and with a password, which keeps nothing; killed when dropped.
+/// A Redis or Valkey server for one test, on loopback, with a password and without persistence. It is killed when
+/// dropped.
 pub(crate) struct Redis {
     child: Child,
     port: u16,
-    /// Also tells it from somebody else's who was quicker to take the port.
+    /// Also shows that the server on this port is ours: another process may have taken the port.
     password: String,
     folder: TempDir,
 }
 
 impl Redis {
-    /// What it would take, where it is not installed.
+    /// What must be installed to start one; `None` if nothing is missing.
     pub(crate) fn missing() -> Option<String> {
         binary().is_none().then(|| "needs redis-server or valkey-server (Debian: redis-server)".to_owned())
     }
 
-    /// Returns once it answers.
+    /// Starts it, and waits until it answers.
     pub(crate) fn start() -> Self {
         let (folder, password) = (TempDir::new().unwrap(), Uuid::new_v4().simple().to_string());
         super::secrets::keep(&password);
@@ -36,7 +37,7 @@ impl Redis {
         }
     }
 
-    /// What `rate_limit.url` takes.
+    /// The value for `rate_limit.url`.
     pub(crate) fn url(&self) -> String {
         url(self.port, &self.password)
     }
@@ -49,28 +50,28 @@ impl Redis {
         &self.password
     }
 
-    /// A connection of a test's own.
+    /// A new connection to it.
     pub(crate) fn connection(&self) -> redis::Connection {
         connect(&self.url()).unwrap()
     }
 
-    /// It is there, and answers nothing.
+    /// Suspends it: it accepts connections but does not answer.
     pub(crate) fn stop(&self) {
         self.signal("STOP");
     }
 
-    /// It goes on after [`Redis::stop`].
+    /// Continues after [`Redis::stop`].
     pub(crate) fn cont(&self) {
         self.signal("CONT");
     }
 
-    /// It is gone, and everything in it.
+    /// Kills it. Its data is lost.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// It is back on the same port after [`Redis::kill`].
+    /// Starts it again on the same port after [`Redis::kill`].
     pub(crate) fn restart(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         self.child = loop {
@@ -99,7 +100,7 @@ fn binary() -> Option<PathBuf> {
     candidates.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
 }
 
-/// Any port below those that the system gives to outgoing connections, so that it is free again after a kill.
+/// A random port below the system's ephemeral range, so that it is still free after a kill.
 fn port() -> u16 {
     20_000 + u16::from_be_bytes(*Uuid::new_v4().as_bytes().first_chunk().unwrap()) % 12_000
 }
@@ -114,7 +115,7 @@ fn connect(url: &str) -> redis::RedisResult<redis::Connection> {
     Ok(connection)
 }
 
-/// `None` when it ends at once: somebody has the port.
+/// Starts a server. Returns `None` if it ends at once, because another process has the port.
 fn spawn(port: u16, password: &str, folder: &TempDir, deadline: Instant) -> Option<Child> {
     let mut child = Command::new(binary().unwrap())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--requirepass", password])
@@ -126,7 +127,7 @@ fn spawn(port: u16, password: &str, folder: &TempDir, deadline: Instant) -> Opti
         .spawn()
         .unwrap();
     loop {
-        let answers = connect(&url(port, password)).is_ok(); // it has taken the password, so it is ours
+        let answers = connect(&url(port, password)).is_ok(); // our password is accepted, so it is our server
         if child.try_wait().unwrap().is_some() {
             assert!(Instant::now() < deadline, "no redis-server starts");
             return None;

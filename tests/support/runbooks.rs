@@ -1,17 +1,18 @@
-//! Where the alert rules send an operator: each `runbook_url` is an anchor behind the address in the rules' one setting.
+//! The `runbook_url` of each alert: the runbook's address, which the rules set in one place, and an anchor.
 
 use std::collections::BTreeSet;
 
-/// The beginning of each `runbook_url` in the rules: the address is looked up in a recording rule, so that it is set in one place.
+/// The prefix of each `runbook_url`: it takes the address from a recording rule, so that the address is set in one
+/// place.
 pub(crate) const TEMPLATE: &str = r#"{{ with query "connector:runbook:info" }}{{ . | first | label "url" }}{{ end }}#"#;
 
-/// The address in that recording rule.
+/// The address in the recording rule.
 pub(crate) fn address(rules: &str) -> &str {
     let rule = rules.split("- record: connector:runbook:info\n").nth(1).expect("the recording rule");
     rule.split("labels: { url: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("its url label")
 }
 
-/// Each alert with the anchor that its `runbook_url` leads to.
+/// Each alert with the anchor in its `runbook_url`.
 pub(crate) fn alerts(rules: &str) -> Vec<(&str, &str)> {
     let alerts = rules.split("- alert: ").skip(1);
     alerts

@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 pub(crate) const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
 
-/// A request that is accepted: fresh ids, a valid shopper at the entry of STORE-001.
+/// A scan that is accepted: new ids, a valid shopper, the entry of STORE-001.
 pub(crate) fn scan() -> Value {
     scan_with_key(b"valid_shopper_key")
 }
 
-/// The same with another key, given as it is before Base64.
+/// The same with this key, which is given before Base64.
 pub(crate) fn scan_with_key(key: &[u8]) -> Value {
     json!({
         "requestId": Uuid::new_v4(),

@@ -1,6 +1,7 @@
-//! No secret of any test is in what a connector says of itself. Every test holds to it, whatever else it is about: what a process writes,
-//! what a connector in this process logs, at the level of `trace`, and what either tells as metrics is looked through for the keys,
-//! tokens and codes that tests go about with.
+//! Checks in every test that no secret appears in logs, output or metrics.
+//!
+//! The output of child processes, the log of connectors in this process at the level `trace`, and all metrics are
+//! searched for the keys, tokens and codes that tests use.
 
 use std::collections::HashSet;
 use std::io::{self, Read as _, Write};
@@ -19,10 +20,11 @@ use super::exposition;
 use super::server::{HASH_KEY, MANAGEMENT_TOKEN};
 use super::shopper::AUTH_KEY;
 
-/// How long metrics may take that are asked for on the way out. A connector whose database is gone is not waited for.
+/// The maximum time for the metrics of a connector that is about to end. It is short, as a connector without its
+/// database may not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What every test goes about with, each as it is and as a gate sends it.
+/// The secrets of all tests, in clear and in Base64.
 static FIXTURES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let demo: Value = serde_json::from_str(include_str!("../../config/demo-data.json")).unwrap();
     let of = |list: &str, member: &str| {
@@ -35,29 +37,29 @@ static FIXTURES: LazyLock<Vec<String>> = LazyLock::new(|| {
         HASH_KEY,
         MANAGEMENT_TOKEN,
         AUTH_KEY,
-        // The keys that sign and seal in tests, and in the documents.
+        // The signing and encryption keys in tests and in the documentation.
         "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
         "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE",
         "GjJ6IaPV5UDNk9IJj",
     ];
-    // `invalid_key` is also the word for a reason.
+    // `invalid_key` is also a `reason`.
     let plain = shown.iter().filter(|key| *key != "invalid_key").cloned();
     encoded.chain(plain).chain(others.map(str::to_owned)).collect()
 });
 
-/// What single tests were given: tokens, contexts, codes, anonymous ids.
+/// Secrets of single tests: tokens, contexts, codes, anonymous ids.
 static GIVEN: LazyLock<RwLock<HashSet<String>>> = LazyLock::new(RwLock::default);
 
-/// Where one was found.
+/// Log lines in which a secret was found.
 static FOUND: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on this is a secret too, and so is each part of it between dots.
+/// Registers a secret. Each of its parts between dots is a secret too.
 pub(crate) fn keep(secret: &str) {
     let mut given = GIVEN.write().unwrap_or_else(PoisonError::into_inner);
     given.extend(secret.split('.').filter(|part| part.len() > 16).map(str::to_owned));
 }
 
-/// The secret that a text holds, if it holds one.
+/// The first secret in a text, if there is one.
 pub(crate) fn in_text(text: &str) -> Option<String> {
     let fixture = FIXTURES.iter().find(|secret| text.contains(secret.as_str())).cloned();
     let word = || {
@@ -68,38 +70,38 @@ pub(crate) fn in_text(text: &str) -> Option<String> {
     fixture.or_else(word)
 }
 
-/// Looks through something that was said.
+/// Asserts that a text contains no secret.
 #[track_caller]
 pub(crate) fn assert_none_in(text: &str, what: &str) {
     if let Some(secret) = in_text(text) {
-        // Whoever panics already has something to say, and a second panic would end all tests.
+        // During a panic, a second one would abort all tests.
         if !std::thread::panicking() {
             panic!("{secret} is in {what}:\n{text}");
         }
     }
 }
 
-/// Looks through what is logged in this process from now on.
-pub(crate) fn watch_the_log() {
+/// Checks the log of this process from now on.
+pub(crate) fn watch_log() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        // As it is in a connector of its own at `log.level = "trace"`.
+        // The same levels as with `log.level = "trace"`.
         let levels =
             Targets::new().with_default(LevelFilter::WARN).with_target("identity_connector", LevelFilter::TRACE);
         let lines = fmt::layer().json().with_writer(|| Watched).with_filter(levels);
-        // A test binary that has a subscriber of its own looks for itself.
+        // Fails in a test binary with its own subscriber, which checks its log itself.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
     });
 }
 
-/// Fails if there was one in the log of this process, be it this test's doing or that of another beside it.
+/// Asserts that no secret was logged in this process, by this test or by another one that runs at the same time.
 #[track_caller]
 pub(crate) fn assert_none_logged() {
     let found = std::mem::take(&mut *FOUND.lock().unwrap_or_else(PoisonError::into_inner));
     assert!(found.is_empty() || std::thread::panicking(), "secrets in the log:\n{}", found.concat());
 }
 
-/// Takes whole lines, and keeps those with a secret.
+/// A log writer that keeps the lines with a secret.
 struct Watched;
 
 impl Write for Watched {
@@ -116,8 +118,8 @@ impl Write for Watched {
     }
 }
 
-/// Looks through the metrics of whoever is about to end, if they still answer, and reads them as a scraper does. It waits for them, as one
-/// must where nothing can be awaited.
+/// Checks the metrics of a connector that is about to end, if it still answers: no secrets, and readable for a scraper.
+/// It blocks, because it is called from `drop`.
 pub(crate) fn assert_none_in_metrics(management: &str, token: &str) {
     if let Some(metrics) = metrics(management.trim_start_matches("http://"), token) {
         assert_none_in(&metrics, "the metrics");
@@ -140,7 +142,7 @@ fn metrics(address: &str, token: &str) -> Option<String> {
 }
 
 #[test]
-fn a_secret_is_found_whatever_stands_around_it() {
+fn a_secret_is_found_in_any_context() {
     keep("eyJhbGciOiJIUzI1NiJ9.a-part-of-a-token-that-is-long");
     for (text, secret) in [
         ("{\"cause\":\"no valid_shopper_key here\"}", Some("valid_shopper_key")),

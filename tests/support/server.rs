@@ -16,25 +16,25 @@ use tokio::task::JoinHandle;
 use super::checks::PATIENCE;
 use super::{IDENTITY_KEYS, secrets};
 
-/// No time-out of a scan is shorter: what fails sooner has not timed out.
+/// Shorter than every time-out of a scan: an answer that comes sooner is not a time-out.
 const TIME_OUT: Duration = Duration::from_millis(250);
 
-/// The key of every database that tests share.
+/// The hash key of all databases that connectors share in tests.
 pub(crate) const HASH_KEY: &str = "dGhlIGhhc2gga2V5IG9mIHRlc3RzLCAzMiBieXRlcy4=";
 
-/// The bearer token of every management port here, which [`client`] sends.
+/// The bearer token of all management ports in tests, which [`client`] sends.
 pub(crate) const MANAGEMENT_TOKEN: &str = "the-management-token-of-tests";
 
-/// The real stack in this process, on free ports, with the demo's configuration and data; stops when dropped.
+/// The whole service in this process, on free ports, with the demo's configuration and data. It stops when dropped.
 pub(crate) struct Server {
     pub(crate) api: String,
     pub(crate) management: String,
-    /// Where the shopper's side is: on the API's port, if it has none of its own.
+    /// The URL of the shopper endpoints.
     pub(crate) shoppers: String,
     pub(crate) faults: Faults,
     pub(crate) clock: ManualClock,
     pub(crate) client: reqwest::Client,
-    /// What can be read again while it runs.
+    /// TLS, which can be reloaded while it runs.
     pub(crate) tls: Option<Tls>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -42,30 +42,30 @@ pub(crate) struct Server {
     settings: Vec<(String, String)>,
     /// Whether scans that time out are sent again.
     sends_again: bool,
-    /// What its database is in, which goes when it does.
-    place: Option<Box<dyn Any + Send + Sync>>,
-    /// What it asks, which goes when it does.
-    beside: Option<Box<dyn Any + Send + Sync>>,
+    /// The folder or server of its database, dropped together with it.
+    storage: Option<Box<dyn Any + Send + Sync>>,
+    /// The identity backend that it asks, dropped together with it.
+    backend: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
-    /// With settings by their names, such as `("rate_limit.burst", "5")`.
+    /// Starts it with these settings, such as `("rate_limit.burst", "5")`.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
         Self::try_demo(settings).await.unwrap()
     }
 
-    /// The same, or why it does not start.
+    /// The same, or the error at the start.
     pub(crate) async fn try_demo(settings: &[(&str, &str)]) -> Result<Self, String> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::start(settings, ManualClock::starting_at(Clock::System.now()), |_| ()).await
     }
 
-    /// A demo that is published on every address of this machine, whose page needs this key. Its `api` is on loopback.
+    /// A demo with `--publish` on all addresses, whose page requires this key. `api` is its loopback URL.
     pub(crate) async fn published(key: &str) -> Self {
         Self::published_on(Ipv4Addr::UNSPECIFIED.into(), key).await
     }
 
-    /// The same, published on this address.
+    /// The same on this address.
     pub(crate) async fn published_on(address: IpAddr, key: &str) -> Self {
         let publish = |config: &mut Config| {
             config.server.bind = SocketAddr::new(address, 0);
@@ -74,7 +74,7 @@ impl Server {
         Self::start(Vec::new(), ManualClock::starting_at(Clock::System.now()), publish).await.unwrap()
     }
 
-    /// The same, with its ledger in a SQLite file of its own.
+    /// A connector with a SQLite file of its own.
     pub(crate) async fn sqlite(settings: &[(&str, &str)]) -> Self {
         Self::try_sqlite(settings).await.unwrap()
     }
@@ -83,10 +83,10 @@ impl Server {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite://{}", folder.path().join("connector.db").display());
         let settings = [&[("storage.url", url.as_str())], settings].concat();
-        Ok(Self::try_demo(&settings).await?.keeping(folder))
+        Ok(Self::try_demo(&settings).await?.keeping_storage(folder))
     }
 
-    /// The same, with its ledger in this PostgreSQL database.
+    /// A connector with this PostgreSQL database.
     pub(crate) async fn postgres(url: &str, settings: &[(&str, &str)]) -> Self {
         Self::try_postgres(url, settings).await.unwrap()
     }
@@ -95,12 +95,12 @@ impl Server {
         Self::try_demo(&[&[("storage.url", url), ("security.hash_key", HASH_KEY)], settings].concat()).await
     }
 
-    /// Another connector with the same settings, and so on the same database, that goes by the same clock.
+    /// Another connector with the same settings, and so the same database, and the same clock.
     pub(crate) async fn replica(&self) -> Self {
         self.replica_with(&[]).await
     }
 
-    /// The same, with some settings of its own.
+    /// The same, with other values for some settings.
     pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings = self.settings.iter().cloned().chain(own).collect();
@@ -114,13 +114,13 @@ impl Server {
         clock: ManualClock,
         prepare: impl FnOnce(&mut Config),
     ) -> Result<Self, String> {
-        secrets::watch_the_log();
+        secrets::watch_log();
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
             ("management.bind", "127.0.0.1:0"),
             ("management.token", MANAGEMENT_TOKEN),
         ];
-        // An environment variable that is empty is not set: an empty value can only be a default.
+        // An empty environment variable counts as not set, so an empty value must be a default.
         let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
         let (empty, given): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(|(_, value)| value.is_empty());
         let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
@@ -155,31 +155,31 @@ impl Server {
             running,
             settings,
             sends_again: false,
-            place: None,
-            beside: None,
+            storage: None,
+            backend: None,
         })
     }
 
-    /// Sends scans again that time out, as a gate does: on a busy machine the database may take longer than a scan may. A fault that comes
-    /// sooner is returned.
+    /// Sends scans again that time out, as a gate does: on a busy machine the database may be slower than a scan's
+    /// deadline. A 429 or 500 that comes sooner is returned.
     pub(crate) fn sending_again(mut self) -> Self {
         self.sends_again = true;
         self
     }
 
-    /// Keeps what its database is in.
-    pub(crate) fn keeping(mut self, place: impl Any + Send + Sync) -> Self {
-        self.place = Some(Box::new(place));
+    /// Keeps the folder or server of its database as long as the connector.
+    pub(crate) fn keeping_storage(mut self, storage: impl Any + Send + Sync) -> Self {
+        self.storage = Some(Box::new(storage));
         self
     }
 
-    /// Keeps what it asks.
-    pub(crate) fn beside(mut self, what: impl Any + Send + Sync) -> Self {
-        self.beside = Some(Box::new(what));
+    /// Keeps the identity backend that it asks as long as the connector.
+    pub(crate) fn keeping_backend(mut self, backend: impl Any + Send + Sync) -> Self {
+        self.backend = Some(Box::new(backend));
         self
     }
 
-    /// With a directory file of this content.
+    /// A connector with this directory file.
     pub(crate) async fn with_directory(directory: Value, settings: &[(&str, &str)]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), directory.to_string()).unwrap();
@@ -209,7 +209,7 @@ impl Server {
         Answer::of(self.client.post(url).body(body.into()).send().await.unwrap()).await
     }
 
-    /// Every session, the newest first.
+    /// All sessions, newest first.
     pub(crate) async fn sessions(&self) -> Vec<Value> {
         sessions(&self.management).await
     }
@@ -221,7 +221,7 @@ impl Server {
         metrics
     }
 
-    /// Asks it to stop, as SIGTERM does, and goes on at once.
+    /// Asks it to stop, as SIGTERM does, without waiting.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.stop.take());
     }
@@ -249,17 +249,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// What a connector has answered: like each of its answers, one that nobody stores, guesses at, or learns its software from.
+    /// Reads an answer. Asserts the headers of every answer: `no-store`, `nosniff`, and no name of the server software.
     pub(crate) async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let said = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-        // A head that is too long is answered by hyper, without a word.
+        let values = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+        // hyper itself answers a head that is too long.
         if status != 431 {
-            assert_eq!(said("cache-control"), [b"no-store"], "{status} of {}", response.url());
-            assert_eq!(said("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
+            assert_eq!(values("cache-control"), [b"no-store"], "{status} of {}", response.url());
+            assert_eq!(values("x-content-type-options"), [b"nosniff"], "{status} of {}", response.url());
         }
         for banner in ["server", "x-powered-by", "via"] {
-            assert!(said(banner).is_empty(), "{banner} in {status} of {}", response.url());
+            assert!(values(banner).is_empty(), "{banner} in {status} of {}", response.url());
         }
         Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
     }
@@ -274,7 +274,7 @@ impl Answer {
     }
 }
 
-/// Every session that a management port lists, the newest first.
+/// All sessions that a management port lists, newest first.
 pub(crate) async fn sessions(management: &str) -> Vec<Value> {
     let (client, mut sessions, mut cursor) = (client(), Vec::new(), String::new());
     loop {
@@ -288,13 +288,14 @@ pub(crate) async fn sessions(management: &str) -> Vec<Value> {
     }
 }
 
-/// A client that asks no proxy and, since it speaks plain HTTP, needs no root certificates. Management ports let it in.
+/// An HTTP client with the token of the management port. It uses no proxy and, as it speaks plain HTTP, no root
+/// certificates.
 pub(crate) fn client() -> reqwest::Client {
     let bearer = HeaderValue::try_from(format!("Bearer {MANAGEMENT_TOKEN}")).unwrap();
     plain_client().default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)])).build().unwrap()
 }
 
-/// One that they do not.
+/// An HTTP client without credentials.
 pub(crate) fn stranger() -> reqwest::Client {
     plain_client().build().unwrap()
 }
@@ -303,7 +304,7 @@ fn plain_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().tls_certs_only([])
 }
 
-/// Settings as variables of the environment.
+/// Settings as environment variables.
 pub(crate) fn environment<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> Vec<(String, String)> {
     let variable = |name: &str| format!("CONNECTOR__{}", name.to_uppercase().replace('.', "__"));
     settings.into_iter().map(|(name, value)| (variable(name), (*value).to_owned())).collect()

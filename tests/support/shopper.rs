@@ -1,4 +1,4 @@
-//! An app that speaks for a shopper: the tokens that it is given, and requests with them.
+//! A shopper's app: its tokens and requests.
 
 use std::collections::BTreeMap;
 
@@ -13,36 +13,36 @@ use super::{Answer, Server, secrets, stranger};
 
 /// The demo's `X-Auth-Key`.
 pub(crate) const AUTH_KEY: &str = "demo-authorization-key";
-/// Where anonymous tokens are made.
+/// The endpoint for anonymous tokens.
 pub(crate) const TOKENS: &str = "/commerceapi/authentication/";
-/// Where customer contexts are made.
+/// The endpoint for customer contexts.
 pub(crate) const CONTEXTS: &str = "/commerceapi/authentication/customercontext";
 
-/// Settings with which no number of requests is too many.
+/// Settings without a request limit.
 pub(crate) const UNLIMITED: [(&str, &str); 2] =
     [("commerce.requests_per_second", "1000000"), ("commerce.burst", "1000000")];
 
-/// A shopper with a token and the customer context that was made for it.
+/// A shopper with a token and its customer context.
 #[derive(Clone, Debug)]
 pub(crate) struct Shopper {
     pub(crate) token: String,
     pub(crate) context: String,
-    /// The `jti` of an anonymous one's token.
+    /// The `jti` of the token, if the shopper is anonymous.
     pub(crate) anonymous_id: Option<String>,
     shoppers: String,
 }
 
-/// An anonymous one, whom nobody has seen before.
+/// A new anonymous shopper.
 pub(crate) async fn anonymous(server: &Server) -> Shopper {
     with_token(server, &token(server, &json!({})).await).await
 }
 
-/// An anonymous one with that id.
+/// An anonymous shopper with this id.
 pub(crate) async fn anonymous_with_id(server: &Server, id: &str) -> Shopper {
     with_token(server, &token(server, &json!({ "anonymousId": id })).await).await
 }
 
-/// Whoever holds this token, be it ours or a provider's.
+/// The shopper with this token, which is the connector's or a provider's.
 pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
     let answer = context(server, token).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
@@ -60,12 +60,12 @@ pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
 }
 
 impl Shopper {
-    /// The same with another connector.
+    /// The same shopper at another connector.
     pub(crate) fn at(self, server: &Server) -> Self {
         Self { shoppers: server.shoppers.clone(), ..self }
     }
 
-    /// A request with both headers to a path of the shopper's side.
+    /// Sends a request to a shopper endpoint, with token and customer context.
     pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let request = stranger().request(method, format!("{}{path}", self.shoppers));
         let request = request.bearer_auth(&self.token).header("x-customer-context", &self.context);
@@ -91,12 +91,12 @@ pub(crate) async fn ask_for_token(server: &Server, key: Option<&str>, body: impl
     send(request).await
 }
 
-/// What becomes of a token where customer contexts are made.
+/// Requests a customer context with this token.
 pub(crate) async fn context(server: &Server, token: &str) -> Answer {
     send(get(server, CONTEXTS).bearer_auth(token)).await
 }
 
-/// The same, of a header that need not be text.
+/// The same with any `authorization` header, which need not be text.
 pub(crate) async fn context_for(server: &Server, authorization: &[u8]) -> Answer {
     let authorization = HeaderValue::from_bytes(authorization).expect("bytes that a header can have");
     send(get(server, CONTEXTS).header("authorization", authorization)).await
@@ -111,9 +111,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
     Answer::of(request.send().await.unwrap()).await
 }
 
-/// What stands in a part of a token: 0 is the header, 1 are the claims.
-pub(crate) fn part(token: &str, place: usize) -> Value {
-    let part = token.split('.').nth(place).expect("a token has three parts");
+/// A part of a token: 0 is the header, 1 the claims.
+pub(crate) fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).expect("a token has three parts");
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("Base64")).expect("JSON")
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn claims(token: &str) -> Value {
     part(token, 1)
 }
 
-/// The one 401 that there is, whatever the reason.
+/// Asserts the 401 of the shopper endpoints, which is the same for every reason.
 #[track_caller]
 pub(crate) fn assert_unauthorized(answer: &Answer, what: &str) {
     assert_refused(answer, 401, "Unauthorized", what);
@@ -138,7 +138,7 @@ pub(crate) fn assert_unauthorized(answer: &Answer, what: &str) {
     assert_eq!(headers, wanted, "{what}");
 }
 
-/// How many requests to the shopper's side had no success, by the reason for the log.
+/// The number of refused requests to the shopper endpoints, by `reason`.
 pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     let text = server.metrics().await;
     let lines = text.lines().filter_map(|line| line.strip_prefix("connector_shopper_answers_total{"));
@@ -151,7 +151,7 @@ pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     refused.filter_map(reason).collect()
 }
 
-/// The reason for which a request was refused that is made meanwhile, and is the only one.
+/// Sends a request, and returns the `reason` of its refusal. No other request may be sent meanwhile.
 pub(crate) async fn reason_of<T>(server: &Server, request: impl Future<Output = T>) -> (T, String) {
     let before = refusals(server).await;
     let outcome = request.await;
@@ -161,7 +161,7 @@ pub(crate) async fn reason_of<T>(server: &Server, request: impl Future<Output = 
     (outcome, reasons.join(" and "))
 }
 
-/// A token is refused where customer contexts are made, for that reason, and nothing of it is told.
+/// Asserts that a token gets no customer context, for this `reason`, which the answer does not tell.
 pub(crate) async fn assert_token_refused(server: &Server, token: &str, reason: &str, what: &str) {
     let (answer, found) = reason_of(server, context(server, token)).await;
     assert_eq!(found, reason, "{what}: {}", answer.status);

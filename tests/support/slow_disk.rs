@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// `fsync` as on a slow disk, in place of the system's own.
+/// A library that replaces `fsync` and `fdatasync` by slow ones.
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,11 +28,11 @@ int fsync(int file) { return slowly("fsync", file); }
 int fdatasync(int file) { return slowly("fdatasync", file); }
 "#;
 
-/// A disk that takes its time to confirm a write, for a process that is started with its variables.
+/// A simulated slow disk, for a process that is started with its variables.
 pub(crate) struct SlowDisk(TempDir);
 
 impl SlowDisk {
-    /// One that is not slow yet. It takes a C compiler, as SQLite does.
+    /// Without a delay at first. Needs a C compiler, as SQLite does.
     pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("slow.c"), LIBRARY).unwrap();
@@ -40,13 +40,13 @@ impl SlowDisk {
         compiler.args(["-shared", "-fPIC", "-o", "slow.so", "slow.c", "-ldl"]).current_dir(folder.path());
         assert!(compiler.status().unwrap().success(), "cc");
         let disk = Self(folder);
-        disk.takes(Duration::ZERO);
+        disk.set_delay(Duration::ZERO);
         disk
     }
 
-    /// How long it takes from now on.
-    pub(crate) fn takes(&self, time: Duration) {
-        // By a rename, so that it is never read half written.
+    /// Sets the delay of a write from now on.
+    pub(crate) fn set_delay(&self, time: Duration) {
+        // A rename is atomic, so the library never reads half a number.
         std::fs::write(self.file("aside"), time.as_millis().to_string()).unwrap();
         std::fs::rename(self.file("aside"), self.file("delay")).unwrap();
     }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::secrets;
 use super::server::environment;
 
-/// How long a process may take for what it is expected to do; the deadline of a start and more.
+/// The maximum time for an expected line or the end of the process; longer than the deadline of a start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary while it starts, or instead of starting; killed when dropped.
+/// The binary while it starts, or fails to start. It is killed when dropped.
 pub(crate) struct Starting {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -18,12 +18,12 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    /// Runs a subcommand with its arguments; `serve` on free ports.
+    /// Runs a subcommand with its arguments, on free ports.
     pub(crate) fn of(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::spawn(arguments, settings, Stdio::null())
     }
 
-    /// The same, once it has begun to write to standard output, which nobody reads any further.
+    /// The same, and waits for the first byte on standard output. The rest is not read.
     pub(crate) fn unread(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut process = Self::spawn(arguments, settings, Stdio::piped());
         process.child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
@@ -41,14 +41,14 @@ impl Starting {
             .spawn()
             .unwrap();
         let (send, lines) = mpsc::channel();
-        let said = BufReader::new(child.stderr.take().unwrap()).lines();
-        std::thread::spawn(move || said.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let logged = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || logged.map_while(Result::ok).try_for_each(|line| send.send(line)));
         Self { child, lines, log: Vec::new() }
     }
 
-    /// Waits until it has said a line that holds this, and returns that line.
+    /// Waits for a line of the log that contains this text, and returns it.
     #[track_caller]
-    pub(crate) fn says(&mut self, part: &str) -> String {
+    pub(crate) fn logged(&mut self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.log.push(line.clone());
@@ -56,7 +56,7 @@ impl Starting {
                 return line;
             }
         }
-        panic!("{part:?} is not said: {:#?}", self.log);
+        panic!("{part:?} is not logged: {:#?}", self.log);
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -69,7 +69,7 @@ impl Starting {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end; its exit code, and all lines that it has said.
+    /// Waits for its end, and returns its exit code and all lines of the log.
     pub(crate) fn ended(mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -89,7 +89,7 @@ impl Drop for Starting {
     }
 }
 
-/// A server that accepts connections, by the system, and never says anything. Its address.
+/// A listener whose connections stay in the accept queue: it never sends a byte. Also returns its address.
 pub(crate) fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

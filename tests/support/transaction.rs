@@ -1,7 +1,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A transaction under way; undone when dropped.
+/// An open transaction. It is rolled back when dropped.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     psql: Child,
@@ -9,7 +9,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Returns once these statements have been executed.
+    /// Waits until these statements have been executed.
     pub(super) fn begin(mut psql: Command, statements: &str) -> Self {
         let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = psql.stdin.take().unwrap();
@@ -21,7 +21,7 @@ impl Transaction {
 }
 
 impl Transaction {
-    /// Makes it hold, and lets go of what it locks.
+    /// Commits it, which releases its locks.
     pub(crate) fn commit(mut self) {
         writeln!(self.input.as_mut().unwrap(), "COMMIT;").unwrap();
     }

@@ -1,14 +1,14 @@
-//! Trials that need a server which may not be installed, and what becomes of them then.
+//! Tests that need a server, and are skipped if it is not installed.
 
 use std::pin::Pin;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use tokio::runtime::Builder;
 
-/// What a trial runs, given what it is about.
+/// The test function; its argument is what it tests.
 pub(crate) type Property<Subject> = fn(Subject) -> Pin<Box<dyn Future<Output = ()>>>;
 
-/// Async functions with their names. One that is left out is dead code, which the compiler says.
+/// A list of async functions with their names. The compiler reports a function that is not listed as dead code.
 macro_rules! properties {
     ($($property:ident),* $(,)?) => {
         &[$((stringify!($property), (|subject| Box::pin($property(subject))) as $crate::support::trials::Property<_>)),*]
@@ -16,7 +16,7 @@ macro_rules! properties {
 }
 pub(crate) use properties;
 
-/// The same for those that need no subject.
+/// The same for functions without an argument.
 macro_rules! lone_properties {
     ($($property:ident),* $(,)?) => {
         &[$((stringify!($property), (|()| Box::pin($property())) as $crate::support::trials::Property<()>)),*]
@@ -24,7 +24,8 @@ macro_rules! lone_properties {
 }
 pub(crate) use lone_properties;
 
-/// A trial named `group::module::property`, on a runtime of its own. `missing` says what it would need and this machine has not.
+/// A test named `group::module::property`, with its own runtime. `missing` returns what must be installed, if anything
+/// is missing.
 pub(crate) fn trial<Subject: 'static>(
     group: &str,
     module: &str,
@@ -44,7 +45,7 @@ pub(crate) fn trial<Subject: 'static>(
     })
 }
 
-/// Ignored, or failed where everything was to be here.
+/// Ignores the test, or fails it if `CONNECTOR_TEST_SERVERS` is `required`.
 fn without(reason: String) -> Result<Completion, Failed> {
     match std::env::var("CONNECTOR_TEST_SERVERS").as_deref() {
         Ok("required") => Err(reason.into()),

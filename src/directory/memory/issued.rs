@@ -1,4 +1,4 @@
-//! Recognition tokens that are issued for a short while, in memory.
+//! Issued recognition tokens, in memory.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,10 +8,10 @@ use crate::digest::Digest;
 use crate::directory::change::IssuedToken;
 use crate::domain::ids::{DeviceId, VisitorId};
 
-/// How many a sweep lets go of before it steps aside.
+/// The maximum number of tokens that one call of [`IssuedTokens::sweep_some`] deletes.
 const BATCH: usize = 100;
 
-/// By their digests, and in the two orders in which they go.
+/// Tokens by digest, with indexes by shopper and by expiry.
 #[derive(Default)]
 pub(super) struct IssuedTokens {
     tokens: HashMap<Digest, IssuedToken>,
@@ -25,7 +25,7 @@ impl IssuedTokens {
         self.tokens.get(&digest).filter(|token| token.expires_at > now)
     }
 
-    /// Adds one, and drops those of its shopper that have expired or are one too many.
+    /// Adds a token. Removes expired tokens of its shopper, and the oldest ones above `at_most`.
     pub(super) fn issue(&mut self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) {
         let others = self.of(&token.shopper); // the oldest first
         let too_many = others.len().saturating_sub(at_most.saturating_sub(1));
@@ -39,14 +39,14 @@ impl IssuedTokens {
         self.tokens.insert(token.digest, token);
     }
 
-    /// Drops all of a shopper's.
+    /// Removes all tokens of a shopper.
     pub(super) fn remove_all_of(&mut self, shopper: &VisitorId) {
         for (_, digest) in self.of(shopper) {
             self.remove(digest);
         }
     }
 
-    /// Drops those of a shopper that stand for another device than these.
+    /// Removes a shopper's tokens for devices that are not in `others_than`.
     pub(super) fn remove_devices_of(&mut self, shopper: &VisitorId, others_than: &[DeviceId]) {
         for (_, digest) in self.of(shopper) {
             let device = self.tokens.get(&digest).and_then(|token| token.device.as_ref());
@@ -56,7 +56,7 @@ impl IssuedTokens {
         }
     }
 
-    /// Lets go of some of what has expired, and says whether there may be more.
+    /// Removes some expired tokens, and returns whether there may be more.
     pub(super) fn sweep_some(&mut self, now: DateTime<Utc>) -> bool {
         let expired = self.by_expiry.iter().take_while(|(expires_at, _)| *expires_at <= now).take(BATCH);
         let expired: Vec<_> = expired.map(|(_, digest)| *digest).collect();

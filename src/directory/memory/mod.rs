@@ -1,4 +1,4 @@
-//! The directory in memory: gone with the process.
+//! The directory in memory. It is lost when the process ends.
 
 mod issued;
 
@@ -17,10 +17,10 @@ use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::{Account, Holder, Shopper};
 use issued::IssuedTokens;
 
-/// How many changes are remembered.
-const AUDITED: usize = 10_000;
+/// The maximum number of audit entries.
+const MAX_AUDIT_ENTRIES: usize = 10_000;
 
-/// Everything under one lock, which nobody holds across an await.
+/// All tables under one lock, which is never held across an await.
 #[derive(Default)]
 pub(super) struct MemoryDirectory(RwLock<Tables>);
 
@@ -69,9 +69,9 @@ impl MemoryDirectory {
     }
 
     pub(super) fn issue(&self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) -> Issued {
-        let mut tables = self.change();
+        let mut tables = self.tables_mut();
         if let Some(refusal) = tables.refusal(&token.shopper, token.device.as_ref()) {
-            // It is not named by something that is put: it is what is asked for.
+            // The request is for this shopper, so an unknown one is "not found".
             let is_unknown = refusal == Refusal::UnknownShopper;
             return Issued::Refused(if is_unknown { Refusal::NotFound } else { refusal });
         }
@@ -79,9 +79,9 @@ impl MemoryDirectory {
         Issued::Done
     }
 
-    /// Lets go of some of the issued tokens that have expired, and says whether there may be more.
+    /// Removes some expired issued tokens, and returns whether there may be more.
     pub(super) fn sweep_some(&self, now: DateTime<Utc>) -> bool {
-        self.change().issued.sweep_some(now)
+        self.tables_mut().issued.sweep_some(now)
     }
 
     pub(super) fn customer(&self, customer: Digest) -> Option<VisitorId> {
@@ -111,12 +111,12 @@ impl MemoryDirectory {
         new: VisitorId,
         now: DateTime<Utc>,
     ) -> Result<VisitorId, DirectoryError> {
-        let mut tables = self.change();
+        let mut tables = self.tables_mut();
         if let Some(shopper) = tables.customers.get(&customer) {
             return Ok(shopper.clone());
         }
         if tables.shoppers.contains_key(&new) {
-            return Err(DirectoryError::Unavailable("a new shopper has the name of another".to_owned()));
+            return Err(DirectoryError::Unavailable("the id for the new shopper is already in use".to_owned()));
         }
         tables.apply(Change::PutShopper(Profile::new(new.clone())), now);
         tables.apply(Change::LinkCustomer(customer, new.clone()), now);
@@ -172,7 +172,7 @@ impl MemoryDirectory {
     }
 
     pub(super) fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Vec<Outcome> {
-        let mut tables = self.change();
+        let mut tables = self.tables_mut();
         changes.into_iter().map(|change| tables.apply(change, now)).collect()
     }
 
@@ -180,7 +180,7 @@ impl MemoryDirectory {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self) -> RwLockWriteGuard<'_, Tables> {
+    fn tables_mut(&self) -> RwLockWriteGuard<'_, Tables> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,30 +191,31 @@ impl Tables {
     }
 
     fn apply(&mut self, change: Change, now: DateTime<Utc>) -> Outcome {
-        let remembered = change.audit();
+        let entry = change.audit();
         let lost = match &change {
-            Change::PutShopper(new) => self.lose_devices(new),
+            Change::PutShopper(new) => self.detach_devices(new),
             _ => Vec::new(),
         };
         let outcome = self.change(change);
         if outcome == Outcome::Changed {
-            self.remember(remembered, now);
-            lost.into_iter().for_each(|registration| self.remember(registration, now));
+            self.add_audit_entry(entry, now);
+            lost.into_iter().for_each(|registration| self.add_audit_entry(registration, now));
         }
         outcome
     }
 
-    fn remember(&mut self, (action, kind, subject): (&'static str, &'static str, String), now: DateTime<Utc>) {
+    fn add_audit_entry(&mut self, (action, kind, subject): (&'static str, &'static str, String), now: DateTime<Utc>) {
         self.last_audited = self.last_audited.saturating_add(1);
         let (action, kind) = (action.to_owned(), kind.to_owned());
         self.audit.push_back(AuditEntry { id: self.last_audited, at: now, action, kind, subject });
-        if self.audit.len() > AUDITED {
+        if self.audit.len() > MAX_AUDIT_ENTRIES {
             self.audit.pop_front();
         }
     }
 
-    /// Takes the devices that a shopper will not have any more from their keys and tokens; which of these that were, for the audit.
-    fn lose_devices(&mut self, Profile { shopper, devices }: &Profile) -> Vec<(&'static str, &'static str, String)> {
+    /// Detaches the devices that a shopper loses from their keys and tokens. Returns the audit entries of those keys
+    /// and tokens.
+    fn detach_devices(&mut self, Profile { shopper, devices }: &Profile) -> Vec<(&'static str, &'static str, String)> {
         let id = &shopper.visitor.id;
         let Some((_, before)) = self.shoppers.get(id) else { return Vec::new() };
         if before.iter().all(|device| devices.contains(device)) {
@@ -270,7 +271,7 @@ impl Tables {
         }
     }
 
-    /// Why nothing can name this shopper and device.
+    /// Why a key, token or customer cannot name this shopper and device.
     fn refusal(&self, shopper: &VisitorId, device: Option<&DeviceId>) -> Option<Refusal> {
         match self.shoppers.get(shopper) {
             None => Some(Refusal::UnknownShopper),

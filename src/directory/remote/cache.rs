@@ -1,6 +1,6 @@
-//! What was found lately, by the digest of the key: never the key itself.
+//! The cache of answers from the identity backend, by the digest of the key; it never has the key itself.
 //!
-//! Strangers are not kept, so that who makes up keys fills nothing, and who has just registered gets in.
+//! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted at once.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
 use crate::domain::scan::KeyChannel;
 
-/// The most that is kept.
+/// The maximum number of entries.
 const CAPACITY: usize = 100_000;
 
-/// All that an answer may depend on.
+/// Everything that an answer may depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     kind: Kind,
@@ -28,71 +28,71 @@ pub(super) struct Key {
 
 impl From<&Question<'_>> for Key {
     fn from(question: &Question<'_>) -> Self {
-        let asker = question.asker;
-        Self { kind: question.kind, digest: question.digest, store: asker.store.clone(), channel: asker.channel }
+        let context = question.context;
+        Self { kind: question.kind, digest: question.digest, store: context.store.clone(), channel: context.channel }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    keeps_for: Duration,
-    /// How often all was forgotten: what was asked before that is not kept.
+    ttl: Duration,
+    /// Raised each time the cache is cleared. An answer to a question from before that is not added.
     generation: AtomicU64,
-    found: DashMap<Key, (Instant, Registration)>,
-    /// About how many; kept apart, since counting a `DashMap` locks all of it.
+    entries: DashMap<Key, (Instant, Registration)>,
+    /// The approximate number of entries. `DashMap::len` would lock every shard.
     len: AtomicUsize,
 }
 
 impl Cache {
-    pub(super) fn new(keeps_for: Duration) -> Self {
-        Self { keeps_for, generation: AtomicU64::new(0), found: DashMap::new(), len: AtomicUsize::new(0) }
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, generation: AtomicU64::new(0), entries: DashMap::new(), len: AtomicUsize::new(0) }
     }
 
-    pub(super) fn keeps_for(&self) -> Duration {
-        self.keeps_for
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
     }
 
-    /// To be asked for before the question.
+    /// The current generation. Get it before asking.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     pub(super) fn find(&self, key: &Key, now: Instant) -> Option<Registration> {
-        let found = self.found.get(key)?;
-        let (at, registration) = found.value();
-        (now.saturating_duration_since(*at) < self.keeps_for).then(|| registration.clone())
+        let entry = self.entries.get(key)?;
+        let (at, registration) = entry.value();
+        (now.saturating_duration_since(*at) < self.ttl).then(|| registration.clone())
     }
 
-    /// Keeps what was found by a question of `asked_at`. At capacity everything goes: what is asked for again is soon back.
-    pub(super) fn keep(&self, key: &Key, generation: u64, asked_at: Instant, found: Registration) {
-        if self.keeps_for.is_zero() {
+    /// Adds the answer to a question that was asked at `asked_at`. At capacity, all entries are removed first.
+    pub(super) fn insert(&self, key: &Key, generation: u64, asked_at: Instant, found: Registration) {
+        if self.ttl.is_zero() {
             return;
         }
         if self.len.load(Ordering::Relaxed) >= CAPACITY {
             self.clear();
         }
-        if self.found.insert(key.clone(), (asked_at, found)).is_none() {
+        if self.entries.insert(key.clone(), (asked_at, found)).is_none() {
             self.len.fetch_add(1, Ordering::Relaxed);
         }
-        if self.generation() != generation && self.found.remove(key).is_some() {
+        if self.generation() != generation && self.entries.remove(key).is_some() {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Nothing that was asked until now counts any more.
-    pub(super) fn forget(&self) {
+    /// Removes all entries, and does not add the answers to questions that are under way.
+    pub(super) fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.clear();
     }
 
-    /// Lets go of what is too old.
+    /// Removes expired entries.
     pub(super) fn sweep(&self, now: Instant) {
-        self.found.retain(|_, (at, _)| now.saturating_duration_since(*at) < self.keeps_for);
-        self.len.store(self.found.len(), Ordering::Relaxed);
+        self.entries.retain(|_, (at, _)| now.saturating_duration_since(*at) < self.ttl);
+        self.len.store(self.entries.len(), Ordering::Relaxed);
     }
 
     fn clear(&self) {
-        self.found.clear();
+        self.entries.clear();
         self.len.store(0, Ordering::Relaxed);
     }
 }

@@ -9,8 +9,8 @@ fn key(number: u32, store: &str, channel: Option<KeyChannel>) -> Key {
     Key { kind: Kind::IdentityKey, digest, store, channel }
 }
 
-fn keep(cache: &Cache, key: &Key) {
-    cache.keep(key, cache.generation(), Instant::now(), Registration::Revoked);
+fn insert(cache: &Cache, key: &Key) {
+    cache.insert(key, cache.generation(), Instant::now(), Registration::Revoked);
 }
 
 fn is_found(cache: &Cache, key: &Key) -> bool {
@@ -18,24 +18,24 @@ fn is_found(cache: &Cache, key: &Key) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_found_counts_for_its_time_from_the_question_on() {
+async fn an_entry_expires_one_ttl_after_its_question() {
     let cache = Cache::new(Duration::from_secs(5));
     let one = key(1, "S", None);
     let asked_at = Instant::now();
-    advance(Duration::from_secs(1)).await; // it was slow
-    cache.keep(&one, cache.generation(), asked_at, Registration::Revoked);
+    advance(Duration::from_secs(1)).await; // a slow answer
+    cache.insert(&one, cache.generation(), asked_at, Registration::Revoked);
     advance(Duration::from_millis(3_999)).await;
     assert!(is_found(&cache, &one));
     advance(Duration::from_millis(1)).await;
     assert!(!is_found(&cache, &one));
     cache.sweep(Instant::now());
-    assert!(cache.found.is_empty() && cache.len.load(Ordering::Relaxed) == 0);
+    assert!(cache.entries.is_empty() && cache.len.load(Ordering::Relaxed) == 0);
 }
 
 #[test]
-fn another_store_or_channel_is_another_question() {
+fn entries_are_separate_for_each_store_and_channel() {
     let cache = Cache::new(Duration::from_secs(60));
-    keep(&cache, &key(1, "S", Some(KeyChannel::Radio)));
+    insert(&cache, &key(1, "S", Some(KeyChannel::Radio)));
     assert!(is_found(&cache, &key(1, "S", Some(KeyChannel::Radio))));
     for other in [key(2, "S", Some(KeyChannel::Radio)), key(1, "T", Some(KeyChannel::Radio)), key(1, "S", None)] {
         assert!(!is_found(&cache, &other), "{other:?}");
@@ -45,28 +45,28 @@ fn another_store_or_channel_is_another_question() {
 }
 
 #[test]
-fn without_time_nothing_is_kept() {
+fn nothing_is_cached_with_a_zero_ttl() {
     let cache = Cache::new(Duration::ZERO);
-    keep(&cache, &key(1, "S", None));
-    assert!(cache.found.is_empty());
+    insert(&cache, &key(1, "S", None));
+    assert!(cache.entries.is_empty());
 }
 
 #[test]
-fn what_was_asked_before_all_was_forgotten_is_not_kept() {
+fn an_answer_to_a_question_from_before_an_invalidation_is_not_cached() {
     let cache = Cache::new(Duration::from_secs(60));
-    keep(&cache, &key(1, "S", None));
+    insert(&cache, &key(1, "S", None));
     let before = cache.generation();
-    cache.forget();
+    cache.invalidate();
     assert!(!is_found(&cache, &key(1, "S", None)));
-    cache.keep(&key(1, "S", None), before, Instant::now(), Registration::Revoked);
+    cache.insert(&key(1, "S", None), before, Instant::now(), Registration::Revoked);
     assert!(!is_found(&cache, &key(1, "S", None)));
 }
 
 #[test]
-fn it_is_bounded() {
+fn the_number_of_entries_is_limited() {
     let cache = Cache::new(Duration::from_secs(60));
     for number in 0..=u32::try_from(CAPACITY).expect("it fits") {
-        keep(&cache, &key(number, "S", None));
+        insert(&cache, &key(number, "S", None));
     }
-    assert_eq!(cache.found.len(), 1);
+    assert_eq!(cache.entries.len(), 1);
 }

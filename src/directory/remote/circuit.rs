@@ -1,10 +1,10 @@
-//! Whether the retailer's own system is asked.
+//! The circuit breaker of the identity backend. While it is open, scans do not wait for the backend.
 //!
-//! While it is not asked, one real question is let through every so often, and the first that is answered, whatever the answer, ends it.
+//! An open breaker lets one real question through every 250 ms. The first answer, whatever it is, closes it.
 //!
-//! What it does not answer may be the key's doing: a shopper shows any key, again and again, or many. So only what goes unanswered while
-//! nothing else is answered counts, by distinct keys, and all are forgotten with the first answer. That nobody is there to connect to, no
-//! key can bring about.
+//! A missing answer may be caused by the key, and a shopper can show any key many times. So the breaker counts distinct
+//! keys without an answer, and any answer sets the count back to zero. No key can cause a failed connection, so three
+//! failed connections open it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use tokio::time::Instant;
 
 use crate::breaker::{Failures, Subject};
 
-/// How many distinct keys must have gone unanswered for it to be asked no more: more than come through a gate or two in that time. Where
-/// fewer come, nobody has to be kept from waiting.
-const MANY: usize = 16;
-/// And within which time.
-const LATELY: Duration = Duration::from_secs(4);
-/// How many distinct keys must have found nobody there.
-const UNREACHABLE: usize = 3;
-/// How many distinct keys must have gone unanswered for it to count as down.
-const SEVERAL: usize = 3;
-/// How often one is let through.
-const TRIAL: Duration = Duration::from_millis(250);
-/// How long the key is let through no more that was tried in vain: it may be the one that is not answered.
-const BARRED: Duration = Duration::from_secs(2);
+/// The number of distinct unanswered keys within [`UNANSWERED_WITHIN`] that opens the breaker. One or two gates cannot
+/// send as many in that time. With fewer scans, waiting harms little.
+const OPEN_AFTER_UNANSWERED: usize = 16;
+/// The time in which unanswered keys are counted.
+const UNANSWERED_WITHIN: Duration = Duration::from_secs(4);
+/// The number of distinct keys with a failed connection that opens the breaker.
+const OPEN_AFTER_UNREACHABLE: usize = 3;
+/// The number of distinct unanswered keys from which on the backend is reported as down.
+const DOWN_AFTER: usize = 3;
+/// How often an open breaker lets a question through.
+const TRIAL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an open breaker does not try the same key again, as the key may be the cause of the failure.
+const SAME_KEY_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Circuit(Mutex<State>);
@@ -38,34 +38,37 @@ struct State {
     open: Option<Open>,
 }
 
-/// While it is not asked.
+/// The state of an open breaker.
 #[derive(Debug)]
 struct Open {
     next_trial: Instant,
-    /// Those that were let through lately; no more than fit into that time.
+    /// Keys tried within [`SAME_KEY_AFTER`]; at most one for each [`TRIAL_INTERVAL`] of it.
     tried: Vec<(Subject, Instant)>,
 }
 
 impl Circuit {
     pub(super) fn new() -> Self {
-        let (unanswered, unreachable) = (Failures::new(MANY, LATELY), Failures::new(UNREACHABLE, Duration::MAX));
+        let (unanswered, unreachable) = (
+            Failures::new(OPEN_AFTER_UNANSWERED, UNANSWERED_WITHIN),
+            Failures::new(OPEN_AFTER_UNREACHABLE, Duration::MAX),
+        );
         Self(Mutex::new(State { unanswered, unreachable, answered: None, open: None }))
     }
 
-    /// Whether this key may be asked about now.
+    /// Whether a question about this key may be sent now.
     pub(super) fn admits(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         let Some(open) = &mut state.open else { return true };
-        open.tried.retain(|(_, at)| now.saturating_duration_since(*at) < BARRED);
+        open.tried.retain(|(_, at)| now.saturating_duration_since(*at) < SAME_KEY_AFTER);
         if now < open.next_trial || open.tried.iter().any(|(tried, _)| *tried == key) {
             return false;
         }
-        open.next_trial = later(now, TRIAL);
+        open.next_trial = later(now, TRIAL_INTERVAL);
         open.tried.push((key, now));
         true
     }
 
-    /// Something was answered. Says whether that is news.
+    /// Records an answer. Returns whether it closes the breaker.
     pub(super) fn answered(&self, now: Instant) -> bool {
         let mut state = self.state();
         state.unanswered.forget();
@@ -74,32 +77,33 @@ impl Circuit {
         state.open.take().is_some()
     }
 
-    /// Whether anything was answered at that time or later.
+    /// Whether there was an answer at that time or later.
     pub(super) fn is_answered_since(&self, time: Instant) -> bool {
         self.state().answered.is_some_and(|at| at >= time)
     }
 
-    /// A key was not answered, nor was anything else. Says whether this is what opens the circuit.
+    /// Records a question without an answer, while no other question was answered. Returns whether it opens the
+    /// breaker.
     pub(super) fn unanswered(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         state.unanswered.add(&[key], now) && state.open(now)
     }
 
-    /// The backend could not be reached. Says whether this is what opens the circuit.
+    /// Records a failed connection. Returns whether it opens the breaker.
     pub(super) fn unreachable(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         state.unreachable.add(&[key], now) && state.open(now)
     }
 
-    /// Whether it is not asked any more.
+    /// Whether the breaker is open.
     pub(super) fn is_open(&self) -> bool {
         self.state().open.is_some()
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether the backend answers, as far as is known.
     pub(super) fn is_up(&self, now: Instant) -> bool {
         let state = self.state();
-        state.open.is_none() && state.unanswered.distinct(now) < SEVERAL
+        state.open.is_none() && state.unanswered.distinct(now) < DOWN_AFTER
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,11 +112,11 @@ impl Circuit {
 }
 
 impl State {
-    /// Says whether it was not open before.
+    /// Opens the breaker. Returns whether it was closed before.
     fn open(&mut self, now: Instant) -> bool {
-        let is_news = self.open.is_none();
-        self.open.get_or_insert_with(|| Open { next_trial: later(now, TRIAL), tried: Vec::new() });
-        is_news
+        let was_closed = self.open.is_none();
+        self.open.get_or_insert_with(|| Open { next_trial: later(now, TRIAL_INTERVAL), tried: Vec::new() });
+        was_closed
     }
 }
 

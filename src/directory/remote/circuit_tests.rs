@@ -11,7 +11,7 @@ fn is_asked(circuit: &Circuit, number: u8) -> bool {
     circuit.admits(key(number), Instant::now())
 }
 
-/// Whether that is when it is given up.
+/// Records a question without an answer. Returns whether it opens the breaker.
 fn fails(circuit: &Circuit, number: u8) -> bool {
     circuit.unanswered(key(number), Instant::now())
 }
@@ -27,7 +27,7 @@ fn opened() -> Circuit {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_key_that_fails_for_ever_opens_nothing() {
+async fn one_key_that_always_fails_does_not_open_the_breaker() {
     let circuit = Circuit::new();
     for _ in 0..1000 {
         assert!(!fails(&circuit, 7));
@@ -50,7 +50,7 @@ async fn three_keys_that_fail_with_no_answer_in_between_count_as_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_counts_for_what_was_asked_before_it() {
+async fn an_answer_is_known_from_its_time_on() {
     let circuit = Circuit::new();
     let asked = Instant::now();
     assert!(!circuit.is_answered_since(asked));
@@ -61,7 +61,7 @@ async fn an_answer_counts_for_what_was_asked_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_keys_than_a_gate_can_show_open_anything() {
+async fn as_many_keys_as_one_gate_can_send_do_not_open_the_breaker() {
     let circuit = Circuit::new();
     for number in 0..250 {
         fails(&circuit, number);
@@ -71,7 +71,7 @@ async fn no_more_keys_than_a_gate_can_show_open_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_keys_within_a_short_time_open_it_unless_one_is_answered() {
+async fn many_keys_within_a_short_time_open_the_breaker_unless_one_is_answered() {
     let circuit = Circuit::new();
     for number in 0..200 {
         if number % 15 == 0 {
@@ -84,7 +84,7 @@ async fn many_keys_within_a_short_time_open_it_unless_one_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_keys_that_find_nobody_open_it() {
+async fn failed_connections_for_three_keys_open_the_breaker() {
     let circuit = Circuit::new();
     circuit.answered(Instant::now());
     for _ in 0..10 {
@@ -97,27 +97,27 @@ async fn three_keys_that_find_nobody_open_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_it_is_open_one_is_let_through_every_so_often_and_an_answer_closes_it() {
+async fn an_open_breaker_lets_one_key_through_per_interval_and_an_answer_closes_it() {
     let circuit = opened();
     assert!(!is_asked(&circuit, 1));
-    advance(TRIAL).await;
+    advance(TRIAL_INTERVAL).await;
     assert!(is_asked(&circuit, 1));
-    assert!(!is_asked(&circuit, 2), "one");
-    assert!(!fails(&circuit, 1), "it was given up before");
-    advance(TRIAL).await;
-    assert!(!is_asked(&circuit, 1), "another is tried: it may be this one that is not answered");
-    assert!(is_asked(&circuit, 2), "though the first had not come back");
-    assert!(circuit.answered(Instant::now()), "news");
-    assert!(!circuit.answered(Instant::now()), "none");
+    assert!(!is_asked(&circuit, 2), "one key per interval");
+    assert!(!fails(&circuit, 1), "the breaker was open before");
+    advance(TRIAL_INTERVAL).await;
+    assert!(!is_asked(&circuit, 1), "the same key is not tried again so soon");
+    assert!(is_asked(&circuit, 2), "another key is tried");
+    assert!(circuit.answered(Instant::now()), "the first answer closes it");
+    assert!(!circuit.answered(Instant::now()), "it is closed already");
     assert!(is_asked(&circuit, 1) && is_asked(&circuit, 3) && circuit.is_up(Instant::now()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_tried_in_vain_is_tried_again_later() {
+async fn a_key_that_was_tried_without_success_is_tried_again_later() {
     let circuit = opened();
-    advance(TRIAL).await;
+    advance(TRIAL_INTERVAL).await;
     assert!(is_asked(&circuit, 1));
-    advance(BARRED - Duration::from_millis(1)).await;
+    advance(SAME_KEY_AFTER - Duration::from_millis(1)).await;
     assert!(!is_asked(&circuit, 1));
     advance(Duration::from_millis(1)).await;
     assert!(is_asked(&circuit, 1));

@@ -1,4 +1,4 @@
-//! One question, over HTTP, and what came back.
+//! The HTTP client: one question and its answer.
 
 use std::time::Duration;
 
@@ -6,85 +6,87 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
-use super::wire::{self, LONGEST, Unreadable};
+use super::wire::{self, InvalidAnswer, MAX_ANSWER_BYTES};
 use crate::cause::innermost;
 use crate::directory::{Kind, Registration};
 
-/// How long the rest of an answer is waited for whose status says all, so that its connection can be used again.
-const REST: Duration = Duration::from_millis(50);
+/// How long the client reads the body of an answer that it does not need, so that the connection can be used again.
+const DRAIN_FOR: Duration = Duration::from_millis(50);
 
-/// What it said.
+/// An answer of the identity backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// That it knows the key.
+pub(super) enum Answer {
+    /// The key is known.
     Known(Registration),
-    /// That it does not.
+    /// The key is not known: 404 or 410.
     Unknown,
-    /// That it takes no such question, by this status: from us, perhaps.
+    /// The question was refused with this 4xx status, perhaps because of the connector's credentials.
     Refused(u16),
-    /// Something that the contract has not.
+    /// The answer does not conform to the contract.
     Malformed(String),
-    /// That it is asked too much.
-    TooMuch,
+    /// There are too many questions: 429.
+    TooManyRequests,
 }
 
-/// Why it said nothing.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// There is nobody: no key can be the cause of that.
+pub(super) enum NoAnswer {
+    /// The connection failed. No key can cause this.
     Unreachable(String),
-    /// Somebody was there and did not answer: the key may be the cause.
-    Broken(String),
+    /// The backend is reachable, but did not answer or answered 5xx. The key may be the cause.
+    Failed(String),
 }
 
-/// Asks. What was sent has no effect, so that it is sent again if a connection ends without a word: a server closes one that was idle just
-/// as it is used again.
-pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8>) -> Result<Said, Silence> {
+/// Sends the question and reads the answer. A question has no effect, so it is sent a second time if the connection
+/// ends without an answer: a server may close an idle connection just when it is used again.
+pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8>) -> Result<Answer, NoAnswer> {
     let response = match send(client, url, question.clone()).await {
-        Err(Silence::Broken(_)) => send(client, url, question).await?,
+        Err(NoAnswer::Failed(_)) => send(client, url, question).await?,
         sent => sent?,
     };
     match response.status().as_u16() {
         200 => Ok(match body(response).await? {
-            Ok(body) => wire::read(kind, &body).map_or_else(|error| Said::Malformed(error.to_string()), Said::Known),
-            Err(error) => Said::Malformed(error.to_string()),
+            Ok(body) => {
+                wire::read(kind, &body).map_or_else(|error| Answer::Malformed(error.to_string()), Answer::Known)
+            }
+            Err(error) => Answer::Malformed(error.to_string()),
         }),
         status @ 500.. => {
-            rest(response).await;
-            Err(Silence::Broken(format!("answered {status}")))
+            drain(response).await;
+            Err(NoAnswer::Failed(format!("answered {status}")))
         }
         status => {
-            rest(response).await;
+            drain(response).await;
             Ok(match status {
-                404 | 410 => Said::Unknown,
-                429 => Said::TooMuch,
-                400..500 => Said::Refused(status),
-                _ => Said::Malformed(format!("answered {status}")),
+                404 | 410 => Answer::Unknown,
+                429 => Answer::TooManyRequests,
+                400..500 => Answer::Refused(status),
+                _ => Answer::Malformed(format!("answered {status}")),
             })
         }
     }
 }
 
-async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response, Silence> {
+async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response, NoAnswer> {
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(question);
     request.send().await.map_err(|error| {
         let cause = innermost(&error);
-        if error.is_connect() { Silence::Unreachable(cause) } else { Silence::Broken(cause) }
+        if error.is_connect() { NoAnswer::Unreachable(cause) } else { NoAnswer::Failed(cause) }
     })
 }
 
-/// The body, if it is not too long; no more of it is read.
-async fn body(mut response: Response) -> Result<Result<Vec<u8>, Unreadable>, Silence> {
+/// The body, unless it is longer than [`MAX_ANSWER_BYTES`].
+async fn body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Silence::Broken(innermost(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::Failed(innermost(&error)))? {
         body.extend_from_slice(&chunk);
-        if body.len() > LONGEST {
-            return Ok(Err(Unreadable::TooLong));
+        if body.len() > MAX_ANSWER_BYTES {
+            return Ok(Err(InvalidAnswer::TooLong));
         }
     }
     Ok(Ok(body))
 }
 
-async fn rest(response: Response) {
-    drop(timeout(REST, body(response)).await); // whatever it is
+async fn drain(response: Response) {
+    drop(timeout(DRAIN_FOR, body(response)).await); // an error here does not matter
 }

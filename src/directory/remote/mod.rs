@@ -1,17 +1,20 @@
-//! The retailer's own system, asked over HTTP who a key or token belongs to that is not known here: the identity backend.
+//! The identity backend: the retailer's own system. The connector asks it over HTTP about keys and tokens that the
+//! directory does not have.
 //!
-//! `docs/identity-backend.md` is the contract. Whatever it does, nobody waits longer than its time, no more questions are under way than
-//! it has places, and a key is in memory no longer than its scan. What it says of a key counts as a fact; what it should not say, as that it
-//! does not know the key. That it says nothing is an error, and told apart: an illness of its own from what a single key brings about,
-//! since a shopper must not be able to provoke a fault. Where nothing else was answered meanwhile, a key that the connector makes up tells.
+//! `docs/identity-backend.md` is the contract. Guarantees: no scan waits longer than `directory.timeout`, at most
+//! `directory.max_in_flight` questions are under way, and a key stays in memory no longer than its scan.
+//!
+//! A malformed answer counts as "key unknown". A missing answer is an error, of one of two kinds: the backend is down,
+//! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
+//! others. If no other question was answered meanwhile, the connector asks about a made-up key to find out.
 
+mod answer_health;
 mod cache;
 mod check;
 mod circuit;
 mod client;
-mod figures;
+mod metrics;
 mod settings;
-mod standing;
 mod wire;
 
 use std::pin::pin;
@@ -22,25 +25,26 @@ use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use figures::Figures;
+pub use metrics::RemoteMetrics;
 pub use settings::{Credentials, Limits, Settings, SettingsError, parse_url};
 
-use super::{Asker, DirectoryError, Kind, Registration};
+use super::{DirectoryError, Kind, Registration, ScanContext};
 use crate::breaker::Subject;
 use crate::digest::Digest;
+use answer_health::AnswerHealth;
 use cache::{Cache, Key};
 use circuit::Circuit;
-use client::{Said, Silence};
-use figures::{Outcome, Sent};
-use standing::Standing;
+use client::{Answer, NoAnswer};
+use metrics::{Outcome, Sent};
 
-/// How long a place is waited for: a moment, in which a burst passes.
-const QUEUE: Duration = Duration::from_millis(20);
-/// How long before a scan's deadline its question ends, so that it is known what came of it.
-const SPARE: Duration = Duration::from_millis(100);
+/// How long each look-up waits for a permit: long enough for a short burst.
+const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
+/// How long before the scan's deadline a question times out, so that the scan can still be answered.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
-/// How a made-up key begins that is asked about after a scan's; 18 random digits follow, so that it has the form of a recognition token too.
-const AFTER_A_SCAN: &str = "connectorprobe";
+/// The prefix of the made-up key of a probe. 18 random hexadecimal digits follow, so that it has the form of a
+/// recognition token too.
+const PROBE_PREFIX: &str = "connectorprobe";
 
 /// An identity backend.
 #[derive(Debug)]
@@ -48,27 +52,27 @@ pub struct Remote {
     client: Client,
     url: Url,
     limits: Limits,
-    places: Semaphore,
+    permits: Semaphore,
     circuit: Circuit,
-    /// When the last made-up key was asked about that was not answered. The holder of the lock asks about one.
-    no_sign_of_life: Mutex<Option<Instant>>,
-    standing: Standing,
+    /// When the last failed probe was sent. The holder of the lock sends the probe.
+    last_failed_probe: Mutex<Option<Instant>>,
+    answer_health: AnswerHealth,
     cache: Cache,
-    figures: Figures,
+    metrics: RemoteMetrics,
 }
 
-/// A question: who does this belong to?
+/// A question: to which shopper does this key or token belong?
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) kind: Kind,
     /// The key or token itself.
     pub(super) value: &'a str,
     pub(super) digest: Digest,
-    pub(super) asker: &'a Asker,
+    pub(super) context: &'a ScanContext,
 }
 
 impl Remote {
-    /// The one that these settings describe; it is not asked yet.
+    /// Sends nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let Settings { url, client, limits } = settings;
@@ -76,207 +80,210 @@ impl Remote {
             client,
             url,
             limits,
-            places: Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS)),
             circuit: Circuit::new(),
-            no_sign_of_life: Mutex::default(),
-            standing: Standing::default(),
+            last_failed_probe: Mutex::default(),
+            answer_health: AnswerHealth::default(),
             cache: Cache::new(limits.cache_for),
-            figures: Figures::new(),
+            metrics: RemoteMetrics::new(),
         }
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether the backend answers, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.circuit.is_up(Instant::now())
     }
 
-    /// Whether it is not asked any more, but for one question every so often.
+    /// Whether the circuit breaker is open: questions are not sent, except for one trial every 250 ms.
     #[must_use]
-    pub fn is_given_up(&self) -> bool {
+    pub fn is_circuit_open(&self) -> bool {
         self.circuit.is_open()
     }
 
-    /// What is counted.
+    /// The metrics of its questions.
     #[must_use]
-    pub fn figures(&self) -> &Figures {
-        &self.figures
+    pub fn metrics(&self) -> &RemoteMetrics {
+        &self.metrics
     }
 
-    /// How many questions are under way.
+    /// The number of questions under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.limits.max_in_flight.saturating_sub(self.places.available_permits())
+        self.limits.max_in_flight.saturating_sub(self.permits.available_permits())
     }
 
-    /// For how long its answers are remembered.
-    pub(super) fn believed_for(&self) -> Duration {
-        self.cache.keeps_for()
+    /// How long its answers are cached.
+    pub(super) fn max_staleness(&self) -> Duration {
+        self.cache.ttl()
     }
 
-    /// Nothing that it has said until now counts any more.
-    pub(super) fn forget(&self) {
-        self.cache.forget();
+    /// Clears the cache.
+    pub(super) fn clear_cache(&self) {
+        self.cache.invalidate();
     }
 
-    /// Lets go of what it said too long ago.
+    /// Removes expired entries from the cache.
     pub(super) fn sweep(&self) {
         self.cache.sweep(Instant::now());
     }
 
-    /// What it says of a key or token. Dropped, it gives its place back.
+    /// Looks up a key or token. Dropping the future releases its permit.
     pub(super) async fn look_up(&self, question: Question<'_>) -> Result<Option<Registration>, DirectoryError> {
         let (began, generation, key) = (Instant::now(), self.cache.generation(), Key::from(&question));
         if let Some(found) = self.cache.find(&key, began) {
-            self.figures.remembered.inc();
+            self.metrics.remembered.inc();
             return Ok(Some(found));
         }
         let subject = Subject::from(question.digest);
         if !self.circuit.admits(subject, began) {
-            self.figures.not_sent(Outcome::NotAsked);
-            return Err(unavailable("it is not asked, since it does not answer"));
+            self.metrics.count(Outcome::NotAsked);
+            return Err(unavailable("not asked, because its last questions got no answer"));
         }
-        let Ok(Ok(_place)) = timeout(QUEUE, self.places.acquire()).await else {
-            self.figures.not_sent(Outcome::Full);
+        let Ok(Ok(_permit)) = timeout(PERMIT_TIMEOUT, self.permits.acquire()).await else {
+            self.metrics.count(Outcome::Full);
             return Err(DirectoryError::Busy);
         };
         let found = self.ask(&question, subject).await?;
         if let Some(registration) = &found {
-            self.cache.keep(&key, generation, began, registration.clone());
+            self.cache.insert(&key, generation, began, registration.clone());
         }
         Ok(found)
     }
 
     async fn ask(&self, question: &Question<'_>, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
-        let sent = self.figures.sent();
+        let sent = self.metrics.sent();
         let asked = Instant::now();
-        let until = self.until(question.asker, asked);
+        let until = self.deadline(question.context, asked);
         let half = asked.checked_add(self.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
         let mut asking = pin!(timeout_at(until, self.send(question)));
-        let mut checking = pin!(timeout_at(until, self.is_alive(question, asked)));
-        let mut is_alive = None;
-        let said = match timeout_at(half, asking.as_mut()).await {
-            Ok(said) => said,
-            // Late: once its time is up, there is none left to tell whose fault it is.
+        let mut probing = pin!(timeout_at(until, self.answers_others(question, asked)));
+        let mut probe_result = None;
+        let answer = match timeout_at(half, asking.as_mut()).await {
+            Ok(answer) => answer,
+            // The answer is late. Start the probe now: after the time-out it would be too late to find out whether the
+            // key is the cause.
             Err(_) => loop {
                 select! {
                     biased;
-                    said = asking.as_mut() => break said,
-                    checked = checking.as_mut(), if is_alive.is_none() => is_alive = Some(checked),
+                    answer = asking.as_mut() => break answer,
+                    probed = probing.as_mut(), if probe_result.is_none() => probe_result = Some(probed),
                 }
             },
         };
         let now = Instant::now();
-        let (cause, counts) = match said {
-            Ok(Ok(said)) => {
-                self.hears(now);
-                return self.take(said, sent, now);
+        let (cause, counts) = match answer {
+            Ok(Ok(answer)) => {
+                self.note_answer(now);
+                return self.handle(answer, sent, now);
             }
-            Ok(Err(Silence::Unreachable(cause))) => {
-                sent.came_to(Outcome::Unavailable);
-                return Err(self.is_ill(self.circuit.unreachable(subject, now), &cause));
+            Ok(Err(NoAnswer::Unreachable(cause))) => {
+                sent.finish(Outcome::Unavailable);
+                return Err(self.fail(self.circuit.unreachable(subject, now), &cause));
             }
-            Ok(Err(Silence::Broken(cause))) => {
-                sent.came_to(Outcome::Unavailable);
+            Ok(Err(NoAnswer::Failed(cause))) => {
+                sent.finish(Outcome::Unavailable);
                 (cause, true)
             }
             Err(_) => {
-                sent.came_to(Outcome::Timeout);
-                // One that its scan had no more time for says nothing.
-                let had_its_time = now.saturating_duration_since(asked) >= self.limits.timeout;
-                ("no answer in time".to_owned(), had_its_time)
+                sent.finish(Outcome::Timeout);
+                // A question cut short by the scan's deadline shows nothing about the backend.
+                let had_full_timeout = now.saturating_duration_since(asked) >= self.limits.timeout;
+                ("no answer in time".to_owned(), had_full_timeout)
             }
         };
-        let is_alive = match is_alive {
-            Some(checked) => checked,
-            None => checking.await,
+        let probe_result = match probe_result {
+            Some(probed) => probed,
+            None => probing.await,
         };
-        if is_alive.unwrap_or(false) {
-            return Err(DirectoryError::Silent(format!("identity backend: {cause}")));
+        if probe_result.unwrap_or(false) {
+            return Err(DirectoryError::NoAnswerForKey(format!("identity backend: {cause}")));
         }
-        Err(self.is_ill(counts && self.circuit.unanswered(subject, now), &cause))
+        Err(self.fail(counts && self.circuit.unanswered(subject, now), &cause))
     }
 
-    async fn send(&self, question: &Question<'_>) -> Result<Said, Silence> {
+    async fn send(&self, question: &Question<'_>) -> Result<Answer, NoAnswer> {
         client::ask(&self.client, &self.url, question.kind, wire::write(question)).await
     }
 
-    /// Whether anything was answered since that question was asked; if nothing was, whether a key is that the connector makes up. One such
-    /// question at a time, whose outcome serves all that were asked before it.
-    async fn is_alive(&self, question: &Question<'_>, asked: Instant) -> bool {
+    /// Whether the backend has answered any question since this one was asked. If not, sends a probe: a question about
+    /// a made-up key. There is one probe at a time, and its outcome applies to all questions that were asked before it.
+    async fn answers_others(&self, question: &Question<'_>, asked: Instant) -> bool {
         if self.circuit.is_answered_since(asked) {
             return true;
         }
-        let mut no_sign = self.no_sign_of_life.lock().await;
+        let mut last_failed = self.last_failed_probe.lock().await;
         if self.circuit.is_answered_since(asked) {
             return true;
         }
-        if no_sign.is_some_and(|at| at >= asked) {
+        if last_failed.is_some_and(|at| at >= asked) {
             return false;
         }
         let now = Instant::now();
-        if self.ask_made_up(AFTER_A_SCAN, question).await.is_ok() {
+        if self.ask_made_up(PROBE_PREFIX, question).await.is_ok() {
             return true;
         }
-        *no_sign = Some(now);
+        *last_failed = Some(now);
         false
     }
 
-    /// Asks about a key that the connector makes up, and no shopper can choose. Any answer shows that the backend is there.
-    async fn ask_made_up(&self, beginning: &str, question: &Question<'_>) -> Result<(), Silence> {
+    /// Asks about a key that the connector makes up, which no shopper can choose. Any answer shows that the backend is
+    /// up.
+    async fn ask_made_up(&self, prefix: &str, question: &Question<'_>) -> Result<(), NoAnswer> {
         let mut random = [0; 9];
-        getrandom::fill(&mut random).map_err(|error| Silence::Broken(error.to_string()))?;
-        let key = format!("{beginning}{}", hex::encode(random));
-        let _sent = self.figures.made_up();
+        getrandom::fill(&mut random).map_err(|error| NoAnswer::Failed(error.to_string()))?;
+        let key = format!("{prefix}{}", hex::encode(random));
+        let _sent = self.metrics.made_up();
         self.send(&Question { value: &key, ..*question }).await?;
-        self.hears(Instant::now());
+        self.note_answer(Instant::now());
         Ok(())
     }
 
-    /// Something was answered.
-    fn hears(&self, now: Instant) {
+    /// Tells the circuit breaker about an answer.
+    fn note_answer(&self, now: Instant) {
         if self.circuit.answered(now) {
             tracing::info!("the identity backend answers again");
         }
     }
 
-    fn take(&self, said: Said, sent: Sent<'_>, now: Instant) -> Result<Option<Registration>, DirectoryError> {
-        match said {
-            Said::Known(registration) => {
-                sent.came_to(Outcome::Found);
-                self.standing.is_good(now);
+    fn handle(&self, answer: Answer, sent: Sent<'_>, now: Instant) -> Result<Option<Registration>, DirectoryError> {
+        match answer {
+            Answer::Known(registration) => {
+                sent.finish(Outcome::Found);
+                self.answer_health.valid(now);
                 Ok(Some(registration))
             }
-            Said::Unknown => {
-                sent.came_to(Outcome::NotFound);
-                self.standing.is_good(now);
+            Answer::Unknown => {
+                sent.finish(Outcome::NotFound);
+                self.answer_health.valid(now);
                 Ok(None)
             }
-            Said::Refused(status) => {
-                sent.came_to(Outcome::Refused);
-                self.standing.refused(status, now);
+            Answer::Refused(status) => {
+                sent.finish(Outcome::Refused);
+                self.answer_health.refused(status, now);
                 Ok(None)
             }
-            Said::Malformed(error) => {
-                sent.came_to(Outcome::Malformed);
-                self.standing.malformed(&error, now);
+            Answer::Malformed(error) => {
+                sent.finish(Outcome::Malformed);
+                self.answer_health.malformed(&error, now);
                 Ok(None)
             }
-            Said::TooMuch => {
-                sent.came_to(Outcome::Busy);
+            Answer::TooManyRequests => {
+                sent.finish(Outcome::Busy);
                 Err(DirectoryError::Busy)
             }
         }
     }
 
-    /// How long an answer is waited for.
-    fn until(&self, asker: &Asker, now: Instant) -> Instant {
+    /// When a question times out.
+    fn deadline(&self, context: &ScanContext, now: Instant) -> Instant {
         let own = now.checked_add(self.limits.timeout).unwrap_or(now);
-        own.min(asker.deadline.checked_sub(SPARE).unwrap_or(now))
+        own.min(context.deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now))
     }
 
-    fn is_ill(&self, is_news: bool, cause: &str) -> DirectoryError {
-        if is_news {
+    /// The error of a failed question. Logs it if the question opened the circuit breaker.
+    fn fail(&self, has_opened: bool, cause: &str) -> DirectoryError {
+        if has_opened {
             let url = self.url.as_str();
             tracing::warn!(url, error = cause, "the identity backend does not answer: scans get a 500 until it does");
         }

@@ -1,4 +1,4 @@
-//! How the retailer's own system is reached.
+//! How the connector reaches the identity backend.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::cause::innermost;
 use crate::loopback::is_plain_loopback;
 
-/// For how long a connection that nobody uses is kept: less than servers keep theirs as a rule, so that seldom one is used that they close.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long an idle connection is kept: less than most servers keep theirs, so that the connector rarely uses one that
+/// the server closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Where it is, and how much of it may be asked. Made with [`Settings::new`], so that what is wrong with it shows at the start.
+/// The URL, the HTTP client and the limits. [`Settings::new`] checks them, so that a mistake stops the start.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) url: Url,
@@ -21,56 +22,56 @@ pub struct Settings {
     pub(super) limits: Limits,
 }
 
-/// How long an answer may take, how long it is believed, and how many questions there may be at once.
+/// Limits for questions and for the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest wait for an answer, its body included.
+    /// The longest wait for an answer, including its body.
     pub timeout: Duration,
-    /// How long what was found is remembered; not at all if zero.
+    /// How long a known key is cached; zero turns the cache off.
     pub cache_for: Duration,
-    /// Questions at once.
+    /// The maximum number of concurrent questions.
     pub max_in_flight: usize,
 }
 
-/// Who we are to it, and whom we take for it. Texts in the PEM format.
+/// The credentials of the connector, and the certificate authorities that it trusts, in PEM.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// A bearer token.
     pub token: Option<SecretString>,
-    /// The only authorities that may vouch for it, if not the system's.
+    /// The certificate authorities that may sign the backend's certificate; `None` is those of the system.
     pub authorities: Option<String>,
-    /// Our certificate with those above it, and its key.
+    /// The client certificate with its chain, and its private key.
     pub certificate: Option<(String, SecretString)>,
 }
 
-/// What is wrong with them.
+/// Why the settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingsError {
-    /// The token cannot stand in a header.
+    /// The token cannot be sent in a header.
     Token,
-    /// The authorities are no certificates.
+    /// The authorities are not certificates in PEM.
     Authorities,
-    /// Certificate and key are none, or do not belong together.
+    /// The client certificate or its key is invalid, or they do not match.
     Certificate,
-    /// There is no client to be had, for this reason.
+    /// The HTTP client could not be built, for this reason.
     Client(String),
 }
 
 impl Settings {
-    /// Checks them, and makes ready to ask.
+    /// Checks the settings and builds the HTTP client.
     ///
     /// # Errors
-    /// When one of them cannot be used.
+    /// When one of the settings cannot be used.
     pub fn new(url: Url, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
         let is_plain = is_plain_loopback(&url);
         let mut client = Client::builder()
-            // A gate waits: a variable that is set for something else must not send its question another way.
+            // A proxy variable of the environment must not redirect the questions of gates.
             .no_proxy()
             .redirect(redirect::Policy::none())
             .https_only(!is_plain)
-            // That nobody is there is to be told from that somebody is slow.
+            // Shorter than the time-out of a question, so that a failed connection is told apart from a slow answer.
             .connect_timeout(limits.timeout.checked_div(2).unwrap_or(limits.timeout))
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(limits.max_in_flight)
             .default_headers(headers(credentials)?);
         if let Some(authorities) = &credentials.authorities {
@@ -80,7 +81,7 @@ impl Settings {
             }
             client = client.tls_certs_only(authorities);
         } else if is_plain {
-            client = client.tls_certs_only([]); // there are no root certificates to load
+            client = client.tls_certs_only([]); // plain HTTP needs no root certificates
         }
         if let Some((certificate, key)) = &credentials.certificate {
             let pem = format!("{certificate}\n{}", key.expose_secret());
@@ -95,10 +96,10 @@ impl Settings {
     }
 }
 
-/// Reads where it is.
+/// Parses the URL of the identity backend.
 ///
 /// # Errors
-/// With what would do, when it cannot be there.
+/// With the allowed form.
 pub fn parse_url(text: &str) -> Result<Url, &'static str> {
     let form = "must be an https URL, or an http URL on loopback";
     let url = Url::parse(text).map_err(|_| form)?;
@@ -107,7 +108,7 @@ pub fn parse_url(text: &str) -> Result<Url, &'static str> {
     }
     let has_more = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
     if has_more || url.fragment().is_some() {
-        return Err("must have no user, password, query or fragment: it is no secret");
+        return Err("must have no user, password, query or fragment, as it appears in logs");
     }
     Ok(url)
 }
@@ -123,7 +124,7 @@ fn headers(credentials: &Credentials) -> Result<HeaderMap, SettingsError> {
     Ok(headers)
 }
 
-/// The client has the credentials in it.
+/// Leaves out the client, which contains the credentials.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

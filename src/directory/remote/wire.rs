@@ -1,7 +1,7 @@
-//! The question and its answer, as `docs/identity-backend.md` has them.
+//! The JSON of a question and its answer, as documented in `docs/identity-backend.md`.
 //!
-//! An answer is read as strictly as a directory file, by the same rules and under the same names. What is wrong with one is told without
-//! anything that stands in it: it may repeat the key.
+//! An answer is checked as strictly as a directory file, with the same rules and member names. An error never repeats a
+//! value of the answer, which may contain the key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,33 +15,33 @@ use crate::directory::{Kind, Registration};
 use crate::domain::scan::KeyChannel;
 use crate::domain::visitor::Holder;
 
-/// The longest answer that is read, in bytes.
-pub(super) const LONGEST: usize = 16 * 1024;
+/// The maximum length of an answer, in bytes.
+pub(super) const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Asked<'a> {
+struct QuestionBody<'a> {
     kind: &'static str,
     value: &'a str,
     channel: Option<&'static str>,
     store_id: &'a str,
 }
 
-/// The question as it is sent.
+/// The body of a question.
 pub(super) fn write(question: &Question<'_>) -> Vec<u8> {
-    let asked = Asked {
+    let body = QuestionBody {
         kind: question.kind.as_str(),
         value: question.value,
-        channel: question.asker.channel.map(KeyChannel::as_str),
-        store_id: question.asker.store.as_str(),
+        channel: question.context.channel.map(KeyChannel::as_str),
+        store_id: question.context.store.as_str(),
     };
-    serde_json::to_vec(&asked).unwrap_or_default() // texts alone: it does not fail
+    serde_json::to_vec(&body).unwrap_or_default() // cannot fail: there are only texts
 }
 
-/// What a 200 says.
+/// The body of a 200 answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Found {
+struct AnswerBody {
     shopper: Option<ShopperRow>,
     device: Option<String>,
     #[serde(default, with = "channel")]
@@ -50,67 +50,68 @@ struct Found {
     revoked: bool,
 }
 
-/// Why a 200 says nothing.
+/// Why the body of a 200 answer is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(super) enum InvalidAnswer {
     TooLong,
     NotJson,
-    /// This member is not as documented, or something next to it.
+    /// The member at this path has a wrong type or value, or an unknown member.
     Member(String),
     Wrong(Problem),
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for InvalidAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "is longer than {} KiB", LONGEST.div_euclid(1024)),
+            Self::TooLong => write!(f, "is longer than {} KiB", MAX_ANSWER_BYTES.div_euclid(1024)),
             Self::NotJson => f.write_str("is not one JSON object"),
-            Self::Member(place) => write!(f, "{place}: is not as documented, or has a member that is not"),
+            Self::Member(path) => write!(f, "{path}: has a wrong type or value, or an unknown member"),
             Self::Wrong(problem) => write!(f, "{problem}"),
         }
     }
 }
 
-/// Reads the body of a 200.
-pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, Unreadable> {
+/// Reads the body of a 200 answer.
+pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswer> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Unreadable::NotJson); // serde takes a list for an object, member by member
+        return Err(InvalidAnswer::NotJson); // serde also accepts an array for a struct
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let found: Found = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
-    json.end().map_err(|_| Unreadable::NotJson)?;
-    let first = |problems: Vec<Problem>| problems.into_iter().next().map_or(Unreadable::NotJson, Unreadable::Wrong);
-    let wrong = |place: &str, what: &str| Unreadable::Wrong(Problem::new(place, what));
+    let found: AnswerBody = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
+    json.end().map_err(|_| InvalidAnswer::NotJson)?;
+    let first =
+        |problems: Vec<Problem>| problems.into_iter().next().map_or(InvalidAnswer::NotJson, InvalidAnswer::Wrong);
+    let wrong = |path: &str, message: &str| InvalidAnswer::Wrong(Problem::new(path, message));
     if kind == Kind::RecognitionToken && found.channel.is_some() {
-        return Err(wrong("channel", "a recognition token is for any"));
+        return Err(wrong("channel", "must be absent: a recognition token is valid on any channel"));
     }
     let device = found.device.as_deref().map(check::device).transpose().map_err(first)?;
     let profile = found.shopper.as_ref().map(check::shopper).transpose();
     let profile = profile.map_err(|problems| first(problems.into_iter().map(|one| one.within("shopper")).collect()))?;
     match profile {
         Some(profile) if !profile.devices.is_empty() => {
-            Err(wrong("shopper.devices", "has no place here: device is the one that the key stands for"))
+            Err(wrong("shopper.devices", "must be absent or empty: give the key's device as `device`"))
         }
         _ if found.revoked => Ok(Registration::Revoked),
         Some(profile) => {
             let holder = Holder { shopper: Arc::new(profile.shopper), device };
             Ok(Registration::Active { holder, channel: found.channel })
         }
-        None => Err(wrong("shopper", "is missing: only what is revoked may belong to nobody")),
+        None => Err(wrong("shopper", "is missing: only a revoked key or token may have no shopper")),
     }
 }
 
-/// The members that there are: no other name is repeated.
+/// All member names of an answer. An error repeats no other name.
 const MEMBERS: [&str; 11] =
     ["shopper", "id", "type", "account", "paymentMethod", "lastMonth", "devices", "device", "channel", "revoked", "."];
 
-fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Unreadable {
+fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> InvalidAnswer {
     if error.inner().classify() != serde_json::error::Category::Data {
-        return Unreadable::NotJson;
+        return InvalidAnswer::NotJson;
     }
     let path = error.path().to_string();
     let known: Vec<&str> = path.split('.').take_while(|segment| MEMBERS.contains(segment)).collect();
-    Unreadable::Member(if known.is_empty() { "the object".to_owned() } else { known.join(".") })
+    InvalidAnswer::Member(if known.is_empty() { "the object".to_owned() } else { known.join(".") })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! What was read of the directory lately. Nothing in here outlives a change: whoever changes the directory moves on to another
-//! generation, and what belongs to an older one counts as not there.
+//! The cache of directory rows.
+//!
+//! Every entry belongs to a generation. A change of the directory starts a new generation, and entries of older
+//! generations are not used. On a shared database, the generation is valid only for a limited time after the last check
+//! for changes by other connectors.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,30 +17,31 @@ use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
 use crate::domain::store::Store;
 
-/// The most that is kept of each kind.
+/// The maximum number of entries of each kind.
 const CAPACITY: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     generation: AtomicU64,
-    /// Until when the generation is known to be the newest; always, when nobody else can change the directory.
+    /// Until when the generation is valid. Not used when no other process can change the directory.
     fresh_until: Mutex<Option<Instant>>,
     is_shared: bool,
-    pub(super) stores: Kept<StoreId, Arc<Store>>,
-    pub(super) registrations: Kept<(Kind, Digest), Registration>,
+    pub(super) stores: Entries<StoreId, Arc<Store>>,
+    pub(super) registrations: Entries<(Kind, Digest), Registration>,
 }
 
-/// The generation in which something was read. To be asked for before reading.
+/// The generation of a read. Get it before reading.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Generation(Option<u64>);
 
 impl Cache {
-    /// `is_shared`: others may change the directory as well, and [`Cache::is_fresh`] says when that was last looked at.
+    /// `is_shared`: other processes may change the directory; [`Cache::set_fresh`] is called after each check for their
+    /// changes.
     pub(super) fn new(is_shared: bool) -> Self {
         Self { is_shared, ..Self::default() }
     }
 
-    /// The generation now; none when that is not known.
+    /// The current generation. `Generation(None)` if the last check for changes is too old.
     pub(super) fn generation(&self) -> Generation {
         let generation = self.generation.load(Ordering::Acquire);
         let is_fresh = !self.is_shared
@@ -49,42 +53,42 @@ impl Cache {
         Generation(is_fresh.then_some(generation))
     }
 
-    /// Something has changed: all that was read before counts no more.
-    pub(super) fn move_on(&self) {
+    /// Invalidates all entries, after a change.
+    pub(super) fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.stores.clear();
         self.registrations.clear();
     }
 
-    /// Nothing that others have changed up to `looked` is missing from this generation; that holds for `span`.
-    pub(super) fn is_fresh(&self, looked: Instant, span: Duration) {
-        *self.fresh_until.lock().unwrap_or_else(PoisonError::into_inner) = looked.checked_add(span);
+    /// Changes of other processes up to `checked_at` are known. The generation stays valid for `span` from then on.
+    pub(super) fn set_fresh(&self, checked_at: Instant, span: Duration) {
+        *self.fresh_until.lock().unwrap_or_else(PoisonError::into_inner) = checked_at.checked_add(span);
     }
 }
 
-/// Values by their keys, each with its generation.
+/// Values by key, each with its generation.
 #[derive(Debug)]
-pub(super) struct Kept<K: Eq + Hash, V> {
+pub(super) struct Entries<K: Eq + Hash, V> {
     values: DashMap<K, (u64, V)>,
-    /// About how many; kept apart, since counting a `DashMap` locks all of it.
+    /// The approximate number of values. `DashMap::len` would lock every shard.
     len: AtomicUsize,
 }
 
-impl<K: Eq + Hash, V> Default for Kept<K, V> {
+impl<K: Eq + Hash, V> Default for Entries<K, V> {
     fn default() -> Self {
         Self { values: DashMap::new(), len: AtomicUsize::new(0) }
     }
 }
 
-impl<K: Eq + Hash, V: Clone> Kept<K, V> {
+impl<K: Eq + Hash, V: Clone> Entries<K, V> {
     pub(super) fn find(&self, key: &K, Generation(generation): Generation) -> Option<V> {
         let kept = self.values.get(key)?;
         let (its, value) = kept.value();
         (Some(*its) == generation).then(|| value.clone())
     }
 
-    /// Keeps what was read in that generation. At capacity everything goes: what is asked for again is soon back.
-    pub(super) fn keep(&self, key: K, Generation(generation): Generation, value: V) {
+    /// Adds a value that was read in that generation. At capacity, all entries are removed first.
+    pub(super) fn insert(&self, key: K, Generation(generation): Generation, value: V) {
         let Some(generation) = generation else { return };
         if self.len.load(Ordering::Relaxed) >= CAPACITY {
             self.clear();
@@ -94,7 +98,7 @@ impl<K: Eq + Hash, V: Clone> Kept<K, V> {
         }
     }
 
-    /// About how many there are.
+    /// The approximate number of values.
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
@@ -110,35 +114,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_read_before_a_change_is_not_found_after_it() {
-        let (cache, kept) = (Cache::new(false), Kept::default());
+    fn a_value_read_before_a_change_is_not_used_after_it() {
+        let (cache, entries) = (Cache::new(false), Entries::default());
         let before = cache.generation();
-        kept.keep("key", before, 1);
-        assert_eq!(kept.find(&"key", cache.generation()), Some(1));
-        cache.move_on();
-        assert_eq!(kept.find(&"key", cache.generation()), None);
-        kept.keep("key", before, 1); // a reader who was slow
-        assert_eq!(kept.find(&"key", cache.generation()), None);
+        entries.insert("key", before, 1);
+        assert_eq!(entries.find(&"key", cache.generation()), Some(1));
+        cache.invalidate();
+        assert_eq!(entries.find(&"key", cache.generation()), None);
+        entries.insert("key", before, 1); // a slow read
+        assert_eq!(entries.find(&"key", cache.generation()), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_others_write_it_counts_only_as_long_as_that_is_looked_at() {
-        let (cache, kept) = (Cache::new(true), Kept::default());
-        kept.keep("key", cache.generation(), 1);
-        assert_eq!(kept.find(&"key", cache.generation()), None, "nobody has looked");
-        cache.is_fresh(Instant::now(), Duration::from_secs(2));
-        kept.keep("key", cache.generation(), 1);
-        assert_eq!(kept.find(&"key", cache.generation()), Some(1));
+    async fn a_value_of_a_shared_database_is_used_only_for_a_time_after_the_last_check() {
+        let (cache, entries) = (Cache::new(true), Entries::default());
+        entries.insert("key", cache.generation(), 1);
+        assert_eq!(entries.find(&"key", cache.generation()), None, "no check yet");
+        cache.set_fresh(Instant::now(), Duration::from_secs(2));
+        entries.insert("key", cache.generation(), 1);
+        assert_eq!(entries.find(&"key", cache.generation()), Some(1));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(kept.find(&"key", cache.generation()), None);
+        assert_eq!(entries.find(&"key", cache.generation()), None);
     }
 
     #[test]
-    fn it_is_bounded() {
-        let (cache, kept) = (Cache::new(false), Kept::default());
+    fn the_number_of_entries_is_limited() {
+        let (cache, entries) = (Cache::new(false), Entries::default());
         for number in 0..=CAPACITY {
-            kept.keep(number, cache.generation(), ());
+            entries.insert(number, cache.generation(), ());
         }
-        assert_eq!(kept.values.len(), 1);
+        assert_eq!(entries.values.len(), 1);
     }
 }

@@ -1,10 +1,11 @@
-//! Changing the directory in one transaction: rows of one table are written together, and what has changed is remembered.
+//! Changes of the directory in one transaction. Rows of one table are written by one statement, and every change gets
+//! an audit entry.
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::put::{JsonRows, put, run};
+use super::put::{JsonRows, put, run_length};
 use super::tables::{ACCOUNTS, digest, nanos, word};
 use crate::directory::change::{Change, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
@@ -12,33 +13,33 @@ use crate::storage::{DatabaseError, Engine};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// Makes the changes, and says of each what came of it.
+/// Makes the changes, and returns the outcome of each.
 pub(super) async fn apply(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: Vec<Change>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Outcome>> {
-    // First: whoever changes the directory comes after whoever is doing so.
+    // This comes first: its row lock makes concurrent changes of the directory run one after the other.
     query::<Any>("UPDATE directory_version SET version = version + 1").execute(&mut *connection).await?;
     let mut outcomes = Vec::with_capacity(changes.len());
     let mut rest = changes.as_slice();
     while let Some(first) = rest.first() {
-        let rows = run(rest);
+        let rows = run_length(rest);
         let (these, others) = rest.split_at_checked(rows.max(1)).unwrap_or((rest, &[]));
-        let came = match rows {
+        let results = match rows {
             0 => vec![change(connection, first).await?],
             _ => put(connection, engine, these).await?,
         };
-        remember(connection, engine, these, &came, now).await?;
-        lose_devices(connection, engine, these, &came, now).await?;
-        outcomes.extend(came);
+        record_changes(connection, engine, these, &results, now).await?;
+        detach_devices(connection, engine, these, &results, now).await?;
+        outcomes.extend(results);
         rest = others;
     }
     Ok(outcomes)
 }
 
-/// Makes a change that is not a row to be put.
+/// Makes a change that is not an upsert.
 async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outcome> {
     let not_found = |rows: u64| if rows == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed };
     let done = match change {
@@ -90,7 +91,7 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
                 .execute(connection)
                 .await?
         }
-        // These are rows.
+        // `put` makes these.
         Change::PutStore(_) | Change::PutShopper(_) | Change::PutRegistration(..) | Change::LinkCustomer(..) => {
             return Ok(Outcome::Unchanged);
         }
@@ -98,8 +99,9 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
     Ok(not_found(done.rows_affected()))
 }
 
-/// Takes the devices that shoppers have no longer from their keys and tokens, and drops the tokens that were issued for these devices.
-async fn lose_devices(
+/// Detaches the devices that shoppers have lost from their keys and tokens, and deletes the tokens that were issued for
+/// these devices.
+async fn detach_devices(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: &[Change],
@@ -107,7 +109,7 @@ async fn lose_devices(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut shoppers = JsonRows::default();
-    for (change, _) in changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed) {
+    for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Changed) {
         if let Change::PutShopper(profile) = change {
             shoppers.push(&[profile.shopper.visitor.id.as_str()]);
         }
@@ -140,7 +142,7 @@ async fn lose_devices(
     audit(connection, engine, rows, now).await
 }
 
-/// Whoever sees the number rise forgets what they remember of decisions.
+/// Raises the number of erasures. Every connector that sees the new number drops its cached decisions.
 pub(super) async fn announce_erasure(connection: &mut AnyConnection) -> Result<()> {
     query::<Any>("UPDATE directory_version SET erasures = erasures + 1").execute(connection).await?;
     Ok(())
@@ -154,13 +156,13 @@ async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &Visit
         .bind(id.as_str())
         .execute(&mut *connection)
         .await?;
-    // Their customers, and tokens that were issued, go with them.
+    // Foreign keys delete the customer links and the issued tokens too.
     let gone = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(&mut *connection).await?;
     Ok(if gone.rows_affected() == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed })
 }
 
-/// Puts what has changed on record.
-pub(super) async fn remember(
+/// Adds an audit entry for each change that changed something.
+pub(super) async fn record_changes(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: &[Change],
@@ -168,7 +170,7 @@ pub(super) async fn remember(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut rows = JsonRows::default();
-    for (change, _) in changes.iter().zip(outcomes).filter(|(_, came)| **came == Outcome::Changed) {
+    for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Changed) {
         rows.push(&change.audit());
     }
     audit(connection, engine, rows, now).await

@@ -1,11 +1,11 @@
-//! Which customers are which shoppers. What an app asks for is read afresh: it is asked for seldom, and no gate waits for it.
+//! Links from customers to shoppers. They are read from the database each time: apps ask seldom, and no gate waits.
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, query};
 
 use super::SqlDirectory;
-use super::changes::remember;
+use super::changes::record_changes;
 use super::tables::{ACCOUNTS, digest, named_shopper, profile, word};
 use crate::digest::Digest;
 use crate::directory::DirectoryError;
@@ -55,7 +55,7 @@ impl SqlDirectory {
         Ok(read.await?)
     }
 
-    /// Raises no version: nobody remembers anything of somebody who was not there.
+    /// Does not raise the directory's version: no cache has an entry about a shopper that did not exist.
     pub(in crate::directory) async fn link_or_create(
         &self,
         customer: Digest,
@@ -88,7 +88,8 @@ async fn link_or_create(
         }
         let profile = Profile::new(new.clone());
         create(connection, &profile.shopper).await?;
-        // Another connector may be doing the same. The one whose row is second waits here for the first to commit.
+        // Another connector may do the same at the same time. The later INSERT waits here until the earlier one is
+        // committed.
         let link =
             query::<Any>("INSERT INTO customer (digest, shopper_id) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
                 .bind(customer.as_bytes().as_slice())
@@ -97,15 +98,15 @@ async fn link_or_create(
                 .await?;
         if link.rows_affected() == 1 {
             let changes = [Change::PutShopper(profile), Change::LinkCustomer(customer, new.clone())];
-            remember(connection, engine, &changes, &[Outcome::Changed; 2], now).await?;
+            record_changes(connection, engine, &changes, &[Outcome::Changed; 2], now).await?;
             return Ok(new);
         }
-        // Nobody has seen the shopper who is not needed.
+        // The shopper made above is not needed, and no other transaction has seen it.
         query::<Any>("DELETE FROM shopper WHERE id = $1").bind(new.as_str()).execute(&mut *connection).await?;
     }
 }
 
-/// Fails where there is one of that name: whoever comes new takes nobody's place.
+/// Creates a shopper. Fails if the id is in use, so that an existing shopper is never replaced.
 async fn create(
     connection: &mut AnyConnection,
     Shopper { visitor, account, .. }: &Shopper,

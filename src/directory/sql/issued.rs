@@ -1,4 +1,4 @@
-//! Recognition tokens that are issued for a short while. They stand in no list and leave no trace once they have expired.
+//! Issued recognition tokens. They are in no list and no audit log, and are deleted once they have expired.
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
@@ -12,7 +12,7 @@ use crate::directory::DirectoryError;
 use crate::directory::change::{Issued, IssuedToken, Refusal};
 use crate::storage::{DatabaseError, Engine};
 
-/// How many rows one transaction lets go of at most, so that no scan waits long behind it.
+/// The maximum number of rows that one transaction deletes, so that no scan waits long for it.
 const BATCH: i64 = 100;
 
 impl SqlDirectory {
@@ -47,7 +47,7 @@ impl SqlDirectory {
         Ok(read.await?)
     }
 
-    /// Lets go of some of what has expired, and says whether there may be more.
+    /// Deletes some expired tokens, and returns whether there may be more.
     pub(in crate::directory) async fn sweep_some(&self, now: DateTime<Utc>) -> Result<bool, DirectoryError> {
         let engine = self.database.engine();
         let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
@@ -62,23 +62,23 @@ async fn issue(
     at_most: usize,
     now: DateTime<Utc>,
 ) -> Result<Issued, DatabaseError> {
-    // One at a time for each shopper, or there would be more than `at_most`. SQLite does one at a time in all.
+    // Locks the shopper: concurrent calls could exceed `at_most`. SQLite has one writer at a time anyway.
     let lock = match engine {
         Engine::Sqlite => "",
         Engine::Postgres => " FOR NO KEY UPDATE",
     };
     let sql = format!("SELECT devices FROM shopper WHERE id = $1{lock}");
-    let its: Option<String> = query_scalar::<Any, _>(AssertSqlSafe(sql))
+    let owned: Option<String> = query_scalar::<Any, _>(AssertSqlSafe(sql))
         .bind(token.shopper.as_str())
         .fetch_optional(&mut *connection)
         .await?;
-    let Some(its) = its else { return Ok(Issued::Refused(Refusal::NotFound)) };
+    let Some(owned) = owned else { return Ok(Issued::Refused(Refusal::NotFound)) };
     if let Some(device) = &token.device
-        && !devices(&its)?.contains(device)
+        && !devices(&owned)?.contains(device)
     {
         return Ok(Issued::Refused(Refusal::UnknownDevice));
     }
-    // All but the newest that have not expired.
+    // Deletes expired tokens, and all but the newest `others` of the valid ones.
     let others = i64::try_from(at_most.saturating_sub(1)).unwrap_or(i64::MAX);
     query::<Any>(
         "DELETE FROM issued_token WHERE shopper_id = $1 AND digest NOT IN
@@ -104,7 +104,7 @@ async fn issue(
 }
 
 async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc>) -> Result<u64, DatabaseError> {
-    // What another connector has in hand is left to it.
+    // Skips rows that another connector is deleting.
     let skip = match engine {
         Engine::Sqlite => "",
         Engine::Postgres => " FOR UPDATE SKIP LOCKED",

@@ -1,4 +1,4 @@
-//! The directory in a database, with what was read lately in front of it.
+//! The directory in a database, with a cache for scans.
 
 mod cache;
 mod changes;
@@ -26,20 +26,21 @@ use crate::domain::store::{ScanKeyWindow, Store};
 use crate::storage::{Database, DatabaseError, Engine, Work};
 use cache::Cache;
 
-/// For how long what was read counts after the last look at what others have changed: a change holds everywhere within this time.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long cached rows are used after the last check for changes by other connectors. A change takes effect everywhere
+/// within this time.
+const FRESH_FOR: Duration = Duration::from_secs(2);
 
 /// Stores, shoppers, keys, tokens and customers in tables.
 #[derive(Debug)]
 pub(super) struct SqlDirectory {
     database: Database,
     cache: Cache,
-    seen: Seen,
+    seen: SeenVersions,
 }
 
 /// The numbers of `directory_version` as they were last seen.
 #[derive(Debug)]
-struct Seen {
+struct SeenVersions {
     version: AtomicI64,
     erasures: AtomicI64,
 }
@@ -47,7 +48,7 @@ struct Seen {
 impl SqlDirectory {
     pub(super) fn new(database: Database) -> Self {
         let cache = Cache::new(database.engine() == Engine::Postgres);
-        let seen = Seen { version: AtomicI64::new(0), erasures: AtomicI64::new(0) };
+        let seen = SeenVersions { version: AtomicI64::new(0), erasures: AtomicI64::new(0) };
         Self { database, cache, seen }
     }
 
@@ -60,12 +61,12 @@ impl SqlDirectory {
         let read = self.database.read(subject, |connection| Box::pin(find_store(connection, name)));
         let store = read.await?.map(Arc::new);
         if let Some(store) = &store {
-            self.cache.stores.keep(id.clone(), generation, Arc::clone(store));
+            self.cache.stores.insert(id.clone(), generation, Arc::clone(store));
         }
         Ok(store)
     }
 
-    pub(super) async fn kept_store(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+    pub(super) async fn store_uncached(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
         let id = id.clone();
         Ok(self.database.look_up(|connection| Box::pin(find_store(connection, id))).await?)
     }
@@ -104,9 +105,10 @@ impl SqlDirectory {
             return Ok(Some(registration));
         }
         let found = self.database.read(subject, find).await?;
-        // Strangers are not kept: whoever makes up keys would fill the cache with them. Nor is what was issued: it is shown once.
+        // Unknown keys are not cached: made-up keys would fill the cache. Issued tokens are not cached either: each is
+        // used once.
         if let Some(Found { registration, is_issued: false }) = &found {
-            self.cache.registrations.keep(key, generation, registration.clone());
+            self.cache.registrations.insert(key, generation, registration.clone());
         }
         Ok(found.map(|found| found.registration))
     }
@@ -228,8 +230,8 @@ impl SqlDirectory {
         let apply =
             self.database.transaction(move |connection| Box::pin(changes::apply(connection, engine, changes, now)));
         let outcomes = apply.await;
-        // Even if it failed: it may have been committed.
-        self.cache.move_on();
+        // Also after an error: the transaction may have been committed.
+        self.cache.invalidate();
         Ok(outcomes?)
     }
 
@@ -242,19 +244,19 @@ impl SqlDirectory {
         (self.cache.stores.len(), self.cache.registrations.len())
     }
 
-    pub(super) fn believed_for(&self) -> Duration {
+    pub(super) fn max_staleness(&self) -> Duration {
         match self.database.engine() {
             Engine::Sqlite => Duration::ZERO,
-            Engine::Postgres => FRESH,
+            Engine::Postgres => FRESH_FOR,
         }
     }
 
-    /// Looks at what others have changed; says whether they have erased somebody.
+    /// Checks for changes by other connectors, and returns whether they have erased a shopper.
     pub(super) async fn refresh(&self) -> Result<bool, DirectoryError> {
         if self.database.engine() == Engine::Sqlite {
-            return Ok(false); // there are no others
+            return Ok(false); // no other connector uses this file
         }
-        let looked = Instant::now();
+        let checked_at = Instant::now();
         let read = self.database.look_up(|connection| {
             Box::pin(async move {
                 let row = query::<Any>("SELECT version, erasures FROM directory_version").fetch_one(connection).await?;
@@ -263,9 +265,9 @@ impl SqlDirectory {
         });
         let (version, erasures): (i64, i64) = read.await?;
         if self.seen.version.swap(version, Ordering::AcqRel) != version {
-            self.cache.move_on();
+            self.cache.invalidate();
         }
-        self.cache.is_fresh(looked, FRESH);
+        self.cache.set_fresh(checked_at, FRESH_FOR);
         let before = self.seen.erasures.swap(erasures, Ordering::AcqRel);
         Ok(before != 0 && before != erasures)
     }
@@ -281,18 +283,18 @@ async fn find_store(connection: &mut AnyConnection, id: StoreId) -> Result<Optio
     found.as_ref().map(tables::store).transpose()
 }
 
-/// What a key or token was found to stand for, and whether it is one that was issued for a short while.
+/// A key or token that was found, and whether it is an issued token.
 struct Found {
     registration: Registration,
     is_issued: bool,
 }
 
-/// A key or token that is registered, with its shopper.
+/// Selects a registered key or token with its shopper.
 const REGISTERED: &str = "SELECT r.shopper_id, r.device_id, r.channel, r.revoked, 0 AS issued,
         s.id, s.type, s.account, s.payment_source, s.last_month
     FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id
     WHERE r.digest = $1 AND r.kind = $2";
-/// A token that is issued, in the same form.
+/// Selects an issued token, with the same columns.
 const ISSUED: &str = "SELECT i.shopper_id, i.device_id, NULL, 0, 1,
         s.id, s.type, s.account, s.payment_source, s.last_month
     FROM issued_token i JOIN shopper s ON s.id = i.shopper_id

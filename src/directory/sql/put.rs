@@ -1,5 +1,7 @@
-//! Many rows written by one statement. They travel as one JSON array, which both databases take apart themselves: a parameter for each
-//! value would have to be named in the statement, and SQLite looks each name up among all others.
+//! Upserts of many rows by one statement.
+//!
+//! The rows are one parameter, a JSON array, which both databases can unpack. A parameter for each value would be slow:
+//! SQLite looks up each parameter's name among all others.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,17 +19,17 @@ use crate::storage::{DatabaseError, Engine, JSON_ROWS};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// How many rows one statement writes at most.
-const ROWS: usize = 500;
+/// The maximum number of rows that one statement writes.
+const MAX_ROWS: usize = 500;
 
-/// Rows for a statement that takes them as its first parameter.
+/// Rows in JSON, the first parameter of a statement.
 #[derive(Debug, Default)]
 pub(super) struct JsonRows(Vec<u8>);
 
 impl JsonRows {
     pub(super) fn push(&mut self, row: &impl Serialize) {
         self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        // Texts and numbers always have a form in JSON, and memory takes what is written to it.
+        // This cannot fail: the values are texts and numbers, and the writer is memory.
         let _ = serde_json::to_writer(&mut self.0, row);
     }
 
@@ -40,7 +42,7 @@ impl JsonRows {
         String::from_utf8(self.0).unwrap_or_default()
     }
 
-    /// What a statement reads them from: each is a `value`, and `value->>0` its first column.
+    /// The table expression for FROM: each row is a `value`, and `value->>0` is its first column.
     pub(super) fn from(engine: Engine) -> &'static str {
         match engine {
             Engine::Sqlite => JSON_ROWS,
@@ -49,7 +51,7 @@ impl JsonRows {
     }
 }
 
-/// The row that a change puts: in which table, of which kind where that has several, and what tells it apart there.
+/// The row that a change writes: its table, its kind in the registration table, and its key.
 fn target(change: &Change) -> Option<(&'static Table, Option<Kind>, &[u8])> {
     match change {
         Change::PutStore(store) => Some((&STORE, None, store.id.as_str().as_bytes())),
@@ -60,18 +62,18 @@ fn target(change: &Change) -> Option<(&'static Table, Option<Kind>, &[u8])> {
     }
 }
 
-/// How many of the first changes one statement can make: rows of one table and kind, each another one.
-pub(super) fn run(changes: &[Change]) -> usize {
+/// The number of leading changes that one statement can make: rows of one table and kind with different keys.
+pub(super) fn run_length(changes: &[Change]) -> usize {
     let Some((table, kind, _)) = changes.first().and_then(target) else { return 0 };
     let mut keys = HashSet::new();
-    let targets = changes.iter().take(ROWS).map_while(target);
-    let is_another = |(its, its_kind, key): &(&Table, Option<Kind>, _)| {
+    let targets = changes.iter().take(MAX_ROWS).map_while(target);
+    let fits = |(its, its_kind, key): &(&Table, Option<Kind>, _)| {
         its.name == table.name && *its_kind == kind && keys.insert(*key)
     };
-    targets.take_while(is_another).count()
+    targets.take_while(fits).count()
 }
 
-/// Puts rows that are a [`run`], and says of each what came of it.
+/// Writes the rows of changes counted by [`run_length`], and returns the outcome of each.
 pub(super) async fn put(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Outcome>> {
     let Some((table, ..)) = changes.first().and_then(target) else { return Ok(Vec::new()) };
     let refusals = refusals(connection, engine, changes).await?;
@@ -94,7 +96,7 @@ pub(super) async fn put(connection: &mut AnyConnection, engine: Engine, changes:
     Ok(changes.iter().zip(refusals).map(outcome).collect())
 }
 
-/// Writes rows, and returns the keys of those that were not there or were different.
+/// Writes rows, and returns the keys of the rows that were added or changed.
 async fn write(
     connection: &mut AnyConnection,
     engine: Engine,
@@ -111,22 +113,22 @@ async fn write(
     Ok(written.iter().map(read).collect::<std::result::Result<_, _>>()?)
 }
 
-/// The statement that puts rows of a table, and returns what tells them apart of those that it has changed.
+/// The statement that upserts rows of a table, and returns the keys of the rows that were added or changed.
 fn upsert(table: &Table, key: Column, engine: Engine) -> String {
     let Table { name, key: keys, rest } = table;
     let names = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ");
-    let value = |(place, column): (usize, &Column)| match (column, engine) {
-        (Column::Text(_), _) => format!("value->>{place}"),
-        (Column::Number(_), _) => format!("CAST(value->>{place} AS INTEGER)"),
-        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{place})"),
-        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{place}, 'hex')"),
+    let value = |(index, column): (usize, &Column)| match (column, engine) {
+        (Column::Text(_), _) => format!("value->>{index}"),
+        (Column::Number(_), _) => format!("CAST(value->>{index} AS INTEGER)"),
+        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{index})"),
+        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{index}, 'hex')"),
     };
     let columns = [*keys, *rest].concat();
     let values: Vec<String> = columns.iter().enumerate().map(value).collect();
     let updates: Vec<String> = rest.iter().map(|column| format!("{0} = excluded.{0}", column.name())).collect();
     let differs: Vec<String> =
         rest.iter().map(|column| format!("{name}.{0} IS DISTINCT FROM excluded.{0}", column.name())).collect();
-    // SQLite wants the first WHERE, or it would take ON for a part of a join.
+    // SQLite needs the first WHERE; otherwise it parses ON as part of a join.
     format!(
         "INSERT INTO {name} ({}) SELECT {} FROM {} WHERE 1 = 1 ON CONFLICT ({}) DO UPDATE SET {} WHERE {} RETURNING {}",
         names(&columns),
@@ -139,23 +141,23 @@ fn upsert(table: &Table, key: Column, engine: Engine) -> String {
     )
 }
 
-/// Which of the changes name a shopper or a device that is not there.
+/// For each change, whether it names a shopper or a device that does not exist.
 async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
-    let shoppers: HashSet<&VisitorId> = changes.iter().filter_map(named).map(|(shopper, _)| shopper).collect();
+    let shoppers: HashSet<&VisitorId> = changes.iter().filter_map(referenced).map(|(shopper, _)| shopper).collect();
     if shoppers.is_empty() {
         return Ok(vec![None; changes.len()]);
     }
     let known = devices_of(connection, engine, shoppers).await?;
     let refusal = |change: &Change| {
-        let (shopper, device) = named(change)?;
+        let (shopper, device) = referenced(change)?;
         let Some(devices) = known.get(shopper) else { return Some(Refusal::UnknownShopper) };
         device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
     };
     Ok(changes.iter().map(refusal).collect())
 }
 
-/// Whom a change names who must be there, and which of their devices.
-fn named(change: &Change) -> Option<(&VisitorId, Option<&DeviceId>)> {
+/// The shopper and the device that a change refers to.
+fn referenced(change: &Change) -> Option<(&VisitorId, Option<&DeviceId>)> {
     match change {
         Change::PutRegistration(_, _, link) => Some((link.shopper.as_ref()?, link.device.as_ref())),
         Change::LinkCustomer(_, shopper) => Some((shopper, None)),
@@ -163,7 +165,7 @@ fn named(change: &Change) -> Option<(&VisitorId, Option<&DeviceId>)> {
     }
 }
 
-/// The devices of those of the shoppers who are there.
+/// The devices of the shoppers that exist.
 pub(super) async fn devices_of(
     connection: &mut AnyConnection,
     engine: Engine,

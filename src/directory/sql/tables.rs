@@ -1,4 +1,4 @@
-//! The directory's tables: how values become rows and rows become values.
+//! The directory's tables: conversion between rows and values.
 
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// A table, as far as writing rows to it goes.
+/// A table that rows are written to.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// What tells its rows apart, the last column alone within one statement.
+    /// The primary key. Within one statement, rows differ in its last column.
     pub(super) key: &'static [Column],
     /// The other columns.
     pub(super) rest: &'static [Column],
 }
 
-/// A column and what it holds.
+/// A column and its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Column {
     Text(&'static str),
     Number(&'static str),
-    /// Written in hexadecimal where bytes cannot stand.
+    /// Bytes, written in hexadecimal in JSON.
     Bytes(&'static str),
 }
 
@@ -160,7 +160,7 @@ fn shopper(row: &AnyRow) -> Result<Shopper> {
     })
 }
 
-/// What a key or token stands for, of a row that joins it with its shopper.
+/// The registration in a row that joins a key or token with its shopper.
 pub(super) fn registration(row: &AnyRow) -> Result<Registration> {
     if number(row, "revoked")? == 1 {
         return Ok(Registration::Revoked);
@@ -179,7 +179,7 @@ pub(super) fn link(row: &AnyRow) -> Result<Link> {
     })
 }
 
-/// The shopper whom a row names.
+/// The shopper that a row refers to.
 pub(super) fn named_shopper(row: &AnyRow) -> Result<VisitorId> {
     id(row, "shopper_id", VisitorId::parse)?.ok_or_else(|| corrupt("shopper_id"))
 }
@@ -199,7 +199,7 @@ pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
     })
 }
 
-/// A time as it is kept.
+/// A time as it is stored: nanoseconds since 1970.
 pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
@@ -218,7 +218,7 @@ const EXIT_POLICIES: [(&str, ExitPolicy); 2] =
     [("let_out", ExitPolicy::LetOut), ("check_account", ExitPolicy::CheckAccount)];
 pub(super) const ACCOUNTS: [(&str, Account); 2] = [("active", Account::Active), ("flagged", Account::Flagged)];
 
-/// The word under which a value is kept.
+/// The word that is stored for a value.
 pub(super) fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, its)| *its == value).map_or("", |(word, _)| word)
 }

@@ -23,19 +23,19 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
     let after = page.after(Digest::from_hex)?;
     let mut rows = management.administration.directory.customers(after, page.limit_plus_one()).await?;
     let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
-    let rows = rows.iter().map(|(digest, shopper)| CustomerRow::kept(digest, shopper)).collect();
+    let rows = rows.iter().map(|(digest, shopper)| CustomerRow::from_stored(digest, shopper)).collect();
     Ok(List { name: "customers", rows, next })
 }
 
 async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<CustomerRow>, ApiError> {
     let shopper = management.administration.directory.customer(digest).await?;
-    shopper.map(|shopper| Json(CustomerRow::kept(&digest, &shopper))).ok_or(ApiError::NotFound)
+    shopper.map(|shopper| Json(CustomerRow::from_stored(&digest, &shopper))).ok_or(ApiError::NotFound)
 }
 
 async fn put(State(management): State<Management>, body: RowBody<CustomerRow>) -> Result<Json<CustomerRow>, ApiError> {
     let hash_key = management.administration.directory.hash_key();
     let (digest, shopper) = body.checked(|row| customer(row, hash_key))?;
-    let row = CustomerRow::kept(&digest, &shopper);
+    let row = CustomerRow::from_stored(&digest, &shopper);
     management.administration.change(Change::LinkCustomer(digest, shopper)).await?;
     Ok(Json(row))
 }

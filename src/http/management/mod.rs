@@ -147,7 +147,7 @@ impl From<DirectoryError> for ApiError {
         match error {
             // The identity backend does not answer, which is no fault of ours: with 429 the gate retries and stays
             // closed meanwhile.
-            DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
+            DirectoryError::NoAnswerForKey(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
             DirectoryError::Unavailable(_) | DirectoryError::Busy => {
                 Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
             }

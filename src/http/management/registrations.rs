@@ -27,7 +27,7 @@ trait Registered: DeserializeOwned + Serialize + Send + 'static {
     const LIST: &'static str;
 
     fn check(&self, hash_key: &HashKey) -> Result<(Digest, Link), Vec<Problem>>;
-    fn kept(digest: &Digest, link: &Link) -> Self;
+    fn from_stored(digest: &Digest, link: &Link) -> Self;
 }
 
 impl Registered for IdentityKeyRow {
@@ -38,8 +38,8 @@ impl Registered for IdentityKeyRow {
         identity_key(self, hash_key)
     }
 
-    fn kept(digest: &Digest, link: &Link) -> Self {
-        Self::kept(digest, link)
+    fn from_stored(digest: &Digest, link: &Link) -> Self {
+        Self::from_stored(digest, link)
     }
 }
 
@@ -51,8 +51,8 @@ impl Registered for RecognitionTokenRow {
         recognition_token(self, hash_key)
     }
 
-    fn kept(digest: &Digest, link: &Link) -> Self {
-        Self::kept(digest, link)
+    fn from_stored(digest: &Digest, link: &Link) -> Self {
+        Self::from_stored(digest, link)
     }
 }
 
@@ -81,12 +81,12 @@ async fn list<R: Registered>(State(management): State<Management>, page: PageQue
     let after = page.after(Digest::from_hex)?;
     let mut rows = management.administration.directory.registrations(R::KIND, after, page.limit_plus_one()).await?;
     let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
-    Ok(List { name: R::LIST, rows: rows.iter().map(|(digest, link)| R::kept(digest, link)).collect(), next })
+    Ok(List { name: R::LIST, rows: rows.iter().map(|(digest, link)| R::from_stored(digest, link)).collect(), next })
 }
 
 async fn one<R: Registered>(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<R>, ApiError> {
     let link = management.administration.directory.link(R::KIND, digest).await?;
-    link.map(|link| Json(R::kept(&digest, &link))).ok_or(ApiError::NotFound)
+    link.map(|link| Json(R::from_stored(&digest, &link))).ok_or(ApiError::NotFound)
 }
 
 async fn put_key(
@@ -113,7 +113,7 @@ async fn put_token(
 async fn register<R: Registered>(management: &Management, body: RowBody<R>) -> Result<R, ApiError> {
     let hash_key = management.administration.directory.hash_key();
     let (digest, link) = body.checked(|row| row.check(hash_key))?;
-    let row = R::kept(&digest, &link);
+    let row = R::from_stored(&digest, &link);
     management.administration.change(Change::PutRegistration(R::KIND, digest, link)).await?;
     Ok(row)
 }

@@ -38,7 +38,7 @@ impl PathId for Digest {
 
 fn text_id<T>(text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Result<T, String> {
     if text.contains('\0') {
-        return Err("id: must not contain U+0000: not every database can keep it".to_owned());
+        return Err("id: must not contain U+0000: PostgreSQL cannot store it".to_owned());
     }
     parse(text).map_err(|error| format!("id: {error}"))
 }
@@ -81,7 +81,7 @@ impl<T> RowBody<T> {
     /// Sets the row's id to that in the path. The body's id may be absent, and must not differ.
     pub(super) fn with_path_id(mut self, path: &str, own: impl FnOnce(&mut T) -> &mut String) -> Self {
         let own = own(&mut self.row);
-        if self.has_id && own != path && !self.problems.iter().any(|problem| problem.place == "id") {
+        if self.has_id && own != path && !self.problems.iter().any(|problem| problem.path == "id") {
             self.problems.push(Problem::new("id", "must be the id in the path, or absent"));
         }
         path.clone_into(own);
@@ -95,7 +95,7 @@ impl<T> RowBody<T> {
             Ok(checked) if problems.is_empty() => return Ok(checked),
             Ok(_) => {}
             Err(others) => {
-                let is_new = |other: &Problem| !problems.iter().any(|problem| problem.place == other.place);
+                let is_new = |other: &Problem| !problems.iter().any(|problem| problem.path == other.path);
                 let others: Vec<Problem> = others.into_iter().filter(is_new).collect();
                 problems.extend(others);
             }

@@ -25,7 +25,7 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
 
 async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<Json<StoreRow>, ApiError> {
     // Without the cache that scans use, which may be two seconds old.
-    let found = management.administration.directory.kept_store(&id).await?;
+    let found = management.administration.directory.store_uncached(&id).await?;
     found.as_ref().map(|store| Json(StoreRow::from(store))).ok_or(ApiError::NotFound)
 }
 

@@ -1,8 +1,8 @@
-//! Where a row is: on which line, or, in a directory file, in which list.
+//! The position of a row: its line or, in a directory file, its list and number.
 
 use std::fmt;
 
-/// Lists of a directory file, and what a row of each is called elsewhere.
+/// The lists of a directory file, and the kind of their rows.
 pub(super) const LISTS: [(&str, &str); 5] = [
     ("stores", "store"),
     ("shoppers", "shopper"),
@@ -11,16 +11,16 @@ pub(super) const LISTS: [(&str, &str); 5] = [
     ("customers", "customer"),
 ];
 
-/// The place of a row, which no other row of its file has.
+/// The position of a row in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Spot {
-    /// It begins on this line.
+pub enum Position {
+    /// The first line of the row, from 1 on.
     Line(u32),
-    /// It is in this one of the lists of a directory file, behind so many others.
+    /// The list of a directory file, as an index of [`LISTS`], and the number of the row in it, from 0 on.
     Item(u8, u32),
 }
 
-impl fmt::Display for Spot {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "line {line}"),

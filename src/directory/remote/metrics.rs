@@ -1,4 +1,4 @@
-//! What is counted of the questions to the retailer's own system.
+//! Metrics of the questions to the identity backend.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
-/// Upper bounds in seconds: fine where answers should be, and up to the longest time-out.
+/// Upper bounds in seconds: fine for normal answer times, and up to the longest time-out.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.2];
 
-/// What came of a question.
+/// The outcome of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Found,
@@ -20,65 +20,65 @@ pub(super) enum Outcome {
     Malformed,
     Unavailable,
     Timeout,
-    /// It said so itself.
+    /// The backend answered 429.
     Busy,
-    /// All our places were taken.
+    /// All permits (`directory.max_in_flight`) were in use.
     Full,
-    /// It was not asked, since it does not answer.
+    /// The circuit breaker was open.
     NotAsked,
-    /// Whoever asked went away.
+    /// The scan ended before the answer came.
     Abandoned,
-    /// It was about a key that the connector made up, whatever came of it.
+    /// A question about a key that the connector made up, with or without an answer.
     MadeUp,
 }
 
-/// The label of a count.
+/// The label of the counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// Counts that grow; clones share them.
+/// The metrics; clones share them.
 #[derive(Clone, Debug)]
-pub struct Figures {
-    /// Questions by what came of them.
+pub struct RemoteMetrics {
+    /// Questions by outcome.
     pub questions: Family<OutcomeLabel, Counter>,
-    /// How long those took that were sent.
+    /// The duration of questions that were sent.
     pub seconds: Histogram,
-    /// Answers from memory.
+    /// Look-ups answered from the cache.
     pub remembered: Counter,
 }
 
-impl Figures {
+impl RemoteMetrics {
     pub(super) fn new() -> Self {
         Self { questions: Family::default(), seconds: Histogram::new(BUCKETS), remembered: Counter::default() }
     }
 
-    /// A question that was not sent.
-    pub(super) fn not_sent(&self, outcome: Outcome) {
+    /// Counts a question.
+    pub(super) fn count(&self, outcome: Outcome) {
         self.questions.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
-    /// A question that is sent now.
+    /// Starts the timer of a question that is sent now.
     pub(super) fn sent(&self) -> Sent<'_> {
-        Sent { figures: self, at: Instant::now(), outcome: Outcome::Abandoned }
+        Sent { metrics: self, at: Instant::now(), outcome: Outcome::Abandoned }
     }
 
-    /// A question about a made-up key that is sent now.
+    /// Starts the timer of a question about a made-up key that is sent now.
     pub(super) fn made_up(&self) -> Sent<'_> {
-        Sent { figures: self, at: Instant::now(), outcome: Outcome::MadeUp }
+        Sent { metrics: self, at: Instant::now(), outcome: Outcome::MadeUp }
     }
 }
 
-/// A question under way; counted when it is dropped, and dropped in any case.
+/// A question under way. It is counted when this is dropped.
 pub(super) struct Sent<'a> {
-    figures: &'a Figures,
+    metrics: &'a RemoteMetrics,
     at: Instant,
     outcome: Outcome,
 }
 
 impl Sent<'_> {
-    pub(super) fn came_to(mut self, outcome: Outcome) {
+    pub(super) fn finish(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 }
@@ -86,8 +86,8 @@ impl Sent<'_> {
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         let took: Duration = self.at.elapsed();
-        self.figures.seconds.observe(took.as_secs_f64());
-        self.figures.not_sent(self.outcome);
+        self.metrics.seconds.observe(took.as_secs_f64());
+        self.metrics.count(self.outcome);
     }
 }
 
