@@ -1,4 +1,4 @@
-// The shopper's app: signs a shopper in, and shows a fresh code as long as the shopper is signed in.
+// The shopper's app: signs a shopper in, and shows a valid code as long as the shopper is signed in.
 import { Problem, ask, call, now, refused } from "./connector.js";
 
 const RETRY_SECONDS = 3;
@@ -15,7 +15,7 @@ let signedInAgain = () => {};
 export const signedIn = () => session?.shopper ?? null;
 export const shownCode = () => code?.text ?? null;
 
-// Calls this when the connector refused a token of its own making: it was restarted, and has forgotten all changes.
+// Sets an action for when the connector refuses a token that it issued: it was restarted and has lost all changes.
 export function onRestart(action) {
   signedInAgain = action;
 }
@@ -66,8 +66,7 @@ export async function renew() {
   tryLater(refused("/v1/scan-key-codes", answer), Number(answer.headers.get("retry-after")) || RETRY_SECONDS);
 }
 
-// A refusal takes the code away. Without an answer, or with a 429 or 5xx, the app keeps the code that it has, even an expired one:
-// the gate will say.
+// A refusal removes the code. Without an answer, or with a 429 or 5xx, the app keeps its code, even an expired one: the gate decides.
 function tryLater(problem, seconds) {
   if (!(problem instanceof Problem)) throw problem;
   const isRefusal = problem.status !== null && problem.status < 500 && problem.status !== 429;

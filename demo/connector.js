@@ -1,9 +1,9 @@
 // Requests to the connector, the key of a published demo, and the connector's clock.
 
 const STORED_KEY = "identity-connector-demo-key";
-const KEY_IS_MISSING = "Open the link that the demo printed when it started: it carries the key.";
+const KEY_IS_MISSING = "Open the link that the demo printed when it started: it contains the key.";
 
-// Why a request did not do what it should have done, in words for the page. Without an answer there is no status.
+// Why a request failed, with a message for the page. The status is null if there was no answer.
 export class Problem extends Error {
   constructor(message, status = null) {
     super(message);
@@ -14,8 +14,8 @@ export class Problem extends Error {
 let key = null;
 let offset = 0;
 
-// Takes the key from the link's fragment, which a browser never sends, and removes it from the address bar. A reload in the
-// same tab still has it. Says whether the link had one.
+// Takes the key from the link's fragment, which a browser never sends, and removes it from the address bar. The tab keeps it for a
+// reload. Returns whether the link had a key.
 export function takeKey() {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
   try {
@@ -28,7 +28,7 @@ export function takeKey() {
   return Boolean(given);
 }
 
-// The connector's time in milliseconds. On a published demo, this machine's clock may be wrong.
+// The connector's time in milliseconds. The browser's machine may have another time than a published demo's.
 export function now() {
   return Date.now() + offset;
 }
@@ -58,7 +58,7 @@ export async function call(path, options = {}) {
   }
 }
 
-// The same, for an answer that must be a 200.
+// Like `call`, but throws a `Problem` unless the answer is a 200.
 export async function ask(path, options) {
   const answer = await call(path, options);
   if (answer.status !== 200) throw refused(path, answer);
@@ -78,7 +78,7 @@ function parse(text) {
   }
 }
 
-// The header has whole seconds, so that a smaller difference means nothing.
+// Corrects for the connector's clock. The header has whole seconds, so a difference up to 2 s is ignored.
 function readClock(date) {
   const difference = Date.parse(date) - Date.now();
   if (!Number.isNaN(difference)) offset = Math.abs(difference) > 2000 ? difference : 0;

@@ -1,5 +1,5 @@
-// The gate, as Amazon plays it: it asks the connector, tries again when there is no decision, and then does what its store does
-// without one. The numbers are those of the gate simulator (`identity-connector gate`).
+// The gate, which behaves as Amazon's does: it asks the connector, retries while there is no decision, and at last uses the store's
+// default decision. The numbers are those of the gate simulator (`identity-connector gate`).
 import { Problem, call, now, uuid } from "./connector.js";
 
 export const IDENTITY_KEYS = "/v1/identity/identity-keys";
@@ -18,9 +18,9 @@ export function event(code, storeId, location) {
   };
 }
 
-// Asks until there is a decision or the time is up. Returns whether the gate opens and why, with the answer that decided; a
-// 400 is not recorded, and so is no answer to compare another with.
-// `onAttempt` is told of each attempt, and of the wait after it.
+// Asks until there is a decision or the time is up. Returns whether the gate opens, why, and the answer with the decision. For a 400
+// the answer is null: it is not recorded, so a repeated event cannot be compared with it.
+// Calls `onAttempt` with each attempt and the wait after it.
 export async function decide(scan, store, onAttempt) {
   const started = performance.now();
   const left = () => BUDGET_MS - (performance.now() - started);
@@ -39,7 +39,7 @@ export async function decide(scan, store, onAttempt) {
 }
 
 async function send(scan, timeout) {
-  // Sent as it is shown.
+  // The log shows exactly this text.
   const request = JSON.stringify({ requestId: uuid(), ...scan }, null, 2);
   const sent = performance.now();
   const attempt = { request, status: null, answer: "", message: "", retryAfter: 0, body: null };
@@ -66,7 +66,7 @@ function read({ status, body, message }) {
 }
 
 function withoutDecision(lastStatus, store) {
-  if (lastStatus === 429) return { opens: false, words: "Closed: the connector answers too many requests", answer: null };
+  if (lastStatus === 429) return { opens: false, words: "Closed: the connector answered 429 (too many requests)", answer: null };
   const opens = store.defaultGateDecision === "open";
   const words = opens
     ? "Open: no decision from the connector, this store opens by default"

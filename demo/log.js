@@ -1,11 +1,11 @@
-// The list of scans: of each its event id, and of each attempt the request, the answer and the milliseconds.
+// The list of scans: the event id of each scan; the request, answer and time of each attempt.
 import { IDENTITY_KEYS } from "./gate.js";
 
-const MOST = 20;
+const MAX_ENTRIES = 20;
 const STATUS = { 200: "OK", 400: "Bad Request", 401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error" };
 const at = (id) => document.getElementById(id);
 
-// Begins an entry, to which attempts and the gate's decision are added.
+// Adds an entry to the list. Returns functions that add attempts, a note and the gate's decision to it.
 export function begin({ shopper, store, location, id, isRepeated }) {
   const title = make("h3", "Asking the connector …");
   const note = make("p", "", "note");
@@ -21,7 +21,7 @@ export function begin({ shopper, store, location, id, isRepeated }) {
   entry.append(make("time", time), body);
   at("no-scans").hidden = true;
   at("scans").prepend(entry);
-  while (at("scans").children.length > MOST) at("scans").lastChild.remove();
+  while (at("scans").children.length > MAX_ENTRIES) at("scans").lastChild.remove();
   return {
     time,
     add: (attempt, wait) => attempts.append(describe(attempt, attempts.children.length + 1, wait)),

@@ -1,4 +1,4 @@
-// The page: connects its buttons with the app, the gate and the connector. Nothing outlives a reload but the demo's key.
+// The page: connects its buttons with the app, the gate and the connector. A reload keeps nothing but the demo's key.
 import { shownCode, signIn, signOut, signedIn, onRestart, renew, tick } from "./app.js";
 import { Problem, ask, takeKey } from "./connector.js";
 import { decide, event } from "./gate.js";
@@ -12,7 +12,7 @@ const stores = new Map();
 let last = null; // the last scan, to be sent again: { scan, shopper, time, answer }
 let closing = 0;
 
-// Does something for a button and shows the problem beside it, if there is one.
+// Runs a button's action, and shows its problem, if there is one, beside the button.
 async function run(problem, action) {
   at(problem).textContent = "";
   try {
@@ -23,11 +23,11 @@ async function run(problem, action) {
   }
 }
 
-// What there is to know about a shopper before a scan. A card is valid through its last month, in UTC.
+// The label of a shopper: what affects a scan. A card is valid until the end of its last month, in UTC.
 function label({ id, type, account, paymentMethod }) {
   const month = new Date().toISOString().slice(0, 7);
-  const words = [KINDS[type], account === "flagged" && "on hold", paymentMethod?.lastMonth < month && "card expired"];
-  return `${id} - ${words.filter(Boolean).join(", ") || "all well"}`;
+  const words = [KINDS[type], account === "flagged" && "flagged", paymentMethod?.lastMonth < month && "card expired"];
+  return `${id} - ${words.filter(Boolean).join(", ") || "active"}`;
 }
 
 function describe({ id, takesCash, defaultGateDecision }) {
@@ -50,7 +50,7 @@ function showStore() {
     : "";
 }
 
-// Fills a list and keeps what was chosen; at first, `first` is.
+// Fills a list and keeps its selection. `first` is selected at first.
 function offer(select, rows, describe, first) {
   const chosen = [select.value, first].find((id) => rows.has(id));
   select.replaceChildren(...Array.from(rows.values(), (row) => new Option(describe(row), row.id)));
@@ -92,7 +92,7 @@ async function toggleFlag() {
   if (shownCode() === null) await renew();
 }
 
-// One change after the other, so that the last one takes effect.
+// Sends one change after another, so that the last one takes effect.
 let changing = Promise.resolve();
 function setBackend() {
   const down = at("backend").checked;
@@ -126,7 +126,7 @@ async function repeat() {
   if (last !== null) await play(last);
 }
 
-// Plays one scan at the gate. `before` is the same event, if it was sent before.
+// Plays one scan at the gate. `before` has the scan and, if it was sent before, the time and the answer.
 async function play(before) {
   const { scan, shopper } = before;
   const { id, location } = scan.authEvent;
@@ -146,7 +146,7 @@ async function play(before) {
     closing = setTimeout(() => showGate("closed", "", opens ? "The gate is closed again." : words), OPEN_MS);
     last = { scan, shopper, time: entry.time, answer: answer ?? before.answer };
     at("repeat").disabled = false;
-    // A code that the connector does not know was made before a restart.
+    // The connector does not know a code that it made before a restart.
     if (answer?.includes("Identity key not found")) await renew();
   } finally {
     setBusy(false);
@@ -156,12 +156,12 @@ async function play(before) {
 function compare({ time, answer: recorded }, answer) {
   if (answer === null) return "The connector has recorded no answer for this event.";
   if (recorded === null) return "The connector had recorded no answer for this event, so this decision is new.";
-  if (answer === recorded) return `The recorded answer: byte for byte the one of ${time}. The connector did not decide again.`;
-  return `This answer differs from the one of ${time}: a demo that is restarted forgets its records.`;
+  if (answer === recorded) return `The recorded answer, the same bytes as at ${time}: the connector did not decide again.`;
+  return `This answer differs from that at ${time}. A demo that was restarted has lost its records.`;
 }
 
 function showGate(state, className, words) {
-  at("doors").dataset.state = state;
+  at("barrier").dataset.state = state;
   if (at("verdict").textContent !== words) at("verdict").textContent = words;
   at("verdict").className = `verdict ${className}`;
 }

@@ -1,4 +1,4 @@
--- The connector's role owns its database and nothing else.
+-- The role of the connector owns its database, and nothing else.
 \set password `cat /run/secrets/database_password`
 CREATE ROLE connector LOGIN PASSWORD :'password';
 CREATE DATABASE connector OWNER connector;

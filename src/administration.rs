@@ -1,8 +1,9 @@
-//! What an administrator does: changes who is known, and erases who is not to be. Knows no HTTP.
+//! The use cases of administration: changing the directory, and erasing a shopper. Knows nothing of HTTP.
 //!
-//! Erasing takes two looks. A scan that had found its shopper before they were erased may be recorded after it, here or, where the
-//! directory is shared, at a connector that has not heard of it; so the ledger is gone through once at once, and once more when nothing
-//! can be under way any longer. Only then is it done: whoever was not told so asks again.
+//! Erasing a shopper replaces their id in the ledger twice. A scan that found the shopper before the erasure may be
+//! recorded after it, by this connector or, if the database is shared, by another one that does not know of the erasure
+//! yet. So the ledger is erased at once, and again when no such scan can be in progress any longer. Erasing is done
+//! only after the second time; a caller without a successful answer must repeat the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,50 +19,51 @@ use crate::directory::{Change, Directory, DirectoryError, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::ledger::{Ledger, LedgerError};
 
-/// For how long a scan may be under way once it has found its shopper: 1.5 s until its recording begins, and what that takes.
-const UNDER_WAY: Duration = Duration::from_secs(3);
+/// The longest time from finding a scan's shopper to the end of its recording: 1.5 s until recording begins, and time
+/// to record.
+const MAX_SCAN_TIME: Duration = Duration::from_secs(3);
 
-/// How many letters and digits a secret has that is made here: as many as a recognition token.
+/// The length of a new secret: that of a recognition token.
 const SECRET_LENGTH: usize = 32;
 
-/// Why something was not done.
+/// Why an administrative call failed.
 #[derive(Debug, Error)]
 pub enum AdministrationError {
-    /// It cannot be.
+    /// The directory refused the change.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// The directory could not tell or could not be changed.
+    /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The ledger could not tell or could not be written.
+    /// The ledger could not be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The carts could not be dropped.
+    /// The carts could not be deleted.
     #[error(transparent)]
     Carts(#[from] CartsError),
-    /// It panicked. What it choked on is not repeated.
+    /// Erasing panicked. The panic message is left out, since it may quote personal data.
     #[error("erasing panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What an administrator works on: clones share it.
+/// What administration works on. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Administration {
-    /// Who is known.
+    /// Stores, shoppers, keys, tokens and customers.
     pub directory: Arc<Directory>,
-    /// What customers have in their carts.
+    /// The customers' carts.
     pub carts: Arc<CartStore>,
-    /// What was decided.
+    /// Decisions and sessions.
     pub ledger: Arc<Ledger>,
     /// The time.
     pub clock: Clock,
 }
 
 impl Administration {
-    /// Makes a change, or says why it cannot be. What was so before is fine.
+    /// Applies a change. Succeeds also if the change was applied before.
     ///
     /// # Errors
-    /// When it cannot be, or the directory cannot be changed.
+    /// When the directory refuses the change or cannot be changed.
     pub async fn change(&self, change: Change) -> Result<(), AdministrationError> {
         let outcomes = self.directory.apply(vec![change], self.clock.now()).await?;
         match outcomes.first() {
@@ -70,47 +72,49 @@ impl Administration {
         }
     }
 
-    /// From now on a customer is no shopper, and has nothing in their carts.
+    /// Removes the link between a customer and their shopper, and deletes the customer's carts.
     ///
     /// # Errors
-    /// When they were none before, or that could not be done.
+    /// When there is no such link, or the carts or the directory cannot be changed.
     pub async fn unlink(&self, customer: Digest) -> Result<(), AdministrationError> {
         self.carts.forget(customer).await?;
         self.change(Change::UnlinkCustomer(customer)).await
     }
 
-    /// Takes a shopper out of the directory, with all that stands for them and what they have in their carts, and puts a pseudonym wherever the ledger names them. Done
-    /// again, it does what is left to do, and is as well for somebody who was never there.
+    /// Erases a shopper: deletes them from the directory with their keys, tokens, customers and carts, and replaces
+    /// their id in the ledger with a pseudonym. Calling it again completes an erasure that failed half way. An unknown
+    /// shopper is no error.
     ///
-    /// It takes seconds, and is done even if nobody waits for it.
+    /// Takes seconds. Continues when the caller stops waiting.
     ///
     /// # Errors
-    /// When some of it could not be done.
+    /// When a part of the erasure failed.
     pub async fn erase(&self, shopper: VisitorId) -> Result<(), AdministrationError> {
         let administration = self.clone();
-        tokio::spawn(async move { administration.erase_for_good(&shopper).await }).await?
+        tokio::spawn(async move { administration.erase_everywhere(&shopper).await }).await?
     }
 
-    async fn forget_carts(&self, customers: &[Digest]) -> Result<(), AdministrationError> {
+    async fn delete_carts(&self, customers: &[Digest]) -> Result<(), AdministrationError> {
         for customer in customers {
             self.carts.forget(*customer).await?;
         }
         Ok(())
     }
 
-    async fn erase_for_good(&self, shopper: &VisitorId) -> Result<(), AdministrationError> {
+    async fn erase_everywhere(&self, shopper: &VisitorId) -> Result<(), AdministrationError> {
         let pseudonym = self.directory.hash_key().pseudonym(shopper);
-        // First, while it is known whose they are.
+        // First, while the directory still knows the shopper's customers.
         let customers = self.directory.customers_of(shopper).await?;
-        self.forget_carts(&customers).await?;
+        self.delete_carts(&customers).await?;
         let erase = Change::EraseShopper { id: shopper.clone(), pseudonym: pseudonym.clone() };
-        // That they are not there does not say that the ledger has been gone through.
+        // An unknown shopper does not end the erasure here: an earlier call may have failed before it reached the
+        // ledger.
         self.directory.apply(vec![erase], self.clock.now()).await?;
         self.ledger.erase(shopper, &pseudonym).await?;
-        sleep(UNDER_WAY.saturating_add(self.directory.believed_for())).await;
+        sleep(MAX_SCAN_TIME.saturating_add(self.directory.believed_for())).await;
         self.ledger.erase(shopper, &pseudonym).await?;
-        self.forget_carts(&customers).await?;
-        // Others may remember what they read or recorded meanwhile.
+        self.delete_carts(&customers).await?;
+        // Other connectors may have the shopper's records in their caches.
         self.directory.announce_erasure().await?;
         self.ledger.purge().await?;
         self.carts.purge().await?;
@@ -118,17 +122,18 @@ impl Administration {
     }
 }
 
-/// A new secret of letters and digits, from the operating system's randomness: fit for a recognition token.
+/// A new secret of letters and digits, from the operating system's random numbers. It can be a recognition token.
 ///
 /// # Errors
-/// When the operating system has none to give.
+/// When the operating system provides no random numbers.
 pub fn new_secret() -> Result<SecretString, getrandom::Error> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut secret = String::with_capacity(SECRET_LENGTH);
     let mut bytes = [0; SECRET_LENGTH];
     while secret.len() < SECRET_LENGTH {
         getrandom::fill(&mut bytes)?;
-        // Six bits choose among 64; two of those stand for nothing, so that all others are as likely.
+        // Six bits give 64 values. The two values beyond the alphabet are skipped, so that all characters are equally
+        // likely.
         let drawn = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
         let missing = SECRET_LENGTH.saturating_sub(secret.len());
         secret.extend(drawn.take(missing).copied().map(char::from));
@@ -153,12 +158,12 @@ mod tests {
     use crate::domain::scan::Location;
     use crate::ledger::{
         Limits, MemoryLedger,
-        tests::{accepted, soon},
+        tests::{accepted, far_deadline},
     };
 
-    /// On a paused clock, which leaps to the next thing that is waited for.
+    /// The clock is paused and jumps to the next timer.
     #[tokio::test(start_paused = true)]
-    async fn what_is_recorded_while_somebody_is_erased_names_them_no_more_afterwards() {
+    async fn scan_recorded_during_an_erasure_is_erased_too() {
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let administration = Administration {
@@ -174,9 +179,9 @@ mod tests {
             let (administration, shopper) = (administration.clone(), shopper.clone());
             async move { administration.erase(shopper).await }
         });
-        sleep(Duration::from_secs(2)).await; // the first look is over
+        sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         assert!(!erasing.is_finished());
-        administration.ledger.record(entry, DateTime::UNIX_EPOCH, soon()).await.expect("recorded");
+        administration.ledger.record(entry, DateTime::UNIX_EPOCH, far_deadline()).await.expect("recorded");
         erasing.await.expect("no panic").expect("erased");
         let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
         let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;
@@ -185,9 +190,9 @@ mod tests {
         assert!(!all.contains(&format!("{shopper:?}")) && all.contains("erased-"), "{all}");
     }
 
-    /// A token that still holds can fill a cart again while its customer is erased.
+    /// An app whose token is still valid can fill a cart again while its customer is erased.
     #[tokio::test(start_paused = true)]
-    async fn what_is_put_into_a_cart_while_somebody_is_erased_is_gone_afterwards() {
+    async fn cart_filled_during_an_erasure_is_deleted_too() {
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let (hash_key, now) = (HashKey::new(&[0; 32]), DateTime::UNIX_EPOCH);
@@ -207,19 +212,19 @@ mod tests {
             let administration = administration.clone();
             async move { administration.erase(shopper).await }
         });
-        sleep(Duration::from_secs(2)).await; // the first look is over
+        sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         let (name, market) = (CartName::parse("Default").expect("a name"), Market::parse("DE").expect("a market"));
         let currency = Currency::new("EUR", "€").expect("a currency");
         let open = move |carts: &mut Carts| {
             carts.open(name, market, currency, CartId::from_random_bytes([1; 8]), now).map(drop)
         };
-        administration.carts.change(&customer, now, open).await.expect("written").expect("there is room");
+        administration.carts.change(&customer, now, open).await.expect("written").expect("within the limits");
         erasing.await.expect("no panic").expect("erased");
         assert!(administration.carts.get(&customer, now).await.expect("read").is_empty());
     }
 
     #[test]
-    fn a_secret_is_32_letters_and_digits_all_of_which_occur() {
+    fn secret_is_32_letters_and_digits_of_the_whole_alphabet() {
         let secrets: Vec<_> = (0..200).map(|_| new_secret().expect("randomness")).collect();
         for secret in &secrets {
             let secret = secret.expose_secret();

@@ -1,7 +1,7 @@
-//! Telling that something we depend on is ill from that one who asks makes it fail.
+//! Distinguishes an unhealthy dependency from one request that always fails.
 //!
-//! Failures count by whose they are: what one key provokes again and again is one failure, and anything that is answered in between
-//! forgets them all.
+//! Failures are counted by subject (a scan or a key): repeated failures of one subject count once. Any success resets
+//! the count.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::digest::{Digest, Fingerprint};
 
-/// Whose failure it is: a scan, or a key.
+/// The subject of a failure: a scan or a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subject(Digest);
 
@@ -26,38 +26,38 @@ impl From<Digest> for Subject {
     }
 }
 
-/// The failures of distinct subjects, with no success in between.
+/// The recent failures of distinct subjects, since the last success.
 #[derive(Debug)]
 pub(crate) struct Failures {
-    enough: usize,
-    within: Duration,
+    threshold: usize,
+    window: Duration,
     last: HashMap<Subject, Instant>,
 }
 
 impl Failures {
-    /// `enough` distinct subjects within that time tell of an illness.
-    pub(crate) fn new(enough: usize, within: Duration) -> Self {
-        Self { enough, within, last: HashMap::new() }
+    /// `threshold` distinct subjects that fail within `window` mean that the dependency is unhealthy.
+    pub(crate) fn new(threshold: usize, window: Duration) -> Self {
+        Self { threshold, window, last: HashMap::new() }
     }
 
-    /// These have failed. Says whether they are enough now.
+    /// Adds a failure of each of these subjects. Returns whether the threshold is reached.
     pub(crate) fn add(&mut self, subjects: &[Subject], now: Instant) -> bool {
-        self.last.retain(|_, at| now.saturating_duration_since(*at) <= self.within);
+        self.last.retain(|_, at| now.saturating_duration_since(*at) <= self.window);
         for subject in subjects {
-            // Bounded: more would not count.
-            if self.last.len() < self.enough || self.last.contains_key(subject) {
+            // Keeps at most `threshold` subjects: more would change nothing.
+            if self.last.len() < self.threshold || self.last.contains_key(subject) {
                 self.last.insert(*subject, now);
             }
         }
-        self.last.len() >= self.enough
+        self.last.len() >= self.threshold
     }
 
-    /// How many distinct subjects have failed lately.
+    /// How many distinct subjects have failed within the window.
     pub(crate) fn distinct(&self, now: Instant) -> usize {
-        self.last.values().filter(|at| now.saturating_duration_since(**at) <= self.within).count()
+        self.last.values().filter(|at| now.saturating_duration_since(**at) <= self.window).count()
     }
 
-    /// Something was answered.
+    /// Resets the count after a success.
     pub(crate) fn forget(&mut self) {
         self.last.clear();
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_distinct_subjects_count_and_only_lately() {
+    async fn only_distinct_and_recent_subjects_count() {
         let mut failures = Failures::new(3, Duration::from_secs(4));
         for _ in 0..100 {
             assert!(!failures.add(&[subject(1)], Instant::now()));
@@ -80,7 +80,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(!failures.add(&[subject(2)], Instant::now()));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!failures.add(&[subject(3)], Instant::now()), "the first is too long ago");
+        assert!(!failures.add(&[subject(3)], Instant::now()), "the first failure is too old");
         assert_eq!(failures.distinct(Instant::now()), 2);
         assert!(failures.add(&[subject(4)], Instant::now()));
         failures.forget();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded() {
+    fn number_of_kept_subjects_is_bounded() {
         let mut failures = Failures::new(3, Duration::MAX);
         for number in 0..=255 {
             failures.add(&[subject(number)], Instant::now());

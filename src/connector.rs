@@ -1,11 +1,11 @@
-//! The use case: a scan comes in, a verdict goes out. Knows no HTTP.
+//! The use case: verifies a scan and returns a verdict. Knows nothing of HTTP.
 //!
-//! *Decide, then record; records never change.* Deciding has no side effect, so it may be done again for a scan that was decided before:
-//! recording finds what stands, and that is the answer. Recording is one step that is never cancelled once begun, and never
-//! begun once the time is up.
+//! *Decide, then record; records never change.* Deciding has no side effect, so a scan may be decided again: recording
+//! returns the existing record, if there is one, and that record is the answer. Recording is one step. It is never
+//! cancelled once it has begun, and never begins after the deadline.
 //!
-//! A scan is worked on to its end, whoever has hung up meanwhile: what was begun for it, at a backend that asks for no less, is not given up
-//! half way, and its place is not another's before.
+//! Work on a scan continues until it is done, also when the caller hangs up: a request to the identity backend that has
+//! begun is not cancelled, and the scan keeps its permit until then.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -30,75 +30,76 @@ use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
 use crate::traces::{carry, step};
 
-/// How long a scan waits while the ledger is slow. It gets a 500 then and is worked on to its end. A gate has six seconds for all its
-/// attempts: so it asks again soon after the decision is written.
-const PATIENCE_WHILE_SLOW: Duration = Duration::from_millis(500);
+/// How long a scan waits for its verdict while the ledger is slow. After that it gets a 500, and the work on it
+/// continues. A gate retries for six seconds, so it asks again soon after the decision is recorded.
+const SLOW_LEDGER_WAIT: Duration = Duration::from_millis(500);
 
-/// What the connector says to a scan.
+/// The result of verifying a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is decided, and the record stands.
+    /// The scan is decided and recorded.
     Decided {
         /// The record from which every retry is answered.
         record: Record,
-        /// Whether it stood before this scan came.
+        /// Whether the record existed before this scan arrived.
         replay: bool,
     },
-    /// It was not decided, and nothing is recorded.
+    /// The scan was not decided, and nothing is recorded.
     Refused(Refusal),
 }
 
-/// Why a scan is not decided: the sender's doing, or a limit of ours that passes.
+/// Why a scan is not decided: a mistake of the sender, or a limit that the connector has reached for the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No such store, or a disabled one at its entry.
+    /// The store is unknown, or it is disabled and the scan is at its entry.
     UnknownStore,
     /// The auth event was decided with other parameters.
     EventReused,
-    /// The ledger has no room, and may have some after this time.
+    /// The ledger is full, and may have capacity again after this time.
     LedgerFull(TimeDelta),
-    /// What is to be asked, or written to, has as much to do as it can.
+    /// The directory or the ledger is busy with other scans.
     Busy,
 }
 
-/// A fault on our side: nothing was recorded that this scan could know of, and a retry reaches the true decision.
+/// A fault on our side. The scan is not answered from a record; a retry reaches the true decision.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// The directory could not tell.
+    /// The directory did not answer.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The ledger could not tell or could not be written.
+    /// The ledger could not be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The decision came after the time was up, so recording it was not begun.
-    #[error("decided too late to be recorded")]
+    /// The decision was made after the deadline, so it was not recorded.
+    #[error("decided after the deadline, so not recorded")]
     TooLate,
-    /// Deciding or recording panicked. What it choked on is not repeated.
+    /// Deciding or recording panicked. The panic message is left out, since it may quote an identity key.
     #[error("deciding or recording panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What a connector is made of.
+/// The parts of a connector.
 #[derive(Debug)]
 pub struct Connector {
-    /// Who is known.
+    /// Stores, shoppers, keys and tokens.
     pub directory: Arc<Directory>,
-    /// What was decided.
+    /// Decisions and sessions.
     pub ledger: Arc<Ledger>,
-    /// Under which fingerprints are kept.
+    /// The key of the fingerprints.
     pub hash_key: HashKey,
-    /// How the retailer's Scan Key Codes look; without it, every code is refused.
+    /// The format of the retailer's Scan Key Codes. Without it, every code is refused.
     pub scan_key: Option<ScanKeyFormat>,
-    /// Whether a Scan Key Code opens one auth event only.
+    /// Whether a Scan Key Code is valid for one auth event only.
     pub single_use: bool,
-    /// Whether answers tell the payment source.
+    /// Whether answers contain the payment source.
     pub tell_payment_source: bool,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
 }
 
 impl Connector {
-    /// The record of a scan, if this process remembers it: at no cost, for when there is no room for more.
+    /// Returns the record of a scan if it is in this process's memory. Needs no permit, so it is used while none is
+    /// free.
     #[must_use]
     pub fn recall(&self, scan: &Scan, now: DateTime<Utc>) -> Option<Record> {
         match self.ledger.recall(scan.event.id, &self.fingerprint(scan), now) {
@@ -109,8 +110,8 @@ impl Connector {
 
     /// Answers a scan: from its record if there is one, else by deciding and recording.
     ///
-    /// That goes on when nobody waits for it any more, but is not decided after `deadline`, and recording is not begun after that. What is
-    /// handed over as `place` is dropped when all of it is done.
+    /// The work continues when the caller stops waiting. Deciding ends at `deadline`, and recording does not begin
+    /// after it. `permit` is dropped when all work is done.
     ///
     /// # Errors
     /// When the fault is on our side.
@@ -119,24 +120,26 @@ impl Connector {
         scan: Scan,
         now: DateTime<Utc>,
         deadline: Instant,
-        place: impl Send + 'static,
+        permit: impl Send + 'static,
     ) -> Result<Verdict, VerifyError> {
         let fingerprint = self.fingerprint(&scan);
-        // One that does not match says nothing yet: whether the store is known is told before whether the event is.
+        // A mismatch is not answered yet: an unknown store is reported before a reused event.
         if let Lookup::Recorded(record) = self.ledger.recall(scan.event.id, &fingerprint, now) {
             return Ok(Verdict::Decided { record, replay: true });
         }
         let connector = Arc::clone(self);
-        let mut work = Box::pin(async move { (connector.work(&scan, fingerprint, now, deadline).await, place) });
-        let (verdict, _place) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        let mut work =
+            Box::pin(async move { (connector.decide_and_record(&scan, fingerprint, now, deadline).await, permit) });
+        let (verdict, _permit) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(done) => done,
-            // What has to wait is a task of its own from here on, so that neither a caller who hangs up nor the deadline cancels what has begun.
-            // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
+            // Work that has to wait becomes a task of its own, so that neither a hang-up nor the deadline cancels it.
+            // The task returns the permit with the verdict, so that this scan is answered before the next waiting scan
+            // gets the permit.
             Poll::Pending => {
                 let working = tokio::spawn(carry(work));
                 if !self.ledger.is_slow() {
                     working.await?
-                } else if let Ok(done) = timeout(PATIENCE_WHILE_SLOW, working).await {
+                } else if let Ok(done) = timeout(SLOW_LEDGER_WAIT, working).await {
                     done?
                 } else {
                     return Err(LedgerError::Slow.into());
@@ -146,7 +149,7 @@ impl Connector {
         verdict
     }
 
-    async fn work(
+    async fn decide_and_record(
         &self,
         scan: &Scan,
         fingerprint: Fingerprint,
@@ -156,15 +159,15 @@ impl Connector {
         let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
         let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
         if let Ok(Some((store_id, decision))) = decided {
-            // Recording finds what stands already, so nothing need be looked up before.
-            let code = self.code_to_use_up(scan);
+            // Recording finds an existing record by itself, so no look-up is needed before it.
+            let code = self.single_use_code(scan);
             let entry = NewRecord { event: scan.event, fingerprint, store_id, decision, code };
             return self.record(entry, now, deadline).await;
         }
         if let Err(DirectoryError::Busy) = decided {
-            return Ok(Verdict::Refused(Refusal::Busy)); // at once: to ask elsewhere would only make more to do
+            return Ok(Verdict::Refused(Refusal::Busy)); // without a ledger look-up, which would only add load
         }
-        // What cannot be decided any more may have been decided before.
+        // A scan that cannot be decided now may have been decided before.
         match step("ledger.find", self.ledger.find(scan.event.id, &fingerprint, now)).await {
             Ok(Lookup::Recorded(record)) => Ok(Verdict::Decided { record, replay: true }),
             Ok(Lookup::Mismatch) if decided.is_err() => Ok(Verdict::Refused(Refusal::EventReused)),
@@ -180,8 +183,8 @@ impl Connector {
         self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location)
     }
 
-    /// What the rules say of a scan, and the store's own copy of its name: shared, where the scan's would be one more for every
-    /// record. `None` when there is no such store, or a disabled one at its entry.
+    /// Applies the rules to a scan. Returns the decision and the store's own copy of its id: records share that copy,
+    /// which saves memory. `None` if the store is unknown, or disabled and the scan is at its entry.
     async fn decide(
         &self,
         scan: &Scan,
@@ -199,8 +202,8 @@ impl Connector {
         Ok(Some((store.id.clone(), decision)))
     }
 
-    /// From key to shopper, the first rule that applies. Everything here is answered with 401, never with an error that the
-    /// key itself provokes.
+    /// Finds the shopper of a key by the first rule that applies. A key that cannot be accepted is a denial (401),
+    /// never an error: no key may cause a 500.
     async fn identify(
         &self,
         scan: &Scan,
@@ -216,7 +219,7 @@ impl Connector {
                 };
                 self.metrics.code_read(code.age_at(scan.event.timestamp));
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
-                    Err(Denial::KeyExpired) if self.is_promised(&code, scan, now, asker.subject).await? => {}
+                    Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, asker.subject).await? => {}
                     Err(denial) => return Ok(Err(denial)),
                     Ok(()) => {}
                 }
@@ -238,9 +241,10 @@ impl Connector {
         })
     }
 
-    /// Whether an app was told that its code is valid until the event, though the store's window is shorter: the windows of disabled
-    /// stores do not count when a code is made, and a window may have been changed since.
-    async fn is_promised(
+    /// Whether the app was told that its code is still valid at the time of the event, although the store's window is
+    /// shorter. A code is valid for the shortest window of the enabled stores at the time when it is made. Since then,
+    /// the store may have been enabled, or its window shortened.
+    async fn is_valid_as_promised(
         &self,
         code: &ScanKeyCode<'_>,
         scan: &Scan,
@@ -249,16 +253,16 @@ impl Connector {
     ) -> Result<bool, DirectoryError> {
         let event_at = scan.event.timestamp;
         if code.check_age(event_at, ScanKeyWindow::LONGEST).is_err() {
-            return Ok(false); // no code is promised for longer, so none of that age is looked up
+            return Ok(false); // no code is promised to be valid for longer, so no look-up is needed
         }
         let until = step("directory.promised_until", self.directory.promised_until(&code.token, now, subject)).await?;
         let last = until.and_then(|until| until.checked_add_signed(NETWORK_ALLOWANCE));
         Ok(last.is_some_and(|last| event_at <= last))
     }
 
-    /// The code that the scan uses up if it is accepted; whether it is used up already only the ledger can tell. A code that is
-    /// signed with another key is the same code.
-    fn code_to_use_up(&self, scan: &Scan) -> Option<Digest> {
+    /// The code that the scan uses up if it is accepted. Only the ledger knows whether it is used up already. Codes
+    /// that differ in their signature alone are the same code.
+    fn single_use_code(&self, scan: &Scan) -> Option<Digest> {
         match (scan.identity_key.presented(), &self.scan_key) {
             (Presented::ScanKeyCode(code), Some(format)) if self.single_use => {
                 Some(self.hash_key.used_code(format.unsigned(code)))
@@ -305,7 +309,7 @@ mod tests {
 
     async fn connector(fault: Option<Fault>) -> Arc<Connector> {
         let hash_key = HashKey::new(&[0; 32]);
-        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("sound");
+        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("a valid file");
         let directory = Directory::in_memory(hash_key.clone());
         directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
         let faults = Faults::default();
@@ -346,22 +350,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scan_is_worked_on_to_its_end_and_keeps_its_place_though_its_caller_is_gone() {
+    async fn hang_up_neither_cancels_the_work_nor_releases_its_permit() {
         let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
-        let place = Arc::new(());
+        let permit = Arc::new(());
         tokio::select! {
             biased;
-            done = connector.verify(scan, DateTime::UNIX_EPOCH, deadline, Arc::clone(&place)) => panic!("at the first turn: {done:?}"),
-            () = std::future::ready(()) => {} // by now it waits for its verdict, and is dropped
+            done = connector.verify(scan, DateTime::UNIX_EPOCH, deadline, Arc::clone(&permit)) => panic!("at the first poll: {done:?}"),
+            () = std::future::ready(()) => {} // the call waits for its verdict now, and is dropped
         }
-        assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (0, 2));
-        tokio::time::sleep(Duration::from_secs(5)).await; // the store and the key are looked up
-        assert_eq!((connector.ledger.records(), Arc::strong_count(&place)), (1, 1));
+        assert_eq!((connector.ledger.records(), Arc::strong_count(&permit)), (0, 2));
+        tokio::time::sleep(Duration::from_secs(5)).await; // long enough to look up the store and the key
+        assert_eq!((connector.ledger.records(), Arc::strong_count(&permit)), (1, 1));
     }
 
     #[tokio::test]
-    async fn what_need_not_wait_is_done_at_once() {
+    async fn work_that_need_not_wait_is_done_at_the_first_poll() {
         let connector = connector(None).await;
         let deadline = Instant::now().checked_add(Duration::from_secs(60)).expect("in range");
         tokio::select! {

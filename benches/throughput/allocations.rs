@@ -18,7 +18,7 @@ pub(crate) fn can_be_counted() -> bool {
 
 /// Allocations for each request of each kind as a table.
 pub(crate) fn table(postgres: Option<&Postgres>) -> String {
-    let rows = [Kind::Floor].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
+    let rows = [Kind::Baseline].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
         let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, postgres));
         format!("| {} | {:.1} |\n", kind.name(), (many - few) as f64 / (MANY - FEW) as f64)
     });

@@ -135,10 +135,10 @@ impl Growth {
         };
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
         add(&connector, "entries", 0, &Shown::Known { keys: REGULARS, location: "ENTRY" });
-        add(&connector, "exits that close them", events, &Shown::Known { keys: REGULARS, location: "EXIT" });
+        add(&connector, "exits that close their sessions", events, &Shown::Known { keys: REGULARS, location: "EXIT" });
         connector.stop();
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        add(&connector, "entries that were denied", 0, &Shown::Stranger);
+        add(&connector, "denied entries", 0, &Shown::Stranger);
     }
 
     fn events_in_sqlite(&mut self, events: u64, time: Duration) {

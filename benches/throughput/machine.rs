@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,38 +8,52 @@ use std::time::{Duration, Instant};
 
 use crate::{load, server};
 
-/// How often the disk is asked.
+/// How often the disk is measured.
 const SYNCS: usize = 200;
 
-/// Processors, system, commit, and the disks under the databases.
+/// Processors, system, commit, and the disks under the databases, as a list.
 pub(crate) fn describe() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
+    let cpu = cpu();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let processors = cpu.lines().filter(|line| line.starts_with("processor\t")).count();
     let commit = commit().unwrap_or_else(|| "unknown".to_owned());
     format!(
-        "{processors} processors, {model}; Linux {}; commit {commit}; fdatasync of 4 KiB {} where SQLite stands, {} where PostgreSQL does",
+        "- {processors} processors, {}; Linux {}; commit {commit}\n\
+         - fdatasync of 4 KiB on SQLite's disk: {}\n- fdatasync of 4 KiB on PostgreSQL's disk: {}",
+        model(&cpu),
         kernel.trim(),
         sync_time(server::folder()),
         sync_time(&std::env::temp_dir())
     )
 }
 
-/// What is measured, where it is a checkout of git's.
+/// The model of the processor.
+pub(crate) fn processor() -> String {
+    model(&cpu()).to_owned()
+}
+
+fn cpu() -> String {
+    std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
+}
+
+fn model(cpu: &str) -> &str {
+    cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor")
+}
+
+/// The commit that is measured, if this is a Git checkout.
 pub(crate) fn commit() -> Option<String> {
     let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Has this process, and all that it starts, keep off the processor of what is measured.
+/// Binds this process, and all that it starts, to the processor of the load.
 pub(crate) fn step_aside() {
     let mut taskset = Command::new("taskset");
     taskset.args(["--cpu-list", "--pid", load::PROCESSOR, &std::process::id().to_string()]).stdout(Stdio::null());
     assert!(taskset.status().expect("taskset (util-linux)").success(), "taskset");
 }
 
-/// How long the disk takes to keep 4 KiB: half of the time, and nearly always.
+/// How long the disk takes to store 4 KiB: median and 99 %.
 fn sync_time(folder: &Path) -> String {
     let mut file = tempfile::tempfile_in(folder).unwrap();
     let mut took: Vec<Duration> = (0..SYNCS).map(|_| sync(&mut file)).collect();

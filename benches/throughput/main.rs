@@ -1,7 +1,7 @@
-//! How fast the connector is, as a share of the least that a server on these libraries could do (`floor`), in one run on one machine.
+//! How fast the connector is, as a share of the least that a server on these libraries could do (`baseline`), in one run on one machine.
 //!
 //! ```sh
-//! cargo bench --bench throughput              # shares of the floor: some 13 minutes
+//! cargo bench --bench throughput              # shares of the baseline: some 13 minutes
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 pairs, over 50 connections
 //! cargo bench --bench throughput -- growth    # with ten million events, a million keys: some 12 minutes, 15 GB on the disk
 //! cargo bench --bench throughput -- growth 10000 100000    # with so many events
@@ -9,7 +9,7 @@
 //! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 pair, with so many events
 //! ```
 //!
-//! The server has one processor and the load, wrk, another. Each figure is the median of pairs, floor and connector in turn. Every server begins
+//! The server has one processor and the load, wrk, another. Each figure is the median of pairs, baseline and connector in turn. Every server begins
 //! anew, with an empty ledger. Needs wrk (Debian: wrk); PostgreSQL is measured where it is installed, and has the processor of the load.
 
 #![expect(
@@ -24,12 +24,12 @@
 )]
 
 mod allocations;
+mod baseline;
 #[path = "../support/connector.rs"]
 mod connector;
 mod conversation;
 mod counts;
 mod events;
-mod floor;
 mod growth;
 #[path = "../../tests/support/installed.rs"]
 mod installed;
@@ -71,7 +71,7 @@ fn main() {
     let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("a number")).collect();
     let number = |place: usize, default| numbers.get(place).copied().unwrap_or(default);
     match word {
-        Some("floor") => floor::serve(),
+        Some("baseline") => baseline::serve(),
         Some("growth") => {
             about();
             println!("{}", report::growth(&growth::measure(&sizes(&numbers), Duration::from_secs(SECONDS))));
@@ -112,8 +112,8 @@ fn sizes(numbers: &[u64]) -> Vec<u64> {
     if numbers.is_empty() { growth::SIZES.to_vec() } else { numbers.to_vec() }
 }
 
-/// The floor answers what the connector does, or it is none.
+/// The baseline answers what the connector does, or it is none.
 fn same_bytes() {
-    let [floor, connector] = [Kind::Floor, Kind::Memory].map(|kind| Server::start(kind, None).answer());
-    assert_eq!(floor, connector, "the answer of the floor, and that of the connector");
+    let [baseline, connector] = [Kind::Baseline, Kind::Memory].map(|kind| Server::start(kind, None).answer());
+    assert_eq!(baseline, connector, "the answer of the baseline, and that of the connector");
 }

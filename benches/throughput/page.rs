@@ -1,4 +1,4 @@
-//! The measured part of `docs/performance.md`, between two marks, and its picture.
+//! Writes the measured parts of `docs/performance.md`, each between two marks, and its picture.
 
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use crate::{allocations, machine, plot, report, targets};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
-const BEGIN: &str = "<!-- measured: begin -->";
-const END: &str = "<!-- measured: end -->";
+/// The part at the head of the page: throughput and latency by storage.
+const SUMMARY: &str = "summary";
+/// The part with all tables.
+const MEASURED: &str = "measured";
 
 /// How much is measured.
 pub(crate) struct Extent {
@@ -21,42 +23,49 @@ pub(crate) struct Extent {
     pub(crate) sizes: Vec<u64>,
 }
 
-/// Measures everything, and writes both. Fails where something of it cannot be measured.
+/// Measures everything, and writes page and picture. Fails if a part cannot be measured.
 pub(crate) fn write(extent: &Extent) {
-    assert!(machine::commit().is_some(), "the page names the commit: this is no checkout of git's");
-    assert_eq!(Postgres::missing(), None, "the page has it all");
-    assert!(allocations::can_be_counted(), "the page has allocations: needs valgrind (Debian: valgrind)");
+    assert!(machine::commit().is_some(), "the page names the commit, and this is not a Git checkout");
+    assert_eq!(Postgres::missing(), None, "the page needs PostgreSQL");
+    assert!(allocations::can_be_counted(), "the page needs valgrind to count allocations (Debian: valgrind)");
     let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("where the measured part begins");
-    let (_, after) = rest.split_once(END).expect("where it ends");
     let began = std::time::Instant::now();
     let machine = machine::describe();
     let levels = pairs::measure(&CONNECTIONS, extent.pairs, extent.time, postgres);
     let allocations = allocations::table(postgres);
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
+    let page = replace(&page, SUMMARY, &report::summary(&levels[0], &machine::processor()));
     let date = Clock::System.now().format("%-d %B %Y");
     let head = format!(
-        "{date}; {machine}. {} pairs of {} s for each figure; all of it took {took} minutes.",
+        "{machine}\n- {date}: {} pairs of runs of {} s for each figure; the whole measurement took {took} minutes",
         extent.pairs,
         extent.time.as_secs()
     );
     let measured = text(&head, &levels, &allocations, &growth);
-    std::fs::write(PAGE, format!("{before}{BEGIN}\n\n{measured}\n{END}{after}")).unwrap();
+    std::fs::write(PAGE, replace(&page, MEASURED, &format!("\n{measured}\n"))).unwrap();
     std::fs::write(PICTURE, plot::draw(&levels)).unwrap();
     println!("{measured}");
 }
 
+/// The page with this text between the marks of a part.
+fn replace(page: &str, part: &str, text: &str) -> String {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {part}: {edge} -->"));
+    let (before, rest) = page.split_once(&begin).expect("the begin mark of the part");
+    let (_, after) = rest.split_once(&end).expect("the end mark of the part");
+    format!("{before}{begin}\n{text}{end}{after}")
+}
+
 fn text(head: &str, levels: &[Level], allocations: &str, growth: &Growth) -> String {
     let mut text = format!("{head}\n\n### Targets\n\n{}\n", targets::table(levels, growth));
-    text += "### As a share of the floor\n\n![Answers a second of the floor and of the connector, by number of connections](performance.svg)\n\n";
+    text += "### Throughput and latency\n\n![Scans a second of the baseline and of the connector, by number of connections](performance.svg)\n\n";
     for level in levels {
         text += &format!("{}\n", report::headings(level.connections));
         for (kind, pairs) in &level.rows {
             text += &format!("{}\n", report::row(kind.name(), pairs));
         }
-        text += &format!("{}\n\n", report::floor_row(level));
+        text += &format!("{}\n\n", report::baseline_row(level));
     }
-    text + &format!("{allocations}\n### As it grows\n\n{}", report::growth(growth))
+    text + &format!("{allocations}\n### With many events and keys\n\n{}", report::growth(growth))
 }

@@ -1,4 +1,4 @@
-//! The floor and the connector in pairs, over more or fewer connections.
+//! The baseline and the connector in pairs, over more or fewer connections.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::server::{Kind, Server};
 pub(crate) const CONNECTIONS: [usize; 4] = [50, 1, 8, 256];
 const KINDS: [Kind; 4] = [Kind::Memory, Kind::Replay, Kind::Sqlite, Kind::Postgres];
 
-/// The floor and the connector, one right after the other.
+/// The baseline and the connector, one right after the other.
 pub(crate) struct Pair {
-    pub(crate) floor: Outcome,
+    pub(crate) baseline: Outcome,
     pub(crate) connector: Outcome,
 }
 
@@ -29,9 +29,9 @@ impl Level {
         self.rows.iter().find(|(of, _)| *of == kind).map(|(_, pairs)| &pairs[..])
     }
 
-    /// Every run of the floor.
-    pub(crate) fn floors(&self) -> Vec<Outcome> {
-        self.rows.iter().flat_map(|(_, pairs)| pairs).map(|pair| pair.floor).collect()
+    /// Every run of the baseline.
+    pub(crate) fn baselines(&self) -> Vec<Outcome> {
+        self.rows.iter().flat_map(|(_, pairs)| pairs).map(|pair| pair.baseline).collect()
     }
 }
 
@@ -49,11 +49,11 @@ pub(crate) fn measure(connections: &[usize], pairs: u64, time: Duration, postgre
             let measure = |server| Server::start(server, postgres).measure(&kind.scans(), connections, time);
             // By turns one is first: what the one before has left to do, the disk say, is done while the next is measured.
             if turn.is_multiple_of(2) {
-                let floor = measure(Kind::Floor);
-                Pair { floor, connector: measure(kind) }
+                let baseline = measure(Kind::Baseline);
+                Pair { baseline, connector: measure(kind) }
             } else {
                 let connector = measure(kind);
-                Pair { floor: measure(Kind::Floor), connector }
+                Pair { baseline: measure(Kind::Baseline), connector }
             }
         };
         let row = |kind: Kind| {
@@ -62,7 +62,7 @@ pub(crate) fn measure(connections: &[usize], pairs: u64, time: Duration, postgre
             (kind, pairs)
         };
         let level = Level { connections, rows: kinds(postgres).map(row).collect() };
-        println!("{}\n", report::floor_row(&level));
+        println!("{}\n", report::baseline_row(&level));
         level
     };
     connections.iter().copied().map(level).collect()

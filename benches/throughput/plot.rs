@@ -21,7 +21,7 @@ const STEPS: f64 = 8.0;
 
 /// The bars in their order, and what each is called in the style sheet.
 const SERIES: [(Kind, &str); 5] = [
-    (Kind::Floor, "floor"),
+    (Kind::Baseline, "baseline"),
     (Kind::Memory, "memory"),
     (Kind::Replay, "replay"),
     (Kind::Sqlite, "sqlite"),
@@ -32,10 +32,10 @@ const STYLE: &str = "
   text { font: 13px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 } .legend { font-size: 12px } .small { font-size: 11px } .quiet { fill: #57606a }
   .page { fill: #ffffff; stroke: #d0d7de } .grid { stroke: #d0d7de } .axis { stroke: #57606a } .spread { stroke: #24292f; fill: none }
-  .floor { fill: #a0a8b1 } .memory { fill: #0072b2 } .replay { fill: #56b4e9 } .sqlite { fill: #e69f00 } .postgres { fill: #009e73 }
+  .baseline { fill: #a0a8b1 } .memory { fill: #0072b2 } .replay { fill: #56b4e9 } .sqlite { fill: #e69f00 } .postgres { fill: #009e73 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .quiet { fill: #9aa4af } .page { fill: #0d1117; stroke: #30363d } .grid { stroke: #30363d } .axis { stroke: #9aa4af }
-    .spread { stroke: #e6edf3 } .floor { fill: #6e7681 } .memory { fill: #2f8fce } .replay { fill: #8ecdf3 } .sqlite { fill: #eab03a }
+    .spread { stroke: #e6edf3 } .baseline { fill: #6e7681 } .memory { fill: #2f8fce } .replay { fill: #8ecdf3 } .sqlite { fill: #eab03a }
     .postgres { fill: #24b58b }
   }
 ";
@@ -50,16 +50,16 @@ pub(crate) fn draw(levels: &[Level]) -> String {
     let top = most * 1.08; // room for the number on a bar
     let height = |figure: f64| (BOTTOM - TOP) * figure / top;
     let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
-    svg += &format!("<title>Answers a second by number of connections</title>\n<style>{STYLE}</style>\n");
+    svg += &format!("<title>Scans a second by number of connections</title>\n<style>{STYLE}</style>\n");
     let (width, height_of_page) = (WIDTH - 1.0, HEIGHT - 1.0);
     svg +=
         &format!("<rect class=\"page\" x=\"0.5\" y=\"0.5\" width=\"{width}\" height=\"{height_of_page}\" rx=\"8\"/>\n");
-    svg += &text("title", "start", [20.0, 32.0], "Answers a second, on one processor");
+    svg += &text("title", "start", [20.0, 32.0], "Scans a second on one processor");
     svg += &text(
         "small quiet",
         "end",
         [RIGHT, 32.0],
-        "number on a bar: its share of the floor; line: least to most of all runs",
+        "number above a bar: its share of the baseline; line: slowest to fastest run",
     );
     legend(&mut svg);
     for tick in (0..20_u32).take_while(|tick| f64::from(*tick) * step <= top) {
@@ -109,7 +109,7 @@ fn legend(svg: &mut String) {
 
 fn throughput(level: &Level, kind: Kind) -> Spread {
     let outcomes: Vec<Outcome> = match kind {
-        Kind::Floor => level.floors(),
+        Kind::Baseline => level.baselines(),
         kind => level.of(kind).unwrap().iter().map(|pair| pair.connector).collect(),
     };
     Spread::throughput(&outcomes)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::growth::{Growth, Row, number};
 use crate::load::Outcome;
 use crate::pairs::{Level, Pair};
+use crate::server::Kind;
 
 /// What lies in the middle, and how far the others are from it.
 #[derive(Clone, Copy)]
@@ -30,14 +31,16 @@ impl Spread {
         Self::of(outcomes.iter().map(|outcome| outcome.throughput).collect())
     }
 
-    /// Of the connector's share of what the floor can do.
+    /// Of the connector's share of what the baseline can do.
     pub(crate) fn share(pairs: &[Pair]) -> Self {
-        Self::of(pairs.iter().map(|pair| pair.connector.throughput / pair.floor.throughput).collect())
+        Self::of(pairs.iter().map(|pair| pair.connector.throughput / pair.baseline.throughput).collect())
     }
 
-    /// Of the time within which it has given 99 % of its answers, to that of the floor.
+    /// Of the time within which it has given 99 % of its answers, to that of the baseline.
     pub(crate) fn tail(pairs: &[Pair]) -> Self {
-        Self::of(pairs.iter().map(|Pair { floor, connector }| seconds(connector, 1) / seconds(floor, 1)).collect())
+        Self::of(
+            pairs.iter().map(|Pair { baseline, connector }| seconds(connector, 1) / seconds(baseline, 1)).collect(),
+        )
     }
 }
 
@@ -46,9 +49,29 @@ pub(crate) fn connections(number: usize) -> String {
     format!("{number} connection{}", if number == 1 { "" } else { "s" })
 }
 
+/// What one connector does on each storage, for the head of the page.
+pub(crate) fn summary(level: &Level, processor: &str) -> String {
+    let mut text = format!(
+        "One connector on one processor ({processor}), over {}, measured with wrk ([how](#how-it-is-measured)):\n\n\
+         | storage | new scans a second | 50 % of answers within | 99 % within | memory |\n|---|---|---|---|---|\n",
+        connections(level.connections)
+    );
+    for (kind, storage) in [(Kind::Memory, "`memory:`"), (Kind::Sqlite, "SQLite"), (Kind::Postgres, "PostgreSQL")] {
+        let Some(pairs) = level.of(kind) else { continue };
+        let median = |figure: &dyn Fn(&Outcome) -> f64| {
+            Spread::of(pairs.iter().map(|pair| figure(&pair.connector)).collect()).median
+        };
+        let throughput = median(&|outcome| outcome.throughput);
+        let [half, most] = [0, 1].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
+        let memory = median(&|outcome| outcome.resident as f64 / 1e6);
+        text += &format!("| {storage} | {throughput:.0} | {half:.2} ms | {most:.2} ms | {memory:.0} MB |\n");
+    }
+    text
+}
+
 pub(crate) fn headings(number: usize) -> String {
     format!(
-        "| {} | of the floor | a second | 50 % | 99 % | 99.9 % | its 99 % to the floor's | processor | memory |\n|---|---|---|---|---|---|---|---|---|",
+        "| {} | share of the baseline | scans a second | 50 % | 99 % | 99.9 % | 99 % / baseline's | CPU time | memory |\n|---|---|---|---|---|---|---|---|---|",
         connections(number)
     )
 }
@@ -60,8 +83,8 @@ pub(crate) fn row(name: &str, pairs: &[Pair]) -> String {
     figures(name, &share, &format!("{:.2}", tail.median), &outcomes)
 }
 
-pub(crate) fn floor_row(level: &Level) -> String {
-    figures("floor", "1", "1", &level.floors())
+pub(crate) fn baseline_row(level: &Level) -> String {
+    figures("baseline", "1", "1", &level.baselines())
 }
 
 fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String {
@@ -82,22 +105,24 @@ fn seconds(outcome: &Outcome, place: usize) -> f64 {
 /// How it grows, as a table and what else there is to say.
 pub(crate) fn growth(growth: &Growth) -> String {
     let mut text = String::from(
-        "| with | ready after | memory | of that, each | database | new: a second | 50 % | 99 % | 99.9 % | again: a second | 50 % | 99 % | 99.9 % |\n\
+        "| recorded | ready after | memory | memory for each | database | new scans a second | 50 % | 99 % | 99.9 % | retries a second | 50 % | 99 % | 99.9 % |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &growth.rows {
         text += &growth_row(row);
     }
-    let rest: Vec<String> = growth.at_rest.iter().map(|(engine, size)| format!("{} on {engine}", mb(*size))).collect();
-    text += &format!("\nA fresh connector holds {}.\n", rest.join(", "));
-    let kinds = growth.kinds.iter().map(|(kind, events, each)| format!("{each:.0} bytes ({} {kind})", number(*events)));
-    text += &format!("An event in memory takes {}.\n", kinds.collect::<Vec<_>>().join(", "));
-    if let Some(events) = growth.too_many {
-        text += &format!("For {} of them this machine has not enough memory.\n", number(events));
+    let rest: Vec<String> =
+        growth.at_rest.iter().map(|(engine, size)| format!("{} with {engine}", mb(*size))).collect();
+    text += &format!("\n- Memory of a connector after its start: {}.\n", rest.join(", "));
+    for (kind, events, each) in &growth.kinds {
+        text += &format!("- Memory of a recorded event: {each:.0} bytes ({} {kind}).\n", number(*events));
     }
-    text += &format!("While they became more, the slowest answer took {} at most.\n", ms(growth.longest));
+    if let Some(events) = growth.too_many {
+        text += &format!("- This machine does not have enough memory for {} events.\n", number(events));
+    }
+    text += &format!("- The slowest answer while the events were added: {}.\n", ms(growth.longest));
     let (keys, import) = (number(growth.ready_with_keys.1), growth.import.as_secs_f64());
-    text += &format!("The import of {keys} keys into SQLite took {import:.0} s, on one processor.\n");
+    text += &format!("- The import of {keys} keys into SQLite took {import:.0} s, on one processor.\n");
     text
 }
 

@@ -28,7 +28,7 @@ const SHOPPERS: u64 = 1000;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Floor,
+    Baseline,
     Memory,
     Replay,
     Sqlite,
@@ -38,11 +38,11 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Floor => "floor",
-            Self::Memory => "new events, memory",
-            Self::Replay => "one event again and again, memory",
-            Self::Sqlite => "new events, SQLite",
-            Self::Postgres => "new events, PostgreSQL",
+            Self::Baseline => "baseline",
+            Self::Memory => "new scans, memory",
+            Self::Replay => "retries of one scan, memory",
+            Self::Sqlite => "new scans, SQLite",
+            Self::Postgres => "new scans, PostgreSQL",
         }
     }
 
@@ -62,7 +62,7 @@ pub(crate) struct Server<'p> {
 }
 
 enum Runs {
-    Floor(Process),
+    Baseline(Process),
     Connector(Connector),
 }
 
@@ -93,9 +93,9 @@ impl<'p> Server<'p> {
     /// The same, run by another program.
     pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
-        if kind == Kind::Floor {
+        if kind == Kind::Baseline {
             let mut child = pinned(program, &std::env::current_exe().unwrap())
-                .arg("floor")
+                .arg("baseline")
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -104,7 +104,7 @@ impl<'p> Server<'p> {
             BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
             return Self {
                 address: line.trim().parse().unwrap(),
-                runs: Runs::Floor(Process::new(child)),
+                runs: Runs::Baseline(Process::new(child)),
                 _folder: folder,
                 _database: None,
             };
@@ -142,7 +142,7 @@ impl<'p> Server<'p> {
     pub(crate) fn measure(&self, scans: &Scans, connections: usize, time: Duration) -> Outcome {
         self.answer_all(SHOPPERS, true);
         let run = |time| match &self.runs {
-            Runs::Floor(process) => load::run(self.address, process.id(), scans, connections, time),
+            Runs::Baseline(process) => load::run(self.address, process.id(), scans, connections, time),
             Runs::Connector(connector) => load::ask(connector, scans, connections, time),
         };
         run(load::WARM);
@@ -152,7 +152,7 @@ impl<'p> Server<'p> {
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(self) {
         match self.runs {
-            Runs::Floor(process) => process.stop(),
+            Runs::Baseline(process) => process.stop(),
             Runs::Connector(connector) => connector.stop(),
         }
     }

@@ -7,8 +7,8 @@
 #
 # Usage: deploy/image/third-party.sh FOLDER [FILE...]
 #
-# Runs in the image's build, after the crates are downloaded, and needs nothing that the build does not need itself. Which licences
-# are allowed is not decided here but in deny.toml, by cargo deny. A crate without any licence text fails the build.
+# Runs in the image's build, after the crates are downloaded, with the tools of that build only. It does not decide
+# which licences are allowed: cargo deny does, with deny.toml. A crate without any licence text fails the build.
 set -euo pipefail
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
@@ -20,16 +20,17 @@ host=$(rustc --version --verbose | sed -n 's/^host: //p')
 rust=$(rustc --print sysroot)/share/doc/rust
 sources=("${CARGO_HOME:-$HOME/.cargo}"/registry/src/*)
 
-# One line a crate: name|version|SPDX expression|repository. Without the first line, which is this project.
+# One line for each crate: name|version|SPDX expression|repository. The first line, this project, is removed.
 cargo tree --locked --edges normal --target "$host" --prefix none --no-dedupe --format '{p}|{l}|{r}' |
   sed -E '1d; s/^([^ ]+) v([^ |]+)[^|]*/\1|\2/' | LC_ALL=C sort -u >"$work/crates"
 
-# The licence texts that a crate's package contains; where there is none, the standard text of a licence that the crate names.
+# Prints the files with the licence texts of a crate; if its package has none, the standard text of a licence that it
+# names.
 texts() { # name version expression
   local source found
   for source in "${sources[@]}"; do
     [ -d "$source/$1-$2" ] || continue
-    # SQLCipher is another library in the same package, and is not compiled.
+    # SQLCipher is another library in the same package. It is not compiled.
     found=$(find "$source/$1-$2" -name sqlcipher -prune -o -type f -size +0 \
       -regextype posix-extended -iregex '.*/(licenses/[^/]+|(un)?(licen[cs]e|copying|notice|copyright)s?([-._][^/]*)?)' \
       -not -iregex '.*\.(rs|py|c|h|toml|json|sh|pl|go)' -print | LC_ALL=C sort)
@@ -49,7 +50,7 @@ mkdir "$work/texts"
 while IFS='|' read -r name version expression _; do
   files=$(texts "$name" "$version" "$expression")
   while read -r file; do
-    # The same text in many packages is written once: white space makes no difference.
+    # A text that several packages contain is written once; white space does not count.
     text=$(tr -s '[:space:]' ' ' <"$file" | sha256sum | cut -c1-16)
     [ -e "$work/texts/$text" ] || tr -d '\r' <"$file" >"$work/texts/$text"
     echo "$text|$name $version" >>"$work/uses"
@@ -78,7 +79,7 @@ cp "$rust/COPYRIGHT-library.html" "$folder/rust-standard-library.html"
 if [ $# -gt 0 ]; then
   mkdir -p "$folder/debian"
   for file in "$@"; do
-    # Where /lib is a link to /usr/lib, dpkg knows a library by one of the two paths.
+    # If /lib is a link to /usr/lib, dpkg knows a library by only one of the two paths.
     { dpkg-query --search "$file" 2>/dev/null || dpkg-query --search "*/${file##*/}"; } | cut -d: -f1
   done | LC_ALL=C sort -u | while read -r package; do
     cp --dereference "/usr/share/doc/$package/copyright" "$folder/debian/$package.txt"

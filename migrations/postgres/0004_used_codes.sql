@@ -1,34 +1,37 @@
--- Scan Key Codes that an acceptance has used up, where scan_key.single_use is on: which event each one opened. A code is not kept, only
--- its HMAC-SHA-256 under security.hash_key, and for as long as the decision.
+-- Scan Key Codes that an acceptance has used, if scan_key.single_use is on, and the event that each one opened. Only
+-- the code's HMAC-SHA-256 under security.hash_key is stored, for as long as the decision.
 CREATE TABLE used_code (
     digest      BYTEA NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
     event_id    BYTEA NOT NULL CHECK (length(event_id) = 16),
     recorded_at BIGINT NOT NULL
 );
 
--- Finds what has been kept long enough.
+-- Finds expired rows.
 CREATE INDEX used_code_by_age ON used_code (recorded_at);
 
--- Records decisions as before. A job may also carry the digest of a code, which its acceptance uses up: when another event has used it, the
--- job becomes a rejection, key_already_used. Connectors of earlier releases send none, and see no difference.
+-- Records decisions as before. A job may also have the digest of a code, which its acceptance uses. If another event
+-- has used the code, the job becomes a rejection, key_already_used. Connectors of earlier releases send no codes, and
+-- get the same results as before.
 --
--- The key of used_code is the arbiter, as the keys of decision are. An acceptance is written first, and its code only then: a job
--- that ends as a replay or a mismatch never comes to write one. Two connectors with one event and one code: one of them writes the
--- decision, the other finds it and answers from it. Two events with one code: whoever is second at its key waits for the first to
--- commit and then finds the code taken, or free if the first has failed. A code past its retention counts as free, and so does one
--- that this very event has used: its decision has gone first, or this one could not have been written.
+-- The primary key of used_code decides between connectors, like the keys of decision. An acceptance is written before
+-- its code, so a job with the outcome replay or mismatch writes no code. If two connectors record one event with one
+-- code, the first writes the decision, and the second answers from it. If two events have one code, the second insert
+-- waits at the primary key until the first transaction ends. The code is then used, or free if the first transaction
+-- has failed. An expired code counts as free. So does a code that the same event has used: its decision was deleted
+-- before, otherwise the new one could not have been written.
 --
--- Events come in one order, but their codes do not, so that two batches could hold one code each and wait for the other's. That is
--- why all codes of a batch that are not used up yet are taken beforehand, in an order of their own, by locks that end with the
--- transaction: whoever waits for one of them holds no row yet, and whoever holds rows waits for none of them. A code that is used up
--- is only looked at, which locks nothing. The locks order those who wait, and decide nothing: were one missed, as when a code is
--- swept between, its key would still decide, and a lock_timeout end the wait.
+-- Jobs are ordered by event, but their codes are not, so two batches could each hold one code and wait for the other's.
+-- So all unused codes of a batch are locked first, in their own order, by advisory locks that end with the transaction.
+-- A transaction that waits for such a lock holds no row yet, and a transaction that holds rows waits for no such lock.
+-- A used code is only read, which locks nothing. The locks only order the transactions: if one is missing, for instance
+-- because a code was swept in between, the primary key still decides, and lock_timeout ends the wait.
 CREATE OR REPLACE FUNCTION record_decisions(jobs TEXT)
 RETURNS TABLE (
     number INTEGER, outcome TEXT, recorded_at BIGINT, denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT,
     payment_source TEXT, session_effect TEXT, session_id BIGINT
 )
--- The plans are kept for as long as a connection lives, and one that was made while the tables were empty would read them whole.
+-- Plans are cached for the life of a connection. A plan that was made while the tables were empty would scan them
+-- sequentially.
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -41,7 +44,7 @@ DECLARE
     its_session BIGINT;
     code_key    BIGINT;
 BEGIN
-    -- Not for a batch without codes, which need not be read twice. What is used up already nobody has to wait for.
+    -- A batch without codes is not parsed twice. Codes that are already used need no lock.
     IF position('"code"' IN jobs) > 0 THEN
         FOR code_key IN
             SELECT DISTINCT ('x' || left(x.code, 16))::BIT(64)::BIGINT AS key
@@ -106,8 +109,8 @@ BEGIN
                             AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since
                         ORDER BY s.id LIMIT 1 FOR UPDATE;
                         EXIT WHEN FOUND;
-                        -- None is open, or those that were have been closed while they were waited for: then one may have been
-                        -- opened since.
+                        -- No session is open, or the open ones were closed while this statement waited for their locks.
+                        -- Then another may have been opened in the meantime.
                         PERFORM FROM session s
                         WHERE s.visitor_id = job.visitor_id AND s.store_id = job.store_id
                             AND s.exit_event_id IS NULL AND s.entry_recorded_at >= job.entered_since;
@@ -123,7 +126,7 @@ BEGIN
                 job.event_id, its_place, job.fingerprint, job.recorded_at, job.denial, job.visitor_id,
                 job.visitor_type, job.device_id, job.payment_source, its_effect, its_session
             ) ON CONFLICT DO NOTHING;
-            -- Somebody else was first: look again.
+            -- Another transaction was first: read its record.
             CONTINUE WHEN NOT FOUND;
 
             IF job.denial IS NULL AND job.code IS NOT NULL THEN
@@ -133,8 +136,8 @@ BEGIN
                 INSERT INTO used_code (digest, event_id, recorded_at)
                 VALUES (decode(job.code, 'hex'), job.event_id, job.recorded_at) ON CONFLICT DO NOTHING;
                 IF NOT FOUND THEN
-                    -- Another event has it. Nobody has seen this acceptance, and it has done nothing yet: it goes, and what is left
-                    -- to record is a rejection, by the rules of any other.
+                    -- Another event has used the code. The acceptance is not committed and has changed no session, so
+                    -- it is deleted, and a rejection is recorded instead, by the usual rules.
                     DELETE FROM decision d WHERE d.event_id = job.event_id AND d.place = 0;
                     job.denial := 'key_already_used';
                     job.visitor_id := NULL;

@@ -1,3 +1,3 @@
--- Until when an app was told that its Scan Key Code is valid, nanoseconds since 1970 by our clock. 0 where a connector of an earlier
--- release issued the token: then only the store's window counts, as before.
+-- The end of the Scan Key Code's validity that the app was given, in nanoseconds since 1970 by the connector's clock. 0
+-- if a connector of an earlier release issued the token: then only the store's window counts, as before.
 ALTER TABLE issued_token ADD COLUMN promised_until BIGINT NOT NULL DEFAULT 0;

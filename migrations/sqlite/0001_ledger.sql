@@ -1,14 +1,14 @@
--- What was decided, and who is in the store. Times are nanoseconds since 1970 by our clock; an auth event's own time, which may
--- lie anywhere between the years 0 and 9999, is text in RFC 3339.
+-- The ledger: decisions and sessions. Times are nanoseconds since 1970 by the connector's clock. An auth event's own
+-- time, which may be in any year from 0 to 9999, is text in the format of RFC 3339.
 
--- One row for each thing that is known about the database itself.
+-- Properties of the database itself.
 CREATE TABLE property (
     name  TEXT NOT NULL PRIMARY KEY,
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- A visit. Sessions are numbered in the order in which they were opened. One whose exit is not known is open until it is older
--- than session.max_age; that it has timed out is seen from its age and written nowhere.
+-- A visit. Sessions are numbered in the order in which they were opened. A session without an exit is open until it is
+-- older than session.max_age. A timeout is not written; it follows from the session's age.
 CREATE TABLE session (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     visitor_id        TEXT NOT NULL,
@@ -25,24 +25,24 @@ CREATE TABLE session (
 
 -- Finds the oldest open session of a visitor at a store.
 CREATE INDEX session_open ON session (visitor_id, store_id, id) WHERE exit_event_id IS NULL;
--- Finds what has been kept long enough.
+-- Finds expired rows.
 CREATE INDEX session_by_exit ON session (exit_recorded_at) WHERE exit_event_id IS NOT NULL;
 CREATE INDEX session_by_entry ON session (entry_recorded_at) WHERE exit_event_id IS NULL;
 
--- A decision. It never changes; it goes when its retention ends. An event has at most one acceptance, and a rejection stands
--- under event and fingerprint.
+-- A decision. It never changes, and is deleted when its retention ends. An event has at most one acceptance, and one
+-- record for each fingerprint.
 CREATE TABLE decision (
     event_id       BLOB NOT NULL CHECK (length(event_id) = 16),
     fingerprint    BLOB NOT NULL CHECK (length(fingerprint) = 32),
     recorded_at    INTEGER NOT NULL,
-    -- Why not, by its stable word; null when it was accepted.
+    -- The reason of a rejection, by its stable word; null for an acceptance.
     denial         TEXT,
-    -- Whom it was accepted for, as they were told to the gate.
+    -- The accepted visitor, as in the answer to the gate.
     visitor_id     TEXT,
     visitor_type   TEXT,
     device_id      TEXT,
     payment_source TEXT,
-    -- What it did: opened or closed this session, or found none_open; null for a rejection.
+    -- The effect: opened or closed this session, or none_open; null for a rejection.
     session_effect TEXT CHECK (session_effect IN ('opened', 'closed', 'none_open')),
     session_id     INTEGER,
     PRIMARY KEY (event_id, fingerprint),
@@ -51,5 +51,5 @@ CREATE TABLE decision (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX decision_one_acceptance ON decision (event_id) WHERE denial IS NULL;
--- Finds what has been kept long enough.
+-- Finds expired rows.
 CREATE INDEX decision_by_age ON decision (recorded_at);

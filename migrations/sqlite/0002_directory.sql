@@ -1,4 +1,4 @@
--- Who is known: stores, shoppers, and the keys and tokens that stand for them; and what was changed about them.
+-- The directory: stores, shoppers, their keys and tokens, and the audit of changes.
 
 CREATE TABLE store (
     id                    TEXT NOT NULL PRIMARY KEY,
@@ -15,7 +15,7 @@ CREATE TABLE shopper (
     id             TEXT NOT NULL PRIMARY KEY,
     type           TEXT NOT NULL CHECK (type IN ('SHOPPER', 'ASSOCIATE', 'CASH_SHOPPER')),
     account        TEXT NOT NULL CHECK (account IN ('active', 'flagged')),
-    -- The payment method: its name, which it need not have, and the last month in which it is valid (2099-12).
+    -- The payment method: its name, which is optional, and the last month in which it is valid (2099-12).
     payment_source TEXT,
     last_month     TEXT,
     -- The ids of the shopper's devices, a JSON array of texts.
@@ -23,26 +23,27 @@ CREATE TABLE shopper (
     CHECK (payment_source IS NULL OR last_month IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
--- What stands for a shopper: an identity key (a badge, a static code) or the recognition token of Scan Key Codes. Neither is
--- kept, only its HMAC-SHA-256 under security.hash_key.
+-- Identity keys (badges, static codes) and recognition tokens of Scan Key Codes, each of a shopper. Only their
+-- HMAC-SHA-256 under security.hash_key is stored.
 CREATE TABLE registration (
     kind       TEXT NOT NULL CHECK (kind IN ('identity_key', 'recognition_token')),
     digest     BLOB NOT NULL CHECK (length(digest) = 32),
-    -- Only what is revoked may belong to nobody.
+    -- Only a revoked row may have no shopper.
     shopper_id TEXT REFERENCES shopper (id),
-    -- The device that it stands for, if it stands for one.
+    -- The device of the key or token, if it has one.
     device_id  TEXT,
-    -- The only channel by which it may be read, if it is limited to one.
+    -- The only channel by which the key may be read, if it is limited to one.
     channel    TEXT CHECK (channel IN ('OPTICAL', 'RADIO')),
     revoked    INTEGER NOT NULL CHECK (revoked IN (0, 1)),
     PRIMARY KEY (kind, digest),
     CHECK (shopper_id IS NOT NULL OR revoked = 1)
 ) STRICT, WITHOUT ROWID;
 
--- Finds what stands for a shopper.
+-- Finds the keys and tokens of a shopper.
 CREATE INDEX registration_by_shopper ON registration (shopper_id);
 
--- Every change of the above: when, what was done, and to whom. Keys and tokens go by their digests in hexadecimal.
+-- The audit of all changes: the time, the action and its subject. Keys and tokens are listed by their digests in
+-- hexadecimal.
 CREATE TABLE audit (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     at      INTEGER NOT NULL,
@@ -51,13 +52,13 @@ CREATE TABLE audit (
     subject TEXT NOT NULL
 ) STRICT;
 
--- One row. Each transaction that changes the directory raises the first number, each one that erases a shopper also the second:
--- whoever has seen another number forgets what they remember.
+-- One row. Each transaction that changes the directory increments `version`; one that erases a shopper also increments
+-- `erasures`. A connector that reads another number than before clears its cache.
 CREATE TABLE directory_version (
     version  INTEGER NOT NULL,
     erasures INTEGER NOT NULL
 ) STRICT;
 INSERT INTO directory_version VALUES (1, 1);
 
--- For the list of decisions, the newest first.
+-- Lists decisions, newest first.
 CREATE INDEX decision_by_recording ON decision (recorded_at, event_id, fingerprint);

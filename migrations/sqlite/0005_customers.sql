@@ -1,32 +1,33 @@
--- Which customers of OpenID providers are which shoppers, and the recognition tokens that their apps are given for a short while.
--- What belongs to a shopper goes with them: a connector of the last release, which does not know these tables, can erase as before.
+-- The links between customers of OpenID providers and shoppers, and the short-lived recognition tokens of their apps.
+-- These rows are deleted together with their shopper, so that a connector of the previous release, which does not know
+-- these tables, can erase one.
 
--- A customer is a provider's name and its name for them. Neither is kept, only their HMAC-SHA-256 under security.hash_key.
+-- A customer is identified by issuer and subject. Only their HMAC-SHA-256 under security.hash_key is stored.
 CREATE TABLE customer (
     digest     BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
     shopper_id TEXT NOT NULL REFERENCES shopper (id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
--- Finds the customers that are a shopper.
+-- Finds the customers of a shopper.
 CREATE INDEX customer_by_shopper ON customer (shopper_id);
 
--- The recognition token of an app's Scan Key Code, as its HMAC-SHA-256. From expires_at on, nanoseconds since 1970 by our clock, it
--- counts as not there.
+-- The recognition tokens of apps' Scan Key Codes, as HMAC-SHA-256. From expires_at on (nanoseconds since 1970 by the
+-- connector's clock), a token counts as unknown.
 CREATE TABLE issued_token (
     digest     BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
     shopper_id TEXT NOT NULL REFERENCES shopper (id) ON DELETE CASCADE,
-    -- The device that it stands for, if it stands for one.
+    -- The device of the token, if it has one.
     device_id  TEXT,
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Finds a shopper's oldest.
+-- Finds a shopper's oldest token.
 CREATE INDEX issued_token_by_shopper ON issued_token (shopper_id, expires_at);
--- Finds what has expired.
+-- Finds expired tokens.
 CREATE INDEX issued_token_by_expiry ON issued_token (expires_at);
 
--- Who is linked with whom is put on record as well. SQLite cannot widen a CHECK, so the table is made anew: every row keeps its
--- number, and the next one is numbered as it would have been.
+-- The audit also lists changes of customers. SQLite cannot change a CHECK, so the table is replaced. Every row keeps
+-- its id, and ids continue after the last one that was ever used.
 CREATE TABLE wider_audit (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     at      INTEGER NOT NULL,

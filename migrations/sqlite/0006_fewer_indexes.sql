@@ -1,11 +1,11 @@
--- Recording in fewer places: each index is a page more that a record is written to, and of one in the order of events a page that hardly
--- another record of the batch is written to.
+-- Fewer indexes, for faster recording: each index costs a record at least one more page to write. In an index by event,
+-- hardly any other record of the batch is on the same page.
 
--- decision_by_recording begins with the same column, and goes on as this one does in a table without row ids.
+-- Without row ids, this index also contains the primary key, so it has the same columns as decision_by_recording.
 DROP INDEX decision_by_age;
 
--- At most one acceptance of an event, as before. The decisions of an event stand beside one another in the table, so that looking at
--- them costs nothing where one is about to be written.
+-- At most one acceptance of an event, as before. The decisions of an event are next to one another in the table, so
+-- reading them is cheap when another one is about to be written there.
 DROP INDEX decision_one_acceptance;
 CREATE TRIGGER decision_one_acceptance BEFORE INSERT ON decision
 WHEN NEW.denial IS NULL AND EXISTS (SELECT 1 FROM decision WHERE event_id = NEW.event_id AND denial IS NULL)

@@ -45,7 +45,7 @@ use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits, Phase, Stop, TooFewFiles, Untaken};
+use crate::server::{self, Limits, Phase, Stop, TooFewFiles, UnreadAnswers};
 use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
 use crate::traces::{Traces, TracesError};
@@ -177,9 +177,9 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
 
     let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
-    let untaken = Untaken::default();
+    let unread_answers = UnreadAnswers::default();
     let port = |name, router, limits, tls| server::Port {
-        untaken: untaken.clone(),
+        unread_answers: unread_answers.clone(),
         router,
         limits,
         tls,
@@ -334,7 +334,7 @@ impl App {
             readiness.set(false);
             tracing::info!("stopping");
             if !self.stop_delay.is_zero() {
-                stop_api.send_replace(Phase::Leaving);
+                stop_api.send_replace(Phase::Draining);
                 sleep(self.stop_delay).await;
             }
             let now = Instant::now();

@@ -62,7 +62,7 @@ impl Reload {
                 if !matches!(read, Err(Trouble::Passing(_))) {
                     watch.is_read(part);
                 }
-                self.metrics.read_again(part.setting(), read.is_err());
+                self.metrics.reloaded(part.setting(), read.is_err());
                 if let Err(trouble) = read {
                     failed.push(part);
                     let setting = part.setting();

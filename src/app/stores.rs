@@ -23,7 +23,7 @@ pub(super) async fn keep_known(directory: Arc<Directory>, metrics: Metrics) {
     loop {
         ticks.tick().await;
         match all(&directory).await {
-            Ok(stores) => metrics.stores_are(&stores),
+            Ok(stores) => metrics.set_stores(&stores),
             Err(error) => tracing::debug!(%error, "the stores are not known anew"),
         }
     }

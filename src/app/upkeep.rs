@@ -138,7 +138,11 @@ mod tests {
         tokio::time::sleep(SWEEP / 2).await;
 
         records
-            .record(crate::ledger::tests::accepted(0, Location::Entry), clock.now(), crate::ledger::tests::soon())
+            .record(
+                crate::ledger::tests::accepted(0, Location::Entry),
+                clock.now(),
+                crate::ledger::tests::far_deadline(),
+            )
             .await
             .expect("recorded");
         limits.charge(&Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");

@@ -398,7 +398,7 @@ fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
     match authorities {
         None => Some(url),
         Some(authorities) => {
-            url.trusting(&authorities).map_err(|error| reader.refuse("rate_limit.ca", &error.to_string())).ok()
+            url.with_authorities(&authorities).map_err(|error| reader.refuse("rate_limit.ca", &error.to_string())).ok()
         }
     }
 }

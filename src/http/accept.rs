@@ -1,11 +1,12 @@
-//! Which of several media types a client prefers, by its `Accept` (RFC 9110, section 12.5.1). Of the parameters, only `q` counts.
+//! Content negotiation by the `Accept` header (RFC 9110, section 12.5.1). Media type parameters other than `q` are
+//! ignored.
 
 use std::cmp::Reverse;
 
 use axum::http::{HeaderMap, header};
 
-/// What the client rates highest of these offers. Between equal ratings, the order of `Accept` decides, then the order of the offers.
-/// `None` if the client accepts none of them, or does not say.
+/// Returns the offer that the client prefers. If it rates several equally, the order in `Accept` decides, then the
+/// order of the offers. `None` if the client accepts none of them or sends no `Accept`.
 pub(super) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> Option<T> {
     let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
     let ranges: Vec<Range> = lines.flat_map(|line| line.split(',')).map(Range::parse).collect();
@@ -17,14 +18,14 @@ pub(super) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> O
         (quality > 0).then_some((quality, at))
     };
     let rated = offers.iter().filter_map(|(media_type, offer)| Some((rate(media_type)?, *offer)));
-    // The last of several maximums would win.
+    // Reversed, since `max_by_key` returns the last of several maximums.
     rated.rev().max_by_key(|(rating, _)| *rating).map(|(_, offer)| offer)
 }
 
-/// A part of `Accept`: `text/*;q=0.5`.
+/// A media range of `Accept`, such as `text/*;q=0.5`.
 struct Range {
     name: String,
-    /// In thousandths; 0 if it cannot be read.
+    /// In thousandths; 0 if it is invalid.
     quality: u16,
 }
 
@@ -36,7 +37,7 @@ impl Range {
         Self { name, quality: quality.unwrap_or(1000) }
     }
 
-    /// How precisely the range names the media type, if it includes it.
+    /// How specific the match is. `None` if the range does not include the media type.
     fn precision(&self, media_type: &str) -> Option<u8> {
         let (kind, _) = media_type.split_once('/')?;
         match self.name.split_once('/')? {

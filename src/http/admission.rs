@@ -1,5 +1,5 @@
-//! Who may call the gate's API, and how much they may ask: found out from the head of a request alone. Nothing of the body of a
-//! stranger, or of a caller who asks too much, is read.
+//! Authentication and rate limits of the gate's callers. Both need the head of a request only: the body of an unknown
+//! caller, or of one over its limit, is never read.
 
 use std::sync::Arc;
 
@@ -15,23 +15,24 @@ use crate::rate_limit::{self, RateLimits};
 
 const X_API_KEY: &str = "x-api-key";
 
-/// How the API's port treats its callers.
+/// Identifies and charges the callers of the API's port.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Who may call.
+    /// The configured callers.
     pub callers: Callers,
-    /// What each caller may ask.
+    /// The rate limit of each caller.
     pub limits: RateLimits,
-    /// How often each address may ask without credentials that hold.
+    /// The rate limit of each address for requests without valid credentials.
     pub failures: RateLimits,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
 }
 
 impl Admission {
-    /// Who calls, where callers are told apart. Without credentials that hold, the address is charged: it uses up no caller's allowance.
+    /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request is charged to
+    /// its address, not to a caller.
     pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
@@ -46,7 +47,7 @@ impl Admission {
         }
     }
 
-    /// Charges a caller, or whoever is at the other end where callers are not told apart, for one more request.
+    /// Charges one request to the caller, or to the client's address if no callers are configured.
     pub(super) async fn charge(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
@@ -63,7 +64,8 @@ impl Admission {
     }
 }
 
-/// The one `X-Api-Key`. Of several, which somebody on the way may have read otherwise, none is right.
+/// The value of `X-Api-Key`. With several such headers it is empty and so never valid, since a proxy may have checked
+/// another one.
 fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
     let mut keys = headers.get_all(X_API_KEY).iter();
     let key = keys.next()?;

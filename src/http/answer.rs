@@ -1,4 +1,4 @@
-//! A decision as Amazon receives it. The same decision always makes the same bytes.
+//! The answer to the gate's call. The same record always gives the same bytes.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -6,22 +6,22 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{Why, refuse};
+use super::error::{Outcome, refuse};
 use crate::domain::decision::{Decision, Grant};
 use crate::domain::ids::DeviceId;
 use crate::domain::visitor::Visitor;
 use crate::ledger::Record;
 
-/// Whom the gate opens for.
+/// The visitor for whom the gate opens.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Authorized<'a> {
     visitor_details: VisitorDetails<'a>,
-    /// There when the key or code identifies the device.
+    /// Present if the key or code identifies the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     shopper_device_id: Option<&'a str>,
-    /// There only if `answer.payment_source` is on: deprecated.
+    /// Deprecated. Present only if `answer.payment_source` is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = PaymentSource, required = false, inline)]
     payment_source: Option<PaymentSource<'a>>,
@@ -48,9 +48,9 @@ struct PaymentSource<'a> {
     id: &'a str,
 }
 
-/// 200 with whom the gate opens for, or 401 with why it stays shut.
+/// 200 with the visitor for whom the gate opens, or 401 with the message why it stays closed.
 pub(super) fn render(record: &Record, replay: bool) -> Response {
-    let why = |reason, decision| Why {
+    let outcome = |reason, decision| Outcome {
         reason,
         cause: None,
         decision: Some(decision),
@@ -60,10 +60,12 @@ pub(super) fn render(record: &Record, replay: bool) -> Response {
     match &record.decision {
         Decision::Accepted(grant) => {
             let mut response = Json(authorized(grant)).into_response();
-            response.extensions_mut().insert(why("accepted", "accepted"));
+            response.extensions_mut().insert(outcome("accepted", "accepted"));
             response
         }
-        Decision::Denied(denial) => refuse(StatusCode::UNAUTHORIZED, denial.message(), why(denial.reason(), "denied")),
+        Decision::Denied(denial) => {
+            refuse(StatusCode::UNAUTHORIZED, denial.message(), outcome(denial.reason(), "denied"))
+        }
     }
 }
 

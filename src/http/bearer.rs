@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderMap, header};
 
-/// The token of the one `Authorization` header, if its scheme is `Bearer`. One or more spaces may stand between the two (RFC 9110,
-/// section 11.4). Of several headers, which a proxy may have read otherwise, none is right.
+/// The token of the `Authorization` header, if its scheme is `Bearer`. One or more spaces may separate the two (RFC
+/// 9110, section 11.4). `None` with several such headers, since a proxy may have checked another one.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?;

@@ -1,4 +1,4 @@
-//! Request bodies: read whole within a limit and a deadline, or read on and thrown away.
+//! Request bodies: reads them completely within a size limit and a deadline, and drains bodies that no handler reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,55 +10,55 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The longest body of a request, in bytes.
+/// The longest allowed request body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
-/// How much of a body is read on after its request was answered, in bytes.
-const LINGER_BYTES: usize = 1024 * 1024;
-/// And for how long.
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How many bytes of an unread body are drained.
+const DRAIN_BYTES: usize = 1024 * 1024;
+/// For how long an unread body is drained.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Why a body was not read.
+/// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum BodyError {
     /// It is longer than [`MAX_BODY`].
     TooLong,
     /// It was not complete in time, or the connection broke.
     Incomplete,
 }
 
-/// Reads a body whole.
+/// Reads a body completely.
 ///
 /// # Errors
-/// When it is longer than [`MAX_BODY`], which is known at once if its head says so; when it is not complete at `deadline`; or
-/// when the connection breaks.
-pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Unread> {
+/// When the body is longer than [`MAX_BODY`] (without reading it, if its `Content-Length` says so), when it is not
+/// complete at `deadline`, or when the connection breaks.
+pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(Unread::TooLong);
+        return Err(BodyError::TooLong);
     }
     match timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) => {
             let too_long = error.is::<LengthLimitError>();
             tracing::debug!(too_long, "request body refused");
-            Err(if too_long { Unread::TooLong } else { Unread::Incomplete })
+            Err(if too_long { BodyError::TooLong } else { BodyError::Incomplete })
         }
-        Err(_) => Err(Unread::Incomplete),
+        Err(_) => Err(BodyError::Incomplete),
     }
 }
 
-/// A request's body that, when it is dropped unread, is read on for a while and thrown away.
+/// A request body that is drained in the background when it is dropped unread, for at most 1 MiB and 1 s.
 ///
-/// Whoever answers early, be it with 400, 404 or 429, closes a connection on which the sender is still writing; the sender's
-/// system then throws away the answer with the connection. So the rest is read, within limits.
-pub(crate) struct LingeringBody(Option<Incoming>);
+/// Without this, an answer before the end of the body (such as 400, 404 or 429) would close a connection on which the
+/// sender is still writing. The sender's system would then reset the connection and discard the answer.
+pub(crate) struct DrainOnDrop(Option<Incoming>);
 
-impl LingeringBody {
+impl DrainOnDrop {
     pub(crate) fn new(body: Incoming) -> Self {
         Self(Some(body))
     }
 }
 
-impl HttpBody for LingeringBody {
+impl HttpBody for DrainOnDrop {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -83,18 +83,18 @@ impl HttpBody for LingeringBody {
     }
 }
 
-impl Drop for LingeringBody {
+impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         let unread = self.0.take().filter(|body| !body.is_end_stream());
-        // Outside a runtime the process is ending, and there is nobody left to answer.
+        // Without a runtime the process is ending, and no answer will be sent.
         if let (Some(body), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(body));
+            runtime.spawn(drain(body));
         }
     }
 }
 
-async fn linger(body: Incoming) {
-    let mut rest = Limited::new(body, LINGER_BYTES);
-    // Done at the end of the body, of the bytes, or of the time.
-    let _ = timeout(LINGER_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+async fn drain(body: Incoming) {
+    let mut rest = Limited::new(body, DRAIN_BYTES);
+    // Ends with the body, or when a limit is reached.
+    let _ = timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
 }

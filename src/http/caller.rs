@@ -1,4 +1,4 @@
-//! Who asks: the peer, or whom a trusted proxy says it speaks for.
+//! The address of the client: the connection's peer, or the address that a trusted proxy reports in `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,42 +11,44 @@ use crate::rate_limit::Caller;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// How a request came, as its connection knows.
+/// The arrival of a request, set by its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
-    /// When its head was complete: every deadline counts from here.
+    /// When the head was complete. Every deadline counts from here.
     pub(crate) at: Instant,
-    /// The other end of the connection.
+    /// The peer address of the connection.
     pub(crate) peer: IpAddr,
-    /// The subject of the certificate that the client has shown, and that holds now: `CN=gateway,O=Example`, as RFC 4514 writes it. What
-    /// would let one value pass for another is escaped there, so that texts may be compared.
+    /// The subject of the client's certificate, if it is valid now, in the form of RFC 4514: `CN=gateway,O=Example`.
+    /// That form escapes special characters, so that subjects can be compared as text.
     pub(crate) certificate: Option<Arc<str>>,
 }
 
-/// Now, from nowhere: of a request that has not come over a connection.
+/// For a request without a connection: now, from the unspecified address.
 impl Default for Arrival {
     fn default() -> Self {
         Self { at: Instant::now(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None }
     }
 }
 
-/// The caller of a request that has come over a connection.
+/// The client's address of a request, for rate limits.
 pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |arrival: &Arrival| arrival.peer);
     caller(peer, headers, trusted)
 }
 
-/// The caller of a request. `X-Forwarded-For` is believed only from trusted proxies and read from the right: each proxy
-/// appends whom it heard from, so the first address from the right that is no trusted proxy is the caller. What stands
-/// left of that, the caller may have written.
+/// The client's address. `X-Forwarded-For` is used only if the peer is a trusted proxy. It is read from the right,
+/// since each proxy appends the address of its own peer: the first address that is no trusted proxy is the client. The
+/// client may have forged everything to the left of it.
 fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut caller = peer.to_canonical();
     if is_trusted(caller) {
         let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-        // By bytes: a line may be anything where the caller wrote it, and is to be read where the proxy did.
+        // Split as bytes: the client's part of a line may be invalid text, and the proxy's part must be read all the
+        // same.
         for part in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
-            // Behind a word that is no address nothing can be believed: the proxy that passed it on is charged.
+            // Nothing to the left of an invalid address can be trusted: the request is charged to the proxy that sent
+            // it.
             let Some(address) = std::str::from_utf8(part).ok().and_then(|part| address(part.trim())) else { break };
             caller = address;
             if !is_trusted(caller) {
@@ -57,7 +59,7 @@ fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     Caller::from(caller)
 }
 
-/// An address as proxies write it: alone, or with a port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let alone = bracketed.unwrap_or(text).parse::<IpAddr>().ok();
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_counted_from_the_right_and_only_from_trusted_proxies() {
+    fn forwarded_addresses_are_read_from_the_right_and_only_from_trusted_proxies() {
         for (peer, lines, want) in [
             ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),
             ("127.0.0.1", &[], "127.0.0.1"),

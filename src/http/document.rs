@@ -1,4 +1,5 @@
-//! A JSON body in which every mistake is told by its place, and no value is quoted: it may be a key.
+//! JSON bodies of the administration, the shopper's side and the demo. Every problem is reported with its position.
+//! Values are never quoted, since one may be a key.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,18 +13,18 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::body::{self, Unread};
+use super::body::{self, BodyError};
 use super::caller::Arrival;
 use super::error::ApiError;
 use crate::directory::{Problem, file};
 
-/// How long a body may take, from the head of its request.
+/// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// A body that is to be JSON.
+/// The text of a body that must be JSON.
 pub(super) struct Document(String);
 
-/// What is read from an object alone: a type with derived reading takes an array as well, by the order of its members.
+/// Deserializes from an object only. A derived `Deserialize` would also accept an array with the members in order.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -55,24 +56,24 @@ impl<S: Send + Sync> FromRequest<S> for Document {
             .await
             .map_err(|error| ApiError::Internal { reason: "no_arrival", cause: error.to_string() })?;
         let body = body::collect(body, arrival.checked_add(BODY_TIME).unwrap_or(arrival)).await;
-        let body = body.map_err(|unread| match unread {
-            Unread::TooLong => ApiError::TooLong,
-            Unread::Incomplete => ApiError::BadRow("the body: was not complete in time".into()),
+        let body = body.map_err(|error| match error {
+            BodyError::TooLong => ApiError::TooLong,
+            BodyError::Incomplete => ApiError::BadRow("the body: was not complete within 5 s".into()),
         })?;
         let text = String::from_utf8(body.into());
         text.map(Self).map_err(|_| ApiError::BadRow("the body: is not UTF-8".into()))
     }
 }
 
-/// How many values of a body are put aside at most: each takes another reading.
-const NAMED: usize = 20;
+/// The most problems that are found in a body: each needs another pass.
+const MAX_PROBLEMS: usize = 20;
 
-/// Reads an object as far as it can be read: with it comes everything that is wrong with its members. Values that are wrong are put aside
-/// one after the other, since serde stops at the first.
+/// Reads an object and finds all problems of its members, not only the first. Since serde stops at the first bad value,
+/// bad values are removed or replaced one after the other.
 ///
 /// # Errors
-/// With everything that is wrong, where that leaves no object to be read.
-pub(super) fn read_as_far_as_possible<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<Problem>), Vec<Problem>> {
+/// All problems, if no object can be read.
+pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let first = match parse(text) {
         Ok(Object(object)) => return Ok((object, Vec::new())),
         Err(problem) => problem,
@@ -80,27 +81,28 @@ pub(super) fn read_as_far_as_possible<T: DeserializeOwned>(text: &str) -> Result
     let Ok(mut value @ Value::Object(_)) = serde_json::from_str(text) else { return Err(vec![first]) };
     let mut problems = Vec::new();
     if first.what.starts_with("duplicate field") {
-        problems.push(first); // the value has one of the two
+        problems.push(first); // the parsed value no longer shows it: it has only one of the two
     }
-    for _ in 0..NAMED {
+    for _ in 0..MAX_PROBLEMS {
         let error = match serde_path_to_error::deserialize(&value) {
             Ok(Object(object)) => return Ok((object, problems)),
             Err(error) => error,
         };
-        let problem = mistake(&error);
-        let is_put_aside = put_aside(&mut value, error.path(), &problem.what);
+        let problem = problem_of(&error);
+        let is_replaced = replace_bad_value(&mut value, error.path(), &problem.what);
         if !problems.contains(&problem) {
             problems.push(problem);
         }
-        if !is_put_aside {
+        if !is_replaced {
             break;
         }
     }
     Err(problems)
 }
 
-/// Takes away the value at fault, or puts one that is sound in its place where one is needed; says whether it could.
-fn put_aside(value: &mut Value, path: &Path, what: &str) -> bool {
+/// Removes the bad value, or replaces it with a placeholder if the member is required. Returns whether that was
+/// possible.
+fn replace_bad_value(value: &mut Value, path: &Path, what: &str) -> bool {
     let is_unknown = what.starts_with("unknown field");
     let missing = what.strip_prefix("missing field `").and_then(|name| name.split('`').next());
     let segments = path.iter().filter(|segment| matches!(segment, Segment::Map { .. } | Segment::Seq { .. }));
@@ -113,9 +115,9 @@ fn put_aside(value: &mut Value, path: &Path, what: &str) -> bool {
         _ => None,
     });
     match (last, parent) {
-        (Segment::Map { key }, Some(Value::Object(members))) => match sound(key).filter(|_| !is_unknown) {
-            Some(sound) => {
-                members.insert(key.clone(), sound);
+        (Segment::Map { key }, Some(Value::Object(members))) => match placeholder(key).filter(|_| !is_unknown) {
+            Some(placeholder) => {
+                members.insert(key.clone(), placeholder);
                 true
             }
             None => members.remove(key).is_some(),
@@ -127,8 +129,8 @@ fn put_aside(value: &mut Value, path: &Path, what: &str) -> bool {
     }
 }
 
-/// A sound value of a member without which nothing can be said of the others.
-fn sound(member: &str) -> Option<Value> {
+/// A valid value for a required member, so that the other members can be checked.
+fn placeholder(member: &str) -> Option<Value> {
     Some(match member {
         "type" => "SHOPPER".into(),
         "lastMonth" => "2099-12".into(),
@@ -138,46 +140,46 @@ fn sound(member: &str) -> Option<Value> {
     })
 }
 
-/// Reads a whole text.
+/// Parses a complete text.
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let document = serde_path_to_error::deserialize(&mut json).map_err(|error| mistake(&error))?;
+    let document = serde_path_to_error::deserialize(&mut json).map_err(|error| problem_of(&error))?;
     json.end().map_err(|error| Problem::new("end of the body", file::describe(&error)))?;
     Ok(document)
 }
 
-/// What is wrong, and where.
-fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+/// The problem and its position.
+fn problem_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let (path, what) = (error.path().to_string(), file::describe(error.inner()));
-    // The path ends in the name of a field that is not known, and that may be a key.
+    // The path of an unknown field ends in its name, which may be a key.
     let known =
         if what.starts_with("unknown field") { path.rsplit_once('.').map(|(outer, _)| outer) } else { Some(&*path) };
-    let place = known.filter(|place| !matches!(*place, "." | "?")).unwrap_or("the body");
-    Problem::new(shortened(place), what)
+    let position = known.filter(|path| !matches!(*path, "." | "?")).unwrap_or("the body");
+    Problem::new(shortened(position), what)
 }
 
-/// A place in the sender's JSON, whose names are the sender's own: as much of it as a person needs to find it.
-fn shortened(place: &str) -> String {
-    const SHOWN: usize = 100;
-    let mut shown: String = place.chars().filter(|character| !character.is_control()).take(SHOWN).collect();
-    if shown.len() < place.len() {
+/// A position in the sender's JSON, without control characters and cut to 100 characters: the sender chooses its names.
+fn shortened(position: &str) -> String {
+    const MAX_LENGTH: usize = 100;
+    let mut shown: String = position.chars().filter(|character| !character.is_control()).take(MAX_LENGTH).collect();
+    if shown.len() < position.len() {
         shown.push('…');
     }
     shown
 }
 
 impl Document {
-    /// As it came.
+    /// The unparsed text.
     pub(super) fn text(&self) -> &str {
         &self.0
     }
 
-    /// Reads the object that it is to be.
+    /// Parses it as an object.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.parse().map(|Object(object)| object)
     }
 
-    /// Reads the array of objects that it is to be.
+    /// Parses it as an array of objects.
     pub(super) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, ApiError> {
         let all: Vec<Object<T>> = self.parse()?;
         Ok(all.into_iter().map(|Object(object)| object).collect())

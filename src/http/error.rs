@@ -1,4 +1,7 @@
-//! The one door through which every refusal leaves: `{"message": "…"}`, whoever refuses.
+//! Refusals: every answer that is not a success is made here, as `{"message": "…"}`.
+//!
+//! Each response has two extensions, which are not sent: an [`Outcome`] for the access log, and the [`Message`], which
+//! the shopper's side puts into the status line.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,125 +20,125 @@ use crate::rate_limit;
 
 /// The body of every answer that is not a success.
 #[derive(Serialize)]
-struct Message<'a> {
+struct MessageBody<'a> {
     message: &'a str,
 }
 
-/// The body of a refusal that an app acts upon.
+/// The body of a refusal with a reason that an app can act on.
 #[derive(Serialize)]
-struct Reasoned<'a> {
+struct ReasonBody<'a> {
     message: &'a str,
     reason: &'a str,
 }
 
-/// A request that gets no success.
+/// Why a request is refused or fails.
 #[derive(Debug)]
 pub(super) enum ApiError {
-    /// The request is wrong: 400.
+    /// The gate's request breaks a rule: 400.
     Invalid(Invalid),
-    /// The store is not one that this caller may speak for: 400, as if there were no such store.
+    /// The caller is not allowed to use this store: 400, as if the store did not exist.
     ForeignStore,
     /// The auth event was decided with other parameters: 400.
     EventReused,
-    /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
+    /// A limit is reached: 429, with `Retry-After` in seconds. The reason is for the log only.
     TooManyRequests { retry_after: u64, reason: &'static str },
-    /// It is none of the callers: 401. Why, and from which address, is for the log alone.
+    /// The credentials are those of no caller: 401. The cause and the address are for the log only.
     UnknownCaller(Unknown, rate_limit::Caller),
     /// The management token is missing or wrong: 401.
     Unauthorized,
-    /// There is no management token, and so nobody who may: 401.
+    /// `management.token` is not set, so administration is closed: 401.
     AdministrationClosed,
-    /// Credentials of the shopper's side do not hold: 401, whatever the reason, which is for the log alone.
+    /// The credentials of the shopper's side are not valid: 401. The reason is for the log only.
     Unauthenticated(Refusal),
     /// The keys of an identity provider were never fetched: 503.
     ProviderUnavailable,
-    /// Somebody who is known and may not, or not so: with a sentence for a shopper and a stable word for the app.
-    Told { status: StatusCode, reason: &'static str, message: &'static str },
-    /// Carts were not changed: 400, 404 where there is none, or 429.
+    /// A known customer is refused, with a message for the shopper and a stable reason for the app.
+    WithReason { status: StatusCode, reason: &'static str, message: &'static str },
+    /// A cart was not changed: 400, 404, 409 or 429.
     Cart(CartRefusal),
-    /// A query that the management port cannot answer: 400, with what would do.
+    /// A bad query parameter on the management port: 400. The message says what is valid.
     BadQuery(Cow<'static, str>),
-    /// A row or an id that cannot be kept: 400, with the place and what would do; never with a key.
+    /// A bad body or a bad id in a path: 400. The message has the position and what is wrong, never a value.
     BadRow(Cow<'static, str>),
-    /// A row that is longer than any can be: 413.
+    /// A body is too long: 413.
     TooLong,
-    /// It does not have exactly one valid `Host`: 400.
+    /// The request does not have exactly one valid `Host`: 400.
     InvalidHost,
-    /// No such path: 404.
+    /// The path or the row does not exist: 404.
     NotFound,
-    /// Not with that method: 405. The router adds `Allow`.
+    /// The path does not allow the method: 405. The router adds `Allow`.
     MethodNotAllowed,
-    /// A fault on our side: 500. The cause is for the log alone.
+    /// A fault on our side: 500. The cause is for the log only.
     Internal { reason: &'static str, cause: String },
 }
 
-/// What the log line says of an answer; travels beside it and is never sent.
+/// The outcome of a request, for its log line. It is an extension of the response and never sent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Why {
+pub(super) struct Outcome {
     /// A stable word.
     pub(super) reason: &'static str,
-    /// What somebody has to mend, if something: the line is a warning then, or an error where the fault is ours.
+    /// A problem that an operator has to fix. The line is then a warning, or an error if the fault is ours.
     pub(super) cause: Option<String>,
-    /// What was decided about the shopper, if it came to that.
+    /// The decision about the shopper, if one was made.
     pub(super) decision: Option<&'static str>,
-    /// What the decision did to the visitor's sessions, if anything.
+    /// The effect of the decision on the visitor's sessions, if it had one.
     pub(super) session: Option<&'static str>,
-    /// Whether the answer comes from a record that stood before.
+    /// Whether the answer comes from a record that existed before the request.
     pub(super) replay: bool,
 }
 
-impl Why {
+impl Outcome {
     pub(super) fn reason(reason: &'static str) -> Self {
         Self { reason, ..Self::default() }
     }
 }
 
 impl ApiError {
-    /// 403 for a reason that the app is told.
+    /// 403 with a reason for the app.
     pub(super) fn forbidden(reason: &'static str, message: &'static str) -> Self {
-        Self::Told { status: StatusCode::FORBIDDEN, reason, message }
+        Self::WithReason { status: StatusCode::FORBIDDEN, reason, message }
     }
 
-    /// 429 with the whole seconds that make up this wait.
+    /// 429 with this wait, rounded up to whole seconds.
     pub(super) fn too_many_requests(wait: Duration, reason: &'static str) -> Self {
         let retry_after = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
         Self::TooManyRequests { retry_after, reason }
     }
 }
 
-/// The sentence of a refusal; travels beside it, for whoever sends it in another place as well.
+/// The message of a refusal, as an extension of the response.
 #[derive(Clone, Debug)]
-pub(super) struct Said(pub(super) Cow<'static, str>);
+pub(super) struct Message(pub(super) Cow<'static, str>);
 
-/// Why a request without exactly one valid `Host` is refused.
+/// The `reason` of a request without exactly one valid `Host`.
 pub(super) const INVALID_HOST: &str = "invalid_host";
-/// After how many seconds a provider may be there again.
+/// The `Retry-After` while an identity provider is unavailable, in seconds.
 const PROVIDER_RETRY: u64 = 5;
-/// After how many seconds there may be room for carts again.
+/// The `Retry-After` while the cart store is full, in seconds.
 const FULL_RETRY: u64 = 60;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Invalid(invalid) => {
-                refuse(StatusCode::BAD_REQUEST, invalid.to_string(), Why::reason(reason(invalid)))
+                refuse(StatusCode::BAD_REQUEST, invalid.to_string(), Outcome::reason(reason(invalid)))
             }
             Self::ForeignStore => {
-                refuse(StatusCode::BAD_REQUEST, Invalid::StoreId.to_string(), Why::reason("foreign_store"))
+                refuse(StatusCode::BAD_REQUEST, Invalid::StoreId.to_string(), Outcome::reason("foreign_store"))
             }
             Self::EventReused => {
                 let message = "authEvent.id already used with different parameters";
-                refuse(StatusCode::BAD_REQUEST, message, Why::reason("event_reused"))
+                refuse(StatusCode::BAD_REQUEST, message, Outcome::reason("event_reused"))
             }
             Self::TooManyRequests { retry_after, reason } => {
-                let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Why::reason(reason));
+                let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", Outcome::reason(reason));
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.max(1)));
                 response
             }
-            // A stranger, or a fault of somebody's configuration that keeps every gate shut.
+            // The log needs the cause: a wrong configuration of a caller keeps its gates closed.
             Self::UnknownCaller(unknown, address) => {
-                let why = Why { cause: Some(format!("{unknown}, from {address}")), ..Why::reason("unauthorized") };
-                refuse(StatusCode::UNAUTHORIZED, "Unauthorized", why)
+                let cause = Some(format!("{unknown}, from {address}"));
+                refuse(StatusCode::UNAUTHORIZED, "Unauthorized", Outcome { cause, ..Outcome::reason("unauthorized") })
             }
             Self::Unauthorized => ask_for_token("Unauthorized", "unauthorized"),
             Self::AdministrationClosed => {
@@ -143,66 +146,68 @@ impl IntoResponse for ApiError {
             }
             Self::Unauthenticated(refusal) => ask_for_token("Unauthorized", refusal.reason()),
             Self::ProviderUnavailable => {
-                let cause = Some("the keys of the identity provider were never fetched".to_owned());
-                let why = Why { cause, ..Why::reason("identity_provider_unavailable") };
+                let cause = Some("the keys of the identity provider were never fetched since the start".to_owned());
+                let outcome = Outcome { cause, ..Outcome::reason("identity_provider_unavailable") };
                 let mut response =
-                    refuse(StatusCode::SERVICE_UNAVAILABLE, "The identity provider cannot be asked now", why);
+                    refuse(StatusCode::SERVICE_UNAVAILABLE, "The identity provider is unavailable", outcome);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PROVIDER_RETRY));
                 response
             }
-            Self::Told { status, reason, message } => {
-                let mut response = refuse(status, message, Why::reason(reason));
-                *response.body_mut() = Json(Reasoned { message, reason }).into_response().into_body();
+            Self::WithReason { status, reason, message } => {
+                let mut response = refuse(status, message, Outcome::reason(reason));
+                *response.body_mut() = Json(ReasonBody { message, reason }).into_response().into_body();
                 response
             }
             Self::Cart(CartRefusal::Full) => {
                 let retry_after = FULL_RETRY;
-                Self::TooManyRequests { retry_after, reason: shopper::why(CartRefusal::Full).reason }.into_response()
+                Self::TooManyRequests { retry_after, reason: shopper::cart_outcome(CartRefusal::Full).reason }
+                    .into_response()
             }
             Self::Cart(refusal @ (CartRefusal::NoSuchCart | CartRefusal::NoSuchLine)) => {
-                refuse(StatusCode::NOT_FOUND, refusal.message(), shopper::why(refusal))
+                refuse(StatusCode::NOT_FOUND, refusal.message(), shopper::cart_outcome(refusal))
             }
             Self::Cart(
                 refusal @ (CartRefusal::TooManyCarts | CartRefusal::TooManyLines | CartRefusal::TooManyBytes),
-            ) => refuse(StatusCode::CONFLICT, refusal.message(), shopper::why(refusal)),
-            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.message(), shopper::why(refusal)),
-            Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_query")),
-            Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Why::reason("bad_row")),
+            ) => refuse(StatusCode::CONFLICT, refusal.message(), shopper::cart_outcome(refusal)),
+            Self::Cart(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.message(), shopper::cart_outcome(refusal)),
+            Self::BadQuery(message) => refuse(StatusCode::BAD_REQUEST, message, Outcome::reason("bad_query")),
+            Self::BadRow(message) => refuse(StatusCode::BAD_REQUEST, message, Outcome::reason("bad_row")),
             Self::TooLong => {
-                refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", Why::reason("body_too_long"))
+                let outcome = Outcome::reason("body_too_long");
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", outcome)
             }
             Self::InvalidHost => {
                 let message = "The request must have exactly one valid Host header";
-                refuse(StatusCode::BAD_REQUEST, message, Why::reason(INVALID_HOST))
+                refuse(StatusCode::BAD_REQUEST, message, Outcome::reason(INVALID_HOST))
             }
-            Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Why::reason("not_found")),
+            Self::NotFound => refuse(StatusCode::NOT_FOUND, "Not found", Outcome::reason("not_found")),
             Self::MethodNotAllowed => {
-                refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", Why::reason("method_not_allowed"))
+                refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", Outcome::reason("method_not_allowed"))
             }
             Self::Internal { reason, cause } => {
-                let why = Why { cause: Some(cause), ..Why::reason(reason) };
-                refuse(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", why)
+                let outcome = Outcome { cause: Some(cause), ..Outcome::reason(reason) };
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", outcome)
             }
         }
     }
 }
 
 fn ask_for_token(message: &'static str, reason: &'static str) -> Response {
-    let mut response = refuse(StatusCode::UNAUTHORIZED, message, Why::reason(reason));
+    let mut response = refuse(StatusCode::UNAUTHORIZED, message, Outcome::reason(reason));
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
-/// The door itself.
-pub(super) fn refuse(status: StatusCode, message: impl Into<Cow<'static, str>>, why: Why) -> Response {
+/// Makes the response of a refusal.
+pub(super) fn refuse(status: StatusCode, message: impl Into<Cow<'static, str>>, outcome: Outcome) -> Response {
     let message = message.into();
-    let mut response = (status, Json(Message { message: &message })).into_response();
-    response.extensions_mut().insert(why);
-    response.extensions_mut().insert(Said(message));
+    let mut response = (status, Json(MessageBody { message: &message })).into_response();
+    response.extensions_mut().insert(outcome);
+    response.extensions_mut().insert(Message(message));
     response
 }
 
-/// The stable word for a request that is wrong.
+/// The `reason` of an invalid request.
 fn reason(invalid: Invalid) -> &'static str {
     match invalid {
         Invalid::Body => "invalid_body",

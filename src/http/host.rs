@@ -1,4 +1,5 @@
-//! The `Host` header: what RFC 9112, section 3.2, has a server refuse. A proxy in front may have read such a request otherwise.
+//! Checks the `Host` header as RFC 9112, section 3.2, requires. A proxy in front might interpret a request without
+//! exactly one valid `Host` in another way.
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
@@ -8,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
 
-/// Refuses HTTP/1.1 without a `Host`, and any request with two or with one that is none.
+/// Refuses HTTP/1.1 requests without a `Host`, and any request with several or an invalid one.
 pub(super) async fn check(request: Request, next: Next) -> Response {
     if is_valid(request.version(), request.headers()) {
         next.run(request).await
@@ -26,7 +27,7 @@ fn is_valid(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// A host with or without a port, or nothing: the URI of the request may have none.
+/// Whether the value is a host, with or without a port. It may be empty: the URI of the request may have no host.
 fn is_host(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     value.is_empty() || (!value.contains(&b'@') && Authority::try_from(value).is_ok())

@@ -11,23 +11,24 @@ use tokio::time::{Instant, timeout_at};
 
 use super::caller::Arrival;
 use super::error::ApiError;
-use super::request_log::LogNames;
+use super::request_log::LogFields;
 use super::wire::{Invalid, WireRequest};
 use super::{Api, answer, body, later};
 use crate::callers::Caller;
 use crate::connector::{Refusal, Verdict, VerifyError};
 use crate::domain::scan::Scan;
 
-/// How long a body may take, from the head of its request.
+/// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// How long an answer may take, from the head of its request. Amazon gives up half a second later.
+/// The time for an answer, from the request's head. Amazon gives up half a second later.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// Admits, reads, verifies, answers: with 500 when the time is up, whatever the request is waiting for.
+/// Identifies the caller, reads the scan, verifies it and answers. After [`ANSWER_TIME`] the answer is a 500, even if
+/// work continues.
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     Extension(Arrival { at: arrival, .. }): Extension<Arrival>,
-    Extension(log): Extension<LogNames>,
+    Extension(log): Extension<LogFields>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (caller, body) = admit(&api, request, &log).await?;
@@ -38,60 +39,60 @@ pub(super) async fn verify(
     })
 }
 
-/// Who calls, where callers are told apart, and the body, which was not looked at.
-async fn admit(api: &Api, request: Request, log: &LogNames) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
+/// Identifies and charges the caller. Returns the caller, if callers are configured, and the unread body.
+async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
     let (head, body) = request.into_parts();
-    // First of all: strangers use up nobody's allowance.
+    // First, so that unknown callers do not use up the allowance of known ones.
     let caller = api.admission.identify(&head).await?;
     if let Some(caller) = &caller {
         log.set_caller(Arc::clone(&caller.name));
     }
-    // Before anything is spent on a caller who asks too much.
+    // Before the body, so that a caller over its limit costs no work.
     api.admission.charge(caller.as_deref(), &head).await?;
     Ok((caller, body))
 }
 
-/// Past what can be done at once, it reads little, answers from records, and refuses.
+/// Reads and verifies a scan. While no permit is free, it answers recorded events and refuses most other scans.
 async fn decide(
     api: &Api,
     body: Body,
     caller: Option<&Caller>,
-    log: &LogNames,
+    log: &LogFields,
     arrival: Instant,
     deadline: Instant,
 ) -> Result<Response, ApiError> {
-    let entry = api.in_flight.at_the_head()?;
+    let read_permit = api.in_flight.read_permit()?;
     let body = body::collect(body, later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, log).map_err(ApiError::Invalid)?;
-    // Before the event is looked for: it may be recorded, and is none of this caller's business all the same.
+    // Before the record is looked up: a caller must not get records of another caller's stores.
     if caller.is_some_and(|caller| !caller.speaks_for(&scan.store_id)) {
         return Err(ApiError::ForeignStore);
     }
     let now = api.clock.now();
-    let place = match api.in_flight.place() {
-        Some(place) => place,
+    let permit = match api.in_flight.try_acquire() {
+        Some(permit) => permit,
         None => match api.connector.recall(&scan, now) {
             Some(record) => {
-                api.in_flight.recalled();
+                api.in_flight.count_recalled();
                 return Ok(answer::render(&record, true));
             }
-            None => api.in_flight.wait(deadline).await?,
+            None => api.in_flight.acquire(deadline).await?,
         },
     };
-    drop(entry);
-    let verdict = api.connector.verify(scan, now, deadline, place).await?;
+    drop(read_permit);
+    let verdict = api.connector.verify(scan, now, deadline, permit).await?;
     match verdict {
         Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
         Verdict::Refused(refusal) => Err(refusal.into()),
     }
 }
 
-fn read(body: &[u8], log: &LogNames) -> Result<Scan, Invalid> {
+fn read(body: &[u8], log: &LogFields) -> Result<Scan, Invalid> {
     let wire = WireRequest::parse(body)?;
-    let named = wire.named();
-    let scan = wire.scan(&named);
-    log.set(named);
+    let ids = wire.log_ids();
+    let scan = wire.scan(&ids);
+    log.set_ids(ids);
     scan
 }
 
@@ -104,7 +105,7 @@ impl From<Refusal> for ApiError {
                 let seconds = u64::try_from(wait.num_seconds()).unwrap_or_default();
                 Self::TooManyRequests { retry_after: seconds.saturating_add(1), reason: "ledger_full" }
             }
-            // Asking later helps: whoever is asked too much is asked less meanwhile.
+            // A later retry can succeed: the load on the database or directory has fallen by then.
             Refusal::Busy => Self::TooManyRequests { retry_after: 1, reason: "busy" },
         }
     }
@@ -152,10 +153,10 @@ pub(super) mod tests {
         "authEvent": { "id": "11111111-2222-3333-4444-555555555555", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" }
     }"#;
 
-    /// The API, with so many places.
-    pub(in crate::http) async fn router(places: u32, faults: Faults) -> Router {
+    /// The API, for at most `limit` scans at a time.
+    pub(in crate::http) async fn router(limit: u32, faults: Faults) -> Router {
         let hash_key = HashKey::new(&[0; 32]);
-        let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("sound");
+        let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("a valid file");
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let directory = Directory::in_memory(hash_key.clone());
@@ -178,13 +179,12 @@ pub(super) mod tests {
             trusted_proxies: [].into(),
             metrics: metrics.clone(),
         };
-        let in_flight = InFlight::new(places, metrics.clone());
+        let in_flight = InFlight::new(limit, metrics.clone());
         let state = Api { connector, clock: Clock::System, admission, in_flight };
         api(state, None, None, Readiness::new(None), metrics)
     }
 
-    /// What it answers to a body that arrived just now, and after how long by the clock of the runtime, which is paused and leaps to
-    /// whatever is waited for: exact, and in no time.
+    /// Sends a body now. Returns the status, and the time that the answer took by the runtime's paused clock.
     pub(in crate::http) async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
         let began = Instant::now();
         let request = Request::post(IDENTITY_KEYS)
@@ -196,7 +196,7 @@ pub(super) mod tests {
         (response.status(), began.elapsed())
     }
 
-    /// A body that never comes.
+    /// A body that never arrives.
     pub(in crate::http) struct Endless;
 
     impl http_body::Body for Endless {
@@ -212,13 +212,13 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_has_one_second_from_the_head() {
+    async fn body_must_be_complete_one_second_after_the_head() {
         let answer = answer(router(1, Faults::default()).await, Body::new(Endless)).await;
         assert_eq!(answer, (StatusCode::BAD_REQUEST, Duration::from_millis(1000)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_given_one_and_a_half_seconds_from_the_head() {
+    async fn answer_is_given_at_the_latest_one_and_a_half_seconds_after_the_head() {
         let faults = Faults::default();
         faults.set(Some(Fault::Stall));
         let answer = answer(router(1, faults).await, Body::from(SCAN)).await;

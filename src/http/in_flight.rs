@@ -1,9 +1,10 @@
-//! How many scans are worked on at once, and what becomes of those beyond: most are refused in no time.
+//! The limit of scans in progress (`server.max_in_flight`), and what happens to scans beyond it.
 //!
-//! A place is taken when the whole request is there, so that nobody takes one by sending slowly, and left when all that was begun for it is
-//! done, so that nobody makes room for more by hanging up. While every place is taken, the bodies of [`BEYOND`] requests at a time
-//! are still read: what is recorded is answered, and of the others, [`WAITING`] may wait for a place for a moment. Without them places
-//! would stand empty between one request and the next, as requests come when they like.
+//! A scan takes a permit when its whole request has arrived, so that slow senders hold none. The permit is released
+//! when all work for the scan is done, so that hanging up does not release it early. While no permit is free, the
+//! bodies of up to [`MAX_EXTRA_BODIES`] requests are still read: recorded events are answered from their record, and up
+//! to [`MAX_WAITING`] other scans wait for a permit for at most [`MAX_WAIT`]. This short queue keeps all permits in use
+//! although requests arrive at random instants. Every other request is refused with 429.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,122 +16,123 @@ use super::error::ApiError;
 use super::later;
 use crate::metrics::Metrics;
 
-/// How many bodies are read at a time while every place is taken.
-const BEYOND: usize = 64;
-/// How many requests may wait for a place: fewer than those, so that waiting never takes all of them from events that are recorded.
-const WAITING: usize = 48;
-/// How long.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Why a request without a place is refused.
+/// How many bodies may be read at a time while no permit is free.
+const MAX_EXTRA_BODIES: usize = 64;
+/// How many scans may wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are still read.
+const MAX_WAITING: usize = 48;
+/// How long a scan waits for a permit.
+const MAX_WAIT: Duration = Duration::from_millis(50);
+/// The `reason` of a scan that is refused without a permit.
 pub(super) const OVERLOADED: &str = "overloaded";
-/// How often the log says that requests are refused. Each of them is a line for debugging only: a flood is no reason to fill a disk.
-const WARNING: Duration = Duration::from_secs(1);
-/// After how many seconds a caller is told to ask again. Whom that leaves at the gate too long has longer pauses of its own.
+/// The log counts refused scans at most once in this time. Their own lines are `debug`, so that a flood does not fill
+/// the disk.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// The `Retry-After` of a refused scan, in seconds. A gate for which that is too long backs off longer by itself.
 const RETRY_AFTER: u64 = 1;
 
-/// The places: clones share them.
+/// The limit of scans in progress. Clones share it.
 #[derive(Clone, Debug)]
 pub struct InFlight {
-    places: Arc<Semaphore>,
-    beyond: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    extra_bodies: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     refusals: Arc<Mutex<Refusals>>,
     metrics: Metrics,
 }
 
-/// Those that the log has not told yet.
+/// The refused scans that the log has not counted yet.
 #[derive(Debug, Default)]
 struct Refusals {
     count: u64,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
-/// Leave to have one's body read.
+/// Permission to read a body.
 #[derive(Debug)]
-pub(super) struct Entry {
-    _beyond: Option<OwnedSemaphorePermit>,
+pub(super) struct ReadPermit {
+    _extra_body: Option<OwnedSemaphorePermit>,
 }
 
-/// A place: left when it is dropped.
+/// Permission to work on a scan. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ScanPermit {
     _permit: OwnedSemaphorePermit,
     metrics: Metrics,
 }
 
 impl InFlight {
-    /// So many places.
+    /// Allows `limit` scans at a time.
     #[must_use]
-    pub fn new(places: u32, metrics: Metrics) -> Self {
-        metrics.has_places(places);
+    pub fn new(limit: u32, metrics: Metrics) -> Self {
+        metrics.set_permits(limit);
         Self {
-            places: Arc::new(Semaphore::new(places as usize)),
-            beyond: Arc::new(Semaphore::new(BEYOND)),
-            waiting: Arc::new(Semaphore::new(WAITING)),
+            permits: Arc::new(Semaphore::new(limit as usize)),
+            extra_bodies: Arc::new(Semaphore::new(MAX_EXTRA_BODIES)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             refusals: Arc::default(),
             metrics,
         }
     }
 
-    /// At the head of a request: whether its body is to be read at all.
-    pub(super) fn at_the_head(&self) -> Result<Entry, ApiError> {
-        if self.places.available_permits() > 0 {
-            return Ok(Entry { _beyond: None });
+    /// Decides by a request's head whether its body may be read.
+    pub(super) fn read_permit(&self) -> Result<ReadPermit, ApiError> {
+        if self.permits.available_permits() > 0 {
+            return Ok(ReadPermit { _extra_body: None });
         }
-        let beyond = Arc::clone(&self.beyond).try_acquire_owned();
-        beyond.map(|permit| Entry { _beyond: Some(permit) }).map_err(|_| self.refuse())
+        let extra_body = Arc::clone(&self.extra_bodies).try_acquire_owned();
+        extra_body.map(|permit| ReadPermit { _extra_body: Some(permit) }).map_err(|_| self.refuse())
     }
 
-    /// A place, if one is free.
-    pub(super) fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| self.taken(permit))
+    /// Takes a permit if one is free.
+    pub(super) fn try_acquire(&self) -> Option<ScanPermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.acquired(permit))
     }
 
-    /// A place that becomes free within a moment, and before `deadline`. The body is whole and stays where it is, so what comes without an
-    /// [`Entry`] beyond, since places were free at its head, may wait as well.
-    pub(super) async fn wait(&self, deadline: Instant) -> Result<Place, ApiError> {
+    /// Waits for a permit, for at most [`MAX_WAIT`] and not after `deadline`. The body has been read by now, so a
+    /// request that was read while permits were free may wait as well.
+    pub(super) async fn acquire(&self, deadline: Instant) -> Result<ScanPermit, ApiError> {
         let _waiting = self.waiting.try_acquire().map_err(|_| self.refuse())?;
-        let until = later(Instant::now(), PATIENCE).min(deadline);
-        match timeout_at(until, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(self.taken(permit)),
+        let until = later(Instant::now(), MAX_WAIT).min(deadline);
+        match timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(self.acquired(permit)),
             _ => Err(self.refuse()),
         }
     }
 
-    /// Counts one that needs no place.
-    pub(super) fn recalled(&self) {
+    /// Counts a scan that is answered from its record without a permit.
+    pub(super) fn count_recalled(&self) {
         self.metrics.recalled_overloaded();
     }
 
-    fn taken(&self, permit: OwnedSemaphorePermit) -> Place {
-        self.metrics.place_taken();
-        Place { _permit: permit, metrics: self.metrics.clone() }
+    fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {
+        self.metrics.permit_taken();
+        ScanPermit { _permit: permit, metrics: self.metrics.clone() }
     }
 
     fn refuse(&self) -> ApiError {
         self.metrics.overloaded();
-        if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).another(Instant::now()) {
-            tracing::warn!(refused, "scans are refused: every place is taken");
+        if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now()) {
+            tracing::warn!(refused, "refusing scans with 429: server.max_in_flight reached; add a replica or raise it");
         }
         ApiError::TooManyRequests { retry_after: RETRY_AFTER, reason: OVERLOADED }
     }
 }
 
 impl Refusals {
-    /// One more; how many the log is to tell now, if it is time.
-    fn another(&mut self, now: Instant) -> Option<u64> {
+    /// Counts a refused scan. Returns the count to log, if the last log line is older than [`LOG_INTERVAL`].
+    fn count(&mut self, now: Instant) -> Option<u64> {
         self.count = self.count.saturating_add(1);
-        if self.told.is_some_and(|told| now.saturating_duration_since(told) < WARNING) {
+        if self.logged_at.is_some_and(|logged_at| now.saturating_duration_since(logged_at) < LOG_INTERVAL) {
             return None;
         }
-        self.told = Some(now);
+        self.logged_at = Some(now);
         Some(std::mem::take(&mut self.count))
     }
 }
 
-impl Drop for Place {
+impl Drop for ScanPermit {
     fn drop(&mut self) {
-        self.metrics.place_left();
+        self.metrics.permit_released();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Past the cap, by a clock that is paused and leaps to whatever is waited for: to the millisecond, and in no time.
+//! Tests of the limit under overload. The clock is paused and jumps to the next timer, so that times are exact to the
+//! millisecond.
 
 use axum::Router;
 use axum::body::Body;
@@ -11,18 +12,18 @@ use super::*;
 use crate::directory::{Fault, Faults};
 use crate::http::identity_keys::tests::{Endless, SCAN, answer, router};
 
-/// What a request got, and after how long.
+/// The status of an answer, and the time until it.
 type Outcome = (StatusCode, Duration);
 
-const AT_ONCE: Outcome = (StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
+const REFUSED_AT_ONCE: Outcome = (StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
 
-/// A scan of an event of its own; the key is not known.
+/// A scan with a new event id and an unknown key.
 fn scan() -> String {
     let event = "11111111-2222-3333-4444-555555555555";
     SCAN.replace(&format!(r#""id": "{event}""#), &format!(r#""id": "{}""#, Uuid::new_v4()))
 }
 
-/// Sends it; it has gone as far as it can for now.
+/// Sends a body, and lets the request proceed until it has to wait.
 async fn send(router: &Router, body: Body) -> JoinHandle<Outcome> {
     let sent = tokio::spawn(answer(router.clone(), body));
     for _ in 0..10 {
@@ -31,13 +32,13 @@ async fn send(router: &Router, body: Body) -> JoinHandle<Outcome> {
     sent
 }
 
-/// An API of so many places, all of which are taken until the directory is asked to work again and for 1.5 s.
-async fn full(places: u32) -> (Router, Faults, Vec<JoinHandle<Outcome>>) {
+/// An API whose permits are all in use for 1.5 s, by scans that wait for a stalled directory. New look-ups succeed.
+async fn full(limit: u32) -> (Router, Faults, Vec<JoinHandle<Outcome>>) {
     let faults = Faults::default();
-    let router = router(places, faults.clone()).await;
+    let router = router(limit, faults.clone()).await;
     faults.set(Some(Fault::Stall));
     let mut stalled = Vec::new();
-    for _ in 0..places {
+    for _ in 0..limit {
         stalled.push(send(&router, scan().into()).await);
     }
     faults.set(None);
@@ -46,36 +47,36 @@ async fn full(places: u32) -> (Router, Faults, Vec<JoinHandle<Outcome>>) {
 
 async fn outcomes(sent: Vec<JoinHandle<Outcome>>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    for one in sent {
-        outcomes.push(one.await.expect("an answer"));
+    for request in sent {
+        outcomes.push(request.await.expect("an answer"));
     }
     outcomes
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_cap_sixty_four_bodies_are_read_and_no_more() {
+async fn sixty_four_bodies_are_read_while_no_permit_is_free() {
     let (router, _, _stalled) = full(2).await;
-    let mut beyond = Vec::new();
-    for _ in 0..BEYOND {
-        beyond.push(send(&router, Body::new(Endless)).await);
+    let mut extra = Vec::new();
+    for _ in 0..MAX_EXTRA_BODIES {
+        extra.push(send(&router, Body::new(Endless)).await);
     }
-    assert_eq!(answer(router.clone(), Body::new(Endless)).await, AT_ONCE, "unread");
-    assert_eq!(answer(router.clone(), SCAN.into()).await, AT_ONCE, "unread as well");
+    assert_eq!(answer(router.clone(), Body::new(Endless)).await, REFUSED_AT_ONCE, "unread");
+    assert_eq!(answer(router.clone(), SCAN.into()).await, REFUSED_AT_ONCE, "a complete body is not read either");
     let late = (StatusCode::BAD_REQUEST, Duration::from_secs(1));
-    assert_eq!(outcomes(beyond).await, [late; BEYOND]);
+    assert_eq!(outcomes(extra).await, [late; MAX_EXTRA_BODIES]);
     let read = answer(router, "{}".into()).await;
-    assert_eq!(read, (StatusCode::BAD_REQUEST, Duration::ZERO), "there is room to read again");
+    assert_eq!(read, (StatusCode::BAD_REQUEST, Duration::ZERO), "bodies are read again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_recorded_is_answered_past_the_cap() {
+async fn recorded_event_is_answered_while_no_permit_is_free() {
     let faults = Faults::default();
     let router = router(1, faults.clone()).await;
     assert_eq!(answer(router.clone(), SCAN.into()).await.0, StatusCode::UNAUTHORIZED);
     faults.set(Some(Fault::Stall));
     let _stalled = send(&router, scan().into()).await;
     let mut others = Vec::new();
-    for _ in 1..BEYOND {
+    for _ in 1..MAX_EXTRA_BODIES {
         others.push(send(&router, Body::new(Endless)).await);
     }
     for _ in 0..10 {
@@ -83,28 +84,27 @@ async fn an_event_that_is_recorded_is_answered_past_the_cap() {
     }
 }
 
-/// Also while as many wait as may.
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_few_enough_for_recorded_events_to_be_served() {
+async fn recorded_event_is_answered_while_the_queue_for_permits_is_full() {
     let faults = Faults::default();
     let router = router(1, faults.clone()).await;
     assert_eq!(answer(router.clone(), SCAN.into()).await.0, StatusCode::UNAUTHORIZED);
     faults.set(Some(Fault::Stall));
     let _stalled = send(&router, scan().into()).await;
     let mut waiting = Vec::new();
-    for _ in 0..WAITING {
+    for _ in 0..MAX_WAITING {
         waiting.push(send(&router, scan().into()).await);
     }
-    assert_eq!(answer(router.clone(), scan().into()).await, AT_ONCE, "nobody else waits");
+    assert_eq!(answer(router.clone(), scan().into()).await, REFUSED_AT_ONCE, "the queue is full");
     assert_eq!(answer(router.clone(), SCAN.into()).await, (StatusCode::UNAUTHORIZED, Duration::ZERO));
-    assert_eq!(outcomes(waiting).await, [(StatusCode::TOO_MANY_REQUESTS, PATIENCE); WAITING]);
+    assert_eq!(outcomes(waiting).await, [(StatusCode::TOO_MANY_REQUESTS, MAX_WAIT); MAX_WAITING]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_becomes_free_goes_to_who_waits() {
+async fn released_permit_goes_to_a_waiting_scan() {
     let faults = Faults::default();
     let router = router(1, faults.clone()).await;
-    // A look-up for the store, another for the key.
+    // Each scan takes 20 ms: one query for the store, one for the key.
     faults.set(Some(Fault::Slow(Duration::from_millis(10))));
     let mut sent = Vec::new();
     for _ in 0..4 {
@@ -116,34 +116,34 @@ async fn a_place_that_becomes_free_goes_to_who_waits() {
     let got = outcomes(sent).await;
     assert_eq!(got[0], (status[0], took[0]));
     assert_eq!(got[1], (status[1], took[1]));
-    assert_eq!(got[2], (status[2], Duration::from_millis(60)), "from 40 ms on it has a place");
+    assert_eq!(got[2], (status[2], Duration::from_millis(60)), "it gets a permit after 40 ms");
     assert_eq!(got[3], (status[3], took[3]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_not_whole_holds_no_place() {
+async fn incomplete_request_holds_no_permit() {
     let router = router(1, Faults::default()).await;
     let _slow = send(&router, Body::new(Endless)).await;
     assert_eq!(answer(router, scan().into()).await, (StatusCode::UNAUTHORIZED, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hangs_up_leaves_the_place_when_the_work_is_done_and_not_before() {
+async fn permit_of_a_caller_that_hung_up_is_released_when_the_work_is_done() {
     let (router, _, stalled) = full(1).await;
     stalled.iter().for_each(JoinHandle::abort);
     sleep(Duration::from_millis(1400)).await;
     let early = answer(router.clone(), scan().into()).await;
-    assert_eq!(early, (StatusCode::TOO_MANY_REQUESTS, PATIENCE));
+    assert_eq!(early, (StatusCode::TOO_MANY_REQUESTS, MAX_WAIT));
     advance(Duration::from_millis(50)).await;
     assert_eq!(answer(router, scan().into()).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_who_waits_runs_into_the_deadline() {
+async fn waiting_for_a_permit_ends_at_the_deadline() {
     let in_flight = InFlight::new(1, Metrics::new());
-    let _taken = in_flight.place().expect("a place");
+    let _permit = in_flight.try_acquire().expect("a permit");
     let now = Instant::now();
-    let refused = in_flight.wait(later(now, Duration::from_millis(10))).await;
+    let refused = in_flight.acquire(later(now, Duration::from_millis(10))).await;
     assert!(matches!(refused, Err(ApiError::TooManyRequests { .. })));
     assert_eq!(now.elapsed(), Duration::from_millis(10));
 }

@@ -1,7 +1,7 @@
-//! A JSON object of which only some members are ours: those at most once each, the others whatever they like.
+//! Reads some members of a JSON object. Each of them may occur at most once; all other members are ignored.
 //!
-//! Values stay raw text. So an unknown member cannot hurt, be it nested ten thousand deep, a number that no machine can hold
-//! or a broken surrogate; and a known one of the wrong type is a mistake in that field, not in the body.
+//! Values stay raw text. So an unknown member does no harm, even if it is nested ten thousand levels deep, a number out
+//! of range, or an unpaired surrogate. A known member of the wrong type is a mistake in that field, not in the body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,16 +10,16 @@ use serde::Deserializer as _;
 use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of an object that were asked for, in the order of asking.
+/// The requested members of an object, in the order of the request.
 #[derive(Debug)]
 pub(super) struct Members<'a, const N: usize> {
-    /// Each as it stands in the text; `None` when it is absent.
+    /// The raw values; `None` if absent.
     pub(super) values: [Option<Raw<'a>>; N],
     /// Whether the object has no member at all.
     pub(super) is_empty: bool,
 }
 
-/// One JSON value as it stands in the text.
+/// A JSON value as raw text.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a>(&'a str);
 
@@ -32,7 +32,7 @@ impl<'a> Raw<'a> {
         self.0.starts_with('{')
     }
 
-    /// The string that it is; `None` when it is no string, or one that no Unicode text can be.
+    /// The unescaped string; `None` if the value is no string or has an unpaired surrogate.
     pub(super) fn as_str(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?;
         match inner.strip_suffix('"') {
@@ -41,13 +41,13 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The members of the object that it is.
+    /// Reads members of the object; `None` as for [`Members::parse`].
     pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<Members<'a, N>> {
         Members::parse(self.0, names)
     }
 }
 
-/// A value may be an identity key: it is not shown.
+/// Hides the value, which may be an identity key.
 impl fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Raw(…)")
@@ -55,7 +55,7 @@ impl fmt::Debug for Raw<'_> {
 }
 
 impl<'a, const N: usize> Members<'a, N> {
-    /// Reads an object. `None` when the text is not JSON or not an object, or names one of `names` twice.
+    /// Reads an object. `None` if the text is not JSON, not an object, or has one of `names` twice.
     pub(super) fn parse(text: &'a str, names: [&str; N]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
         let members = json.deserialize_map(Reader { names }).ok()?;
@@ -77,7 +77,7 @@ impl<'de, const N: usize> Visitor<'de> for Reader<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members { values: [None; N], is_empty: true };
-        // A name is read raw as well: one that no Unicode text can be is nobody we know, and no error.
+        // Names are read as raw text too: one with an unpaired surrogate is an unknown name, not an error.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
             let Some(name) = Raw(name.get()).as_str() else { continue };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn known_members_once_and_strange_ones_ignored() {
+    fn known_members_occur_once_and_others_are_ignored() {
         let deep = format!("{{\"a\":1,\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
         for good in [r#"{"a":1,"x":1e999,"x":"\ud800","\ud800":0}"#, r#" {"b" : {"a":1,"a":2} } "#, &deep] {
             assert!(parse(good).is_some(), "{good:.60}");
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_unescaped_and_nothing_else_is_one() {
+    fn strings_are_unescaped_and_other_values_are_no_strings() {
         let members = parse(r#"{"a":"\u00e4\"b","b":"plain"}"#).expect("an object");
         let texts = members.values.map(|value| value.and_then(Raw::as_str));
         assert_eq!(texts, [Some("ä\"b".into()), Some("plain".into())]);
-        for not in [r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":"\ud800"}"#, r#"{"a":["x"]}"#] {
-            let members = parse(not).expect("an object");
-            assert_eq!(members.values[0].and_then(Raw::as_str), None, "{not}");
+        for text in [r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":"\ud800"}"#, r#"{"a":["x"]}"#] {
+            let members = parse(text).expect("an object");
+            assert_eq!(members.values[0].and_then(Raw::as_str), None, "{text}");
         }
     }
 }

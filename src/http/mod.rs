@@ -1,4 +1,7 @@
-//! HTTP: routes, the layers around them, and the one form in which everything is refused.
+//! HTTP: the routers of all ports, the layers around them, and the one format of all refusals (`error`).
+//!
+//! Handlers translate between HTTP and the use cases (`connector`, `administration`, `commerce`). They contain no rules
+//! of their own.
 
 mod accept;
 mod admission;
@@ -35,7 +38,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admission::Admission;
-pub(crate) use body::LingeringBody;
+pub(crate) use body::DrainOnDrop;
 pub(crate) use caller::Arrival;
 pub use demo::Demo;
 pub use in_flight::InFlight;
@@ -51,29 +54,29 @@ use crate::metrics::Metrics;
 use crate::traces::Traces;
 use error::ApiError;
 
-/// The one call that a gate waits for.
+/// The path of the gate's call.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
-/// Whether the process lives.
+/// The path of the liveness probe.
 pub const LIVEZ: &str = "/livez";
-/// Whether it takes requests.
+/// The path of the readiness probe.
 pub const READYZ: &str = "/readyz";
 
 const METRICS: &str = "/metrics";
 
-/// What the API's endpoint needs.
+/// What the gate's endpoint needs.
 #[derive(Debug)]
 pub struct Api {
     /// The use case.
     pub connector: Arc<Connector>,
     /// The time.
     pub clock: Clock,
-    /// Who may call.
+    /// Authentication and rate limits of callers.
     pub admission: Admission,
-    /// How many scans are worked on at once.
+    /// The limit of scans in progress.
     pub in_flight: InFlight,
 }
 
-/// Everything that the API's port answers; among it the shopper's side where it has no port of its own, and the demo's page.
+/// The router of the API's port. It includes the shopper's side if that has no port of its own, and the demo's page.
 pub fn api(api: Api, shoppers: Option<Shoppers>, demo: Option<Demo>, readiness: Readiness, metrics: Metrics) -> Router {
     let routes = Router::new()
         .route(IDENTITY_KEYS, post(identity_keys::verify))
@@ -81,43 +84,44 @@ pub fn api(api: Api, shoppers: Option<Shoppers>, demo: Option<Demo>, readiness: 
         .merge(shoppers.map_or_else(Router::new, shopper::routes))
         .merge(demo.map_or_else(Router::new, demo::routes))
         .merge(probes::routes(readiness));
-    on_every_port(routes, metrics)
+    with_common_layers(routes, metrics)
 }
 
-/// Everything that a port of the shopper's side answers.
+/// The router of the shopper's port.
 pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
     let metrics = shoppers.metrics.clone();
-    on_every_port(shopper::routes(shoppers).merge(probes::routes(readiness)), metrics)
+    with_common_layers(shopper::routes(shoppers).merge(probes::routes(readiness)), metrics)
 }
 
-/// Everything that the management port answers.
+/// The router of the management port.
 pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
-    on_every_port(management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes()), metrics)
+    let routes = management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes());
+    with_common_layers(routes, metrics)
 }
 
-/// An instant that comes so much later.
+/// The instant that is `by` later; `instant` itself on overflow.
 fn later(instant: Instant, by: Duration) -> Instant {
     instant.checked_add(by).unwrap_or(instant)
 }
 
-/// The same, traced.
+/// Traces the requests of a router, if traces are configured.
 pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
     match traces {
-        // Where the log finds it, which begins and ends the span: one look at a request tells everything.
+        // The access log finds it in the request's extensions, and begins and ends the span.
         Some(traces) => router.layer(Extension(traces.clone())),
         None => router,
     }
 }
 
-/// What every port does for every request.
-fn on_every_port(routes: Router, metrics: Metrics) -> Router {
-    // Top down, as a request meets them; an answer meets them bottom up.
+/// Adds the layers that every port has.
+fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
+    // A request passes the layers from top to bottom, an answer from bottom to top.
     let stack = ServiceBuilder::new()
-        // First, so that nothing happens unlogged: time-outs and panics least of all.
+        // The outermost layer, so that every request is logged, also one that times out or panics.
         .layer(from_fn_with_state(metrics, request_log::log))
-        .map_response(not_for_keeps)
-        // Inside the log and the headers: a panic is one 500 like any other, and the service lives on.
+        .map_response(set_common_headers)
+        // Inside the log and the headers, so that a panic is logged and answered like any other 500.
         .layer(CatchPanicLayer::custom(|_| panicked()))
         .layer(from_fn(host::check));
     routes
@@ -126,14 +130,15 @@ fn on_every_port(routes: Router, metrics: Metrics) -> Router {
         .layer(stack)
 }
 
-/// An answer is about one shopper at one moment, and is what it says it is.
-fn not_for_keeps<B>(mut response: Response<B>) -> Response<B> {
+/// Forbids caching, since an answer is about one shopper at one moment, and forbids media type sniffing.
+fn set_common_headers<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// The payload of a panic may quote what it choked on, an identity key say; where it happened is in the log already.
+/// The answer after a panic. The panic message is left out, since it may quote an identity key; the log has its
+/// position already.
 fn panicked() -> Response {
     ApiError::Internal { reason: "panic", cause: "a handler panicked".to_owned() }.into_response()
 }

@@ -1,4 +1,4 @@
-//! `GET /livez` and `/readyz`, on both ports: unlimited and unauthenticated.
+//! The probes `GET /livez` and `/readyz`, on every port: without authentication and rate limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use super::{LIVEZ, READYZ};
 use crate::directory::{Directory, Remote};
 use crate::storage::Database;
 
-/// Whether the connector takes requests: not before it runs, and not once it is asked to stop. Clones share it.
+/// Whether the connector accepts requests: after it has started, and until it is asked to stop. Clones share it.
 ///
-/// One whose database or identity backend does not answer is ready all the same: it answers what it remembers, and to take every connector out at once would help
-/// nobody.
+/// A connector whose database or identity backend does not answer is still ready (`degraded`): it answers recorded
+/// events, and taking every replica out of service at once would not help any gate.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     ready: Arc<AtomicBool>,
@@ -27,25 +27,25 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not ready yet; on that database, if there is one.
+    /// Not ready yet. With a database, its health is part of the status.
     #[must_use]
     pub fn new(database: Option<Database>) -> Self {
         Self { ready: Arc::default(), database, directory: None }
     }
 
-    /// The same, with a directory that may ask others.
+    /// Adds a directory. If it uses an identity backend, the backend's health is part of the status.
     #[must_use]
     pub fn with_directory(self, directory: Arc<Directory>) -> Self {
         Self { directory: Some(directory), ..self }
     }
 
-    /// Says that requests are welcome, or no more.
+    /// Sets whether the connector accepts requests.
     pub fn set(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }
 }
 
-/// How it is.
+/// The status of the connector.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProbeStatus)]
 pub(super) struct Status {

@@ -1,4 +1,5 @@
-//! One log line and one measurement a request, whatever becomes of it: an answer, a panic, a time-out, the end of the process.
+//! The access log: one log line and one measurement for each request, also if the request panics, times out, or is cut
+//! off by the end of the process.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -11,60 +12,55 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::caller::Arrival;
-use super::error::{INVALID_HOST, Why};
+use super::error::{INVALID_HOST, Outcome};
 use super::in_flight::OVERLOADED;
-use super::wire::Named;
+use super::wire::LogIds;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
 use crate::telemetry::Samples;
 use crate::traces::Trace;
 
-/// What a probe is called in the log.
+/// The logged path of a probe.
 const PROBE: &str = "probe";
-/// What a path is called that is none.
+/// The logged path of a request without a route.
 const UNMATCHED: &str = "unmatched";
-/// What a scraper is called.
+/// The logged path of a metrics scrape.
 const MANAGEMENT: &str = "management";
 
-/// Requests that are refused by their head alone. They cost the sender next to nothing, so there may be any number.
+/// Path, status and reason of a request that was refused by its head alone. Such requests cost the sender almost
+/// nothing, so there may be a flood of them.
 type Refused = (Cow<'static, str>, u16, &'static str);
 
 static REFUSED: LazyLock<Samples<Refused>> = LazyLock::new(|| {
     Samples::new(|(path, status, reason), count| {
-        tracing::warn!(
-            path = &**path,
-            status,
-            reason,
-            count,
-            "requests were refused beyond those with a line of their own"
-        );
+        tracing::warn!(path = &**path, status, reason, count, "further refused requests not logged individually");
     })
 });
 
-/// What the line is to name, handed up as soon as it is known, so that even a request that is cut off is known by it.
+/// Log fields that handlers set as soon as they know them, so that the line of a request that is cut off has them too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogNames(Arc<Names>);
+pub(super) struct LogFields(Arc<Fields>);
 
 #[derive(Debug, Default)]
-struct Names {
+struct Fields {
     caller: OnceLock<Arc<str>>,
-    named: OnceLock<Named>,
+    ids: OnceLock<LogIds>,
 }
 
-impl LogNames {
-    /// Who calls.
+impl LogFields {
+    /// Sets the name of the caller.
     pub(super) fn set_caller(&self, name: Arc<str>) {
-        let _ = self.0.caller.set(name); // found out once
+        let _ = self.0.caller.set(name); // set once a request
     }
 
-    /// What the body says.
-    pub(super) fn set(&self, named: Named) {
-        let _ = self.0.named.set(named); // a request is read once
+    /// Sets the ids from the body.
+    pub(super) fn set_ids(&self, ids: LogIds) {
+        let _ = self.0.ids.set(ids); // set once a request
     }
 }
 
-/// The outermost layer.
+/// The outermost layer: logs and measures a request.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let Arrival { at: arrival, certificate, .. } =
         request.extensions_mut().get_or_insert_with(Arrival::default).clone();
@@ -73,79 +69,80 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
         LIVEZ | READYZ => PROBE.into(),
         METRICS => MANAGEMENT.into(),
         "/" => "/".into(),
-        // As the route is written: what stands in its place may be a shopper's name, or a key that does not belong there.
+        // The route's template, not the path itself: that may contain a shopper's id, or a key by mistake.
         template => template.trim_end_matches('/').to_owned().into(),
     });
     if path == IDENTITY_KEYS {
-        metrics.begun();
+        metrics.request_begun();
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
-    let names = LogNames::default();
-    // Whatever has a route and is not asked for again and again.
+    let fields = LogFields::default();
+    // Probes and scrapes are not traced, since they are frequent; nor are requests without a route.
     let is_traced = !matches!(&*path, PROBE | MANAGEMENT | UNMATCHED);
     let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
-    request.extensions_mut().insert(names.clone());
-    let mut line = Line { metrics, method, path, arrival, names, certificate, trace, outcome: None };
+    request.extensions_mut().insert(fields.clone());
+    let mut line = Line { metrics, method, path, arrival, fields, certificate, trace, answer: None };
     let mut response = line.trace.around(next.run(request)).await;
-    let why = response.extensions_mut().remove().unwrap_or_else(|| Why::reason("ok"));
-    line.outcome = Some((response.status(), why));
+    let outcome = response.extensions_mut().remove().unwrap_or_else(|| Outcome::reason("ok"));
+    line.answer = Some((response.status(), outcome));
     response
 }
 
-/// Written when it is dropped, and dropped in any case: what is still running at the end of the grace period is cut off.
+/// The log line of a request. It is written on drop, so that a request that is cut off at the end of the grace period
+/// is logged too.
 struct Line {
     metrics: Metrics,
-    /// Where one path is asked in several ways.
+    /// Only for paths with several methods.
     method: Option<Method>,
     path: Cow<'static, str>,
     arrival: Instant,
-    names: LogNames,
-    /// Who asks, where that is shown by a certificate.
+    fields: LogFields,
+    /// The subject of the client certificate.
     certificate: Option<Arc<str>>,
     trace: Trace,
-    outcome: Option<(StatusCode, Why)>,
+    answer: Option<(StatusCode, Outcome)>,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         let took = self.arrival.elapsed();
-        let (status, why) = match self.outcome.take() {
-            Some((status, why)) => (Some(status.as_u16()), why),
-            None => (None, Why::reason("cut_off")),
+        let (status, outcome) = match self.answer.take() {
+            Some((status, outcome)) => (Some(status.as_u16()), outcome),
+            None => (None, Outcome::reason("cut_off")),
         };
         if self.path == IDENTITY_KEYS {
-            self.metrics.answered(status, why.reason, took);
+            self.metrics.answered(status, outcome.reason, took);
             if status.is_none_or(|status| status >= 500) {
-                self.metrics.faulted(self.names.0.named.get().and_then(|named| named.store_id.as_ref()));
+                self.metrics.faulted(self.fields.0.ids.get().and_then(|ids| ids.store_id.as_ref()));
             }
-            if let Some(caller) = self.names.0.caller.get() {
-                self.metrics.called(caller);
+            if let Some(caller) = self.fields.0.caller.get() {
+                self.metrics.caller_answered(caller);
             }
         } else if shopper::is_path(&self.path) {
-            self.metrics.shopper_answered(status, why.reason);
+            self.metrics.shopper_answered(status, outcome.reason);
         }
-        self.write(status, &why, took);
-        let fault = status.is_none_or(|status| status >= 500).then_some(why.reason);
-        let (caller, named) = (self.names.0.caller.get(), self.names.0.named.get());
-        self.trace.end(|| span::attributes(status, &why, caller.map(|name| &**name), named), fault);
+        self.write(status, &outcome, took);
+        let fault = status.is_none_or(|status| status >= 500).then_some(outcome.reason);
+        let (caller, ids) = (self.fields.0.caller.get(), self.fields.0.ids.get());
+        self.trace.end(|| span::attributes(status, &outcome, caller.map(|name| &**name), ids), fault);
     }
 }
 
 impl Line {
-    /// Whether there are so many like it that its line is left out, and it is counted instead.
-    fn is_left_out(&self, status: u16, why: &Why) -> bool {
-        let is_of_the_head = matches!(status, 401 | 404 | 405 | 429) || why.reason == INVALID_HOST;
-        let is_of_the_head = is_of_the_head && why.decision.is_none();
-        is_of_the_head && !REFUSED.admits(&(self.path.clone(), status, why.reason))
+    /// Whether a refused request is only counted, since enough requests like it have a line already.
+    fn is_only_counted(&self, status: u16, outcome: &Outcome) -> bool {
+        let is_refused_by_head = matches!(status, 401 | 404 | 405 | 429) || outcome.reason == INVALID_HOST;
+        let is_refused_by_head = is_refused_by_head && outcome.decision.is_none();
+        is_refused_by_head && !REFUSED.admits(&(self.path.clone(), status, outcome.reason))
     }
 
-    fn write(&self, status: Option<u16>, why: &Why, took: Duration) {
+    fn write(&self, status: Option<u16>, outcome: &Outcome, took: Duration) {
         let (path, method) = (&*self.path, self.method.as_ref().map(Method::as_str));
-        let nobody = Named::default();
-        let named = self.names.0.named.get().unwrap_or(&nobody);
-        let caller = self.names.0.caller.get().map(|name| &**name);
-        let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // to the microsecond
+        let no_ids = LogIds::default();
+        let ids = self.fields.0.ids.get().unwrap_or(&no_ids);
+        let caller = self.fields.0.caller.get().map(|name| &**name);
+        let ms = (took.as_secs_f64() * 1e6).round() / 1e3; // rounded to microseconds
         let certificate = self.certificate.as_deref();
         macro_rules! line {
             ($level:ident) => {
@@ -153,16 +150,16 @@ impl Line {
                     method,
                     path,
                     status,
-                    decision = why.decision,
-                    reason = why.reason,
+                    decision = outcome.decision,
+                    reason = outcome.reason,
                     caller,
-                    requestId = named.request_id.map(display),
-                    authEventId = named.event_id.map(display),
-                    storeId = named.store_id.as_ref().map(StoreId::as_str),
+                    requestId = ids.request_id.map(display),
+                    authEventId = ids.event_id.map(display),
+                    storeId = ids.store_id.as_ref().map(StoreId::as_str),
                     clientCertificate = certificate,
-                    session = why.session,
-                    replay = why.replay.then_some(true),
-                    cause = why.cause.as_deref(),
+                    session = outcome.session,
+                    replay = outcome.replay.then_some(true),
+                    cause = outcome.cause.as_deref(),
                     traceId = self.trace.id().map(display),
                     ms,
                     "request"
@@ -173,10 +170,10 @@ impl Line {
             (_, Some(500..)) if path != PROBE => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
-            // There may be any number of them, and what they are refused for is that there is no time for each.
-            _ if why.reason == OVERLOADED && path == IDENTITY_KEYS => line!(debug),
-            (_, Some(status)) if self.is_left_out(status, why) => line!(debug),
-            _ if why.cause.is_some() => line!(warn),
+            // Under overload there may be a flood of them; a line a second counts them (see `in_flight`).
+            _ if outcome.reason == OVERLOADED && path == IDENTITY_KEYS => line!(debug),
+            (_, Some(status)) if self.is_only_counted(status, outcome) => line!(debug),
+            _ if outcome.cause.is_some() => line!(warn),
             _ => line!(info),
         }
     }

@@ -1,4 +1,5 @@
-//! The request on the wire, and how it becomes a [`Scan`]: rule by rule, the first failure wins.
+//! Parses the body of the gate's call into a [`Scan`]. The rules are checked in a fixed order, and the first failure is
+//! the answer.
 
 use std::borrow::Cow;
 
@@ -10,9 +11,9 @@ use crate::domain::ids::{EventId, RequestId, StoreId, TextIdError};
 use crate::domain::scan::{AuthEvent, KeyChannel, Location, Scan};
 use crate::domain::timestamp::parse_utc;
 
-/// What is wrong with a request. The text is what Amazon receives.
+/// The rule that a request breaks. The text is the message that Amazon receives.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is its text")]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Invalid {
     #[error("Invalid request body")]
     Body,
@@ -41,7 +42,7 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    /// Every one, in the order in which they are looked for.
+    /// All of them, in the order in which they are checked.
     pub(super) const ALL: [Self; 18] = [
         Self::Body,
         Self::Missing("requestId"),
@@ -64,16 +65,16 @@ impl Invalid {
     ];
 }
 
-/// Reads a request's body by itself, as the gate's call does between its head and its answer.
+/// Parses a request body as the gate's call does, for benchmarks and fuzzing.
 ///
 /// # Errors
-/// With the first rule that it breaks.
+/// The first rule that the body breaks.
 pub fn read_scan(body: &[u8]) -> Result<Scan, Invalid> {
     let wire = WireRequest::parse(body)?;
-    wire.scan(&wire.named())
+    wire.scan(&wire.log_ids())
 }
 
-/// A body that is a JSON object, its fields not looked at yet.
+/// A body that is a JSON object. Its fields are not checked yet.
 pub(super) struct WireRequest<'a> {
     request_id: Option<Raw<'a>>,
     identity_key: Option<Raw<'a>>,
@@ -86,7 +87,7 @@ pub(super) struct WireRequest<'a> {
 }
 
 impl<'a> WireRequest<'a> {
-    /// Rule 1: a JSON object, not empty, that gives none of our members twice, at either level.
+    /// Rule 1: a JSON object that is not empty and has no known member twice, at either level.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, Invalid> {
         let text = std::str::from_utf8(body).map_err(|_| Invalid::Body)?;
         let names = ["requestId", "identityKey", "storeId", "authEvent", "keyChannel"];
@@ -99,21 +100,21 @@ impl<'a> WireRequest<'a> {
         Ok(Self { request_id, identity_key, store_id, auth_event, key_channel, event_id, timestamp, location })
     }
 
-    /// What of it the log may name, as far as it is valid.
-    pub(super) fn named(&self) -> Named {
+    /// The ids for the log line, as far as they are valid.
+    pub(super) fn log_ids(&self) -> LogIds {
         let text = |raw: Option<Raw<'a>>| raw.and_then(Raw::as_str);
-        Named {
+        LogIds {
             request_id: text(self.request_id).and_then(|text| RequestId::parse(&text)),
             event_id: text(self.event_id).and_then(|text| EventId::parse(&text)),
             store_id: text(self.store_id).and_then(|text| StoreId::parse(&text).ok()),
         }
     }
 
-    /// Rules 2 to 9, in their order, with what was [named](Self::named) already. Whether the store exists is rule 10, and not for here
-    /// to know.
-    pub(super) fn scan(&self, named: &Named) -> Result<Scan, Invalid> {
+    /// Rules 2 to 9 in order. `ids` are those of [`log_ids`](Self::log_ids), so that they are not parsed twice. Rule
+    /// 10, whether the store exists, is checked by the use case.
+    pub(super) fn scan(&self, ids: &LogIds) -> Result<Scan, Invalid> {
         present(self.request_id, "requestId")?;
-        named.request_id.ok_or(Invalid::RequestId)?; // of no further use: it is new on every retry
+        ids.request_id.ok_or(Invalid::RequestId)?; // not part of the scan: it is new on every retry
 
         let identity_key = required(self.identity_key, "identityKey", Invalid::IdentityKeyEncoding)?;
         let identity_key = IdentityKey::from_base64(&identity_key).map_err(|error| match error {
@@ -121,7 +122,7 @@ impl<'a> WireRequest<'a> {
             IdentityKeyError::Encoding => Invalid::IdentityKeyEncoding,
         })?;
 
-        let store_id = match &named.store_id {
+        let store_id = match &ids.store_id {
             Some(store_id) => store_id.clone(),
             None => {
                 StoreId::parse(&required(self.store_id, "storeId", Invalid::StoreId)?).map_err(|error| match error {
@@ -135,7 +136,7 @@ impl<'a> WireRequest<'a> {
             return Err(Invalid::AuthEvent);
         }
         present(self.event_id, "authEvent.id")?;
-        let id = named.event_id.ok_or(Invalid::AuthEventId)?;
+        let id = ids.event_id.ok_or(Invalid::AuthEventId)?;
         let timestamp = required(self.timestamp, "authEvent.timestamp", Invalid::AuthEventTimestamp)?;
         let timestamp = parse_utc(&timestamp).ok_or(Invalid::AuthEventTimestamp)?;
         let location = required(self.location, "authEvent.location", Invalid::AuthEventLocation)?;
@@ -152,20 +153,20 @@ impl<'a> WireRequest<'a> {
     }
 }
 
-/// What a log line names of a request, which as a whole may be refused. The identity key is no part of it.
+/// The valid ids of a request, which may be invalid as a whole, for its log line. Never the identity key.
 #[derive(Debug, Default)]
-pub(super) struct Named {
+pub(super) struct LogIds {
     pub(super) request_id: Option<RequestId>,
     pub(super) event_id: Option<EventId>,
     pub(super) store_id: Option<StoreId>,
 }
 
-/// A member that must be there; null is absent.
+/// A required member. Null counts as absent.
 fn present<'a>(raw: Option<Raw<'a>>, name: &'static str) -> Result<Raw<'a>, Invalid> {
     raw.filter(|raw| !raw.is_null()).ok_or(Invalid::Missing(name))
 }
 
-/// A string that must be there.
+/// A required string.
 fn required<'a>(raw: Option<Raw<'a>>, name: &'static str, otherwise: Invalid) -> Result<Cow<'a, str>, Invalid> {
     present(raw, name)?.as_str().ok_or(otherwise)
 }

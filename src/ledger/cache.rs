@@ -1,5 +1,5 @@
-//! The records that this process has seen, in front of a database. Records never change, so any of them may be kept; the oldest make
-//! room.
+//! A cache of records in front of a database. Records never change, so a cached record is never outdated. When the
+//! cache is full, the oldest record is evicted.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,11 @@ use crate::domain::ids::EventId;
 
 type Scan = (EventId, Fingerprint);
 
-/// Records by event and fingerprint, a bounded number of them.
+/// A bounded number of records by event and fingerprint.
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: DashMap<Scan, Record>,
-    /// In the order in which they came.
+    /// The scans in the order in which their records were added.
     order: Mutex<VecDeque<Scan>>,
     capacity: usize,
 }
@@ -27,7 +27,7 @@ impl RecordCache {
         Self { records: DashMap::new(), order: Mutex::default(), capacity }
     }
 
-    /// The record of that scan, if it is here and not past its retention.
+    /// The record of this scan, if it is cached and has not expired.
     pub(super) fn find(
         &self,
         event: EventId,
@@ -36,16 +36,16 @@ impl RecordCache {
         retention: TimeDelta,
     ) -> Option<Record> {
         let record = self.records.get(&(event, *fingerprint))?;
-        (!record.is_past(retention, now)).then(|| record.clone())
+        (!record.is_expired(retention, now)).then(|| record.clone())
     }
 
-    /// Keeps a record, for as long as there is room.
+    /// Adds a record, and evicts the oldest one if the cache is full.
     pub(super) fn keep(&self, event: EventId, fingerprint: Fingerprint, record: &Record) {
         let scan = (event, fingerprint);
         if self.records.insert(scan, record.clone()).is_some() {
             return;
         }
-        // The lock of the order is never held together with one of the map.
+        // The lock of `order` is never held together with a lock of `records`.
         let oldest = {
             let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
             order.push_back(scan);
@@ -56,7 +56,7 @@ impl RecordCache {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all records.
     pub(super) fn clear(&self) {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.records.clear();
@@ -74,7 +74,7 @@ mod tests {
     use crate::ledger::SessionEffect;
 
     #[test]
-    fn the_oldest_makes_room_and_what_has_expired_is_not_there() {
+    fn oldest_record_is_evicted_and_expired_record_is_not_found() {
         let cache = RecordCache::new(2);
         let now = DateTime::UNIX_EPOCH;
         let record = Record {

@@ -1,4 +1,4 @@
-//! The codes that are used up, for the ledger in memory: each lives and dies with the record of the acceptance that used it.
+//! The used codes of a ledger in memory. A code is removed together with the record of the acceptance that used it.
 
 use std::collections::HashMap;
 
@@ -7,28 +7,29 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::digest::{Digest, Fingerprint};
 use crate::domain::ids::EventId;
 
-/// Of which event a record is, under which fingerprint, and since when.
+/// Identifies a record: its event, its fingerprint, and when it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordKey {
     pub(super) event: EventId,
     pub(super) fingerprint: Fingerprint,
     pub(super) recorded_at: DateTime<Utc>,
 }
 
-/// Which acceptance has used which code. An event has one acceptance, and so one code at most.
+/// The codes and the acceptances that have used them. An event has at most one acceptance, and so at most one used
+/// code.
 #[derive(Debug, Default)]
 pub(super) struct UsedCodes {
-    by_code: HashMap<Digest, Place>,
+    by_code: HashMap<Digest, RecordKey>,
     by_event: HashMap<EventId, Digest>,
 }
 
 impl UsedCodes {
-    /// Uses a code up for an acceptance, and says whether it was there to be used: not while another event has it.
-    pub(super) fn use_up(&mut self, code: Digest, by: Place, retention: TimeDelta) -> bool {
-        let has_it = |other: &Place| {
+    /// Marks a code as used by an acceptance. Returns false, and changes nothing, if another event has used it.
+    pub(super) fn mark_used(&mut self, code: Digest, by: RecordKey, retention: TimeDelta) -> bool {
+        let is_used_by_another = |other: &RecordKey| {
             other.event != by.event && by.recorded_at.signed_duration_since(other.recorded_at) <= retention
         };
-        if self.by_code.get(&code).is_some_and(has_it) {
+        if self.by_code.get(&code).is_some_and(is_used_by_another) {
             return false;
         }
         if let Some(before) = self.by_code.insert(code, by) {
@@ -40,17 +41,17 @@ impl UsedCodes {
         true
     }
 
-    /// Frees the code that the acceptance at this place has used, when its record has gone.
-    pub(super) fn free(&mut self, place: &Place) {
-        if let Some(code) = self.by_event.get(&place.event)
-            && self.by_code.get(code) == Some(place)
+    /// Frees the code that this acceptance has used, after its record has been removed.
+    pub(super) fn free(&mut self, record: &RecordKey) {
+        if let Some(code) = self.by_event.get(&record.event)
+            && self.by_code.get(code) == Some(record)
         {
             self.by_code.remove(code);
-            self.by_event.remove(&place.event);
+            self.by_event.remove(&record.event);
         }
     }
 
-    /// How many codes are used up.
+    /// The number of used codes.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.by_code.len(), self.by_event.len());

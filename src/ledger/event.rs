@@ -1,5 +1,5 @@
-//! The records of one auth event, and the rules by which they stand beside one another. Where several connectors record at once, PostgreSQL's
-//! `record_decisions` says the same in its own language; one suite holds both to it.
+//! The records of one auth event, and the rules for a new one. PostgreSQL's `record_decisions` implements the same
+//! rules in SQL, since several connectors may record at the same time. The same tests check both.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,12 +9,12 @@ use crate::domain::decision::{Decision, Grant};
 use crate::domain::ids::VisitorId;
 use crate::domain::visitor::Visitor;
 
-/// At most one acceptance and [`MAX_REJECTIONS`] rejections, each under its fingerprint.
+/// At most one acceptance and at most [`MAX_REJECTIONS`] rejections, each with its fingerprint.
 #[derive(Debug, Default)]
 pub(super) struct EventRecords(Vec<(Fingerprint, Record)>);
 
-/// What the records of an event say of a scan with this fingerprint. A record past its retention says nothing.
-pub(super) fn what_stands<'a>(
+/// Looks a fingerprint up among the records of an event. Expired records are ignored.
+pub(super) fn find_record<'a>(
     records: impl Iterator<Item = (&'a Fingerprint, &'a Record)>,
     fingerprint: &Fingerprint,
     now: DateTime<Utc>,
@@ -22,7 +22,7 @@ pub(super) fn what_stands<'a>(
 ) -> Lookup {
     let mut rejections = 0_usize;
     let mut accepted = false;
-    for (of, record) in records.filter(|(_, record)| !record.is_past(retention, now)) {
+    for (of, record) in records.filter(|(_, record)| !record.is_expired(retention, now)) {
         if of == fingerprint {
             return Lookup::Recorded(record.clone());
         }
@@ -35,27 +35,27 @@ pub(super) fn what_stands<'a>(
 }
 
 impl EventRecords {
-    /// What they say of a scan with this fingerprint.
+    /// Looks a fingerprint up among these records. Expired records are ignored.
     pub(super) fn find(&self, fingerprint: &Fingerprint, now: DateTime<Utc>, retention: TimeDelta) -> Lookup {
-        what_stands(self.0.iter().map(|(of, record)| (of, record)), fingerprint, now, retention)
+        find_record(self.0.iter().map(|(of, record)| (of, record)), fingerprint, now, retention)
     }
 
-    /// Puts a record beside the others; the caller has found that there is room.
+    /// Adds a record. The caller has checked that the event may have another one.
     pub(super) fn push(&mut self, fingerprint: Fingerprint, record: Record) {
         self.0.push((fingerprint, record));
     }
 
-    /// Drops the records of which `gone` says so and returns how many they were.
-    pub(super) fn remove(&mut self, gone: impl Fn(&Fingerprint, &Record) -> bool) -> usize {
+    /// Removes the records for which `is_removed` is true, and returns their number.
+    pub(super) fn remove(&mut self, is_removed: impl Fn(&Fingerprint, &Record) -> bool) -> usize {
         let before = self.0.len();
-        self.0.retain(|(fingerprint, record)| !gone(fingerprint, record));
+        self.0.retain(|(fingerprint, record)| !is_removed(fingerprint, record));
         before.saturating_sub(self.0.len())
     }
 }
 
 impl Record {
-    /// Puts a pseudonym in a visitor's place, and drops what else could tell who it was.
-    pub(super) fn rename(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
+    /// Replaces a visitor's id by a pseudonym, and removes everything else that could identify the visitor.
+    pub(super) fn pseudonymize(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
         if let Decision::Accepted(grant) = &mut self.decision
             && grant.visitor.id == *visitor
         {
@@ -64,13 +64,13 @@ impl Record {
         }
     }
 
-    /// How old the record is.
+    /// The age of the record.
     pub(super) fn age(&self, now: DateTime<Utc>) -> TimeDelta {
         now.signed_duration_since(self.recorded_at)
     }
 
-    /// Whether it has been kept as long as was promised.
-    pub(super) fn is_past(&self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
+    /// Whether the record has expired.
+    pub(super) fn is_expired(&self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         self.age(now) > retention
     }
 }

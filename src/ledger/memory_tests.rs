@@ -10,7 +10,7 @@ use crate::domain::visitor::{Visitor, VisitorType};
 use crate::ledger::tests::{accepted, with_code};
 use crate::ledger::{Session, SessionState};
 
-/// A rejection of an event of its own.
+/// A rejection of an event with this number.
 fn entry(number: u32, now: DateTime<Utc>) -> NewRecord {
     let id = EventId::parse(&format!("00000000-0000-0000-0000-{number:012}")).expect("a UUID");
     let store_id = StoreId::parse("S").expect("an id");
@@ -30,10 +30,10 @@ fn ledger(capacity: usize) -> MemoryLedger {
 }
 
 #[test]
-fn the_warning_that_the_ledger_is_full_comes_once_and_every_eviction_is_counted() {
+fn full_ledger_warns_once_and_counts_every_eviction() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
-    let writer = move || Written(Arc::clone(&lines));
+    let writer = move || SharedBuffer(Arc::clone(&lines));
     let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
     tracing::subscriber::with_default(subscriber, || {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
@@ -50,21 +50,21 @@ fn the_warning_that_the_ledger_is_full_comes_once_and_every_eviction_is_counted(
     assert_eq!(log.matches("the ledger is full").count(), 1, "{log}");
 }
 
-/// What expired without anybody asking for it leaves no trace: neither of the record nor of its place in the order.
+/// A sweep removes expired records and their entries in the index of events.
 #[test]
-fn a_sweep_leaves_nothing_that_has_expired() {
+fn sweep_removes_all_expired_records() {
     let (ledger, start) = (ledger(100), DateTime::UNIX_EPOCH);
     for number in 0..50 {
         ledger.record(&entry(number, start), start);
     }
     let later = start.checked_add_signed(TimeDelta::days(8)).expect("in range");
-    while ledger.sweep_some(later) {}
+    while ledger.sweep_batch(later) {}
     assert_eq!((ledger.records(), ledger.newest.len()), (0, 0));
     assert_eq!(ledger.evictions(), 0);
 }
 
 #[test]
-fn a_used_code_lives_and_dies_with_its_record() {
+fn used_code_is_freed_when_its_record_is_removed() {
     let (ledger, start) = (ledger(3), DateTime::UNIX_EPOCH);
     let accept = |number, code, hours| {
         let now = start.checked_add_signed(TimeDelta::hours(hours)).expect("in range");
@@ -76,33 +76,33 @@ fn a_used_code_lives_and_dies_with_its_record() {
     let codes = || lock(&ledger.codes).len();
     assert!(accept(0, 1, 0) && !accept(1, 1, 0) && accept(2, 2, 0));
     assert_eq!(codes(), 2);
-    // The oldest makes room, and its code is free; a rejection's going frees none.
+    // The oldest record is evicted, and its code is free. Evicting a rejection frees no code.
     assert!(accept(3, 1, 1));
-    assert!(!accept(4, 1, 1) && codes() == 2, "the rejection went, and the code has its new event");
-    assert!(!accept(5, 1, 1) && codes() == 1, "the second code's record went");
-    // Past its retention, unswept, it is anybody's; and an event that is new has one code.
+    assert!(!accept(4, 1, 1) && codes() == 2, "the rejection was evicted, and the code belongs to its new event");
+    assert!(!accept(5, 1, 1) && codes() == 1, "the record of the second code was evicted");
+    // An expired use does not block other events, even before a sweep. An event that is decided again has one code.
     assert!(accept(6, 1, 1 + 7 * 24 + 1) && accept(3, 3, 1 + 7 * 24 + 1));
     assert_eq!(codes(), 2);
     let later = start.checked_add_signed(TimeDelta::days(30)).expect("in range");
-    while ledger.sweep_some(later) {}
+    while ledger.sweep_batch(later) {}
     assert_eq!((codes(), ledger.records()), (0, 0));
 }
 
 #[test]
-fn a_rejection_that_goes_frees_no_code_of_its_event() {
+fn evicted_rejection_frees_no_code_of_its_event() {
     let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
     let later = start.checked_add_signed(TimeDelta::hours(1)).expect("in range");
     let acceptance = with_code(accepted(0, Location::Entry), 1);
     let rejection = NewRecord { fingerprint: Fingerprint::from_bytes([0; 32]), ..entry(0, start) };
     ledger.record(&rejection, start);
     ledger.record(&acceptance, start);
-    ledger.record(&entry(1, later), later); // in the place of the rejection
+    ledger.record(&entry(1, later), later); // evicts the rejection
     assert!(matches!(ledger.find(acceptance.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
     assert_eq!(lock(&ledger.codes).len(), 1);
 }
 
 #[test]
-fn a_record_from_a_clock_that_was_fast_does_not_stand_in_the_way() {
+fn record_from_a_fast_clock_does_not_block_eviction() {
     let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
     let fast = start.checked_add_signed(TimeDelta::hours(8)).expect("in range");
     let soon = start.checked_add_signed(TimeDelta::minutes(1)).expect("in range");
@@ -114,7 +114,7 @@ fn a_record_from_a_clock_that_was_fast_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn a_record_is_kept_for_exactly_its_retention() {
+fn record_is_kept_for_exactly_its_retention() {
     let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
     let entry = entry(0, start);
     ledger.record(&entry, start);
@@ -126,7 +126,7 @@ fn a_record_is_kept_for_exactly_its_retention() {
 }
 
 #[test]
-fn a_session_may_be_open_for_exactly_its_greatest_age() {
+fn session_may_be_open_for_exactly_its_maximum_age() {
     let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
     let visitor = Visitor { id: VisitorId::parse("v").expect("an id"), kind: VisitorType::Associate };
     let grant = Grant { visitor, device: None, payment_source: None };
@@ -140,7 +140,7 @@ fn a_session_may_be_open_for_exactly_its_greatest_age() {
 }
 
 #[test]
-fn duplicates_at_the_last_free_place_are_all_answered() {
+fn simultaneous_duplicates_are_all_answered_when_one_record_fits() {
     for round in 0..200 {
         let (ledger, now) = (ledger(1), DateTime::UNIX_EPOCH);
         std::thread::scope(|scope| {
@@ -153,9 +153,9 @@ fn duplicates_at_the_last_free_place_are_all_answered() {
 }
 
 #[derive(Clone)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl std::io::Write for Written {
+impl std::io::Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         lock(&self.0).extend_from_slice(bytes);
         Ok(bytes.len())

@@ -1,11 +1,12 @@
-//! What was decided: records and sessions. *Decide, then record; records never change.*
+//! The ledger: the records of decisions, and the sessions that they open and close. *Decide, then record; records never
+//! change.*
 //!
-//! An auth event has at most one acceptance. A rejection stands under event and fingerprint, up to
-//! [`MAX_REJECTIONS`] of them. Recording is one atomic step that also opens or closes the session and returns what holds;
-//! whoever comes second, a duplicate at the same instant included, is answered from what the first one recorded.
+//! An auth event has at most one acceptance, and at most [`MAX_REJECTIONS`] rejections, one for each fingerprint.
+//! Recording is one atomic step that also opens or closes the session. The first record wins: every later request for
+//! the same event and fingerprint, even at the same instant, is answered from it.
 //!
-//! Where a Scan Key Code opens one event only, the same step uses it up. Whoever has the record of that event is answered from it; a rejection uses
-//! nothing up.
+//! Where a Scan Key Code may open only one event, the same step marks it as used. A retry of that event is still
+//! answered from its record. A rejection uses no code.
 
 mod cache;
 mod codes;
@@ -29,55 +30,56 @@ use crate::domain::decision::Decision;
 use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
 
-/// How many rejections an event may gather before other fingerprints are refused unseen. PostgreSQL is told by its schema, which has so
-/// many places for them: there the keys decide between connectors.
+/// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
+/// decision. PostgreSQL's schema repeats this number: there, the unique keys decide between connectors.
 pub const MAX_REJECTIONS: usize = 8;
 
-/// A record older than this may be forgotten before its time when the ledger is full: no gate retries for so long.
+/// When the ledger is full, a record older than this may be removed before its retention ends, since no gate retries
+/// for so long.
 pub const EVICTABLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// A decision to be recorded.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
-    /// The interaction.
+    /// The auth event.
     pub event: AuthEvent,
-    /// What makes a scan of it the same scan.
+    /// Identifies the scan: a request with the same event and fingerprint is a retry of it.
     pub fingerprint: Fingerprint,
-    /// Where.
+    /// The store.
     pub store_id: StoreId,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// The Scan Key Code that an acceptance uses up. When another event has used it, what is recorded is a rejection instead,
+    /// The Scan Key Code that an acceptance uses. If another event has used it, a rejection is recorded instead,
     /// [`Denial::KeyAlreadyUsed`](crate::domain::decision::Denial::KeyAlreadyUsed).
     pub code: Option<Digest>,
 }
 
-/// A decision that stands.
+/// A recorded decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// What it did to the visitor's sessions.
+    /// Its effect on the visitor's sessions.
     pub session: SessionEffect,
-    /// When it was recorded, by our clock.
+    /// When it was recorded, by the connector's clock.
     pub recorded_at: DateTime<Utc>,
 }
 
-/// What a decision did to the sessions of its visitor.
+/// The effect of a decision on its visitor's sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEffect {
-    /// An accepted entry opened this one.
+    /// An accepted entry opened this session.
     Opened(SessionId),
-    /// An accepted exit closed this one.
+    /// An accepted exit closed this session.
     Closed(SessionId),
-    /// An accepted exit found none open.
+    /// An accepted exit found no open session.
     NoneOpen,
-    /// A rejection touches none.
+    /// A rejection changes no session.
     Untouched,
 }
 
 impl SessionEffect {
-    /// The stable word for it, if there is anything to say.
+    /// The stable word for the effect, or `None` for a rejection.
     #[must_use]
     pub fn as_str(self) -> Option<&'static str> {
         match self {
@@ -89,32 +91,32 @@ impl SessionEffect {
     }
 }
 
-/// How much a ledger keeps, and for how long.
+/// The limits of a ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long a record is kept, at least 24 hours.
     pub retention: TimeDelta,
-    /// How many records there may be in memory, and how many sessions.
+    /// The maximum number of records, and of sessions, of a ledger in memory.
     pub capacity: usize,
-    /// How many records are remembered in front of a database.
+    /// The maximum number of records that are cached in front of a database.
     pub cache: usize,
-    /// How long a session may be open.
+    /// How long a session may stay open.
     pub session_max_age: TimeDelta,
 }
 
 /// A decision in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionEntry {
-    /// Of which auth event.
+    /// The auth event.
     pub event: EventId,
-    /// Under which fingerprint.
+    /// The fingerprint.
     pub fingerprint: Fingerprint,
-    /// What stands.
+    /// The recorded decision.
     pub record: Record,
 }
 
 impl DecisionEntry {
-    /// Where it stands in the list.
+    /// Its position in the list.
     #[must_use]
     pub fn cursor(&self) -> DecisionCursor {
         let recorded_at = self.record.recorded_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
@@ -122,19 +124,19 @@ impl DecisionEntry {
     }
 }
 
-/// A place in the list of decisions: the list goes on behind it, with what is older.
+/// A position in the list of decisions. The next page begins after it, with older decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionCursor {
     /// When it was recorded, in nanoseconds since 1970.
     pub recorded_at: i64,
-    /// Decisions of one instant come in the order of their events,
+    /// Decisions recorded at the same instant are ordered by event,
     pub event: EventId,
-    /// and those of one event in the order of their fingerprints.
+    /// and those of the same event by fingerprint.
     pub fingerprint: Fingerprint,
 }
 
 impl DecisionCursor {
-    /// Where the list begins.
+    /// The beginning of the list.
     pub const NEWEST: Self = Self {
         recorded_at: i64::MAX,
         event: EventId::from_bytes([0xff; 16]),
@@ -145,66 +147,67 @@ impl DecisionCursor {
 /// A page of decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionPage {
-    /// The newest first.
+    /// The decisions, newest first.
     pub decisions: Vec<DecisionEntry>,
-    /// Where the next page begins, when there is one.
+    /// The position of the next page, if there is one.
     pub next: Option<DecisionCursor>,
 }
 
-/// What the ledger knows of a scan before it is decided.
+/// What the ledger knows about a scan before it is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// Nothing that stands in its way.
+    /// No record that prevents a new decision.
     Unknown,
-    /// It was decided already.
+    /// The scan's existing record.
     Recorded(Record),
-    /// The event was decided with other parameters, in a way that leaves no room for these.
+    /// The event was decided with other parameters, and cannot be decided with these: it was accepted, or has the
+    /// maximum of rejections.
     Mismatch,
 }
 
-/// What came of recording a decision.
+/// The outcome of recording a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// It stands now.
+    /// The decision is recorded.
     New(Record),
-    /// Another stood already, and holds.
+    /// The scan already has this record, which stays in effect.
     Replay(Record),
-    /// The event was decided with other parameters meanwhile.
+    /// The event was decided with other parameters in the meantime.
     Mismatch,
-    /// There is no room, and every record is too young to be forgotten. Room may come after this time.
+    /// The ledger is full, and every record is too young to be removed.
     Full {
-        /// How long until the oldest record may be forgotten.
+        /// The time until the oldest record may be removed.
         retry_after: TimeDelta,
     },
-    /// As much waits to be written as can be in time.
+    /// The queue of the writer is full: this decision could not be written in time.
     Busy,
 }
 
-/// The ledger could not be asked or written.
+/// Errors of reading or writing the ledger.
 #[derive(Clone, Debug, Error)]
 pub enum LedgerError {
-    /// It did not answer, or said no.
+    /// The database does not answer, or has returned an error.
     #[error("ledger unavailable: {0}")]
     Unavailable(String),
-    /// It answers others, as many as it can.
+    /// The database answers, but has more requests than it can serve in time.
     #[error("ledger busy")]
     Busy,
-    /// Its disk takes longer than a scan may wait. Recording goes on.
+    /// The disk takes longer than a scan may wait. The decision is still being recorded.
     #[error("ledger slow: the decision is still being written to the disk, and a retry is answered with it")]
     Slow,
 }
 
-/// The ledgers that there are.
+/// A ledger in memory or in a database.
 #[derive(Debug)]
 pub enum Ledger {
-    /// In this process's memory: gone with it.
+    /// In this process's memory. Its records are lost when the process ends.
     Memory(MemoryLedger),
     /// In a database.
     Sql(SqlLedger),
 }
 
 impl Ledger {
-    /// What this process remembers of a scan, at no cost: a database may know more.
+    /// Looks a scan up in this process's memory only. A database may have records that are not cached here.
     #[must_use]
     pub fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         match self {
@@ -213,10 +216,10 @@ impl Ledger {
         }
     }
 
-    /// What is known of a scan.
+    /// Looks a scan up.
     ///
     /// # Errors
-    /// When the ledger cannot tell.
+    /// When the ledger cannot be read.
     pub async fn find(
         &self,
         event: EventId,
@@ -229,11 +232,11 @@ impl Ledger {
         }
     }
 
-    /// Records a decision, its session and its code in one atomic step, and returns what holds. Where it must wait for others, it does not begin
-    /// after `deadline`.
+    /// Records a decision, its session and its code in one atomic step, and returns the record that is valid. If the
+    /// decision has to wait for earlier batches, writing it does not begin after `deadline`.
     ///
     /// # Errors
-    /// When the ledger cannot be written, or not in time; nothing is recorded then, unless it had begun.
+    /// When the ledger cannot be written, or not in time. Nothing is recorded then, unless writing had begun.
     pub async fn record(
         &self,
         entry: NewRecord,
@@ -246,10 +249,10 @@ impl Ledger {
         }
     }
 
-    /// Sessions, the newest first: at most `limit`, older than `before` if given.
+    /// Lists at most `limit` sessions, newest first, older than `before` if given.
     ///
     /// # Errors
-    /// When the ledger cannot tell.
+    /// When the ledger cannot be read.
     pub async fn sessions(
         &self,
         before: Option<SessionId>,
@@ -262,10 +265,10 @@ impl Ledger {
         }
     }
 
-    /// Decisions, the newest first: at most `limit`, older than `before` if given.
+    /// Lists at most `limit` decisions, newest first, older than `before` if given.
     ///
     /// # Errors
-    /// When the ledger cannot tell.
+    /// When the ledger cannot be read.
     pub async fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> Result<DecisionPage, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.decisions(before, limit)),
@@ -273,11 +276,11 @@ impl Ledger {
         }
     }
 
-    /// Puts a pseudonym wherever a visitor is named, and drops their devices and payment methods: the one thing that changes a
-    /// record. Asked for again, it does what is left to do.
+    /// Replaces a visitor's id by a pseudonym in all records and sessions, and removes their devices and payment
+    /// methods. Nothing else ever changes a record. A second call finishes an erasure that failed half way.
     ///
     /// # Errors
-    /// When the ledger cannot be written; some of it may be done.
+    /// When the ledger cannot be written. Some rows may be changed already.
     pub async fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) -> Result<(), LedgerError> {
         match self {
             Self::Memory(ledger) => {
@@ -288,10 +291,10 @@ impl Ledger {
         }
     }
 
-    /// Removes what was erased from the files of a database that this process has to itself.
+    /// Removes erased data from the files of a SQLite database.
     ///
     /// # Errors
-    /// When another process keeps the files in use.
+    /// When another process keeps reading the files.
     pub async fn purge(&self) -> Result<(), LedgerError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -299,7 +302,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets what is only remembered and not kept: somebody was erased elsewhere.
+    /// Clears the cache, after another connector has erased a shopper.
     pub fn forget(&self) {
         match self {
             Self::Memory(_) => {}
@@ -307,16 +310,16 @@ impl Ledger {
         }
     }
 
-    /// Lets go of what is past its time, in small batches between which scans come first. Called now and then; nothing
-    /// depends on when.
+    /// Removes expired records and sessions, in small batches, between which scans are served first. Called regularly,
+    /// but no answer depends on when.
     ///
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), LedgerError> {
         loop {
             let more = match self {
-                Self::Memory(ledger) => ledger.sweep_some(now),
-                Self::Sql(ledger) => ledger.sweep_some(now).await?,
+                Self::Memory(ledger) => ledger.sweep_batch(now),
+                Self::Sql(ledger) => ledger.sweep_batch(now).await?,
             };
             if !more {
                 return Ok(());
@@ -325,10 +328,10 @@ impl Ledger {
         }
     }
 
-    /// Ends it: nothing can be found or recorded afterwards.
+    /// Closes the ledger. Nothing can be found or recorded afterwards.
     ///
     /// # Errors
-    /// When it could not be closed cleanly; what was recorded is recorded all the same.
+    /// When it could not be closed cleanly. Everything that was recorded is still recorded.
     pub async fn close(&self) -> Result<(), LedgerError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -336,7 +339,7 @@ impl Ledger {
         }
     }
 
-    /// Counts the records anew, where others write them as well.
+    /// Counts the records again, in a database that other connectors write to as well.
     pub async fn count(&self) {
         match self {
             Self::Memory(_) => {}
@@ -344,7 +347,7 @@ impl Ledger {
         }
     }
 
-    /// Whether recording takes longer than a scan may wait, so that a scan's retry is what gets the answer.
+    /// Whether recording takes longer than a scan may wait, so that only the scan's retry gets the decision.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
@@ -353,7 +356,7 @@ impl Ledger {
         }
     }
 
-    /// How many records there are, or were when they were counted.
+    /// The number of records, at the last count.
     #[must_use]
     pub fn records(&self) -> usize {
         match self {
@@ -362,7 +365,7 @@ impl Ledger {
         }
     }
 
-    /// How many records are remembered in front of a database.
+    /// The number of records that are cached in front of a database.
     #[must_use]
     pub fn cached(&self) -> usize {
         match self {
@@ -371,7 +374,7 @@ impl Ledger {
         }
     }
 
-    /// How many records were committed together each time, where they are committed to a database.
+    /// The number of records in each commit, for a ledger in a database.
     #[must_use]
     pub fn batch_sizes(&self) -> Option<&Histogram> {
         match self {
@@ -380,12 +383,13 @@ impl Ledger {
         }
     }
 
-    /// How many records were forgotten before their time because the ledger was full, since the start.
+    /// The number of records that were removed before their retention ended because the ledger was full, since the
+    /// start.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         match self {
             Self::Memory(ledger) => ledger.evictions(),
-            Self::Sql(_) => 0, // a disk is not full at a number of records
+            Self::Sql(_) => 0, // only a ledger in memory has a maximum number of records
         }
     }
 }

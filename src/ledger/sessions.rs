@@ -1,4 +1,4 @@
-//! Who is in the store: sessions open with an accepted entry and close with an accepted exit.
+//! Sessions: which visitors are in a store. An accepted entry opens a session, and an accepted exit closes one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -9,31 +9,31 @@ use crate::domain::ids::{DeviceId, EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
 use crate::domain::visitor::Visitor;
 
-/// A session's number: later ones are greater.
+/// The number of a session. Later sessions have greater numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// A visit to a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its number.
+    /// The session's number.
     pub id: SessionId,
-    /// Who: associates are told apart by their type.
+    /// The visitor. Its type tells associates from shoppers.
     pub visitor: Visitor,
-    /// Where.
+    /// The store.
     pub store_id: StoreId,
-    /// With which device, if it was identified.
+    /// The device, if it was identified.
     pub device: Option<DeviceId>,
     /// The entry that opened it.
     pub entry: Moment,
     /// The exit that closed it.
     pub exit: Option<Moment>,
-    /// When it was closed for being open too long.
+    /// When it timed out, if it was open for too long.
     pub timed_out_at: Option<DateTime<Utc>>,
 }
 
 impl Session {
-    /// Whether it is open, closed, or was closed for its age.
+    /// Whether the session is open, closed, or timed out.
     #[must_use]
     pub fn state(&self) -> SessionState {
         match (&self.exit, self.timed_out_at) {
@@ -53,20 +53,20 @@ impl Session {
 pub enum SessionState {
     /// The visitor is in the store.
     Open,
-    /// They left through an exit gate.
+    /// The visitor left through an exit gate.
     Closed,
-    /// Nobody saw them leave.
+    /// No exit was recorded in time.
     TimedOut,
 }
 
-/// One end of a session.
+/// The entry or the exit of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The auth event.
     pub event_id: EventId,
-    /// When it happened, by the gate's clock.
+    /// When the gate was used, by the gate's clock.
     pub timestamp: DateTime<Utc>,
-    /// When it was recorded, by ours.
+    /// When it was recorded, by the connector's clock.
     pub recorded_at: DateTime<Utc>,
 }
 
@@ -79,25 +79,26 @@ impl Moment {
 /// A page of sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The newest first.
+    /// The sessions, newest first.
     pub sessions: Vec<Session>,
-    /// Where the next page begins, when there is one.
+    /// The position of the next page, if there is one.
     pub next: Option<SessionId>,
 }
 
-/// All sessions of a ledger in memory. Bounded: the longest ended go first, then the oldest.
+/// All sessions of a ledger in memory, bounded. When it is full, the session that ended first is removed, or the oldest
+/// if none has ended.
 #[derive(Debug)]
 pub(super) struct Sessions {
     max_age: TimeDelta,
     capacity: usize,
     last: u64,
-    /// Each by itself: a tree of so large values would be half empty.
+    /// Boxed, since a tree of such large values would waste half of its memory.
     by_id: BTreeMap<SessionId, Box<Session>>,
-    /// Open sessions of a visitor at a store, the oldest first.
+    /// The open sessions of each visitor at each store, oldest first.
     open: HashMap<(VisitorId, StoreId), VecDeque<SessionId>>,
-    /// All open sessions, the oldest first.
+    /// All open sessions, oldest first.
     by_age: BTreeSet<SessionId>,
-    /// Ended sessions, the longest ended first.
+    /// The ended sessions, in the order in which they ended.
     ended: VecDeque<SessionId>,
 }
 
@@ -114,7 +115,7 @@ impl Sessions {
         }
     }
 
-    /// An accepted entry opens a session, whatever is open: a shopper may bring guests.
+    /// Opens a session for an accepted entry, even if the visitor has an open one: a shopper may bring guests.
     pub(super) fn open(
         &mut self,
         event: &AuthEvent,
@@ -122,7 +123,7 @@ impl Sessions {
         grant: &Grant,
         now: DateTime<Utc>,
     ) -> SessionId {
-        self.make_room();
+        self.evict_to_capacity();
         self.last = self.last.saturating_add(1);
         let id = SessionId(self.last);
         self.open.entry((grant.visitor.id.clone(), store_id.clone())).or_default().push_back(id);
@@ -140,7 +141,8 @@ impl Sessions {
         id
     }
 
-    /// An accepted exit closes the oldest open session of that visitor at that store, if there is one.
+    /// Closes the oldest open session of this visitor at this store for an accepted exit. Returns `None` if there is
+    /// none.
     pub(super) fn close(
         &mut self,
         event: &AuthEvent,
@@ -155,12 +157,12 @@ impl Sessions {
         Some(id)
     }
 
-    /// Closes what has been open for longer than `max_age`.
+    /// Times out all sessions that have been open for longer than `max_age`.
     pub(super) fn time_out(&mut self, now: DateTime<Utc>) {
         while self.time_out_oldest(now) {}
     }
 
-    /// Closes the oldest open session if it has been open for too long, and says whether it has.
+    /// Times out the oldest open session if it has been open for too long. Returns whether it has.
     pub(super) fn time_out_oldest(&mut self, now: DateTime<Utc>) -> bool {
         let Some(id) = self.by_age.first().copied() else { return false };
         if let Some(session) = self.by_id.get_mut(&id) {
@@ -174,7 +176,7 @@ impl Sessions {
         true
     }
 
-    /// Forgets the longest ended session if it ended longer than `retention` ago, and says whether it did.
+    /// Removes the session that ended first if it ended longer than `retention` ago. Returns whether it did.
     pub(super) fn forget_oldest(&mut self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         let Some(id) = self.ended.front().copied() else { return false };
         let ended_at = self.by_id.get(&id).and_then(|session| session.ended_at());
@@ -197,8 +199,8 @@ impl Sessions {
         Page { sessions, next }
     }
 
-    /// Puts a pseudonym in a visitor's place, and drops their devices.
-    pub(super) fn rename(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
+    /// Replaces a visitor's id by a pseudonym, and removes their devices.
+    pub(super) fn pseudonymize(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
         for session in self.by_id.values_mut().filter(|session| session.visitor.id == *visitor) {
             session.visitor.id = pseudonym.clone();
             session.device = None;
@@ -209,7 +211,8 @@ impl Sessions {
         }
     }
 
-    /// Takes a session out of those that are open. Whatever ends is the oldest of its visitor at its store.
+    /// Moves a session from the open to the ended ones. It is always the oldest open session of its visitor at its
+    /// store.
     fn end(&mut self, id: SessionId) {
         self.by_age.remove(&id);
         self.ended.push_back(id);
@@ -223,8 +226,8 @@ impl Sessions {
         }
     }
 
-    /// At capacity, the longest ended session goes; when none has ended, the oldest.
-    fn make_room(&mut self) {
+    /// If the ledger is full, removes the session that ended first, or the oldest one if none has ended.
+    fn evict_to_capacity(&mut self) {
         while self.by_id.len() >= self.capacity {
             if self.ended.is_empty()
                 && let Some(oldest) = self.by_age.first().copied()
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn at_capacity_the_longest_ended_goes_first_and_then_the_oldest() {
+    fn full_ledger_evicts_the_session_that_ended_first_and_then_the_oldest() {
         let now = DateTime::UNIX_EPOCH;
         let store = StoreId::parse("S").expect("an id");
         let id = EventId::parse("11111111-2222-3333-4444-555555555555").expect("a UUID");

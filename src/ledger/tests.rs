@@ -1,4 +1,4 @@
-//! What a sweep lets go of, on every engine: nobody can see it happen from outside, since nothing depends on when it does.
+//! Tests of behaviour that no request shows: sweeps in memory and in SQLite, and batches and failures of the writer.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::domain::identity_key::IdentityKey;
 use crate::domain::ids::VisitorId;
 use crate::domain::scan::Location;
 use crate::domain::visitor::{Visitor, VisitorType};
-use crate::storage::{Database, Location as Place};
+use crate::storage::{Database, Location as DatabaseLocation};
 
 pub(crate) const LIMITS: Limits =
     Limits { retention: TimeDelta::days(7), capacity: 10_000, cache: 100, session_max_age: TimeDelta::hours(24) };
@@ -21,17 +21,17 @@ fn at(hours: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::hours(hours)).expect("in range")
 }
 
-/// The same, which uses up the code of that number.
+/// The same decision, which uses the code with this number.
 pub(crate) fn with_code(entry: NewRecord, code: u8) -> NewRecord {
     NewRecord { code: Some(Digest::from_bytes([code; 32])), ..entry }
 }
 
-/// A deadline that nothing here comes near.
-pub(crate) fn soon() -> Instant {
+/// A deadline that no test reaches.
+pub(crate) fn far_deadline() -> Instant {
     Instant::now().checked_add(std::time::Duration::from_secs(3600)).expect("in range")
 }
 
-/// An acceptance of an event of its own.
+/// An acceptance of an event with this number.
 pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
     let id = EventId::parse(&format!("00000000-0000-0000-0000-{number:012}")).expect("a UUID");
     let store_id = StoreId::parse("S").expect("an id");
@@ -46,43 +46,43 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
     }
 }
 
-async fn a_sweep_lets_go_of_what_was_kept_long_enough(ledger: &Ledger) {
-    // 1200, so that it takes more than one batch.
+async fn sweep_removes_expired_rows(ledger: &Ledger) {
+    // 1200, so that a sweep takes more than one batch.
     for number in 0..1200 {
-        ledger.record(accepted(number, Location::Entry), at(0), soon()).await.expect("recorded");
+        ledger.record(accepted(number, Location::Entry), at(0), far_deadline()).await.expect("recorded");
     }
-    ledger.record(accepted(1200, Location::Exit), at(1), soon()).await.expect("recorded");
-    ledger.record(accepted(1201, Location::Entry), at(100), soon()).await.expect("recorded");
+    ledger.record(accepted(1200, Location::Exit), at(1), far_deadline()).await.expect("recorded");
+    ledger.record(accepted(1201, Location::Entry), at(100), far_deadline()).await.expect("recorded");
     let sessions = async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("listed").sessions.len();
     let week = 7 * 24;
 
     ledger.sweep(at(week)).await.expect("swept");
-    assert_eq!((ledger.records(), sessions(week).await), (1202, 1201), "kept for exactly that long");
+    assert_eq!((ledger.records(), sessions(week).await), (1202, 1201), "kept until the end of the retention");
     ledger.sweep(at(week + 2)).await.expect("swept");
-    assert_eq!(ledger.records(), 1, "all but the last have expired");
+    assert_eq!(ledger.records(), 1, "all records but the last have expired");
     assert_eq!(
         sessions(week + 2).await,
         1200,
-        "the one that was closed has gone; the others ended a day after they began"
+        "the closed session is removed; the others timed out a day after they began"
     );
     ledger.sweep(at(week + 25)).await.expect("swept");
-    assert_eq!((ledger.records(), sessions(week + 25).await), (1, 1), "and have gone a day later");
+    assert_eq!((ledger.records(), sessions(week + 25).await), (1, 1), "the others are removed a day later");
 }
 
 #[tokio::test]
-async fn a_sweep_in_memory() {
-    a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
+async fn sweep_in_memory_removes_expired_rows() {
+    sweep_removes_expired_rows(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
 }
 
-/// 251, so that it takes more than one batch.
+/// 251 codes, so that the sweep takes more than one batch.
 #[tokio::test]
-async fn a_sweep_lets_go_of_used_codes() {
+async fn sweep_removes_expired_used_codes() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
     for number in 0..=250_u8 {
         let entry = with_code(accepted(u32::from(number), Location::Entry), number);
-        ledger.record(entry, at(if number < 250 { 0 } else { 2 }), soon()).await.expect("recorded");
+        ledger.record(entry, at(if number < 250 { 0 } else { 2 }), far_deadline()).await.expect("recorded");
     }
     let codes = async || {
         let count = database.look_up(|connection| {
@@ -93,20 +93,20 @@ async fn a_sweep_lets_go_of_used_codes() {
         count.await.expect("counted")
     };
     ledger.sweep(at(7 * 24)).await.expect("swept");
-    assert_eq!(codes().await, 251, "kept for exactly that long");
+    assert_eq!(codes().await, 251, "kept until the end of the retention");
     ledger.sweep(at(7 * 24 + 1)).await.expect("swept");
     assert_eq!((codes().await, ledger.records()), (1, 1));
 }
 
-/// As when a clock was fast while it swept: the decision has gone, and its code is still there.
+/// A sweep of a connector whose clock is fast may delete a decision and leave its code.
 #[tokio::test]
-async fn a_code_does_not_stand_in_the_way_of_its_own_event() {
+async fn event_can_use_its_own_code_again_after_its_record_was_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
     let is_accepted = async |number| {
         let entry = with_code(accepted(number, Location::Entry), 1);
-        let recorded = ledger.record(entry, at(0), soon()).await.expect("recorded");
+        let recorded = ledger.record(entry, at(0), far_deadline()).await.expect("recorded");
         matches!(recorded, Recorded::New(Record { decision: Decision::Accepted(_), .. }))
     };
     assert!(is_accepted(0).await);
@@ -118,19 +118,19 @@ async fn a_code_does_not_stand_in_the_way_of_its_own_event() {
 }
 
 async fn open(folder: &tempfile::TempDir) -> Database {
-    Database::open(&Place::Sqlite(folder.path().join("c.db")), None).await.expect("opened")
+    Database::open(&DatabaseLocation::Sqlite(folder.path().join("c.db")), None).await.expect("opened")
 }
 
 #[tokio::test]
-async fn a_sweep_in_sqlite() {
+async fn sweep_in_sqlite_removes_expired_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("opened");
-    a_sweep_lets_go_of_what_was_kept_long_enough(&Ledger::Sql(ledger)).await;
+    sweep_removes_expired_rows(&Ledger::Sql(ledger)).await;
 }
 
-/// Whatever our code does.
+/// The schema itself guarantees it.
 #[tokio::test]
-async fn sqlite_keeps_one_acceptance_of_an_event() {
+async fn sqlite_refuses_a_second_acceptance_of_an_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     let insert = |fingerprint: u8, denial: Option<&'static str>| {
@@ -152,25 +152,27 @@ async fn sqlite_keeps_one_acceptance_of_an_event() {
     assert!(second.to_string().contains("an event has one acceptance"), "{second}");
 }
 
-/// Somebody has written into the database what no connector writes: the event concerned cannot be answered, the others can.
+/// The database has a row that no connector writes. Only scans of that row's event fail.
 #[tokio::test]
-async fn a_row_that_fails_fails_alone() {
+async fn invalid_row_fails_only_its_own_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     let broken = accepted(7, Location::Entry).event.id;
-    let intruder = database.transaction(move |connection| {
+    let insert = database.transaction(move |connection| {
         let statement =
             "INSERT INTO decision (event_id, fingerprint, recorded_at, denial) VALUES ($1, zeroblob(32), 0, 'nonsense')";
         Box::pin(async move {
             Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?)
         })
     });
-    intruder.await.expect("inserted");
+    insert.await.expect("inserted");
     let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened")));
     let mut recording = JoinSet::new();
     for number in 0..20 {
         let ledger = Arc::clone(&ledger);
-        recording.spawn(async move { (number, ledger.record(accepted(number, Location::Entry), at(0), soon()).await) });
+        recording.spawn(async move {
+            (number, ledger.record(accepted(number, Location::Entry), at(0), far_deadline()).await)
+        });
     }
     for (number, recorded) in recording.join_all().await {
         match number {
@@ -181,15 +183,15 @@ async fn a_row_that_fails_fails_alone() {
     assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
 }
 
-/// Nobody waits for more than the batch under way and their own: whoever would is told at once, and nothing of it is recorded.
+/// A decision waits for at most the current batch and its own. Further decisions are refused at once and not recorded.
 #[tokio::test]
-async fn no_more_waits_to_be_written_than_the_next_commit_takes_along() {
+async fn full_writer_queue_refuses_decisions() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (ledger, let_go) = held_up(&folder).await;
+    let (ledger, blocked) = with_blocked_writer(&folder).await;
     let mut recording = JoinSet::new();
     for number in 0..700 {
         let ledger = Arc::clone(&ledger);
-        recording.spawn(async move { ledger.record(accepted(number, Location::Entry), at(0), soon()).await });
+        recording.spawn(async move { ledger.record(accepted(number, Location::Entry), at(0), far_deadline()).await });
     }
     let (mut refused, mut recorded) = (0, 0);
     while refused < 700 - 2 * 256 {
@@ -197,7 +199,7 @@ async fn no_more_waits_to_be_written_than_the_next_commit_takes_along() {
         assert_eq!(first, Recorded::Busy, "while nothing can be written");
         refused += 1;
     }
-    drop(let_go);
+    drop(blocked);
     for outcome in recording.join_all().await {
         match outcome.expect("no error") {
             Recorded::Busy => refused += 1,
@@ -208,8 +210,8 @@ async fn no_more_waits_to_be_written_than_the_next_commit_takes_along() {
     assert_eq!((refused + recorded, ledger.records()), (700, recorded));
 }
 
-/// A ledger whose writer is kept from writing until the sender is dropped.
-async fn held_up(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()>) {
+/// A ledger whose writer cannot write until the returned sender is dropped.
+async fn with_blocked_writer(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()>) {
     let database = open(folder).await;
     let ledger = SqlLedger::open(database.clone(), LIMITS).await.expect("opened");
     let ((hold, held), (begun, has_begun)) = (oneshot::channel::<()>(), oneshot::channel());
@@ -227,16 +229,16 @@ async fn held_up(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()
     (Arc::new(Ledger::Sql(ledger)), hold)
 }
 
-/// Both wait for the writer, which takes them as one batch in the order in which they came.
+/// The writer takes pending decisions as one batch, in the order in which they arrived.
 #[tokio::test]
-async fn an_exit_closes_what_was_opened_in_the_same_batch() {
+async fn exit_closes_a_session_that_the_same_batch_opened() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (ledger, hold) = held_up(&folder).await;
-    // The first takes the writer with it to the queue; the others are one batch.
+    let (ledger, hold) = with_blocked_writer(&folder).await;
+    // The writer takes the first decision and waits with it. The others become one batch.
     let record = |number, location| {
         let ledger = Arc::clone(&ledger);
         let recording =
-            async move { ledger.record(accepted(number, location), at(0), soon()).await.expect("recorded") };
+            async move { ledger.record(accepted(number, location), at(0), far_deadline()).await.expect("recorded") };
         tokio::spawn(recording)
     };
     let mut recording = Vec::new();
@@ -254,15 +256,17 @@ async fn an_exit_closes_what_was_opened_in_the_same_batch() {
     assert_eq!(effects, [SessionEffect::NoneOpen, SessionEffect::Opened(id), SessionEffect::Closed(id)]);
 }
 
-/// As above: what one decision of a batch has used up the next one finds used, and the event's own does not hinder it.
+/// A code that a decision of a batch has used is used for the later decisions of the batch, except for those of its own
+/// event.
 #[tokio::test]
-async fn two_events_of_one_batch_may_carry_one_code() {
+async fn code_opens_one_event_of_a_batch() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (ledger, hold) = held_up(&folder).await;
+    let (ledger, hold) = with_blocked_writer(&folder).await;
     let mut recording = Vec::new();
     for (number, code) in [(0, 1), (1, 2), (2, 2), (1, 2), (3, 1), (4, 3)] {
         let (ledger, entry) = (Arc::clone(&ledger), with_code(accepted(number, Location::Entry), code));
-        recording.push(tokio::spawn(async move { ledger.record(entry, at(0), soon()).await.expect("recorded") }));
+        recording
+            .push(tokio::spawn(async move { ledger.record(entry, at(0), far_deadline()).await.expect("recorded") }));
         tokio::task::yield_now().await;
     }
     drop(hold);
@@ -282,24 +286,24 @@ async fn two_events_of_one_batch_may_carry_one_code() {
 }
 
 #[tokio::test]
-async fn what_waited_past_its_deadline_is_not_begun() {
+async fn decision_past_its_deadline_is_not_written() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (ledger, hold) = held_up(&folder).await;
+    let (ledger, hold) = with_blocked_writer(&folder).await;
     let (first, late) = (Arc::clone(&ledger), Arc::clone(&ledger));
-    let first = tokio::spawn(async move { first.record(accepted(0, Location::Entry), at(0), soon()).await });
+    let first = tokio::spawn(async move { first.record(accepted(0, Location::Entry), at(0), far_deadline()).await });
     tokio::task::yield_now().await;
-    let soon_over = Instant::now().checked_add(std::time::Duration::from_millis(1)).expect("in range");
-    let late = tokio::spawn(async move { late.record(accepted(1, Location::Entry), at(0), soon_over).await });
-    tokio::time::sleep_until(soon_over).await;
+    let deadline = Instant::now().checked_add(std::time::Duration::from_millis(1)).expect("in range");
+    let late = tokio::spawn(async move { late.record(accepted(1, Location::Entry), at(0), deadline).await });
+    tokio::time::sleep_until(deadline).await;
     drop(hold);
     assert!(matches!(first.await.expect("no panic"), Ok(Recorded::New(_))));
     assert!(late.await.expect("no panic").is_err());
     assert_eq!(ledger.records(), 1);
 }
 
-/// As when a disk is full at the commit: SQLite ends the transaction by itself, and sqlx does not know.
+/// When the disk is full at a commit, SQLite rolls the transaction back by itself, and sqlx does not notice.
 #[tokio::test]
-async fn a_transaction_that_the_database_ended_is_not_the_end_of_writing() {
+async fn writing_continues_after_the_database_ended_a_transaction() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     let ended = database.transaction(|connection| {
@@ -308,15 +312,18 @@ async fn a_transaction_that_the_database_ended_is_not_the_end_of_writing() {
             Err::<(), _>(crate::storage::corrupt("a disk that is full"))
         })
     });
-    assert!(ended.await.is_err_and(|error| error.to_string().contains("a disk that is full")), "the cause is told");
+    assert!(
+        ended.await.is_err_and(|error| error.to_string().contains("a disk that is full")),
+        "the error names the cause"
+    );
     let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
-    let recorded = ledger.record(accepted(0, Location::Entry), at(0), soon()).await;
+    let recorded = ledger.record(accepted(0, Location::Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
 }
 
-/// The next release may add columns: this one must get along with them.
+/// The next release may add columns, and this release must work with them.
 #[tokio::test]
-async fn columns_of_a_later_release_are_no_trouble() {
+async fn columns_of_a_later_release_are_ignored() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
     for table in ["property", "session", "decision", "used_code"] {
@@ -329,7 +336,7 @@ async fn columns_of_a_later_release_are_no_trouble() {
     let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
     for (number, location) in [(0, Location::Entry), (0, Location::Entry), (1, Location::Exit)] {
         let entry = with_code(accepted(number, location), 0);
-        ledger.record(entry, at(0), soon()).await.expect("recorded");
+        ledger.record(entry, at(0), far_deadline()).await.expect("recorded");
     }
     assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 1);
     assert_eq!(ledger.decisions(None, 10).await.expect("listed").decisions.len(), 2);

@@ -1,4 +1,4 @@
-//! What was answered, and how long that took.
+//! Counts and latency of answers.
 
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 
-/// Upper bounds of the latency buckets in seconds: fine where answers should be, and the promises at 1.5 s and 2 s.
+/// Upper bounds of the latency buckets in seconds: fine for usual answers, and with our deadline (1.5 s) and Amazon's
+/// time-out (2 s).
 const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
 
-/// Answers that somebody is called for. They are there from the start at zero, since what appears at one has not grown.
+/// Answers that alerts watch. They exist from the start with the value zero: a counter that first appears with the
+/// value one has not increased for Prometheus.
 const ALERTED: [(u16, &str); 11] = [
     (401, "unauthorized"),
     (429, "busy"),
@@ -45,25 +47,30 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let gate = Family::<Answer, Counter>::default();
-        let help = "Answers to VerifyIdentityKeys by status and reason; no status where one was cut off at the end";
+        let help = "Answers to VerifyIdentityKeys requests, by HTTP status and reason. Growth of status 500 means \
+                    faults on our side. Requests that a stop cut off have no status";
         registry.register("answers", help, gate.clone());
         for (status, reason) in ALERTED {
             drop(gate.get_or_create(&Answer { status: Some(status), reason }));
         }
         let shoppers = Family::<Answer, Counter>::default();
-        let help = "Answers of the shopper's side by status and reason";
+        let help = "Answers to requests of shopper apps, by HTTP status and reason. Growth of 5xx means that the \
+                    database or an identity provider fails";
         registry.register("shopper_answers", help, shoppers.clone());
         let latency = Histogram::new(LATENCY_BUCKETS);
-        let help = "Seconds from the head of a VerifyIdentityKeys request to its answer";
+        let help = "Seconds from the head of a VerifyIdentityKeys request to its answer. The deadline is 1.5; after 2 \
+                    the gate has given up and tries again";
         registry.register("answer_seconds", help, latency.clone());
         let in_flight = Gauge::default();
-        registry.register("in_flight", "VerifyIdentityKeys requests that are running", in_flight.clone());
+        let help = "VerifyIdentityKeys requests that are running now. A high value means slow answers: see \
+                    connector_answer_seconds";
+        registry.register("in_flight", help, in_flight.clone());
         Self { gate, shoppers, latency, in_flight }
     }
 }
 
 impl Metrics {
-    /// An answer to `VerifyIdentityKeys`, or none because it was cut off at the end, and how long it took.
+    /// A `VerifyIdentityKeys` request is answered, or cut off by a stop (no status).
     pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
         let answers = &self.0.answers;
         answers.gate.get_or_create(&Answer { status, reason }).inc();
@@ -71,13 +78,13 @@ impl Metrics {
         answers.in_flight.dec();
     }
 
-    /// An answer of the shopper's side, or none because it was cut off at the end.
+    /// A request of a shopper app is answered, or cut off by a stop (no status).
     pub fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
         self.0.answers.shoppers.get_or_create(&Answer { status, reason }).inc();
     }
 
-    /// A request that has begun; [`Metrics::answered`] ends it.
-    pub fn begun(&self) {
+    /// A `VerifyIdentityKeys` request has begun; [`Metrics::answered`] ends it.
+    pub fn request_begun(&self) {
         self.0.answers.in_flight.inc();
     }
 }

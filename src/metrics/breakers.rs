@@ -1,4 +1,5 @@
-//! The breakers in front of what the connector stands on: while one is open, what lies behind it is not asked.
+//! The circuit breakers of the backends. While a breaker is open, the connector does not use its backend, except for
+//! checks and a scan now and then.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -20,14 +21,16 @@ pub(super) struct Breakers {
 impl Breakers {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Family::<Backend, Gauge>::default();
-        registry.register("breaker_open", "1 while that backend is not asked, because it did not answer", open.clone());
+        let help = "1 while the connector does not use this backend because it did not answer, except for checks and a \
+                    scan now and then; else 0. Scans that need it fail meanwhile";
+        registry.register("breaker_open", help, open.clone());
         Self { open }
     }
 
-    /// There is a line for each backend that is in use.
+    /// Updates one line for each backend in use.
     pub(super) fn show(&self, database: Option<&Database>, directory: &Directory) {
         let backends = [
-            ("database", database.map(|database| !database.is_asked())),
+            ("database", database.map(|database| !database.accepts_queries())),
             ("identity_backend", directory.remote().map(Remote::is_given_up)),
         ];
         for (backend, is_open) in backends {

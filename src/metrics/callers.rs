@@ -1,4 +1,4 @@
-//! Who calls, and whether what was read again of the configuration could be used.
+//! Requests of each caller, and reloads of the configuration.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -26,10 +26,12 @@ pub(super) struct CallerFigures {
 impl CallerFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let requests = Family::<CallerName, Counter>::default();
-        let help = "VerifyIdentityKeys requests of each configured caller that were answered or cut off";
+        let help = "VerifyIdentityKeys requests of each configured caller, answered or cut off. A caller whose count \
+                    stops growing has a wrong credential or no network";
         registry.register("caller_requests", help, requests.clone());
         let reload_failed = Family::<Setting, Gauge>::default();
-        let help = "1 while what stands there now cannot be used, so that what was read before goes on counting";
+        let help = "1 while the last reload of this setting failed, so that the previous version stays in effect, else \
+                    0. Fix it before the next start, which would fail";
         registry.register("reload_failed", help, reload_failed.clone());
         for setting in ["server.callers", "tls", "directory.file"] {
             drop(reload_failed.get_or_create(&Setting { setting }));
@@ -39,13 +41,13 @@ impl CallerFigures {
 }
 
 impl Metrics {
-    /// A request of a caller who is configured, by that name: there are no more names than the configuration has had.
-    pub fn called(&self, caller: &str) {
+    /// A request of a configured caller is answered or cut off. The configuration bounds the number of names.
+    pub fn caller_answered(&self, caller: &str) {
         self.0.callers.requests.get_or_create(&CallerName { caller: caller.to_owned() }).inc();
     }
 
-    /// Something was read again, and could be used or not.
-    pub fn read_again(&self, setting: &'static str, failed: bool) {
+    /// A reload of the setting has succeeded or failed.
+    pub fn reloaded(&self, setting: &'static str, failed: bool) {
         self.0.callers.reload_failed.get_or_create(&Setting { setting }).set(failed.into());
     }
 }

@@ -1,4 +1,4 @@
-//! Connections, by the port that they have come to.
+//! Connections, by port.
 
 use std::sync::OnceLock;
 
@@ -14,7 +14,7 @@ use crate::tls::Tls;
 pub(super) struct Connections {
     open: Family<PortName, Gauge>,
     opened: Family<PortName, Counter>,
-    turned_out: Family<PortName, Counter>,
+    evicted: Family<PortName, Counter>,
     accept_errors: Family<PortName, Counter>,
     answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
@@ -33,13 +33,13 @@ struct Failure {
     reason: &'static str,
 }
 
-/// What is counted of one port.
+/// The metrics of one port.
 #[derive(Clone, Debug)]
 pub struct PortMetrics {
     port: &'static str,
     open: Gauge,
     opened: Counter,
-    turned_out: Counter,
+    evicted: Counter,
     accept_errors: Counter,
     answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
@@ -48,35 +48,35 @@ pub struct PortMetrics {
 impl Connections {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Family::default();
-        registry.register("connections", "Connections that are open", open.clone());
+        let help = "Connections that are open now, by port. At the limit of the port, idle connections are closed to \
+                    admit new ones";
+        registry.register("connections", help, open.clone());
         let opened = Family::default();
-        registry.register("connections_opened", "Connections accepted", opened.clone());
-        let turned_out = Family::default();
-        let help = "Connections that waited and had to go, because others came and all places were taken";
-        registry.register("connections_turned_out", help, turned_out.clone());
+        let help = "Connections accepted, by port. Many for few requests mean that clients do not reuse connections";
+        registry.register("connections_opened", help, opened.clone());
+        let evicted = Family::default();
+        let help = "Idle connections closed to admit new ones at the connection limit, by port. Growth means that the \
+                    limit (server.max_connections, commerce.max_connections) is too low, or a flood of connections";
+        registry.register("connections_turned_out", help, evicted.clone());
         let accept_errors = Family::default();
-        let help = "Times that a connection could not be accepted, as for want of a file";
+        let help = "Failures to accept a connection, by port. Growth usually means that the process has too many open \
+                    files: compare process_open_fds with process_max_fds";
         registry.register("accept_errors", help, accept_errors.clone());
         let answers_not_taken = Family::default();
-        let help = "Connections closed because their clients did not take their answers, by reason";
+        let help = "Connections closed because the client did not read its answer, by port and reason: not within \
+                    server.answer_timeout (timeout), or too many unread answers (memory). Many mean an attack with \
+                    slow clients";
         registry.register("answers_not_taken", help, answers_not_taken.clone());
         let handshake_failures = Family::default();
-        let help = "TLS handshakes that failed, by reason";
+        let help = "Failed TLS handshakes, by port and reason. Port scanners cause some; a reason that begins with \
+                    certificate_ means that a client certificate was refused";
         registry.register("tls_handshake_failures", help, handshake_failures.clone());
         let certificate_expires = Gauge::default();
-        let help = "When tls.certificate expires, in Unix time; 0 without one";
+        let help = "Unix time in seconds at which tls.certificate expires; 0 without a certificate. TLS clients refuse \
+                    an expired one";
         registry.register("tls_certificate_expires_seconds", help, certificate_expires.clone());
         let tls = OnceLock::new();
-        Self {
-            open,
-            opened,
-            turned_out,
-            accept_errors,
-            answers_not_taken,
-            handshake_failures,
-            certificate_expires,
-            tls,
-        }
+        Self { open, opened, evicted, accept_errors, answers_not_taken, handshake_failures, certificate_expires, tls }
     }
 
     pub(super) fn show(&self) {
@@ -85,7 +85,7 @@ impl Connections {
 }
 
 impl Metrics {
-    /// What is counted of a port by this name, all at zero.
+    /// Creates the metrics of the port with this name, all zero.
     #[must_use]
     pub fn port(&self, port: &'static str) -> PortMetrics {
         let (all, name) = (&self.0.connections, PortName { port });
@@ -96,53 +96,53 @@ impl Metrics {
             port,
             open: all.open.get_or_create(&name).clone(),
             opened: all.opened.get_or_create(&name).clone(),
-            turned_out: all.turned_out.get_or_create(&name).clone(),
+            evicted: all.evicted.get_or_create(&name).clone(),
             accept_errors: all.accept_errors.get_or_create(&name).clone(),
             answers_not_taken: all.answers_not_taken.clone(),
             handshake_failures: all.handshake_failures.clone(),
         }
     }
 
-    /// Whose certificate's end is shown.
+    /// Sets the certificate whose expiry is shown.
     pub fn show_certificate_of(&self, tls: Tls) {
         let _ = self.0.connections.tls.set(tls); // once, at the start
     }
 }
 
 impl PortMetrics {
-    /// What the port is called.
+    /// The name of the port.
     #[must_use]
     pub fn port(&self) -> &'static str {
         self.port
     }
 
-    /// A connection has a place; [`PortMetrics::connection_closed`] ends it.
+    /// A connection has a slot; [`PortMetrics::connection_closed`] ends it.
     pub fn connection_opened(&self) {
         self.opened.inc();
         self.open.inc();
     }
 
-    /// It has ended.
+    /// A connection has closed.
     pub fn connection_closed(&self) {
         self.open.dec();
     }
 
-    /// One had to go for another.
-    pub fn connection_turned_out(&self) {
-        self.turned_out.inc();
+    /// An idle connection was closed to admit a new one.
+    pub fn connection_evicted(&self) {
+        self.evicted.inc();
     }
 
-    /// None could be accepted.
+    /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.accept_errors.inc();
     }
 
-    /// A connection was closed because its client did not take an answer: in time, or soon enough for memory.
+    /// A connection was closed because its client did not read an answer in time, or held too much memory.
     pub fn answer_not_taken(&self, reason: &'static str) {
         self.answers_not_taken.get_or_create(&Failure { port: self.port, reason }).inc();
     }
 
-    /// A handshake failed.
+    /// A TLS handshake failed.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&Failure { port: self.port, reason }).inc();
     }

@@ -1,4 +1,4 @@
-//! Whether what the connector stands on answers, and how much room it has.
+//! Health of the database, and its disk space.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -22,13 +22,15 @@ pub(super) struct DatabaseFigures {
 impl DatabaseFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let up = Gauge::default();
-        let help = "1 while the database answers, 0 while scans get a 500 because it does not; 1 without one";
+        let help = "1 while the database answers, or none is configured; 0 while it does not, so that scans get a 500";
         registry.register("database_up", help, up.clone());
         let slow = Gauge::default();
-        let help = "1 while the disk of the SQLite file takes longer for a commit than a scan may wait";
+        let help = "1 while the disk of the SQLite file takes longer for a commit than a scan may wait, so that scans \
+                    get a 500 and only their retries the decision; else 0";
         registry.register("database_slow", help, slow.clone());
         let failures = Counter::default();
-        let help = "Times that the database did not answer, or not in time";
+        let help = "Requests to the database that failed or timed out. Growth means that the database is overloaded or \
+                    about to fail";
         registry.register("database_failures", help, failures.clone());
         let disk = DiskFigures::default();
         registry.register_collector(Box::new(disk.clone()));
@@ -43,7 +45,7 @@ impl DatabaseFigures {
     }
 }
 
-/// Only where there is a SQLite file: a 0 would look like a full disk.
+/// Present only with a SQLite file: a 0 would look like a full disk.
 #[derive(Clone, Debug, Default)]
 struct DiskFigures(Arc<Mutex<Option<Disk>>>);
 
@@ -54,7 +56,15 @@ impl Collector for DiskFigures {
             let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        show("database_free_bytes", "Bytes that the file system of the SQLite file has free", free)?;
-        show("database_log_bytes", "Bytes of the write-ahead log of the SQLite file", log)
+        show(
+            "database_free_bytes",
+            "Free bytes of the file system that holds the SQLite file. When it is full, no scan can be recorded.",
+            free,
+        )?;
+        show(
+            "database_log_bytes",
+            "Bytes of the write-ahead log of the SQLite file. A log that keeps growing fills the disk.",
+            log,
+        )
     }
 }

@@ -1,7 +1,7 @@
-//! What was decided, where and for whom; and how events and codes stood to the clocks then.
+//! New decisions by store and visitor type, and the age of events and Scan Key Codes at the decision.
 //!
-//! Labels are bounded: a decision is only ever made about a store that the directory knows, and of those the first
-//! [`STORES`] have a label of their own.
+//! Labels are bounded: decisions are only made for stores of the directory, and only the first [`STORES`] of them get
+//! their own label.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
@@ -17,30 +17,31 @@ use super::Metrics;
 use crate::domain::decision::Decision;
 use crate::domain::ids::StoreId;
 
-/// How many stores have a label of their own.
+/// How many stores get their own label.
 const STORES: usize = 200;
-/// What the others share. A store that is really called so shares it with them.
+/// The label of all other stores, and of a store with this id.
 const OTHER: &str = "other";
-/// The visitor type where nobody was let in: it may not be known who it was.
-const NOBODY: &str = "none";
+/// The visitor type of a denied decision, for which the visitor may be unknown.
+const NO_VISITOR: &str = "none";
 
-/// Upper bounds of the buckets of our clock minus an event's, in seconds. Below zero we are behind, or the event is ahead.
+/// Upper bounds of the buckets of our clock minus the event's time, in seconds. Below zero, our clock is behind or the
+/// event's is ahead.
 const LAG_BUCKETS: [f64; 16] =
     [-3600.0, -300.0, -60.0, -15.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 3600.0, 86400.0];
-/// Upper bounds of the buckets of a code's age, in seconds: a code passes up to 15 s before the event and up to 15 s past its window, which is
-/// 30 to 90 s.
+/// Upper bounds of the buckets of a code's age, in seconds. A code is valid from 15 s before the event until 15 s after
+/// its window, which is 30 to 90 s.
 const AGE_BUCKETS: [f64; 17] =
     [-60.0, -15.0, -5.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 105.0, 300.0, 3600.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Made {
+struct DecisionLabels {
     store: String,
     visitor_type: &'static str,
     decision: &'static str,
 }
 
 pub(super) struct Decisions {
-    made: Family<Made, Counter>,
+    made: Family<DecisionLabels, Counter>,
     labelled: RwLock<HashSet<StoreId>>,
     lag: Histogram,
     code_age: Histogram,
@@ -48,28 +49,31 @@ pub(super) struct Decisions {
 
 impl Decisions {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let made = Family::<Made, Counter>::default();
-        let help = "Decisions that were new, by store and visitor type; stores beyond the first 200 are other";
+        let made = Family::<DecisionLabels, Counter>::default();
+        let help = "New decisions, without replays, by store, visitor type and result. Stores after the first 200 are \
+                    counted as other; the visitor type of a denial is none";
         registry.register("decisions", help, made.clone());
         let lag = Histogram::new(LAG_BUCKETS);
-        let help = "Our clock minus authEvent.timestamp at decisions that were new";
+        let help = "Seconds from authEvent.timestamp to our clock at new decisions. Large values mean late events or a \
+                    wrong clock, negative ones a wrong clock";
         registry.register("event_lag_seconds", help, lag.clone());
         let code_age = Histogram::new(AGE_BUCKETS);
-        let help = "Age of well-formed Scan Key Codes at their event, expired ones included";
+        let help = "Age in seconds of well-formed Scan Key Codes at their event, expired ones included. Many values \
+                    over the window of the store, or below zero, mean wrong clocks on phones or shared screenshots";
         registry.register("code_age_seconds", help, code_age.clone());
         Self { made, labelled: RwLock::default(), lag, code_age }
     }
 
     fn label(&self, store: &StoreId) -> String {
-        let has_room = |labelled: &HashSet<StoreId>| labelled.len() < STORES;
+        let has_capacity = |labelled: &HashSet<StoreId>| labelled.len() < STORES;
         let labelled = self.labelled.read().unwrap_or_else(PoisonError::into_inner);
         match labelled.contains(store) {
             true => return store.as_str().to_owned(),
-            false if !has_room(&labelled) => return OTHER.to_owned(),
+            false if !has_capacity(&labelled) => return OTHER.to_owned(),
             false => drop(labelled),
         }
         let mut labelled = self.labelled.write().unwrap_or_else(PoisonError::into_inner);
-        if labelled.contains(store) || has_room(&labelled) && labelled.insert(store.clone()) {
+        if labelled.contains(store) || has_capacity(&labelled) && labelled.insert(store.clone()) {
             return store.as_str().to_owned();
         }
         OTHER.to_owned()
@@ -77,19 +81,19 @@ impl Decisions {
 }
 
 impl Metrics {
-    /// A decision that is new, at a store that the directory knows, made so long after its event.
+    /// A new decision for a store of the directory, `lag` after its event.
     pub fn decided(&self, store: &StoreId, decision: &Decision, lag: TimeDelta) {
         let (visitor_type, decision) = match decision {
             Decision::Accepted(grant) => (grant.visitor.kind.as_str(), "accepted"),
-            Decision::Denied(_) => (NOBODY, "denied"),
+            Decision::Denied(_) => (NO_VISITOR, "denied"),
         };
         let decisions = &self.0.decisions;
-        let made = Made { store: decisions.label(store), visitor_type, decision };
+        let made = DecisionLabels { store: decisions.label(store), visitor_type, decision };
         decisions.made.get_or_create(&made).inc();
         decisions.lag.observe(lag.as_seconds_f64());
     }
 
-    /// A Scan Key Code of that age.
+    /// A well-formed Scan Key Code of this age was read.
     pub fn code_read(&self, age: TimeDelta) {
         self.0.decisions.code_age.observe(age.as_seconds_f64());
     }
@@ -101,7 +105,7 @@ mod tests {
     use crate::domain::decision::Denial;
 
     #[test]
-    fn labels_are_bounded_and_a_store_keeps_its_own() {
+    fn store_labels_are_bounded_and_stable() {
         let metrics = Metrics::new();
         let store = |number: usize| StoreId::parse(&format!("S{number}")).expect("an id");
         let denied = Decision::Denied(Denial::KeyNotFound);
@@ -110,7 +114,7 @@ mod tests {
         }
         let decisions = &metrics.0.decisions;
         let of = |store: &str| {
-            let made = Made { store: store.to_owned(), visitor_type: NOBODY, decision: "denied" };
+            let made = DecisionLabels { store: store.to_owned(), visitor_type: NO_VISITOR, decision: "denied" };
             decisions.made.get_or_create(&made).get()
         };
         assert_eq!((of("S0"), of("S199"), of(OTHER)), (2, 2, 200));

@@ -1,4 +1,4 @@
-//! What is remembered in front of the directory.
+//! The cache in front of the directory's database.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -20,7 +20,9 @@ pub(super) struct DirectoryFigures {
 impl DirectoryFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let cached = Family::<Kind, Gauge>::default();
-        let help = "What is remembered in front of the directory's database, by kind";
+        let help = "Entries in the cache in front of the directory's database, by kind: stores (store), keys and \
+                    tokens (key). At 100000 entries of a kind the cache is cleared, and look-ups are slower until it \
+                    is filled again";
         registry.register("directory_cached", help, cached.clone());
         Self { cached }
     }

@@ -1,6 +1,6 @@
 //! Requests that got no decision, by what the gate does then.
 //!
-//! A fault may be the directory's own, so what each store's gate does is kept here, as it was when the directory last said.
+//! The directory may be the cause of a fault, so this module keeps its own copy of each store's default gate decision.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -29,12 +29,14 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let faults = Family::<StoreDefault, Counter>::default();
-        let help = "VerifyIdentityKeys requests that got a 500 or no answer, by the default gate decision of their store; unknown where \
-                    the store is not known, or the request was not read";
+        let help = "VerifyIdentityKeys requests that got a 500 or no answer, by the default gate decision of their \
+                    store. open: a shopper may have entered without a check. unknown: the store is unknown, or the \
+                    request was not read";
         registry.register("faults", help, faults.clone());
         let known = Family::<StoreDefault, Gauge>::default();
-        registry.register("stores", "Stores of the directory by their default gate decision", known.clone());
-        // From the start, so that the first fault is an increase.
+        let help = "Stores in the directory, by their default gate decision. With no store every scan gets a 400";
+        registry.register("stores", help, known.clone());
+        // Present from the start, so that Prometheus sees the first fault as an increase.
         for store_default in ["open", "closed", "unknown"] {
             drop(faults.get_or_create(&StoreDefault { store_default }));
         }
@@ -43,29 +45,29 @@ impl Faults {
 }
 
 impl Metrics {
-    /// These are the stores that there are.
-    pub fn stores_are(&self, stores: &[Store]) {
+    /// Replaces the list of stores.
+    pub fn set_stores(&self, stores: &[Store]) {
         let defaults = stores.iter().map(|store| (store.id.clone(), store.default_gate_decision)).collect();
         for default in [GateDefault::Open, GateDefault::Closed] {
             let number = stores.iter().filter(|store| store.default_gate_decision == default).count();
-            self.0.faults.known.get_or_create(&StoreDefault { store_default: word(default) }).set(gauge(number));
+            self.0.faults.known.get_or_create(&StoreDefault { store_default: label(default) }).set(gauge(number));
         }
         *self.0.faults.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
     }
 
-    /// A request that the gate gets no decision for, from that store as far as it is known.
+    /// A request got no decision; `store` is `None` if the request was not read.
     pub fn faulted(&self, store: Option<&StoreId>) {
         let faults = &self.0.faults;
         let default = {
             let defaults = faults.defaults.read().unwrap_or_else(PoisonError::into_inner);
             store.and_then(|store| defaults.get(store).copied())
         };
-        let store_default = default.map_or("unknown", word);
+        let store_default = default.map_or("unknown", label);
         faults.faults.get_or_create(&StoreDefault { store_default }).inc();
     }
 }
 
-fn word(default: GateDefault) -> &'static str {
+fn label(default: GateDefault) -> &'static str {
     match default {
         GateDefault::Open => "open",
         GateDefault::Closed => "closed",

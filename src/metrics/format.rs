@@ -1,8 +1,8 @@
-//! The text formats that scrapers ask for, made of the text that the registry writes.
+//! Converts the text that the registry writes to the text format that the scraper accepts.
 
 use std::fmt::{self, Write as _};
 
-/// What ends a scrape in OpenMetrics.
+/// The end marker of OpenMetrics.
 const END: &str = "# EOF\n";
 
 /// A text format of metrics.
@@ -11,12 +11,12 @@ pub enum Format {
     /// OpenMetrics 1.0.
     #[default]
     OpenMetrics,
-    /// The Prometheus text format 0.0.4, for agents that know no other.
+    /// The Prometheus text format 0.0.4, for scrapers that know no other.
     Plain,
 }
 
 impl Format {
-    /// The media type, with its version.
+    /// The media type with its version.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -25,14 +25,14 @@ impl Format {
         }
     }
 
-    /// The registry's text in this format.
+    /// Converts the registry's text to this format.
     ///
     /// # Errors
     /// Never in practice: the registry writes families alone, and writing to a string does not fail.
     pub fn of(self, registry: &str) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(registry.len());
         let families = registry.strip_suffix(END).unwrap_or(registry);
-        // No label value contains a line break: it is escaped there.
+        // A line break in a label value is escaped, so it cannot look like a new family.
         for family in families.split("\n# HELP ") {
             self.write(family.trim_start_matches("# HELP "), &mut text)?;
         }
@@ -45,18 +45,18 @@ impl Format {
     /// Writes a family, given as `name help`, `# TYPE name kind` and samples.
     fn write(self, family: &str, text: &mut String) -> fmt::Result {
         let (help, rest) = family.split_once("\n# TYPE ").ok_or(fmt::Error)?;
-        // Where nothing was counted yet, there is no sample.
+        // A family without values has no sample.
         let (described, samples) = rest.split_once('\n').unwrap_or((rest, ""));
         let (name, kind) = described.split_once(' ').ok_or(fmt::Error)?;
         let help = help.strip_prefix(name).ok_or(fmt::Error)?;
-        // OpenMetrics names the family, 0.0.4 the samples.
+        // OpenMetrics describes the family's name, 0.0.4 the samples' name.
         let (suffix, plain_kind) = match (self, kind) {
             (Self::Plain, "counter") => ("_total", kind),
             (Self::Plain, "info") => ("_info", "gauge"),
             _ => ("", kind),
         };
         writeln!(text, "# HELP {name}{suffix}{help}\n# TYPE {name}{suffix} {plain_kind}")?;
-        // OpenMetrics forbids the sum of a histogram with buckets below zero, and the count without the sum.
+        // OpenMetrics forbids the sum of a histogram with negative buckets, and a count without a sum.
         let has_sum = !(kind == "histogram" && samples.contains("le=\"-"));
         let is_summary = |sample: &str| {
             let rest = sample.strip_prefix(name).unwrap_or_default();

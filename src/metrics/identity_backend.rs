@@ -1,4 +1,4 @@
-//! The figures of the identity backend. Where there is none, there are none.
+//! The metrics of the identity backend; absent if none is configured.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use super::{Metrics, gauge};
 use crate::directory::Directory;
 
-/// Whose figures are shown, once that is known: clones share it.
+/// The directory whose identity backend is shown, once it is set. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdentityBackend(Arc<OnceLock<Arc<Directory>>>);
 
@@ -24,7 +24,7 @@ impl IdentityBackend {
 }
 
 impl Metrics {
-    /// Shows from now on what the directory's identity backend does, if it has one.
+    /// Sets the directory whose identity backend is shown, if it has one.
     pub fn show_identity_backend_of(&self, directory: &Arc<Directory>) {
         let IdentityBackend(shown) = &self.0.identity_backend;
         let _ = shown.set(Arc::clone(directory)); // a connector has one directory
@@ -38,15 +38,20 @@ impl Collector for IdentityBackend {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
         let figures = remote.figures();
-        let help = "Questions to the identity backend by what came of them";
+        let help = "Requests to the identity backend, by outcome. Growth of refused or malformed without growth of \
+                    found means that gates that need it do not open.";
         show("identity_backend_questions", help, &figures.questions)?;
-        let help = "Seconds from a question to the identity backend to the end of its answer, or of the wait";
+        let help = "Seconds from sending a request to the identity backend to the end of its answer or of the wait. \
+                    Values near directory.timeout mean a slow backend.";
         show("identity_backend_seconds", help, &figures.seconds)?;
-        let help = "Keys and tokens that were answered from what the identity backend had said before";
+        let help = "Keys and tokens answered from earlier answers of the identity backend (directory.cache_for), \
+                    without a request.";
         show("identity_backend_remembered", help, &figures.remembered)?;
-        let help = "Questions to the identity backend that are under way";
+        let help = "Requests to the identity backend that are running now. At directory.max_in_flight scans that need \
+                    it get a 429.";
         show("identity_backend_in_flight", help, &ConstGauge::new(gauge(remote.in_flight())))?;
-        let help = "1 while the identity backend answers, as far as is known; 0 while it does not";
+        let help = "1 while the identity backend answers, as far as is known; 0 after repeated requests without an \
+                    answer, until one is answered.";
         show("identity_backend_up", help, &ConstGauge::new(i64::from(remote.is_up())))
     }
 }

@@ -1,4 +1,4 @@
-//! What was refused because it was too much.
+//! The rate limit.
 
 use std::sync::atomic::Ordering;
 
@@ -19,27 +19,32 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let rate_limited = Counter::default();
-        registry.register("rate_limited", "Requests refused by the rate limit", rate_limited.clone());
+        let help = "VerifyIdentityKeys requests refused with 429 by the rate limit. Growth means that a caller sends \
+                    too many, or that rate_limit.requests_per_second is too low";
+        registry.register("rate_limited", help, rate_limited.clone());
         let shared = Gauge::default();
-        let help = "1 while rate limits hold across replicas, 0 while each limits on its own";
+        let help = "1 while replicas share rate limits through rate_limit.url, 0 while each replica limits on its own";
         registry.register("rate_limit_shared", help, shared.clone());
         let failures = Counter::default();
-        let help = "Failures of the server that rate limits are shared by";
+        let help = "Failed requests to the Redis at rate_limit.url. Growth means that replicas limit on their own; no \
+                    scan fails";
         registry.register("rate_limit_failures", help, failures.clone());
         let callers = Gauge::default();
-        registry.register("rate_limit_callers", "Callers that this replica tells apart", callers.clone());
+        let help = "Callers that this replica counts separately now. At rate_limit.max_callers further callers share \
+                    one allowance";
+        registry.register("rate_limit_callers", help, callers.clone());
         Self { rate_limited, shared, failures, callers }
     }
 
     pub(super) fn show(&self, limits: &RateLimits) {
         self.shared.set(limits.is_shared().into());
         self.callers.set(gauge(limits.callers()));
-        self.failures.inner().store(limits.failures(), Ordering::Relaxed); // the limits count, this shows
+        self.failures.inner().store(limits.failures(), Ordering::Relaxed); // the rate limiter counts
     }
 }
 
 impl Metrics {
-    /// A request that the rate limit refused.
+    /// The rate limit refused a request.
     pub fn rate_limited(&self) {
         self.0.limits.rate_limited.inc();
     }

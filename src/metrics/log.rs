@@ -1,4 +1,4 @@
-//! Whether what is logged reaches anybody.
+//! Log lines that were dropped.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,9 @@ pub(super) struct LogFigures {
 impl LogFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let dropped = Counter::default();
-        registry.register("log_lines_dropped", "Log lines dropped because nobody took them", dropped.clone());
+        let help = "Log lines dropped because the reader of the log was too slow. Growth means gaps in the log; scans \
+                    are not delayed";
+        registry.register("log_lines_dropped", help, dropped.clone());
         Self { dropped }
     }
 

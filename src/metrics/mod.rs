@@ -1,7 +1,9 @@
-//! Metrics in the Prometheus text format. Each running connector has its own; only the log is the process's.
+//! Metrics in the Prometheus text format. Each running connector has its own; only the count of dropped log lines
+//! belongs to the process.
 //!
-//! One file a subject. Each registers its own under the connector's prefix, and has the methods by which it is counted; figures that
-//! others keep are taken over when somebody asks. All of them stand in `docs/metrics.md`, as `tests/service/metrics.rs` checks.
+//! One file for each subject. A file registers its metrics under the connector's prefix and has the methods that count.
+//! Figures that other modules keep are copied at each scrape. `docs/metrics.md` lists all metrics, and
+//! `tests/service/metrics.rs` checks that.
 
 mod answers;
 mod breakers;
@@ -36,7 +38,7 @@ use crate::storage::{Database, Disk};
 pub use connections::PortMetrics;
 pub use format::Format;
 
-/// What is counted: clones share it.
+/// All metrics of a connector. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -61,7 +63,7 @@ struct Inner {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Creates all metrics with the value zero.
     #[must_use]
     pub fn new() -> Self {
         let mut root = Registry::default();
@@ -90,7 +92,8 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// Everything, as the registry writes it: [`Format::of`] makes a text format of it. What others count is as it is now.
+    /// Copies the figures that other modules keep, and returns the registry's text. [`Format::of`] converts it to a
+    /// text format.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
@@ -130,7 +133,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A number as a gauge has it.
+/// Converts a number to a gauge's type.
 fn gauge(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

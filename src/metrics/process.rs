@@ -1,5 +1,5 @@
-//! The process: what it is, and what it takes of the machine, under the names that Prometheus' own clients use. Elsewhere than on Linux these
-//! figures are zero.
+//! The build, and the process's resources under the names that Prometheus' own client libraries use. Without Linux
+//! these are zero.
 
 use std::sync::atomic::AtomicU64;
 
@@ -16,14 +16,14 @@ pub(super) struct ProcessFigures {
     started: Gauge<f64, AtomicU64>,
 }
 
-/// Which build runs, under the connector's prefix.
+/// Registers the build's version, under the connector's prefix.
 pub(super) fn register_build(registry: &mut Registry) {
     let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", env!("CONNECTOR_COMMIT"))];
-    registry.register("build", "Which build runs", Info::new(build));
+    registry.register("build", "Version and commit of the running build", Info::new(build));
 }
 
 impl ProcessFigures {
-    /// Without a prefix.
+    /// Registers the process's metrics, without a prefix.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let resident = Gauge::default();
         registry.register("process_resident_memory_bytes", "Resident memory size in bytes", resident.clone());
@@ -42,7 +42,7 @@ impl ProcessFigures {
     #[cfg(not(target_os = "linux"))]
     pub(super) fn show(&self) {}
 
-    /// What cannot be read stays as it was.
+    /// Reads the figures of the process. A figure that cannot be read keeps its value.
     #[cfg(target_os = "linux")]
     pub(super) fn show(&self) {
         use std::sync::atomic::Ordering;
@@ -70,7 +70,7 @@ impl ProcessFigures {
 }
 
 #[cfg(target_os = "linux")]
-#[expect(clippy::cast_precision_loss, reason = "seconds and ticks, far below where it begins")]
+#[expect(clippy::cast_precision_loss, reason = "seconds and ticks are far below 2^53")]
 fn as_float(number: u64) -> f64 {
     number as f64
 }

@@ -1,4 +1,4 @@
-//! The shopper's side: carts, and who vouches for customers.
+//! The shopper's side: carts and identity providers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,13 +27,15 @@ pub(super) struct ShopperFigures {
 impl ShopperFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let anonymous_carts = Gauge::default();
-        let help = "Customers with carts who have not signed in, as of the last sweep";
+        let help =
+            "Anonymous customers with carts, as of the last sweep. At commerce.anonymous_carts further ones get a 429";
         registry.register("anonymous_carts", help, anonymous_carts.clone());
         let provider_keys = Family::<ProviderName, Gauge>::default();
-        let help = "Keys of each identity provider that are known; 0 while its customers cannot be told from strangers";
+        let help = "Signing keys known of each identity provider. 0 means that its customers cannot be verified and \
+                    get a 503";
         registry.register("identity_provider_keys", help, provider_keys.clone());
         let provider_failures = Family::<ProviderName, Counter>::default();
-        let help = "Times that the keys of an identity provider could not be fetched";
+        let help = "Failed attempts to fetch the signing keys of an identity provider. Keys that are known stay in use";
         registry.register("identity_provider_failures", help, provider_failures.clone());
         Self { anonymous_carts, provider_keys, provider_failures }
     }

@@ -1,4 +1,4 @@
-//! What becomes of the spans of traces.
+//! Trace spans by outcome.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,7 +20,9 @@ pub(super) struct TraceFigures {
 impl TraceFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let spans = Family::<Outcome, Counter>::default();
-        registry.register("spans", "Spans of traces that ended, that were exported, that could not be", spans.clone());
+        let help = "Trace spans by outcome: ended, and of these exported or failed. Growth of failed means that the \
+                    collector does not accept them";
+        registry.register("spans", help, spans.clone());
         let of = |outcome| spans.get_or_create(&Outcome { outcome }).clone();
         let counters = SpanCounters { ended: of("ended"), exported: of("exported"), failed: of("failed") };
         Self { counters }
@@ -28,7 +30,7 @@ impl TraceFigures {
 }
 
 impl Metrics {
-    /// Where spans are counted.
+    /// The counters of spans.
     #[must_use]
     pub fn spans(&self) -> SpanCounters {
         self.0.traces.counters.clone()

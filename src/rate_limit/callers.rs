@@ -1,4 +1,5 @@
-//! Where governor keeps each caller's state: a map of bounded size, and one shared state for whoever does not fit.
+//! Governor's store of the callers' states: a map of bounded size, and one shared state for all callers beyond the
+//! bound.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,16 +12,16 @@ use governor::state::{InMemoryState, NotKeyed, StateStore};
 use super::Caller;
 
 pub(super) struct CallerStates {
-    known: DashMap<Caller, InMemoryState>,
-    /// At least the size of `known`; kept apart, since counting a `DashMap` locks all of it.
+    own: DashMap<Caller, InMemoryState>,
+    /// At least the size of `own`; counted here, because `DashMap::len` locks the whole map.
     len: AtomicUsize,
     max: usize,
-    beyond: InMemoryState,
+    shared: InMemoryState,
 }
 
 impl CallerStates {
     pub(super) fn new(max: usize) -> Self {
-        Self { known: DashMap::new(), len: AtomicUsize::new(0), max, beyond: InMemoryState::default() }
+        Self { own: DashMap::new(), len: AtomicUsize::new(0), max, shared: InMemoryState::default() }
     }
 }
 
@@ -31,15 +32,15 @@ impl StateStore for CallerStates {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        if let Some(state) = self.known.get(caller) {
+        if let Some(state) = self.own.get(caller) {
             return state.measure_and_replace(&NotKeyed::NonKey, f);
         }
         if self.len.fetch_add(1, Ordering::AcqRel) >= self.max {
             self.len.fetch_sub(1, Ordering::AcqRel);
-            return self.beyond.measure_and_replace(&NotKeyed::NonKey, f);
+            return self.shared.measure_and_replace(&NotKeyed::NonKey, f);
         }
         let mut inserted = false;
-        let state = self.known.entry(caller.clone()).or_insert_with(|| {
+        let state = self.own.entry(caller.clone()).or_insert_with(|| {
             inserted = true;
             InMemoryState::default()
         });
@@ -52,8 +53,8 @@ impl StateStore for CallerStates {
 
 impl ShrinkableKeyedStateStore<Caller> for CallerStates {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.known.retain(|_, state| {
-            // Returning an error reads the state and leaves it as it is.
+        self.own.retain(|_, state| {
+            // Returning an error reads the state without changing it.
             let arrival = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), Option<Nanos>>);
             let recent = matches!(arrival, Err(Some(arrival)) if arrival > drop_below);
             if !recent {

@@ -1,7 +1,7 @@
-//! The rate limits of this replica alone, in its memory.
+//! The rate limits of this replica alone, in memory.
 //!
-//! On the monotonic clock: governor's default clock can run backwards between cores on some processors and then refuses
-//! wrongly.
+//! They use the monotonic clock: governor's default clock can run backwards between the cores of some processors, and a
+//! request is then refused wrongly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use governor::{Quota, RateLimiter};
 use super::callers::CallerStates;
 use super::{Allowance, Caller};
 
-/// What each caller of this replica has used up: clones share it.
+/// The rate limits of this replica's callers. Clones share them.
 #[derive(Clone, Debug)]
 pub struct LocalLimits(Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>);
 
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_a_burst_of_their_own() {
+    fn each_caller_has_its_own_burst() {
         let limits = limits(2, 10);
         for number in 0..10 {
             assert!(limits.charge(&caller(number)).is_ok());
@@ -65,17 +65,18 @@ mod tests {
     }
 
     #[test]
-    fn a_million_callers_take_no_more_room_than_the_cap_and_share_what_is_beyond_it() {
+    fn callers_beyond_the_maximum_share_one_allowance() {
         let limits = limits(2, 1000);
         let passed = (0..1_000_000).filter(|number| limits.charge(&caller(*number)).is_ok()).count();
         assert_eq!(limits.callers(), 1000);
-        // The thousand pass, and of the rest the two of the shared burst and one more for every second that this took.
+        // 1000 callers pass; of the others, two pass on the shared burst, and one more for every second that the test
+        // takes.
         assert!((1002..1100).contains(&passed), "{passed}");
-        assert!(limits.charge(&caller(7)).is_ok(), "whoever is known keeps their own allowance");
+        assert!(limits.charge(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
     }
 
     #[test]
-    fn a_caller_in_debt_is_not_forgotten() {
+    fn sweep_keeps_a_caller_that_has_not_recovered() {
         let limits = limits(1, 10);
         assert!(limits.charge(&caller(1)).is_ok());
         limits.sweep();
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_rested_is_forgotten_and_makes_room() {
+    fn sweep_removes_recovered_callers() {
         let burst = NonZeroU32::MIN;
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
         let limits = LocalLimits::new(Allowance { per_second, burst, max_callers: 3 });
@@ -93,7 +94,7 @@ mod tests {
                 assert!(limits.charge(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
             }
             assert_eq!(limits.callers(), 3);
-            std::thread::sleep(Duration::from_millis(1)); // a millionfold of what a rest takes
+            std::thread::sleep(Duration::from_millis(1)); // a million times as long as a caller needs to recover
             limits.sweep();
             assert_eq!(limits.callers(), 0);
         }

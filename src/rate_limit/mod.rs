@@ -1,7 +1,8 @@
-//! How often one caller may ask: each replica on its own, or all of them together.
+//! Rate limits for each caller, in one replica or shared by all.
 //!
-//! A token bucket by GCRA in either case: [`LocalLimits`] in this process's memory, [`RedisLimits`] in a server that the
-//! replicas share, which falls back on the first while that server is gone.
+//! Both kinds are a token bucket that uses GCRA (the generic cell rate algorithm): [`LocalLimits`] in this process's
+//! memory, and [`RedisLimits`] in a Redis or Valkey that the replicas share. While Redis does not answer, each replica
+//! falls back to local limits: a request is never refused because Redis is down. This module knows nothing of HTTP.
 
 mod callers;
 mod local;
@@ -18,14 +19,14 @@ use governor::Quota;
 pub use local::LocalLimits;
 pub use redis::{RedisAuthorityError, RedisLimits, RedisUrl, RedisUrlError};
 
-/// Who is charged.
+/// A caller that is limited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// Somebody who is configured, by name.
+    /// A configured caller, by name.
     Named(Arc<str>),
-    /// A peer. An IPv6 peer is its /64 network: a single host commands all of that.
+    /// A peer address. An IPv6 address stands for its /64 network, because a single host can use all of it.
     Address(IpAddr),
-    /// Whoever holds a bearer token that has been verified, by 16 bytes of a hash of it.
+    /// The holder of a verified bearer token, by 16 bytes of the token's hash.
     Token([u8; 16]),
 }
 
@@ -38,7 +39,7 @@ impl From<IpAddr> for Caller {
     }
 }
 
-/// As it stands in the name under which replicas keep it together.
+/// The caller's part of its key in Redis.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,14 +50,14 @@ impl fmt::Display for Caller {
     }
 }
 
-/// How much each caller may ask.
+/// The rate limit of each caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
-    /// Requests a second in the long run.
+    /// Requests a second, on average.
     pub per_second: NonZeroU32,
-    /// Requests at once after a rest.
+    /// Requests at once, after a pause.
     pub burst: NonZeroU32,
-    /// How many callers are told apart; those beyond share one allowance, so that memory is bounded.
+    /// The most callers with their own allowance. Callers beyond it share one allowance, so that memory is bounded.
     pub max_callers: usize,
 }
 
@@ -66,26 +67,27 @@ impl Allowance {
     }
 }
 
-/// The rate limits of all callers: clones share them.
+/// The rate limits of all callers. Clones share them.
 #[derive(Clone, Debug)]
 pub enum RateLimits {
-    /// Of this replica alone.
+    /// Limits of this replica alone.
     Local(LocalLimits),
-    /// Across replicas.
+    /// Limits shared by all replicas.
     Redis(RedisLimits),
 }
 
 impl RateLimits {
-    /// Every caller begins rested. A server that is given must be connected to: see [`RateLimits::stay_connected`].
+    /// Creates limits with a full allowance for every caller. With a URL, replicas share them through Redis, and
+    /// [`RateLimits::stay_connected`] must run.
     #[must_use]
-    pub fn new(allowance: Allowance, server: Option<RedisUrl>) -> Self {
-        match server {
+    pub fn new(allowance: Allowance, redis: Option<RedisUrl>) -> Self {
+        match redis {
             None => Self::Local(LocalLimits::new(allowance)),
             Some(url) => Self::Redis(RedisLimits::new(allowance, url)),
         }
     }
 
-    /// Of this replica alone, so many a minute, all at once if need be.
+    /// Creates limits of this replica alone: `number` requests a minute, all at once if need be.
     #[must_use]
     pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
         Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
@@ -94,16 +96,17 @@ impl RateLimits {
     /// Charges one request.
     ///
     /// # Errors
-    /// When the caller has used up their allowance: how long until the next request would pass.
+    /// When the caller has used up its allowance: how long until the next request would pass.
     pub async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
         match self {
             Self::Local(limits) => limits.charge(caller),
-            // Where requests to a server are under way, a request is slow anyway; where not, its future need not have room for them.
+            // Boxed, so that the future stays small for local limits; next to a request to Redis, an allocation costs
+            // little.
             Self::Redis(limits) => Box::pin(limits.charge(caller)).await,
         }
     }
 
-    /// Keeps the connection to the server that the replicas share, for ever; returns if there is none.
+    /// Keeps the connection to Redis open, forever. Returns at once for local limits.
     pub async fn stay_connected(self) {
         match self {
             Self::Local(_) => {}
@@ -111,18 +114,18 @@ impl RateLimits {
         }
     }
 
-    /// Forgets callers who have rested. Called now and then; nothing depends on when.
+    /// Removes callers whose full allowance is available again. Called from time to time, to free memory.
     pub fn sweep(&self) {
         self.local().sweep();
     }
 
-    /// How many callers this replica tells apart at the moment.
+    /// How many callers have their own allowance in this replica now.
     #[must_use]
     pub fn callers(&self) -> usize {
         self.local().callers()
     }
 
-    /// Whether the limits hold across replicas at the moment.
+    /// Whether replicas share the limits now.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         match self {
@@ -131,7 +134,7 @@ impl RateLimits {
         }
     }
 
-    /// How often the server that the replicas share has failed.
+    /// How often Redis has failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
         match self {
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_ipv6_network_is_one_caller_and_a_mapped_address_is_ipv4() {
+    fn an_ipv6_64_network_is_one_caller_and_a_mapped_address_is_ipv4() {
         let of = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
         assert_eq!(of("2001:db8:1:2:ffff:ffff:ffff:ffff"), of("2001:db8:1:2::"));

@@ -1,4 +1,4 @@
-//! One connection, from its handshake to its last answer.
+//! One connection, from its TLS handshake to its last answer.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,50 +20,51 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
-use super::handshake::{is_of_interest, shake_hands};
-use super::queued::Queued;
-use super::seats::{Busy, Owed, Seat};
+use super::connection_limit::{ActiveRequest, PendingBody, Slot};
+use super::deferred_writes::DeferredWrites;
+use super::handshake::{handshake, is_certificate_failure};
 use super::stream::Stream;
-use super::untaken::Answers;
-use super::{LAST_CALL, Phase, Port, Stop, closed};
-use crate::http::{Arrival, LingeringBody};
+use super::unread_answers::ConnectionAnswers;
+use super::{LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
+use crate::http::{Arrival, DrainOnDrop};
 use crate::telemetry::Samples;
 use crate::tls::Client;
 
-/// Client certificates that were refused, by the reason.
-static REFUSED: LazyLock<Samples<&str>> = LazyLock::new(|| {
+/// Samples the log lines about refused client certificates, by reason.
+static REFUSED_CERTIFICATES: LazyLock<Samples<&str>> = LazyLock::new(|| {
     Samples::new(|reason, count| {
-        tracing::warn!(reason, count, "client certificates were refused beyond those with a line of their own");
+        tracing::warn!(reason, count, "refused more client certificates than are logged one by one");
     })
 });
 
-/// What a connection buffers of a head, in bytes: somewhat more passes, twice as much does not.
+/// The buffer for a request's head, in bytes. hyper accepts a head that is somewhat longer, but not one of twice this
+/// size.
 const HEAD_BUFFER: usize = 16 * 1024;
-/// How often there and back a TLS connection's first request is under way: the connection itself, the handshake, the request.
-const FIRST_OVER_TLS: u32 = 4;
+/// Multiplies the wait for a new TLS connection: the TCP and TLS handshakes need round trips before the first request.
+const TLS_WAIT_FACTOR: u32 = 4;
 
-/// Serves a connection until it ends, or has to go.
-pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, seat: &Seat, port: Port, stop: Stop) {
+/// Serves a connection until it ends or is evicted.
+pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, slot: &Slot, port: Port, stop: Stop) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let answers = port.untaken.connection();
+    let answers = port.unread_answers.connection();
     let stream = Stream::new(tcp, port.limits.answer_timeout, answers.clone(), port.metrics.clone());
     let serving = async {
         let Some(tls) = &port.tls else {
-            return converse(stream, answers, peer, None, seat, &port, stop).await;
+            return serve_requests(stream, answers, peer, None, slot, &port, stop).await;
         };
-        match shake_hands(stream, tls, port.limits.handshake_timeout).await {
+        match handshake(stream, tls, port.limits.handshake_timeout).await {
             Ok((stream, client)) => {
                 if client.is_some() {
-                    seat.trust();
+                    slot.mark_trusted();
                 }
-                converse(stream, answers, peer, client, seat, &port, stop).await;
+                serve_requests(stream, answers, peer, client, slot, &port, stop).await;
             }
             Err(failure) => {
                 port.metrics.handshake_failed(failure.reason);
-                if is_of_interest(failure.reason) {
-                    if REFUSED.admits(&failure.reason) {
+                if is_certificate_failure(failure.reason) {
+                    if REFUSED_CERTIFICATES.admits(&failure.reason) {
                         tracing::info!(%peer, error = failure.error, "client certificate refused");
                     }
                 } else {
@@ -75,31 +76,31 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, seat: &Seat, port: P
     tokio::select! {
         biased;
         () = serving => {}
-        () = seat.has_to_go() => tracing::debug!(%peer, "connection made room for another"),
+        () = slot.evicted() => tracing::debug!(%peer, "closed an idle connection to admit a new one"),
     }
 }
 
-/// Requests and answers, one after the other.
-async fn converse(
+/// Serves the requests of a connection, one after the other.
+async fn serve_requests(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    answers: Answers,
+    answers: ConnectionAnswers,
     peer: SocketAddr,
     client: Option<Arc<Client>>,
-    seat: &Seat,
+    slot: &Slot,
     port: &Port,
     mut stop: Stop,
 ) {
     let phase = stop.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let busy = seat.ask();
+        let active = slot.begin_request();
         let (client, answers) = (client.as_ref(), &answers);
-        let holds = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
-        // A client who is not believed any more may come again with another certificate.
-        let is_last = *phase.borrow() != Phase::Open || client.is_some() != holds.is_some();
-        let certificate = holds.map(|(client, _)| Arc::clone(client.subject()));
+        let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
+        // A client whose certificate is no longer valid must reconnect, perhaps with another certificate.
+        let is_last = *phase.borrow() != Phase::Open || client.is_some() != valid.is_some();
+        let certificate = valid.map(|(client, _)| Arc::clone(client.subject()));
         request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
-        let owed = seat.owes();
-        let request = request.map(|body| Body::new(OwedBody { body: LingeringBody::new(body), owed }));
+        let pending = slot.pending_body();
+        let request = request.map(|body| Body::new(RequestBody { body: DrainOnDrop::new(body), pending }));
         let answer = port.router.clone().oneshot(request);
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
@@ -107,34 +108,35 @@ async fn converse(
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             answers.begin(answer.body().size_hint().lower());
-            Ok::<_, Infallible>(answer.map(|body| BusyBody { body, _busy: busy }))
+            Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _active: active }))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(port.limits.idle_timeout)
-        .half_close(true) // whoever has said all and closes that half still hears the answer
+        .half_close(true) // a client that shuts down its sending side still gets the answer
         .max_buf_size(HEAD_BUFFER)
-        .writev(false) // an answer is short: one piece is sent sooner than two
-        .serve_connection(TokioIo::new(Queued::new(stream)), service);
+        .writev(false) // an answer is short: one buffer is sent faster than two
+        .serve_connection(TokioIo::new(DeferredWrites::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = never_asks(port.limits.header_timeout, seat) => Ok(()),
+        () = first_request_timeout(port.limits.header_timeout, slot) => Ok(()),
         _ = closed(&mut stop) => {
-            // What is under way is answered first; hyper would close an idle connection with its next request unread.
-            let last_call = match (&port.tls, seat.has_asked()) {
-                (Some(_), false) => LAST_CALL.saturating_mul(FIRST_OVER_TLS),
-                _ => LAST_CALL,
+            // Waits for a request that is under way: hyper closes an idle connection without reading its next request.
+            let wait = match (&port.tls, slot.has_sent_request()) {
+                (Some(_), false) => LAST_REQUEST_WAIT.saturating_mul(TLS_WAIT_FACTOR),
+                _ => LAST_REQUEST_WAIT,
             };
-            match timeout(last_call, connection.as_mut()).await {
+            match timeout(wait, connection.as_mut()).await {
                 Ok(ended) => ended,
                 Err(_) => {
                     connection.as_mut().graceful_shutdown();
-                    if seat.waits() {
-                        // It closes what is idle, but would wait for a head that has begun as long as ever.
-                        timeout(LAST_CALL, connection).await.unwrap_or(Ok(()))
+                    if slot.is_between_requests() {
+                        // hyper closes an idle connection, but would wait for the rest of an incomplete head until the
+                        // idle time-out.
+                        timeout(LAST_REQUEST_WAIT, connection).await.unwrap_or(Ok(()))
                     } else {
                         connection.await
                     }
@@ -143,26 +145,26 @@ async fn converse(
         }
     };
     if let Err(error) = ended {
-        // The peer's doing: a broken request, a time-out, a reset.
+        // Caused by the peer: a malformed request, a time-out, a reset.
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
 
-/// Completes when a connection has been there for `patience` and has not asked anything.
-async fn never_asks(patience: Duration, seat: &Seat) {
-    sleep(patience).await;
-    if seat.has_asked() {
+/// Completes after `limit` if no request has begun by then; otherwise never.
+async fn first_request_timeout(limit: Duration, slot: &Slot) {
+    sleep(limit).await;
+    if slot.has_sent_request() {
         std::future::pending::<()>().await;
     }
 }
 
-/// A request's body. While the peer owes some of it, the connection may have to make room.
-struct OwedBody {
-    body: LingeringBody,
-    owed: Owed,
+/// A request's body. While the server waits for the rest of the body, the connection counts as idle and may be evicted.
+struct RequestBody {
+    body: DrainOnDrop,
+    pending: PendingBody,
 }
 
-impl HttpBody for OwedBody {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -172,9 +174,9 @@ impl HttpBody for OwedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         match frame {
-            Poll::Pending => self.owed.is_waited_for(),
+            Poll::Pending => self.pending.set_awaited(),
             Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(_) => self.owed.is_settled(),
+            Poll::Ready(_) => self.pending.set_complete(),
         }
         frame
     }
@@ -188,13 +190,13 @@ impl HttpBody for OwedBody {
     }
 }
 
-/// An answer's body. The request runs until it is written.
-struct BusyBody {
+/// An answer's body. The request is active until its answer is written.
+struct AnswerBody {
     body: Body,
-    _busy: Busy,
+    _active: ActiveRequest,
 }
 
-impl HttpBody for BusyBody {
+impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 

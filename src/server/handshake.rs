@@ -1,4 +1,4 @@
-//! The TLS handshake, within its time.
+//! The TLS handshake, with a time-out and a reason for each failure.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
@@ -12,33 +12,37 @@ use tokio_rustls::server::TlsStream;
 use super::stream::Stream;
 use crate::tls::{Client, Tls};
 
-/// A connection over TLS, and who its client has shown to be.
+/// A TLS connection, and the client that its certificate names, if it presented one.
 pub(super) type Secured = (TlsStream<Stream>, Option<Arc<Client>>);
 
-/// A handshake that failed: by which of few reasons, and what there is to say of it.
+/// A failed handshake: one of a few reasons, for the metric, and the error, for the log.
 pub(super) struct Failure {
     pub(super) reason: &'static str,
     pub(super) error: String,
 }
 
-/// Shakes hands.
+/// Performs the handshake.
 ///
 /// # Errors
-/// When it takes too long, or one of the two does not accept the other.
-pub(super) async fn shake_hands(stream: Stream, tls: &Tls, patience: Duration) -> Result<Secured, Failure> {
+/// When it is not complete within `limit`, or either side rejects the other.
+pub(super) async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Result<Secured, Failure> {
     let accepting = TlsAcceptor::from(tls.accepts_with()).accept(stream);
-    match timeout(patience, accepting).await {
+    match timeout(limit, accepting).await {
         Ok(Ok(stream)) => {
             let client = tls.client(stream.get_ref().1).map(Arc::new);
             Ok((stream, client))
         }
         Ok(Err(error)) => Err(Failure { reason: reason(&error), error: error.to_string() }),
-        Err(_) => Err(Failure { reason: "timeout", error: "it was not done in time".to_owned() }),
+        Err(_) => Err(Failure {
+            reason: "timeout",
+            error: "the handshake was not complete within server.handshake_timeout".to_owned(),
+        }),
     }
 }
 
-/// Whether somebody should look: a certificate was shown, so this is no scanner of ports.
-pub(super) fn is_of_interest(reason: &str) -> bool {
+/// Whether the failure is about a certificate that the client presented. Port scanners present none, so an operator
+/// should know of it.
+pub(super) fn is_certificate_failure(reason: &str) -> bool {
     reason.starts_with("certificate_")
 }
 
@@ -64,7 +68,7 @@ fn reason(error: &Error) -> &'static str {
         rustls::Error::PeerIncompatible(_) => "nothing_in_common",
         rustls::Error::NoApplicationProtocol => "alpn",
         rustls::Error::InvalidMessage(_) => "not_tls",
-        // It has said why it does not like us, our certificate for example.
+        // The client sent an alert, for example because it does not accept our certificate.
         rustls::Error::AlertReceived(_) => "refused_by_peer",
         _ => "other",
     }

@@ -1,22 +1,26 @@
-//! The accept loop: connections in, with a limit on how many and how long; at the end, a drain with a deadline.
+//! The HTTP server of a port: accepts connections up to a limit, and drains them with a deadline at the end.
 //!
-//! Our own, since `axum::serve` knows neither header time-outs nor connection limits. Every wait for a peer has an end: the
-//! handshake, the [first head](Limits::header_timeout), the [next one](Limits::idle_timeout), the [taking of an
-//! answer](Limits::answer_timeout); a body's is its endpoint's. And nobody keeps others out by waiting: when all places are taken, who
-//! only waits (`seats`) makes room.
+//! It replaces `axum::serve`, which has neither header time-outs nor connection limits.
 //!
-//! **A stop loses no request that has come.** What the system has accepted meanwhile is still served; what comes on a connection that
-//! is open is answered, and told that it was the last; then those who are silent go, and running requests finish.
+//! - Every wait for a peer has a time-out: the TLS handshake, the [first head](Limits::header_timeout), the [next
+//!   head](Limits::idle_timeout), the [reading of an answer](Limits::answer_timeout). The endpoint limits the time for
+//!   a body.
+//! - Idle connections cannot keep new ones out: when the limit is reached, one of them is evicted (`connection_limit`).
+//! - **A stop loses no request that was sent.** Connections in the accept queue are still served. Requests that arrive
+//!   on open connections are answered, with `Connection: close`. Then idle connections are closed, and running requests
+//!   finish.
+//!
+//! It knows nothing of the endpoints: a [`Port`] brings its router.
 
 mod connection;
-mod crowds;
-mod door;
-mod files;
+mod connection_limit;
+mod deferred_writes;
 mod handshake;
-mod queued;
-mod seats;
+mod idle_connections;
+mod listener;
+mod open_files;
 mod stream;
-mod untaken;
+mod unread_answers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,62 +34,63 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::metrics::PortMetrics;
 use crate::tls::Tls;
-use door::Door;
-pub use files::{TooFewFiles, ensure_open_files};
-use seats::{Seat, Seats};
-pub use untaken::Untaken;
+use connection_limit::{ConnectionLimit, Slot};
+use listener::Listener;
+pub use open_files::{TooFewFiles, ensure_open_files};
+pub use unread_answers::UnreadAnswers;
 
-/// What a port allows.
+/// The limits of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; for a further one, somebody who only waits has to go.
+    /// Connections at once. When the limit is reached, an idle connection is evicted.
     pub max_connections: u32,
     /// The longest wait for a TLS handshake.
     pub handshake_timeout: Duration,
     /// The longest wait for the head of a connection's first request.
     pub header_timeout: Duration,
-    /// The longest wait for the head of a later one: how long a connection may be idle.
+    /// The longest wait for the head of a later request, so how long a connection may be idle.
     pub idle_timeout: Duration,
-    /// How long a peer may take for an answer that the system does not take at once.
+    /// How long a client may take to read an answer that does not fit the operating system's send buffer.
     pub answer_timeout: Duration,
 }
 
-/// A port: what it answers, to whom and how.
+/// A port to serve.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// What it answers.
+    /// Its endpoints.
     pub router: Router,
-    /// What it allows.
+    /// Its limits.
     pub limits: Limits,
-    /// Its certificate; without one it speaks plain HTTP.
+    /// Its TLS configuration; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// Who makes room only when nobody else is left to.
+    /// Networks whose connections are evicted only when no other connection is idle.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// What is counted.
+    /// Its metrics.
     pub metrics: PortMetrics,
-    /// What clients have not taken of their answers, at all ports.
-    pub untaken: Untaken,
+    /// The unread answers of all ports.
+    pub unread_answers: UnreadAnswers,
 }
 
-/// How a port stands to its callers.
+/// The phase of a port's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It serves.
+    /// The port serves.
     Open,
-    /// It still takes connections, but every answer is its connection's last: whoever asks again, comes anew, and perhaps elsewhere.
-    Leaving,
-    /// It takes no more, and by this time everything has ended.
+    /// The port still accepts connections, but closes each after its next answer, so that clients reconnect, perhaps to
+    /// another replica.
+    Draining,
+    /// The port accepts no connections, and running requests must end by this time.
     Closed(Instant),
 }
 
-/// Tells of the [`Phase`]; the sender gone is the end.
+/// Receives the [`Phase`]. When the sender is dropped, the port closes at once.
 pub type Stop = watch::Receiver<Phase>;
 
-/// What the system may keep of answers that a client does not take, in bytes for each connection; Linux doubles it. Its own choice is up
-/// to 4 MiB, and several hundred clients could fill the memory.
+/// The operating system's send buffer for each connection, in bytes; Linux doubles it. Without this setting, Linux lets
+/// it grow to 4 MiB, and several hundred clients that do not read could fill the memory.
 const SEND_BUFFER: u32 = 32 * 1024;
-/// How many connections may wait to be accepted.
-const WAITING_TO_BE_ACCEPTED: u32 = 1024;
+/// The length of the accept queue.
+const ACCEPT_QUEUE: u32 = 1024;
 
 /// Listens at an address.
 ///
@@ -93,62 +98,67 @@ const WAITING_TO_BE_ACCEPTED: u32 = 1024;
 /// When the address cannot be bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?; // also while connections of a process that has ended are closing
-    socket.set_send_buffer_size(SEND_BUFFER)?; // the connections have what the listener has
+    socket.set_reuseaddr(true)?; // also while connections of an earlier process are closing
+    socket.set_send_buffer_size(SEND_BUFFER)?; // accepted connections inherit this size
     socket.bind(address)?;
-    socket.listen(WAITING_TO_BE_ACCEPTED)
+    socket.listen(ACCEPT_QUEUE)
 }
 
-/// How long a silent connection may still ask at the end; beyond an ocean a request is as long under way.
-const LAST_CALL: Duration = Duration::from_millis(250);
+/// How long an idle connection may still send a request after its port has closed. A request takes as long to cross an
+/// ocean.
+const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
-/// Serves until `stop` says that it is closed, then takes no more connections, lets running requests finish until the time that comes
-/// with it, and returns. What is still running then is cut off, as it is when this future is dropped.
+/// Serves until the phase is [`Phase::Closed`]. Then accepts no more connections, lets running requests finish until
+/// the deadline, and returns. Requests that are still running at the deadline, or when this future is dropped, are cut
+/// off.
 pub async fn serve(listener: TcpListener, port: Port, stop: Stop) {
-    let seats = Seats::new(port.limits.max_connections, Arc::clone(&port.trusted_proxies), port.metrics.clone());
-    let mut door = Door::new(listener, port.metrics.clone());
-    // Nothing is ever sent: connections see that this end is gone.
-    let (alive, cut_off) = watch::channel(());
-    let admit = |(stream, peer): (TcpStream, SocketAddr), seat: Seat| {
+    let connections =
+        ConnectionLimit::new(port.limits.max_connections, Arc::clone(&port.trusted_proxies), port.metrics.clone());
+    let mut listener = Listener::new(listener, port.metrics.clone());
+    // Nothing is ever sent: dropping the sender cuts off all connections.
+    let (cut_off_sender, cut_off) = watch::channel(());
+    let admit = |(stream, peer): (TcpStream, SocketAddr), slot: Slot| {
         let (port, stop, mut cut_off) = (port.clone(), stop.clone(), cut_off.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = connection::serve(stream, peer, &seat, port, stop) => {}
+                () = connection::serve(stream, peer, &slot, port, stop) => {}
                 _ = cut_off.changed() => {}
             }
         });
     };
-    let (mut told, mut told_late) = (stop.clone(), stop.clone());
-    let (deadline, waits) = loop {
-        let came = tokio::select! {
+    let (mut stop_accepting, mut stop_admitting) = (stop.clone(), stop.clone());
+    let (deadline, not_admitted) = loop {
+        let accepted = tokio::select! {
             biased;
-            deadline = closed(&mut told) => break (deadline, None),
-            came = door.accept() => came,
+            deadline = closed(&mut stop_accepting) => break (deadline, None),
+            accepted = listener.accept() => accepted,
         };
         tokio::select! {
             biased;
-            // When everybody is asking something, it is a moment until one of them is answered.
-            seat = seats.take(came.1.ip()) => admit(came, seat),
-            deadline = closed(&mut told_late) => break (deadline, Some(came)),
+            // When no slot is free and no connection is idle, this waits for the next answer.
+            slot = connections.acquire(accepted.1.ip()) => admit(accepted, slot),
+            deadline = closed(&mut stop_admitting) => break (deadline, Some(accepted)),
         }
     };
-    for came in waits.into_iter().chain(door.close()) {
-        let Ok(seat) = timeout_at(deadline, seats.take(came.1.ip())).await else { break };
-        admit(came, seat);
+    for accepted in not_admitted.into_iter().chain(listener.close()) {
+        let Ok(slot) = timeout_at(deadline, connections.acquire(accepted.1.ip())).await else { break };
+        admit(accepted, slot);
     }
-    if timeout_at(deadline, seats.all_free()).await.is_err() {
-        tracing::warn!("stopped with requests still running");
-        drop(alive);
-        // They end at their next turn, and say so in the log.
-        let _ = timeout(LAST_CALL, seats.all_free()).await;
+    if timeout_at(deadline, connections.all_closed()).await.is_err() {
+        tracing::warn!(
+            "stopped with requests still running: server.grace_period is over, so they get no answer; gates try again"
+        );
+        drop(cut_off_sender);
+        // Each connection ends when its task runs next, and its request logs that it was cut off.
+        let _ = timeout(LAST_REQUEST_WAIT, connections.all_closed()).await;
     }
 }
 
-/// Completes when it is time to close, with the time by which everything has ended.
+/// Completes when the port closes, with the deadline for running requests.
 async fn closed(stop: &mut Stop) -> Instant {
     match stop.wait_for(|phase| matches!(phase, Phase::Closed(_))).await.as_deref() {
         Ok(Phase::Closed(deadline)) => *deadline,
-        // When nobody is left to say so, it is time as well.
+        // The sender is dropped.
         _ => Instant::now(),
     }
 }

@@ -1,5 +1,8 @@
-//! A stream whose peer has to take what is written to it: from the first byte that the system does not take at once, all of it within
-//! the time, and not a byte now and then. And it has to go when too much waits for the clients of all connections.
+//! A stream that closes the connection when its client does not read an answer in time.
+//!
+//! The time starts at the first byte that the operating system's send buffer does not take at once, and is for the
+//! whole answer: a client that reads a byte now and then does not extend it. The connection is closed earlier when the
+//! unread answers of all connections exceed their budget ([`unread_answers`](super::unread_answers)).
 
 use std::io::{Error, ErrorKind, Result};
 use std::mem;
@@ -11,33 +14,40 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::untaken::Answers;
+use super::unread_answers::ConnectionAnswers;
 use crate::metrics::PortMetrics;
 
 pub(super) struct Stream {
     tcp: TcpStream,
-    patience: Duration,
+    answer_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// Whether something waits to be taken, and the deadline counts.
+    /// Whether bytes wait for the client to read, so that the deadline is in effect.
     is_blocked: bool,
     /// How many answers had begun at the last write.
     begun: usize,
-    answers: Answers,
+    answers: ConnectionAnswers,
     metrics: PortMetrics,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, patience: Duration, answers: Answers, metrics: PortMetrics) -> Self {
-        Self { tcp, patience, deadline: Box::pin(sleep(patience)), is_blocked: false, begun: 0, answers, metrics }
+    pub(super) fn new(
+        tcp: TcpStream,
+        answer_timeout: Duration,
+        answers: ConnectionAnswers,
+        metrics: PortMetrics,
+    ) -> Self {
+        let deadline = Box::pin(sleep(answer_timeout));
+        Self { tcp, answer_timeout, deadline, is_blocked: false, begun: 0, answers, metrics }
     }
 
-    /// Ends it, also for the system, which would keep what it has taken until the peer takes it.
-    fn give_up(&self, reason: &'static str) -> Error {
+    /// Closes the connection, and makes the operating system discard its send buffer instead of keeping it until the
+    /// client reads it.
+    fn abort(&self, reason: &'static str) -> Error {
         self.metrics.answer_not_taken(reason);
         if let Err(error) = self.tcp.set_zero_linger() {
             tracing::debug!(%error, "cannot set SO_LINGER");
         }
-        Error::new(ErrorKind::TimedOut, "the peer does not take its answer")
+        Error::new(ErrorKind::TimedOut, "the client does not read its answer")
     }
 }
 
@@ -51,7 +61,7 @@ impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let begun = self.answers.begun();
         if mem::replace(&mut self.begun, begun) != begun {
-            self.is_blocked = false; // another answer: the one before was taken
+            self.is_blocked = false; // another answer: the one before was read
         }
         let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
         match &written {
@@ -59,25 +69,26 @@ impl AsyncWrite for Stream {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 if !mem::replace(&mut self.is_blocked, true) {
-                    let deadline = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
+                    let deadline = Instant::now().checked_add(self.answer_timeout).unwrap_or_else(Instant::now);
                     self.deadline.as_mut().reset(deadline);
                 }
                 self.answers.block(context.waker());
             }
         }
-        if self.answers.have_to_close() {
-            return Poll::Ready(Err(self.give_up("memory")));
+        if self.answers.must_close() {
+            return Poll::Ready(Err(self.abort("memory")));
         }
         if self.is_blocked && self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(self.give_up("timeout")));
+            return Poll::Ready(Err(self.abort("timeout")));
         }
         written
     }
 
-    /// Called once nothing is left to write. An answer that comes in pieces may have more, and has to be taken as a whole in time.
+    /// hyper flushes when nothing is left to write. An answer in several chunks may not be complete yet; then its
+    /// deadline stays in effect.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
-        self.is_blocked &= !self.answers.are_taken();
+        self.is_blocked &= !self.answers.is_written();
         self.answers.flushed();
         Poll::Ready(Ok(()))
     }

@@ -1,9 +1,12 @@
-//! The breaker: when the database does not answer, whoever asks is told so at once instead of queueing.
+//! The database's circuit breaker. While it is open, requests fail at once instead of waiting for a database that does
+//! not answer.
 //!
-//! A SQLite file on a slow disk is asked all the same: its commits take too long for a scan, and not for the scan's retry.
+//! It opens when connections fail or statements take too long for several distinct subjects (scans or keys). Failures
+//! of a single subject, for instance on a row that another client has locked, say nothing about the database's health
+//! and never open it.
 //!
-//! It counts connections that fail and statements that take too long, and only over several distinct subjects: what one
-//! key provokes, a row that somebody has locked for instance, is no sign of the database's health.
+//! For a SQLite file on a slow disk it stays closed: a commit takes too long for a scan, but the scan's retry gets the
+//! decision. It opens when a single write takes several times its limit.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,25 +17,25 @@ use tokio::time::Instant;
 
 use crate::breaker::{Failures, Subject};
 
-/// How many distinct subjects must have failed, with no success in between.
+/// The breaker opens after failures of this many distinct subjects with no success in between.
 const DISTINCT_FAILURES: usize = 3;
 
-/// How many times the patience for a write must have passed, with no write in time in between, for the disk to count as slow.
+/// The disk counts as slow after this many exceeded time limits of writes with no write in time in between.
 const SLOW: u32 = 3;
-/// How many times it must have passed for a single write, for the disk to count as standing still.
-const STILL: u32 = 8;
+/// The disk counts as stalled when a single write takes this many times its time limit.
+const STALLED: u32 = 8;
 
-/// Whether the database is asked, or only checked until it answers again.
+/// Whether requests may query the database. While the breaker is open, only the probe does.
 #[derive(Debug)]
 pub(super) struct Breaker {
     open: AtomicBool,
     slow: AtomicBool,
-    /// How often the patience for a write has passed since the last write in time.
+    /// How often writes have exceeded their time limit since the last write in time.
     late: AtomicU32,
     failures: AtomicU64,
-    /// Whether anything was written, in time or not, since that was last asked for.
+    /// Whether a write, in time or late, has succeeded since the last call of `has_written`.
     wrote: AtomicBool,
-    /// The failure by which it opened.
+    /// The failure that opened the breaker.
     error: Mutex<String>,
     reading: Mutex<Failures>,
     writing: Mutex<Failures>,
@@ -54,16 +57,16 @@ impl Default for Breaker {
     }
 }
 
-/// What a late write is the sign of.
+/// What a late write says about the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Late {
+pub(super) enum LateWrite {
     /// Writes take longer than a scan may wait.
     Slow,
-    /// A write does not end.
-    Still,
+    /// A write does not complete.
+    Stalled,
 }
 
-/// Reads and writes fail apart: a database that cannot commit may still read.
+/// Failures of reads and of writes are counted separately: a database that cannot commit may still read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
@@ -80,17 +83,17 @@ impl Breaker {
         self.slow.load(Ordering::Relaxed)
     }
 
-    /// How many failures it has counted.
+    /// The number of failures since the start.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Whether writes have been late, too seldom to be slow.
-    pub(super) fn is_doubtful(&self) -> bool {
+    /// Whether writes have been late, but too few for the disk to count as slow.
+    pub(super) fn has_late_writes(&self) -> bool {
         self.late.load(Ordering::Relaxed) > 0 && !self.is_slow()
     }
 
-    /// Something of that kind was answered, and in time. Says whether that ends its being slow.
+    /// Records a success in time. Returns whether the disk was slow until now.
     pub(super) fn succeeded(&self, kind: Kind) -> bool {
         self.failed_of(kind).forget();
         kind == Kind::Write && {
@@ -100,35 +103,38 @@ impl Breaker {
         }
     }
 
-    /// Something was written, in time or not.
+    /// Records that a write has succeeded, in time or late.
     pub(super) fn wrote(&self) {
         self.wrote.store(true, Ordering::Relaxed);
     }
 
-    /// The patience for one write has passed, for the `times`th time. Says what that is the sign of, if it is news.
-    pub(super) fn late(&self, times: u32, patience: Duration) -> Option<Late> {
+    /// Records that one write has now taken `times` times its time limit. Returns what that says about the disk, if
+    /// this has changed.
+    pub(super) fn late_write(&self, times: u32, time_limit: Duration) -> Option<LateWrite> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let late = self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if times >= STILL && !self.open.swap(true, Ordering::Relaxed) {
-            let error =
-                format!("the disk stands still: a write takes longer than {:?}", patience.saturating_mul(STILL));
+        if times >= STALLED && !self.open.swap(true, Ordering::Relaxed) {
+            let error = format!(
+                "the disk of the SQLite file is stalled: a write takes longer than {:?}",
+                time_limit.saturating_mul(STALLED)
+            );
             *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-            return Some(Late::Still);
+            return Some(LateWrite::Stalled);
         }
-        (late >= SLOW && !self.slow.swap(true, Ordering::Relaxed)).then_some(Late::Slow)
+        (late >= SLOW && !self.slow.swap(true, Ordering::Relaxed)).then_some(LateWrite::Slow)
     }
 
-    /// Whether anything was written since the last call.
+    /// Whether a write has succeeded since the last call.
     pub(super) fn has_written(&self) -> bool {
         self.wrote.swap(false, Ordering::Relaxed)
     }
 
-    /// The failure by which it opened.
+    /// The failure that opened the breaker.
     pub(super) fn error(&self) -> String {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What these subjects asked for was not answered. Says whether that opened the breaker.
+    /// Records a failure of these subjects. Returns whether it opened the breaker.
     pub(super) fn failed(&self, kind: Kind, subjects: &[Subject], error: impl Display) -> bool {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let is_open_now =
@@ -139,7 +145,7 @@ impl Breaker {
         is_open_now
     }
 
-    /// A check was answered, reading and writing, but not necessarily in time.
+    /// Closes the breaker, after a probe that could read and write, even if it was late.
     pub(super) fn close(&self) {
         self.failed_of(Kind::Read).forget();
         self.failed_of(Kind::Write).forget();
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_subject_that_fails_for_ever_opens_nothing() {
+    fn failures_of_one_subject_never_open_the_breaker() {
         let breaker = Breaker::default();
         for _ in 0..100 {
             assert!(!breaker.failed(Kind::Read, &subjects([7]), ""));
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn three_subjects_open_it_once_unless_one_was_answered_in_between() {
+    fn failures_of_three_subjects_without_a_success_between_open_the_breaker() {
         let breaker = Breaker::default();
         assert!(!breaker.failed(Kind::Read, &subjects([1, 2]), ""));
         breaker.succeeded(Kind::Read);
@@ -185,24 +191,24 @@ mod tests {
         assert!(breaker.is_open());
         breaker.close();
         assert!(!breaker.is_open());
-        assert!(!breaker.failed(Kind::Read, &subjects([7, 8]), ""), "counted afresh");
+        assert!(!breaker.failed(Kind::Read, &subjects([7, 8]), ""), "the count starts again");
     }
 
     #[test]
-    fn a_disk_is_slow_after_three_late_marks_and_fast_after_one_write_in_time() {
-        let (breaker, patience) = (Breaker::default(), Duration::from_millis(600));
-        let late = |times| breaker.late(times, patience);
+    fn disk_is_slow_after_three_exceeded_limits_and_fast_after_one_write_in_time() {
+        let (breaker, time_limit) = (Breaker::default(), Duration::from_millis(600));
+        let late = |times| breaker.late_write(times, time_limit);
         assert_eq!([late(1), late(1)], [None, None]);
         assert!(!breaker.succeeded(Kind::Write), "it was not slow");
-        assert_eq!([late(1), late(2), late(1), late(2)], [None, None, Some(Late::Slow), None]);
+        assert_eq!([late(1), late(2), late(1), late(2)], [None, None, Some(LateWrite::Slow), None]);
         assert!(breaker.is_slow() && !breaker.is_open());
         assert!(breaker.succeeded(Kind::Write) && !breaker.is_slow());
-        assert_eq!((late(7), late(8)), (None, Some(Late::Still)));
+        assert_eq!((late(7), late(8)), (None, Some(LateWrite::Stalled)));
         assert!(breaker.is_open());
     }
 
     #[test]
-    fn a_database_that_reads_but_cannot_commit_is_out_of_order() {
+    fn failing_writes_open_the_breaker_although_reads_succeed() {
         let breaker = Breaker::default();
         for subject in 1..=2 {
             assert!(!breaker.failed(Kind::Write, &subjects([subject]), ""));

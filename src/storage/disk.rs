@@ -1,18 +1,19 @@
-//! How much room the file system of a SQLite file has, and how long its write-ahead log is.
+//! The free space on the file system of a SQLite file, and the size of the file's write-ahead log.
 
 use super::Database;
 
-/// Of a SQLite file, in bytes.
+/// The disk usage of a SQLite file, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
-    /// What an unprivileged process may still take of its file system.
+    /// The free space that is available to an unprivileged process.
     pub free: u64,
-    /// The write-ahead log.
+    /// The size of the write-ahead log.
     pub log: u64,
 }
 
 impl Database {
-    /// Asks the system, which may block. `None` where the database is no file, or the system does not say.
+    /// Reads the disk usage, which may block. `None` if the database is not a file, or the system does not report the
+    /// free space.
     #[must_use]
     pub fn disk(&self) -> Option<Disk> {
         let path = self.0.path.as_deref()?;

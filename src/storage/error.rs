@@ -1,4 +1,4 @@
-//! Why a database cannot be opened, and why an open one did not do what it was asked for.
+//! Errors of opening a database and of using an open one, and what an error says about the database's health.
 
 use std::fmt::Display;
 use std::io;
@@ -8,29 +8,29 @@ use sqlx::Error;
 use sqlx::migrate::MigrateError;
 use thiserror::Error as ThisError;
 
-use super::opening::START;
+use super::opening::START_TIMEOUT;
 use super::{Engine, Step};
 use crate::cause::of_file;
 use crate::digest::HashKeyError;
 
-/// The SQLSTATE of a server that only reads.
+/// The SQLSTATE of a server that is read-only.
 const READ_ONLY: &str = "25006";
 
 /// Why a database cannot be opened.
 #[derive(Debug, ThisError)]
 pub enum StorageError {
-    /// Another process has it.
-    #[error("storage.url: {0} is in use by another connector: one process at a time writes to a SQLite file")]
+    /// Another process has locked the file.
+    #[error("storage.url: {0} is in use by another connector: only one process at a time may use a SQLite file")]
     InUse(String),
-    /// It has several names, each of which has a lock and a log of its own.
+    /// The file has several names (hard links), each with its own lock and its own log.
     #[error(
-        "storage.url: {path} has {links} names (hard links): a process that uses another name sees neither the lock nor the log of \
-         this one. Find them with find -samefile, and remove all but this one", path = .path.display()
+        "storage.url: {path} has {links} names (hard links), and a process that opens the file under another name sees neither the \
+         lock nor the log of this one: find the other names with `find -samefile`, and remove them", path = .path.display()
     )]
     Linked {
         /// The file.
         path: PathBuf,
-        /// How many names it has.
+        /// The number of its names.
         links: u64,
     },
     /// A file or folder cannot be used.
@@ -38,62 +38,62 @@ pub enum StorageError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// It was made with another hash key, without which nothing in it can be found.
-    #[error("security.hash_key: {0} was made with another hash key: restore it, or start with a new database")]
+    /// The database was created with another hash key. Under a different key, no row can be found.
+    #[error("security.hash_key: {0} was made with another hash key: restore that key, or start with a new database")]
     OtherKey(String),
-    /// The key file holds no key.
+    /// The key file contains no key.
     #[error("security.hash_key: {path}: {error}")]
     KeyFile {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         error: HashKeyError,
     },
-    /// It cannot hold every text.
-    #[error("storage.url: the database's encoding is {0}, and must be UTF8")]
+    /// The database's encoding cannot store every text.
+    #[error("storage.url: the database's encoding is {0}, but must be UTF8")]
     Encoding(String),
-    /// PostgreSQL's key is not made for it: every connector must have the same.
+    /// No hash key is configured. With PostgreSQL it is never generated, since every connector needs the same key.
     #[error("security.hash_key: is required with PostgreSQL")]
     NoKey,
-    /// There is none yet, and none may be made.
-    #[error("storage.url: {0}: there is no connector's database")]
+    /// The database does not exist, and may not be created.
+    #[error("storage.url: {0}: no connector database found")]
     NoDatabase(String),
-    /// It did not answer in time.
+    /// The database could not be opened in time.
     #[error(
         "storage.url: {database}: no answer within {limit} s, at this step: {step}{error}",
-        limit = START.as_secs(),
+        limit = START_TIMEOUT.as_secs(),
         error = .error.as_ref().map(|error| format!("; the last error: {error}")).unwrap_or_default()
     )]
     TimedOut {
         /// The database, without user and password.
         database: String,
-        /// What it was asked for last.
+        /// The step that did not complete.
         step: Step,
-        /// Why an attempt failed, if one did.
+        /// The error of the last failed attempt, if one has failed.
         error: Option<String>,
     },
-    /// No randomness to be had for a new key.
-    #[error("no randomness: {0}")]
+    /// The operating system returned no random bytes for a new key.
+    #[error("cannot create a hash key: no random bytes from the operating system: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// The database itself.
+    /// An error from the database or its driver.
     #[error("storage.url: {0}")]
     Database(#[from] Error),
-    /// Its schema cannot be brought up to date.
+    /// The schema cannot be migrated.
     #[error("storage.url: {0}")]
     Migration(#[from] MigrateError),
 }
 
 impl StorageError {
-    /// Whether another start with the same configuration would fail alike.
+    /// Whether another start with the same configuration would fail in the same way.
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             Self::Database(Error::Configuration(_)) => true,
             Self::Migration(MigrateError::VersionMismatch(_) | MigrateError::Dirty(_)) => true,
-            Self::Database(_) | Self::Migration(_) => self.code().is_some_and(|code| lasts(&code)),
+            Self::Database(_) | Self::Migration(_) => self.code().is_some_and(|code| is_permanent(&code)),
             Self::TimedOut { .. } | Self::Randomness(_) => false,
             Self::InUse(_)
             | Self::NoDatabase(_)
@@ -106,23 +106,24 @@ impl StorageError {
         }
     }
 
-    /// Whether the database may do the same at another time: a start then tries again.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Whether the same attempt may succeed later. If so, the start tries again.
+    pub(super) fn is_transient(&self) -> bool {
         match self.cause() {
             Some(Error::Io(_) | Error::PoolTimedOut) => true,
-            _ => self.code().is_some_and(|code| passes(&code)),
+            _ => self.code().is_some_and(|code| is_transient_code(&code)),
         }
     }
 
-    /// What it says, without the setting's name.
-    pub(super) fn words(&self) -> String {
-        let words = match self {
+    /// The error's message without the name of the setting.
+    pub(super) fn message(&self) -> String {
+        let message = match self {
             Self::Database(error) => error.to_string(),
             Self::Migration(error) => error.to_string(),
             other => other.to_string(),
         };
-        let hint = if self.code().as_deref() == Some(READ_ONLY) { ": it is a standby; name the primary" } else { "" };
-        format!("{words}{hint}")
+        let hint =
+            if self.code().as_deref() == Some(READ_ONLY) { ": it is a standby; set the primary's address" } else { "" };
+        format!("{message}{hint}")
     }
 
     fn cause(&self) -> Option<&Error> {
@@ -133,84 +134,85 @@ impl StorageError {
         }
     }
 
-    /// The code that the database gave: five characters are a SQLSTATE, fewer a result code of SQLite.
+    /// The database's error code: a SQLSTATE if it has five characters, otherwise a SQLite result code.
     fn code(&self) -> Option<String> {
         Some(self.cause()?.as_database_error()?.code()?.into_owned())
     }
 }
 
-/// Not let in, no such database, no right to do it or another program's tables; with SQLite another program's tables, a damaged file, or no
-/// database.
-fn lasts(code: &str) -> bool {
+/// PostgreSQL: authentication failed, no such database, missing privileges, or tables of another program. SQLite:
+/// tables of another program, a damaged file, or not a database.
+fn is_permanent(code: &str) -> bool {
     match code.len() {
         5 => ["28", "3D", "3F", "42"].iter().any(|class| code.starts_with(class)),
         _ => matches!(primary(code), Some(1 | 11 | 26)),
     }
 }
 
-/// The server is starting or stopping, has no connection to spare, only reads because it is a standby, or another connection holds a lock.
-fn passes(code: &str) -> bool {
+/// The server is starting or stopping, has no free connection, is a read-only standby, or another connection holds a
+/// lock.
+fn is_transient_code(code: &str) -> bool {
     match code.len() {
         5 => code.starts_with("57P") || ["53300", READ_ONLY, "55P03", "40P01"].contains(&code),
         _ => matches!(primary(code), Some(5 | 6)),
     }
 }
 
-/// The primary result code of SQLite, which is the lowest byte of the one that is told.
+/// The primary result code of SQLite: the lowest byte of the extended code.
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
-/// Why the database did not do what it was asked for.
+/// Errors of an open database.
 #[derive(Debug, ThisError)]
 pub(crate) enum DatabaseError {
-    /// It has not answered others, and is not asked until it does.
+    /// The breaker is open: the database does not answer, and the request was not sent.
     #[error("the database does not answer")]
     Down,
-    /// It answers others, as many as it can. Nothing was asked.
+    /// The database answers, but has more requests than it can serve in time. This one was not sent.
     #[error("the database is busy")]
     Busy,
-    /// It took too long. Whether it was done is not known.
+    /// The time limit has passed. The work may or may not have been done.
     #[error("the database took too long")]
     TimedOut,
-    /// Something was deleted, and is still in the log.
+    /// Erased data is still in the write-ahead log, because another process reads the file.
     #[error(
-        "another process reads the SQLite file, so that its log (-wal) still holds what was erased: end that process, then erase again"
+        "another process reads the SQLite file, so its log (-wal) still contains erased data: end that process, then erase again"
     )]
-    HeldBack,
-    /// A row that no connector wrote.
-    #[error("the database holds what cannot be: {0}")]
+    LogInUse,
+    /// A row holds values that no connector writes.
+    #[error("invalid data in the database: {0}")]
     Corrupt(String),
-    /// What the database says.
+    /// An error from the database or its driver.
     #[error(transparent)]
     Sqlx(#[from] Error),
-    /// The work panicked.
-    #[error("database work panicked")]
+    /// The database task panicked.
+    #[error("a database task panicked")]
     Panicked,
 }
 
-/// What a failure tells of the database's health.
+/// What an error says about the database's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Symptom {
-    /// It was asked, and said no.
-    Nothing,
-    /// Somebody held for too long what was wanted.
+    /// Nothing: the database has answered, with an error.
+    None,
+    /// Another connection held a lock for too long.
     Lock,
-    /// It does not answer, not in time, or cannot do its work.
-    Illness,
+    /// The database does not answer, is too slow, or cannot do its work.
+    Unhealthy,
 }
 
 impl DatabaseError {
-    /// Whether something of what was asked cannot be, so that asking for less may help.
+    /// Whether the database refused part of the work, so that a smaller part of it may succeed.
     pub(crate) fn is_refusal(&self, engine: Engine) -> bool {
-        matches!(self, Self::Corrupt(_) | Self::Sqlx(Error::Database(_))) && self.symptom(engine) != Symptom::Illness
+        matches!(self, Self::Corrupt(_) | Self::Sqlx(Error::Database(_))) && self.symptom(engine) != Symptom::Unhealthy
     }
 
-    /// Whether it tells of the connection, and so of others that are as old.
-    pub(super) fn is_of_the_connection(&self) -> bool {
+    /// Whether the connection is broken. Then other connections that are as old are probably broken too.
+    pub(super) fn is_connection_error(&self) -> bool {
         match self {
             Self::Sqlx(Error::Io(_) | Error::Protocol(_)) => true,
-            // The server stops, or has become one that only reads.
+            // The server is stopping, or has become read-only.
             Self::Sqlx(Error::Database(error)) => {
                 error.code().is_some_and(|code| code.starts_with("57P") || code == READ_ONLY)
             }
@@ -220,43 +222,44 @@ impl DatabaseError {
 
     pub(super) fn symptom(&self, engine: Engine) -> Symptom {
         match (self, engine) {
-            (Self::TimedOut, _) => Symptom::Illness,
+            (Self::TimedOut, _) => Symptom::Unhealthy,
             (
                 Self::Sqlx(
                     Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed,
                 ),
                 _,
-            ) => Symptom::Illness,
+            ) => Symptom::Unhealthy,
             (Self::Sqlx(Error::Database(error)), Engine::Sqlite) => sqlite_symptom(&error.code().unwrap_or_default()),
             (Self::Sqlx(Error::Database(error)), Engine::Postgres) => {
                 postgres_symptom(&error.code().unwrap_or_default())
             }
-            _ => Symptom::Nothing,
+            _ => Symptom::None,
         }
     }
 }
 
 fn sqlite_symptom(code: &str) -> Symptom {
     match primary(code) {
-        // BUSY, LOCKED: it is the whole file that somebody holds. READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
-        Some(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Illness,
-        _ => Symptom::Nothing,
+        // BUSY and LOCKED, since a lock covers the whole file. READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
+        Some(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Unhealthy,
+        _ => Symptom::None,
     }
 }
 
 /// By the SQLSTATE.
 fn postgres_symptom(code: &str) -> Symptom {
-    // Connection trouble, not let in, the database gone, no resources, an operator's or a time-out's doing, the system, the server.
+    // Connection failure, authentication failure, no such database, no resources, cancelled by an operator or a
+    // timeout, system error, internal error.
     const CLASSES: [&str; 7] = ["08", "28", "3D", "53", "57", "58", "XX"];
     match code {
         "55P03" | "40P01" => Symptom::Lock, // lock_timeout, deadlock
-        READ_ONLY => Symptom::Illness,      // it only reads: it is not the primary any more, or its disk is full
-        _ if CLASSES.iter().any(|class| code.starts_with(class)) => Symptom::Illness,
-        _ => Symptom::Nothing,
+        READ_ONLY => Symptom::Unhealthy,    // no longer the primary, or its disk is full
+        _ if CLASSES.iter().any(|class| code.starts_with(class)) => Symptom::Unhealthy,
+        _ => Symptom::None,
     }
 }
 
-/// Says what in a row cannot be.
+/// An error for a row with an invalid value; `what` names the column or the mistake.
 pub(crate) fn corrupt(what: impl Display) -> DatabaseError {
     DatabaseError::Corrupt(what.to_string())
 }

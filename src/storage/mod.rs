@@ -1,21 +1,24 @@
-//! The database under directory and ledger: where it is, who may write to it, which schema it has, under which key it hashes, and
-//! how long one waits for it.
+//! The database that directory, ledger and carts use: opening it, its schema and hash key, time limits, and health.
 //!
-//! SQLite and PostgreSQL stand behind one interface (sqlx's `Any`): statements are written once, in what both understand.
-//! No database future is ever cancelled half way: each runs in a task of its own, and a connection that took too long is
-//! closed, never given back.
+//! SQLite and PostgreSQL share one interface (sqlx's `Any`), so a statement that both understand is written once. Each
+//! piece of work runs in its own task and is never cancelled half way. A connection to PostgreSQL that exceeds its time
+//! limit is closed, never returned to its pool. Work for administration and shoppers' apps never takes the connections
+//! that scans' look-ups need. With PostgreSQL it does not take the connection that writes records either. With SQLite,
+//! a record waits for at most one such change.
+//!
+//! This module knows nothing about the tables of the modules that use it, except for the one row that the probe reads.
 
 mod breaker;
 mod disk;
 mod error;
 mod opening;
+mod permits;
 mod postgres;
+mod probe;
 mod purge;
 mod schema;
 mod sqlite;
 mod time;
-mod turns;
-mod watch;
 
 use std::fmt;
 use std::fs::File;
@@ -34,56 +37,56 @@ use tokio::time::timeout;
 pub use disk::Disk;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
-pub use opening::{Step, Waiting};
+pub use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
 pub(crate) use time::{instant, nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use breaker::{Breaker, Kind, Late};
+use breaker::{Breaker, Kind, LateWrite};
 use error::Symptom;
 use opening::Opening;
-use postgres::Suspicion;
+use permits::QueryPermits;
+use postgres::StaleCutoff;
 use schema::Content;
-use sqlite::Taken;
-use turns::Turns;
+use sqlite::LockedFile;
 
-// Each well within a request's deadline of 1.5 s, which ends what takes too long in sum.
-/// How long to wait for a connection.
-const ACQUIRE: Duration = Duration::from_millis(250);
-/// How long a statement of a scan may take.
-const READ: Duration = Duration::from_millis(350);
-/// How long a batch of records may take.
-const RECORD: Duration = Duration::from_millis(600);
-/// How long anything may take that no gate waits for.
-const OFFICE: Duration = Duration::from_secs(10);
-/// How long anything may take that an app waits for.
-const SHOPPERS: Duration = Duration::from_secs(2);
+// Each is much shorter than a request's deadline of 1.5 s, which limits their sum.
+/// The time limit for getting a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
+/// The time limit of a scan's look-up.
+const READ_TIMEOUT: Duration = Duration::from_millis(350);
+/// The time limit of writing a batch of records.
+const RECORD_TIMEOUT: Duration = Duration::from_millis(600);
+/// The time limit of administration and maintenance, which no gate waits for.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of work for shoppers' apps.
+const SHOPPER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which database it is, for the little that they do not have in common.
+/// The kind of database, for the cases in which they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// A file of this process alone.
+    /// A file that only this process uses.
     Sqlite,
-    /// A server that several connectors share.
+    /// A server that several connectors may share.
     Postgres,
 }
 
-/// Which database to open.
+/// The database to open.
 #[derive(Clone, Debug)]
 pub enum Location {
     /// A file.
     Sqlite(PathBuf),
-    /// A server, and how many connections to hold to it at most.
+    /// A server, and the maximum number of connections to it.
     Postgres {
-        /// `postgres://…`, which may hold a password.
+        /// `postgres://…`, which may contain a password.
         url: SecretString,
-        /// 4 or more.
+        /// At least 4.
         connections: u32,
     },
 }
 
-/// Which database it is, without user and password.
+/// The location without user and password.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,90 +103,94 @@ impl fmt::Display for Location {
     }
 }
 
-/// An open database: clones share it.
+/// An open database. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Database(Arc<Inner>, Desk);
+pub struct Database(Arc<Inner>, Workload);
 
-/// Who asks for what no gate waits for.
+/// The kind of work that a [`Database`] handle is for, besides scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Desk {
+enum Workload {
     /// Administration, imports, lists and sweeps.
-    Office,
-    /// The apps of shoppers: many at once, each for a moment.
+    Admin,
+    /// Shoppers' apps: many short requests.
     Shoppers,
 }
 
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    /// Where a SQLite file is.
+    /// The path of a SQLite file.
     path: Option<PathBuf>,
     options: AnyConnectOptions,
     pools: Pools,
     breaker: Breaker,
     /// Notified when the breaker opens.
     opened: Arc<Notify>,
-    /// Connections that are older than this are not used any more: one of them was found broken.
-    suspicion: Suspicion,
+    /// Connections that were opened before this time are not used any more.
+    stale_cutoff: StaleCutoff,
     hash_key: HashKey,
-    /// Whose turn it is to look something up for a scan.
-    turns: Turns,
-    /// Whose turn it is to write, where records need the same connection: no more than one change is ever ahead of them.
-    turn: Arc<Semaphore>,
-    /// Held for as long as the database is open.
+    /// Limits the concurrent look-ups of scans.
+    query_permits: QueryPermits,
+    /// Limits changes outside the path of scans to one at a time, where they use the connection that writes records. A
+    /// record waits for at most one of them.
+    write_permit: Arc<Semaphore>,
+    /// The lock of a SQLite file, held while the database is open.
     _lock: Option<File>,
 }
 
-/// Connections, so that what no gate waits for never takes those that scans need.
+/// The connection pools, separate so that other work does not take the connections that scans need.
 #[derive(Debug)]
 struct Pools {
-    /// For what a scan looks up.
+    /// For scans' look-ups.
     reads: AnyPool,
-    /// For the records of scans. With SQLite, for whatever writes: one connection does.
+    /// For the records of scans. With SQLite, this is one connection for all writes.
     writes: AnyPool,
     /// For lists.
-    office_reads: AnyPool,
+    admin_reads: AnyPool,
     /// For administration, imports and sweeps.
-    office_writes: AnyPool,
-    /// For what the apps of shoppers look up.
+    admin_writes: AnyPool,
+    /// For look-ups of shoppers' apps.
     shopper_reads: AnyPool,
-    /// And for what they change.
+    /// For changes by shoppers' apps.
     shopper_writes: AnyPool,
 }
 
-/// Work on a connection.
+/// The future of work on a connection.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'c>>;
 
-/// Logs that a start waits.
-fn say_it_waits(Waiting { database, step, error, left }: &Waiting) {
+/// Logs that a start is waiting for the database.
+fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
     let left = left.as_secs();
     tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
 }
 
 impl Database {
-    /// Opens it, or makes a new one; brings its schema up to date; checks its hash key. Logs every few seconds that it does not answer yet.
+    /// Opens the database or creates a new one, migrates its schema, and checks its hash key. Logs every few seconds
+    /// while it waits.
     ///
     /// # Errors
-    /// When another process has the file, it belongs to another hash key, it does not answer within 30 s, or it cannot be used.
+    /// When another process uses the file, the database was created with another hash key, does not answer within 30 s,
+    /// or cannot be used.
     pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
-        Self::open_with(location, hash_key, true, say_it_waits).await
+        Self::open_with(location, hash_key, true, log_wait).await
     }
 
-    /// As [`Self::open`]; `may_create`: whether it may be a new one; `tell` is told every few seconds that it does not answer yet.
+    /// As [`Self::open`]. `may_create` is whether a new database may be created; `report` is called every few seconds
+    /// while it waits.
     ///
     /// # Errors
-    /// As [`Self::open`], and when it would be a new one that may not be made: then nothing was changed.
+    /// As [`Self::open`], and when the database does not exist and may not be created. Then nothing was changed.
     pub async fn open_with(
         location: &Location,
         hash_key: Option<HashKey>,
         may_create: bool,
-        tell: fn(&Waiting),
+        report: fn(&DatabaseWait),
     ) -> Result<Self, StorageError> {
-        Self::open_content(location, hash_key, Content::All, may_create, tell).await
+        Self::open_content(location, hash_key, Content::All, may_create, report).await
     }
 
-    /// Opens the database of the carts, for the apps of shoppers: with SQLite, a file beside this one, since a file has one writer, and no
-    /// record of a scan is to wait for a cart. `location` is where this one is.
+    /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
+    /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
     ///
     /// # Errors
     /// As [`Database::open`].
@@ -191,7 +198,7 @@ impl Database {
         match location {
             Location::Sqlite(path) => {
                 let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
-                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, say_it_waits).await?;
+                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
                 Ok(carts.for_shoppers())
             }
             Location::Postgres { .. } => Ok(self.for_shoppers()),
@@ -203,7 +210,7 @@ impl Database {
         hash_key: Option<HashKey>,
         content: Content,
         may_create: bool,
-        tell: fn(&Waiting),
+        report: fn(&DatabaseWait),
     ) -> Result<Self, StorageError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
@@ -213,7 +220,7 @@ impl Database {
                 return Err(StorageError::NoDatabase(name));
             }
             Location::Sqlite(path) => {
-                let Taken { path, lock, hash_key } = sqlite::take(path, hash_key)?;
+                let LockedFile { path, lock, hash_key } = sqlite::lock_file(path, hash_key)?;
                 (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
             }
             Location::Postgres { url, connections } => {
@@ -221,7 +228,7 @@ impl Database {
                 (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
             }
         };
-        let suspicion = Suspicion::default();
+        let stale_cutoff = StaleCutoff::default();
         let opening = Opening {
             engine,
             content,
@@ -230,139 +237,152 @@ impl Database {
             hash_key: &hash_key,
             name: &name,
             may_create,
-            suspicion: &suspicion,
+            stale_cutoff: &stale_cutoff,
         };
-        let pools = opening.run(tell).await?;
-        let (breaker, turn) = (Breaker::default(), Arc::new(Semaphore::new(1)));
-        let turns = Turns::new(pools.reads.options().get_max_connections());
+        let pools = opening.run(report).await?;
+        let (breaker, write_permit) = (Breaker::default(), Arc::new(Semaphore::new(1)));
+        let query_permits = QueryPermits::new(pools.reads.options().get_max_connections());
         let opened = Arc::default();
         let path = match location {
             Location::Sqlite(path) => Some(path.clone()),
             Location::Postgres { .. } => None,
         };
-        let inner =
-            Inner { engine, path, options, pools, breaker, opened, suspicion, hash_key, turns, turn, _lock: lock };
-        Ok(Self(Arc::new(inner), Desk::Office))
+        let inner = Inner {
+            engine,
+            path,
+            options,
+            pools,
+            breaker,
+            opened,
+            stale_cutoff,
+            hash_key,
+            query_permits,
+            write_permit,
+            _lock: lock,
+        };
+        Ok(Self(Arc::new(inner), Workload::Admin))
     }
 
-    /// The same for what the apps of shoppers do: they have connections of their own where there are enough, and less patience.
+    /// The same database for the work of shoppers' apps, with their own connections where there are enough, and a
+    /// shorter time limit.
     #[must_use]
     pub(crate) fn for_shoppers(&self) -> Self {
-        Self(Arc::clone(&self.0), Desk::Shoppers)
+        Self(Arc::clone(&self.0), Workload::Shoppers)
     }
 
-    /// Which one it is.
+    /// The kind of database.
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.0.engine
     }
 
-    /// The key under which this database's digests were made.
+    /// The hash key of this database's digests.
     #[must_use]
     pub fn hash_key(&self) -> &HashKey {
         &self.0.hash_key
     }
 
-    /// Whether it answers scans in time, as far as is known.
+    /// Whether the database answers scans in time, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.is_asked() && !self.is_slow()
+        self.accepts_queries() && !self.is_slow()
     }
 
-    /// Whether it is asked at all, and not only checked.
+    /// Whether requests may query the database: the breaker is closed.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn accepts_queries(&self) -> bool {
         !self.0.breaker.is_open()
     }
 
-    /// Whether it is a SQLite file whose disk takes longer for a commit than a scan may wait.
+    /// Whether commits to a SQLite file take longer than a scan may wait.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.0.breaker.is_slow()
     }
 
-    /// How often it did not answer, or not in time.
+    /// The number of failures and timeouts since the start.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.0.breaker.failures()
     }
 
-    /// Reads something that no gate waits for, such as a list.
+    /// Reads data that no gate waits for, such as a list.
     pub(crate) async fn look_up<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        let Pools { office_reads, shopper_reads, .. } = &self.0.pools;
+        let Pools { admin_reads, shopper_reads, .. } = &self.0.pools;
         match (self.1, self.0.engine) {
-            (Desk::Shoppers, _) => self.run(shopper_reads, SHOPPERS, None, work).await,
-            (Desk::Office, Engine::Sqlite) => self.run(office_reads, OFFICE, None, work).await,
-            (Desk::Office, Engine::Postgres) => {
-                let work = patient(work);
-                self.run(office_reads, OFFICE, None, |connection| {
-                    Box::pin(all_or_nothing("BEGIN READ ONLY", connection, work))
+            (Workload::Shoppers, _) => self.run(shopper_reads, SHOPPER_TIMEOUT, None, work).await,
+            (Workload::Admin, Engine::Sqlite) => self.run(admin_reads, ADMIN_TIMEOUT, None, work).await,
+            (Workload::Admin, Engine::Postgres) => {
+                let work = with_admin_timeouts(work);
+                self.run(admin_reads, ADMIN_TIMEOUT, None, |connection| {
+                    Box::pin(in_transaction("BEGIN READ ONLY", connection, work))
                 })
                 .await
             }
         }
     }
 
-    /// Writes records, in one transaction or one statement that is `work`'s own.
+    /// Writes records. `work` itself begins its transaction, or is a single statement.
     pub(crate) async fn record<T, W>(&self, subjects: Vec<Subject>, work: W) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        self.run(&self.0.pools.writes, RECORD, Some((Kind::Write, subjects)), work).await
+        self.run(&self.0.pools.writes, RECORD_TIMEOUT, Some((Kind::Write, subjects)), work).await
     }
 
-    /// Does all of `work` or nothing, outside the path of scans.
+    /// Runs `work`, which no gate waits for, in a transaction.
     pub(crate) async fn transaction<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
     {
-        let (pool, patience) = match self.1 {
-            Desk::Office => (&self.0.pools.office_writes, OFFICE),
-            Desk::Shoppers => (&self.0.pools.shopper_writes, SHOPPERS),
+        let (pool, time_limit) = match self.1 {
+            Workload::Admin => (&self.0.pools.admin_writes, ADMIN_TIMEOUT),
+            Workload::Shoppers => (&self.0.pools.shopper_writes, SHOPPER_TIMEOUT),
         };
         match (self.1, self.0.engine) {
             (_, Engine::Sqlite) => {
-                // A semaphore that is never closed: only the time can be up.
-                let turn = timeout(patience, Arc::clone(&self.0.turn).acquire_owned()).await;
-                let turn = turn.map_err(|_| DatabaseError::TimedOut)?;
-                self.run(pool, patience, None, |connection| {
+                // The semaphore is never closed, so the only error is the timeout.
+                let permit = timeout(time_limit, Arc::clone(&self.0.write_permit).acquire_owned()).await;
+                let permit = permit.map_err(|_| DatabaseError::TimedOut)?;
+                self.run(pool, time_limit, None, |connection| {
                     Box::pin(async move {
-                        let _turn = turn; // also when the caller has gone
-                        all_or_nothing(IMMEDIATE, connection, work).await
+                        let _permit = permit; // held until the work ends, even if the caller has hung up
+                        in_transaction(IMMEDIATE, connection, work).await
                     })
                 })
                 .await
             }
-            (Desk::Shoppers, Engine::Postgres) => {
-                self.run(pool, patience, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
+            (Workload::Shoppers, Engine::Postgres) => {
+                self.run(pool, time_limit, None, |connection| Box::pin(in_transaction("BEGIN", connection, work))).await
             }
-            (Desk::Office, Engine::Postgres) => {
-                let work = patient(work);
-                self.run(pool, patience, None, |connection| Box::pin(all_or_nothing("BEGIN", connection, work))).await
+            (Workload::Admin, Engine::Postgres) => {
+                let work = with_admin_timeouts(work);
+                self.run(pool, time_limit, None, |connection| Box::pin(in_transaction("BEGIN", connection, work))).await
             }
         }
     }
 
-    /// Closes it. A SQLite file is one whole file then, and can be copied.
+    /// Closes the database. A SQLite file is then complete without its log, and can be copied.
     pub(crate) async fn close(&self) {
-        let Pools { reads, writes, office_reads, office_writes, shopper_reads, shopper_writes } = &self.0.pools;
-        // Readers first, since only the last connection puts the file together, and a reader could not.
-        for pool in [reads, office_reads, shopper_reads, office_writes, shopper_writes, writes] {
+        let Pools { reads, writes, admin_reads, admin_writes, shopper_reads, shopper_writes } = &self.0.pools;
+        // The writer is closed last: the last connection moves the log into the file, which a reader cannot.
+        for pool in [reads, admin_reads, shopper_reads, admin_writes, shopper_writes, writes] {
             pool.close().await;
         }
     }
 
-    /// `health`: whose work it is, if it tells of the database's health at all.
+    /// Runs `work` in its own task. `health` is the kind and the subjects of the work, if its result counts for the
+    /// database's health.
     async fn run<T, W>(
         &self,
         pool: &AnyPool,
-        patience: Duration,
+        time_limit: Duration,
         health: Option<(Kind, Vec<Subject>)>,
         work: W,
     ) -> Result<T, DatabaseError>
@@ -374,24 +394,24 @@ impl Database {
             return Err(DatabaseError::Down);
         }
         let (database, pool) = (self.clone(), pool.clone());
-        // A task of its own: whoever waits may give up, the statement must not be left half way.
+        // In its own task, because the caller may stop waiting, and the statement must not be cancelled half way.
         let task = tokio::spawn(async move {
-            let began = database.0.turns.moment();
+            let answers_before = database.0.query_permits.answer_count();
             let is_record = matches!(health, Some((Kind::Write, _)));
             let mut is_late = false;
             let mut late = |times| {
                 if is_record {
                     is_late = true;
-                    database.is_late(times);
+                    database.report_late_write(times);
                 }
             };
-            let mut result = database.attempt(&pool, patience, work, &mut late).await;
+            let mut result = database.attempt(&pool, time_limit, work, &mut late).await;
             if is_late && result.is_ok() {
                 database.0.breaker.wrote();
-                return result; // too late to be a sign of health
+                return result; // a late success is no sign of health
             }
             if let Some((kind, subjects)) = health {
-                let is_busy = kind == Kind::Read && database.0.turns.is_answered_since(began);
+                let is_busy = kind == Kind::Read && database.0.query_permits.has_answered_since(answers_before);
                 if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {
                     result = Err(DatabaseError::Busy);
                 }
@@ -402,11 +422,11 @@ impl Database {
         task.await.unwrap_or(Err(DatabaseError::Panicked))
     }
 
-    /// `late` is told each time that the patience has passed while SQLite is at work.
+    /// With SQLite, `late` is called each time that the time limit has passed while the work runs.
     async fn attempt<T, W>(
         &self,
         pool: &AnyPool,
-        patience: Duration,
+        time_limit: Duration,
         work: W,
         late: &mut (dyn FnMut(u32) + Send),
     ) -> Result<T, DatabaseError>
@@ -415,11 +435,11 @@ impl Database {
     {
         let mut connection = pool.acquire().await?;
         if self.0.engine == Engine::Sqlite {
-            // SQLite works in a thread of this process, which nothing can call back: it ends when the disk has done its work.
+            // SQLite works in a thread of this process, which cannot be cancelled: it ends when the disk has finished.
             let result = {
                 let (mut work, mut times) = (work(&mut connection), 0_u32);
                 loop {
-                    if let Ok(result) = timeout(patience, &mut work).await {
+                    if let Ok(result) = timeout(time_limit, &mut work).await {
                         break result;
                     }
                     times = times.saturating_add(1);
@@ -427,74 +447,78 @@ impl Database {
                 }
             };
             if result.is_err() {
-                // Where a commit has failed, sqlx may think the transaction still under way, and no other could begin.
+                // After a failed commit, sqlx may consider the transaction still open, and then no other could begin on
+                // this connection.
                 drop(connection.close().await);
             }
             return result;
         }
-        let Ok(result) = timeout(patience, work(&mut connection)).await else {
-            // What is under way on it cannot be called back, so the connection goes with it.
+        let Ok(result) = timeout(time_limit, work(&mut connection)).await else {
+            // The statement cannot be cancelled, so its connection is closed.
             drop(connection.detach());
             return Err(DatabaseError::TimedOut);
         };
-        if result.as_ref().is_err_and(|error: &DatabaseError| error.is_of_the_connection()) {
-            self.0.suspicion.arise();
+        if result.as_ref().is_err_and(|error: &DatabaseError| error.is_connection_error()) {
+            self.0.stale_cutoff.set_now();
         }
         result
     }
 
-    /// A scan's record is still being written to the SQLite file though the patience for it has passed, for the `times`th time.
-    fn is_late(&self, times: u32) {
-        match self.0.breaker.late(times, RECORD) {
+    /// Called each time that the time limit of a write to the SQLite file has passed; `times` is how often for this
+    /// write.
+    fn report_late_write(&self, times: u32) {
+        match self.0.breaker.late_write(times, RECORD_TIMEOUT) {
             None => {}
-            Some(Late::Slow) => {
+            Some(LateWrite::Slow) => {
                 let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                let what = "the disk of the SQLite file is slow: scans get a 500 early, and their retries the decision once it is \
-                            written. Check the disk, and what else uses it";
-                tracing::warn!(file, "a commit takes longer than {RECORD:?}: {what}");
+                let what = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
+                            check the disk, and which other programs use it";
+                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {what}");
             }
-            Some(Late::Still) => self.0.opened.notify_one(),
+            Some(LateWrite::Stalled) => self.0.opened.notify_one(),
         }
     }
 
-    /// What the outcome says of the database's health.
+    /// Counts a result for the database's health.
     fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
         let breaker = &self.0.breaker;
         if let Some(DatabaseError::Busy) = error {
-            return; // what it says, others have said already: those who were answered
+            return; // other look-ups were answered, and are already counted
         }
         let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
-            None | Some((_, Symptom::Nothing)) => {
+            None | Some((_, Symptom::None)) => {
                 if kind == Kind::Read {
-                    self.0.turns.answered();
+                    self.0.query_permits.count_answer();
                 }
                 if breaker.succeeded(kind) {
                     tracing::info!("the disk of the SQLite file is fast enough again");
                 }
                 return;
             }
-            // Another write has the one connection.
+            // Another write uses the only connection.
             Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
                 if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
             {
-                return self.is_late(1);
+                return self.report_late_write(1);
             }
-            Some((error, Symptom::Illness)) => breaker.failed(kind, subjects, error),
-            // Somebody holds what one of these wanted. Of several it is not known which one.
+            Some((error, Symptom::Unhealthy)) => breaker.failed(kind, subjects, error),
+            // Another connection holds a lock that one of the subjects needed. With several subjects, it is not known
+            // which one.
             Some((error, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects, error),
         };
         if is_open_now {
-            self.0.suspicion.arise();
+            self.0.stale_cutoff.set_now();
             self.0.opened.notify_one();
         }
     }
 }
 
-/// How a transaction of SQLite begins that is going to write: a reader that turns writer may find that it has read what is no longer so.
+/// Begins a transaction that writes to SQLite. A transaction that begins by reading fails at its first write if the
+/// file has changed since.
 pub(crate) const IMMEDIATE: &str = "BEGIN IMMEDIATE";
 
-/// Does all of `work` on this connection or, when it fails, nothing.
-pub(crate) async fn all_or_nothing<T, W>(
+/// Runs `work` in a transaction on this connection: commits it, or rolls it back if `work` fails.
+pub(crate) async fn in_transaction<T, W>(
     begin: &'static str,
     connection: &mut AnyConnection,
     work: W,
@@ -507,13 +531,13 @@ where
     if done.is_ok() {
         transaction.commit().await?;
     } else if let Err(error) = transaction.rollback().await {
-        tracing::debug!(%error, "nothing to roll back"); // why it failed is what matters
+        tracing::debug!(%error, "cannot roll back a failed transaction"); // the caller gets the cause
     }
     done
 }
 
-/// The same work in a transaction of PostgreSQL that may take longer than a scan can wait.
-fn patient<T, W>(work: W) -> impl for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static
+/// Wraps `work` so that its PostgreSQL transaction may take longer than a scan can wait.
+fn with_admin_timeouts<T, W>(work: W) -> impl for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static
 where
     T: Send + 'static,
     W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
@@ -526,8 +550,8 @@ where
     }
 }
 
-/// Statements are not for the log: what they are bound to may be a person's.
-fn quietly(options: AnyConnectOptions) -> AnyConnectOptions {
+/// Turns off the logging of statements, whose parameters may be personal data.
+fn without_statement_log(options: AnyConnectOptions) -> AnyConnectOptions {
     options.disable_statement_logging()
 }
 

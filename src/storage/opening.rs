@@ -1,6 +1,8 @@
-//! Opening a database: one deadline over all that a start asks of it, from the first connection to the last, and what is told meanwhile.
+//! Opens a database under one deadline, from the first connection to the last, and reports every few seconds what it
+//! waits for.
 //!
-//! What may pass is tried again until then. A database of another hash key is refused before anything in it is changed.
+//! Transient errors are retried until the deadline. A database with another hash key is refused before anything in it
+//! is changed.
 
 use std::fmt;
 use std::io;
@@ -12,46 +14,48 @@ use sqlx::{ConnectOptions as _, Connection as _, Error, Executor as _};
 use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use super::error::StorageError;
-use super::postgres::Suspicion;
+use super::postgres::StaleCutoff;
 use super::schema::{Content, check_key, migrations, stored_key};
 use super::{Engine, Pools, postgres, sqlite};
 use crate::digest::HashKey;
 
-/// How long a start waits for its database. The server may start at the same time, or the machine may be busy.
-pub(super) const START: Duration = Duration::from_secs(30);
-/// How long one attempt to connect may take, TLS and authentication included: the next may reach a server that answers.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long to wait before the next attempt.
-const PAUSE: Duration = Duration::from_millis(250);
-/// How often it is told that a start still waits.
-const TELL: Duration = Duration::from_secs(3);
-/// Said to the connection of a start: the server itself gives up when another one holds a lock, so that nothing is left waiting there.
-const LOCKS: &str = "SET lock_timeout = '5s'";
+/// How long a start waits for the database, which may be starting at the same time, on a busy machine.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time limit of one attempt to connect, including TLS and authentication. The next attempt may reach a server that
+/// answers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before the next attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How often a start reports that it is still waiting.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+/// Sent on the connection of a start, so that the server itself ends a statement that waits for a lock, and none is
+/// left waiting there.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'";
 
-/// What a start waits for.
+/// A report that a start is waiting for its database.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub struct DatabaseWait {
     /// The database, without user and password.
     pub database: String,
-    /// What it was asked for last.
+    /// The step that has not completed.
     pub step: Step,
-    /// Why that failed, if it did.
+    /// The error of the last attempt, if it has failed.
     pub error: Option<String>,
-    /// How long until the start gives up.
+    /// The time left until the start gives up.
     pub left: Duration,
 }
 
-/// What a start asks of a database, one after another.
+/// The steps of opening a database, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Step {
-    /// A connection, TLS and authentication included.
+    /// Connecting, including TLS and authentication.
     #[default]
     Connect,
-    /// Its hash key.
+    /// Reading its hash key.
     HashKey,
-    /// The steps of its schema that are missing.
+    /// Migrating its schema.
     Schema,
-    /// The connections with which the connector works.
+    /// Opening the connection pools.
     Connections,
 }
 
@@ -66,7 +70,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for DatabaseWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { database, step, error, left } = self;
         write!(f, "the database does not answer yet: {database}: {step}")?;
@@ -77,21 +81,21 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What is to be opened.
+/// The parameters of opening a database.
 pub(super) struct Opening<'o> {
     pub(super) engine: Engine,
     pub(super) content: Content,
     pub(super) options: &'o AnyConnectOptions,
-    /// How many connections to PostgreSQL there may be.
+    /// The maximum number of connections to PostgreSQL.
     pub(super) connections: u32,
     pub(super) hash_key: &'o HashKey,
     pub(super) name: &'o str,
-    /// Whether it may be a new one.
+    /// Whether a new database may be created.
     pub(super) may_create: bool,
-    pub(super) suspicion: &'o Suspicion,
+    pub(super) stale_cutoff: &'o StaleCutoff,
 }
 
-/// Where it stands: the step under way, and why the attempt before failed.
+/// The current step, and the error of the previous attempt.
 #[derive(Default)]
 struct Progress(Mutex<(Step, Option<String>)>);
 
@@ -101,7 +105,7 @@ impl Progress {
     }
 
     fn failed(&self, error: &StorageError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(error.words());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(error.message());
     }
 
     fn get(&self) -> (Step, Option<String>) {
@@ -110,44 +114,44 @@ impl Progress {
 }
 
 impl Opening<'_> {
-    /// Opens it by the deadline, and tells every few seconds that it does not answer yet.
-    pub(super) async fn run(&self, tell: fn(&Waiting)) -> Result<Pools, StorageError> {
+    /// Opens the database before the deadline. Calls `report` every few seconds while it waits.
+    pub(super) async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
         let (began, progress) = (Instant::now(), Progress::default());
-        let deadline = began.checked_add(START).unwrap_or(began);
-        let telling = async {
-            let mut ticks = interval_at(began.checked_add(TELL).unwrap_or(began), TELL);
+        let deadline = began.checked_add(START_TIMEOUT).unwrap_or(began);
+        let reporting = async {
+            let mut ticks = interval_at(began.checked_add(REPORT_INTERVAL).unwrap_or(began), REPORT_INTERVAL);
             loop {
                 ticks.tick().await;
                 let ((step, error), left) = (progress.get(), deadline.saturating_duration_since(Instant::now()));
-                tell(&Waiting { database: self.name.to_owned(), step, error, left });
+                report(&DatabaseWait { database: self.name.to_owned(), step, error, left });
             }
         };
         tokio::select! {
-            opened = timeout_at(deadline, self.until_it_answers(&progress)) => opened.unwrap_or_else(|_| {
+            opened = timeout_at(deadline, self.retry_until_open(&progress)) => opened.unwrap_or_else(|_| {
                 let (step, error) = progress.get();
                 Err(StorageError::TimedOut { database: self.name.to_owned(), step, error })
             }),
-            () = telling => Err(Error::WorkerCrashed.into()), // it never ends
+            () = reporting => Err(Error::WorkerCrashed.into()), // unreachable: this future never ends
         }
     }
 
-    async fn until_it_answers(&self, progress: &Progress) -> Result<Pools, StorageError> {
+    async fn retry_until_open(&self, progress: &Progress) -> Result<Pools, StorageError> {
         loop {
             match self.attempt(progress).await {
-                Err(error) if error.may_pass() => progress.failed(&error),
+                Err(error) if error.is_transient() => progress.failed(&error),
                 opened => return opened,
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_PAUSE).await;
         }
     }
 
     async fn attempt(&self, progress: &Progress) -> Result<Pools, StorageError> {
         progress.at(Step::Connect);
-        let connected = timeout(CONNECT, self.options.connect()).await;
-        let silent = || Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"));
-        let mut connection = connected.unwrap_or_else(|_| Err(silent()))?;
+        let connected = timeout(CONNECT_TIMEOUT, self.options.connect()).await;
+        let no_answer = || Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"));
+        let mut connection = connected.unwrap_or_else(|_| Err(no_answer()))?;
         if self.engine == Engine::Postgres {
-            connection.execute(LOCKS).await?;
+            connection.execute(LOCK_TIMEOUT).await?;
             postgres::check_encoding(&mut connection).await?;
         }
         progress.at(Step::HashKey);
@@ -165,7 +169,7 @@ impl Opening<'_> {
         progress.at(Step::Connections);
         Ok(match self.engine {
             Engine::Sqlite => sqlite::pools(self.options, self.content).await?,
-            Engine::Postgres => postgres::pools(self.options, self.connections, self.suspicion).await?,
+            Engine::Postgres => postgres::pools(self.options, self.connections, self.stale_cutoff).await?,
         })
     }
 }

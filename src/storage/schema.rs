@@ -1,4 +1,4 @@
-//! The schema, and the key to which a database belongs.
+//! The schema's migrations, and the check that a database was created with the configured hash key.
 
 use sqlx::any::Any;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -7,19 +7,20 @@ use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr as _, query, query_scalar};
 use super::{Engine, StorageError};
 use crate::digest::HashKey;
 
-/// What the database says of the key that it was made with.
+/// The property that stores the check value of the hash key that the database was created with.
 const KEY_CHECK: &str = "hash key check";
-/// What a database holds.
+
+/// The contents of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Everything; in SQLite, all but the carts.
+    /// Everything, except that SQLite keeps the carts in another file.
     All,
-    /// The carts, in a SQLite file of their own.
+    /// Only the carts, in their own SQLite file.
     Carts,
 }
 
-/// The schema, step by step. Steps take away nothing that a release before them asks for, and unknown ones are let be: a release runs on
-/// the next one's schema.
+/// The migrations. A migration removes nothing that the previous release needs, and migrations of later releases are
+/// ignored, so that a release also runs on the schema of the next one.
 pub(super) fn migrations(engine: Engine, content: Content) -> Migrator {
     let steps: &[(i64, &str, &str)] = match (engine, content) {
         (Engine::Sqlite, Content::Carts) => &[(1, "carts", include_str!("../../migrations/sqlite/carts_0001.sql"))],
@@ -49,7 +50,8 @@ pub(super) fn migrations(engine: Engine, content: Content) -> Migrator {
     migrator
 }
 
-/// What the database says of the key that it was made with; `None` of one that no connector has made yet.
+/// Reads the check value of the hash key that the database was created with. `None` if no connector has created the
+/// database yet.
 pub(super) async fn stored_key(
     connection: &mut AnyConnection,
     engine: Engine,
@@ -66,7 +68,7 @@ pub(super) async fn stored_key(
     Ok(stored.fetch_optional(connection).await?)
 }
 
-/// A new database takes the key; an older one must have been made with it.
+/// Stores the key's check value in a new database. Refuses an existing database that was created with another key.
 pub(super) async fn check_key(
     connection: &mut AnyConnection,
     hash_key: &HashKey,
@@ -90,29 +92,29 @@ mod tests {
 
     use super::*;
 
-    /// SQLite makes the table of changes anew to widen it.
+    /// The migration replaces SQLite's audit table, since SQLite cannot change a CHECK.
     #[tokio::test]
-    async fn what_is_on_record_keeps_its_number_and_none_is_given_twice() {
+    async fn migrated_audit_rows_keep_their_ids_and_no_id_is_used_twice() {
         sqlx::any::install_default_drivers();
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
         let mut connection = url.parse::<AnyConnectOptions>().expect("a URL").connect().await.expect("a new database");
         let all = migrations(Engine::Sqlite, Content::All);
         let before: Vec<_> = all.iter().filter(|step| step.version < 5).cloned().collect();
-        Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the one before");
+        Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the earlier schema");
         let put = "INSERT INTO audit (at, action, kind, subject) VALUES (1, 'put', $1, 's')";
         for _ in 0..4 {
-            query::<Any>(put).bind("store").execute(&mut connection).await.expect("put on record");
+            query::<Any>(put).bind("store").execute(&mut connection).await.expect("inserted");
         }
         query::<Any>("DELETE FROM audit WHERE id IN (2, 4)").execute(&mut connection).await.expect("deleted");
-        all.run_direct(None, &mut connection, false).await.expect("this one");
+        all.run_direct(None, &mut connection, false).await.expect("the current schema");
 
-        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("put on record");
+        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("inserted");
         let rows = query::<Any>("SELECT id, kind FROM audit ORDER BY id").fetch_all(&mut connection).await;
-        let told: Vec<(i64, String)> =
+        let listed: Vec<(i64, String)> =
             rows.expect("a list").iter().map(|row| (row.get("id"), row.get("kind"))).collect();
         let expected = [(1, "store"), (3, "store"), (5, "customer")].map(|(id, kind)| (id, kind.to_owned()));
-        assert_eq!(told, expected);
-        assert!(query::<Any>(put).bind("nonsense").execute(&mut connection).await.is_err(), "it is still checked");
+        assert_eq!(listed, expected);
+        assert!(query::<Any>(put).bind("nonsense").execute(&mut connection).await.is_err(), "the CHECK still applies");
     }
 }

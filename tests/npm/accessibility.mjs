@@ -124,7 +124,7 @@ export const accessibilityCases = {
   },
 
   async motion_is_reduced_on_request(page, url) {
-    const duration = () => page.locator("#doors i").first().evaluate((door) => getComputedStyle(door).transitionDuration);
+    const duration = () => page.locator("#barrier i").first().evaluate((half) => getComputedStyle(half).transitionDuration);
     await openAndSignIn(page, url);
     assert.equal(await duration(), "0.5s");
     await page.emulateMedia({ reducedMotion: "reduce" });

@@ -13,15 +13,15 @@ export const demoCases = {
     assert.equal(await text(page, "#who"), "No shopper is signed in");
     await signIn(page);
     await state(page, "phone", "code");
-    assert.equal(await text(page, "#who"), "shopper-uuid-001 - all well");
+    assert.equal(await text(page, "#who"), "shopper-uuid-001 - active");
     assert.match(await text(page, "#code-text"), /^JWOACME[0-9A-Za-z]{32}[0-9]{10}$/);
     assert.match(await text(page, "#countdown"), /^valid for [0-9]+ s$/);
     assert.ok((await page.locator("#code").evaluate((image) => image.decode().then(() => image.naturalWidth))) > 100);
     await scan(page);
-    await state(page, "doors", "open");
+    await state(page, "barrier", "open");
     await verdict(page, "Open for shopper-uuid-001, SHOPPER");
     await scan(page, { store: "STORE-002", location: "Exit" });
-    await entry(page).getByText("shopper-uuid-001 - all well, Exit, STORE-002").waitFor();
+    await entry(page).getByText("shopper-uuid-001 - active, Exit, STORE-002").waitFor();
     assert.equal(await page.locator("#scans > li").count(), 2);
   },
 
@@ -54,7 +54,7 @@ export const demoCases = {
     await button(page, "Flag this shopper").click();
     await button(page, "Unflag this shopper").waitFor();
     await button(page, "Send the same event again").click();
-    await entry(page).getByText("The recorded answer: byte for byte the one of").waitFor();
+    await entry(page).getByText("The recorded answer, the same bytes as at").waitFor();
     await verdict(page, "Open for shopper-uuid-001, SHOPPER");
     const [first, again] = sent.map((request) => request.postDataJSON());
     assert.notEqual(first.requestId, again.requestId);
@@ -86,11 +86,11 @@ export const demoCases = {
     const code = await text(page, "#code-text");
     await button(page, "Flag this shopper").click();
     await button(page, "Unflag this shopper").waitFor();
-    assert.equal(await text(page, "#who"), "shopper-uuid-001 - on hold");
+    assert.equal(await text(page, "#who"), "shopper-uuid-001 - flagged");
     assert.equal(await text(page, "#code-text"), code, "the gate is to refuse a code that was good");
     await scan(page);
     await verdict(page, "Closed: Shopper account flagged");
-    await state(page, "doors", "refused");
+    await state(page, "barrier", "refused");
     await button(page, "New code").click();
     await state(page, "phone", "refused");
     assert.match(await text(page, "#notice"), /on hold/);
@@ -119,11 +119,11 @@ export const demoCases = {
     const options = (id) => page.locator(`#${id} option`).allInnerTexts();
     const shoppers = await options("shopper");
     for (const label of [
-      "shopper-uuid-001 - all well",
+      "shopper-uuid-001 - active",
       "associate-uuid-001 - associate",
       "cash-shopper-uuid-001 - pays in cash",
       "expired-payment-uuid-001 - card expired",
-      "flagged-shopper-uuid-001 - on hold",
+      "flagged-shopper-uuid-001 - flagged",
     ]) {
       assert.ok(shoppers.includes(label), `${label} in ${shoppers}`);
     }
@@ -145,7 +145,7 @@ export const demoCases = {
     await page.route("**/demo/shoppers", (route) => route.fulfill({ json: rows }));
     await page.reload();
     await page.locator("#shopper option").first().waitFor({ state: "attached" });
-    assert.deepEqual(await options("shopper"), ["a - associate, on hold", "b - all well", "c - on hold, card expired"]);
+    assert.deepEqual(await options("shopper"), ["a - associate, flagged", "b - active", "c - flagged, card expired"]);
   },
 
   async choosing_another_shopper_signs_the_previous_one_out(page, url) {
@@ -188,7 +188,7 @@ export const demoCases = {
 
   async published_demo_needs_the_link_with_its_key(page, url) {
     const published = `http://${PUBLISHED_HOST}:${new URL(url).port}`;
-    const problem = page.locator("#load-problem", { hasText: "Open the link that the demo printed when it started: it carries the key." });
+    const problem = page.locator("#load-problem", { hasText: "Open the link that the demo printed when it started: it contains the key." });
     await page.goto(`${published}/demo`);
     assert.equal(await page.evaluate(() => isSecureContext), false, "as on any host without TLS");
     await problem.waitFor();
@@ -226,10 +226,10 @@ export const demoCases = {
     await button(page, "Unflag this shopper").click();
     await button(page, "Flag this shopper").waitFor();
     await scan(page);
-    await state(page, "doors", "open");
+    await state(page, "barrier", "open");
     await entry(page).locator("summary").click();
     await page.mouse.move(0, 0);
-    await page.locator("#doors i").first().evaluate((door) => Promise.all(door.getAnimations().map(({ finished }) => finished)));
+    await page.locator("#barrier i").first().evaluate((half) => Promise.all(half.getAnimations().map(({ finished }) => finished)));
     await page.screenshot({ path: file, fullPage: true });
   },
 };

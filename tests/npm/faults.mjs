@@ -17,17 +17,17 @@ export const faultCases = {
     // What is recorded needs no look-up.
     await button(page, "Send the same event again").click();
     await entry(page).getByText("The recorded answer").waitFor();
-    for (const [store, words, doors] of [
+    for (const [store, words, barrier] of [
       ["STORE-002", "Open: no decision from the connector, this store opens by default", "open"],
       ["STORE-001", "Closed: no decision from the connector, this store stays closed by default", "refused"],
     ]) {
       const sent = requests(page, "/v1/identity/identity-keys");
       const started = Date.now();
       await scan(page, { store });
-      await state(page, "doors", "asking");
+      await state(page, "barrier", "asking");
       await verdict(page, words);
       assert.ok(Date.now() - started < 8000, "the gate has 6 s");
-      await state(page, "doors", doors);
+      await state(page, "barrier", barrier);
       assert.equal(await entry(page).locator("h3").innerText(), words);
       const attempts = await entry(page).locator("summary").allInnerTexts();
       assert.ok(attempts.length > 3, `${attempts}`);
@@ -69,7 +69,7 @@ export const faultCases = {
     await openAndSignIn(page, url);
     await page.route("**/v1/identity/identity-keys", (route) => route.fulfill({ status: 429, headers: { "Retry-After": "9" }, json: { message: "Too Many Requests" } }));
     await scan(page, { store: "STORE-002" });
-    await verdict(page, "Closed: the connector answers too many requests");
+    await verdict(page, "Closed: the connector answered 429 (too many requests)");
     assert.equal(await entry(page).locator("summary").count(), 1, "Retry-After is longer than the gate's time");
     await page.unroute("**/v1/identity/identity-keys");
     await button(page, "Send the same event again").click();
@@ -178,7 +178,7 @@ export const faultCases = {
       assert.equal(signIns.length, 2, "once for the user and once by itself");
       // It has forgotten all changes, and the page shows so.
       await page.locator("#backend-state", { hasText: "works" }).waitFor();
-      assert.equal(await text(page, "#who"), "shopper-uuid-001 - all well");
+      assert.equal(await text(page, "#who"), "shopper-uuid-001 - active");
       await stop(connector);
       connector = await startConnector(port);
       const old = await text(page, "#code-text");

@@ -1,15 +1,16 @@
-//! What the administration refuses: by its place, with what would do, and without a key in the answer.
+//! What the administration refuses: the answer names the position of the mistake and a valid value, and never contains
+//! a key.
 
 use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::support::{LISTS, Server};
 
-/// Stands for a key wherever one might be quoted.
+/// A key in every position whose value an answer might quote.
 const SECRET: &str = "badge-4711-secret";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_cannot_be_is_refused_by_its_place() {
+async fn invalid_rows_are_refused_with_the_position_of_the_mistake() {
     let server = Server::demo(&[]).await;
     let before = server.everything().await;
     let key = |member: &str, value: Value| {
@@ -21,9 +22,9 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         ("customers", set(row, member, value))
     };
     let shopper = |member: &str, value: Value| ("shoppers/v", set(json!({ "type": "SHOPPER" }), member, value));
-    for ((path, row), place) in [
-        (store("id", json!("T")), "id: is not the one in the path"),
-        (store("id", json!("")), "id: is not the one in the path"),
+    for ((path, row), position) in [
+        (store("id", json!("T")), "id: must be the id in the path, or absent"),
+        (store("id", json!("")), "id: must be the id in the path, or absent"),
         (store("id", json!(null)), "id: invalid type: null"),
         (store("enabled", json!("yes")), "enabled: invalid type: string, expected a boolean"),
         (store("scanKeyWindowSeconds", json!(91)), "scanKeyWindowSeconds: must be 30 to 90"),
@@ -36,8 +37,8 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (shopper("devices", json!(["d", ""])), "devices[1]: is empty"),
         (shopper(SECRET, json!(1)), "the body: unknown field"),
         (("shoppers/v", json!({})), "the body: missing field `type`"),
-        (key("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
-        (key("device", json!("not-theirs")), "device: is none of that shopper's devices"),
+        (key("shopper", json!("nobody")), "shopper: no such shopper"),
+        (key("device", json!("not-theirs")), "device: not one of that shopper's devices"),
         (key("shopper", json!(null)), "shopper: is missing"),
         (key("channel", json!(SECRET)), "channel: unknown variant, expected"),
         (key("key", json!(format!("{SECRET}é"))), "key: must be 1 to 750 printable ASCII characters"),
@@ -51,10 +52,10 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
             ("recognition-tokens", json!({ "token": SECRET, "shopper": "shopper-uuid-001" })),
             "token: a recognition token is 32",
         ),
-        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: names nobody"),
+        (("recognition-tokens", json!({ "shopper": "nobody" })), "shopper: no such shopper"),
         (("recognition-tokens", json!({})), "shopper: is missing"),
         (("recognition-tokens", json!({ "key": SECRET })), "the body: unknown field"),
-        (customer("shopper", json!("nobody")), "shopper: names nobody among the shoppers"),
+        (customer("shopper", json!("nobody")), "shopper: no such shopper"),
         (customer("shopper", json!(null)), "shopper: is missing"),
         (customer("issuer", json!("")), "issuer: is empty"),
         (customer("issuer", json!(null)), "issuer: is missing"),
@@ -67,15 +68,15 @@ async fn a_row_that_cannot_be_is_refused_by_its_place() {
         (("customers", json!({})), "issuer: is missing; subject: is missing; shopper: is missing"),
     ] {
         let answer = server.admin_with("PUT", path, row.to_string()).await;
-        assert_error_form(&answer, 400, place);
+        assert_error_form(&answer, 400, position);
         let message = answer.message().unwrap();
-        assert!(message.starts_with(place) && !message.contains(SECRET), "{row}: {message}");
+        assert!(message.starts_with(position) && !message.contains(SECRET), "{row}: {message}");
     }
     assert_eq!(server.everything().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_mistakes_of_a_body_are_named_at_once() {
+async fn all_mistakes_of_a_body_are_reported_at_once() {
     let server = Server::demo(&[]).await;
     let flag = "invalid type: string, expected a boolean";
     let key = "must be 1 to 750 printable ASCII characters: no reader could present it otherwise";
@@ -87,7 +88,7 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
             &[
                 &format!("enabled: {flag}"),
                 &format!("takesCash: {flag}"),
-                "id: is not the one in the path",
+                "id: must be the id in the path, or absent",
                 "scanKeyWindowSeconds: must be 30 to 90",
                 "the body: unknown field",
             ],
@@ -146,34 +147,34 @@ async fn all_mistakes_of_a_body_are_named_at_once() {
         message.contains("duplicate field `enabled`") && message.contains("; scanKeyWindowSeconds: must"),
         "{message}"
     );
-    // A body may have thousands.
+    // A body may have thousands of mistakes.
     let many: serde_json::Map<_, _> = (0..5000).map(|number| (format!("x{number}"), json!(number))).collect();
     let message = server.admin_with("PUT", "stores/S", Value::from(many).to_string()).await.message().unwrap();
     assert!(message.starts_with("the body: unknown field") && message.len() < 300, "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_byte_order_mark_before_a_row_is_taken() {
+async fn one_byte_order_mark_before_a_row_is_accepted() {
     let server = Server::demo(&[]).await;
     let answer = server.admin_with("PUT", "stores/S", "\u{feff}{\"id\":\"S\",\"takesCash\":true}").await;
     assert_eq!((answer.status, &answer.json()["takesCash"]), (200, &json!(true)));
     let answer = server.admin_with("PUT", "stores/S", "\u{feff}\u{feff}{}").await;
-    assert_error_form(&answer, 400, "two of them");
+    assert_error_form(&answer, 400, "two byte order marks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_parameter_that_a_call_does_not_have_is_refused() {
+async fn unknown_query_parameters_are_refused() {
     let server = Server::demo(&[]).await;
     let before = server.everything().await;
-    let page = "limit is 1 to 1000, cursor is what nextCursor was";
+    let page = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
     for (list, _) in LISTS {
         for (query, name) in [("state=open", "state"), ("limit=5&Limit=6", "Limit"), ("x", "x")] {
-            let message = format!("{name}: is not a parameter of this call; {page}");
+            let message = format!("{name}: unknown parameter; {page}");
             assert_refused(&server.admin("GET", &format!("{list}?{query}")).await, 400, &message, query);
         }
         for secret in [SECRET, "4711", &"k".repeat(33), "", "=", "%FF"] {
             let query = format!("{list}?{secret}=1");
-            let message = format!("this parameter: is not a parameter of this call; {page}");
+            let message = format!("the query: unknown parameter; {page}");
             assert_refused(&server.admin("GET", &query).await, 400, &message, &query);
         }
         assert_eq!(server.admin("GET", &format!("{list}?")).await.status, 200, "{list}");
@@ -190,13 +191,13 @@ async fn a_parameter_that_a_call_does_not_have_is_refused() {
         ("DELETE", &format!("identity-keys/{digest}"), ""),
     ] {
         let answer = server.admin_with(method, &format!("{path}?limit=1"), body).await;
-        assert_refused(&answer, 400, "limit: is not a parameter of this call; it has none", path);
+        assert_refused(&answer, 400, "limit: unknown parameter; this call takes none", path);
     }
     assert_eq!(server.everything().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_is_no_row_is_refused() {
+async fn bodies_that_are_not_a_row_are_refused() {
     let server = Server::demo(&[]).await;
     let bodies: [&[u8]; 11] = [
         b"",
@@ -221,7 +222,7 @@ async fn a_body_that_is_no_row_is_refused() {
     let padded = |length: usize| format!("{}{{}}", " ".repeat(length - 2));
     assert_eq!(server.admin_with("PUT", "stores/S", padded(64 * 1024)).await.status, 200);
     let too_long = server.admin_with("PUT", "stores/S", padded(64 * 1024 + 1)).await;
-    assert_refused(&too_long, 413, "the body: is longer than 64 KiB", "one more");
+    assert_refused(&too_long, 413, "the body: is longer than 64 KiB", "one byte more");
     assert_refused(
         &server.admin_with("PUT", "stores/S", padded(900_000)).await,
         413,
@@ -231,14 +232,14 @@ async fn a_body_that_is_no_row_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+async fn unknown_resources_get_404_and_wrong_methods_405() {
     let server = Server::demo(&[]).await;
     let digest = "0".repeat(64);
     for (method, path) in [
         ("GET", "stores/nowhere"),
         ("DELETE", "stores/nowhere"),
-        ("GET", "shoppers/nobody"),
-        ("POST", "shoppers/nobody/flag"),
+        ("GET", "shoppers/unknown"),
+        ("POST", "shoppers/unknown/flag"),
         ("GET", &format!("identity-keys/{digest}")),
         ("DELETE", &format!("recognition-tokens/{digest}")),
         ("POST", &format!("identity-keys/{digest}/revoke")),
@@ -268,14 +269,14 @@ async fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_made_is_shown_once_and_one_that_is_given_never() {
+async fn generated_tokens_are_shown_once_and_given_tokens_never() {
     let server = Server::demo(&[]).await;
     let row = json!({ "shopper": "shopper-uuid-001" });
     let [one, other] = [server.put("recognition-tokens", &row).await, server.put("recognition-tokens", &row).await];
     assert!(one["token"] != other["token"] && one["digest"] != other["digest"]);
     let given = server.put("recognition-tokens", &set(row.clone(), "token", "G".repeat(32))).await;
     assert!(given.get("token").is_none(), "{given}");
-    // The token that was told is the one that is kept.
+    // The token in the answer is the stored one.
     let again = server.put("recognition-tokens", &set(row, "token", one["token"].clone())).await;
     assert_eq!(again["digest"], one["digest"]);
     let everything = server.everything().await;

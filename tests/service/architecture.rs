@@ -1,4 +1,4 @@
-//! Imports point one way: a module knows only those that `src/lib.rs` lists above it, and the rules know no I/O.
+//! Imports point one way: a module imports only modules that `src/lib.rs` lists above it. The domain uses no I/O.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ fn words_after<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a s
 }
 
 #[test]
-fn a_module_knows_only_those_above_it() {
+fn modules_import_only_modules_listed_above_them() {
     let lib = fs::read_to_string(source().join("lib.rs")).unwrap();
     let order: Vec<&str> = words_after(&lib, "pub mod ").collect();
     assert!(order.first() == Some(&"domain") && order.last() == Some(&"cli"), "{order:?}");
-    let place = |module: &str| order.iter().position(|name| *name == module).unwrap_or_else(|| panic!("{module}?"));
+    let position = |module: &str| order.iter().position(|name| *name == module).unwrap_or_else(|| panic!("{module}?"));
     let mut imports = 0;
     for (below, module) in order.iter().enumerate() {
         let folder = source().join(module);
@@ -34,19 +34,19 @@ fn a_module_knows_only_those_above_it() {
             let text = fs::read_to_string(&file).unwrap();
             for known in words_after(&text, "crate::") {
                 imports += 1;
-                assert!(place(known) <= below, "{} knows {known}, which stands below it", file.display());
+                assert!(position(known) <= below, "{} imports {known}, which lib.rs lists below it", file.display());
             }
         }
     }
-    assert!(imports > 50, "only {imports} imports were seen");
+    assert!(imports > 50, "only {imports} imports found");
 }
 
 #[test]
-fn the_rules_do_no_io_read_no_clock_and_know_no_wire() {
+fn domain_uses_no_io_no_clock_and_no_serialization() {
     for file in files(&source().join("domain")) {
         let text = fs::read_to_string(&file).unwrap();
         for foreign in ["tokio", "axum", "serde", "std::fs", "std::net", "async ", "::now()"] {
-            assert!(!text.contains(foreign), "{} has {foreign}", file.display());
+            assert!(!text.contains(foreign), "{} contains {foreign}", file.display());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The API contract's rules about bodies as they travel: at most 64 KiB, whole within a second of the head, and a
-//! sender who sends too much still gets to see the answer.
+//! The API contract's rules for the transfer of bodies: at most 64 KiB, complete within a second of the head. The
+//! sender of a longer body still receives the answer.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ use crate::{
 const LIMIT: usize = 64 * 1024;
 const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 
-/// An answer "at once" is one that waited for neither of the contract's time limits.
+/// An answer "at once" waits for neither of the contract's time limits.
 const AT_ONCE: Duration = Duration::from_millis(700);
 
 fn length(bytes: usize) -> String {
     format!("content-length: {bytes}\r\n")
 }
 
-/// A good body of exactly so many bytes.
+/// A valid body of exactly so many bytes.
 fn body_of(bytes: usize) -> String {
     let body = scan_with("padding", "").to_string();
     let padding = "x".repeat(bytes - body.len());
@@ -30,19 +30,19 @@ fn body_of(bytes: usize) -> String {
     body
 }
 
-/// The second that a body has, and a margin. A busy machine may need more.
+/// The limit of a second for a body, and a margin.
 const LATE: Duration = Duration::from_millis(1_500);
 
-/// How long after the head an incomplete body was answered. It must not be answered before its second is over.
+/// How long after the head an incomplete body was answered, which must not be less than about a second.
 #[track_caller]
-fn time_out(wire: &Wire, what: &str) -> Duration {
+fn time_until_answer(wire: &Wire, what: &str) -> Duration {
     let elapsed = wire.elapsed();
     assert!(elapsed > Duration::from_millis(900), "{what}: {elapsed:?} after the head");
     elapsed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_64_kib_pass_and_a_byte_more_does_not() {
+async fn bodies_of_up_to_64_kib_are_accepted() {
     let server = Server::demo(&[]).await;
     for (bytes, passes) in [(LIMIT - 1, true), (LIMIT, true), (LIMIT + 1, false), (2 * LIMIT, false)] {
         let body = body_of(bytes);
@@ -64,14 +64,14 @@ async fn exactly_64_kib_pass_and_a_byte_more_does_not() {
     }
 }
 
-/// Not a byte of the body is waited for when the head has said that there will be too many.
+/// The server does not wait for the body if `Content-Length` is too large.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_length_that_is_too_long_is_answered_at_once() {
+async fn too_large_content_length_is_refused_at_once() {
     let server = Server::demo(&[]).await;
-    assert_one_within(AT_ONCE, "too long by its head", async || {
+    assert_one_within(AT_ONCE, "content-length too large", async || {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(&length(LIMIT + 1)).await;
-        assert_refused(&wire.answer().await, 400, INVALID_BODY, "too long by its head");
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, "content-length too large");
         wire.elapsed()
     })
     .await;
@@ -82,11 +82,11 @@ async fn white_space_counts_towards_the_limit() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     let body = format!("{body}{}", " ".repeat(LIMIT + 1 - body.len()));
-    assert_refused(&server.post(body).await, 400, INVALID_BODY, "a blank too many");
+    assert_refused(&server.post(body).await, 400, INVALID_BODY, "one space too many");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_over_long_body_is_answered_while_it_is_still_being_sent() {
+async fn too_long_body_is_answered_while_it_is_being_sent() {
     let server = Server::demo(&[]).await;
     for headers in [length(8 * LIMIT), CHUNKED.to_owned()] {
         assert_one_within(AT_ONCE, &headers, async || {
@@ -102,12 +102,12 @@ async fn an_over_long_body_is_answered_while_it_is_still_being_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sender_of_an_over_long_body_can_finish_and_then_read() {
+async fn sender_of_a_too_long_body_can_finish_and_read_the_answer() {
     let server = Server::demo(&[]).await;
-    // The service reads on for a second after its answer. An attempt counts if it ends before that.
-    let while_it_reads_on = Duration::from_millis(900);
+    // The server reads on for a second after its answer. An attempt counts if it ends before that.
+    let reading_on = Duration::from_millis(900);
     for headers in [length(3 * LIMIT), CHUNKED.to_owned()] {
-        assert_one_within(while_it_reads_on, &headers, async || {
+        assert_one_within(reading_on, &headers, async || {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(&headers).await;
             let mut answered = None;
@@ -115,20 +115,20 @@ async fn the_sender_of_an_over_long_body_can_finish_and_then_read() {
             if headers == CHUNKED {
                 pieces = pieces.iter().map(|piece| chunk(piece)).chain([chunk(b"")]).collect();
             }
-            for (place, piece) in pieces.iter().enumerate() {
-                if place == 10 {
+            for (number, piece) in pieces.iter().enumerate() {
+                if number == 10 {
                     answered = Some(Instant::now());
                     wire.is_answered().await;
                 }
-                if place > 10 {
-                    // Time for a service that stopped reading with its answer to refuse the rest.
+                if number > 10 {
+                    // Takes time, in which a server that stopped reading would refuse the rest.
                     server.verify(&scan()).await;
                 }
                 let sent = wire.try_send(piece).await;
-                if answered.is_some_and(|answered| answered.elapsed() >= while_it_reads_on) {
+                if answered.is_some_and(|answered| answered.elapsed() >= reading_on) {
                     return Duration::MAX;
                 }
-                sent.expect("the peer reads on");
+                sent.expect("the server reads on");
             }
             assert_refused(&wire.answer().await, 400, INVALID_BODY, &headers);
             answered.expect("it was answered").elapsed()
@@ -138,52 +138,52 @@ async fn the_sender_of_an_over_long_body_can_finish_and_then_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rest_of_an_over_long_body_is_not_waited_for_for_ever() {
+async fn waiting_for_the_rest_of_a_too_long_body_times_out() {
     let server = Server::demo(&[]).await;
     let mut wire = Wire::connect(&server).await;
     wire.send_head(&length(8 * LIMIT)).await;
     wire.send(vec![b'x'; LIMIT + 1]).await;
-    assert_refused(&wire.answer().await, 400, INVALID_BODY, "over-long");
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "too long");
     // `rest` waits for less than the 75 s after which an idle connection is closed.
-    assert!(wire.rest().await.is_empty(), "the connection ends, since the body did not");
+    assert!(wire.rest().await.is_empty(), "the connection is closed without the rest of the body");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_over_long_body_is_not_read_for_ever() {
+async fn reading_of_a_too_long_body_stops_at_a_limit() {
     let server = Server::demo(&[]).await;
     let mut wire = Wire::connect(&server).await;
     wire.send_head(CHUNKED).await;
-    // What is sent beyond the MiB that is thrown away has only the sockets' buffers to go to.
+    // The server discards 1 MiB. Anything beyond that only fills the buffers of the sockets.
     let piece = chunk(&vec![b'x'; LIMIT]);
     let mut sent = 0;
     while let Ok(Ok(())) = timeout(Duration::from_secs(2), wire.try_send(&piece)).await {
         sent += piece.len();
-        assert!(sent < 64 * 1024 * 1024, "it reads and reads");
+        assert!(sent < 64 * 1024 * 1024, "the server reads without limit");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_without_end_is_answered_as_soon_as_it_is_over_long() {
+async fn endless_body_is_answered_when_it_exceeds_the_limit() {
     let server = Server::demo(&[]).await;
-    assert_one_within(AT_ONCE, "without end", async || {
+    assert_one_within(AT_ONCE, "endless", async || {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(CHUNKED).await;
         let answer = loop {
-            // Once answered, the service may stop reading; what counts is the answer.
+            // After its answer the server may stop reading.
             let sent = wire.try_send(chunk(&[b'x'; 8 * 1024])).await;
             if let Some(answer) = wire.answer_within(Duration::from_millis(1)).await {
                 break answer;
             }
-            sent.expect("not refused before it is answered");
+            sent.expect("the server reads until it answers");
         };
-        assert_refused(&answer, 400, INVALID_BODY, "without end");
+        assert_refused(&answer, 400, INVALID_BODY, "endless");
         wire.elapsed()
     })
     .await;
 }
 
-/// Feeds the body piece by piece until the answer comes.
-async fn trickle(wire: &mut Wire, piece: &[u8]) -> Answer {
+/// Sends the same piece of a body again and again until the answer comes.
+async fn send_slowly(wire: &mut Wire, piece: &[u8]) -> Answer {
     loop {
         if let Some(answer) = wire.answer_within(Duration::from_millis(50)).await {
             return answer;
@@ -193,21 +193,21 @@ async fn trickle(wire: &mut Wire, piece: &[u8]) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_trickles_in_gets_its_answer_in_time() {
+async fn slow_body_is_refused_in_time() {
     let server = Server::demo(&[]).await;
     for (headers, piece) in [(length(1_000), b" ".to_vec()), (CHUNKED.to_owned(), chunk(b" "))] {
         assert_one_within(LATE, &headers, async || {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(&headers).await;
-            assert_refused(&trickle(&mut wire, &piece).await, 400, INVALID_BODY, &headers);
-            time_out(&wire, &headers)
+            assert_refused(&send_slowly(&mut wire, &piece).await, 400, INVALID_BODY, &headers);
+            time_until_answer(&wire, &headers)
         })
         .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_stops_or_never_starts_gets_its_answer_in_time() {
+async fn incomplete_body_is_refused_in_time() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     let beginning = body.as_bytes()[..body.len() / 2].to_vec();
@@ -220,27 +220,27 @@ async fn a_body_that_stops_or_never_starts_gets_its_answer_in_time() {
         (CHUNKED.to_owned(), chunk(body.as_bytes())),
         (CHUNKED.to_owned(), b"10".to_vec()),
     ];
-    assert_one_within(LATE, "the slowest of them", async || {
+    assert_one_within(LATE, "the slowest answer", async || {
         let mut waiting = Vec::new();
         for (headers, sent) in &bodies {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(headers).await;
             wire.send(sent).await;
-            waiting.push((wire, format!("{} bytes and no more, {headers}", sent.len())));
+            waiting.push((wire, format!("only {} bytes, {headers}", sent.len())));
         }
         let mut slowest = Duration::ZERO;
         for (mut wire, what) in waiting {
             assert_refused(&wire.answer().await, 400, INVALID_BODY, &what);
-            slowest = slowest.max(time_out(&wire, &what));
+            slowest = slowest.max(time_until_answer(&wire, &what));
         }
         slowest
     })
     .await;
-    assert!(server.sessions().await.is_empty(), "a body that is not whole decides nothing");
+    assert!(server.sessions().await.is_empty(), "an incomplete body is not decided");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_body_that_is_whole_within_the_second_passes() {
+async fn slow_body_complete_within_a_second_is_accepted() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     let (first, second) = body.split_at(20);
@@ -248,7 +248,10 @@ async fn a_slow_body_that_is_whole_within_the_second_passes() {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(&length(body.len())).await;
         wire.send(first).await;
-        assert!(wire.answer_within(Duration::from_millis(500)).await.is_none(), "answered before it was whole");
+        assert!(
+            wire.answer_within(Duration::from_millis(500)).await.is_none(),
+            "answered before the body was complete"
+        );
         wire.send(second).await;
         let sent = wire.elapsed();
         let answer = wire.answer().await;
@@ -261,7 +264,7 @@ async fn a_slow_body_that_is_whole_within_the_second_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_who_ends_the_body_early_and_waits_is_answered() {
+async fn truncated_body_on_a_half_closed_connection_is_answered() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     let mut wire = Wire::connect(&server).await;
@@ -272,7 +275,7 @@ async fn a_sender_who_ends_the_body_early_and_waits_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_in_broken_chunks_is_the_senders_fault() {
+async fn malformed_chunks_get_400() {
     let server = Server::demo(&[]).await;
     for broken in
         ["zz\r\n", "-1\r\n", "ffffffffffffffffffff\r\n", "5\r\nabcdefgh\r\n0\r\n\r\n", "\r\n\r\n", "2\n{}\n0\n\n"]
@@ -285,7 +288,7 @@ async fn a_body_in_broken_chunks_is_the_senders_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_body_at_all_is_an_empty_one() {
+async fn missing_body_counts_as_empty() {
     let server = Server::demo(&[]).await;
     for headers in ["", "content-length: 0\r\n"] {
         assert_one_within(AT_ONCE, headers, async || {

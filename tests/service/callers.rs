@@ -1,4 +1,5 @@
-//! Who may call the gate's endpoint: strangers get a 401 before their body is read, and callers have stores and allowances of their own.
+//! Authentication of callers at the gate's endpoint: unknown callers get a 401 before their body is read, and each
+//! caller has its own stores and allowance.
 
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -28,7 +29,7 @@ async fn with_callers(settings: &[(&str, &str)]) -> Server {
     Server::demo(&[&callers, settings].concat()).await
 }
 
-/// What a caller with these `X-Api-Key`s is told.
+/// Sends a request with these `X-Api-Key` headers.
 async fn ask(server: &Server, keys: &[&str], body: impl ToString) -> Answer {
     let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).body(body.to_string());
     let request = keys.iter().fold(request, |request, key| request.header("X-Api-Key", *key));
@@ -36,7 +37,7 @@ async fn ask(server: &Server, keys: &[&str], body: impl ToString) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_a_key_passes_and_nobody_else() {
+async fn only_valid_api_keys_are_accepted() {
     let server = with_callers(&[]).await;
     for key in [AMAZON, AMAZON_NEW] {
         assert_granted(&ask(&server, &[key], scan()).await, "shopper-uuid-001", "SHOPPER", key);
@@ -53,20 +54,20 @@ async fn who_has_a_key_passes_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_is_refused_before_the_body_is_there() {
+async fn unknown_caller_is_refused_before_its_body_arrives() {
     let server = with_callers(&[]).await;
     let mut wire = Wire::connect(&server).await;
     wire.send(head("content-length: 400\r\nx-api-key: wrong\r\n")).await;
-    assert_refused(&wire.answer().await, 401, UNAUTHORIZED, "no byte of the body was sent");
+    assert_refused(&wire.answer().await, 401, UNAUTHORIZED, "the body was not sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn probes_and_the_shoppers_side_ask_for_no_key() {
+async fn probes_and_shopper_endpoints_need_no_api_key() {
     let server = with_callers(&[]).await;
     for (path, status) in [("/livez", 200), ("/readyz", 200), ("/nowhere", 404), ("/commerceapi/cart", 401)] {
         let answer = server.client.get(format!("{}{path}", server.api)).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
-        assert!(!answer.text().await.unwrap().contains("neither"), "{path}: why is for the log");
+        assert!(!answer.text().await.unwrap().contains("neither"), "{path}: the reason belongs in the log");
     }
     let path = format!("{}/commerceapi/authentication", server.api);
     let token = server.client.post(path).header("X-Auth-Key", "demo-authorization-key").send().await.unwrap();
@@ -74,21 +75,21 @@ async fn probes_and_the_shoppers_side_ask_for_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_speaks_for_its_own_stores_alone() {
+async fn caller_is_limited_to_its_own_stores() {
     let server = with_callers(&[]).await;
     let at = |store: &str| scan_with("storeId", store);
     assert_granted(&ask(&server, &[DESK], at("STORE-002")).await, "shopper-uuid-001", "SHOPPER", "its own");
     let body = set(at("STORE-001"), "authEvent.id", new_id());
-    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "another's");
+    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "the store of another caller");
     assert_granted(&ask(&server, &[AMAZON], &body).await, "shopper-uuid-001", "SHOPPER", "nothing was recorded");
-    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "recorded, and none of its business");
+    assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "recorded by another caller");
     let wrong = unset(body, "authEvent");
     let message = "Missing required field: authEvent";
-    assert_refused(&ask(&server, &[DESK], wrong).await, 400, message, "what is missing is told first");
+    assert_refused(&ask(&server, &[DESK], wrong).await, 400, message, "missing fields are reported first");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_may_come_by_another_caller() {
+async fn another_caller_may_send_the_retry() {
     let server = with_callers(&[]).await;
     let body = scan_with("storeId", "STORE-002");
     let first = ask(&server, &[AMAZON], &body).await;
@@ -99,26 +100,26 @@ async fn a_retry_may_come_by_another_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_caller_has_an_allowance_and_strangers_use_up_nobodys() {
+async fn callers_have_separate_allowances_and_unknown_callers_use_none() {
     let low = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "3")];
     let server = with_callers(&low).await;
     for _ in 0..20 {
-        assert_refused(&ask(&server, &["wrong"], "{}").await, 401, UNAUTHORIZED, "a stranger");
+        assert_refused(&ask(&server, &["wrong"], "{}").await, 401, UNAUTHORIZED, "an unknown caller");
     }
     for keys in [&[AMAZON, AMAZON_NEW][..], &[DESK]] {
         let mut passed = 0;
-        // One allowance for both of a caller's keys.
+        // Both keys of a caller share one allowance.
         while ask(&server, &[keys[passed % keys.len()]], "{}").await.status == 400 {
             passed += 1;
-            assert!(passed < 20, "no end");
+            assert!(passed < 20, "never limited");
         }
         assert!((3..10).contains(&passed), "{passed} passed");
     }
 }
 
-/// By address, so that a flood of them costs nobody else anything; and good credentials pass from there all the same.
+/// A flood from one address does not affect other addresses, and valid credentials are accepted from the same address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_limited_by_their_address() {
+async fn unknown_callers_are_limited_by_address() {
     let settings = [("rate_limit.failures_per_minute", "5"), ("server.trusted_proxies", "127.0.0.1")];
     let server = with_callers(&settings).await;
     let from = async |address: &str, key: &str| {
@@ -135,22 +136,22 @@ async fn strangers_are_limited_by_their_address() {
             }
             assert_refused(&answer, 401, UNAUTHORIZED, address);
             refused += 1;
-            assert!(refused < 10, "no end");
+            assert!(refused < 10, "never limited");
         }
         assert!(refused >= 5, "{refused}");
-        assert_refused(&from(address, AMAZON).await, 400, "Invalid request body", "good credentials");
+        assert_refused(&from(address, AMAZON).await, 400, "Invalid request body", "valid credentials");
     }
     let limited = "connector_answers_total{status=\"429\",reason=\"unauthorized_limited\"}";
     assert_eq!(metric(&server, limited).await, 2);
-    assert_eq!(metric(&server, "connector_rate_limited_total").await, 0, "no caller was");
+    assert_eq!(metric(&server, "connector_rate_limited_total").await, 0, "no caller was limited");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the header, but a key.
+    /// Any header value that is not a key.
     #[test]
-    fn no_header_lets_a_stranger_in(values in prop::collection::vec(prop::collection::vec(0x20_u8..=0xff, 0..300), 1..20)) {
+    fn random_api_keys_are_refused(values in prop::collection::vec(prop::collection::vec(0x20_u8..=0xff, 0..300), 1..20)) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let server = with_callers(&[]).await;

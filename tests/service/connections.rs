@@ -1,4 +1,4 @@
-//! The API contract's requests as they share a connection: kept alive, pipelined, and asked before they are sent.
+//! Several requests on one connection: keep-alive, pipelining, and `Expect: 100-continue`.
 
 use crate::{
     checks::*,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_who_asks_first_is_told_to_continue() {
+async fn expect_100_continue_is_answered() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     let mut wire = Wire::connect(&server).await;
@@ -18,7 +18,7 @@ async fn a_sender_who_asks_first_is_told_to_continue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_connection_carries_many_scans() {
+async fn connection_is_kept_alive_for_many_scans() {
     let server = Server::demo(&[]).await;
     let mut wire = Wire::connect(&server).await;
     for _ in 0..5 {
@@ -30,7 +30,7 @@ async fn one_connection_carries_many_scans() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipelined_requests_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = Server::demo(&[]).await;
     let associate = scan_with("identityKey", base64("associate_key")).to_string();
     let unknown = scan_with("identityKey", base64("unknown_key")).to_string();
@@ -44,9 +44,9 @@ async fn pipelined_requests_are_answered_in_their_order() {
     assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "fifth");
 }
 
-/// A head may be some sixteen KiB long; what is far longer is refused by hyper, unread.
+/// A head may have about 16 KiB. hyper refuses a much longer one without reading it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_head_without_end_is_refused() {
+async fn too_long_head_is_refused() {
     let server = Server::demo(&[]).await;
     let padded = |bytes: usize| {
         let body = scan().to_string();
@@ -57,8 +57,8 @@ async fn a_head_without_end_is_refused() {
     long.send(padded(8 * 1024)).await;
     assert_granted(&long.answer().await, "shopper-uuid-001", "SHOPPER", "8 KiB");
 
-    let mut endless = Wire::connect(&server).await;
-    let _ = endless.try_send(padded(256 * 1024)).await; // the other end may be gone before all of it is sent
-    let said = endless.rest().await;
+    let mut too_long = Wire::connect(&server).await;
+    let _ = too_long.try_send(padded(256 * 1024)).await; // the server may close the connection before everything is sent
+    let said = too_long.rest().await;
     assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
 }

@@ -1,5 +1,5 @@
-//! What the project promises of its containers: which user they run as, what they may write, which capabilities they have. These tests
-//! read the Dockerfile and the deployment files. The workflow runs the image under the same restrictions.
+//! The restrictions of the containers: their user, what they may write, their capabilities. These tests read the
+//! Dockerfile and the deployment files. The workflow runs the image under the same restrictions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// What a file says, without comments and empty lines.
+/// The lines of a file without comments and empty lines.
 fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines = text.lines().map(|line| line.split(" #").next().unwrap().trim_end());
@@ -80,8 +80,8 @@ fn every_pod_runs_unprivileged_with_a_read_only_root() {
         {
             assert!(!lines.iter().any(|line| line.contains(never)), "{never} in {}", path.display());
         }
-        let (its, containers) = (count(&lines, "template:"), count(&lines, "containers:"));
-        assert_eq!(its, containers, "{}", path.display());
+        let (templates, containers) = (count(&lines, "template:"), count(&lines, "containers:"));
+        assert_eq!(templates, containers, "{}", path.display());
         for of_a_pod in [
             "runAsNonRoot: true",
             "runAsUser: 65532",
@@ -89,7 +89,7 @@ fn every_pod_runs_unprivileged_with_a_read_only_root() {
             "seccompProfile: { type: RuntimeDefault }",
             "automountServiceAccountToken: false",
         ] {
-            assert_eq!(count(&lines, of_a_pod), its, "{of_a_pod} in {}", path.display());
+            assert_eq!(count(&lines, of_a_pod), templates, "{of_a_pod} in {}", path.display());
         }
         let images = lines.iter().filter(|line| line.trim().starts_with("image: ")).count();
         for of_a_container in
@@ -97,7 +97,7 @@ fn every_pod_runs_unprivileged_with_a_read_only_root() {
         {
             assert_eq!(count(&lines, of_a_container), images, "{of_a_container} in {}", path.display());
         }
-        pods += its;
+        pods += templates;
     }
     assert_eq!(pods, 2);
 }

@@ -1,4 +1,4 @@
-//! The API contract's decision: the account rules in their order, the exit, stores, cash, and what a 200 carries.
+//! The API contract's decision: the account rules in order, exits, stores, cash, and the members of a 200.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn the_first_account_rule_that_applies_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_to_which_no_rule_applies_passes() {
+async fn account_that_breaks_no_rule_is_accepted() {
     for kind in ["SHOPPER", "ASSOCIATE"] {
         for shopper in [
             json!({}),
@@ -78,7 +78,7 @@ async fn an_account_to_which_no_rule_applies_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_method_lasts_to_the_last_instant_of_its_month() {
+async fn payment_method_is_valid_until_the_end_of_its_month() {
     for (last_month, time, passes) in [
         ("2024-02", "2024-02-01T00:00:00Z", true),
         ("2024-02", "2024-02-29T23:59:59Z", true),
@@ -108,7 +108,7 @@ async fn a_payment_method_lasts_to_the_last_instant_of_its_month() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_locked_in_at_the_exit() {
+async fn account_rules_are_skipped_at_exit() {
     for (kind, shopper) in [("SHOPPER", flagged()), ("SHOPPER", expired()), ("CASH_SHOPPER", json!({}))] {
         let server = with_shopper(kind, &shopper, &[]).await;
         for store in [STORE, "LENIENT"] {
@@ -119,7 +119,7 @@ async fn nobody_is_locked_in_at_the_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_may_check_the_account_at_the_exit_too() {
+async fn store_may_check_account_rules_at_exit() {
     for (kind, shopper, message) in [
         ("SHOPPER", flagged(), FLAGGED),
         ("SHOPPER", expired(), PAYMENT_EXPIRED),
@@ -129,11 +129,11 @@ async fn a_store_may_check_the_account_at_the_exit_too() {
         assert_refused(&server.verify(&scan_at("STRICT", "EXIT")).await, 401, message, kind);
     }
     let server = with_shopper("SHOPPER", &json!({}), &[]).await;
-    assert_granted(&server.verify(&scan_at("STRICT", "EXIT")).await, "v1", "SHOPPER", "nothing against them");
+    assert_granted(&server.verify(&scan_at("STRICT", "EXIT")).await, "v1", "SHOPPER", "no rule applies");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_the_exit_too_the_shopper_must_be_identified() {
+async fn exit_requires_an_identified_shopper() {
     let server = Server::demo(&[]).await;
     for (key, message) in [("invalid_key", INVALID_KEY), ("unknown_key", KEY_NOT_FOUND), ("\n", INVALID_KEY)] {
         let body = set(scan_with_key(key.as_bytes()), "authEvent.location", "EXIT");
@@ -142,14 +142,14 @@ async fn at_the_exit_too_the_shopper_must_be_identified() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cash_shopper_passes_where_cash_is_taken() {
+async fn cash_shopper_is_accepted_only_where_cash_is_taken() {
     let server = with_shopper("CASH_SHOPPER", &json!({}), &[]).await;
     assert_granted(&server.verify(&scan_at("CASH", "ENTRY")).await, "v1", "CASH_SHOPPER", "a store that takes cash");
     assert_refused(&server.verify(&scan_at(STORE, "ENTRY")).await, 401, NO_CASH_HERE, "a store that takes none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disabled_store_lets_nobody_in_and_everybody_out() {
+async fn disabled_store_refuses_entry_and_allows_exit() {
     let server = with_shopper("SHOPPER", &json!({}), &[]).await;
     assert_refused(&server.verify(&scan_at("SHUT", "ENTRY")).await, 400, INVALID_STORE, "in");
     assert_granted(&server.verify(&scan_at("SHUT", "EXIT")).await, "v1", "SHOPPER", "out");
@@ -158,7 +158,7 @@ async fn a_disabled_store_lets_nobody_in_and_everybody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_payment_source_is_told_only_where_configured() {
+async fn payment_source_is_sent_only_if_configured() {
     let shopper = json!({ "paymentMethod": { "id": "pm-1", "lastMonth": "2099-12" } });
     let visitor = json!({ "id": "v1", "type": "SHOPPER" });
     for (settings, source) in [
@@ -176,13 +176,13 @@ async fn the_payment_source_is_told_only_where_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn there_is_no_payment_source_without_a_payment_method() {
+async fn payment_source_is_absent_without_a_payment_method() {
     let server = with_shopper("ASSOCIATE", &json!({}), &[("answer.payment_source", "true")]).await;
     assert_granted(&server.verify(&scan_at(STORE, "ENTRY")).await, "v1", "ASSOCIATE", "no method");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demos_shoppers_are_what_its_documentation_says() {
+async fn demo_shoppers_match_the_documentation() {
     let server = Server::demo(&[]).await;
     for (key, store, visitor, kind) in [
         ("valid_shopper_key", "STORE-001", "shopper-uuid-001", "SHOPPER"),
@@ -206,5 +206,5 @@ async fn the_demos_shoppers_are_what_its_documentation_says() {
         "visitorDetails": { "id": "shopper-uuid-001", "type": "SHOPPER" },
         "shopperDeviceId": "device-abc-123",
     });
-    assert_json(&server.verify(&scan_with_key(b"device_shopper_key")).await, 200, &with_device, "a device");
+    assert_json(&server.verify(&scan_with_key(b"device_shopper_key")).await, 200, &with_device, "with a device");
 }

@@ -1,4 +1,4 @@
-//! The demo's page and its endpoints: in a demo only, and for the page itself only.
+//! The demo's page and its endpoints. They exist in a demo only, and answer only requests of the page itself.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
@@ -23,10 +23,10 @@ const PAGES: [(&str, &str, &str); 8] = [
     ("/demo/icon.svg", "image/svg+xml", "<svg"),
 ];
 
-/// What the connector reads of the demo's identity provider.
+/// The paths that the connector reads from the demo's identity provider.
 const PROVIDER: [(&str, &str); 2] = [("GET", "/demo/.well-known/openid-configuration"), ("GET", "/demo/keys")];
 
-/// What the page uses.
+/// The endpoints that the page uses.
 const ENDPOINTS: [(&str, &str); 7] = [
     ("POST", "/demo/sign-in"),
     ("GET", "/demo/shoppers"),
@@ -37,7 +37,7 @@ const ENDPOINTS: [(&str, &str); 7] = [
     ("PUT", "/demo/backend"),
 ];
 
-/// Requests with a body that is valid for each of them.
+/// Requests for these calls, with a body that is valid for each of them.
 fn requests(api: &str, calls: impl IntoIterator<Item = (&'static str, &'static str)>) -> Vec<(String, RequestBuilder)> {
     let body = json!({ "shopper": "shopper-uuid-001", "down": false }).to_string();
     let request = |(method, path): (&str, &str)| {
@@ -47,8 +47,8 @@ fn requests(api: &str, calls: impl IntoIterator<Item = (&'static str, &'static s
     calls.into_iter().map(request).collect()
 }
 
-/// A request for everything below `/demo`.
-fn everything(api: &str) -> Vec<(String, RequestBuilder)> {
+/// A request for every path below `/demo`.
+fn all_requests(api: &str) -> Vec<(String, RequestBuilder)> {
     let pages = PAGES.map(|(path, ..)| ("GET", path));
     requests(api, pages.into_iter().chain(PROVIDER).chain(ENDPOINTS))
 }
@@ -90,14 +90,14 @@ async fn page_files_have_their_types_and_a_strict_policy() {
             "style-src 'self'",
         ];
         assert_eq!(rules, strict, "{path}");
-        for elsewhere in ["https://", "http://", "<style", " style=", " onclick=", "eval(", "innerHTML"] {
-            let allowed = path.ends_with(".svg") && elsewhere == "http://"; // the name of its language
-            assert!(allowed || !text.contains(elsewhere), "{path} has {elsewhere}");
+        for forbidden in ["https://", "http://", "<style", " style=", " onclick=", "eval(", "innerHTML"] {
+            let allowed = path.ends_with(".svg") && forbidden == "http://"; // the XML namespace
+            assert!(allowed || !text.contains(forbidden), "{path} contains {forbidden}");
         }
     }
     let page = String::from_utf8(ask(&server, "GET", "/demo").await.body).unwrap();
     for (path, ..) in &PAGES[1..] {
-        assert!(page.contains(&format!("\"{path}\"")), "the page has {path}");
+        assert!(page.contains(&format!("\"{path}\"")), "the page links to {path}");
     }
     assert_eq!(page.matches("<script").count(), page.matches("<script src=").count(), "no script in the page itself");
     for (method, path) in [
@@ -112,7 +112,7 @@ async fn page_files_have_their_types_and_a_strict_policy() {
         assert!(answer.headers.contains_key("allow"), "{path}");
     }
     assert_error_form(&ask(&server, "GET", "/demo/nothing").await, 404, "no such file");
-    assert_error_form(&ask(&server, "GET", "/demo/../Cargo.toml").await, 404, "no file of the disk");
+    assert_error_form(&ask(&server, "GET", "/demo/../Cargo.toml").await, 404, "no file outside the demo");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,7 +132,7 @@ async fn serve_has_no_demo_on_any_port() {
     )
     .await;
     for port in [&process.api, &process.management] {
-        for (what, request) in everything(port) {
+        for (what, request) in all_requests(port) {
             assert_error_form(&send(request.bearer_auth(MANAGEMENT_TOKEN)).await, 404, &what);
         }
     }
@@ -145,7 +145,7 @@ async fn serve_has_no_demo_on_any_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn demo_without_the_shoppers_side_has_no_page() {
     let server = Server::demo(&[("commerce.enabled", "false")]).await;
-    for (what, request) in everything(&server.api) {
+    for (what, request) in all_requests(&server.api) {
         assert_error_form(&send(request).await, 404, &what);
     }
     assert_error_form(&ask(&server, "GET", "/").await, 404, "the root");
@@ -182,7 +182,7 @@ async fn requests_of_other_pages_are_refused() {
         &[("host", "evil.example"), ("origin", "http://evil.example")],
         &[("host", "192.0.2.1:80"), ("sec-fetch-site", "same-origin")],
     ];
-    let taken: [&[(&str, &str)]; 6] = [
+    let accepted: [&[(&str, &str)]; 6] = [
         &[],
         &[("origin", own)],
         &[("origin", own), ("sec-fetch-site", "same-origin")],
@@ -191,16 +191,16 @@ async fn requests_of_other_pages_are_refused() {
         &[("host", "[::1]")],
     ];
     for headers in refused {
-        for (what, request) in everything(own) {
+        for (what, request) in all_requests(own) {
             let answer = send(with(request, headers)).await;
-            let message = "The demo answers its own page only";
+            let message = "The demo answers requests of its own page only";
             let body = json!({ "message": message, "reason": "not_from_here" });
             assert_json(&answer, 403, &body, &format!("{what} {headers:?}"));
             assert!(!answer.headers.contains_key("access-control-allow-origin"));
         }
     }
-    for headers in taken {
-        for (what, request) in everything(own) {
+    for headers in accepted {
+        for (what, request) in all_requests(own) {
             assert_eq!(send(with(request, headers)).await.status, 200, "{what} {headers:?}");
         }
     }
@@ -208,16 +208,16 @@ async fn requests_of_other_pages_are_refused() {
         &server.verify(&scan_with_key(b"valid_shopper_key")).await,
         "shopper-uuid-001",
         "SHOPPER",
-        "unharmed",
+        "scans still work",
     );
 }
 
-/// A link in a README or a chat opens the page, and nothing else.
+/// A link in a README or a chat can open the page, but no endpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_on_other_sites_open_the_page_only() {
     let server = Server::demo(&[]).await;
     let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-    for (what, request) in everything(&server.api) {
+    for (what, request) in all_requests(&server.api) {
         let status = if what == "GET /demo" { 200 } else { 403 };
         assert_eq!(send(with(request, &link)).await.status, status, "{what}");
     }
@@ -239,7 +239,7 @@ const KEY_IS_MISSING: &str = "This demo needs a key: open the link that it print
 async fn published_demo_needs_its_key() {
     let server = Server::published(KEY).await;
     let longer = format!("{KEY}x");
-    let without: [&[(&str, &str)]; 7] = [
+    let without_key: [&[(&str, &str)]; 7] = [
         &[],
         &[("x-demo-key", "")],
         &[("x-demo-key", "the-key-of-another-published-demo")],
@@ -248,7 +248,7 @@ async fn published_demo_needs_its_key() {
         &[("x-demo-key", &KEY.to_uppercase())],
         &[("authorization", &format!("Bearer {KEY}"))],
     ];
-    for headers in without {
+    for headers in without_key {
         for (what, request) in requests(&server.api, ENDPOINTS) {
             let answer = send(with(request, headers)).await;
             assert_json(&answer, 401, &json!({ "message": KEY_IS_MISSING }), &format!("{what} {headers:?}"));
@@ -265,10 +265,10 @@ async fn published_demo_needs_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn published_demo_has_any_host_and_refuses_other_pages() {
+async fn published_demo_accepts_any_host_and_refuses_other_pages() {
     let server = Server::published(KEY).await;
     let origin = "http://demo.example:8080";
-    let taken: [&[(&str, &str)]; 3] = [
+    let accepted: [&[(&str, &str)]; 3] = [
         &[("host", "demo.example:8080")],
         &[("host", "192.0.2.1")],
         &[("host", "demo.example:8080"), ("origin", origin), ("sec-fetch-site", "same-origin")],
@@ -279,9 +279,9 @@ async fn published_demo_has_any_host_and_refuses_other_pages() {
         &[("host", "demo.example:8080"), ("sec-fetch-site", "cross-site")],
         &[("host", "demo.example"), ("origin", origin)],
     ];
-    for (groups, status) in [(&taken[..], 200), (&refused[..], 403)] {
+    for (groups, status) in [(&accepted[..], 200), (&refused[..], 403)] {
         for headers in groups {
-            for (what, request) in everything(&server.api) {
+            for (what, request) in all_requests(&server.api) {
                 let answer = send(with(request.header("x-demo-key", KEY), headers)).await;
                 assert_eq!(answer.status, status, "{what} {headers:?}");
             }
@@ -289,7 +289,8 @@ async fn published_demo_has_any_host_and_refuses_other_pages() {
     }
 }
 
-/// The connector fetches the keys of the demo's identity provider from itself, at every address on which it can be published.
+/// The connector fetches the keys of the demo's identity provider from itself, at every address on which it can be
+/// published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_accepted_on_every_address() {
     let addresses = [Some(Ipv4Addr::UNSPECIFIED.into()), address_off_loopback()];
@@ -303,7 +304,7 @@ async fn tokens_are_accepted_on_every_address() {
     }
 }
 
-/// The address from which this machine would send to another. Nothing is sent. Without a network there is none.
+/// The address that this machine uses towards another network; `None` without a network. Sends nothing.
 fn address_off_loopback() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("203.0.113.1:9").ok()?;

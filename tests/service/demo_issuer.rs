@@ -1,4 +1,4 @@
-//! The demo's identity provider, and what else its page can read and change.
+//! The demo's identity provider, and the endpoints for shoppers and stores.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ async fn only_known_shoppers_can_sign_in() {
     assert_eq!(claims["sub"], "shopper-uuid-001");
     assert_eq!(context(&server, token).await.json()["isAnonymous"], false);
     server.clock.advance(std::time::Duration::from_secs(3600));
-    assert_eq!(context(&server, token).await.status, 401, "it ends");
+    assert_eq!(context(&server, token).await.status, 401, "it expires");
     assert_eq!(server.all("customers").await.len(), 1);
 }
 
@@ -59,7 +59,7 @@ async fn discovery_leads_to_the_key_that_signed() {
         "no secret"
     );
     let other = Server::demo(&[]).await;
-    assert_ne!(ask(&other, "GET", "/demo/keys").await.json()["keys"], keys, "each demo has its own");
+    assert_ne!(ask(&other, "GET", "/demo/keys").await.json()["keys"], keys, "each demo has its own keys");
     assert_eq!(context(&other, token).await.status, 401);
 }
 

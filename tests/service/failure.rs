@@ -1,5 +1,5 @@
-//! The API contract's 500: what is our fault, in its words and in time, never recorded, and never in the way of what
-//! comes next. The directory here fails on command.
+//! The API contract's 500 for faults on our side: with the documented message, in time, never recorded, and without an
+//! effect on later requests. In these tests the directory fails on command.
 
 use std::{
     sync::Arc,
@@ -22,11 +22,11 @@ fn assert_our_fault(answer: &Answer, what: &str) {
 
 /// The deadline of a scan is 1.5 s after its head: its answer comes later than this.
 const DEADLINE: Duration = Duration::from_millis(1_400);
-/// The deadline and a margin. A busy machine may need more.
+/// The deadline and a margin.
 const LATE: Duration = Duration::from_millis(1_900);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_directory_that_fails_is_a_500_and_the_retry_reaches_the_true_decision() {
+async fn failing_directory_gives_500_and_the_retry_is_decided() {
     let server = Server::demo(&[]).await;
     for (key, status) in [("valid_shopper_key", 200), ("unknown_key", 401), ("flagged_shopper_key", 401)] {
         let body = scan_with_key(key.as_bytes());
@@ -41,7 +41,7 @@ async fn a_directory_that_fails_is_a_500_and_the_retry_reaches_the_true_decision
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_key_code_too_is_decided_once_the_directory_answers() {
+async fn scan_key_code_is_decided_once_the_directory_answers() {
     let server = Server::demo(&[]).await;
     let body = scan_with_key(code(SCANNED_AT, "").as_bytes());
     server.faults.set(Some(Fault::Fail));
@@ -51,24 +51,24 @@ async fn a_scan_key_code_too_is_decided_once_the_directory_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_is_not_recorded_in_any_form() {
+async fn failures_are_not_recorded() {
     let server = Server::demo(&[]).await;
     for fault in [Fault::Fail, Fault::Stall, Fault::Panic] {
         let event = new_id();
         server.faults.set(Some(fault));
-        assert_our_fault(&server.verify(&scan_of(&event, "valid_shopper_key")).await, "at fault");
+        assert_our_fault(&server.verify(&scan_of(&event, "valid_shopper_key")).await, "during the fault");
         server.faults.set(None);
-        // Had the first request left an acceptance, this one would be refused as already used.
+        // If the first request were recorded as accepted, this one would be refused as already used.
         let other = server.verify(&scan_of(&event, "associate_key")).await;
         assert_granted(&other, "associate-uuid-001", "ASSOCIATE", "another key under the same event");
         let first = server.verify(&scan_of(&event, "valid_shopper_key")).await;
-        assert_refused(&first, 400, ALREADY_USED, "and the first, after it");
+        assert_refused(&first, 400, ALREADY_USED, "the first key, after the second");
     }
     assert_eq!(server.sessions().await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_failure_does_not_outlast_itself() {
+async fn retry_after_a_single_failure_is_accepted() {
     let server = Server::demo(&[]).await;
     let body = scan();
     server.faults.fail_next(1);
@@ -77,7 +77,7 @@ async fn one_failure_does_not_outlast_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_directory_that_stalls_is_a_500_in_time() {
+async fn stalled_directory_gives_500_at_the_deadline() {
     let server = Arc::new(Server::demo(&[]).await);
     server.faults.set(Some(Fault::Stall));
     assert_one_within(LATE, "stalled", async || {
@@ -95,7 +95,7 @@ async fn a_directory_that_stalls_is_a_500_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_time_runs_from_the_head_and_not_from_the_body() {
+async fn deadline_starts_at_the_head_not_at_the_body() {
     let server = Server::demo(&[]).await;
     server.faults.set(Some(Fault::Stall));
     let body = scan().to_string();
@@ -105,7 +105,7 @@ async fn the_time_runs_from_the_head_and_not_from_the_body() {
         assert!(wire.answer_within(Duration::from_millis(500)).await.is_none());
         wire.send(&body).await;
         if wire.elapsed() > Duration::from_millis(900) {
-            return Duration::MAX; // the body was sent too late: it has a second
+            return Duration::MAX; // the body was sent after its limit of a second
         }
         assert_our_fault(&wire.answer().await, "stalled");
         assert!(wire.elapsed() > DEADLINE, "{:?}", wire.elapsed());
@@ -115,7 +115,7 @@ async fn the_time_runs_from_the_head_and_not_from_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_is_a_500_and_the_service_lives_on() {
+async fn panic_gives_500_and_the_service_continues() {
     let server = Arc::new(Server::demo(&[]).await);
     let body = scan();
     server.faults.set(Some(Fault::Panic));
@@ -128,7 +128,7 @@ async fn a_panic_is_a_500_and_the_service_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_harms_no_other_connection() {
+async fn panic_does_not_affect_other_connections() {
     let server = Server::demo(&[]).await;
     let mut bystander = Wire::connect(&server).await;
     let body = scan();
@@ -144,7 +144,7 @@ async fn a_panic_harms_no_other_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn recorded_events_are_answered_while_the_directory_is_at_fault() {
+async fn recorded_events_are_answered_while_the_directory_fails() {
     let server = Server::demo(&[]).await;
     let recorded = ["valid_shopper_key", "device_shopper_key", "unknown_key", "flagged_shopper_key"]
         .map(|key| scan_with_key(key.as_bytes()));
@@ -162,12 +162,17 @@ async fn recorded_events_are_answered_while_the_directory_is_at_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_is_told_of_their_own_mistakes_while_the_directory_is_at_fault() {
+async fn invalid_requests_get_400_while_the_directory_fails() {
     let server = Server::demo(&[]).await;
     server.faults.set(Some(Fault::Fail));
     assert_refused(&server.post("{}").await, 400, INVALID_BODY, "{}");
     let body = scan_with("keyChannel", "BLUETOOTH");
-    assert_refused(&server.verify(&body).await, 400, "Invalid keyChannel value", "the last row before the store");
+    assert_refused(
+        &server.verify(&body).await,
+        400,
+        "Invalid keyChannel value",
+        "the last row of the table before the store",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +186,7 @@ async fn liveness_does_not_depend_on_the_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demos_unavailable_key_is_always_our_fault() {
+async fn unavailable_backend_key_of_the_demo_always_gives_500() {
     let server = Server::demo(&[]).await;
     let body = scan_with_key(b"unavailable_backend_key");
     for store in ["STORE-001", "STORE-002"] {
@@ -195,14 +200,14 @@ async fn the_demos_unavailable_key_is_always_our_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_hangs_up_leaves_one_scan_or_none() {
+async fn scan_of_a_caller_that_hangs_up_opens_one_session_after_the_retry() {
     let server = Server::demo(&[]).await;
     let mut bodies: Vec<Value> = Vec::new();
     for number in 0..24 {
         let body = scan();
         let whole = request(&body.to_string());
         let mut wire = Wire::connect(&server).await;
-        // Some hang up within the head, some within the body, some once all is sent.
+        // Some hang up within the head, some within the body, some after the whole request.
         let part = if number % 3 == 0 { whole.len() } else { whole.len() * number / 24 };
         wire.send(&whole.as_bytes()[..part]).await;
         drop(wire);

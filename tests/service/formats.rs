@@ -1,4 +1,4 @@
-//! The API contract's three formats: UUIDs, Base64 and timestamps, in every spelling that counts and many that do not.
+//! The API contract's three formats: UUIDs, Base64 and timestamps, in all valid spellings and many invalid ones.
 
 use crate::{
     checks::*,
@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_uuid_is_of_either_case_and_of_any_version_and_variant() {
+async fn uuids_of_any_case_version_and_variant_are_accepted() {
     let server = Server::demo(&[]).await;
     for uuid in [
         "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
@@ -26,7 +26,7 @@ async fn a_uuid_is_of_either_case_and_of_any_version_and_variant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_but_the_five_groups_is_a_uuid() {
+async fn malformed_uuids_are_refused() {
     let server = Server::demo(&[]).await;
     for wrong in [
         "not-a-valid-uuid",
@@ -62,9 +62,9 @@ async fn nothing_but_the_five_groups_is_a_uuid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn base64_may_be_padded_or_not() {
+async fn base64_padding_is_optional() {
     let server = Server::demo(&[]).await;
-    // Bytes of each length modulo three; then what is in them decides.
+    // Valid Base64 of every length modulo three. The message then depends on the decoded key.
     for (spellings, message) in [
         (["YWJj", "YWJj"], KEY_NOT_FOUND),
         (["YWI=", "YWI"], KEY_NOT_FOUND),
@@ -84,16 +84,16 @@ async fn base64_may_be_padded_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_nearly_base64_is_refused() {
+async fn malformed_base64_is_refused() {
     let server = Server::demo(&[]).await;
-    for (wrong, why) in [
+    for (wrong, mistake) in [
         ("", "empty"),
         ("!!!not-base64!!!", "not of the alphabet"),
         ("YQ=", "half the padding"),
         ("YQ===", "too much padding"),
         ("YWI==", "too much padding"),
-        ("YWJj=", "padding where none belongs"),
-        ("YWJj====", "padding where none belongs"),
+        ("YWJj=", "unexpected padding"),
+        ("YWJj====", "unexpected padding"),
         ("=", "padding alone"),
         ("====", "padding alone"),
         ("=YWJ", "padding in front"),
@@ -111,21 +111,21 @@ async fn what_is_nearly_base64_is_refused() {
         ("__8=", "the URL alphabet"),
         (" YWJj", "white space in front"),
         ("YWJj ", "white space behind"),
-        ("YWJj\n", "a line's end"),
+        ("YWJj\n", "a line break"),
         ("YW Jj", "white space within"),
-        ("YW\r\nJj", "a line's end within"),
+        ("YW\r\nJj", "a line break within"),
         ("YWI =", "white space before the padding"),
         ("YWJj\u{0}", "a NUL"),
         ("YWJj.", "a dot"),
         ("ＹWJj", "a wide letter"),
     ] {
         let answer = server.verify(&scan_with("identityKey", wrong)).await;
-        assert_refused(&answer, 400, BAD_KEY, &format!("{why}: {wrong:?}"));
+        assert_refused(&answer, 400, BAD_KEY, &format!("{mistake}: {wrong:?}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_form_of_timestamp_that_the_contract_knows_passes() {
+async fn every_documented_timestamp_form_is_accepted() {
     let server = Server::demo(&[]).await;
     for time in [
         "2024-02-09T17:53:57Z",
@@ -154,14 +154,14 @@ async fn every_form_of_timestamp_that_the_contract_knows_passes() {
         "2262-04-11T23:47:17Z",
         "9999-12-31T23:59:59.999999999Z",
     ] {
-        // An associate, since no payment method of theirs can have expired.
+        // An associate, because an associate has no payment method that could be expired.
         let body = set(scan_with("authEvent.timestamp", time), "identityKey", base64("associate_key"));
         assert_granted(&server.verify(&body).await, "associate-uuid-001", "ASSOCIATE", time);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_other_timestamp_is_refused() {
+async fn malformed_timestamps_are_refused() {
     let server = Server::demo(&[]).await;
     for wrong in [
         "not-a-timestamp",

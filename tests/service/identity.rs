@@ -1,4 +1,4 @@
-//! The API contract's way from a key to a shopper: the five rules in their order, channels, revoked keys, devices.
+//! How a key identifies a shopper: the API contract's five rules in order, channels, revoked keys, devices.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{Server, scan_with_key},
 };
 
-/// One shopper, `v1`, and these keys of theirs.
+/// One shopper, `v1`, with these keys.
 async fn with_keys(keys: &[Value]) -> Server {
     let directory = json!({
         "stores": [{ "id": "STORE-001" }],
@@ -52,7 +52,7 @@ async fn a_key_that_is_not_printable_ascii_is_invalid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_control_and_high_byte_makes_a_key_invalid_and_no_other_does() {
+async fn only_control_and_high_bytes_make_a_key_invalid() {
     let server = Server::demo(&[]).await;
     for byte in 0..=u8::MAX {
         let message = if (0x20..=0x7e).contains(&byte) { KEY_NOT_FOUND } else { INVALID_KEY };
@@ -62,7 +62,7 @@ async fn every_control_and_high_byte_makes_a_key_invalid_and_no_other_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_nobody_registered_is_not_found() {
+async fn unregistered_key_is_not_found() {
     let server = Server::demo(&[]).await;
     for key in [
         "unknown_key",
@@ -86,7 +86,7 @@ async fn a_key_that_nobody_registered_is_not_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registered_key_is_compared_exactly() {
     let server = Server::demo(&[]).await;
-    let near = [
+    let similar = [
         "Valid_shopper_key",
         "valid_shopper_key ",
         " valid_shopper_key",
@@ -94,13 +94,13 @@ async fn a_registered_key_is_compared_exactly() {
         "valid_shopper_keyy",
         "valid-shopper-key",
     ];
-    for key in near {
+    for key in similar {
         assert_refused(&server.verify(&scan_with_key(key.as_bytes())).await, 401, KEY_NOT_FOUND, key);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_of_49_characters_that_nobody_registered_is_invalid() {
+async fn unregistered_key_of_49_or_more_characters_is_invalid() {
     let server = Server::demo(&[]).await;
     for length in [47, 48, 49, 50, 154, 155, 750] {
         let message = if length < 49 { KEY_NOT_FOUND } else { INVALID_KEY };
@@ -112,7 +112,7 @@ async fn a_key_of_49_characters_that_nobody_registered_is_invalid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_starts_as_a_scan_key_code_and_is_none_is_invalid() {
+async fn malformed_scan_key_code_is_invalid() {
     let server = Server::demo(&[]).await;
     for key in
         ["JWO", "JWOx", "JWOACME", "JWO key", &format!("JWO{}", "0".repeat(45)), &format!("JWO{}", "@".repeat(45))]
@@ -122,7 +122,7 @@ async fn a_key_that_starts_as_a_scan_key_code_and_is_none_is_invalid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_badge_may_be_long_or_start_as_a_scan_key_code() {
+async fn badge_key_may_be_long_or_start_with_jwo() {
     let longest_badge = format!("JWO{}", "b".repeat(45));
     let keys = [
         "JWO",
@@ -140,7 +140,7 @@ async fn a_badge_may_be_long_or_start_as_a_scan_key_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn amazons_connectivity_and_mock_keys_pass_in_the_demo() {
+async fn demo_accepts_amazons_connectivity_and_mock_keys() {
     let server = Server::demo(&[]).await;
     for key in ["test-identity-key", "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae"] {
         for store in ["TEST_STORE_001", "sample-store-id"] {
@@ -151,7 +151,7 @@ async fn amazons_connectivity_and_mock_keys_pass_in_the_demo() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_limited_to_a_channel_passes_there_and_without_one() {
+async fn channel_limited_key_is_accepted_on_its_channel_or_with_a_null_channel() {
     let keys = [
         json!({ "key": "radio", "shopper": "v1", "channel": "RADIO" }),
         json!({ "key": "optical", "shopper": "v1", "channel": "OPTICAL" }),
@@ -180,14 +180,14 @@ async fn a_key_limited_to_a_channel_passes_there_and_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_limit_lets_a_request_without_the_member_pass() {
+async fn channel_limited_key_is_accepted_without_key_channel() {
     let server = Server::demo(&[]).await;
     let answer = server.verify(&unset(scan_with_key(b"radio_badge_key"), "keyChannel")).await;
     assert_granted(&answer, "badge-shopper-uuid-001", "SHOPPER", "no keyChannel");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_key_is_invalid_at_the_entry_and_at_the_exit() {
+async fn revoked_key_is_invalid_at_entry_and_exit() {
     let server = with_keys(&[json!({ "key": "gone", "shopper": "v1", "revoked": true })]).await;
     for location in ["ENTRY", "EXIT"] {
         for channel in [json!("OPTICAL"), json!("RADIO"), Value::Null] {
@@ -198,7 +198,7 @@ async fn a_revoked_key_is_invalid_at_the_entry_and_at_the_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_device_is_told_when_the_key_identifies_it() {
+async fn device_id_is_sent_if_the_key_identifies_it() {
     let keys = [
         json!({ "key": "first", "shopper": "v1", "device": "d1" }),
         json!({ "key": "second", "shopper": "v1", "device": "d2" }),

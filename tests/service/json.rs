@@ -1,4 +1,4 @@
-//! The first row of the API contract's validation table: what is a JSON object at all.
+//! The first row of the API contract's validation table: the body must be a JSON object.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_a_json_object_with_members_is_refused() {
+async fn body_that_is_not_an_object_with_members_is_refused() {
     let server = Server::demo(&[]).await;
     for body in [
         "", " ", "\n", "{}", "{ }", " {\n} ", "[]", "[{}]", "null", "true", "1", "\"\"", "\"{}\"", "{", "}", "nul",
@@ -19,7 +19,7 @@ async fn what_is_not_a_json_object_with_members_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_array_of_the_right_values_is_not_an_object() {
+async fn array_of_valid_values_is_refused() {
     let server = Server::demo(&[]).await;
     let body = scan();
     let members = ["requestId", "identityKey", "storeId", "authEvent", "keyChannel"];
@@ -30,13 +30,13 @@ async fn an_array_of_the_right_values_is_not_an_object() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn white_space_around_and_between_is_json() {
+async fn white_space_between_tokens_is_accepted() {
     let server = Server::demo(&[]).await;
     assert_passes(&server, format!(" \t\r\n{:#}\r\n\t ", scan())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_may_follow_the_body() {
+async fn content_after_the_object_is_refused() {
     let server = Server::demo(&[]).await;
     for rest in ["x", "}", ",", "null", "{}", "\0", "//", "\u{feff}"] {
         assert_invalid(&server, format!("{}{rest}", scan())).await;
@@ -46,7 +46,7 @@ async fn nothing_may_follow_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_beginning_of_a_body_is_incomplete() {
+async fn truncated_json_is_refused() {
     let server = Server::demo(&[]).await;
     let body = scan().to_string();
     for length in (0..body.len()).step_by(7).chain([body.len() - 1]) {
@@ -55,7 +55,7 @@ async fn every_beginning_of_a_body_is_incomplete() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_only_resembles_json_is_refused() {
+async fn almost_json_is_refused() {
     let server = Server::demo(&[]).await;
     assert_invalid(&server, format!("\u{feff}{}", scan())).await;
     assert_invalid(&server, scan().to_string().replace('"', "'")).await;
@@ -66,7 +66,7 @@ async fn what_only_resembles_json_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_member_must_still_be_json() {
+async fn unknown_members_must_be_valid_json() {
     let server = Server::demo(&[]).await;
     let values = [
         "NaN",
@@ -106,7 +106,7 @@ async fn an_unknown_member_must_still_be_json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_that_are_not_utf_8_are_not_json() {
+async fn invalid_utf_8_is_refused() {
     let server = Server::demo(&[]).await;
     let bad: [&[u8]; 6] = [b"\xff", b"\x80", b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"];
     for bytes in bad {

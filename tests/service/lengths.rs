@@ -1,4 +1,4 @@
-//! The API contract's greatest lengths: they count Unicode characters, not bytes, nor UTF-16 units.
+//! The API contract's maximum lengths: they count Unicode characters, not bytes or UTF-16 units.
 
 use serde_json::json;
 
@@ -7,11 +7,11 @@ use crate::{
     support::{Server, scan_with_key},
 };
 
-/// One character, in bytes and in UTF-16 units of different number.
+/// Characters with different numbers of bytes and UTF-16 units.
 const CHARACTERS: [&str; 4] = ["a", "é", "語", "𝒳"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_id_has_at_most_255_characters_however_many_bytes() {
+async fn store_id_limit_is_255_characters_not_bytes() {
     let server = Server::demo(&[]).await;
     for character in CHARACTERS {
         let longest = server.verify(&scan_with("storeId", character.repeat(255))).await;
@@ -24,7 +24,7 @@ async fn a_store_id_has_at_most_255_characters_however_many_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_character_written_as_escapes_counts_once() {
+async fn escaped_character_counts_once() {
     let server = Server::demo(&[]).await;
     for (length, refusal) in [(255, INVALID_STORE), (256, STORE_TOO_LONG)] {
         let escaped = "\\ud835\\udcb3".repeat(length);
@@ -34,7 +34,7 @@ async fn a_character_written_as_escapes_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_id_of_255_characters_can_be_a_store() {
+async fn store_with_an_id_of_255_characters_is_accepted() {
     for character in CHARACTERS {
         let store = character.repeat(255);
         let directory = json!({
@@ -48,14 +48,14 @@ async fn a_store_id_of_255_characters_can_be_a_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_identity_key_has_at_most_1000_characters_however_many_bytes() {
+async fn identity_key_limit_is_1000_characters_not_bytes() {
     let server = Server::demo(&[]).await;
     let longest = server.verify(&scan_with_key(&[b'k'; 750])).await;
     assert_refused(&longest, 401, INVALID_KEY, "750 bytes are 1000 characters");
     let longer = server.verify(&scan_with_key(&[b'k'; 751])).await;
     assert_refused(&longer, 400, KEY_TOO_LONG, "751 bytes are 1004 characters");
     let longer = server.verify(&scan_with("identityKey", "!".repeat(1001))).await;
-    assert_refused(&longer, 400, KEY_TOO_LONG, "the length is looked at before the encoding");
+    assert_refused(&longer, 400, KEY_TOO_LONG, "the length is checked before the encoding");
     for character in ["é", "語", "𝒳"] {
         let longest = server.verify(&scan_with("identityKey", character.repeat(1000))).await;
         assert_refused(&longest, 400, BAD_KEY, character);

@@ -1,5 +1,6 @@
-//! Black-box tests of the API contract (`docs/api.md`), rule by rule: the real service, a real socket, and nothing
-//! known of what is behind it. The published cases, by their numbers, are a test of their own.
+//! Black-box tests of the API contract (`docs/api.md`), rule by rule, against a running service over real sockets.
+//!
+//! Amazon's published test cases are in `tests/published_cases`.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +9,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::arithmetic_side_effects,
-    reason = "a test that cannot go on has failed, and says where"
+    reason = "a panic fails the test and names the line"
 )]
 
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
-//! The management port's guard: with a token set, metrics and administration ask for it, and the probes do not. Without one, metrics are
-//! open and administration is closed.
+//! Authentication on the management port: with a configured token, metrics and administration require it and probes do
+//! not. Without one, metrics are open and administration is closed.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ async fn ask(server: &Server, path: &str, authorization: Option<&str>) -> Answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_token_set_nothing_is_told_without_it() {
+async fn metrics_and_administration_require_the_configured_token() {
     let server = Server::demo(&[("management.token", TOKEN)]).await;
     server.verify(&scan()).await;
     let lists = LISTS.map(|(list, _)| format!("/admin/v1/{list}"));
@@ -47,14 +47,14 @@ async fn with_a_token_set_nothing_is_told_without_it() {
     }
     let url = format!("{}/admin/v1/stores", server.management);
     let twice = stranger().get(url).header("authorization", &right).header("authorization", &right);
-    assert_eq!(twice.send().await.unwrap().status(), 401, "of two headers, a proxy may have read the other");
+    assert_eq!(twice.send().await.unwrap().status(), 401, "a proxy may have read the other of two headers");
     for path in ["/livez", "/readyz"] {
-        assert_eq!(ask(&server, path, None).await.status, 200, "{path} asks nobody");
+        assert_eq!(ask(&server, path, None).await.status, 200, "{path} needs no token");
     }
     assert_eq!(ask(&server, "/nowhere", None).await.status, 404);
 }
 
-/// Everything that changes something, with a body that would do.
+/// All calls that change something, with a valid body.
 const CHANGES: [(&str, &str, &str); 13] = [
     ("PUT", "stores/S", "{}"),
     ("DELETE", "stores/STORE-001", ""),
@@ -72,7 +72,7 @@ const CHANGES: [(&str, &str, &str); 13] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_changed_without_the_token() {
+async fn changes_require_the_token() {
     let server = Server::demo(&[]).await;
     let digest = async |list: &str| server.all(list).await[0]["digest"].as_str().unwrap().to_owned();
     server.put("customers", &json!({ "issuer": "i", "subject": "t", "shopper": "shopper-uuid-001" })).await;
@@ -93,7 +93,7 @@ async fn nothing_is_changed_without_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_token_set_metrics_are_open_and_administration_is_closed() {
+async fn without_a_configured_token_metrics_are_open_and_administration_is_closed() {
     let server = Server::demo(&[("management.token", "")]).await;
     assert_eq!(ask(&server, "/metrics", None).await.status, 200);
     for (list, _) in LISTS {
@@ -104,11 +104,11 @@ async fn without_a_token_set_metrics_are_open_and_administration_is_closed() {
         }
     }
     assert_eq!(server.admin("POST", "shoppers/shopper-uuid-001/flag").await.status, 401);
-    assert_eq!(server.verify(&scan()).await.status, 200, "nobody was flagged");
+    assert_eq!(server.verify(&scan()).await.status, 200, "no shopper was flagged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_flight_is_counted_up_and_down() {
+async fn in_flight_gauge_returns_to_zero() {
     let server = Server::demo(&[]).await;
     for body in [scan().to_string(), "{}".to_owned()] {
         server.post(body).await;

@@ -1,16 +1,16 @@
-//! Which members of a body count by the API contract: those it names, each once; the others are ignored, whatever is
-//! in them.
+//! The members of a body: the API contract names the known ones, each of which may occur once. Unknown members are
+//! ignored, whatever their value.
 
 use crate::{
     checks::*,
     support::{Server, scan},
 };
 
-/// The members of `authEvent` and of the body that the contract names.
+/// The known members of `authEvent` and of the body.
 const EVENT_MEMBERS: [&str; 3] = ["id", "timestamp", "location"];
 const BODY_MEMBERS: [&str; 5] = ["requestId", "identityKey", "storeId", "authEvent", "keyChannel"];
 
-/// A character as JSON may also write it.
+/// A character as a JSON escape.
 fn escape(letter: char) -> String {
     format!("\\u{:04x}", u32::from(letter))
 }
@@ -20,7 +20,7 @@ fn nested(depth: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unknown_members_are_ignored_at_both_levels_whatever_is_in_them() {
+async fn unknown_members_are_ignored_at_both_levels() {
     let server = Server::demo(&[]).await;
     let values = [
         "null".to_owned(),
@@ -49,7 +49,7 @@ async fn unknown_members_are_ignored_at_both_levels_whatever_is_in_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_member_may_come_first_twice_and_under_any_name() {
+async fn unknown_members_may_repeat_come_first_and_have_any_name() {
     let server = Server::demo(&[]).await;
     let names = [
         "",
@@ -73,7 +73,7 @@ async fn an_unknown_member_may_come_first_twice_and_under_any_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_named_member_given_twice_is_refused() {
+async fn duplicate_known_member_is_refused() {
     let server = Server::demo(&[]).await;
     let body = scan();
     for member in BODY_MEMBERS {
@@ -89,7 +89,7 @@ async fn a_named_member_given_twice_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_given_twice_shows_through_escapes() {
+async fn duplicate_member_with_escapes_is_refused() {
     let server = Server::demo(&[]).await;
     let escaped = |name: &str| name.chars().map(escape).collect::<String>();
     for member in BODY_MEMBERS {
@@ -101,7 +101,7 @@ async fn a_member_given_twice_shows_through_escapes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_written_with_escapes_is_that_name() {
+async fn member_name_with_escapes_is_recognized() {
     let server = Server::demo(&[]).await;
     let body =
         scan().to_string().replace("\"requestId\"", "\"\\u0072equest\\u0049d\"").replace("\"id\"", "\"\\u0069d\"");
@@ -110,7 +110,7 @@ async fn a_name_written_with_escapes_is_that_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_given_twice_comes_before_a_missing_field() {
+async fn duplicate_member_is_reported_before_a_missing_field() {
     let server = Server::demo(&[]).await;
     assert_invalid(&server, "{\"keyChannel\":null,\"keyChannel\":null}").await;
     assert_invalid(&server, "{\"authEvent\":{\"id\":1,\"id\":1}}").await;
@@ -118,7 +118,7 @@ async fn a_member_given_twice_comes_before_a_missing_field() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strange_content_in_a_named_member_gets_that_members_refusal() {
+async fn invalid_value_of_a_known_member_gets_its_own_refusal() {
     let server = Server::demo(&[]).await;
     let members = [
         ("requestId", "Invalid requestId format"),
@@ -144,7 +144,7 @@ async fn strange_content_in_a_named_member_gets_that_members_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_a_character_in_a_named_member_is_refused() {
+async fn lone_surrogate_in_a_known_member_is_refused() {
     let server = Server::demo(&[]).await;
     for path in [
         "requestId",

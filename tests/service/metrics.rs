@@ -1,4 +1,4 @@
-//! What is counted: what each figure says, and that documentation, dashboard and alert rules speak of the figures that there are.
+//! Metrics: their values, and that documentation, dashboard and alert rules use existing metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +17,7 @@ use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::runbooks;
 use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
 
-/// Metrics by name as they are asked for, each with its type and labels.
+/// Metrics by the name of their samples, each with its type and labels.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
 fn file(path: &str) -> String {
@@ -36,14 +36,14 @@ fn label_names(between: &str) -> BTreeSet<String> {
     while let Some((name, after)) = rest.split_once(['=', '!']) {
         names.insert(name.trim_matches([',', ' ']).to_owned());
         let (_, value) = after.split_once('"').unwrap();
-        // As far as the quote that is not escaped.
+        // Up to the first quote that is not escaped.
         let end = value.char_indices().find(|(at, c)| *c == '"' && !value[..*at].ends_with('\\')).unwrap().0;
         rest = &value[end + 1..];
     }
     names
 }
 
-/// What a port exposes.
+/// The metrics in the text of a scrape.
 fn exposed(text: &str) -> Metrics {
     let mut metrics = Metrics::new();
     for line in text.lines() {
@@ -68,13 +68,13 @@ fn exposed(text: &str) -> Metrics {
     metrics
 }
 
-/// A histogram is asked for by its parts.
+/// The name of a histogram for the name of one of its samples.
 fn base<'a>(name: &'a str, metrics: &Metrics) -> &'a str {
     let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
     parts.into_iter().find(|name| metrics.get(*name).is_some_and(|(kind, _)| kind == "histogram")).unwrap_or(name)
 }
 
-/// What `docs/metrics.md` has in its tables.
+/// The metrics in the tables of `docs/metrics.md`.
 fn documented() -> Metrics {
     let text = file("docs/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
@@ -87,9 +87,9 @@ fn documented() -> Metrics {
     .collect()
 }
 
-/// What connectors expose that have seen a bit of everything.
-async fn after_a_day() -> Metrics {
-    let plain = exposed(&a_day().await.metrics().await);
+/// The metrics of connectors that have served every kind of request.
+async fn all_exposed() -> Metrics {
+    let plain = exposed(&after_some_requests().await.metrics().await);
     let digest = hex::encode(Sha256::digest("the-key-of-amazon"));
     let called = Server::demo(&[("server.callers.amazon.api_key_sha256", digest.as_str())]).await;
     let request = called.client.post(format!("{}{IDENTITY_KEYS}", called.api)).header("x-api-key", "the-key-of-amazon");
@@ -98,7 +98,7 @@ async fn after_a_day() -> Metrics {
 
     let backend = Backend::start().await;
     let asking = backend.connector(&[]).await;
-    asking.verify(&scan_with_key(b"somebody")).await;
+    asking.verify(&scan_with_key(b"unknown_key")).await;
     let asking = exposed(&asking.metrics().await);
 
     let files = TlsFiles::of(&Authority::new("public").server(), None);
@@ -109,7 +109,7 @@ async fn after_a_day() -> Metrics {
     let deadline = Instant::now() + PATIENCE;
     while !secure.metrics().await.contains("connector_tls_handshake_failures_total{") {
         assert!(Instant::now() < deadline, "{}", secure.metrics().await);
-        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
     }
     let secure = exposed(&secure.metrics().await);
     plain.into_iter().chain(called).chain(asking).chain(secure).fold(
@@ -121,7 +121,7 @@ async fn after_a_day() -> Metrics {
     )
 }
 
-async fn a_day() -> Server {
+async fn after_some_requests() -> Server {
     let server = Server::sqlite(&[("rate_limit.burst", "8"), ("rate_limit.requests_per_second", "1")]).await;
     server.verify(&scan()).await;
     server.verify(&scan_with_key(b"associate_key")).await;
@@ -135,18 +135,18 @@ async fn a_day() -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_exposed_is_documented_and_what_is_documented_is_exposed() {
-    let (exposed, documented) = (after_a_day().await, documented());
+async fn documented_metrics_match_exposed_metrics() {
+    let (exposed, documented) = (all_exposed().await, documented());
     let names = |metrics: &Metrics| metrics.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(names(&exposed), names(&documented));
-    for (name, is) in &exposed {
-        assert_eq!(is, &documented[name], "{name}");
+    assert_eq!(names(&exposed), names(&documented), "exposed and documented");
+    for (name, metric) in &exposed {
+        assert_eq!(metric, &documented[name], "{name}");
     }
     assert!(exposed.len() > 25);
 }
 
-/// The metrics that a query asks for, each with the labels that it names.
-fn asked_for(query: &str) -> Vec<(String, BTreeSet<String>)> {
+/// The metrics that a query uses, each with the labels that it names.
+fn used_metrics(query: &str) -> Vec<(String, BTreeSet<String>)> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut grouped = BTreeSet::new();
     for part in query.split("by (").skip(1) {
@@ -166,7 +166,7 @@ fn asked_for(query: &str) -> Vec<(String, BTreeSet<String>)> {
     found
 }
 
-/// Every text of a member of that name, wherever it is.
+/// Every text value of a member of that name, at any depth.
 fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(object) => {
@@ -179,35 +179,36 @@ fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
 }
 
 #[test]
-fn dashboard_and_alert_rules_ask_for_metrics_that_there_are() {
+fn dashboard_and_alert_rules_use_existing_metrics() {
     let documented = documented();
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
     let mut queries = Vec::new();
     members(&dashboard, "expr", &mut queries);
     members(&dashboard, "definition", &mut queries);
-    // A rule's expression reaches from its `expr` to its labels.
+    // A rule's expression is the text from its `expr` to its annotations.
     let rules = file("deploy/alerts.yml");
     let rules: Vec<&str> =
         rules.split(" expr: ").skip(1).map(|rule| rule.split("annotations:").next().unwrap()).collect();
-    let mut asked = 0;
+    let mut used = 0;
     for query in queries.iter().chain(&rules) {
-        for (name, labels) in asked_for(query) {
-            let metric = documented.get(base(&name, &documented)).unwrap_or_else(|| panic!("{name} is none: {query}"));
+        for (name, labels) in used_metrics(query) {
+            let metric =
+                documented.get(base(&name, &documented)).unwrap_or_else(|| panic!("{name} is not documented: {query}"));
             for label in labels {
                 let is_everywhere = ["job", "instance", "le"].contains(&label.as_str());
                 // A query of two metrics groups by the labels of either.
                 let is_known = metric.1.contains(&label) || query.matches("connector_").count() > 1;
                 assert!(is_everywhere || is_known, "{name} has no {label}: {query}");
             }
-            asked += 1;
+            used += 1;
         }
     }
-    assert!(queries.len() > 40 && rules.len() > 20 && asked > 70, "{} {} {asked}", queries.len(), rules.len());
+    assert!(queries.len() > 40 && rules.len() > 20 && used > 70, "{} {} {used}", queries.len(), rules.len());
 }
 
-/// What is counted only as the process ends is never scraped, and what appears at one has not grown.
+/// A counter that first appears with the value one has not increased for Prometheus, so an alert would miss it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn alert_rules_ask_for_answers_that_are_there_from_the_start() {
+async fn alerted_answers_exist_from_the_start() {
     let (rules, metrics) = (file("deploy/alerts.yml"), Server::demo(&[]).await.metrics().await);
     let selectors = rules.split("connector_answers_total{").skip(1).map(|rest| rest.split('}').next().unwrap());
     let reasons = selectors.filter_map(|labels| labels.split_once("reason=")).flat_map(|(_, value)| {
@@ -219,13 +220,13 @@ async fn alert_rules_ask_for_answers_that_are_there_from_the_start() {
         let is_there = metrics
             .lines()
             .any(|line| line.starts_with("connector_answers_total{") && line.contains(&format!("reason=\"{reason}\"")));
-        assert!(is_there, "an alert asks for {reason}, which appears with the first such answer");
+        assert!(is_there, "an alert uses {reason}, which appears only with the first such answer");
     }
     assert!(reasons.len() >= 2, "{reasons:?}");
 }
 
 #[test]
-fn every_alert_says_what_to_do() {
+fn every_alert_has_a_runbook() {
     let (rules, anchors) = (file("deploy/alerts.yml"), runbooks::anchors(&file("docs/operations.md")));
     for alert in rules.split("- alert: ").skip(1) {
         for needed in ["severity: ", "summary: ", "description: "] {
@@ -240,7 +241,7 @@ fn every_alert_says_what_to_do() {
 }
 
 #[test]
-fn runbook_urls_begin_with_the_address_of_the_operations_guide() {
+fn runbook_urls_point_to_the_operations_guide() {
     let rules = file("deploy/alerts.yml");
     let address = runbooks::address(&rules);
     assert!(address.starts_with("https://") && address.ends_with("/docs/operations.md"), "{address}");
@@ -249,7 +250,7 @@ fn runbook_urls_begin_with_the_address_of_the_operations_guide() {
 }
 
 #[test]
-fn every_panel_says_what_it_shows_and_none_covers_another() {
+fn panels_have_descriptions_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39, "Grafana 11 or later");
     let variables = dashboard["templating"]["list"].as_array().unwrap();
@@ -259,10 +260,10 @@ fn every_panel_says_what_it_shows_and_none_covers_another() {
     for panel in panels {
         let text = |member: &str| panel[member].as_str().unwrap_or_default();
         assert!(ids.insert(panel["id"].as_u64().unwrap()) && !text("title").is_empty(), "{panel}");
-        let place = |member: &str| panel["gridPos"][member].as_u64().unwrap();
-        assert!(place("x") + place("w") <= 24, "{panel}");
-        for (x, y) in (0..place("w")).flat_map(|x| (0..place("h")).map(move |y| (x, y))) {
-            assert!(squares.insert((place("x") + x, place("y") + y)), "{} covers another", text("title"));
+        let grid = |member: &str| panel["gridPos"][member].as_u64().unwrap();
+        assert!(grid("x") + grid("w") <= 24, "{panel}");
+        for (x, y) in (0..grid("w")).flat_map(|x| (0..grid("h")).map(move |y| (x, y))) {
+            assert!(squares.insert((grid("x") + x, grid("y") + y)), "{} overlaps another panel", text("title"));
         }
         if text("type") == "row" {
             continue;
@@ -278,7 +279,7 @@ fn every_panel_says_what_it_shows_and_none_covers_another() {
     assert!(panels.len() > 30);
 }
 
-/// The value of the one line that begins so.
+/// The value of the line that begins with this text.
 fn figure(text: &str, begins: &str) -> f64 {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(begins));
     let value = lines.next().unwrap_or_else(|| panic!("no {begins} in {text}"));
@@ -286,7 +287,7 @@ fn figure(text: &str, begins: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn decisions_are_counted_once_by_store_and_visitor_type_and_strangers_give_no_label() {
+async fn decisions_are_counted_once_and_unknown_stores_get_no_label() {
     let server = Server::demo(&[]).await;
     let (entry, denied) = (scan_with_key(b"associate_key"), scan_with_key(b"no_such_key"));
     for body in [&entry, &entry, &denied] {
@@ -308,12 +309,12 @@ async fn decisions_are_counted_once_by_store_and_visitor_type_and_strangers_give
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_are_told_by_what_the_gate_of_their_store_does_also_when_the_directory_is_the_one_that_fails() {
+async fn faults_are_counted_by_default_gate_decision_even_if_the_directory_fails() {
     let server = Server::demo(&[]).await;
     let deadline = Instant::now() + PATIENCE;
     while !server.metrics().await.contains(r#"connector_stores{store_default="open"} 1"#) {
         assert!(Instant::now() < deadline, "{}", server.metrics().await);
-        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
     }
     server.faults.set(Some(identity_connector::directory::Fault::Fail));
     for store in ["STORE-001", "STORE-002", "STORE-002", "NO-SUCH-STORE"] {
@@ -327,7 +328,7 @@ async fn faults_are_told_by_what_the_gate_of_their_store_does_also_when_the_dire
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_clock_minus_the_events_is_measured_on_both_sides_of_zero() {
+async fn event_lag_is_measured_below_and_above_zero() {
     let server = Server::demo(&[]).await;
     for seconds in [-30, 30] {
         let mut body = scan_with_key(b"associate_key");
@@ -341,7 +342,7 @@ async fn our_clock_minus_the_events_is_measured_on_both_sides_of_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_process_and_its_build_are_told() {
+async fn process_and_build_metrics_are_exposed() {
     let server = Server::demo(&[]).await;
     let text = server.metrics().await;
     assert!(text.contains(&format!("connector_build_info{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"))));

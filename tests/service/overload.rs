@@ -1,4 +1,5 @@
-//! The API contract's 429 past the cap: soon, unread but for a few, never recorded, and over when places are free again.
+//! The API contract's 429 at the limit of concurrent scans: sent soon, mostly without reading the body, never recorded,
+//! and only while no permit is free.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,17 @@ use crate::{
     wire::{Wire, request},
 };
 
-/// How many bodies are read past the cap.
-const BEYOND: usize = 64;
-/// A stalled scan holds its slot at least this long: its deadline is 1.5 s after its head.
+/// How many bodies are read at a time while no permit is free.
+const READ_OVER_LIMIT: usize = 64;
+/// A stalled scan holds its permit at least this long: its deadline is 1.5 s after its head.
 const STALLED: Duration = Duration::from_millis(1_400);
 
-/// A server with two places.
-async fn two_places() -> Server {
+/// A server with two permits.
+async fn two_permits() -> Server {
     Server::demo(&[("server.max_in_flight", "2")]).await
 }
 
-/// Scans that take up every place of [`two_places`] for a second and a half, while the directory works for everybody else.
+/// Scans that hold both permits of [`two_permits`] for 1.5 s, while the directory works for all other requests.
 struct Full {
     scans: Vec<Value>,
     wires: Vec<Wire>,
@@ -30,31 +31,31 @@ struct Full {
 }
 
 impl Full {
-    async fn make(server: &Server) -> Self {
+    async fn start(server: &Server) -> Self {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(full) = Self::attempt(server).await {
                 return full;
             }
             assert!(Instant::now() < deadline, "this machine is too busy");
-            free(server).await;
+            wait_until_free(server).await;
         }
     }
 
-    /// `None` if the machine is so busy that the first slot is free before the second is taken.
+    /// Returns `None` on a busy machine, if the first permit is free before the second is taken.
     async fn attempt(server: &Server) -> Option<Self> {
         server.faults.set(Some(Fault::Stall));
         let since = Instant::now();
         let (mut scans, mut wires) = (Vec::new(), Vec::new());
-        for taken in 0..2 {
+        for before in 0..2 {
             let body = scan();
             let mut wire = Wire::connect(server).await;
             wire.send(request(&body.to_string())).await;
-            while metric(server, "connector_places_taken").await <= taken {
+            while metric(server, "connector_places_taken").await <= before {
                 if since.elapsed() > STALLED {
                     return None;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the limit above
+                tokio::time::sleep(Duration::from_millis(5)).await; // poll until the limit above
             }
             scans.push(body);
             wires.push(wire);
@@ -63,98 +64,99 @@ impl Full {
         Some(Self { scans, wires, since })
     }
 
-    /// Whether every place was taken until now, for sure.
-    fn is_so(&self) -> bool {
+    /// Whether the scans have certainly held both permits until now.
+    fn is_still_full(&self) -> bool {
         self.since.elapsed() < STALLED
     }
 }
 
-/// Runs `what` while every slot is taken. It ends before a slot is free, so nothing in it has waited for one. On a busy machine, a slot may
-/// be free too early, or `what` may return `None` because it was too slow: then it is run again.
-async fn while_full<T>(server: &Server, mut what: impl AsyncFnMut() -> Option<T>) -> (T, Full) {
+/// Runs `action` while no permit is free. `action` ends before a permit is free, so nothing in it has waited for one.
+/// On a busy machine, a permit may be free too early, or `action` returns `None` because it was too slow: then it is
+/// run again.
+async fn while_full<T>(server: &Server, mut action: impl AsyncFnMut() -> Option<T>) -> (T, Full) {
     let deadline = Instant::now() + 2 * PATIENCE;
     loop {
-        let full = Full::make(server).await;
-        let done = what().await;
+        let full = Full::start(server).await;
+        let done = action().await;
         if let Some(done) = done
-            && full.is_so()
+            && full.is_still_full()
         {
             return (done, full);
         }
         assert!(Instant::now() < deadline, "this machine is too busy");
-        free(server).await;
+        wait_until_free(server).await;
     }
 }
 
-/// Waits until every place is free.
-async fn free(server: &Server) {
+/// Waits until every permit is free.
+async fn wait_until_free(server: &Server) {
     until(async || metric(server, "connector_places_taken").await == 0).await;
 }
 
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+async fn until(mut is_true: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "not so in time");
-        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline
+    while !is_true().await {
+        assert!(Instant::now() < deadline, "the condition is not true in time");
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline
     }
 }
 
-/// A request whose body is asked for and does not come: it is being read.
+/// A request whose body never arrives. The server answers `100 Continue`, and waits for the body.
 async fn unfinished(server: &Server) -> Wire {
     let mut wire = Wire::connect(server).await;
     wire.send_head("expect: 100-continue\r\ncontent-length: 100\r\n").await;
     wire
 }
 
-/// Whether the server still waits for the body of an [`unfinished`] request, which has a second.
-fn is_read(unfinished: &Wire) -> bool {
+/// Whether the server still waits for the body of an [`unfinished`] request: it does so for a second.
+fn is_awaited(unfinished: &Wire) -> bool {
     unfinished.elapsed() < Duration::from_millis(900)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_is_refused_soon_and_never_recorded() {
-    let server = two_places().await;
+async fn overload_is_refused_and_not_recorded() {
+    let server = two_permits().await;
     let body = scan();
     let (answer, _) = while_full(&server, async || Some(server.verify(&body).await)).await;
-    assert_too_many(&answer, "while every place is taken");
-    free(&server).await;
-    // Had the refusal left anything, this one would be answered from it, or refused as already used.
+    assert_too_many(&answer, "while no permit is free");
+    wait_until_free(&server).await;
+    // If the refusal were recorded, this request would be answered from that record, or refused as already used.
     let other = set(retry(&body), "identityKey", base64("associate_key"));
     assert_granted(&server.verify(&other).await, "associate-uuid-001", "ASSOCIATE", "the true decision");
     assert!(metric(&server, "connector_overloaded_total").await >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn past_the_cap_some_bodies_are_read_so_that_what_is_recorded_is_answered() {
-    let server = two_places().await;
+async fn recorded_events_are_answered_during_overload() {
+    let server = two_permits().await;
     let recorded = scan();
     let first = server.verify(&recorded).await;
     assert_eq!(first.status, 200);
     let (again, _) = while_full(&server, async || {
         let mut others = Vec::new();
-        for _ in 1..BEYOND {
+        for _ in 1..READ_OVER_LIMIT {
             let mut wire = unfinished(&server).await;
-            assert_eq!(wire.answer().await.status, 100, "its body is asked for");
+            assert_eq!(wire.answer().await.status, 100, "the body is asked for");
             others.push(wire);
         }
         let again = server.verify(&retry(&recorded)).await;
-        assert_refused(&server.post("{}").await, 400, INVALID_BODY, "and what is wrong is told so");
+        assert_refused(&server.post("{}").await, 400, INVALID_BODY, "invalid bodies are refused as invalid");
         Some(again)
     })
     .await;
     assert_all_same([&first, &again]);
     assert!(metric(&server, "connector_recalled_overloaded_total").await >= 1);
-    assert_eq!(server.sessions().await.len(), 1, "nobody else was accepted");
+    assert_eq!(server.sessions().await.len(), 1, "no other scan was accepted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
-    let server = two_places().await;
+async fn body_of_the_65th_request_over_the_limit_is_not_read() {
+    let server = two_permits().await;
     let (refusals, _) = while_full(&server, async || {
         let mut others = Vec::new();
-        for _ in 0..BEYOND {
+        for _ in 0..READ_OVER_LIMIT {
             let mut wire = unfinished(&server).await;
-            assert_eq!(wire.answer().await.status, 100, "its body is asked for");
+            assert_eq!(wire.answer().await.status, 100, "the body is asked for");
             others.push(wire);
         }
         let mut refusals = Vec::new();
@@ -167,50 +169,50 @@ async fn the_sixty_fifth_past_the_cap_is_refused_before_its_body_is_read() {
             wire.send_head(headers).await;
             refusals.push(wire.answer().await);
         }
-        is_read(&others[0]).then_some(refusals)
+        is_awaited(&others[0]).then_some(refusals)
     })
     .await;
     for answer in refusals {
-        assert_too_many(&answer, "its body never came");
+        assert_too_many(&answer, "the body never arrived");
     }
 }
 
-/// Whoever is refused unread is heard on the same connection afterwards.
+/// A caller that was refused without reading its body can send its next request on the same connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_outlives_its_refusals() {
-    let server = two_places().await;
+async fn connection_stays_open_after_refusals() {
+    let server = two_permits().await;
     let mut wire = Wire::connect(&server).await;
     let (refused, _) = while_full(&server, async || {
         let mut others = Vec::new();
-        for _ in 0..BEYOND {
+        for _ in 0..READ_OVER_LIMIT {
             others.push(unfinished(&server).await);
         }
         for other in &mut others {
-            assert_eq!(other.answer().await.status, 100, "its body is asked for");
+            assert_eq!(other.answer().await.status, 100, "the body is asked for");
         }
         let mut refused = Vec::new();
         for _ in 0..5 {
             wire.send(request(&scan().to_string())).await;
             refused.push(wire.answer().await);
         }
-        is_read(&others[0]).then_some(refused)
+        is_awaited(&others[0]).then_some(refused)
     })
     .await;
     refused.iter().for_each(|answer| assert_too_many(answer, "kept alive"));
-    free(&server).await;
+    wait_until_free(&server).await;
     wire.send(request(&scan().to_string())).await;
     assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "kept alive");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_come_back_and_those_who_had_them_are_decided_anew() {
-    let server = two_places().await;
+async fn permits_are_released_and_retries_are_decided() {
+    let server = two_permits().await;
     for _ in 0..2 {
-        let mut full = Full::make(&server).await;
+        let mut full = Full::start(&server).await;
         for wire in &mut full.wires {
             assert_refused(&wire.answer().await, 500, OUR_FAULT, "it stalled");
         }
-        free(&server).await;
+        wait_until_free(&server).await;
         for body in &full.scans {
             assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
         }
@@ -219,16 +221,16 @@ async fn places_come_back_and_those_who_had_them_are_decided_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
-    let server = two_places().await;
+async fn hanging_up_neither_frees_a_permit_early_nor_leaks_it() {
+    let server = two_permits().await;
     let ((), full) = while_full(&server, async || Some(())).await;
     for wire in full.wires {
         wire.hang_up();
     }
     let answer = server.verify(&scan()).await;
-    let was_so = full.since.elapsed() < STALLED;
-    assert!(answer.status == 429 || !was_so, "{} after {:?}", answer.status, full.since.elapsed());
-    free(&server).await;
+    let was_full = full.since.elapsed() < STALLED;
+    assert!(answer.status == 429 || !was_full, "{} after {:?}", answer.status, full.since.elapsed());
+    wait_until_free(&server).await;
     assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
     for body in &full.scans {
         assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "a retry");
@@ -236,29 +238,29 @@ async fn who_hangs_up_makes_no_room_and_takes_none_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sends_slowly_takes_nobodys_place() {
-    let server = two_places().await;
-    let mut unfinished_ones = Vec::new();
+async fn slow_senders_hold_no_permit() {
+    let server = two_permits().await;
+    let mut slow = Vec::new();
     for _ in 0..20 {
-        unfinished_ones.push(unfinished(&server).await);
-        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "beside them");
+        slow.push(unfinished(&server).await);
+        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "beside slow senders");
     }
     assert_eq!(metric(&server, "connector_overloaded_total").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rate_limit_is_charged_first() {
+async fn rate_limit_is_charged_before_the_concurrency_limit() {
     let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
-    assert_one_within(STALLED, "while every place is taken", async || {
-        let server = Server::demo(&settings).await; // a new one, which has charged nothing yet
+    assert_one_within(STALLED, "while no permit is free", async || {
+        let server = Server::demo(&settings).await; // a new server, which has charged no request yet
         let Some(full) = Full::attempt(&server).await else { return Duration::MAX };
         let mut answers = Vec::new();
         for _ in 0..10 {
             answers.push(server.verify(&scan()).await);
         }
         let took = full.since.elapsed();
-        if full.is_so() {
-            answers.iter().for_each(|answer| assert_too_many(answer, "too much either way"));
+        if full.is_still_full() {
+            answers.iter().for_each(|answer| assert_too_many(answer, "over one of the two limits"));
             assert!(metric(&server, "connector_rate_limited_total").await >= 4, "they were charged");
             assert!(metric(&server, "connector_overloaded_total").await >= 1);
         }
@@ -268,8 +270,8 @@ async fn the_rate_limit_is_charged_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn probes_and_metrics_answer_as_ever() {
-    let server = two_places().await;
+async fn probes_and_metrics_are_answered_during_overload() {
+    let server = two_permits().await;
     let (places, _) = while_full(&server, async || {
         for port in [&server.api, &server.management] {
             for path in ["/livez", "/readyz"] {
@@ -282,10 +284,11 @@ async fn probes_and_metrics_answer_as_ever() {
     assert_eq!(places, [2, 2]);
 }
 
-/// A crowd many times the cap, at a directory that is slow: each of them is accepted or told to wait, and what is accepted is kept.
+/// Sends many times more scans than the limit while the directory is slow. Each is accepted or gets a 429, and accepted
+/// scans are recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_gets_200_or_429_and_nothing_else() {
-    let server = std::sync::Arc::new(two_places().await);
+async fn burst_gets_only_200_or_429() {
+    let server = std::sync::Arc::new(two_permits().await);
     server.faults.set(Some(Fault::Slow(Duration::from_millis(5))));
     let bodies: Vec<Value> = (0..300).map(|_| scan()).collect();
     let answers = at_once(&server, bodies.clone()).await;
@@ -299,20 +302,20 @@ async fn a_crowd_gets_200_or_429_and_nothing_else() {
     assert!(accepted >= 2, "{accepted}");
     assert_eq!(server.sessions().await.len(), accepted);
     server.faults.set(None);
-    free(&server).await;
+    wait_until_free(&server).await;
     for body in &bodies {
         assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
     }
     assert_eq!(server.sessions().await.len(), bodies.len());
 }
 
-/// Where the deadline of a scan passes while it stalls, it is a 500 as ever; but nobody gets one who was not let in.
+/// A scan with a permit that stalls past its deadline gets a 500. A scan without a permit gets a 429, never a 500.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_those_who_have_a_place_can_wait_for_the_directory() {
-    let server = two_places().await;
+async fn only_scans_with_a_permit_wait_for_the_directory() {
+    let server = two_permits().await;
     server.faults.set(Some(Fault::Stall));
     let began = Instant::now();
-    let crowd: Vec<JoinHandle<(Answer, Duration)>> = (0..40)
+    let scans: Vec<JoinHandle<(Answer, Duration)>> = (0..40)
         .map(|_| {
             let (client, url) = (server.client.clone(), format!("{}{}", server.api, crate::support::IDENTITY_KEYS));
             tokio::spawn(async move {
@@ -323,16 +326,16 @@ async fn only_those_who_have_a_place_can_wait_for_the_directory() {
         })
         .collect();
     let mut faults = 0;
-    for one in crowd {
-        match one.await.unwrap() {
+    for scan in scans {
+        match scan.await.unwrap() {
             (answer, elapsed) if answer.status == 500 => {
                 faults += 1;
                 assert!(elapsed > STALLED, "{elapsed:?}");
             }
-            (answer, _) => assert_too_many(&answer, "let in by nobody"),
+            (answer, _) => assert_too_many(&answer, "without a permit"),
         }
     }
-    // Two more for each time that a slot could become free before the last request had arrived.
+    // Two more for each time that permits could become free before the last request arrived.
     let most = 2 * (2 + began.elapsed().as_millis() / STALLED.as_millis() - 1);
     assert!((2..=most).contains(&faults), "{faults} of at most {most}: two at a time");
 }

@@ -1,5 +1,5 @@
-//! The API contract's promise that no input is our fault: whatever arrives, the answer is one of those documented, in
-//! exactly its form. A 500 that a shopper can provoke could open a gate.
+//! The API contract's promise that no input causes a 500: every input gets a documented answer, in exactly its form. A
+//! 500 that a shopper can provoke could open a gate.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +29,8 @@ const FIELDS: [&str; 8] = [
     "keyChannel",
 ];
 
-/// Runs `property` on values of `strategy`, all against one server, and holds each answer against the contract.
-fn holds<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
+/// Sends a request for each generated value to one server, and checks that the contract documents the answer.
+fn assert_documented<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
     let runtime = Runtime::new().unwrap();
     let limits = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1000000000")];
     let server = runtime.block_on(Server::demo(&limits));
@@ -39,20 +39,20 @@ fn holds<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
         let answer = runtime.block_on(server.post(request(value)));
         documented(&answer).map_err(TestCaseError::fail)
     });
-    // The server ends within its runtime.
+    // The server must be dropped within its runtime.
     runtime.block_on(async { drop(server) });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
 }
 
-/// Whether an answer is one that the contract documents for a request, the rate limit and our own faults apart.
+/// Checks that the contract documents this answer. A 429 and a 500 fail the check.
 fn documented(answer: &Answer) -> Result<(), String> {
     let shown = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
     let body: Value = serde_json::from_slice(&answer.body).map_err(|_| shown.clone())?;
     let Value::Object(members) = &body else { return Err(shown) };
     let names: BTreeSet<&str> = members.keys().map(String::as_str).collect();
-    let fine = match answer.status {
+    let is_documented = match answer.status {
         200 => {
             let visitor = body["visitorDetails"].as_object().ok_or_else(|| shown.clone())?;
             names.is_subset(&BTreeSet::from(["visitorDetails", "shopperDeviceId"]))
@@ -69,7 +69,7 @@ fn documented(answer: &Answer) -> Result<(), String> {
         }
         _ => false,
     };
-    if fine { Ok(()) } else { Err(shown) }
+    if is_documented { Ok(()) } else { Err(shown) }
 }
 
 fn documented_400(message: &str) -> bool {
@@ -119,20 +119,20 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Small changes to a text: what is replaced, put in or taken out, and where.
+/// Small changes to a text: a byte inserted, replaced or removed, or the rest cut off, at random positions.
 fn mutations() -> impl Strategy<Value = Vec<(u8, prop::sample::Index, u8)>> {
     vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 1..6)
 }
 
 fn mutated(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
-    for (kind, place, byte) in mutations {
-        let place = place.index(bytes.len() + 1);
+    for (kind, position, byte) in mutations {
+        let at = position.index(bytes.len() + 1);
         match kind {
-            0 => bytes.insert(place, byte),
-            1 if place < bytes.len() => bytes[place] = byte,
-            2 if place < bytes.len() => drop(bytes.remove(place)),
-            3 => bytes.truncate(place),
+            0 => bytes.insert(at, byte),
+            1 if at < bytes.len() => bytes[at] = byte,
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            3 => bytes.truncate(at),
             _ => {}
         }
     }
@@ -141,42 +141,42 @@ fn mutated(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8>
 
 #[test]
 fn any_bytes_as_the_body() {
-    holds(vec(any::<u8>(), 0..2_000), |bytes| bytes);
+    assert_documented(vec(any::<u8>(), 0..2_000), |bytes| bytes);
 }
 
 #[test]
 fn any_text_as_the_body() {
-    holds("[\\[\\]{}\",:0-9a-z\\\\ ]{0,60}", String::into_bytes);
+    assert_documented("[\\[\\]{}\",:0-9a-z\\\\ ]{0,60}", String::into_bytes);
 }
 
 #[test]
-fn a_good_body_with_some_bytes_changed() {
-    holds(mutations(), |mutations| mutated(&scan().to_string(), mutations));
+fn a_valid_body_with_some_bytes_changed() {
+    assert_documented(mutations(), |mutations| mutated(&scan().to_string(), mutations));
 }
 
 #[test]
 fn any_json_as_the_body() {
-    holds(any_json(), |value| value.to_string().into_bytes());
+    assert_documented(any_json(), |value| value.to_string().into_bytes());
 }
 
 #[test]
 fn any_json_as_any_field() {
-    holds((prop::sample::select(&FIELDS[..]), any_json()), |(field, value)| with(field, value));
+    assert_documented((prop::sample::select(&FIELDS[..]), any_json()), |(field, value)| with(field, value));
 }
 
 #[test]
 fn any_string_as_any_field() {
-    holds((prop::sample::select(&FIELDS[..]), any::<String>()), |(field, text)| with(field, json!(text)));
+    assert_documented((prop::sample::select(&FIELDS[..]), any::<String>()), |(field, text)| with(field, json!(text)));
 }
 
 #[test]
 fn any_printable_string_as_any_field() {
-    holds((prop::sample::select(&FIELDS[..]), "\\PC{0,300}"), |(field, text)| with(field, json!(text)));
+    assert_documented((prop::sample::select(&FIELDS[..]), "\\PC{0,300}"), |(field, text)| with(field, json!(text)));
 }
 
 #[test]
 fn any_string_as_an_unknown_members_name_and_value() {
-    holds((any::<String>(), any_json()), |(name, value)| {
+    assert_documented((any::<String>(), any_json()), |(name, value)| {
         let named = FIELDS.contains(&name.as_str());
         if named { scan().to_string().into_bytes() } else { with(&name.replace('.', ""), value) }
     });
@@ -184,22 +184,22 @@ fn any_string_as_an_unknown_members_name_and_value() {
 
 #[test]
 fn any_bytes_as_the_decoded_key() {
-    holds(vec(any::<u8>(), 0..760), |key| scan_with_key(&key).to_string().into_bytes());
+    assert_documented(vec(any::<u8>(), 0..760), |key| scan_with_key(&key).to_string().into_bytes());
 }
 
 #[test]
 fn any_printable_ascii_as_the_decoded_key() {
-    holds("[ -~]{0,200}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
+    assert_documented("[ -~]{0,200}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
 }
 
 #[test]
 fn any_letters_and_digits_after_the_prefix_of_a_scan_key_code() {
-    holds("JWO(ACME)?[0-9A-Za-z]{0,160}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
+    assert_documented("JWO(ACME)?[0-9A-Za-z]{0,160}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
 }
 
 #[test]
 fn a_scan_key_code_with_some_bytes_changed() {
-    holds(mutations(), |mutations| {
+    assert_documented(mutations(), |mutations| {
         scan_with_key(&mutated(&code(SCANNED_AT, "Custom1"), mutations)).to_string().into_bytes()
     });
 }
@@ -207,7 +207,7 @@ fn a_scan_key_code_with_some_bytes_changed() {
 #[test]
 fn any_ten_digits_in_a_scan_key_code_at_any_time() {
     let time = (0..=9_999_u32, 1..=12_u32, 1..=31_u32, 0..=23_u32, 0..=60_u32, "(\\.[0-9]{1,10})?");
-    holds(("[0-9]{10}", time), |(made, (year, month, day, hour, minute, fraction))| {
+    assert_documented(("[0-9]{10}", time), |(made, (year, month, day, hour, minute, fraction))| {
         let key = format!("{PREFIX}{TOKEN}{made}");
         let time = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:59{fraction}Z");
         set(scan_with_key(key.as_bytes()), "authEvent.timestamp", time).to_string().into_bytes()
@@ -216,5 +216,5 @@ fn any_ten_digits_in_a_scan_key_code_at_any_time() {
 
 #[test]
 fn any_base64_alphabet_as_the_key() {
-    holds("[A-Za-z0-9+/=_ -]{0,80}", |key| with("identityKey", json!(key)));
+    assert_documented("[A-Za-z0-9+/=_ -]{0,80}", |key| with("identityKey", json!(key)));
 }

@@ -1,4 +1,4 @@
-//! The API contract's rate limit: per caller, charged at the head of every request, and nobody else's business.
+//! The API contract's rate limit: for each caller, charged at the head of every request.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::{
 
 const BURST: usize = 5;
 
-/// A caller may make five requests at once and one a second after that.
+/// A burst of five requests, then one a second.
 const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "5")];
 
-/// Sends `body` until it is refused as one too many; how many were let through first.
+/// Sends `body` until it gets a 429, and returns how many requests passed before.
 async fn exhaust(server: &Server, body: &Value) -> usize {
     for passed in 0..100 {
         let answer = server.verify(body).await;
@@ -24,16 +24,16 @@ async fn exhaust(server: &Server, body: &Value) -> usize {
             return passed;
         }
     }
-    panic!("a hundred requests and no 429")
+    panic!("no 429 after a hundred requests")
 }
 
-/// How many requests `LOW` may have let through by the passing of time.
+/// How many more requests `LOW` allows after this time, at most.
 fn refilled(since: Instant) -> usize {
     usize::try_from(since.elapsed().as_secs()).unwrap() + 1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_passes_and_what_follows_is_told_to_wait() {
+async fn requests_after_the_burst_get_429() {
     let server = Server::demo(&LOW).await;
     let began = Instant::now();
     let passed = exhaust(&server, &scan()).await;
@@ -41,12 +41,12 @@ async fn a_burst_passes_and_what_follows_is_told_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_passes_again() {
+async fn caller_is_served_again_after_waiting() {
     let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
     exhaust(&server, &scan()).await;
     let deadline = Instant::now() + PATIENCE;
     while server.verify(&scan()).await.status == 429 {
-        assert!(Instant::now() < deadline, "refused for ever");
+        assert!(Instant::now() < deadline, "still refused");
     }
 }
 
@@ -64,7 +64,7 @@ async fn retries_and_invalid_requests_are_charged_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_too_many_is_refused_before_its_body_is_read() {
+async fn limited_request_is_refused_before_its_body_is_read() {
     let server = Server::demo(&LOW).await;
     for headers in ["content-length: 1000\r\n", "content-length: 100000000\r\n", "transfer-encoding: chunked\r\n"] {
         assert_one_within(Duration::from_millis(700), headers, async || {
@@ -96,12 +96,12 @@ async fn a_request_is_charged_before_its_body_is_read() {
     let passed = exhaust(&server, &scan()).await;
     assert!(passed <= refilled(began), "{passed} requests");
     for mut wire in waiting {
-        assert_refused(&wire.answer().await, 400, INVALID_BODY, "its body never came");
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, "the body never arrived");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_request_is_not_recorded() {
+async fn limited_request_is_not_recorded() {
     let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
     let mut accepted = 0;
     let refused = loop {
@@ -117,7 +117,7 @@ async fn a_refused_request_is_not_recorded() {
         if answer.status != 429 {
             break answer;
         }
-        assert!(Instant::now() < deadline, "refused for ever");
+        assert!(Instant::now() < deadline, "still refused");
     };
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the retry");
     assert_eq!(server.sessions().await.len(), accepted + 1);
@@ -150,9 +150,9 @@ async fn liveness_and_readiness_are_not_charged() {
     assert!(passed >= BURST, "{passed} requests");
 }
 
-/// A billion a second never refuses anybody, however small the burst.
+/// A rate of a billion requests a second never refuses a request, however small the burst.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_long_run_and_the_burst_are_two_settings() {
+async fn rate_and_burst_are_separate_settings() {
     let settings = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1")];
     let server = Server::demo(&settings).await;
     for number in 0..50 {
@@ -161,7 +161,7 @@ async fn the_long_run_and_the_burst_are_two_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_is_counted() {
+async fn limited_requests_are_counted() {
     let server = Server::demo(&LOW).await;
     exhaust(&server, &scan()).await;
     assert_eq!(metric(&server, "connector_rate_limited_total").await, 1);

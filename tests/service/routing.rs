@@ -1,4 +1,4 @@
-//! The API contract's "elsewhere": unknown paths, wrong methods, liveness and readiness, and which port answers what.
+//! Unknown paths, wrong methods, liveness and readiness, the `Host` header, and which port serves which path.
 
 use reqwest::Method;
 
@@ -43,7 +43,7 @@ async fn an_unknown_path_is_404_for_every_method() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_method_than_post_is_405_and_told_what_is_allowed() {
+async fn methods_other_than_post_get_405_with_allow() {
     let server = Server::demo(&[]).await;
     let methods = [Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE];
     let odd = ["PROPFIND", "post", "X", "GETT"].map(|name| Method::from_bytes(name.as_bytes()).unwrap());
@@ -56,7 +56,7 @@ async fn another_method_than_post_is_405_and_told_what_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn head_is_405_too_and_has_no_body() {
+async fn head_gets_405_without_a_body() {
     let server = Server::demo(&[]).await;
     let answer = ask(Method::HEAD, format!("{}{IDENTITY_KEYS}", server.api)).await;
     assert_eq!((answer.status, answer.body.len()), (405, 0));
@@ -82,7 +82,7 @@ async fn a_query_does_not_change_the_path() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_ports_tell_that_they_live_and_are_ready() {
+async fn both_ports_answer_liveness_and_readiness() {
     let server = Server::demo(&[]).await;
     for port in [&server.api, &server.management] {
         for path in ["/livez", "/readyz"] {
@@ -93,7 +93,7 @@ async fn both_ports_tell_that_they_live_and_are_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn liveness_and_readiness_are_only_read() {
+async fn liveness_and_readiness_refuse_post_and_delete() {
     let server = Server::demo(&[]).await;
     for path in ["/livez", "/readyz"] {
         for method in [Method::POST, Method::DELETE] {
@@ -105,7 +105,7 @@ async fn liveness_and_readiness_are_only_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_and_administration_are_not_on_the_port_of_the_api() {
+async fn metrics_and_administration_are_not_on_the_api_port() {
     let server = Server::demo(&[]).await;
     for path in ["/metrics", "/admin", "/admin/v1/sessions", "/admin/v1/sessions?limit=1"] {
         for method in [Method::GET, Method::POST] {
@@ -115,14 +115,14 @@ async fn metrics_and_administration_are_not_on_the_port_of_the_api() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_port_opens_no_gate() {
+async fn management_port_serves_no_scans() {
     let server = Server::demo(&[]).await;
     let answer = ask(Method::POST, format!("{}{IDENTITY_KEYS}", server.management)).await;
     assert_eq!(answer.status, 404);
     assert!(server.sessions().await.is_empty());
 }
 
-/// RFC 9112, section 3.2: a proxy in front may have read such a request otherwise.
+/// RFC 9112, section 3.2. A proxy in front may have understood such a request differently.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_without_exactly_one_valid_host_is_400_on_every_port() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
@@ -176,7 +176,7 @@ async fn a_request_without_exactly_one_valid_host_is_400_on_every_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_http_gets_no_5xx_and_harms_nobody() {
+async fn malformed_http_gets_no_5xx_and_affects_no_other_client() {
     let server = Server::demo(&[]).await;
     let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1_000));
@@ -190,7 +190,7 @@ async fn what_is_not_http_gets_no_5xx_and_harms_nobody() {
     ];
     for bytes in garbage {
         let mut wire = Wire::connect(&server).await;
-        // It may be refused, and the connection ended, before it is all sent.
+        // The server may refuse it and close the connection before everything is sent.
         let _ = wire.try_send(bytes).await;
         let _ = wire.finish_sending().await;
         let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();

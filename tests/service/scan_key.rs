@@ -1,4 +1,4 @@
-//! The API contract's Scan Key Codes, over the wire: their form, every boundary of their length, and their tokens.
+//! The API contract's Scan Key Codes over HTTP: their form, the limits of their length, and their tokens.
 
 use serde_json::{Value, json};
 
@@ -27,14 +27,14 @@ async fn a_code_has_49_to_154_characters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_is_letters_and_digits_in_every_place() {
+async fn code_with_other_characters_than_letters_and_digits_is_invalid() {
     let server = Server::demo(&[]).await;
     let good = code(SCANNED_AT, "Az09");
     assert_outcome(&verify(&server, &good).await, None, &good);
-    for place in 3..good.len() {
+    for position in 3..good.len() {
         for wrong in ["@", " ", "-"] {
             let mut bad = good.clone();
-            bad.replace_range(place..=place, wrong);
+            bad.replace_range(position..=position, wrong);
             assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
         }
     }
@@ -62,11 +62,11 @@ async fn a_code_starts_with_both_prefixes_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_customer_prefix_is_configured() {
+async fn customer_prefix_is_configurable() {
     let server = Server::demo(&[("scan_key.customer_prefix", "Shop2Day")]).await;
     let code = format!("JWOShop2Day{TOKEN}{SCANNED_AT}");
     assert_outcome(&verify(&server, &code).await, None, &code);
-    assert_outcome(&verify(&server, &code[..52]).await, Some(INVALID_KEY), "a character short");
+    assert_outcome(&verify(&server, &code[..52]).await, Some(INVALID_KEY), "one character too short");
     let longest = format!("{code}{}", "c".repeat(154 - code.len()));
     assert_outcome(&verify(&server, &longest).await, None, "154 characters");
     assert_outcome(&verify(&server, &format!("{longest}c")).await, Some(INVALID_KEY), "155 characters");
@@ -75,7 +75,7 @@ async fn the_customer_prefix_is_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_timestamp_is_ten_digits() {
+async fn code_timestamp_must_be_ten_digits() {
     let server = Server::demo(&[]).await;
     for timestamp in
         ["170750123a", "+707501237", "0x65C66B75", "17O7501237", "1e00000009", "          ", "170750123.", "A707501237"]
@@ -86,7 +86,7 @@ async fn a_timestamp_is_ten_digits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_is_known_or_not_and_its_case_counts() {
+async fn unknown_token_is_not_found_and_case_matters() {
     let server = Server::demo(&[]).await;
     for token in ["0".repeat(32), TOKEN.to_uppercase(), TOKEN.replace('0', "1"), "z".repeat(32)] {
         let code = format!("{PREFIX}{token}{SCANNED_AT}");
@@ -95,7 +95,7 @@ async fn a_token_is_known_or_not_and_its_case_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_can_be_revoked_and_can_tell_the_device() {
+async fn token_may_identify_the_device_and_be_revoked() {
     let [first, gone] = ["1".repeat(32), "2".repeat(32)];
     let directory = json!({
         "stores": [{ "id": "STORE-001" }],
@@ -113,7 +113,7 @@ async fn a_token_can_be_revoked_and_can_tell_the_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_passes_over_any_channel() {
+async fn code_is_accepted_on_any_channel() {
     let server = Server::demo(&[]).await;
     for channel in [json!("OPTICAL"), json!("RADIO"), Value::Null] {
         let body = scan_with_key(code(SCANNED_AT, "").as_bytes());
@@ -123,7 +123,7 @@ async fn a_code_passes_over_any_channel() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_is_subject_to_the_rules_of_its_shoppers_account() {
+async fn account_rules_apply_to_codes() {
     let directory = json!({
         "stores": [{ "id": "STORE-001" }],
         "shoppers": [{ "id": "v1", "type": "SHOPPER", "account": "flagged" }],
@@ -133,9 +133,8 @@ async fn a_code_is_subject_to_the_rules_of_its_shoppers_account() {
     assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "flagged");
 }
 
-/// Form before age, age before token: of several faults, the first is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_faults_the_form_is_told_before_the_age_and_the_age_before_the_token() {
+async fn form_is_checked_before_age_and_age_before_token() {
     let revoked = "r".repeat(32);
     let directory = json!({
         "stores": [{ "id": "STORE-001" }],
@@ -160,5 +159,5 @@ async fn without_a_configured_prefix_every_code_is_refused() {
     for code in [code(SCANNED_AT, ""), format!("JWO{}", "a".repeat(46)), format!("JWO{TOKEN}{SCANNED_AT}guest")] {
         assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), "no prefix");
     }
-    assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a key is none of that");
+    assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a registered key is not affected");
 }

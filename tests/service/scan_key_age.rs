@@ -1,4 +1,4 @@
-//! The age of the API contract's Scan Key Codes, over the wire: exact to the nanosecond, on both sides of the event.
+//! The age of the API contract's Scan Key Codes over HTTP: exact to the nanosecond, before and after the event.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn verify_at(server: &Server, code: &str, time: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_is_good_for_its_window_and_the_network_and_not_a_second_longer() {
+async fn code_is_valid_for_its_window_plus_15_seconds() {
     let server = Server::demo(&[]).await;
     for (age, refusal) in [
         (0, None),
@@ -64,7 +64,7 @@ async fn fractions_of_a_second_are_not_rounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn milliseconds_are_thirteen_digits_and_exact() {
+async fn millisecond_timestamps_have_13_digits_and_are_exact() {
     let server = Server::demo(&[("scan_key.timestamp_unit", "milliseconds")]).await;
     let code = |milliseconds: i64, custom: &str| format!("{PREFIX}{TOKEN}{milliseconds:013}{custom}");
     let at = SCANNED_AT * 1_000;
@@ -91,7 +91,7 @@ async fn milliseconds_are_thirteen_digits_and_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_window_is_the_stores() {
+async fn window_is_configured_per_store() {
     let directory = json!({
         "stores": [
             { "id": "STORE-30", "scanKeyWindowSeconds": 30 },
@@ -117,7 +117,7 @@ async fn the_window_is_the_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_window_holds_at_the_exit_too() {
+async fn window_applies_at_exit() {
     let server = Server::demo(&[]).await;
     for (age, refusal) in [(WINDOW + NETWORK, None), (WINDOW + NETWORK + 1, Some(KEY_EXPIRED))] {
         let body = scan_with_key(code(SCANNED_AT - age, "").as_bytes());
@@ -127,7 +127,7 @@ async fn the_window_holds_at_the_exit_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_ends_of_time_are_refused_and_break_nothing() {
+async fn extreme_timestamps_are_refused() {
     let server = Server::demo(&[]).await;
     for (made, time, refusal) in [
         (0, AT, KEY_EXPIRED),

@@ -1,4 +1,4 @@
-//! The end: what has come is answered, and told that it was the last.
+//! The stop: requests that were sent are answered, with `Connection: close`.
 
 use std::net::TcpStream as StdStream;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ fn is_last(answer: &Answer) -> bool {
 
 const READYZ: &str = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// As long as a load balancer may take to look, it is served as ever, and told to come anew.
+/// During `server.stop_delay` a load balancer still sends requests. They are served, with `Connection: close`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn before_it_closes_it_is_not_ready_and_serves_on() {
+async fn unready_server_still_serves_during_the_stop_delay() {
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let mut open = Wire::connect(&server).await;
     open.send(request(&scan().to_string())).await;
-    assert!(!is_last(&open.answer().await), "not before it is asked to stop");
+    assert!(!is_last(&open.answer().await), "not before the stop");
     server.ask_to_stop();
     let unready = async {
         loop {
@@ -33,19 +33,19 @@ async fn before_it_closes_it_is_not_ready_and_serves_on() {
             }
         }
     };
-    assert!(timeout(PATIENCE, unready).await.is_ok(), "it is ready still");
+    assert!(timeout(PATIENCE, unready).await.is_ok(), "the server is still ready");
     for mut wire in [open, Wire::connect(&server).await] {
         wire.send(request(&scan().to_string())).await;
         let answer = wire.answer().await;
-        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "while it leaves");
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "during the stop delay");
         assert!(is_last(&answer), "{:?}", answer.headers);
-        assert!(wire.rest().await.is_empty(), "and it is");
+        assert!(wire.rest().await.is_empty(), "the connection is closed");
     }
 }
 
-/// Whoever asks at the very moment is answered: on a connection that is open, and on one that has just come.
+/// Both on an open connection and on a connection that is still in the accept queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_crosses_the_stop_is_answered() {
+async fn request_sent_at_the_moment_of_the_stop_is_answered() {
     for _ in 0..20 {
         // An idle connection is closed 250 ms after the stop.
         assert_one_within(Duration::from_millis(200), "sent at the moment of the stop", async || {
@@ -63,13 +63,18 @@ async fn a_request_that_crosses_the_stop_is_answered() {
                 if wire.try_send(request(&scan().to_string())).await.is_ok() {
                     sent = stopped.elapsed();
                 } else {
-                    assert!(stopped.elapsed() > Duration::from_millis(200), "it is closed at once");
+                    assert!(stopped.elapsed() > Duration::from_millis(200), "the connection is closed at once");
                     return Duration::MAX;
                 }
             }
             if sent < Duration::from_millis(200) {
                 for wire in [&mut open, &mut new] {
-                    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it crossed the stop");
+                    assert_granted(
+                        &wire.answer().await,
+                        "shopper-uuid-001",
+                        "SHOPPER",
+                        "sent at the moment of the stop",
+                    );
                 }
             }
             server.stopped().await;
@@ -79,10 +84,10 @@ async fn a_request_that_crosses_the_stop_is_answered() {
     }
 }
 
-/// A request that has begun is waited for, also when the peer takes longer for its body than an idle connection may stay.
+/// The server waits for the body of a request that has begun, longer than for a request on an idle connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
-    // A body has a second.
+async fn request_with_an_incomplete_body_at_the_stop_is_answered() {
+    // A body may take a second.
     assert_one_within(Duration::from_millis(950), "the body was sent", async || {
         let mut server = Server::demo(&[("commerce.enabled", "false")]).await;
         let mut wire = Wire::connect(&server).await;
@@ -91,8 +96,8 @@ async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
         wire.send(most).await;
         let began = Instant::now();
         while !server.metrics().await.contains("connector_in_flight 1\n") {
-            assert!(began.elapsed() < PATIENCE, "it never begins");
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+            assert!(began.elapsed() < PATIENCE, "the request never begins");
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
         }
         server.ask_to_stop();
         tokio::time::sleep(Duration::from_millis(650)).await; // an idle connection is closed after 500
@@ -101,7 +106,7 @@ async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
         }
         let sent = began.elapsed();
         if sent < Duration::from_millis(950) {
-            assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it had begun");
+            assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "it began before the stop");
         }
         server.stopped().await;
         sent
@@ -109,10 +114,11 @@ async fn a_request_whose_body_is_on_its_way_at_the_stop_is_answered() {
     .await;
 }
 
-/// Nobody can make room, since everybody is being answered: whoever comes waits for one of them, and a stop is seen all the same.
+/// When every connection is in a request, none can be evicted: a new connection waits until one is answered. A stop is
+/// noticed meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_being_answered_makes_no_room_and_a_stop_is_seen_meanwhile() {
-    // The deadline of the stalled scan is after 1.5 s. An attempt counts if it ends before that.
+async fn active_connection_is_not_evicted_and_a_stop_is_noticed() {
+    // The stalled scan runs for 1.5 s. An attempt counts if it ends before that.
     let runs = Duration::from_millis(1_400);
     for stops in [false, true] {
         assert_one_within(runs, "while it runs", async || {
@@ -124,19 +130,19 @@ async fn who_is_being_answered_makes_no_room_and_a_stop_is_seen_meanwhile() {
                 if running.elapsed() > runs {
                     return Duration::MAX;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the limit above
+                tokio::time::sleep(Duration::from_millis(5)).await; // poll until the limit above
             }
-            let mut waits = Wire::connect(&server).await;
-            waits.send("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            let early = waits.answer_within(Duration::from_millis(300)).await;
+            let mut waiting = Wire::connect(&server).await;
+            waiting.send("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let early = waiting.answer_within(Duration::from_millis(300)).await;
             if stops {
                 server.ask_to_stop();
             }
             let took = running.elapsed();
-            assert!(early.is_none() || took > runs, "there is no room");
-            assert_refused(&running.answer().await, 500, OUR_FAULT, "at its deadline, and not before");
+            assert!(early.is_none() || took > runs, "the running request was evicted");
+            assert_refused(&running.answer().await, 500, OUR_FAULT, "at its deadline");
             if early.is_none() {
-                assert_eq!(waits.answer().await.status, 200, "then there is, stops: {stops}");
+                assert_eq!(waiting.answer().await.status, 200, "admitted after the answer, stops: {stops}");
             }
             server.stopped().await;
             took

@@ -1,4 +1,5 @@
-//! Traces over OTLP: what a collector is told of a request, who decides whether it is, and that nothing waits for it.
+//! Traces over OTLP: the spans of a request, the decision whether to trace it, and that no answer waits for the
+//! collector.
 
 use std::time::{Duration, Instant};
 
@@ -20,22 +21,22 @@ async fn ask(server: &Server, body: &Value, traceparent: &str) -> Answer {
     Answer::of(request.body(body.to_string()).send().await.unwrap()).await
 }
 
-/// A connector that traces this share of requests, and so many that callers wish for.
-async fn traced(collector: &Collector, ratio: &str, wishes: &str) -> Server {
+/// A connector that traces this share of requests, and so many a second that callers request.
+async fn traced(collector: &Collector, ratio: &str, requested: &str) -> Server {
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
         ("telemetry.sample_ratio", ratio),
-        ("telemetry.callers_traces_per_second", wishes),
+        ("telemetry.callers_traces_per_second", requested),
     ];
     Server::demo(&settings).await
 }
 
-/// The requests of gates: a demo also asks its own identity provider.
+/// The spans of scans. A demo also sends requests to its own identity provider.
 fn scans(spans: &[Span]) -> Vec<&Span> {
     spans.iter().filter(|span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS)).collect()
 }
 
-/// Waits for the span of one scan and those of its steps.
+/// Waits for the span of one scan and the spans of its steps.
 async fn one_scan(collector: &Collector) -> (Span, Vec<Span>) {
     let spans = collector.wait_until(|spans| !scans(spans).is_empty()).await;
     let [scan] = scans(&spans)[..] else { panic!("{spans:#?}") };
@@ -44,7 +45,7 @@ async fn one_scan(collector: &Collector) -> (Span, Vec<Span>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_the_record() {
+async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1", "0").await;
     let body = scan();
@@ -54,7 +55,7 @@ async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_
     assert_eq!(request.kind, SpanKind::Server as i32);
     assert_eq!((hex::encode(&request.trace_id), hex::encode(&request.parent_span_id)), (TRACE.into(), PARENT.into()));
     assert_eq!(request.name, "POST /v1/identity/identity-keys");
-    let told = |key: &str| attribute(&request, key).unwrap_or_default();
+    let value_of = |key: &str| attribute(&request, key).unwrap_or_default();
     let expected = [
         ("http.request.method", "POST"),
         ("http.route", IDENTITY_KEYS),
@@ -66,7 +67,7 @@ async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_
         ("connector.auth_event_id", body["authEvent"]["id"].as_str().unwrap()),
     ];
     for (key, value) in expected {
-        assert_eq!(told(key), value, "{key} of {request:#?}");
+        assert_eq!(value_of(key), value, "{key} of {request:#?}");
     }
     let mut names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     names.sort_unstable();
@@ -81,7 +82,7 @@ async fn a_scan_is_a_span_in_the_callers_trace_with_a_step_for_each_look_up_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_is_one_in_its_span_and_probes_and_scrapes_are_none() {
+async fn fault_marks_its_span_and_probes_are_not_traced() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1", "0").await;
     for path in ["/livez", "/readyz", "/nowhere"] {
@@ -95,23 +96,23 @@ async fn a_fault_is_one_in_its_span_and_probes_and_scrapes_are_none() {
     assert_eq!(request.status.as_ref().unwrap().code, 2);
     let failed = steps.iter().find(|span| span.name == "directory.identity_key").unwrap();
     assert_eq!(failed.status.as_ref().unwrap().code, 2);
-    assert!(!failed.status.as_ref().unwrap().message.contains("unavailable"), "an error's words stay in the log");
+    assert!(!failed.status.as_ref().unwrap().message.contains("unavailable"), "the error message is only in the log");
     let routes: Vec<_> = collector.spans().iter().filter_map(|(_, span)| attribute(span, "http.route")).collect();
-    for none in ["livez", "readyz", "probe", "nowhere", "unmatched", "metrics", "management"] {
-        assert!(routes.iter().all(|route| !route.contains(none)), "{routes:?}");
+    for untraced in ["livez", "readyz", "probe", "nowhere", "unmatched", "metrics", "management"] {
+        assert!(routes.iter().all(|route| !route.contains(untraced)), "{routes:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_asks_for_traces_gets_only_so_many() {
+async fn traces_requested_by_callers_are_limited() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0", "3").await;
     let began = Instant::now();
     for number in 0..60 {
-        // Trace ids that a sampler by trace id would take all of.
+        // Trace ids that a sampler by trace id would all select.
         ask(&server, &scan(), &format!("00-{:032x}-{PARENT}-01", number + 1)).await;
     }
-    // Three at once, and three a second besides.
+    // A burst of three, then three a second.
     let most = 3 + 3 * (began.elapsed().as_secs() + 1);
     collector.wait_until(|spans| scans(spans).len() >= 3).await;
     server.stopped().await;
@@ -121,7 +122,7 @@ async fn a_caller_who_asks_for_traces_gets_only_so_many() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_traced_that_neither_chance_nor_an_allowed_wish_asks_for() {
+async fn nothing_is_traced_with_ratio_0_and_no_caller_traces() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0", "0").await;
     for flags in ["00", "01"] {
@@ -132,8 +133,8 @@ async fn nothing_is_traced_that_neither_chance_nor_an_allowed_wish_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_is_exported_at_the_end() {
-    // A stop gives the last spans a second.
+async fn queued_spans_are_exported_at_the_stop() {
+    // A stop waits at most a second for the last spans.
     assert_one_within(Duration::from_secs(1), "a stop", async || {
         let collector = Collector::start().await;
         let server = traced(&collector, "1", "0").await;
@@ -154,7 +155,7 @@ async fn what_waits_is_exported_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_go_with_what_is_exported_and_the_service_has_its_name() {
+async fn exports_carry_the_configured_headers_and_service_name() {
     let collector = Collector::start().await;
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
@@ -175,17 +176,17 @@ async fn headers_go_with_what_is_exported_and_the_service_has_its_name() {
     drop(server);
 }
 
-/// A collector that takes connections and never answers.
+/// A collector that accepts connections and never answers.
 async fn silent() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     (format!("http://{}", listener.local_addr().unwrap()), listener)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_gone_or_says_nothing_holds_up_no_answer_and_spans_are_dropped() {
-    let (silent, _held) = silent().await;
-    let gone = "http://127.0.0.1:1".to_owned(); // nobody listens on it
-    for endpoint in [silent, gone] {
+async fn unreachable_collector_delays_no_answer() {
+    let (silent, _listener) = silent().await;
+    let closed = "http://127.0.0.1:1".to_owned(); // no process listens on this port
+    for endpoint in [silent, closed] {
         let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
         let server = Server::demo(&settings).await;
         // More spans than the queue holds.
@@ -196,7 +197,8 @@ async fn a_collector_that_is_gone_or_says_nothing_holds_up_no_answer_and_spans_a
             took.push(began.elapsed());
         }
         assert_most_within(99, Duration::from_secs(1), &took, &endpoint);
-        // Eight batches wait, each of which may take 3 s. A stop that waited for all would take longer than `stopped` allows.
+        // Eight batches wait, each of which may take 3 s. A stop that waited for all would take longer than `stopped`
+        // allows.
         server.stopped().await;
     }
 }
@@ -251,14 +253,14 @@ async fn no_secret_is_exported() {
 }
 
 #[test]
-fn whatever_a_caller_says_of_traces_the_answer_is_the_same() {
+fn trace_headers_do_not_change_the_answer() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (server, _collector) = runtime.block_on(async {
         let collector = Collector::start().await;
         (traced(&collector, "0.5", "1000").await, collector)
     });
-    let alike = "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{1,3}";
-    let headers = prop_oneof![alike.prop_map(String::from), "[ -~]{0,80}".prop_map(String::from)];
+    let similar = "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{1,3}";
+    let headers = prop_oneof![similar.prop_map(String::from), "[ -~]{0,80}".prop_map(String::from)];
     proptest!(ProptestConfig::with_cases(256), |(traceparent in headers)| {
         let answer = runtime.block_on(ask(&server, &scan(), &traceparent));
         prop_assert_eq!(answer.status, 200);

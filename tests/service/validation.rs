@@ -1,4 +1,4 @@
-//! The API contract's validation table: each field's refusals in the contract's words, and which of two comes first.
+//! The API contract's validation table: the messages of each field, and the order of the checks.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{IDENTITY_KEYS, Server, scan, scan_with_key},
 };
 
-/// The required fields, in the order of the table, and what each is refused as when it is not well-formed.
+/// The required fields in the order of the table, with the message for a malformed value.
 const REQUIRED: [(&str, &str); 7] = [
     ("requestId", "Invalid requestId format"),
     ("identityKey", BAD_KEY),
@@ -18,8 +18,8 @@ const REQUIRED: [(&str, &str); 7] = [
     ("authEvent.location", "Invalid authEvent.location value"),
 ];
 
-/// Values that no string field takes: other types, and the right value in a wrapping.
-fn not_strings(right: &Value) -> Vec<Value> {
+/// Values that no string field accepts: other types, and the valid value inside an array or object.
+fn not_strings(valid: &Value) -> Vec<Value> {
     vec![
         json!(true),
         json!(false),
@@ -27,13 +27,13 @@ fn not_strings(right: &Value) -> Vec<Value> {
         json!(-1.5),
         json!([]),
         json!({}),
-        json!([right]),
-        json!({ "value": right }),
+        json!([valid]),
+        json!({ "value": valid }),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_required_field_that_is_absent_is_named() {
+async fn missing_required_field_is_named() {
     let server = Server::demo(&[]).await;
     for (path, _) in REQUIRED {
         let answer = server.verify(&unset(scan(), path)).await;
@@ -42,7 +42,7 @@ async fn a_required_field_that_is_absent_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn null_is_the_same_as_absent() {
+async fn null_counts_as_missing() {
     let server = Server::demo(&[]).await;
     for (path, _) in REQUIRED {
         let answer = server.verify(&scan_with(path, Value::Null)).await;
@@ -51,14 +51,14 @@ async fn null_is_the_same_as_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_auth_event_misses_its_first_field() {
+async fn empty_auth_event_is_missing_its_first_field() {
     let server = Server::demo(&[]).await;
     let answer = server.verify(&scan_with("authEvent", json!({}))).await;
     assert_refused(&answer, 400, "Missing required field: authEvent.id", "authEvent {}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_unknown_members_alone_misses_the_first_field() {
+async fn body_with_only_unknown_members_is_missing_the_first_field() {
     let server = Server::demo(&[]).await;
     let answer = server.verify(&json!({ "somethingNew": 1 })).await;
     assert_refused(&answer, 400, "Missing required field: requestId", "no known member");
@@ -68,8 +68,8 @@ async fn a_body_of_unknown_members_alone_misses_the_first_field() {
 async fn a_field_that_is_not_a_string_gets_its_own_refusal() {
     let server = Server::demo(&[]).await;
     for (path, refusal) in REQUIRED.into_iter().filter(|(path, _)| *path != "authEvent") {
-        let right = scan().pointer(&format!("/{}", path.replace('.', "/"))).unwrap().clone();
-        for wrong in not_strings(&right) {
+        let valid = scan().pointer(&format!("/{}", path.replace('.', "/"))).unwrap().clone();
+        for wrong in not_strings(&valid) {
             let answer = server.verify(&scan_with(path, wrong.clone())).await;
             assert_refused(&answer, 400, refusal, &format!("{path} {wrong}"));
         }
@@ -97,7 +97,7 @@ async fn empty_strings_are_refused_as_malformed_not_as_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_key_channel_may_be_absent_or_null() {
+async fn key_channel_may_be_absent_or_null() {
     let server = Server::demo(&[]).await;
     for body in [unset(scan(), "keyChannel"), scan_with("keyChannel", Value::Null)] {
         assert_granted(&server.verify(&body).await, "shopper-uuid-001", "SHOPPER", &body.to_string());
@@ -128,7 +128,7 @@ async fn a_location_is_one_of_two_words_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_store_is_refused_before_the_key_is_looked_at() {
+async fn unknown_store_is_refused_before_the_key_is_checked() {
     let server = Server::demo(&[]).await;
     for store in ["NONEXISTENT-STORE", "store-001", " STORE-001", "STORE-001 ", "STORE-001\u{0}", "STORE-0"] {
         for key in ["valid_shopper_key", "unknown_key"] {
@@ -138,8 +138,8 @@ async fn an_unknown_store_is_refused_before_the_key_is_looked_at() {
     }
 }
 
-/// Ways to break a body, row by row of the table. The first of two decides.
-fn breakages() -> Vec<(&'static str, Option<Value>, String)> {
+/// Mistakes in a body, in the order of the table.
+fn mistakes() -> Vec<(&'static str, Option<Value>, String)> {
     let mut all = Vec::new();
     for (path, refusal) in REQUIRED {
         all.push((path, None, format!("Missing required field: {path}")));
@@ -166,11 +166,11 @@ fn broken(body: Value, path: &str, value: Option<&Value>) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_failures_the_first_row_answers() {
+async fn of_two_mistakes_the_first_in_the_table_is_reported() {
     let server = Server::demo(&[]).await;
-    let breakages = breakages();
-    for (place, (first, first_value, refusal)) in breakages.iter().enumerate() {
-        for (second, second_value, _) in breakages[place..].iter().filter(|(second, ..)| second != first) {
+    let mistakes = mistakes();
+    for (position, (first, first_value, refusal)) in mistakes.iter().enumerate() {
+        for (second, second_value, _) in mistakes[position..].iter().filter(|(second, ..)| second != first) {
             let body = broken(scan(), second, second_value.as_ref());
             let body = broken(body, first, first_value.as_ref());
             assert_refused(&server.verify(&body).await, 400, refusal, &body.to_string());
@@ -179,16 +179,16 @@ async fn of_two_failures_the_first_row_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_is_not_json_is_refused_as_that_whatever_else_is_wrong() {
+async fn invalid_json_is_reported_before_other_mistakes() {
     let server = Server::demo(&[]).await;
-    for (path, value, _) in breakages() {
+    for (path, value, _) in mistakes() {
         let body = format!("{}}}", broken(scan(), path, value.as_ref()));
         assert_refused(&server.post(body.clone()).await, 400, INVALID_BODY, &body);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_form_of_the_body_counts_and_not_its_content_type() {
+async fn content_type_is_ignored() {
     let server = Server::demo(&[]).await;
     let url = format!("{}{IDENTITY_KEYS}", server.api);
     let client = crate::support::client();

@@ -1,4 +1,4 @@
-//! A hand-held HTTP/1.1 client: sends what no library would, and reads answers as they come.
+//! An HTTP/1.1 client that can send malformed requests, byte by byte, and reads answers as they arrive.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub(crate) fn chunk(data: &[u8]) -> Vec<u8> {
 pub(crate) struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// When the last head went out.
+    /// When the last head was sent.
     since: Instant,
 }
 
@@ -42,14 +42,14 @@ impl Wire {
         Self::over(TcpStream::connect(server.address()).await.unwrap())
     }
 
-    /// The same from this address, one of loopback's many.
+    /// Connects from this loopback address.
     pub(crate) async fn connect_from(from: [u8; 4], server: &Server) -> std::io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
         Ok(Self::over(socket.connect(server.address()).await?))
     }
 
-    /// The same over one that is there.
+    /// Uses a connection that is already open.
     pub(crate) fn over_std(stream: std::net::TcpStream) -> Self {
         stream.set_nonblocking(true).unwrap();
         Self::over(TcpStream::from_std(stream).unwrap())
@@ -60,37 +60,37 @@ impl Wire {
         Self { stream, unread: Vec::new(), since: Instant::now() }
     }
 
-    /// The connection itself, from here on.
+    /// Returns the connection itself.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 
-    /// Sends a head, and starts the time that `elapsed` tells.
+    /// Sends a head, and restarts the time that `elapsed` measures.
     pub(crate) async fn send_head(&mut self, headers: &str) {
         self.since = Instant::now();
         self.send(head(headers).as_bytes()).await;
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the peer reads on");
+        self.try_send(bytes).await.expect("the server reads on");
     }
 
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the peer reads")
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the server reads")
     }
 
-    /// Ends our side of the connection; the other stays open.
+    /// Closes the sending side of the connection; the receiving side stays open.
     pub(crate) async fn finish_sending(&mut self) -> std::io::Result<()> {
         self.stream.shutdown().await
     }
 
-    /// Waits until an answer begins to come, and leaves it unread.
+    /// Waits until an answer begins to arrive, without reading it.
     pub(crate) async fn is_answered(&self) {
         let length = timeout(PATIENCE, self.stream.peek(&mut [0])).await.expect("an answer").unwrap();
-        assert!(length > 0, "the peer ended the connection");
+        assert!(length > 0, "the server closed the connection");
     }
 
-    /// Ends the connection at once, both ways, as a process that dies does.
+    /// Resets the connection, as a process that is killed does.
     pub(crate) fn hang_up(self) {
         self.stream.set_zero_linger().unwrap();
     }
@@ -99,23 +99,23 @@ impl Wire {
         self.since.elapsed()
     }
 
-    /// The next answer, interim ones included.
+    /// The next answer, including interim ones (1xx).
     pub(crate) async fn answer(&mut self) -> Answer {
         self.answer_within(PATIENCE).await.expect("an answer")
     }
 
-    /// The next answer, or nothing if it does not come in time.
+    /// The next answer, or `None` if it does not arrive in time.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.read_answer()).await.ok()
     }
 
-    /// Whatever the peer sends until it ends the connection.
+    /// Everything that the server sends until it closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
-        while timeout(PATIENCE, self.read_more()).await.expect("the peer ends") {}
+        while timeout(PATIENCE, self.read_more()).await.expect("the server closes the connection") {}
         std::mem::take(&mut self.unread)
     }
 
-    /// Cancel-safe: what was read stays in `unread` until an answer is whole.
+    /// Cancel safe: bytes stay in `unread` until an answer is complete.
     async fn read_answer(&mut self) -> Answer {
         loop {
             if let Some((answer, length)) = parse(&self.unread) {
@@ -123,7 +123,7 @@ impl Wire {
                 return answer;
             }
             let unread = String::from_utf8_lossy(&self.unread).into_owned();
-            assert!(self.read_more().await, "the peer ended the connection after {unread:?}");
+            assert!(self.read_more().await, "the server closed the connection after {unread:?}");
         }
     }
 
@@ -135,7 +135,7 @@ impl Wire {
     }
 }
 
-/// The answer at the start of `bytes`, if it is whole, and its length there.
+/// The answer at the start of `bytes` and its length, if it is complete.
 fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
     let body_at = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..body_at]).unwrap();
@@ -156,7 +156,7 @@ fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
     Some((Answer { status, headers, body }, body_at + length))
 }
 
-/// A chunked body without trailers, if it is whole, and its length on the wire.
+/// A chunked body without trailers and its encoded length, if it is complete.
 fn unchunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {

@@ -1,4 +1,4 @@
-//! Administration: what is changed holds for the next scan, is told as it was put, and stands in the audit.
+//! Administration: a change takes effect at the next scan, is returned as it was sent, and is listed in the audit.
 
 use std::time::{Duration, Instant};
 
@@ -13,36 +13,36 @@ pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = on_every_engine(
         module_path!(),
         properties![
-            a_flag_holds_for_the_next_scan_until_it_is_taken_away,
-            a_revoked_key_is_invalid_and_a_deleted_one_unknown,
-            a_disabled_store_lets_nobody_in_and_everybody_out,
-            who_is_put_gets_in_by_key_and_by_code,
-            the_audit_tells_what_was_changed_the_latest_first,
+            flag_denies_entry_until_it_is_removed,
+            revoked_key_is_invalid_and_deleted_key_is_unknown,
+            disabled_store_denies_entries_and_accepts_exits,
+            new_shopper_enters_by_key_and_by_code,
+            audit_lists_changes_newest_first,
         ],
     );
-    let shared = on_postgres(module_path!(), properties![a_change_at_one_connector_holds_at_the_other_in_two_seconds]);
+    let shared = on_postgres(module_path!(), properties![change_at_one_connector_reaches_the_other_within_two_seconds]);
     everywhere.into_iter().chain(shared).collect()
 }
 
-async fn flagging(server: &Server, how: &str) -> Value {
+async fn set_flag(server: &Server, how: &str) -> Value {
     let answer = server.admin("POST", &format!("shoppers/shopper-uuid-001/{how}")).await;
     assert_eq!(answer.status, 200, "{how}");
     answer.json()
 }
 
-async fn a_flag_holds_for_the_next_scan_until_it_is_taken_away(engine: Engine) {
+async fn flag_denies_entry_until_it_is_removed(engine: Engine) {
     let server = engine.demo(&[]).await;
     assert_eq!(server.verify(&scan()).await.status, 200);
     for _ in 0..2 {
-        assert_eq!(flagging(&server, "flag").await["account"], "flagged");
+        assert_eq!(set_flag(&server, "flag").await["account"], "flagged");
     }
     assert_refused(&server.verify(&scan()).await, 401, FLAGGED, "flagged");
     let exit = server.verify(&scan_with("authEvent.location", "EXIT")).await;
-    assert_granted(&exit, "shopper-uuid-001", "SHOPPER", "nobody is locked in");
-    assert_eq!(flagging(&server, "unflag").await["account"], "active");
+    assert_granted(&exit, "shopper-uuid-001", "SHOPPER", "exits are accepted");
+    assert_eq!(set_flag(&server, "unflag").await["account"], "active");
     assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "unflagged");
     for how in ["flag", "unflag"] {
-        assert_error_form(&server.admin("POST", &format!("shoppers/nobody/{how}")).await, 404, how);
+        assert_error_form(&server.admin("POST", &format!("shoppers/unknown/{how}")).await, 404, how);
     }
 }
 
@@ -51,7 +51,7 @@ fn fresh_code(token: &str) -> Value {
     scan_with("identityKey", base64(format!("{PREFIX}{token}{SCANNED_AT}")))
 }
 
-async fn a_revoked_key_is_invalid_and_a_deleted_one_unknown(engine: Engine) {
+async fn revoked_key_is_invalid_and_deleted_key_is_unknown(engine: Engine) {
     let server = engine.demo(&[]).await;
     for (list, row, scan) in [
         ("identity-keys", json!({ "key": "a-badge", "shopper": "shopper-uuid-001" }), scan_of(&new_id(), "a-badge")),
@@ -72,7 +72,7 @@ async fn a_revoked_key_is_invalid_and_a_deleted_one_unknown(engine: Engine) {
         let revoked = server.admin("POST", &format!("{path}/revoke")).await;
         assert_json(&revoked, 200, &set(kept.clone(), "revoked", true), list);
         assert_refused(&server.verify(&again()).await, 401, INVALID_KEY, list);
-        // Whoever knows the digest need not know the key.
+        // A key may be identified by its digest alone.
         let by_digest = json!({ "digest": digest, "shopper": "associate-uuid-001" });
         assert_eq!(server.put(list, &by_digest).await["digest"], digest);
         assert_granted(&server.verify(&again()).await, "associate-uuid-001", "ASSOCIATE", list);
@@ -85,7 +85,7 @@ async fn a_revoked_key_is_invalid_and_a_deleted_one_unknown(engine: Engine) {
     }
 }
 
-async fn a_disabled_store_lets_nobody_in_and_everybody_out(engine: Engine) {
+async fn disabled_store_denies_entries_and_accepts_exits(engine: Engine) {
     let server = engine.demo(&[]).await;
     let kept = server.admin("GET", "stores/STORE-001").await.json();
     assert_eq!(kept["defaultGateDecision"], "closed");
@@ -97,7 +97,7 @@ async fn a_disabled_store_lets_nobody_in_and_everybody_out(engine: Engine) {
     assert_eq!(
         server.verify(&scan_of(&new_id(), "cash_shopper_key")).await.status,
         200,
-        "what is left out is its default"
+        "omitted members get their defaults"
     );
     assert_eq!(server.admin("DELETE", "stores/STORE-001").await.status, 204);
     assert_refused(&server.verify(&scan_with("authEvent.location", "EXIT")).await, 400, INVALID_STORE, "deleted");
@@ -106,7 +106,7 @@ async fn a_disabled_store_lets_nobody_in_and_everybody_out(engine: Engine) {
     }
 }
 
-async fn who_is_put_gets_in_by_key_and_by_code(engine: Engine) {
+async fn new_shopper_enters_by_key_and_by_code(engine: Engine) {
     let server = engine.demo(&[]).await;
     let shopper = json!({
         "id": "new", "type": "SHOPPER", "account": "active", "devices": ["phone"],
@@ -131,20 +131,25 @@ async fn who_is_put_gets_in_by_key_and_by_code(engine: Engine) {
     assert_refused(&server.verify(&by_radio).await, 401, INVALID_KEY, "by radio");
     let expired = json!({ "type": "SHOPPER", "paymentMethod": { "lastMonth": "2023-12" } });
     server.put("shoppers/new", &expired).await;
-    assert_refused(&server.verify(&scan_of(&new_id(), "new-badge")).await, 401, PAYMENT_EXPIRED, "put anew");
+    assert_refused(
+        &server.verify(&scan_of(&new_id(), "new-badge")).await,
+        401,
+        PAYMENT_EXPIRED,
+        "after the second PUT",
+    );
     let everything = server.everything().await;
     assert!(!everything.contains(&secret) && !everything.contains("new-badge"), "{everything}");
 }
 
-async fn the_audit_tells_what_was_changed_the_latest_first(engine: Engine) {
+async fn audit_lists_changes_newest_first(engine: Engine) {
     let server = engine.demo(&[]).await;
     let began = server.clock.now();
     server.clock.advance(Duration::from_secs(60));
     let before = server.all("audit").await.len();
     for _ in 0..2 {
-        server.put("shoppers/v", &json!({ "type": "SHOPPER" })).await; // the second time it changes nothing
+        server.put("shoppers/v", &json!({ "type": "SHOPPER" })).await; // the second PUT changes nothing
     }
-    flagging(&server, "flag").await;
+    set_flag(&server, "flag").await;
     let key = server.put("identity-keys", &json!({ "key": "a-badge", "shopper": "v" })).await;
     let digest = key["digest"].as_str().unwrap();
     server.admin("POST", &format!("identity-keys/{digest}/revoke")).await;
@@ -155,7 +160,7 @@ async fn the_audit_tells_what_was_changed_the_latest_first(engine: Engine) {
         assert_eq!(server.admin("DELETE", refused).await.status, 404);
     }
     let audit = server.all("audit").await;
-    let told: Vec<_> = audit
+    let listed: Vec<_> = audit
         .iter()
         .take(audit.len() - before)
         .map(|row| {
@@ -172,39 +177,39 @@ async fn the_audit_tells_what_was_changed_the_latest_first(engine: Engine) {
         ["flagged", "shopper", "shopper-uuid-001"],
         ["put", "shopper", "v"],
     ];
-    assert_eq!(told, expected);
+    assert_eq!(listed, expected);
 }
 
-async fn a_change_at_one_connector_holds_at_the_other_in_two_seconds(engine: Engine) {
+async fn change_at_one_connector_reaches_the_other_within_two_seconds(engine: Engine) {
     let one = engine.demo(&[]).await;
     let other = one.replica().await;
     let mut took = Vec::new();
-    let mut holds = async |how: &str, is_so: fn(&Answer) -> bool| {
+    let mut wait_until = async |how: &str, is_so: fn(&Answer) -> bool| {
         let changed = Instant::now();
         loop {
             let asked = Instant::now();
             if is_so(&other.verify(&scan()).await) {
                 return took.push(asked - changed);
             }
-            assert!(asked - changed < PATIENCE, "{how} does not hold");
+            assert!(asked - changed < PATIENCE, "{how} does not take effect");
         }
     };
     for _ in 0..2 {
         assert_eq!(other.verify(&scan()).await.status, 200);
-        flagging(&one, "flag").await;
-        holds("the flag", |answer| answer.message().as_deref() == Some(FLAGGED)).await;
-        flagging(&one, "unflag").await;
-        holds("unflagging", |answer| answer.status == 200).await;
+        set_flag(&one, "flag").await;
+        wait_until("the flag", |answer| answer.message().as_deref() == Some(FLAGGED)).await;
+        set_flag(&one, "unflag").await;
+        wait_until("unflagging", |answer| answer.status == 200).await;
         one.put("stores/STORE-001", &json!({ "enabled": false })).await;
-        holds("disabling", |answer| answer.message().as_deref() == Some(INVALID_STORE)).await;
+        wait_until("disabling", |answer| answer.message().as_deref() == Some(INVALID_STORE)).await;
         one.put("stores/STORE-001", &json!({})).await;
-        holds("enabling", |answer| answer.status == 200).await;
+        wait_until("enabling", |answer| answer.status == 200).await;
     }
     let digest = one.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": "shopper-uuid-001" })).await;
     let path = format!("identity-keys/{}", digest["digest"].as_str().unwrap());
     one.admin("POST", &format!("{path}/revoke")).await;
-    holds("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
+    wait_until("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
     one.admin("DELETE", &path).await;
-    holds("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
+    wait_until("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
     assert_most_within(80, Duration::from_secs(2), &took, "a change");
 }

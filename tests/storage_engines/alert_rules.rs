@@ -1,6 +1,7 @@
-//! Alert rules and dashboard as Prometheus sees them: `promtool` parses them, and evaluates the rules on series of each test case.
+//! Alert rules and dashboard: `promtool` checks their syntax, and evaluates the rules on the series of each test case.
 //!
-//! Without `promtool` (Debian's `prometheus`) these trials show as ignored. `tests/service/metrics.rs` checks that the metrics exist.
+//! Without `promtool` (Debian package `prometheus`) these tests are ignored. `tests/service/metrics.rs` checks that the
+//! metrics exist.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +14,10 @@ use crate::support::trials::{lone_properties, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = lone_properties![
-        rules_are_read_and_fire_when_they_should,
-        every_alert_has_a_night_in_which_it_fires,
-        every_runbook_url_is_rendered_as_a_heading_of_the_operations_guide,
-        queries_of_the_dashboard_are_read
+        rules_are_valid_and_fire_as_tested,
+        every_alert_fires_in_a_test,
+        every_runbook_url_points_to_a_heading_of_the_operations_guide,
+        dashboard_queries_are_valid
     ];
     properties.iter().map(|property| trial("promtool", module_path!(), *property, missing, || ())).collect()
 }
@@ -32,24 +33,24 @@ fn deploy(file: &str) -> String {
 
 fn promtool(arguments: &[&str]) {
     let output = Command::new("promtool").args(arguments).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(output.status.success(), "promtool {arguments:?}: {printed}");
 }
 
-async fn rules_are_read_and_fire_when_they_should() {
+async fn rules_are_valid_and_fire_as_tested() {
     promtool(&["check", "rules", "--lint-fatal", &deploy("alerts.yml")]);
     promtool(&["test", "rules", &deploy("alerts_test.yml")]);
 }
 
-async fn every_alert_has_a_night_in_which_it_fires() {
-    let [rules, nights] = ["alerts.yml", "alerts_test.yml"].map(|file| std::fs::read_to_string(deploy(file)).unwrap());
+async fn every_alert_fires_in_a_test() {
+    let [rules, tests] = ["alerts.yml", "alerts_test.yml"].map(|file| std::fs::read_to_string(deploy(file)).unwrap());
     for alert in rules.split("- alert: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
-        assert!(nights.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in a test");
+        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in a test");
     }
 }
 
-/// Each alert's `runbook_url`, on an alert that always fires, so that Prometheus expands the template.
-async fn every_runbook_url_is_rendered_as_a_heading_of_the_operations_guide() {
+/// Puts each alert's `runbook_url` on an alert that always fires, so that Prometheus expands the template.
+async fn every_runbook_url_points_to_a_heading_of_the_operations_guide() {
     let rules = std::fs::read_to_string(deploy("alerts.yml")).unwrap();
     let anchors = runbooks::anchors(&std::fs::read_to_string(deploy("../docs/operations.md")).unwrap());
     let (address, alerts) = (runbooks::address(&rules), runbooks::alerts(&rules));
@@ -75,7 +76,7 @@ async fn every_runbook_url_is_rendered_as_a_heading_of_the_operations_guide() {
     promtool(&["test", "rules", &write("test.json", json!({ "rule_files": [rules], "tests": tests }))]);
 }
 
-/// Every text of a member called `expr`, wherever it is.
+/// Collects all `expr` members at any depth.
 fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
@@ -87,12 +88,12 @@ fn queries(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-async fn queries_of_the_dashboard_are_read() {
+async fn dashboard_queries_are_valid() {
     let dashboard = serde_json::from_str(&std::fs::read_to_string(deploy("grafana.json")).unwrap()).unwrap();
     let mut found = Vec::new();
     queries(&dashboard, &mut found);
     assert!(found.len() > 40);
-    // As rules, which promtool reads; what Grafana fills in is filled in. JSON is YAML.
+    // promtool checks rules, so each query becomes a rule, with Grafana's variables filled in. JSON is valid YAML.
     let rules: Vec<Value> = found
         .iter()
         .enumerate()

@@ -1,4 +1,4 @@
-//! What a cart cannot be: refused in words, and nothing has changed.
+//! Limits of carts: a request beyond a limit is refused with a message, and changes nothing.
 
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -14,34 +14,34 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            there_are_20_carts_at_most,
-            there_are_2000_lines_at_most_in_all_carts,
-            there_are_256_kb_at_most_in_all_carts,
-            there_are_999_of_a_sku_at_most,
-            what_is_no_quantity_is_refused,
-            what_is_no_sku_is_refused,
-            what_names_no_cart_is_refused,
-            a_body_that_is_none_is_refused,
-            an_id_that_is_none_is_of_no_cart,
+            more_than_20_carts_are_refused,
+            more_than_2000_lines_in_all_carts_are_refused,
+            more_than_256_kb_in_all_carts_are_refused,
+            more_than_999_of_a_sku_are_refused,
+            invalid_quantity_is_refused,
+            invalid_sku_is_refused,
+            invalid_name_market_or_currency_is_refused,
+            invalid_body_is_refused,
+            invalid_or_unknown_cart_id_is_not_found,
         ],
     )
 }
 
-/// A refusal in words, after which all is as it was.
+/// Asserts a 400 with a message, and unchanged carts.
 async fn assert_changes_nothing(shopper: &Shopper, before: &Value, answer: &Answer, what: &str) {
     assert_error_form(answer, 400, what);
-    assert!(answer.message().unwrap().contains(' '), "{what}: a sentence");
+    assert!(answer.message().unwrap().contains(' '), "{what}: the message is a sentence");
     assert_eq!(shopper.carts().await, *before, "{what}");
 }
 
-/// A refusal because there would be too much, after which all is as it was.
+/// Asserts a 409 because of a limit, with a message that says what to do, and unchanged carts.
 async fn assert_conflict(shopper: &Shopper, before: &Value, answer: &Answer, what: &str) {
     assert_error_form(answer, 409, what);
-    assert!(answer.message().unwrap().contains(" first"), "{what}: what to do");
+    assert!(answer.message().unwrap().contains(" first"), "{what}: the message says what to do");
     assert_eq!(shopper.carts().await, *before, "{what}");
 }
 
-async fn there_are_20_carts_at_most(engine: Engine) {
+async fn more_than_20_carts_are_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     for number in 0..20 {
@@ -53,10 +53,10 @@ async fn there_are_20_carts_at_most(engine: Engine) {
     let first = shopper.open("0", "US").await;
     shopper.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
     shopper.open("20", "US").await;
-    assert_eq!(anonymous(&server).await.try_open("20", "US").await.status, 200, "others have their own");
+    assert_eq!(anonymous(&server).await.try_open("20", "US").await.status, 200, "each owner has a separate limit");
 }
 
-async fn there_are_2000_lines_at_most_in_all_carts(engine: Engine) {
+async fn more_than_2000_lines_in_all_carts_are_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let [cart, other] = [shopper.open("Default", "US").await, shopper.open("Other", "US").await];
@@ -69,10 +69,14 @@ async fn there_are_2000_lines_at_most_in_all_carts(engine: Engine) {
     let before = shopper.carts().await;
     let answer = shopper.lines(Method::POST, other, &lines(0..1)).await;
     assert_conflict(&shopper, &before, &answer, "one more").await;
-    assert_eq!(shopper.lines(Method::POST, cart, &lines(99..100)).await.status, 200, "more of one");
+    assert_eq!(
+        shopper.lines(Method::POST, cart, &lines(99..100)).await.status,
+        200,
+        "a larger quantity of an existing line"
+    );
 }
 
-async fn there_are_256_kb_at_most_in_all_carts(engine: Engine) {
+async fn more_than_256_kb_in_all_carts_are_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
@@ -83,12 +87,12 @@ async fn there_are_256_kb_at_most_in_all_carts(engine: Engine) {
         assert_eq!(shopper.lines(Method::POST, cart, &lines(first..first + 500)).await.status, 200);
     }
     let before = shopper.carts().await;
-    assert!(before.to_string().len() < 1024 * 1024, "an answer has a bound");
+    assert!(before.to_string().len() < 1024 * 1024, "answers stay below 1 MiB");
     let answer = shopper.lines(Method::POST, cart, &lines(1500..1900)).await;
     assert_conflict(&shopper, &before, &answer, "300 KB").await;
 }
 
-async fn there_are_999_of_a_sku_at_most(engine: Engine) {
+async fn more_than_999_of_a_sku_are_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 500).await;
@@ -102,7 +106,7 @@ async fn there_are_999_of_a_sku_at_most(engine: Engine) {
     assert_eq!(shopper.has().await, [default("a", 999)]);
 }
 
-async fn what_is_no_quantity_is_refused(engine: Engine) {
+async fn invalid_quantity_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
@@ -133,13 +137,13 @@ async fn what_is_no_quantity_is_refused(engine: Engine) {
             let answer = shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": qty }])).await;
             assert_eq!(answer.status, 200);
         }
-        // To some clients every number has decimals.
+        // Some clients send every number with decimals.
         let answer = shopper.lines(Method::PUT, cart, &json!([{ "sku": "a", "qty": 1.0 }])).await;
         assert_eq!(answer.json()["cart"], before[0]);
     }
 }
 
-async fn what_is_no_sku_is_refused(engine: Engine) {
+async fn invalid_sku_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
@@ -155,7 +159,7 @@ async fn what_is_no_sku_is_refused(engine: Engine) {
     }
 }
 
-async fn what_names_no_cart_is_refused(engine: Engine) {
+async fn invalid_name_market_or_currency_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let good = json!({ "name": "n", "market": "m", "currency": "EUR" });
@@ -187,7 +191,7 @@ async fn what_names_no_cart_is_refused(engine: Engine) {
     }
 }
 
-async fn a_body_that_is_none_is_refused(engine: Engine) {
+async fn invalid_body_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
@@ -228,7 +232,7 @@ async fn a_body_that_is_none_is_refused(engine: Engine) {
     assert_changes_nothing(&shopper, &before, &shopper.lines(Method::POST, cart, &one).await, "no array").await;
 }
 
-async fn an_id_that_is_none_is_of_no_cart(engine: Engine) {
+async fn invalid_or_unknown_cart_id_is_not_found(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
@@ -253,7 +257,7 @@ async fn an_id_that_is_none_is_of_no_cart(engine: Engine) {
     assert_eq!(shopper.carts().await, before);
 }
 
-/// A request with a body that need not be JSON.
+/// Sends a request with any body, which need not be JSON.
 async fn raw(server: &Server, shopper: &Shopper, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
     let request = stranger().request(method, format!("{}{path}", server.shoppers)).bearer_auth(&shopper.token);
     Answer::of(request.header("x-customer-context", &shopper.context).body(body).send().await.unwrap()).await

@@ -1,4 +1,4 @@
-//! Whose carts are whose, who may ask at all, and when carts end.
+//! Owners of carts: authorization, separation of owners, and expiry.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            anothers_cart_is_no_cart,
-            both_headers_are_needed,
-            who_may_not_ask_is_told_so_before_the_body_comes,
-            an_anonymous_cart_ends_30_days_after_its_last_change,
-            the_cart_of_a_customer_does_not_end,
-            an_erased_shopper_has_no_cart,
-            who_is_unlinked_has_no_cart,
-            no_more_than_so_many_anonymous_customers_have_carts,
+            cart_of_another_owner_is_not_found,
+            both_headers_are_required,
+            unauthorized_request_is_refused_before_its_body_arrives,
+            anonymous_cart_expires_30_days_after_its_last_change,
+            cart_of_a_signed_in_customer_does_not_expire,
+            erased_shopper_has_no_carts,
+            unlinked_customer_has_no_carts,
+            number_of_anonymous_customers_with_carts_is_limited,
         ],
     )
 }
@@ -45,19 +45,19 @@ fn requests(cart: u64) -> [(Method, String, Option<Value>); 5] {
     ]
 }
 
-async fn anothers_cart_is_no_cart(engine: Engine) {
+async fn cart_of_another_owner_is_not_found(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, SHOPPER).await;
     let other = signed_in(&server, "associate-uuid-001").await;
-    let [nobody, stranger] = [anonymous(&server).await, anonymous(&server).await];
-    let all = [known, other, nobody, stranger];
+    let [guest, stranger] = [anonymous(&server).await, anonymous(&server).await];
+    let all = [known, other, guest, stranger];
     let mut carts = Vec::new();
     for shopper in &all {
         shopper.add("a", 1).await;
         carts.push(shopper.open("Default", "US").await);
     }
-    for (place, shopper) in all.iter().enumerate() {
-        for (_, cart) in carts.iter().enumerate().filter(|(whose, _)| *whose != place) {
+    for (index, shopper) in all.iter().enumerate() {
+        for (_, cart) in carts.iter().enumerate().filter(|(whose, _)| *whose != index) {
             for (method, path, body) in requests(*cart) {
                 let answer = shopper.request(method.clone(), &path, body.as_ref()).await;
                 assert_error_form(&answer, 404, &format!("{method} {path}"));
@@ -70,7 +70,7 @@ async fn anothers_cart_is_no_cart(engine: Engine) {
     }
 }
 
-async fn both_headers_are_needed(engine: Engine) {
+async fn both_headers_are_required(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let [one, other] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
     one.add("a", 1).await;
@@ -99,7 +99,7 @@ async fn both_headers_are_needed(engine: Engine) {
     assert_eq!(other.has().await, []);
 }
 
-async fn who_may_not_ask_is_told_so_before_the_body_comes(engine: Engine) {
+async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     for (method, path) in [
         ("POST", CARTS),
@@ -120,44 +120,44 @@ async fn who_may_not_ask_is_told_so_before_the_body_comes(engine: Engine) {
     }
 }
 
-/// An anonymous shopper again: no token holds for so long.
-async fn back(server: &Server, shopper: &Shopper) -> Shopper {
+/// The same anonymous shopper with a new token, since tokens expire earlier than carts.
+async fn renewed(server: &Server, shopper: &Shopper) -> Shopper {
     anonymous_with_id(server, shopper.anonymous_id.as_deref().unwrap()).await
 }
 
-async fn an_anonymous_cart_ends_30_days_after_its_last_change(engine: Engine) {
+async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
     let cart = shopper.open("Default", "US").await;
     server.clock.advance(DAY * 20);
-    let shopper = back(&server, &shopper).await;
+    let shopper = renewed(&server, &shopper).await;
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 10 - Duration::from_secs(1));
-    let shopper = back(&server, &shopper).await;
-    assert_eq!(shopper.has().await, [default("a", 1), of("Other", "b", 1)], "a second before");
+    let shopper = renewed(&server, &shopper).await;
+    assert_eq!(shopper.has().await, [default("a", 1), of("Other", "b", 1)], "one second before the expiry");
     server.clock.advance(Duration::from_secs(1));
-    assert_eq!(shopper.has().await, [of("Other", "b", 1)], "to look at it is no change");
+    assert_eq!(shopper.has().await, [of("Other", "b", 1)], "reading a cart does not extend its life");
     for (method, path, body) in requests(cart) {
         assert_error_form(&shopper.request(method, &path, body.as_ref()).await, 404, &path);
     }
-    assert_ne!(shopper.open("Default", "US").await, cart, "it is another");
+    assert_ne!(shopper.open("Default", "US").await, cart, "a new cart");
 
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 20);
     let known = signed_in(&server, SHOPPER).await;
     let answer = known.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
-    assert_eq!(known.has().await, [of("Other", "b", 2)], "a change makes it last");
-    let shopper = back(&server, &shopper).await;
+    assert_eq!(known.has().await, [of("Other", "b", 2)], "a change extends the life of a cart");
+    let shopper = renewed(&server, &shopper).await;
     shopper.add("c", 1).await;
     server.clock.advance(DAY * 30);
     let known = signed_in(&server, SHOPPER).await;
     assert_eq!(known.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
-    assert_eq!(known.has().await, [of("Other", "b", 2)], "what has ended does not move");
+    assert_eq!(known.has().await, [of("Other", "b", 2)], "an expired cart is not migrated");
 }
 
-async fn the_cart_of_a_customer_does_not_end(engine: Engine) {
+async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     signed_in(&server, SHOPPER).await.add("a", 1).await;
     for _ in 0..3 {
@@ -166,25 +166,25 @@ async fn the_cart_of_a_customer_does_not_end(engine: Engine) {
     }
 }
 
-async fn an_erased_shopper_has_no_cart(engine: Engine) {
+async fn erased_shopper_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, SHOPPER).await;
     let other = signed_in(&server, "associate-uuid-001").await;
-    let nobody = anonymous(&server).await;
-    for shopper in [&known, &other, &nobody] {
+    let guest = anonymous(&server).await;
+    for shopper in [&known, &other, &guest] {
         shopper.add("a", 1).await;
         shopper.add_to("Other", "a", 1).await;
     }
     let path = format!("shoppers/{}", segment(SHOPPER));
     assert_eq!(server.admin("DELETE", &path).await.status, 204);
-    // Their token holds for as long as the provider says: who they are to it, they still are.
+    // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
     assert_eq!(known.carts().await, json!([]));
-    for shopper in [other, nobody] {
+    for shopper in [other, guest] {
         assert_eq!(shopper.has().await, [default("a", 1), of("Other", "a", 1)]);
     }
 }
 
-async fn who_is_unlinked_has_no_cart(engine: Engine) {
+async fn unlinked_customer_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, SHOPPER).await;
     known.add("a", 1).await;
@@ -195,7 +195,7 @@ async fn who_is_unlinked_has_no_cart(engine: Engine) {
     assert_eq!(known.carts().await, json!([]));
 }
 
-async fn no_more_than_so_many_anonymous_customers_have_carts(engine: Engine) {
+async fn number_of_anonymous_customers_with_carts_is_limited(engine: Engine) {
     let server = engine.demo(&[&UNLIMITED[..], &[("commerce.anonymous_carts", "4")]].concat()).await;
     let mut owners = Vec::new();
     let refused = loop {
@@ -205,12 +205,13 @@ async fn no_more_than_so_many_anonymous_customers_have_carts(engine: Engine) {
             break (shopper, answer);
         }
         owners.push(shopper);
-        assert!(owners.len() <= 4, "one too many");
+        assert!(owners.len() <= 4, "more customers than the limit");
     };
-    // In a database they are counted now and then, and one who comes at that moment counts twice until the next time.
+    // In a database, owners are counted from time to time. An owner who arrives during a count is counted twice until
+    // the next one.
     assert!(owners.len() >= 3, "{}", owners.len());
     let (shopper, answer) = refused;
-    assert_too_many(&answer, "beyond that");
+    assert_too_many(&answer, "beyond the limit");
     assert_eq!(shopper.carts().await, json!([]));
     for owner in owners {
         owner.add_to("Other", "b", 1).await;

@@ -1,4 +1,4 @@
-//! Carts as the published client asks for them: their shapes, and what becomes of them.
+//! Carts as the published client uses them: the shape of answers, and the effects of requests.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            a_cart_has_the_published_shape,
-            a_slash_at_the_end_makes_no_difference,
-            a_cart_is_opened_once_by_name_and_market,
-            what_is_added_adds_up_and_what_is_set_is_set,
-            a_line_is_set_by_its_id_with_its_sku,
-            lines_and_carts_go,
-            every_sku_goes_by_its_path,
-            of_many_additions_at_once_none_is_lost,
+            cart_has_the_published_shape,
+            trailing_slash_is_accepted,
+            cart_is_opened_once_per_name_and_market,
+            post_adds_quantities_and_put_sets_them,
+            put_requires_the_sku_of_the_line_id,
+            deleted_lines_and_carts_are_not_found,
+            every_sku_can_be_deleted_by_its_path,
+            no_simultaneous_addition_is_lost,
         ],
     )
 }
@@ -55,13 +55,13 @@ fn published_line(id: u64, sku: &str, qty: u64) -> Value {
     })
 }
 
-async fn a_cart_has_the_published_shape(engine: Engine) {
+async fn cart_has_the_published_shape(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let known = signed_in(&server, "shopper-uuid-001").await;
-    let nobody = anonymous(&server).await;
-    let anonymous_id = nobody.anonymous_id.clone().unwrap();
-    for (shopper, customer) in [(&known, "shopper-uuid-001"), (&nobody, &*anonymous_id)] {
-        assert_json(&shopper.request(Method::GET, CARTS, None).await, 200, &json!([]), "none");
+    let guest = anonymous(&server).await;
+    let anonymous_id = guest.anonymous_id.clone().unwrap();
+    for (shopper, customer) in [(&known, "shopper-uuid-001"), (&guest, &*anonymous_id)] {
+        assert_json(&shopper.request(Method::GET, CARTS, None).await, 200, &json!([]), "no carts");
         let opened = shopper.try_open("Default", "US").await;
         let id = opened.json()["id"].clone();
         assert!(id.as_u64().is_some_and(|id| (1..1 << 53).contains(&id)), "{id}");
@@ -75,7 +75,7 @@ async fn a_cart_has_the_published_shape(engine: Engine) {
         assert_json(&answer, 200, &changed(&one), "POST of lines");
         let two = json!([published_line(1, "a", 2), published_line(2, "b", 1)]);
         let answer = shopper.lines(Method::POST, cart, &json!([{ "id": -1, "sku": "b", "qty": 1 }])).await;
-        assert_json(&answer, 200, &changed(&two), "the next");
+        assert_json(&answer, 200, &changed(&two), "the second line");
         let set = json!([published_line(1, "a", 5), published_line(2, "b", 1)]);
         let answer = shopper.lines(Method::PUT, cart, &json!([{ "id": 1, "sku": "a", "qty": 5 }])).await;
         assert_json(&answer, 200, &changed(&set), "PUT of lines");
@@ -88,13 +88,13 @@ async fn a_cart_has_the_published_shape(engine: Engine) {
         let left = json!([published_line(1, "a", 5)]);
         assert_json(&answer, 200, &changed(&left), "DELETE of a line");
         let answer = shopper.request(Method::DELETE, &format!("{CARTS}{id}"), None).await;
-        assert_json(&answer, 200, &changed(&left), "DELETE of the cart: what it was");
+        assert_json(&answer, 200, &changed(&left), "DELETE of the cart returns the deleted cart");
         assert_eq!(answer.headers["cache-control"], "no-store");
         assert_eq!(shopper.carts().await, json!([]));
     }
 }
 
-async fn a_slash_at_the_end_makes_no_difference(engine: Engine) {
+async fn trailing_slash_is_accepted(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = signed_in(&server, "shopper-uuid-001").await;
     for slash in ["", "/"] {
@@ -109,8 +109,8 @@ async fn a_slash_at_the_end_makes_no_difference(engine: Engine) {
         let line = json!([{ "sku": "a", "qty": 1 }]);
         ask(Method::POST, format!("/{id}/lines"), line.clone()).await;
         ask(Method::PUT, format!("/{id}/lines"), line).await;
-        let nobody = json!({ "anonymousId": "0f0e0d0c-1111-2222-3333-44445555abcd" });
-        assert_eq!(content(&ask(Method::POST, "/migrate".to_owned(), nobody).await), [default("a", 1)]);
+        let guest = json!({ "anonymousId": "0f0e0d0c-1111-2222-3333-44445555abcd" });
+        assert_eq!(content(&ask(Method::POST, "/migrate".to_owned(), guest).await), [default("a", 1)]);
         assert_eq!(ask(Method::GET, String::new(), Value::Null).await[0]["id"], id);
         assert_eq!(ask(Method::GET, format!("/{id}"), Value::Null).await[0]["id"], id);
         ask(Method::DELETE, format!("/{id}/lines/a"), Value::Null).await;
@@ -118,7 +118,7 @@ async fn a_slash_at_the_end_makes_no_difference(engine: Engine) {
     }
 }
 
-async fn a_cart_is_opened_once_by_name_and_market(engine: Engine) {
+async fn cart_is_opened_once_per_name_and_market(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let mut ids = Vec::new();
@@ -128,12 +128,12 @@ async fn a_cart_is_opened_once_by_name_and_market(engine: Engine) {
     }
     let carts = shopper.carts().await;
     let of_carts: Vec<_> = carts.as_array().unwrap().iter().map(|cart| cart["id"].as_u64().unwrap()).collect();
-    assert_eq!(of_carts, ids, "in the order in which they came");
+    assert_eq!(of_carts, ids, "in the order of their creation");
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), 4, "each is another");
+    assert_eq!(ids.len(), 4, "four different carts");
 
-    // It stays what it was opened with; a name and a symbol may be there or not.
+    // An existing cart keeps its currency. The name and the currency's symbol are optional.
     let other = json!({ "name": "Default", "market": "US", "currency": { "code": "EUR", "symbol": "€" } });
     let answer = shopper.request(Method::POST, CARTS, Some(&other)).await.json();
     assert_eq!(answer["currency"], json!({ "code": "USD", "symbol": "" }));
@@ -143,7 +143,7 @@ async fn a_cart_is_opened_once_by_name_and_market(engine: Engine) {
     assert_eq!(answer["currency"], json!({ "code": "EUR", "symbol": "€" }));
 }
 
-async fn what_is_added_adds_up_and_what_is_set_is_set(engine: Engine) {
+async fn post_adds_quantities_and_put_sets_them(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
@@ -154,14 +154,18 @@ async fn what_is_added_adds_up_and_what_is_set_is_set(engine: Engine) {
     assert_eq!(shopper.has().await, [default("a", 4), default("b", 2), default("A", 1)]);
     let set = json!([{ "sku": "b", "qty": 7 }, { "sku": "a", "qty": 9 }, { "sku": "b", "qty": 8 }]);
     assert_eq!(shopper.lines(Method::PUT, cart, &set).await.status, 200);
-    assert_eq!(shopper.has().await, [default("a", 9), default("b", 8), default("A", 1)], "of two the last holds");
+    assert_eq!(
+        shopper.has().await,
+        [default("a", 9), default("b", 8), default("A", 1)],
+        "the last value of a repeated SKU is used"
+    );
     for method in [Method::POST, Method::PUT] {
-        assert_eq!(shopper.lines(method, cart, &json!([])).await.status, 200, "nothing to do");
+        assert_eq!(shopper.lines(method, cart, &json!([])).await.status, 200, "an empty list");
     }
     assert_eq!(shopper.has().await, [default("a", 9), default("b", 8), default("A", 1)]);
 }
 
-async fn a_line_is_set_by_its_id_with_its_sku(engine: Engine) {
+async fn put_requires_the_sku_of_the_line_id(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
@@ -177,14 +181,14 @@ async fn a_line_is_set_by_its_id_with_its_sku(engine: Engine) {
         let with_a_good_one = json!([{ "sku": "a", "qty": 4 }, line]);
         let answer = shopper.lines(Method::PUT, cart, &with_a_good_one).await;
         assert_error_form(&answer, 404, &line.to_string());
-        assert_eq!(shopper.carts().await, before, "{line}: all of it or nothing");
+        assert_eq!(shopper.carts().await, before, "{line}: all lines are changed or none");
     }
     let set = json!([{ "id": 2, "sku": "b", "qty": 5 }, { "id": null, "sku": "a", "qty": 6 }]);
     assert_eq!(shopper.lines(Method::PUT, cart, &set).await.status, 200);
     assert_eq!(shopper.has().await, [default("a", 6), default("b", 5)]);
 }
 
-async fn lines_and_carts_go(engine: Engine) {
+async fn deleted_lines_and_carts_are_not_found(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     shopper.add("a", 1).await;
@@ -193,20 +197,20 @@ async fn lines_and_carts_go(engine: Engine) {
     let (cart, other) = (shopper.open("Default", "US").await, shopper.open("Other", "US").await);
     let line = format!("{CARTS}{cart}/lines/a");
     assert_eq!(shopper.request(Method::DELETE, &line, None).await.status, 200);
-    assert_error_form(&shopper.request(Method::DELETE, &line, None).await, 404, "it is gone");
+    assert_error_form(&shopper.request(Method::DELETE, &line, None).await, 404, "deleted");
     assert_eq!(shopper.has().await, [default("b", 1), of("Other", "a", 1)]);
     let path = format!("{CARTS}{other}");
     assert_eq!(shopper.request(Method::DELETE, &path, None).await.status, 200);
     for method in [Method::GET, Method::DELETE] {
-        assert_error_form(&shopper.request(method, &path, None).await, 404, "it is gone");
+        assert_error_form(&shopper.request(method, &path, None).await, 404, "deleted");
     }
     for method in [Method::POST, Method::PUT] {
-        assert_error_form(&shopper.lines(method, other, &json!([{ "sku": "a", "qty": 1 }])).await, 404, "it is gone");
+        assert_error_form(&shopper.lines(method, other, &json!([{ "sku": "a", "qty": 1 }])).await, 404, "deleted");
     }
     assert_eq!(shopper.has().await, [default("b", 1)]);
 }
 
-async fn every_sku_goes_by_its_path(engine: Engine) {
+async fn every_sku_can_be_deleted_by_its_path(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = anonymous(&server).await;
     let cart = shopper.open("Default", "US").await;
@@ -218,10 +222,10 @@ async fn every_sku_goes_by_its_path(engine: Engine) {
         assert_eq!(answer.status, 200, "{sku}");
     }
     assert_eq!(shopper.has().await, skus.map(|sku| default(sku, 1)));
-    for (place, sku) in skus.iter().enumerate() {
+    for (index, sku) in skus.iter().enumerate() {
         let path = format!("{CARTS}{cart}/lines/{}", segment(sku));
         assert_eq!(shopper.request(Method::DELETE, &path, None).await.status, 200, "{sku}");
-        assert_eq!(shopper.has().await.len(), skus.len() - 1 - place, "{sku}");
+        assert_eq!(shopper.has().await.len(), skus.len() - 1 - index, "{sku}");
     }
     for nothing in ["%", "%zz", "%FF", "%00", "%C3%A9", &"a".repeat(101)] {
         let answer = shopper.request(Method::DELETE, &format!("{CARTS}{cart}/lines/{nothing}"), None).await;
@@ -229,7 +233,7 @@ async fn every_sku_goes_by_its_path(engine: Engine) {
     }
 }
 
-async fn of_many_additions_at_once_none_is_lost(engine: Engine) {
+async fn no_simultaneous_addition_is_lost(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = Arc::new(signed_in(&server, "shopper-uuid-001").await);
     let cart = shopper.open("Default", "US").await;
@@ -241,7 +245,7 @@ async fn of_many_additions_at_once_none_is_lost(engine: Engine) {
             (default(&format!("own {number:02}"), 1), shopper.lines(Method::POST, cart, &lines).await.status)
         });
     }
-    // On a busy machine an addition may time out. Then it was made or not, but never in part.
+    // On a busy machine an addition may time out. It was then made completely or not at all.
     let (added, late): (Vec<_>, Vec<_>) = adding.join_all().await.into_iter().partition(|(_, status)| *status == 200);
     assert!(late.iter().all(|(_, status)| *status == 500) && added.len() > 8, "{late:?}");
     let (shared, own): (Vec<_>, Vec<_>) = shopper.has().await.into_iter().partition(|(_, _, sku, _)| sku == "shared");

@@ -1,4 +1,4 @@
-//! Shopping carts, as several connectors on one database change and move them; with SQLite, one connector at several hands.
+//! Carts that several connectors change and migrate in one database. With SQLite, several tasks of one connector do.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,29 +15,29 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::checks::PATIENCE;
-use crate::engine::{self, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
+use crate::engine::{self, Engine, on_own_postgres, on_postgres, on_sqlite, properties};
 use crate::support::Postgres;
 
 pub(crate) fn trials() -> Vec<Trial> {
     type Both = &'static [(&'static str, crate::support::trials::Property<Engine>)];
     let shared: Both = properties![
-        a_cart_is_opened_once_by_all_connectors,
-        changes_at_all_connectors_lose_nothing,
-        carts_that_move_at_all_connectors_arrive_once,
-        carts_of_many_who_are_one_all_arrive,
-        carts_that_move_to_and_fro_are_somewhere,
-        what_is_added_while_carts_move_is_here_or_there,
-        a_sweep_takes_nothing_that_is_in_use,
+        cart_is_opened_once_across_connectors,
+        no_change_is_lost_across_connectors,
+        cart_is_migrated_once_across_connectors,
+        carts_of_many_anonymous_ids_merge_into_one_customer,
+        carts_that_migrate_in_both_directions_are_kept,
+        lines_added_during_a_migration_are_kept,
+        sweep_keeps_carts_in_use,
     ];
     let its_own =
-        on_a_postgres_of_its_own(module_path!(), properties![who_has_no_carts_has_no_row, a_sweep_waits_for_nobody]);
+        on_own_postgres(module_path!(), properties![owner_without_carts_has_no_row, sweep_skips_locked_carts]);
     [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared), its_own].into_iter().flatten().collect()
 }
 
-/// How many connectors there are.
+/// The number of connectors.
 const CONNECTORS: usize = 3;
 
-/// Stores on one database, and what goes with them.
+/// Cart stores on one database.
 struct Connectors {
     stores: Vec<Arc<CartStore>>,
     _kept: (Option<TempDir>, Option<engine::Database>),
@@ -63,17 +63,17 @@ impl Connectors {
                 stores.extend(vec![store; CONNECTORS]);
                 kept.0 = Some(folder);
             }
-            Engine::Memory => panic!("nobody shares it"),
+            Engine::Memory => panic!("a store in memory cannot be shared"),
         }
         Self { stores, _kept: kept }
     }
 
-    /// One of them.
+    /// The store of one connector.
     fn one(&self, number: usize) -> Arc<CartStore> {
         Arc::clone(&self.stores[number % self.stores.len()])
     }
 
-    /// How much of what a customer has, over all carts; every connector says the same.
+    /// The quantity of each SKU over all carts of a customer. All connectors must return the same.
     async fn amounts(&self, customer: &Customer) -> Vec<(String, u16)> {
         let carts = self.stores[0].get(customer, at(0)).await.unwrap();
         for other in &self.stores {
@@ -85,7 +85,7 @@ impl Connectors {
         amounts
     }
 
-    /// All of these at the same instant, at one connector after the other; none is refused.
+    /// Runs these migrations at the same time, distributed over the connectors. None may be refused.
     async fn migrate_at_once(&self, moves: impl IntoIterator<Item = (u8, Customer)>) {
         let mut moving = JoinSet::new();
         for (number, (from, to)) in moves.into_iter().enumerate() {
@@ -125,7 +125,7 @@ fn open(carts: &mut Carts, id: u64, now: DateTime<Utc>) -> Result<CartId, CartRe
     Ok(carts.open(name, market, Currency::new("EUR", "€")?, CartId::new(id).unwrap(), now)?.id)
 }
 
-/// Puts so much of it into the customer's cart.
+/// Adds a quantity of a SKU to the customer's cart.
 async fn add(store: &CartStore, customer: &Customer, sku: &str, pieces: u64, now: DateTime<Utc>) {
     let sku = Sku::parse(sku).unwrap();
     let change = move |carts: &mut Carts| {
@@ -135,7 +135,7 @@ async fn add(store: &CartStore, customer: &Customer, sku: &str, pieces: u64, now
     store.change(customer, now, change).await.unwrap().unwrap();
 }
 
-async fn a_cart_is_opened_once_by_all_connectors(engine: Engine) {
+async fn cart_is_opened_once_across_connectors(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     for round in 1..=8 {
         let mut opening = JoinSet::new();
@@ -150,7 +150,7 @@ async fn a_cart_is_opened_once_by_all_connectors(engine: Engine) {
     }
 }
 
-async fn changes_at_all_connectors_lose_nothing(engine: Engine) {
+async fn no_change_is_lost_across_connectors(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..24 {
@@ -167,7 +167,7 @@ async fn changes_at_all_connectors_lose_nothing(engine: Engine) {
     assert_eq!(connectors.amounts(&known("k")).await, expected);
 }
 
-async fn carts_that_move_at_all_connectors_arrive_once(engine: Engine) {
+async fn cart_is_migrated_once_across_connectors(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     for from in 1..=8 {
         let to = known(&from.to_string());
@@ -177,11 +177,11 @@ async fn carts_that_move_at_all_connectors_arrive_once(engine: Engine) {
         assert_eq!(connectors.amounts(&anonymous(from)).await, []);
         add(&connectors.one(1), &anonymous(from), "a", 1, at(0)).await;
         connectors.migrate_at_once(vec![(from, to.clone()); 2]).await;
-        assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 3)], "and what has come since");
+        assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 3)], "with the line added since");
     }
 }
 
-async fn carts_of_many_who_are_one_all_arrive(engine: Engine) {
+async fn carts_of_many_anonymous_ids_merge_into_one_customer(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     for from in 1..=12 {
         add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
@@ -193,21 +193,21 @@ async fn carts_of_many_who_are_one_all_arrive(engine: Engine) {
     assert_eq!(connectors.amounts(&known("k")).await, expected);
 }
 
-/// Two who move to each other want the same two rows, each their own first.
-async fn carts_that_move_to_and_fro_are_somewhere(engine: Engine) {
+/// Two migrations in opposite directions lock the same two rows.
+async fn carts_that_migrate_in_both_directions_are_kept(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     for round in 1..=20 {
         let (one, other) = (round, round + 100);
         add(&connectors.one(0), &anonymous(one), "a", 2, at(0)).await;
         add(&connectors.one(1), &anonymous(other), "a", 3, at(0)).await;
-        let to_and_fro = [(one, anonymous(other)), (other, anonymous(one))];
-        connectors.migrate_at_once(to_and_fro.iter().chain(&to_and_fro).cloned()).await;
+        let both_directions = [(one, anonymous(other)), (other, anonymous(one))];
+        connectors.migrate_at_once(both_directions.iter().chain(&both_directions).cloned()).await;
         let left = connectors.amounts(&anonymous(one)).await;
         assert_eq!([left, connectors.amounts(&anonymous(other)).await].concat(), [("a".to_owned(), 5)]);
     }
 }
 
-async fn what_is_added_while_carts_move_is_here_or_there(engine: Engine) {
+async fn lines_added_during_a_migration_are_kept(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..CONNECTORS {
@@ -229,8 +229,8 @@ async fn what_is_added_while_carts_move_is_here_or_there(engine: Engine) {
     assert_eq!(connectors.amounts(&known("k")).await, [("a".to_owned(), 60)]);
 }
 
-/// Several sweep at the same instant at which some of what has all but ended is changed once more.
-async fn a_sweep_takes_nothing_that_is_in_use(engine: Engine) {
+/// Several connectors sweep while carts that are about to expire are changed.
+async fn sweep_keeps_carts_in_use(engine: Engine) {
     let connectors = Connectors::on(engine).await;
     for number in 1..=120 {
         add(&connectors.one(0), &anonymous(number), "a", 1, at(0)).await;
@@ -240,8 +240,8 @@ async fn a_sweep_takes_nothing_that_is_in_use(engine: Engine) {
         let (sweeping, adding) = (connectors.one(number), connectors.one(number + 1));
         working.spawn(async move { sweeping.sweep(at(MONTH)).await.unwrap() });
         working.spawn(async move {
-            for anybody in (1..=120).skip(number).step_by(CONNECTORS * 2) {
-                add(&adding, &anonymous(anybody), "b", 1, at(MONTH)).await;
+            for number_in_use in (1..=120).skip(number).step_by(CONNECTORS * 2) {
+                add(&adding, &anonymous(number_in_use), "b", 1, at(MONTH)).await;
             }
         });
     }
@@ -255,8 +255,8 @@ async fn a_sweep_takes_nothing_that_is_in_use(engine: Engine) {
     }
 }
 
-/// To be locked, whoever has none gets one, for that long.
-async fn who_has_no_carts_has_no_row(postgres: Postgres) {
+/// A row for an owner without carts exists only while it is locked.
+async fn owner_without_carts_has_no_row(postgres: Postgres) {
     let url = postgres.database();
     let store = connector(&url).await;
     let rows = || postgres.query(&url, "SELECT count(*) FROM basket").trim().to_owned();
@@ -282,20 +282,20 @@ async fn who_has_no_carts_has_no_row(postgres: Postgres) {
     assert_eq!(rows(), "0");
 }
 
-async fn a_sweep_waits_for_nobody(postgres: Postgres) {
+async fn sweep_skips_locked_carts(postgres: Postgres) {
     let url = postgres.database();
     let store = connector(&url).await;
     for number in 1..=3 {
         add(&store, &anonymous(number), "a", 1, at(i64::from(number))).await;
     }
     let rows = || postgres.query(&url, "SELECT count(*) FROM basket").trim().to_owned();
-    let in_hand = postgres.begin(&url, "SELECT FROM basket WHERE changed_at = 2 * 3600000000000 FOR UPDATE");
+    let locked = postgres.begin(&url, "SELECT FROM basket WHERE changed_at = 2 * 3600000000000 FOR UPDATE");
     store.sweep(at(MONTH + 3)).await.unwrap();
-    assert_eq!(rows(), "1", "all but the one that somebody has in hand");
-    drop(in_hand);
+    assert_eq!(rows(), "1", "all but the locked cart");
+    drop(locked);
     let deadline = Instant::now() + PATIENCE;
     while rows() != "0" {
-        assert!(Instant::now() < deadline, "it is still there");
+        assert!(Instant::now() < deadline, "the cart still exists");
         store.sweep(at(MONTH + 3)).await.unwrap();
     }
 }

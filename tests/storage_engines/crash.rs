@@ -1,5 +1,6 @@
-//! Two connectors on one PostgreSQL, under load, while it is killed and started again at random moments, and now and then one of
-//! them too: every answer that somebody received is given again to the byte, and no event has two sessions.
+//! Two connectors on one PostgreSQL under load. The server and the connectors are killed and restarted at random
+//! moments. Every answer that a client has received must be given again byte for byte, and no event may have two
+//! sessions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,53 +13,53 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_a_postgres_of_its_own, properties};
+use crate::engine::{on_own_postgres, properties};
 use crate::support::{HASH_KEY, IDENTITY_KEYS, Postgres, Process, client, scan_with_key, sessions};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_a_postgres_of_its_own(module_path!(), properties![two_connectors_lose_and_double_nothing])
+    on_own_postgres(module_path!(), properties![crashes_lose_and_duplicate_no_record])
 }
 
-/// How often PostgreSQL is killed; `CONNECTOR_TEST_KILLS` says otherwise.
+/// How often PostgreSQL is killed, unless `CONNECTOR_TEST_KILLS` is set.
 const KILLS: usize = 3;
-/// How many callers ask at the same time.
+/// The number of concurrent callers.
 const CALLERS: usize = 8;
-/// How long it may take after a start until scans are answered again: 5 s, and a wide margin for a busy machine.
+/// The time limit for scans to be answered again after a restart: 5 s, and a wide margin for a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How long a gate waits before it asks again.
+/// The pause of a gate before it retries.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
-/// A decision as it was received.
+/// The status and body of a decision, as received.
 type Decision = (u16, Vec<u8>);
 
-/// Every scan that was sent, by its event, and its decision if one was received.
-type Asked = HashMap<String, (Value, Option<Decision>)>;
+/// All scans that were sent, by event id, with the decision if one was received.
+type Sent = HashMap<String, (Value, Option<Decision>)>;
 
-/// What callers share.
+/// The state that the callers share.
 struct Load {
     client: reqwest::Client,
-    /// Where the connectors are: it changes when one is started again.
+    /// The addresses of the connectors, which change when one is restarted.
     connectors: Mutex<[String; 2]>,
-    asked: Mutex<Asked>,
+    sent: Mutex<Sent>,
     decided: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Load {
-    /// The decision, if one is received.
+    /// Sends a scan once. Returns the decision, if one is received.
     async fn ask(&self, api: &str, body: &Value) -> Option<Decision> {
         let url = format!("{api}{IDENTITY_KEYS}");
         let answer = self.client.post(url).body(retry(body).to_string()).timeout(RECOVERY).send().await.ok()?;
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await.ok()?.to_vec();
-        // A database that has just come back may find the machine busy.
+        // After a restart of the database the machine may be busy, so 429 and 500 are allowed.
         assert!([200, 400, 401, 429, 500].contains(&status), "{status} {}: {body}", String::from_utf8_lossy(&bytes));
         (![429, 500].contains(&status)).then_some((status, bytes))
     }
 
-    /// The decision, asked for until it is received.
-    async fn is_told(&self, api: &str, body: &Value) -> Decision {
+    /// Sends a scan until its decision is received. Returns the decision.
+    async fn decision_of(&self, api: &str, body: &Value) -> Decision {
         let began = Instant::now();
         loop {
             if let Some(decision) = self.ask(api, body).await {
@@ -69,18 +70,19 @@ impl Load {
         }
     }
 
-    /// Sends a scan to both connectors at once, again and again until it is decided, as a gate does; keeps what comes of it.
+    /// Sends a scan to both connectors at the same time, repeatedly until it is decided, as a gate does. Stores the
+    /// decision.
     async fn scan(&self, body: Value) {
         let event = event(&body);
-        self.asked.lock().unwrap().insert(event.clone(), (body.clone(), None));
+        self.sent.lock().unwrap().insert(event.clone(), (body.clone(), None));
         while !self.is_over.load(Ordering::Relaxed) {
             let [one, other] = self.connectors.lock().unwrap().clone();
             let (one, other) = tokio::join!(self.ask(&one, &body), self.ask(&other, &body));
             let mut is_decided = false;
             for decision in [one, other].into_iter().flatten() {
-                assert_ne!(decision.0, 400, "nobody else has used {event}");
-                let mut asked = self.asked.lock().unwrap();
-                let (_, known) = asked.get_mut(&event).unwrap();
+                assert_ne!(decision.0, 400, "{event} is used only once");
+                let mut sent = self.sent.lock().unwrap();
+                let (_, known) = sent.get_mut(&event).unwrap();
                 assert_eq!(*known.get_or_insert_with(|| decision.clone()), decision, "{body}");
                 is_decided = true;
             }
@@ -92,7 +94,7 @@ impl Load {
         }
     }
 
-    /// Some enter, some are rejected, some enter and leave.
+    /// Sends scans until the test ends: entries, rejections, or entries and exits.
     async fn call(&self, caller: usize) {
         while !self.is_over.load(Ordering::Relaxed) {
             match caller % 3 {
@@ -106,27 +108,27 @@ impl Load {
         }
     }
 
-    /// Asks for a decision again, of which nothing is known but what is in the database.
-    async fn asks_again(&self, apis: &[String; 2], body: &Value, mut decision: Option<Decision>) {
+    /// Asks both connectors for a decision again, which they can know only from the database.
+    async fn assert_answered_again(&self, apis: &[String; 2], body: &Value, mut decision: Option<Decision>) {
         let mut again = body.clone();
         match decision {
-            // Were the record lost, this would be decided afresh and otherwise.
+            // Without the record, this request would be decided again, with another result.
             Some((401, _)) => again = set(again, "authEvent.timestamp", "2019-06-01T00:00:00Z"),
-            // Were it lost, this would be rejected for the key.
+            // Without the record, this request would be denied because of its key.
             Some(_) => {
                 let other = set(body.clone(), "identityKey", base64("unknown_key"));
-                assert_eq!(self.is_told(&apis[0], &other).await.0, 400, "{body}");
+                assert_eq!(self.decision_of(&apis[0], &other).await.0, 400, "{body}");
             }
             None => {}
         }
         for api in apis {
-            let given = self.is_told(api, &again).await;
+            let given = self.decision_of(api, &again).await;
             assert_eq!(*decision.get_or_insert_with(|| given.clone()), given, "{body}");
         }
     }
 
-    /// Waits until more scans are decided.
-    async fn goes_on(&self) {
+    /// Waits until more scans have been decided.
+    async fn wait_for_decisions(&self) {
         let (began, before) = (Instant::now(), self.decided.load(Ordering::Relaxed));
         while self.decided.load(Ordering::Relaxed) < before + 2 * CALLERS {
             assert!(began.elapsed() < RECOVERY, "no scan is answered");
@@ -139,8 +141,8 @@ fn event(body: &Value) -> String {
     body["authEvent"]["id"].as_str().unwrap().to_owned()
 }
 
-/// The moment of a crash is what varies.
-async fn a_while() {
+/// Varies the moment of a crash.
+async fn random_pause() {
     let moment = rand::rng().random_range(20..400);
     tokio::time::sleep(Duration::from_millis(moment)).await;
 }
@@ -150,14 +152,14 @@ async fn start(url: &str) -> Process {
     Process::demo(&[&unlimited[..], &[("storage.url", url), ("security.hash_key", HASH_KEY)]].concat()).await
 }
 
-async fn two_connectors_lose_and_double_nothing(postgres: Postgres) {
+async fn crashes_lose_and_duplicate_no_record(postgres: Postgres) {
     let kills = std::env::var("CONNECTOR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let url = postgres.database();
     let mut processes = [start(&url).await, start(&url).await];
     let load = Arc::new(Load {
         client: client(),
         connectors: Mutex::new(processes.each_ref().map(|process| process.api.clone())),
-        asked: Mutex::default(),
+        sent: Mutex::default(),
         decided: AtomicUsize::new(0),
         is_over: AtomicBool::new(false),
     });
@@ -167,58 +169,58 @@ async fn two_connectors_lose_and_double_nothing(postgres: Postgres) {
         callers.spawn(async move { load.call(caller).await });
     }
     for kill in 0..kills {
-        load.goes_on().await;
-        a_while().await;
+        load.wait_for_decisions().await;
+        random_pause().await;
         postgres.kill();
-        a_while().await;
+        random_pause().await;
         postgres.restart();
-        load.goes_on().await;
-        // A connector too, the one or the other in turn, while the database stands.
-        a_while().await;
-        let place = kill % 2;
-        let killed = std::mem::replace(&mut processes[place], start(&url).await);
+        load.wait_for_decisions().await;
+        // Then a connector is killed, alternately the first and the second, while the database runs.
+        random_pause().await;
+        let index = kill % 2;
+        let killed = std::mem::replace(&mut processes[index], start(&url).await);
         killed.kill();
-        load.connectors.lock().unwrap()[place].clone_from(&processes[place].api);
+        load.connectors.lock().unwrap()[index].clone_from(&processes[index].api);
     }
-    load.goes_on().await;
+    load.wait_for_decisions().await;
     load.is_over.store(true, Ordering::Relaxed);
     callers.join_all().await;
 
-    // By connectors that know nothing but what is in the database.
+    // New connectors, which have no cached records.
     drop(processes);
     let processes = [start(&url).await, start(&url).await];
-    let asked = Arc::new(std::mem::take(&mut *load.asked.lock().unwrap()));
-    // Before anybody asks again, since a scan asked again opens its session.
-    assert_sessions(&sessions(&processes[0].management).await, &asked);
-    assert_given_again(&load, &processes.each_ref().map(|process| process.api.clone()), &asked).await;
-    assert_sessions(&sessions(&processes[1].management).await, &asked);
+    let sent = Arc::new(std::mem::take(&mut *load.sent.lock().unwrap()));
+    // Checked before any scan is repeated, since a repeated scan could open its session.
+    assert_sessions(&sessions(&processes[0].management).await, &sent);
+    assert_given_again(&load, &processes.each_ref().map(|process| process.api.clone()), &sent).await;
+    assert_sessions(&sessions(&processes[1].management).await, &sent);
 }
 
-/// No event has two sessions, and none that was accepted is without.
-fn assert_sessions(sessions: &[Value], asked: &Asked) {
+/// Asserts that no event has two sessions, and that every accepted event has one.
+fn assert_sessions(sessions: &[Value], sent: &Sent) {
     for (member, location) in [("entry", "ENTRY"), ("exit", "EXIT")] {
         let events: Vec<_> = sessions.iter().filter_map(|session| session[member]["authEventId"].as_str()).collect();
         let distinct: BTreeSet<_> = events.iter().copied().collect();
         assert_eq!(events.len(), distinct.len(), "an {location} has two sessions");
-        let accepted = asked.iter().filter(|(_, (body, decision))| {
+        let accepted = sent.iter().filter(|(_, (body, decision))| {
             body["authEvent"]["location"] == location && matches!(decision, Some((200, _)))
         });
         for (event, _) in accepted {
-            assert!(distinct.contains(event.as_str()), "the {location} {event} has lost its session");
+            assert!(distinct.contains(event.as_str()), "the {location} {event} has no session");
         }
     }
 }
 
-/// Both connectors give every answer again, and agree on what nobody was told.
-async fn assert_given_again(load: &Arc<Load>, apis: &[String; 2], asked: &Arc<Asked>) {
-    let decided = asked.values().filter(|(_, decision)| decision.is_some()).count();
+/// Asserts that both connectors repeat every received answer, and agree on the scans whose answers were not received.
+async fn assert_given_again(load: &Arc<Load>, apis: &[String; 2], sent: &Arc<Sent>) {
+    let decided = sent.values().filter(|(_, decision)| decision.is_some()).count();
     assert!(decided > 2 * CALLERS, "only {decided} scans were answered");
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
-        let (load, apis, asked) = (Arc::clone(load), apis.clone(), Arc::clone(asked));
+        let (load, apis, sent) = (Arc::clone(load), apis.clone(), Arc::clone(sent));
         callers.spawn(async move {
-            for (body, decision) in asked.values().skip(caller).step_by(CALLERS) {
-                load.asks_again(&apis, body, decision.clone()).await;
+            for (body, decision) in sent.values().skip(caller).step_by(CALLERS) {
+                load.assert_answered_again(&apis, body, decision.clone()).await;
             }
         });
     }

@@ -1,5 +1,6 @@
-//! Customers of OpenID providers who are shoppers: by the administration, by import and export, and by themselves; and the tokens that
-//! their apps are given for a short while. What has no outside of its own is asked of the directory itself, by two connectors.
+//! Customers of OpenID providers and their links to shoppers: administration, import and export, sign-in; and the
+//! short-lived tokens of their apps. Behaviour that no endpoint shows is tested on the directory itself, with two
+//! connectors.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
@@ -17,28 +18,28 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::hostile::{hostile, with_nul};
-use super::import::Place;
+use super::import::TestDatabase;
 use crate::checks::*;
 use crate::engine::{Database, Engine, on_every_engine, on_postgres, on_sqlite, properties};
 use crate::support::{HASH_KEY, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let on_disk = properties![
-        customers_come_in_and_out_again,
-        of_two_connectors_one_makes_the_shopper,
-        a_token_of_one_connector_is_found_by_the_other_until_it_expires,
-        at_most_so_many_tokens_stand_whoever_issues_them,
-        who_is_erased_while_tokens_are_issued_has_none,
-        a_sweep_leaves_what_has_not_expired,
+        exported_customers_can_be_imported,
+        two_connectors_create_one_shopper,
+        token_is_valid_at_both_connectors_until_it_expires,
+        number_of_tokens_is_limited_across_connectors,
+        shopper_erased_while_tokens_are_issued_has_none,
+        sweep_keeps_unexpired_tokens,
     ];
     let everywhere = on_every_engine(
         module_path!(),
         properties![
-            a_customer_is_told_by_a_digest_and_never_by_name,
-            a_customer_is_one_shopper_at_a_time_who_must_be_there,
-            every_customer_of_an_odd_name_is_another,
-            links_stand_in_the_audit_by_their_digests,
-            an_erased_shopper_is_nobodys_customer,
+            customer_is_shown_by_digest_and_never_by_name,
+            customer_is_linked_to_one_existing_shopper,
+            customers_with_unusual_names_are_distinct,
+            audit_lists_links_by_digest,
+            erased_shopper_has_no_customers,
         ],
     );
     [everywhere, on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)]
@@ -58,7 +59,7 @@ fn digest(row: &Value) -> String {
     row["digest"].as_str().unwrap().to_owned()
 }
 
-async fn a_customer_is_told_by_a_digest_and_never_by_name(engine: Engine) {
+async fn customer_is_shown_by_digest_and_never_by_name(engine: Engine) {
     let server = engine.demo(&[]).await;
     let kept = server.put("customers", &row("hush-subject", SHOPPER)).await;
     let path = format!("customers/{}", digest(&kept));
@@ -73,27 +74,27 @@ async fn a_customer_is_told_by_a_digest_and_never_by_name(engine: Engine) {
     for method in ["GET", "DELETE"] {
         assert_refused(&server.admin(method, &path).await, 404, "Not found", method);
     }
-    assert_error_form(&server.admin("POST", &format!("{path}/revoke")).await, 404, "there is no such thing");
-    assert_error_form(&server.admin("GET", "customers/hush-subject").await, 400, "no digest");
+    assert_error_form(&server.admin("POST", &format!("{path}/revoke")).await, 404, "customers cannot be revoked");
+    assert_error_form(&server.admin("GET", "customers/hush-subject").await, 400, "not a digest");
 }
 
-async fn a_customer_is_one_shopper_at_a_time_who_must_be_there(engine: Engine) {
+async fn customer_is_linked_to_one_existing_shopper(engine: Engine) {
     let server = engine.demo(&[]).await;
     let kept = server.put("customers", &row("a", SHOPPER)).await;
     let other = json!({ "digest": kept["digest"], "shopper": "associate-uuid-001" });
     assert_eq!(server.put("customers", &row("a", "associate-uuid-001")).await, other);
-    assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "by the digest alone");
-    for refused in [row("a", "nobody"), row("b", "nobody"), set(other, "shopper", "nobody")] {
+    assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "identified by digest");
+    for refused in [row("a", "unknown"), row("b", "unknown"), set(other, "shopper", "unknown")] {
         let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
-        assert_refused(&answer, 400, "shopper: names nobody among the shoppers", "nobody");
+        assert_refused(&answer, 400, "shopper: no such shopper", "unknown");
     }
     server.put("customers", &row("b", SHOPPER)).await;
     let shoppers: Vec<_> = server.all("customers").await.iter().map(|row| row["shopper"].clone()).collect();
-    assert_eq!(shoppers, [SHOPPER, SHOPPER], "two customers may be one shopper");
+    assert_eq!(shoppers, [SHOPPER, SHOPPER], "two customers may be linked to one shopper");
 }
 
-/// Their names are not kept, so any will do; their shopper's is.
-async fn every_customer_of_an_odd_name_is_another(engine: Engine) {
+/// Customers' names are not stored, so any text is allowed. Shoppers' ids are stored.
+async fn customers_with_unusual_names_are_distinct(engine: Engine) {
     let server = engine.demo(&[]).await;
     let names: Vec<_> = hostile().into_iter().chain(with_nul()).collect();
     let mut digests = BTreeSet::new();
@@ -104,7 +105,7 @@ async fn every_customer_of_an_odd_name_is_another(engine: Engine) {
         }
     }
     let listed: Vec<_> = server.all("customers").await.iter().map(digest).collect();
-    assert_eq!(listed, digests.into_iter().collect::<Vec<_>>(), "in the order of their digests");
+    assert_eq!(listed, digests.into_iter().collect::<Vec<_>>(), "ordered by digest");
     for name in hostile() {
         server.put(&format!("shoppers/{}", segment(&name)), &json!({ "type": "SHOPPER" })).await;
         assert_eq!(server.put("customers", &row("s", &name)).await["shopper"], *name);
@@ -115,22 +116,22 @@ async fn every_customer_of_an_odd_name_is_another(engine: Engine) {
     }
 }
 
-async fn links_stand_in_the_audit_by_their_digests(engine: Engine) {
+async fn audit_lists_links_by_digest(engine: Engine) {
     let server = engine.demo(&[]).await;
     let before = server.all("audit").await.len();
     let kept = server.put("customers", &row("hush", SHOPPER)).await;
     server.put("customers", &row("hush", SHOPPER)).await; // changes nothing
     server.put("customers", &row("hush", "associate-uuid-001")).await;
     server.admin("DELETE", &format!("customers/{}", digest(&kept))).await;
-    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await; // is refused
+    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await; // answers 404
     let audit = server.all("audit").await;
     let new = audit.iter().take(audit.len() - before);
-    let told: Vec<_> = new.map(|row| ["action", "kind", "subject"].map(|member| row[member].clone())).collect();
+    let listed: Vec<_> = new.map(|row| ["action", "kind", "subject"].map(|member| row[member].clone())).collect();
     let expected = ["deleted", "put", "put"].map(|action| [json!(action), json!("customer"), kept["digest"].clone()]);
-    assert_eq!(told, expected);
+    assert_eq!(listed, expected);
 }
 
-async fn an_erased_shopper_is_nobodys_customer(engine: Engine) {
+async fn erased_shopper_has_no_customers(engine: Engine) {
     let server = engine.demo(&[]).await;
     for subject in ["a", "b"] {
         server.put("customers", &row(subject, SHOPPER)).await;
@@ -139,31 +140,35 @@ async fn an_erased_shopper_is_nobodys_customer(engine: Engine) {
     assert_eq!(server.admin("DELETE", &format!("shoppers/{SHOPPER}")).await.status, 204);
     assert_eq!(server.all("customers").await, [other]);
     server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "SHOPPER" })).await;
-    assert_eq!(server.all("customers").await.len(), 1, "who comes back is somebody new");
+    assert_eq!(
+        server.all("customers").await.len(),
+        1,
+        "a new shopper with the same id has no customers of the erased one"
+    );
 }
 
-async fn customers_come_in_and_out_again(engine: Engine) {
-    let [place, by_lines, by_table] = [(); 3].map(|()| Place::new(engine));
+async fn exported_customers_can_be_imported(engine: Engine) {
+    let [database, by_lines, by_table] = [(); 3].map(|()| TestDatabase::new(engine));
     let shoppers: String =
         ["a", "b"].map(|id| format!("{}\n", json!({ "shopper": { "id": id, "type": "SHOPPER" } }))).concat();
     let customer = |number: usize| json!({ "customer": row(&format!("hush {number}"), ["a", "b"][number % 2]) });
     let customers: String = (0..1500).map(|number| format!("{}\n", customer(number))).collect();
-    // Above the shoppers that they are.
+    // The customers come before the shoppers that they are linked to.
     let rows = format!("{customers}{shoppers}");
-    assert!(place.import("a.jsonl", &rows).contains(" 1500 customers: 1502 changed, 0 as before"));
-    assert!(place.import("a.jsonl", &rows).contains(": 0 changed, 1502 as before"));
-    let (lines, table) = (place.export("jsonl"), place.export("csv"));
-    assert!(!lines.contains("hush") && !table.contains("hush"), "their names are not known");
+    assert!(database.import("a.jsonl", &rows).contains(" 1500 customers: 1502 changed, 0 as before"));
+    assert!(database.import("a.jsonl", &rows).contains(": 0 changed, 1502 as before"));
+    let (lines, table) = (database.export("jsonl"), database.export("csv"));
+    assert!(!lines.contains("hush") && !table.contains("hush"), "the names of customers are not stored");
     by_lines.import("a.jsonl", &lines);
     by_table.import("a.csv", &table);
     for again in [&by_lines, &by_table] {
-        assert!(again.export("jsonl") == lines && again.export("csv") == table, "it came out as it went in");
+        assert!(again.export("jsonl") == lines && again.export("csv") == table, "the export equals the import");
     }
     let named = "record,id,type,issuer,subject,shopper\ncustomer,,,https://i,hush,c\nshopper,c,SHOPPER,,,\n";
-    assert!(place.import("b.csv", named).contains(" 1 customer: 2 changed, 0 as before"));
+    assert!(database.import("b.csv", named).contains(" 1 customer: 2 changed, 0 as before"));
 }
 
-/// Two connectors on one database, or two hands of the one that has its file.
+/// The directories of two connectors on one PostgreSQL database. With SQLite, one directory twice.
 async fn two_directories(engine: Engine) -> ([Directory; 2], Box<dyn std::any::Any>) {
     let hash_key = HashKey::from_base64(HASH_KEY).unwrap();
     let open = async |location: &Location| storage::Database::open(location, Some(hash_key.clone())).await.unwrap();
@@ -194,8 +199,8 @@ fn token(number: usize) -> RecognitionToken {
     RecognitionToken::parse(&format!("{number:032}")).unwrap()
 }
 
-/// What comes of it in the end: whoever has to wait too long for others is told so, and asks again.
-macro_rules! asked {
+/// Retries a call that fails because it waited for a lock for too long, until it succeeds.
+macro_rules! retried {
     ($ask:expr) => {{
         let began = Instant::now();
         loop {
@@ -208,7 +213,7 @@ macro_rules! asked {
 }
 
 async fn new_shopper(directory: &Directory) -> VisitorId {
-    asked!(directory.link_or_create(&customer("a"), visitor("v"), at(0)))
+    retried!(directory.link_or_create(&customer("a"), visitor("v"), at(0)))
 }
 
 async fn issue(directory: &Directory, number: usize, expires_at: i64) -> Issued {
@@ -219,18 +224,18 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64) -> Issued 
         promised_until: at(expires_at),
         expires_at: at(expires_at),
     };
-    asked!(directory.issue(token.clone(), 3, at(0)))
+    retried!(directory.issue(token.clone(), 3, at(0)))
 }
 
-async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
+async fn find_token(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let store = StoreId::parse("S").unwrap();
     let subject = Fingerprint::from_bytes([1; 32]).into();
     let asker = Asker { subject, store, channel: None, deadline: tokio::time::Instant::now() };
-    asked!(directory.recognition_token(&token(number), at(now), &asker))
+    retried!(directory.recognition_token(&token(number), at(now), &asker))
 }
 
-async fn of_two_connectors_one_makes_the_shopper(engine: Engine) {
-    let (directories, _place) = two_directories(engine).await;
+async fn two_connectors_create_one_shopper(engine: Engine) {
+    let (directories, _kept) = two_directories(engine).await;
     let directories = directories.map(std::sync::Arc::new);
     for round in 0..5 {
         let mut asking = JoinSet::new();
@@ -238,7 +243,7 @@ async fn of_two_connectors_one_makes_the_shopper(engine: Engine) {
             let directory = directories[number % 2].clone();
             asking.spawn(async move {
                 let (customer, new) = (customer(&round.to_string()), visitor(&format!("{round} {number}")));
-                asked!(directory.link_or_create(&customer, new.clone(), at(0)))
+                retried!(directory.link_or_create(&customer, new.clone(), at(0)))
             });
         }
         let shoppers: HashSet<_> = asking.join_all().await.into_iter().collect();
@@ -246,52 +251,52 @@ async fn of_two_connectors_one_makes_the_shopper(engine: Engine) {
         for directory in &directories {
             let profile = directory.shopper_of(&customer(&round.to_string())).await.unwrap().unwrap();
             assert!(shoppers.contains(&profile.shopper.visitor.id));
-            assert_eq!(directory.shoppers(None, 100).await.unwrap().len(), round + 1, "nobody is left over");
+            assert_eq!(directory.shoppers(None, 100).await.unwrap().len(), round + 1, "one shopper for each customer");
             assert_eq!(directory.audit(None, 100).await.unwrap().len(), 2 * (round + 1));
         }
     }
 }
 
-async fn a_token_of_one_connector_is_found_by_the_other_until_it_expires(engine: Engine) {
-    let ([one, other], _place) = two_directories(engine).await;
+async fn token_is_valid_at_both_connectors_until_it_expires(engine: Engine) {
+    let ([one, other], _kept) = two_directories(engine).await;
     assert_eq!(issue(&one, 0, 60).await, Issued::Refused(Refusal::NotFound));
     new_shopper(&one).await;
     for number in 0..3 {
-        assert_eq!(found(&other, number, 0).await, None);
+        assert_eq!(find_token(&other, number, 0).await, None);
         assert_eq!(issue(&one, number, 60).await, Issued::Done);
         for directory in [&other, &one] {
-            let Some(Registration::Active { holder, .. }) = found(directory, number, 59).await else {
+            let Some(Registration::Active { holder, .. }) = find_token(directory, number, 59).await else {
                 panic!("{number}")
             };
             assert_eq!(holder.shopper.visitor.id, visitor("v"));
-            assert_eq!(found(directory, number, 60).await, None);
+            assert_eq!(find_token(directory, number, 60).await, None);
         }
     }
 }
 
-async fn at_most_so_many_tokens_stand_whoever_issues_them(engine: Engine) {
-    let (directories, _place) = two_directories(engine).await;
+async fn number_of_tokens_is_limited_across_connectors(engine: Engine) {
+    let (directories, _kept) = two_directories(engine).await;
     new_shopper(&directories[0]).await;
     for round in 0..10 {
         let first = 4 * round;
         let [one, other] = &directories;
-        let came = tokio::join!(
+        let results = tokio::join!(
             issue(one, first, 60),
             issue(other, first + 1, 60),
             issue(one, first + 2, 60),
             issue(other, first + 3, 60),
         );
-        assert_eq!(came, (Issued::Done, Issued::Done, Issued::Done, Issued::Done));
-        let mut stand = 0;
+        assert_eq!(results, (Issued::Done, Issued::Done, Issued::Done, Issued::Done));
+        let mut valid = 0;
         for number in 0..first + 4 {
-            stand += usize::from(found(one, number, 0).await.is_some());
+            valid += usize::from(find_token(one, number, 0).await.is_some());
         }
-        assert_eq!(stand, 3, "after {} were issued", first + 4);
+        assert_eq!(valid, 3, "after {} were issued", first + 4);
     }
 }
 
-async fn who_is_erased_while_tokens_are_issued_has_none(engine: Engine) {
-    let (directories, _place) = two_directories(engine).await;
+async fn shopper_erased_while_tokens_are_issued_has_none(engine: Engine) {
+    let (directories, _kept) = two_directories(engine).await;
     let directories = directories.map(std::sync::Arc::new);
     new_shopper(&directories[0]).await;
     let mut issuing = JoinSet::new();
@@ -302,21 +307,24 @@ async fn who_is_erased_while_tokens_are_issued_has_none(engine: Engine) {
     let erase = vec![Change::EraseShopper { id: visitor("v"), pseudonym: visitor("p") }];
     let erased = directories[0].apply(erase, at(0)).await.unwrap();
     assert_eq!(erased, [Outcome::Changed]);
-    let came = issuing.join_all().await;
-    assert!(came.iter().all(|came| matches!(came, Issued::Done | Issued::Refused(Refusal::NotFound))), "{came:?}");
+    let results = issuing.join_all().await;
+    assert!(
+        results.iter().all(|results| matches!(results, Issued::Done | Issued::Refused(Refusal::NotFound))),
+        "{results:?}"
+    );
     assert_eq!(directories[1].shopper_of(&customer("a")).await.unwrap(), None);
     new_shopper(&directories[0]).await;
     for number in 0..24 {
-        assert_eq!(found(&directories[1], number, 0).await, None);
+        assert_eq!(find_token(&directories[1], number, 0).await, None);
     }
 }
 
-async fn a_sweep_leaves_what_has_not_expired(engine: Engine) {
-    let ([one, other], _place) = two_directories(engine).await;
+async fn sweep_keeps_unexpired_tokens(engine: Engine) {
+    let ([one, other], _kept) = two_directories(engine).await;
     new_shopper(&one).await;
     issue(&one, 0, 60).await;
     issue(&one, 1, 61).await;
     let (swept, as_well) = tokio::join!(one.sweep(at(60)), other.sweep(at(60)));
     swept.and(as_well).unwrap();
-    assert!(found(&other, 0, 0).await.is_none() && found(&other, 1, 0).await.is_some());
+    assert!(find_token(&other, 0, 0).await.is_none() && find_token(&other, 1, 0).await.is_some());
 }

@@ -1,4 +1,4 @@
-//! The engines that there are, and properties as trials on them.
+//! The storage engines, and properties that are run as tests on them.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use crate::support::{Postgres, Redis, Server};
 
 pub(crate) use crate::support::trials::properties;
 
-/// What keeps decisions and sessions.
+/// The storage of decisions and sessions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Engine {
     Memory,
@@ -19,22 +19,22 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// A connector on an empty ledger of its own.
+    /// A connector with the demo's data on its own empty ledger.
     pub(crate) async fn demo(self, settings: &[(&str, &str)]) -> Server {
         self.try_demo(settings).await.unwrap()
     }
 
-    /// The same, which knows those in this directory file.
+    /// A connector with this directory file.
     pub(crate) async fn with_directory(self, directory: &Value) -> Server {
         self.try_with_directory(directory).await.unwrap()
     }
 
-    /// The same, or why it does not start.
+    /// The same, or the error if it does not start.
     pub(crate) async fn try_with_directory(self, directory: &Value) -> Result<Server, String> {
         self.with_directory_and(directory, &[]).await
     }
 
-    /// The same with settings.
+    /// The same with further settings.
     pub(crate) async fn with_directory_and(
         self,
         directory: &Value,
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// What it would need, where it is not there.
+    /// What the engine needs and this machine does not have.
     pub(crate) fn missing(self) -> fn() -> Option<String> {
         match self {
             Self::Memory | Self::Sqlite => || None,
@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-/// What must hold whatever keeps the ledger.
+/// Tests of a property on every engine.
 pub(crate) fn on_every_engine(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     [Engine::Memory, Engine::Sqlite, Engine::Postgres]
         .map(|engine| on(engine, module, properties))
@@ -83,31 +83,31 @@ pub(crate) fn on_every_engine(module: &str, properties: &[(&str, Property<Engine
         .collect()
 }
 
-/// What only a ledger in memory does.
+/// Tests of a property of the ledger in memory.
 pub(crate) fn in_memory(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     on(Engine::Memory, module, properties)
 }
 
-/// What a file that one process has to itself does.
+/// Tests of a property of a SQLite file.
 pub(crate) fn on_sqlite(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     on(Engine::Sqlite, module, properties)
 }
 
-/// What only a database does that connectors share.
+/// Tests of a property of a database that connectors share.
 pub(crate) fn on_postgres(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     on(Engine::Postgres, module, properties)
 }
 
-/// What may happen to a server: each trial has one of its own.
-pub(crate) fn on_a_postgres_of_its_own(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
-    let its_own = |property: &_| trial("postgres", module, *property, Postgres::missing, Postgres::start);
-    properties.iter().map(its_own).collect()
+/// Tests that stop or break a PostgreSQL server. Each has its own server.
+pub(crate) fn on_own_postgres(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
+    let own = |property: &_| trial("postgres", module, *property, Postgres::missing, Postgres::start);
+    properties.iter().map(own).collect()
 }
 
-/// What a Redis is for: each trial has one of its own.
-pub(crate) fn on_a_redis_of_its_own(module: &str, properties: &[(&str, Property<Redis>)]) -> Vec<Trial> {
-    let its_own = |property: &_| trial("redis", module, *property, Redis::missing, Redis::start);
-    properties.iter().map(its_own).collect()
+/// Tests with Redis. Each has its own server.
+pub(crate) fn on_own_redis(module: &str, properties: &[(&str, Property<Redis>)]) -> Vec<Trial> {
+    let own = |property: &_| trial("redis", module, *property, Redis::missing, Redis::start);
+    properties.iter().map(own).collect()
 }
 
 fn on(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
@@ -117,25 +117,26 @@ fn on(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> 
         .collect()
 }
 
-/// The server of those trials that need no more than a database of their own. It may forget what it was told in a crash.
+/// The PostgreSQL server that tests share which need only their own database. It does not survive a crash, which makes
+/// it faster.
 static POSTGRES: OnceLock<Postgres> = OnceLock::new();
 
 pub(crate) fn postgres() -> &'static Postgres {
     POSTGRES.get_or_init(|| Postgres::start_with(&["fsync=off", "full_page_writes=off", "synchronous_commit=off"]))
 }
 
-/// To be called at the end: nothing is dropped that is static.
+/// Stops the shared server. Must be called at the end, since static values are not dropped.
 pub(crate) fn stop_shared_servers() {
     if let Some(postgres) = POSTGRES.get() {
         postgres.stop();
     }
 }
 
-/// A database, dropped with the connector on it: hundreds of them would fill a small disk.
+/// A database on the shared server, removed when dropped, since hundreds of them would fill a small disk.
 pub(crate) struct Database(String);
 
 impl Database {
-    /// An empty one.
+    /// An empty database.
     pub(crate) fn new() -> Self {
         Self(postgres().database())
     }

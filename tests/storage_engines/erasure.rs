@@ -1,4 +1,4 @@
-//! Erasing a shopper: their name is nowhere any more, and nothing else is different.
+//! Erasure of a shopper: removes their name everywhere, and changes nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = on_every_engine(
         module_path!(),
         properties![
-            an_erased_shopper_is_nowhere_and_their_visits_remain,
-            erasing_again_or_nobody_is_as_well,
-            who_scans_while_they_are_erased_is_nowhere_either,
-            who_comes_back_is_somebody_new,
+            erasure_removes_the_name_and_keeps_the_visits,
+            erasing_an_erased_or_unknown_shopper_succeeds,
+            shopper_who_scans_during_the_erasure_is_erased,
+            shopper_with_an_erased_id_is_a_new_shopper,
         ],
     );
-    let shared = on_postgres(module_path!(), properties![whoever_is_erased_at_one_connector_is_forgotten_by_the_other]);
+    let shared = on_postgres(module_path!(), properties![erasure_at_one_connector_reaches_the_other]);
     everywhere.into_iter().chain(shared).collect()
 }
 
@@ -36,15 +36,15 @@ async fn erase(server: &Server, shopper: &str) {
 }
 
 #[track_caller]
-fn assert_nowhere(everything: &str) {
+fn assert_name_is_gone(everything: &str) {
     for name in [SHOPPER, "device-abc-123"].map(|name| format!("\"{name}\"")) {
         let list = everything.lines().find(|list| list.contains(&name));
         assert!(list.is_none(), "{name} is in {list:.9999?}");
     }
 }
 
-/// Who an answer lets in; nothing else may be told.
-fn let_in(answer: &Answer) -> String {
+/// The visitor that an answer admits. For an erased visitor, the answer may contain nothing else.
+fn admitted_visitor(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.json());
     let visitor = answer.json()["visitorDetails"]["id"].as_str().unwrap().to_owned();
     if visitor != SHOPPER {
@@ -53,25 +53,25 @@ fn let_in(answer: &Answer) -> String {
     visitor
 }
 
-async fn an_erased_shopper_is_nowhere_and_their_visits_remain(engine: Engine) {
+async fn erasure_removes_the_name_and_keeps_the_visits(engine: Engine) {
     let server = engine.demo(&[("answer.payment_source", "true")]).await;
     let entry = scan_of(&new_id(), "device_shopper_key");
-    assert_eq!(let_in(&server.verify(&entry).await), SHOPPER);
+    assert_eq!(admitted_visitor(&server.verify(&entry).await), SHOPPER);
     pass(&server, "valid_shopper_key", "STORE-001", "ENTRY").await;
     pass(&server, "device_shopper_key", "STORE-002", "ENTRY").await;
     pass(&server, "valid_shopper_key", "STORE-001", "EXIT").await;
     pass(&server, "associate_key", "STORE-001", "ENTRY").await;
     server.admin("POST", &format!("shoppers/{SHOPPER}/flag")).await;
-    let nameless = |rows: Vec<Value>| -> Vec<Value> {
-        let strip = |row: Value| unset(set(row, "visitor.id", "somebody"), "shopperDeviceId");
+    let without_names = |rows: Vec<Value>| -> Vec<Value> {
+        let strip = |row: Value| unset(set(row, "visitor.id", "visitor"), "shopperDeviceId");
         rows.into_iter().map(strip).collect()
     };
-    let [sessions, decisions] = [server.all("sessions").await, server.all("decisions").await].map(nameless);
+    let [sessions, decisions] = [server.all("sessions").await, server.all("decisions").await].map(without_names);
     assert!(server.everything().await.contains("device-abc-123"));
-    server.clock.advance(Duration::from_secs(1)); // what comes now stands before them
+    server.clock.advance(Duration::from_secs(1)); // later decisions come first in the list
 
     erase(&server, SHOPPER).await;
-    assert_nowhere(&server.everything().await);
+    assert_name_is_gone(&server.everything().await);
     for key in ["valid_shopper_key", "device_shopper_key", "test-identity-key"] {
         assert_refused(&server.verify(&scan_of(&new_id(), key)).await, 401, KEY_NOT_FOUND, key);
     }
@@ -79,9 +79,9 @@ async fn an_erased_shopper_is_nowhere_and_their_visits_remain(engine: Engine) {
     assert_refused(&server.verify(&code).await, 401, KEY_NOT_FOUND, "their token");
     assert_error_form(&server.admin("GET", &format!("shoppers/{SHOPPER}")).await, 404, "the shopper");
 
-    let after = [server.all("sessions").await, server.all("decisions").await.split_off(4)].map(nameless);
+    let after = [server.all("sessions").await, server.all("decisions").await.split_off(4)].map(without_names);
     assert_eq!(after, [sessions, decisions], "nothing else has changed");
-    let pseudonym = let_in(&server.verify(&retry(&entry)).await);
+    let pseudonym = admitted_visitor(&server.verify(&retry(&entry)).await);
     assert!(pseudonym.starts_with("erased-") && pseudonym.len() == 39, "{pseudonym}");
     let named = |row: &&Value| row["visitor"]["id"] == *pseudonym;
     assert_eq!(server.all("sessions").await.iter().filter(named).count(), 3);
@@ -89,27 +89,27 @@ async fn an_erased_shopper_is_nowhere_and_their_visits_remain(engine: Engine) {
     let audit = server.all("audit").await;
     let of_them: Vec<_> = audit.iter().filter(|row| row["subject"] == *pseudonym).map(|row| &row["action"]).collect();
     assert_eq!(of_them, ["erased", "flagged", "put"]);
-    assert_eq!(pass(&server, "associate_key", "STORE-001", "EXIT").await.len(), 36, "others come and go");
+    assert_eq!(pass(&server, "associate_key", "STORE-001", "EXIT").await.len(), 36, "other visitors are not affected");
 }
 
-async fn erasing_again_or_nobody_is_as_well(engine: Engine) {
+async fn erasing_an_erased_or_unknown_shopper_succeeds(engine: Engine) {
     let server = engine.demo(&[]).await;
     pass(&server, "device_shopper_key", "STORE-001", "ENTRY").await;
     erase(&server, SHOPPER).await;
     let after = server.everything().await;
-    tokio::join!(erase(&server, SHOPPER), erase(&server, "nobody"), erase(&server, "no/b%dy\u{202e} é"));
+    tokio::join!(erase(&server, SHOPPER), erase(&server, "unknown"), erase(&server, "no/b%dy\u{202e} é"));
     assert_eq!(server.everything().await, after);
 }
 
-async fn who_scans_while_they_are_erased_is_nowhere_either(engine: Engine) {
+async fn shopper_who_scans_during_the_erasure_is_erased(engine: Engine) {
     let server = Arc::new(engine.demo(&UNLIMITED).await);
     let let_in = erased_while_scanning(&server, &server).await;
     assert!(let_in > 0);
-    assert_nowhere(&server.everything().await);
+    assert_name_is_gone(&server.everything().await);
 }
 
-/// Erases the shopper at one connector while another, or the same, is asked for them over and over, and for what it has answered; how
-/// often it let them in. Afterwards nobody is told the name.
+/// Erases the shopper at one connector while another, or the same, keeps answering new scans and retries of the
+/// shopper. Returns the number of accepted scans. Afterwards no answer may contain the name.
 async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize {
     let (is_erased, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let scanning = tokio::spawn({
@@ -123,11 +123,11 @@ async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize 
                     accepted.push(scan);
                     has_begun.notify_one();
                 }
-                // Asked for again, what it has forgotten it remembers anew.
+                // A retry puts a record that was evicted from the cache back into it.
                 for scan in accepted.iter().rev().take(20) {
-                    let_in(&other.verify(&retry(scan)).await);
+                    admitted_visitor(&other.verify(&retry(scan)).await);
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await; // other tests want to run as well
+                tokio::time::sleep(Duration::from_millis(5)).await; // leaves time for other tests
             }
             accepted
         }
@@ -138,25 +138,25 @@ async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize 
     is_erased.store(true, Ordering::Release);
     let accepted = scanning.await.unwrap();
     for scan in &accepted {
-        while let_in(&other.verify(&retry(scan)).await) == SHOPPER {
+        while admitted_visitor(&other.verify(&retry(scan)).await) == SHOPPER {
             assert!(erased.elapsed() < PATIENCE, "{scan} is still answered with the name");
-            tokio::time::sleep(Duration::from_millis(50)).await; // towards the deadline above
+            tokio::time::sleep(Duration::from_millis(50)).await; // a poll towards the deadline above
         }
     }
     accepted.len()
 }
 
-async fn whoever_is_erased_at_one_connector_is_forgotten_by_the_other(engine: Engine) {
+async fn erasure_at_one_connector_reaches_the_other(engine: Engine) {
     let one = Arc::new(engine.demo(&UNLIMITED).await);
     let other = Arc::new(one.replica().await);
     assert!(erased_while_scanning(&one, &other).await > 0);
     for server in [&one, &other] {
-        assert_nowhere(&server.everything().await);
+        assert_name_is_gone(&server.everything().await);
         assert_refused(&server.verify(&scan_of(&new_id(), "device_shopper_key")).await, 401, KEY_NOT_FOUND, "erased");
     }
 }
 
-async fn who_comes_back_is_somebody_new(engine: Engine) {
+async fn shopper_with_an_erased_id_is_a_new_shopper(engine: Engine) {
     let server = engine.demo(&[]).await;
     let entry = scan_of(&new_id(), "valid_shopper_key");
     server.verify(&entry).await;
@@ -164,9 +164,13 @@ async fn who_comes_back_is_somebody_new(engine: Engine) {
     server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "ASSOCIATE" })).await;
     server.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": SHOPPER })).await;
     assert_granted(&server.verify(&scan_of(&new_id(), "valid_shopper_key")).await, SHOPPER, "ASSOCIATE", "back");
-    assert_ne!(let_in(&server.verify(&retry(&entry)).await), SHOPPER, "what was is not theirs");
+    assert_ne!(
+        admitted_visitor(&server.verify(&retry(&entry)).await),
+        SHOPPER,
+        "the earlier record belongs to the erased shopper"
+    );
     let exit = set(scan_of(&new_id(), "valid_shopper_key"), "authEvent.location", "EXIT");
     assert_eq!(server.verify(&exit).await.status, 200);
     let states: Vec<_> = server.sessions().await.iter().map(|session| session["state"].clone()).collect();
-    assert_eq!(states, ["closed", "open"], "the newest first: they left their own visit");
+    assert_eq!(states, ["closed", "open"], "newest first: the exit closed the new shopper's own session");
 }

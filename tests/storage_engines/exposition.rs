@@ -1,7 +1,7 @@
-//! Metrics as scrapers read them: Python's `prometheus_client` reads both text formats.
+//! Metrics as scrapers read them: Python's `prometheus_client` parses both text formats.
 //!
-//! Without it (Debian's `python3-prometheus-client`) these trials show as ignored. With it, what each connector of any test exposes at its
-//! end is read as well.
+//! Without it (Debian package `python3-prometheus-client`) these tests are ignored. With it, the metrics of each
+//! connector of any test are also parsed when the connector stops.
 
 use libtest_mimic::Trial;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
@@ -12,12 +12,12 @@ use crate::support::trials::{lone_properties, trial};
 use crate::support::{Server, exposition, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![both_formats_are_read_and_tell_the_same, what_is_not_valid_is_found];
+    let properties = lone_properties![both_formats_are_valid_and_equal, invalid_metrics_are_detected];
     let name = "prometheus_client";
     properties.iter().map(|property| trial(name, module_path!(), *property, exposition::missing, || ())).collect()
 }
 
-/// The families in the format that this `Accept` asks for.
+/// The metric families in the format that `accept` requests.
 async fn families(server: &Server, accept: &str, content_type: &str) -> Vec<Value> {
     let answer =
         server.client.get(format!("{}/metrics", server.management)).header(ACCEPT, accept).send().await.unwrap();
@@ -25,7 +25,7 @@ async fn families(server: &Server, accept: &str, content_type: &str) -> Vec<Valu
     exposition::families(content_type, &answer.text().await.unwrap())
 }
 
-async fn both_formats_are_read_and_tell_the_same() {
+async fn both_formats_are_valid_and_equal() {
     let store = r#"a "store" \ with {all}, le="-1"#;
     let backend = Backend::start().await;
     let servers = [Server::demo(&[]).await, Server::sqlite(&[]).await, backend.connector(&[]).await];
@@ -39,7 +39,7 @@ async fn both_formats_are_read_and_tell_the_same() {
         let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let open = families(&server, "application/openmetrics-text;version=1.0.0", open).await;
         let plain = families(&server, "text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8").await;
-        // The older format has no info: it is a gauge there, named as its sample.
+        // The older format has no type `info`. There, it is a gauge with the name of its sample.
         let as_plain = |family: &Value| match &family[1] {
             kind if kind == "info" => json!([family[2][0], "gauge", family[2]]),
             _ => family.clone(),
@@ -49,8 +49,8 @@ async fn both_formats_are_read_and_tell_the_same() {
     }
 }
 
-/// Otherwise nothing would be shown by what is read.
-async fn what_is_not_valid_is_found() {
+/// Without this, a parser that accepts everything would go unnoticed.
+async fn invalid_metrics_are_detected() {
     let counter = "# TYPE a counter\na_total 1\n# EOF\n";
     assert_eq!(exposition::read("openmetrics", counter), Some(json!([["a", "counter", ["a_total"]]])));
     let sum = "# TYPE a histogram\na_bucket{le=\"-1.0\"} 0\na_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 1\n# EOF\n";

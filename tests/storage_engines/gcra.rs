@@ -1,4 +1,4 @@
-//! The script against governor, which every replica falls back on: they must agree about every request, to the nanosecond.
+//! The Redis script must agree with governor, which replicas use without Redis, on every request, to the nanosecond.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::engine::{on_a_redis_of_its_own, properties};
+use crate::engine::{on_own_redis, properties};
 use crate::support::Redis;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties = properties![
-        script_and_governor_agree_about_every_request,
-        a_clock_that_is_set_back_shuts_nobody_out,
-        what_another_setting_or_nobody_wrote_shuts_nobody_out,
+        script_and_governor_agree_on_every_request,
+        clock_set_back_locks_no_caller_out,
+        unexpected_stored_values_lock_no_caller_out,
     ];
-    on_a_redis_of_its_own(module_path!(), properties)
+    on_own_redis(module_path!(), properties)
 }
 
 const SCRIPT: &str = include_str!("../../src/rate_limit/redis/gcra.lua");
 
-/// Stands between the script and the server, on a clock that the test sets: a key is there until its time by that clock.
+/// Replaces the server's clock by one that the test sets, also for the expiry of keys.
 const FAKE_CLOCK: &str = "
 local server, clock = redis, { ARGV[5], ARGV[6] }
 local milliseconds = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -40,10 +40,10 @@ local redis = { call = function(command, key, value, px, expiry)
 end }
 ";
 
-/// Now, in microseconds since 1970.
+/// The start time, in microseconds since 1970.
 const START: u64 = 1_790_000_000_123_456;
 
-/// The script on a server, for one caller, with the numbers of one allowance.
+/// The script on a server, for one caller with one quota.
 struct Script {
     connection: redis::Connection,
     script: redis::Script,
@@ -62,7 +62,7 @@ impl Script {
         }
     }
 
-    /// A request at a time, given in microseconds: how long it would have to wait.
+    /// Charges a request at a time in microseconds. Returns how long the request would have to wait.
     fn charge(&mut self, micros: u64) -> Option<Duration> {
         let mut call = self.script.key("caller");
         for part in [self.interval, self.tolerance] {
@@ -73,7 +73,7 @@ impl Script {
         (wait > 0).then(|| Duration::from_nanos(wait))
     }
 
-    /// As if so many requests had been made by a rested caller at a time.
+    /// Sets the state of a caller who has sent this number of requests at this time, after a long pause.
     fn preload(&mut self, requests: u32, micros: u64) {
         let arrival = Duration::from_micros(micros) + self.interval * requests;
         let value = format!("{} {}", arrival.as_secs(), arrival.subsec_nanos());
@@ -82,17 +82,17 @@ impl Script {
     }
 }
 
-/// What happens before the next request.
+/// The pause before the next request.
 #[derive(Clone, Copy, Debug)]
 enum Pause {
     None,
     Micros(u64),
-    /// The wait that the last refusal told, to the microsecond before it is over.
+    /// One microsecond less than the wait of the last refusal.
     JustTooShort,
     JustLongEnough,
 }
 
-/// Any number up to a billion, small and large ones alike.
+/// Any number up to a billion, small and large numbers equally often.
 fn any_size() -> impl Strategy<Value = NonZeroU32> {
     let size = (0_u32..=9, 1_u32..=10).prop_map(|(power, times)| 10_u32.pow(power).saturating_mul(times));
     prop_oneof![1_u32..=3, size, 1_u32..=1_000_000_000]
@@ -108,7 +108,7 @@ fn any_pause() -> impl Strategy<Value = Pause> {
     ]
 }
 
-async fn script_and_governor_agree_about_every_request(redis: Redis) {
+async fn script_and_governor_agree_on_every_request(redis: Redis) {
     let cases = (any_size(), any_size(), 0.0..=1.0_f64, prop::collection::vec(any_pause(), 1..40));
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&cases, |(per_second, burst, used, pauses)| {
@@ -124,12 +124,12 @@ async fn script_and_governor_agree_about_every_request(redis: Redis) {
         }
         let mut wait = None;
         for pause in pauses {
-            let told = wait.unwrap_or(Duration::ZERO).as_nanos();
+            let wait_nanos = wait.unwrap_or(Duration::ZERO).as_nanos();
             let micros = match pause {
                 Pause::None => 0,
                 Pause::Micros(micros) => micros,
-                Pause::JustTooShort => u64::try_from(told.saturating_sub(1) / 1000).unwrap(),
-                Pause::JustLongEnough => u64::try_from(told.div_ceil(1000)).unwrap(),
+                Pause::JustTooShort => u64::try_from(wait_nanos.saturating_sub(1) / 1000).unwrap(),
+                Pause::JustLongEnough => u64::try_from(wait_nanos.div_ceil(1000)).unwrap(),
             };
             now += micros;
             clock.advance(Duration::from_micros(micros));
@@ -146,7 +146,7 @@ fn quota(per_second: u32, burst: u32) -> Quota {
     Quota::per_second(per_second).allow_burst(burst)
 }
 
-async fn a_clock_that_is_set_back_shuts_nobody_out(redis: Redis) {
+async fn clock_set_back_locks_no_caller_out(redis: Redis) {
     let mut script = Script::new(&redis, quota(10, 5));
     for _ in 0..5 {
         assert_eq!(script.charge(START), None);
@@ -154,20 +154,20 @@ async fn a_clock_that_is_set_back_shuts_nobody_out(redis: Redis) {
     assert_eq!(script.charge(START), Some(Duration::from_millis(100)));
     let an_hour_before = START - 3_600_000_000;
     assert_eq!(script.charge(an_hour_before), None);
-    assert_eq!(script.charge(an_hour_before), Some(Duration::from_millis(100)), "but has no second burst either");
+    assert_eq!(script.charge(an_hour_before), Some(Duration::from_millis(100)), "but no second burst");
     assert_eq!(script.charge(an_hour_before + 100_000), None);
 }
 
-async fn what_another_setting_or_nobody_wrote_shuts_nobody_out(redis: Redis) {
+async fn unexpected_stored_values_lock_no_caller_out(redis: Redis) {
     let mut script = Script::new(&redis, quota(10, 5));
-    script.preload(1_000_000, START); // by an allowance that was greater
+    script.preload(1_000_000, START); // stored under a larger burst setting
     assert_eq!(script.charge(START), None);
     assert_eq!(script.charge(START), Some(Duration::from_millis(100)));
-    for strange in ["", " ", "nonsense", "-1 -1", "1e400 1", "1790000000123456 1 1"] {
-        redis::cmd("SET").arg("caller").arg(strange).exec(&mut script.connection).unwrap();
+    for unexpected in ["", " ", "nonsense", "-1 -1", "1e400 1", "1790000000123456 1 1"] {
+        redis::cmd("SET").arg("caller").arg(unexpected).exec(&mut script.connection).unwrap();
         for _ in 0..5 {
-            assert_eq!(script.charge(START), None, "{strange:?}");
+            assert_eq!(script.charge(START), None, "{unexpected:?}");
         }
-        assert_eq!(script.charge(START), Some(Duration::from_millis(100)), "{strange:?}");
+        assert_eq!(script.charge(START), Some(Duration::from_millis(100)), "{unexpected:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Texts that mean something to somebody on their way: to SQL, to a pattern, to C, to a terminal, to Unicode. Whoever scans one is
-//! told no; whoever is called so is who they are, to the byte.
+//! Texts with a special meaning in SQL, patterns, C strings, terminals or Unicode. As keys or store ids they are
+//! refused. As names they are stored and returned byte for byte.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            a_hostile_store_is_unknown,
-            a_hostile_key_is_refused_and_remembered,
-            a_key_is_itself_and_no_pattern,
-            names_come_back_to_the_byte,
-            a_nul_in_a_name_is_refused_at_the_start_or_comes_back,
-            names_that_look_alike_are_two,
+            hostile_store_id_is_unknown,
+            hostile_key_is_denied_and_recorded,
+            key_is_matched_literally,
+            names_are_returned_byte_for_byte,
+            name_with_nul_is_refused_at_the_start_or_returned,
+            similar_names_are_distinct,
         ],
     )
 }
 
-/// Each is 1 to 255 characters.
+/// Hostile texts of 1 to 255 characters.
 pub(crate) fn hostile() -> Vec<String> {
     let mut texts: Vec<_> = [
         "'",
@@ -73,12 +73,12 @@ pub(crate) fn hostile() -> Vec<String> {
     texts
 }
 
-/// The same, with what C takes for the end of a text.
+/// Texts with a NUL character, which ends a string in C.
 pub(crate) fn with_nul() -> Vec<String> {
     ["\0", "STORE-001\0", "\0STORE-001", "STORE-002\0\0", "a\0b"].map(str::to_owned).into()
 }
 
-async fn a_hostile_store_is_unknown(engine: Engine) {
+async fn hostile_store_id_is_unknown(engine: Engine) {
     let server = engine.demo(&[]).await;
     let similar = ["STORE-001 ", " STORE-001", "store-001", "STORE-00_", "STORE%", "ＳＴＯＲＥ-001"].map(str::to_owned);
     for store in hostile().into_iter().chain(with_nul()).chain(similar) {
@@ -91,7 +91,7 @@ async fn a_hostile_store_is_unknown(engine: Engine) {
     enters(&server, "valid_shopper_key", "STORE-001").await;
 }
 
-async fn a_hostile_key_is_refused_and_remembered(engine: Engine) {
+async fn hostile_key_is_denied_and_recorded(engine: Engine) {
     let server = engine.demo(&[]).await;
     let beyond_text =
         [&b"\xff\xfe"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\x80", b"\xf8\x88\x80\x80\x80"].map(<[u8]>::to_vec);
@@ -108,7 +108,7 @@ async fn a_hostile_key_is_refused_and_remembered(engine: Engine) {
     assert!(server.sessions().await.is_empty());
 }
 
-async fn a_key_is_itself_and_no_pattern(engine: Engine) {
+async fn key_is_matched_literally(engine: Engine) {
     let keys = ["%", "_", "'", "\\", "\"", "' OR '1'='1", "a%", "A", "a", "a ", " a", "$1", "?"];
     let shopper = |key: &str| json!({ "id": format!("<{key}>"), "type": "SHOPPER" });
     let registered = |key: &str| json!({ "key": key, "shopper": format!("<{key}>") });
@@ -128,7 +128,7 @@ async fn a_key_is_itself_and_no_pattern(engine: Engine) {
     }
 }
 
-/// A shopper, their device and a store, all of one name, and a key of its own for each.
+/// For each name, a shopper, a device and a store with this name, and a key.
 fn directory(names: &[String]) -> Value {
     let shopper = |name: &String| json!({ "id": name, "type": "SHOPPER", "devices": [name] });
     let key =
@@ -140,7 +140,8 @@ fn directory(names: &[String]) -> Value {
     })
 }
 
-/// Everybody enters at the store of their name, and leaves; every answer and every session names them exactly.
+/// Each shopper enters and leaves the store with the same name. Every answer and every session must contain the exact
+/// name.
 async fn assert_named_exactly(server: &Server, names: &[String]) {
     for (number, name) in names.iter().enumerate() {
         let key = format!("key {number}");
@@ -161,14 +162,14 @@ async fn assert_named_exactly(server: &Server, names: &[String]) {
     }
 }
 
-async fn names_come_back_to_the_byte(engine: Engine) {
+async fn names_are_returned_byte_for_byte(engine: Engine) {
     let names = hostile();
     let server = engine.with_directory(&directory(&names)).await;
     assert_named_exactly(&server, &names).await;
 }
 
-/// PostgreSQL's text cannot hold it. Whoever says so, says it at the start: at a gate it would be a 500.
-async fn a_nul_in_a_name_is_refused_at_the_start_or_comes_back(engine: Engine) {
+/// PostgreSQL's text type cannot store NUL. The start must fail then, since at a gate it would cause a 500.
+async fn name_with_nul_is_refused_at_the_start_or_returned(engine: Engine) {
     for name in with_nul() {
         let names = [name];
         match engine.try_with_directory(&directory(&names)).await {
@@ -178,8 +179,9 @@ async fn a_nul_in_a_name_is_refused_at_the_start_or_comes_back(engine: Engine) {
     }
 }
 
-/// None of these is another, though a collation or a padded column would think so: nobody's exit closes another's session.
-async fn names_that_look_alike_are_two(engine: Engine) {
+/// A collation or a padded column could treat some of these names as equal. An exit must close only its own visitor's
+/// session.
+async fn similar_names_are_distinct(engine: Engine) {
     let names = ["é", "e\u{301}", "É", "e", "E", "e ", " e", "ｅ", "е", "ß", "ss", "\u{212a}", "K", "k", "i", "ı", "İ"]
         .map(str::to_owned);
     let server = engine.with_directory(&directory(&names)).await;

@@ -1,5 +1,5 @@
-//! The API contract's idempotency: an event is answered from its record, whatever else the retry says; what is
-//! recorded and what never; and what another key, store or location under the same event gets.
+//! The API contract's idempotency: retries are answered from the record; which answers are recorded; and the answers to
+//! another key, store or location under the same event.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -11,23 +11,23 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            after_an_acceptance_only_another_key_store_or_location_is_another_request,
-            after_a_rejection_only_another_key_store_or_location_is_decided_afresh,
-            a_rejection_and_a_later_acceptance_both_stand,
-            a_request_refused_as_already_used_leaves_no_record,
-            an_event_takes_eight_rejections,
-            repeating_a_rejection_uses_up_none_of_the_eight,
-            two_spellings_of_an_event_id_are_one_event,
-            a_key_with_and_without_its_padding_is_one_key,
-            a_scan_key_code_that_passed_once_passes_on_every_retry,
-            a_retry_must_itself_be_valid,
-            a_400_is_not_recorded,
-            refusals_of_validation_do_not_count_as_rejections,
+            after_an_acceptance_only_another_key_store_or_location_is_refused,
+            after_a_rejection_only_another_key_store_or_location_is_decided_again,
+            rejection_and_later_acceptance_are_both_kept,
+            request_refused_as_already_used_is_not_recorded,
+            event_has_at_most_eight_rejections,
+            repeated_rejection_counts_once,
+            event_id_is_case_insensitive,
+            key_with_and_without_padding_is_the_same_key,
+            accepted_scan_key_code_is_accepted_on_every_retry,
+            invalid_retry_is_refused,
+            bad_request_is_not_recorded,
+            invalid_requests_do_not_count_as_rejections,
         ],
     )
 }
 
-/// What a retry may change, one at a time. The last tells whether the request is then a different one.
+/// Changes of one member of a request, and whether each makes it a different request.
 fn changes() -> Vec<(&'static str, Value, bool)> {
     vec![
         ("requestId", json!(new_id()), false),
@@ -54,7 +54,7 @@ fn assert_same(first: &Answer, again: &Answer, what: &str) {
     assert_eq!((first.status, &first.body), (again.status, &again.body), "{what}");
 }
 
-async fn after_an_acceptance_only_another_key_store_or_location_is_another_request(engine: Engine) {
+async fn after_an_acceptance_only_another_key_store_or_location_is_refused(engine: Engine) {
     let server = engine.demo(&[]).await;
     for (path, value, differs) in changes() {
         let body = scan_of(&new_id(), "valid_shopper_key");
@@ -75,9 +75,9 @@ async fn after_an_acceptance_only_another_key_store_or_location_is_another_reque
     }
 }
 
-async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh(engine: Engine) {
+async fn after_a_rejection_only_another_key_store_or_location_is_decided_again(engine: Engine) {
     let server = engine.demo(&[]).await;
-    // Each key's rejection would be another outcome if the changed member were looked at.
+    // If the changed member were evaluated, each of these scans would get another answer.
     for (key, path, value, outcome) in [
         ("unknown_key", "requestId", json!(new_id()), Err(KEY_NOT_FOUND)),
         ("unknown_key", "somethingNew", json!(1), Err(KEY_NOT_FOUND)),
@@ -111,7 +111,7 @@ async fn after_a_rejection_only_another_key_store_or_location_is_decided_afresh(
     }
 }
 
-async fn a_rejection_and_a_later_acceptance_both_stand(engine: Engine) {
+async fn rejection_and_later_acceptance_are_both_kept(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     let (refused, accepted, third) =
@@ -124,7 +124,7 @@ async fn a_rejection_and_a_later_acceptance_both_stand(engine: Engine) {
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-async fn a_request_refused_as_already_used_leaves_no_record(engine: Engine) {
+async fn request_refused_as_already_used_is_not_recorded(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     server.verify(&scan_of(&event, "valid_shopper_key")).await;
@@ -135,7 +135,7 @@ async fn a_request_refused_as_already_used_leaves_no_record(engine: Engine) {
     assert_eq!(metric(&server, "connector_ledger_records").await, records);
 }
 
-async fn an_event_takes_eight_rejections(engine: Engine) {
+async fn event_has_at_most_eight_rejections(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     let guess = |number: usize| scan_of(&event, &format!("guess {number}"));
@@ -151,7 +151,7 @@ async fn an_event_takes_eight_rejections(engine: Engine) {
     assert_refused(&server.verify(&scan_of(&new_id(), "guess 9")).await, 401, KEY_NOT_FOUND, "another event");
 }
 
-async fn repeating_a_rejection_uses_up_none_of_the_eight(engine: Engine) {
+async fn repeated_rejection_counts_once(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     for _ in 0..20 {
@@ -164,7 +164,7 @@ async fn repeating_a_rejection_uses_up_none_of_the_eight(engine: Engine) {
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "after seven rejections");
 }
 
-async fn two_spellings_of_an_event_id_are_one_event(engine: Engine) {
+async fn event_id_is_case_insensitive(engine: Engine) {
     let server = engine.demo(&[]).await;
     for (first, again) in [
         (str::to_lowercase as fn(&str) -> String, str::to_uppercase as fn(&str) -> String),
@@ -179,7 +179,7 @@ async fn two_spellings_of_an_event_id_are_one_event(engine: Engine) {
     assert_eq!(server.sessions().await.len(), 2);
 }
 
-async fn a_key_with_and_without_its_padding_is_one_key(engine: Engine) {
+async fn key_with_and_without_padding_is_the_same_key(engine: Engine) {
     let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let padded = body["identityKey"].as_str().unwrap().to_owned();
@@ -191,18 +191,18 @@ async fn a_key_with_and_without_its_padding_is_one_key(engine: Engine) {
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-async fn a_scan_key_code_that_passed_once_passes_on_every_retry(engine: Engine) {
+async fn accepted_scan_key_code_is_accepted_on_every_retry(engine: Engine) {
     let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), &code(SCANNED_AT, ""));
     let first = server.verify(&body).await;
     assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
     let later = set(body.clone(), "authEvent.timestamp", "2024-02-09T18:53:57Z");
-    assert_same(&first, &server.verify(&later).await, "an hour later it would be expired");
+    assert_same(&first, &server.verify(&later).await, "a new event would be expired an hour later");
     let another = set(later, "authEvent.id", new_id());
-    assert_refused(&server.verify(&another).await, 401, KEY_EXPIRED, "and under another event it is");
+    assert_refused(&server.verify(&another).await, 401, KEY_EXPIRED, "another event with the expired code");
 }
 
-async fn a_retry_must_itself_be_valid(engine: Engine) {
+async fn invalid_retry_is_refused(engine: Engine) {
     let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), "valid_shopper_key");
     let first = server.verify(&body).await;
@@ -213,10 +213,10 @@ async fn a_retry_must_itself_be_valid(engine: Engine) {
     ] {
         assert_refused(&server.verify(&set(body.clone(), path, value)).await, 400, message, path);
     }
-    assert_same(&first, &server.verify(&body).await, "and the record stands");
+    assert_same(&first, &server.verify(&body).await, "the record is unchanged");
 }
 
-async fn a_400_is_not_recorded(engine: Engine) {
+async fn bad_request_is_not_recorded(engine: Engine) {
     let server = engine.demo(&[]).await;
     for (path, value) in [
         ("requestId", Value::Null),
@@ -234,7 +234,7 @@ async fn a_400_is_not_recorded(engine: Engine) {
     }
 }
 
-async fn refusals_of_validation_do_not_count_as_rejections(engine: Engine) {
+async fn invalid_requests_do_not_count_as_rejections(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     for number in 0..20 {

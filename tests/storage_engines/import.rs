@@ -1,5 +1,4 @@
-//! `import` and `export` on databases: what one engine has written another reads, connectors that run see it, and it can be ended at any
-//! time.
+//! `import` and `export` with databases: between engines, beside a running connector, and interrupted.
 
 use std::process::{Child, Command, Stdio};
 
@@ -8,25 +7,25 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, postgres, properties};
+use crate::engine::{Database, Engine, on_own_postgres, on_postgres, on_sqlite, postgres, properties};
 use crate::hostile::hostile;
 use crate::outage::until;
 use crate::support::{Ended, HASH_KEY, Postgres, Server, environment, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let everywhere = properties![thousands_of_rows_come_in_and_out_again, hostile_names_come_in_and_out_again];
+    let everywhere = properties![thousands_of_rows_are_imported_and_exported, hostile_names_are_imported_and_exported];
     [
         on_sqlite(module_path!(), everywhere),
         on_postgres(module_path!(), everywhere),
         on_postgres(
             module_path!(),
             properties![
-                what_one_engine_has_written_another_reads,
-                a_connector_that_runs_sees_it,
-                a_refused_command_leaves_an_empty_database_empty,
+                export_of_one_engine_is_imported_by_another,
+                running_connector_sees_an_import,
+                refused_command_leaves_an_empty_database_empty,
             ],
         ),
-        on_a_postgres_of_its_own(module_path!(), properties![an_import_that_is_ended_can_be_made_again]),
+        on_own_postgres(module_path!(), properties![interrupted_import_can_be_repeated]),
     ]
     .into_iter()
     .flatten()
@@ -35,15 +34,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const KEYS: usize = 5_000;
 
-/// A database and a folder of one's own.
-pub(crate) struct Place {
+/// A database and a folder for one test.
+pub(crate) struct TestDatabase {
     url: String,
     folder: TempDir,
-    /// Dropped with it.
+    /// Removed together with this value.
     _database: Option<Database>,
 }
 
-impl Place {
+impl TestDatabase {
     pub(crate) fn new(engine: Engine) -> Self {
         let folder = TempDir::new().unwrap();
         let database = matches!(engine, Engine::Postgres).then(Database::new);
@@ -54,7 +53,7 @@ impl Place {
         Self { url, folder, _database: database }
     }
 
-    /// On a database of a server of one's own.
+    /// A database on the test's own server.
     pub(crate) fn on(url: String) -> Self {
         Self { url, folder: TempDir::new().unwrap(), _database: None }
     }
@@ -71,7 +70,7 @@ impl Place {
         [("storage.url", &self.url), ("security.hash_key", HASH_KEY)]
     }
 
-    /// Every file in its folder, as text where it is none.
+    /// The path and the content of every file in the folder, with invalid UTF-8 replaced.
     pub(crate) fn files(&self) -> Vec<(String, String)> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
         let text = |file: &std::path::Path| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
@@ -84,7 +83,7 @@ impl Place {
         path
     }
 
-    /// What an import of this content says.
+    /// Imports this content. Returns what the command prints.
     #[track_caller]
     pub(crate) fn import(&self, name: &str, content: &str) -> String {
         let ended = Ended::of(&["import", &self.file(name, content), "--create"], &self.settings());
@@ -99,20 +98,20 @@ impl Place {
         ended.stdout
     }
 
-    /// A connector on it, which adds the demo's data.
+    /// A connector on this database, which adds the demo's data.
     async fn server(&self) -> Server {
         Server::demo(&self.settings()).await.sending_again()
     }
 
-    /// The same, which knows those in this directory file instead.
+    /// A connector on this database with this directory file.
     pub(crate) async fn server_with(&self, directory: &str) -> Server {
         let file = self.file("directory.json", directory);
         Server::demo(&[&self.settings()[..], &[("directory.file", &file)]].concat()).await.sending_again()
     }
 }
 
-/// A store, shoppers, and a key for each tenth part of them, each row in its own way.
-fn many() -> String {
+/// A store, shoppers, and ten keys for each shopper, with varied members.
+fn many_rows() -> String {
     let shopper = |number: usize| {
         json!({ "shopper": {
             "id": format!("shopper {number}"),
@@ -136,7 +135,7 @@ fn many() -> String {
     rows.map(|row| format!("{row}\n")).collect()
 }
 
-fn of_hostile_names() -> String {
+fn rows_with_hostile_names() -> String {
     let names = hostile();
     let store = |name: &String| json!({ "store": { "id": name } });
     let shopper = |name: &String| {
@@ -149,40 +148,40 @@ fn of_hostile_names() -> String {
     rows.map(|row| format!("{row}\n")).collect()
 }
 
-async fn thousands_of_rows_come_in_and_out_again(engine: Engine) {
-    let place = Place::new(engine);
-    let rows = many();
+async fn thousands_of_rows_are_imported_and_exported(engine: Engine) {
+    let database = TestDatabase::new(engine);
+    let rows = many_rows();
     let all = KEYS + KEYS / 10 + 1;
-    assert!(place.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 as before")));
-    assert!(place.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} as before")));
-    let (lines, table) = (place.export("jsonl"), place.export("csv"));
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 as before")));
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} as before")));
+    let (lines, table) = (database.export("jsonl"), database.export("csv"));
     assert_eq!((lines.lines().count(), table.lines().count()), (all + 1, all + 2));
-    assert!(!lines.contains("badge") && !table.contains("badge"), "keys are not known");
+    assert!(!lines.contains("badge") && !table.contains("badge"), "keys are not stored");
     for (name, content) in [("b.jsonl", &lines), ("b.csv", &table)] {
-        assert!(place.import(name, content).contains(&format!(": 0 changed, {all} as before")));
+        assert!(database.import(name, content).contains(&format!(": 0 changed, {all} as before")));
     }
 }
 
-async fn hostile_names_come_in_and_out_again(engine: Engine) {
-    let [place, by_lines, by_table] = [(); 3].map(|()| Place::new(engine));
-    place.import("a.jsonl", &of_hostile_names());
-    let (lines, table) = (place.export("jsonl"), place.export("csv"));
+async fn hostile_names_are_imported_and_exported(engine: Engine) {
+    let [database, by_lines, by_table] = [(); 3].map(|()| TestDatabase::new(engine));
+    database.import("a.jsonl", &rows_with_hostile_names());
+    let (lines, table) = (database.export("jsonl"), database.export("csv"));
     by_lines.import("a.jsonl", &lines);
     by_table.import("a.csv", &table);
     for again in [by_lines, by_table] {
-        assert!(again.export("jsonl") == lines && again.export("csv") == table, "it came out as it went in");
+        assert!(again.export("jsonl") == lines && again.export("csv") == table, "the export equals the import");
     }
 }
 
-async fn what_one_engine_has_written_another_reads(_: Engine) {
-    let [sqlite, postgres] = [Engine::Sqlite, Engine::Postgres].map(Place::new);
-    sqlite.import("a.jsonl", &many());
+async fn export_of_one_engine_is_imported_by_another(_: Engine) {
+    let [sqlite, postgres] = [Engine::Sqlite, Engine::Postgres].map(TestDatabase::new);
+    sqlite.import("a.jsonl", &many_rows());
     let lines = sqlite.export("jsonl");
     postgres.import("a.jsonl", &lines);
-    assert!(postgres.export("jsonl") == lines, "to the byte");
-    let back = Place::new(Engine::Sqlite);
+    assert!(postgres.export("jsonl") == lines, "byte for byte");
+    let back = TestDatabase::new(Engine::Sqlite);
     back.import("a.csv", &postgres.export("csv"));
-    assert!(back.export("jsonl") == lines, "and back");
+    assert!(back.export("jsonl") == lines, "also after the way back");
 
     let servers = [sqlite.server().await, postgres.server().await];
     let mut statuses = std::collections::BTreeSet::new();
@@ -195,39 +194,39 @@ async fn what_one_engine_has_written_another_reads(_: Engine) {
             statuses.insert((answers[0].status, answers[0].message()));
         }
     }
-    assert!(statuses.len() >= 5, "of many kinds: {statuses:?}");
+    assert!(statuses.len() >= 5, "many different answers: {statuses:?}");
 }
 
-async fn a_connector_that_runs_sees_it(engine: Engine) {
-    let place = Place::new(engine);
-    let server = place.server().await;
+async fn running_connector_sees_an_import(engine: Engine) {
+    let database = TestDatabase::new(engine);
+    let server = database.server().await;
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
     assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before");
-    place.import("a.jsonl", &many().replace("\"RADIO\"", "null"));
-    until(PATIENCE, "it is seen", async || server.verify(&body()).await.status != 400).await;
+    database.import("a.jsonl", &many_rows().replace("\"RADIO\"", "null"));
+    until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
-/// Neither a table nor a hash key, which the right one would then not fit.
-async fn a_refused_command_leaves_an_empty_database_empty(_: Engine) {
-    let source = Place::new(Engine::Sqlite);
-    source.import("a.jsonl", &many());
+/// No table and no hash key may be left: the correct key would not match that one.
+async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
+    let source = TestDatabase::new(Engine::Sqlite);
+    source.import("a.jsonl", &many_rows());
     let export = source.export("jsonl");
-    let place = Place::new(Engine::Postgres);
-    let file = place.file("a.jsonl", &export);
-    let wrong = [("storage.url", place.url.as_str()), ("security.hash_key", OTHER_KEY)];
-    let name = place.url.rsplit('@').next().unwrap();
+    let database = TestDatabase::new(Engine::Postgres);
+    let file = database.file("a.jsonl", &export);
+    let wrong = [("storage.url", database.url.as_str()), ("security.hash_key", OTHER_KEY)];
+    let name = database.url.rsplit('@').next().unwrap();
     for (arguments, part) in [
         (&["import", &file, "--create"][..], "this file was exported under another hash key"),
         (&["import", &file], "--create"),
-        (&["export"], "there is no connector's database"),
+        (&["export"], "no connector database found"),
     ] {
         let ended = Ended::of(arguments, &wrong);
         assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
-        assert_eq!(tables(&place), "0", "{arguments:?}");
+        assert_eq!(tables(&database), "0", "{arguments:?}");
     }
-    let ended = Ended::of(&["import", &file, "--create"], &place.settings());
+    let ended = Ended::of(&["import", &file, "--create"], &database.settings());
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stderr, format!("importing into postgres://{name}, a new database\n"));
     let ended = Ended::of(&["import", &file], &wrong);
@@ -235,20 +234,20 @@ async fn a_refused_command_leaves_an_empty_database_empty(_: Engine) {
     assert!(ended.stderr.contains("was made with another hash key"), "{}", ended.stderr);
 }
 
-/// How many tables a PostgreSQL database has.
-fn tables(place: &Place) -> String {
+/// The number of tables in a PostgreSQL database.
+fn tables(database: &TestDatabase) -> String {
     let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-    postgres().query(&place.url, count).trim().to_owned()
+    postgres().query(&database.url, count).trim().to_owned()
 }
 
-/// A hash key that is not the one of the tests.
+/// Another hash key than that of the tests.
 const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-/// An import or export in a process of its own, which is to end by itself.
-pub(crate) fn started(place: &Place, arguments: &[&str]) -> Child {
+/// Starts an import or export as a process that ends by itself.
+pub(crate) fn started(database: &TestDatabase, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_identity-connector"))
         .args(arguments)
-        .envs(environment(&place.settings()))
+        .envs(environment(&database.settings()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -256,36 +255,36 @@ pub(crate) fn started(place: &Place, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
-    let place = Place::on(server.database());
-    place.import("none.jsonl", ""); // makes the schema
+async fn interrupted_import_can_be_repeated(server: Postgres) {
+    let database = TestDatabase::on(server.database());
+    database.import("none.jsonl", ""); // creates the schema
     let all = KEYS + KEYS / 10 + 1;
-    let file = place.file("a.jsonl", &many());
+    let file = database.file("a.jsonl", &many_rows());
     let imported = || {
         let count = "SELECT (SELECT count(*) FROM shopper) + (SELECT count(*) FROM store) + (SELECT count(*) FROM registration)";
-        server.query(&place.url, count).trim().parse::<usize>().unwrap()
+        server.query(&database.url, count).trim().parse::<usize>().unwrap()
     };
     for signal in ["INT", "KILL"] {
-        // Held at its first batch until the signal is on its way.
-        let held = server.begin(&place.url, "SELECT * FROM directory_version FOR UPDATE");
-        let child = started(&place, &["import", &file]);
+        // Blocked at its first batch until the signal has been sent.
+        let held = server.begin(&database.url, "SELECT * FROM directory_version FOR UPDATE");
+        let child = started(&database, &["import", &file]);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        until(PATIENCE, "it waits", async || server.query(&place.url, waits).trim() != "0").await;
+        until(PATIENCE, "the import waits", async || server.query(&database.url, waits).trim() != "0").await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         drop(held);
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         if signal == "INT" {
-            assert_eq!(output.status.code(), Some(1), "{said}");
-            assert!(said.contains("stopped before the end"), "{said}");
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains("stopped before the end"), "{stderr}");
             let summary = String::from_utf8(output.stdout).unwrap();
             assert!(summary.contains(&format!(": {} changed", imported())), "{summary}");
         }
-        assert!(imported() < all, "{signal}: it was to be ended early");
+        assert!(imported() < all, "{signal}: the import has completed before the signal");
     }
     let before = imported();
-    let said = place.import("a.jsonl", &many());
-    assert!(said.contains(&format!(": {} changed, {before} as before", all - before)), "{before}: {said}");
+    let summary = database.import("a.jsonl", &many_rows());
+    assert!(summary.contains(&format!(": {} changed, {before} as before", all - before)), "{before}: {summary}");
     assert_eq!(imported(), all);
 }

@@ -1,4 +1,4 @@
-//! Connectors that share a Redis, and what they let through.
+//! Helpers for connectors that share rate limits in Redis.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,18 @@ use crate::support::{Answer, Redis, Server, client, scan};
 
 pub(crate) const BURST: usize = 20;
 
-/// A caller may make twenty requests at once and one a second after that.
-pub(crate) const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
+/// A caller may send twenty requests at once, and then one a second.
+pub(crate) const LOW_LIMITS: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
 
-/// How long a request waits for a Redis that does not answer.
-const WAITS: Duration = Duration::from_millis(100);
+/// The time limit of a request to Redis.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub(crate) async fn replica(url: &str, settings: &[(&str, &str)]) -> Server {
     let settings: Vec<_> = settings.iter().copied().chain([("rate_limit.url", url)]).collect();
     Server::demo(&settings).await
 }
 
-/// Two connectors that have found their Redis.
+/// Two connectors that are connected to Redis.
 pub(crate) async fn replicas(redis: &Redis, settings: &[(&str, &str)]) -> [Server; 2] {
     let both = [replica(&redis.url(), settings).await, replica(&redis.url(), settings).await];
     for server in &both {
@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     pub(crate) failures: u64,
 }
 
-/// Waits until the metrics of a management port are as they should be.
+/// Waits until the metrics of a management port are as wanted.
 pub(crate) async fn until(management: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -51,8 +51,8 @@ pub(crate) async fn until(management: &str, wanted: impl Fn(&Metrics) -> bool) -
     }
 }
 
-/// Repeats an attempt, with full allowances, until both connectors have reached Redis for every request. On a busy machine Redis may not
-/// answer within its 100 ms: then a connector counts by itself.
+/// Repeats an attempt, each time with full allowances, until both connectors have reached Redis for every request. On a
+/// busy machine Redis may not answer within its 100 ms, and the connector then counts locally.
 pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attempt: impl AsyncFnMut() -> T) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -73,35 +73,36 @@ pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attemp
     }
 }
 
-/// Whether an answer lets the request through; every other is a refusal that says when to come back.
-pub(crate) fn passed(answer: &Answer) -> bool {
+/// Whether the request was allowed. Otherwise the answer must be a 429 with `retry-after`.
+pub(crate) fn is_allowed(answer: &Answer) -> bool {
     match answer.status {
         200 => true,
         429 => {
-            assert_eq!(answer.headers["retry-after"], "1", "one a second comes back");
+            assert_eq!(answer.headers["retry-after"], "1", "one request a second is allowed again");
             false
         }
         status => panic!("{status}: {}", String::from_utf8_lossy(&answer.body)),
     }
 }
 
-/// Makes three bursts of requests, one after the other; how many were let through. They must not wait for a Redis that is gone.
-pub(crate) async fn passes(server: &Server) -> usize {
-    let (mut passes, mut took) = (0, Vec::new());
+/// Sends three bursts of requests one after another, and returns how many were allowed. None may wait for a Redis that
+/// is unreachable.
+pub(crate) async fn count_allowed(server: &Server) -> usize {
+    let (mut allowed, mut took) = (0, Vec::new());
     for _ in 0..3 * BURST {
         let asked = Instant::now();
-        passes += usize::from(passed(&server.verify(&scan()).await));
+        allowed += usize::from(is_allowed(&server.verify(&scan()).await));
         took.push(asked.elapsed());
     }
-    assert_most_within(80, WAITS, &took, "a request");
-    passes
+    assert_most_within(80, REDIS_TIMEOUT, &took, "a request");
+    allowed
 }
 
-/// What may be let through of one allowance since a caller was rested.
+/// How many requests one allowance may allow since it was full.
 pub(crate) fn allowance(since: Instant) -> std::ops::RangeInclusive<usize> {
     BURST..=BURST + 1 + usize::try_from(since.elapsed().as_secs()).unwrap()
 }
 
-pub(crate) fn assert_one_allowance(passes: usize, since: Instant) {
-    assert!(allowance(since).contains(&passes), "{passes} requests were let through, not {:?}", allowance(since));
+pub(crate) fn assert_one_allowance(allowed: usize, since: Instant) {
+    assert!(allowance(since).contains(&allowed), "{allowed} requests were allowed, not {:?}", allowance(since));
 }

@@ -1,4 +1,4 @@
-//! The administration's lists: complete, and nobody twice, whatever is added meanwhile.
+//! The administration's lists: complete and without duplicates, even while rows are added.
 
 use std::collections::BTreeSet;
 
@@ -14,41 +14,41 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            lists_are_whole_and_without_doubles_while_rows_are_added,
-            a_page_has_as_many_rows_as_were_asked_for,
-            a_wrong_page_is_told_what_is_right,
-            decisions_tell_what_the_gate_was_told,
+            lists_are_complete_and_without_duplicates_while_rows_are_added,
+            page_has_the_requested_number_of_rows,
+            invalid_page_parameters_are_refused,
+            decisions_show_the_answers_to_the_gate,
         ],
     )
 }
 
-/// One more row of every list.
+/// Adds a row to every list.
 async fn add(server: &Server, number: usize) {
-    // Digests are all over the place by themselves; ids are made to be.
+    // Digests are in random order. These ids are chosen to be as well.
     let id = format!("{}-{number}", ["m", "a", "z", "é", "A"][number % 5]);
     server.put(&format!("stores/{id}"), &json!({})).await;
     server.put(&format!("shoppers/{id}"), &json!({ "type": "SHOPPER" })).await;
     server.put("identity-keys", &json!({ "key": format!("key {number}"), "shopper": id })).await;
     server.put("recognition-tokens", &json!({ "shopper": id })).await;
     server.put("customers", &json!({ "issuer": "https://issuer", "subject": number.to_string(), "shopper": id })).await;
-    // The published event's time is the same for all, and so is our clock's: only their ids tell decisions apart.
+    // All decisions have the same event time and the same recording time, so only the ids of their events order them.
     assert_eq!(server.verify(&scan()).await.status, 200);
 }
 
-/// What tells a row from the others of its list.
+/// The unique key of a row in its list.
 fn key(row: &Value) -> String {
     ["id", "digest", "authEventId"].into_iter().find_map(|name| row[name].as_str()).unwrap().to_owned()
 }
 
-async fn lists_are_whole_and_without_doubles_while_rows_are_added(engine: Engine) {
+async fn lists_are_complete_and_without_duplicates_while_rows_are_added(engine: Engine) {
     let server = engine.demo(&[]).await;
     for number in 0..12 {
         add(&server, number).await;
     }
     let mut number = 12;
     for (list, _) in LISTS {
-        let there: BTreeSet<_> = server.all(list).await.iter().map(key).collect();
-        assert!(there.len() >= 12, "{list}");
+        let existing: BTreeSet<_> = server.all(list).await.iter().map(key).collect();
+        assert!(existing.len() >= 12, "{list}");
         let (mut seen, mut cursor) = (BTreeSet::new(), None);
         loop {
             let (rows, next) = server.page(list, 3, cursor.as_deref()).await;
@@ -64,12 +64,12 @@ async fn lists_are_whole_and_without_doubles_while_rows_are_added(engine: Engine
                 number += 1;
             }
         }
-        let missing: Vec<_> = there.difference(&seen).collect();
+        let missing: Vec<_> = existing.difference(&seen).collect();
         assert!(missing.is_empty(), "{list} leaves out {missing:?}");
     }
 }
 
-async fn a_page_has_as_many_rows_as_were_asked_for(engine: Engine) {
+async fn page_has_the_requested_number_of_rows(engine: Engine) {
     let server = engine.demo(&[]).await;
     for number in 0..3 {
         add(&server, number).await;
@@ -82,11 +82,11 @@ async fn a_page_has_as_many_rows_as_were_asked_for(engine: Engine) {
             assert_eq!(next.is_some(), limit < all.len(), "{list} {limit}");
         }
         let page = server.admin("GET", list).await.json();
-        assert_eq!(page, json!({ name: all }), "{list}: up to a hundred without being asked for");
+        assert_eq!(page, json!({ name: all }), "{list}: a page without a limit has up to 100 rows");
     }
 }
 
-async fn a_wrong_page_is_told_what_is_right(engine: Engine) {
+async fn invalid_page_parameters_are_refused(engine: Engine) {
     let server = engine.demo(&[]).await;
     for (list, _) in LISTS {
         for query in
@@ -96,14 +96,14 @@ async fn a_wrong_page_is_told_what_is_right(engine: Engine) {
             assert_refused(
                 &answer,
                 400,
-                "limit is 1 to 1000, cursor is what nextCursor was",
+                "limit must be 1 to 1000, cursor must be the nextCursor of the page before",
                 &format!("{list} {query}"),
             );
         }
     }
 }
 
-async fn decisions_tell_what_the_gate_was_told(engine: Engine) {
+async fn decisions_show_the_answers_to_the_gate(engine: Engine) {
     let server = engine.demo(&[]).await;
     let mut events = Vec::new();
     for (key, store, location) in [

@@ -1,5 +1,5 @@
-//! One scan that cannot be recorded, since somebody holds what it would write: it is told so in time, whenever it asks, and what
-//! one key provokes is not taken for the database's health. Others pass.
+//! A scan whose rows are locked by another transaction: it and its retries fail in time, other scans pass, and the
+//! failures of this one key do not open the database's breaker.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_a_postgres_of_its_own, properties};
-use crate::outage::{IN_TIME, RECOVERY, assert_consistent, assert_our_fault_in_time, readiness, timed, until};
+use crate::engine::{on_own_postgres, properties};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_a_postgres_of_its_own(
+    on_own_postgres(
         module_path!(),
-        properties![an_event_that_somebody_has_begun_to_record, a_visitor_whose_sessions_somebody_holds,],
+        properties![locked_event_fails_only_its_own_scans, locked_sessions_fail_only_their_visitors_exit,],
     )
 }
 
-/// While one scan fails and fails again, others pass, and the connector does not think its database away.
-async fn is_nobody_elses_trouble(server: &Arc<Server>, stuck: &Value) {
+/// Asserts that other scans pass and the connector stays ready while one scan and its retries fail.
+async fn assert_other_scans_pass(server: &Arc<Server>, stuck: &Value) {
     let retries = {
         let (server, stuck) = (Arc::clone(server), stuck.clone());
         tokio::spawn(async move {
@@ -32,7 +32,7 @@ async fn is_nobody_elses_trouble(server: &Arc<Server>, stuck: &Value) {
                     running.spawn(async move { timed(&server, &body).await });
                 }
                 for outcome in running.join_all().await {
-                    assert_our_fault_in_time(&outcome, "the one that is locked");
+                    assert_500_in_time(&outcome, "the locked scan");
                     failures += 1;
                 }
             }
@@ -43,15 +43,15 @@ async fn is_nobody_elses_trouble(server: &Arc<Server>, stuck: &Value) {
     while !retries.is_finished() || passed < 20 {
         let (answer, elapsed) = timed(server, &scan_with_key(b"associate_key")).await;
         assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "another scan");
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         assert_eq!(readiness(server).await, "ready");
         passed += 1;
     }
     assert_eq!(retries.await.unwrap(), 16);
 }
 
-/// Somebody has begun to record the same event, and does not end.
-async fn an_event_that_somebody_has_begun_to_record(postgres: Postgres) {
+/// An open transaction has inserted a record of the same event.
+async fn locked_event_fails_only_its_own_scans(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
     let (model, stuck) = (scan(), scan());
@@ -70,22 +70,22 @@ async fn an_event_that_somebody_has_begun_to_record(postgres: Postgres) {
             id(&stuck),
         ),
     );
-    is_nobody_elses_trouble(&server, &stuck).await;
+    assert_other_scans_pass(&server, &stuck).await;
     drop(locked);
-    until(RECOVERY, "it passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
+    until(RECOVERY, "the scan passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
     assert_consistent(&server, &[model, stuck]).await;
 }
 
-/// Somebody holds every session there is; an exit would close one of them.
-async fn a_visitor_whose_sessions_somebody_holds(postgres: Postgres) {
+/// An open transaction has locked all sessions, of which an exit would close one.
+async fn locked_sessions_fail_only_their_visitors_exit(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
     let (entry, stuck) = (scan(), scan_with("authEvent.location", "EXIT"));
     assert_eq!(server.verify(&entry).await.status, 200);
     let locked = postgres.begin(&url, "SELECT 1 FROM session FOR UPDATE");
-    is_nobody_elses_trouble(&server, &stuck).await;
+    assert_other_scans_pass(&server, &stuck).await;
     drop(locked);
-    until(RECOVERY, "it passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
+    until(RECOVERY, "the scan passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
     let sessions = server.sessions().await;
     let of_shopper: Vec<_> = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").collect();
     assert_eq!((of_shopper.len(), &of_shopper[0]["state"]), (1, &json!("closed")));

@@ -1,5 +1,5 @@
-//! Who a key or token belongs to, wherever that is known: in memory, in a database, or in the retailer's own system. The same scans get
-//! the same answers.
+//! Look-ups of keys and tokens: the same scans get the same answers from a directory in memory, in a database, or in
+//! the retailer's own system.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -10,53 +10,53 @@ use crate::support::backend::Backend;
 use crate::support::trials::{Property, trial};
 use crate::support::{Answer, Server, scan_with_key};
 
-/// Who knows.
+/// Where shoppers, keys and tokens are looked up.
 #[derive(Clone, Copy, Debug)]
-enum Knows {
+enum Source {
     /// The connector's own directory.
-    Itself(Engine),
-    /// An identity backend; stores are with the connector.
+    Connector(Engine),
+    /// An identity backend. The stores are in the connector's directory.
     Backend(Engine),
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let who = [
-        ("memory", Knows::Itself(Engine::Memory)),
-        ("sqlite", Knows::Itself(Engine::Sqlite)),
-        ("postgres", Knows::Itself(Engine::Postgres)),
-        ("backend_memory", Knows::Backend(Engine::Memory)),
-        ("backend_sqlite", Knows::Backend(Engine::Sqlite)),
-        ("backend_postgres", Knows::Backend(Engine::Postgres)),
+    let sources = [
+        ("memory", Source::Connector(Engine::Memory)),
+        ("sqlite", Source::Connector(Engine::Sqlite)),
+        ("postgres", Source::Connector(Engine::Postgres)),
+        ("backend_memory", Source::Backend(Engine::Memory)),
+        ("backend_sqlite", Source::Backend(Engine::Sqlite)),
+        ("backend_postgres", Source::Backend(Engine::Postgres)),
     ];
-    let properties: &[(&str, Property<Knows>)] = properties![
-        a_key_that_is_known_stands_for_its_shopper_and_no_other_does,
-        a_key_may_be_long_or_start_as_a_scan_key_code,
-        a_revoked_key_or_token_is_invalid,
-        a_key_limited_to_a_channel,
-        the_device_is_told_if_there_is_one,
-        the_account_is_that_of_the_shopper,
-        a_token_stands_for_its_shopper,
-        ids_have_255_characters_of_any_kind,
+    let properties: &[(&str, Property<Source>)] = properties![
+        registered_key_finds_its_shopper_and_similar_keys_do_not,
+        key_may_be_long_or_start_like_a_scan_key_code,
+        revoked_key_or_token_is_invalid,
+        key_is_limited_to_its_channel,
+        answer_names_the_device_if_there_is_one,
+        account_of_the_shopper_decides,
+        token_finds_its_shopper,
+        ids_may_have_255_characters_of_any_kind,
         one_event_has_one_answer,
     ];
-    let on = |(name, knows): (&'static str, Knows)| {
-        let (Knows::Itself(engine) | Knows::Backend(engine)) = knows;
+    let on = |(name, source): (&'static str, Source)| {
+        let (Source::Connector(engine) | Source::Backend(engine)) = source;
         let missing = engine.missing();
-        properties.iter().map(move |property| trial(name, module_path!(), *property, missing, move || knows))
+        properties.iter().map(move |property| trial(name, module_path!(), *property, missing, move || source))
     };
-    who.into_iter().flat_map(on).collect()
+    sources.into_iter().flat_map(on).collect()
 }
 
-impl Knows {
-    /// A connector to which all of this is known.
-    async fn all_of(self, mut directory: Value) -> Server {
+impl Source {
+    /// A connector that uses this directory.
+    async fn connector(self, mut directory: Value) -> Server {
         directory["stores"] = json!([
             { "id": "STORE-001" },
             { "id": "CASH", "takesCash": true },
             { "id": "STRICT", "exitPolicy": "check_account" },
         ]);
         match self {
-            Self::Itself(engine) => engine.with_directory_and(&directory, &[]).await.unwrap(),
+            Self::Connector(engine) => engine.with_directory_and(&directory, &[]).await.unwrap(),
             Self::Backend(engine) => {
                 let stores = json!({ "stores": directory["stores"] });
                 let backend = Backend::knowing(directory).await;
@@ -72,12 +72,12 @@ async fn verify(server: &Server, key: &str) -> Answer {
     server.verify(&scan_with_key(key.as_bytes())).await
 }
 
-async fn a_key_that_is_known_stands_for_its_shopper_and_no_other_does(knows: Knows) {
+async fn registered_key_finds_its_shopper_and_similar_keys_do_not(source: Source) {
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }, { "id": "v2", "type": "ASSOCIATE" }],
         "identityKeys": [{ "key": "Badge 1", "shopper": "v1" }, { "key": "badge-2", "shopper": "v2" }],
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     assert_granted(&verify(&server, "Badge 1").await, "v1", "SHOPPER", "the first");
     assert_granted(&verify(&server, "badge-2").await, "v2", "ASSOCIATE", "the second");
     for near in ["badge 1", "Badge 1 ", " Badge 1", "Badge", "Badge 11", "v1", "\"", "null"] {
@@ -89,24 +89,25 @@ async fn a_key_that_is_known_stands_for_its_shopper_and_no_other_does(knows: Kno
     assert_refused(&verify(&server, "schl\u{fc}ssel").await, 401, INVALID_KEY, "not ASCII");
 }
 
-async fn a_key_may_be_long_or_start_as_a_scan_key_code(knows: Knows) {
+async fn key_may_be_long_or_start_like_a_scan_key_code(source: Source) {
     let keys =
         ["JWO".to_owned(), format!("JWO{}", "b".repeat(45)), "L".repeat(49), "\\\"/{}".to_owned(), "L".repeat(750)];
     let rows: Vec<Value> = keys.iter().map(|key| json!({ "key": key, "shopper": "v1" })).collect();
-    let server = knows.all_of(json!({ "shoppers": [{ "id": "v1", "type": "SHOPPER" }], "identityKeys": rows })).await;
+    let server =
+        source.connector(json!({ "shoppers": [{ "id": "v1", "type": "SHOPPER" }], "identityKeys": rows })).await;
     for key in &keys {
         assert_granted(&verify(&server, key).await, "v1", "SHOPPER", key);
     }
 }
 
-async fn a_revoked_key_or_token_is_invalid(knows: Knows) {
+async fn revoked_key_or_token_is_invalid(source: Source) {
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
-        "identityKeys": [{ "key": "gone", "shopper": "v1", "revoked": true }, { "key": "nobody's", "revoked": true }],
+        "identityKeys": [{ "key": "gone", "shopper": "v1", "revoked": true }, { "key": "unassigned", "revoked": true }],
         "recognitionTokens": [{ "token": TOKEN, "shopper": "v1", "revoked": true }],
     });
-    let server = knows.all_of(directory).await;
-    for key in ["gone", "nobody's", &code(SCANNED_AT, "")] {
+    let server = source.connector(directory).await;
+    for key in ["gone", "unassigned", &code(SCANNED_AT, "")] {
         for location in ["ENTRY", "EXIT"] {
             let body = set(scan_with_key(key.as_bytes()), "authEvent.location", location);
             assert_refused(&server.verify(&body).await, 401, INVALID_KEY, key);
@@ -114,7 +115,7 @@ async fn a_revoked_key_or_token_is_invalid(knows: Knows) {
     }
 }
 
-async fn a_key_limited_to_a_channel(knows: Knows) {
+async fn key_is_limited_to_its_channel(source: Source) {
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
         "identityKeys": [
@@ -123,7 +124,7 @@ async fn a_key_limited_to_a_channel(knows: Knows) {
             { "key": "any", "shopper": "v1" },
         ],
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     for key in ["radio", "optical", "any"] {
         for channel in ["RADIO", "OPTICAL"] {
             let answer = server.verify(&set(scan_with_key(key.as_bytes()), "keyChannel", channel)).await;
@@ -142,20 +143,20 @@ async fn a_key_limited_to_a_channel(knows: Knows) {
     }
 }
 
-async fn the_device_is_told_if_there_is_one(knows: Knows) {
+async fn answer_names_the_device_if_there_is_one(source: Source) {
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER", "devices": ["d1"] }],
         "identityKeys": [{ "key": "with", "shopper": "v1", "device": "d1" }, { "key": "without", "shopper": "v1" }],
         "recognitionTokens": [{ "token": TOKEN, "shopper": "v1", "device": "d1" }],
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     let expected = json!({ "visitorDetails": { "id": "v1", "type": "SHOPPER" }, "shopperDeviceId": "d1" });
     assert_json(&verify(&server, "with").await, 200, &expected, "a key");
     assert_json(&verify(&server, &code(SCANNED_AT, "")).await, 200, &expected, "a token");
     assert_granted(&verify(&server, "without").await, "v1", "SHOPPER", "no device");
 }
 
-async fn the_account_is_that_of_the_shopper(knows: Knows) {
+async fn account_of_the_shopper_decides(source: Source) {
     let expired = json!({ "lastMonth": "2024-01" });
     let keys = ["flagged", "both", "expired", "expires", "cash"].map(|id| json!({ "key": id, "shopper": id }));
     let directory = json!({
@@ -168,7 +169,7 @@ async fn the_account_is_that_of_the_shopper(knows: Knows) {
         ],
         "identityKeys": keys,
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     for (key, message) in
         [("flagged", FLAGGED), ("both", FLAGGED), ("expired", PAYMENT_EXPIRED), ("cash", NO_CASH_HERE)]
     {
@@ -183,14 +184,14 @@ async fn the_account_is_that_of_the_shopper(knows: Knows) {
     assert_granted(&verify(&server, "expires").await, "expires", "SHOPPER", "in the last month");
 }
 
-async fn a_token_stands_for_its_shopper(knows: Knows) {
+async fn token_finds_its_shopper(source: Source) {
     let other = "f".repeat(32);
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
         "identityKeys": [{ "key": other, "shopper": "v1" }],
         "recognitionTokens": [{ "token": TOKEN, "shopper": "v1" }],
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     assert_granted(&verify(&server, &code(SCANNED_AT, "custom")).await, "v1", "SHOPPER", "a code");
     assert_refused(&verify(&server, TOKEN).await, 401, KEY_NOT_FOUND, "a token is no key");
     let code_of_a_key = code(SCANNED_AT, "").replace(TOKEN, &other);
@@ -199,25 +200,25 @@ async fn a_token_stands_for_its_shopper(knows: Knows) {
     assert_refused(&verify(&server, &other_case).await, 401, KEY_NOT_FOUND, "case matters");
 }
 
-async fn ids_have_255_characters_of_any_kind(knows: Knows) {
+async fn ids_may_have_255_characters_of_any_kind(source: Source) {
     for character in ["v", "\u{8a9e}", "\u{1d4b3}", "\""] {
         let (visitor, device) = (character.repeat(255), character.repeat(254) + "d");
         let directory = json!({
             "shoppers": [{ "id": visitor, "type": "ASSOCIATE", "devices": [device] }],
             "identityKeys": [{ "key": "key", "shopper": visitor, "device": device }],
         });
-        let server = knows.all_of(directory).await;
+        let server = source.connector(directory).await;
         let expected = json!({ "visitorDetails": { "id": visitor, "type": "ASSOCIATE" }, "shopperDeviceId": device });
         assert_json(&verify(&server, "key").await, 200, &expected, character);
     }
 }
 
-async fn one_event_has_one_answer(knows: Knows) {
+async fn one_event_has_one_answer(source: Source) {
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
         "identityKeys": [{ "key": "known", "shopper": "v1" }],
     });
-    let server = knows.all_of(directory).await;
+    let server = source.connector(directory).await;
     for (key, status) in [("known", 200), ("unknown", 401)] {
         let body = scan_with_key(key.as_bytes());
         let first = server.verify(&body).await;

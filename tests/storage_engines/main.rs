@@ -1,8 +1,9 @@
-//! What every engine must do, black box: the same properties, each a trial of its own, on memory, SQLite and PostgreSQL; and
-//! what only a database that is shared can do, or fail to.
+//! Black-box tests of the storage engines: the same properties on memory, SQLite and PostgreSQL, and properties of
+//! shared databases.
 //!
-//! PostgreSQL and Redis are started from the binaries that are installed, and QR codes are read by `zbarimg`, alert rules by `promtool`, metrics by `prometheus_client`. Without them their trials show
-//! as ignored, with the reason; `CONNECTOR_TEST_SERVERS=required` makes that a failure.
+//! PostgreSQL and Redis are started from the installed binaries. `zbarimg` reads QR codes, `promtool` checks alert
+//! rules, and `prometheus_client` reads metrics. If one is missing, its tests are ignored, with the reason. With
+//! `CONNECTOR_TEST_SERVERS=required` they fail instead.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Names that mean something to somebody on their way, in the paths and rows of the administration.
+//! Hostile names in the paths and rows of the administration.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -9,13 +9,10 @@ use crate::engine::{Engine, on_every_engine, properties};
 use crate::support::{LISTS, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
-        module_path!(),
-        properties![hostile_names_come_back_as_they_were_put, a_nul_is_refused_and_never_our_fault],
-    )
+    on_every_engine(module_path!(), properties![hostile_names_are_returned_unchanged, nul_is_refused_with_400])
 }
 
-async fn hostile_names_come_back_as_they_were_put(engine: Engine) {
+async fn hostile_names_are_returned_unchanged(engine: Engine) {
     let server = engine.demo(&[]).await;
     for name in hostile() {
         let path = format!("shoppers/{}", segment(&name));
@@ -36,7 +33,7 @@ async fn hostile_names_come_back_as_they_were_put(engine: Engine) {
     }
 }
 
-async fn a_nul_is_refused_and_never_our_fault(engine: Engine) {
+async fn nul_is_refused_with_400(engine: Engine) {
     let server = engine.demo(&[]).await;
     for name in with_nul().into_iter().chain(["x".repeat(256)]) {
         let encoded = segment(&name);

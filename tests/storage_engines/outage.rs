@@ -1,5 +1,5 @@
-//! A database that is slow or gone: whoever asks is told so in time, soon at once, and it is over by itself when the database is
-//! back. What was decided stands meanwhile.
+//! A database that is frozen, killed or restarted: scans fail in time, soon at once, recorded decisions are still
+//! answered, and scans pass again when the database is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_a_postgres_of_its_own, properties};
+use crate::engine::{on_own_postgres, properties};
 use crate::support::{Answer, Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_a_postgres_of_its_own(
+    on_own_postgres(
         module_path!(),
         properties![
-            a_server_that_stands_still,
-            a_server_that_is_killed,
-            a_server_that_is_restarted,
-            a_crowd_at_a_server_that_stands_still,
+            scans_fail_fast_and_recover_when_the_server_is_frozen,
+            scans_fail_fast_and_recover_when_the_server_is_killed,
+            restarted_server_is_used_again,
+            many_scans_at_a_frozen_server_fail_in_time,
         ],
     )
 }
 
-/// The contract's 1.5 s, and a wide margin for a busy machine. A scan that waits for the database waits until the database is back, which
-/// takes longer.
-pub(crate) const IN_TIME: Duration = Duration::from_secs(4);
-/// How soon an answer comes that waits for nobody.
-const AT_ONCE: Duration = Duration::from_millis(100);
-/// How many failures of different keys it may take until nobody waits any longer.
-const FEW: usize = 16;
-/// How long it may take after the database's return until scans pass: 5 s, and a wide margin for a busy machine.
+/// The contract's 1.5 s, and a wide margin for a busy machine. A scan that waited for the database to come back would
+/// take longer.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(4);
+/// The time limit of an answer that does not wait for the database.
+const IMMEDIATE: Duration = Duration::from_millis(100);
+/// The number of failures of different keys after which scans must fail at once.
+const MAX_FAILURES: usize = 16;
+/// The time limit for scans to pass after the database is back: 5 s, and a wide margin for a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
 pub(crate) async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {
@@ -40,38 +40,38 @@ pub(crate) async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {
     (answer, began.elapsed())
 }
 
-/// A scan of its own event and of a key of its own, which is not known.
+/// A scan of a new event with a new, unknown key.
 fn another_scan() -> Value {
     scan_with_key(new_id().as_bytes())
 }
 
 #[track_caller]
-pub(crate) fn assert_our_fault_in_time((answer, elapsed): &(Answer, Duration), what: &str) {
+pub(crate) fn assert_500_in_time((answer, elapsed): &(Answer, Duration), what: &str) {
     assert_refused(answer, 500, OUR_FAULT, what);
-    assert!(*elapsed < IN_TIME, "{what}: after {elapsed:?}");
+    assert!(*elapsed < TIME_LIMIT, "{what}: after {elapsed:?}");
 }
 
-/// Asks until what comes is as wanted.
+/// Polls a condition until it is true.
 pub(crate) async fn until(deadline: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < deadline, "{what}: not after {deadline:?}");
+        assert!(began.elapsed() < deadline, "{what}: not within {deadline:?}");
         tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
     }
 }
 
-/// What both ports say of the connector's readiness, which is to be 200 throughout.
+/// The readiness on both ports, which always answer 200.
 pub(crate) async fn readiness(server: &Server) -> String {
-    let mut said = Vec::new();
+    let mut statuses = Vec::new();
     for port in [&server.api, &server.management] {
         let answer = server.client.get(format!("{port}/readyz")).send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        said.push(answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned());
+        statuses.push(answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned());
     }
-    if said[0] == said[1] { said.swap_remove(0) } else { "changing".to_owned() }
+    if statuses[0] == statuses[1] { statuses.swap_remove(0) } else { "changing".to_owned() }
 }
 
-/// Everything can be asked again: an event has one answer, and one session if it was accepted.
+/// Asserts that every scan can be repeated, that its event has one answer, and one session if it was accepted.
 pub(crate) async fn assert_consistent(server: &Server, asked: &[Value]) {
     for body in asked {
         let first = server.verify(&retry(body)).await;
@@ -84,7 +84,7 @@ pub(crate) async fn assert_consistent(server: &Server, asked: &[Value]) {
     }
 }
 
-/// A connector that has answered, and what: a database that goes now takes none of it away.
+/// A connector with recorded decisions, and the decisions. An outage must not affect their retries.
 async fn connector(postgres: &Postgres) -> (Arc<Server>, Vec<(Value, Answer)>) {
     let server = Arc::new(Server::postgres(&postgres.database(), &[]).await);
     let mut recorded = Vec::new();
@@ -97,22 +97,22 @@ async fn connector(postgres: &Postgres) -> (Arc<Server>, Vec<(Value, Answer)>) {
     (server, recorded)
 }
 
-/// From the moment that the database goes until all is well again.
-async fn goes_and_comes_back(postgres: Postgres, go: fn(&Postgres), come_back: fn(&Postgres)) {
+/// Runs the whole outage: the failure, the outage itself and the recovery.
+async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), recover: fn(&Postgres)) {
     let (server, recorded) = connector(&postgres).await;
-    // Some are on their way when it goes.
+    // These scans are in progress when the database fails.
     let mut asked: Vec<_> = (0..8).map(|_| scan()).collect();
     let mut under_way = JoinSet::new();
     for body in asked.clone() {
         let server = Arc::clone(&server);
         under_way.spawn(async move { timed(&server, &body).await });
     }
-    go(&postgres);
+    fail(&postgres);
     for (answer, elapsed) in under_way.join_all().await {
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
-        // Whoever waited for a connection while others were answered a moment before has found it busy.
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+        // A scan that waited for a connection while others had just been answered has found the database busy.
         match answer.status {
-            429 => assert_too_many(&answer, "while it goes"),
+            429 => assert_too_many(&answer, "when the database fails"),
             status => assert!(status == 200 || answer.message().as_deref() == Some(OUR_FAULT), "{status}"),
         }
     }
@@ -121,55 +121,58 @@ async fn goes_and_comes_back(postgres: Postgres, go: fn(&Postgres), come_back: f
     loop {
         let body = another_scan();
         let outcome = timed(&server, &body).await;
-        assert_our_fault_in_time(&outcome, "while it is away");
+        assert_500_in_time(&outcome, "during the outage");
         asked.push(body);
         failures += 1;
-        if outcome.1 < AT_ONCE && readiness(&server).await == "degraded" {
+        if outcome.1 < IMMEDIATE && readiness(&server).await == "degraded" {
             break;
         }
-        assert!(failures < FEW, "after {failures} failures, they still wait, or it is not known");
+        assert!(
+            failures < MAX_FAILURES,
+            "after {failures} failures, scans still wait, or the connector is still ready"
+        );
     }
     let mut waits = Vec::new();
     for _ in 0..21 {
         let body = another_scan();
         let outcome = timed(&server, &body).await;
-        assert_our_fault_in_time(&outcome, "while it is known to be away");
+        assert_500_in_time(&outcome, "after the outage was detected");
         asked.push(body);
         waits.push(outcome.1);
     }
     waits.sort();
-    assert!(waits[10] < AT_ONCE, "half of them wait longer: {waits:?}");
+    assert!(waits[10] < IMMEDIATE, "half of the scans wait longer: {waits:?}");
     for (body, first) in &recorded {
         let (again, elapsed) = timed(&server, &retry(body)).await;
         assert_all_same([first, &again]);
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
     }
     assert_eq!(readiness(&server).await, "degraded");
 
-    come_back(&postgres);
+    recover(&postgres);
     until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
-    until(RECOVERY, "it is ready", async || readiness(&server).await == "ready").await;
+    until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
     asked.extend(recorded.into_iter().map(|(body, _)| body));
     assert_consistent(&server, &asked).await;
 }
 
-async fn a_server_that_stands_still(postgres: Postgres) {
-    goes_and_comes_back(postgres, Postgres::pause, Postgres::resume).await;
+async fn scans_fail_fast_and_recover_when_the_server_is_frozen(postgres: Postgres) {
+    assert_fails_and_recovers(postgres, Postgres::pause, Postgres::resume).await;
 }
 
-async fn a_server_that_is_killed(postgres: Postgres) {
-    goes_and_comes_back(postgres, Postgres::kill, Postgres::restart).await;
+async fn scans_fail_fast_and_recover_when_the_server_is_killed(postgres: Postgres) {
+    assert_fails_and_recovers(postgres, Postgres::kill, Postgres::restart).await;
 }
 
-/// The connections are all gone, and nobody was told.
-async fn a_server_that_is_restarted(postgres: Postgres) {
+/// All connections are closed by the restart, which the connector notices only when it uses them.
+async fn restarted_server_is_used_again(postgres: Postgres) {
     let (server, recorded) = connector(&postgres).await;
     postgres.kill();
     postgres.restart();
     let body = scan();
     until(RECOVERY, "a scan passes", async || {
         let (answer, elapsed) = timed(&server, &retry(&body)).await;
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
     })
     .await;
@@ -177,8 +180,8 @@ async fn a_server_that_is_restarted(postgres: Postgres) {
     assert_consistent(&server, &asked).await;
 }
 
-/// Nobody waits for those before them.
-async fn a_crowd_at_a_server_that_stands_still(postgres: Postgres) {
+/// No scan waits for the scans before it.
+async fn many_scans_at_a_frozen_server_fail_in_time(postgres: Postgres) {
     let (server, _) = connector(&postgres).await;
     postgres.pause();
     let asked: Vec<_> = (0..128).map(|number| if number % 2 == 0 { scan() } else { another_scan() }).collect();
@@ -188,7 +191,7 @@ async fn a_crowd_at_a_server_that_stands_still(postgres: Postgres) {
         under_way.spawn(async move { timed(&server, &body).await });
     }
     for outcome in under_way.join_all().await {
-        assert_our_fault_in_time(&outcome, "one of a crowd");
+        assert_500_in_time(&outcome, "one of many scans");
     }
     postgres.resume();
     until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;

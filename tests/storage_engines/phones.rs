@@ -1,4 +1,4 @@
-//! The apps of many shoppers, who change their carts as fast as they can, and a gate that nobody waits at for it.
+//! Many shoppers' apps change carts as fast as possible, while a gate must still open in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,35 +10,35 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_a_postgres_of_its_own, on_postgres, on_sqlite, properties};
+use crate::engine::{Engine, on_own_postgres, on_postgres, on_sqlite, properties};
 use crate::support::carts::{default, signed_in};
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
 use crate::support::{Postgres, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let shared = properties![a_gate_opens_while_phones_change_carts];
-    let few = properties![a_gate_opens_with_one_connection_for_each_purpose];
-    let its_own = properties![a_gate_opens_while_phones_wait_for_a_cart];
+    let shared = properties![gates_open_while_apps_change_carts];
+    let few = properties![gates_open_with_the_fewest_connections];
+    let its_own = properties![gates_open_while_apps_wait_for_a_cart];
     [
         on_sqlite(module_path!(), shared),
         on_postgres(module_path!(), shared),
         on_postgres(module_path!(), few),
-        on_a_postgres_of_its_own(module_path!(), its_own),
+        on_own_postgres(module_path!(), its_own),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// How many phones there are, and how often each changes its cart.
+/// The number of phones, and the number of changes that each makes.
 const PHONES: usize = 24;
 const CHANGES: usize = 30;
 
-async fn a_gate_opens_while_phones_change_carts(engine: Engine) {
+async fn gates_open_while_apps_change_carts(engine: Engine) {
     gates_open(engine, &[]).await;
 }
 
-async fn a_gate_opens_with_one_connection_for_each_purpose(engine: Engine) {
+async fn gates_open_with_the_fewest_connections(engine: Engine) {
     gates_open(engine, &[("storage.max_connections", "4")]).await;
 }
 
@@ -61,7 +61,7 @@ async fn gates_open(engine: Engine, settings: &[(&str, &str)]) {
     }
     let mut scans = 0;
     while busy.load(Ordering::Relaxed) > 0 {
-        // An entry or an exit is written, as the carts are.
+        // Entries and exits are written, like the carts.
         for (key, location) in
             [("valid_shopper_key", "ENTRY"), ("associate_key", "ENTRY"), ("valid_shopper_key", "EXIT")]
         {
@@ -70,23 +70,27 @@ async fn gates_open(engine: Engine, settings: &[(&str, &str)]) {
             scans += 1;
         }
     }
-    assert!(scans > 3, "there was somebody at the gate: {scans}");
+    assert!(scans > 3, "too few scans were sent: {scans}");
     for (phone, added, late) in working.join_all().await {
-        assert!(added > 0, "phones get on as well");
+        assert!(added > 0, "the phones can change their carts");
         let has = phone.has().await;
         let may_have = (added..=added + late).map(|qty| default("a", qty));
-        assert!(may_have.into_iter().any(|line| has == [line]), "{added} were made, {late} perhaps: {has:?}");
+        assert!(
+            may_have.into_iter().any(|line| has == [line]),
+            "{added} changes were confirmed, {late} timed out: {has:?}"
+        );
     }
 }
 
-/// Somebody has a cart in hand for long, and many want to change it meanwhile: they wait at connections that no scan needs.
-async fn a_gate_opens_while_phones_wait_for_a_cart(postgres: Postgres) {
+/// An open transaction has locked a cart that many requests want to change. They wait on connections that no scan
+/// needs.
+async fn gates_open_while_apps_wait_for_a_cart(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &UNLIMITED).await;
     let phone = signed_in(&server, "shopper-uuid-001").await;
     phone.add("a", 1).await;
     let cart = phone.open("Default", "US").await;
-    let in_hand = postgres.begin(&url, "SELECT FROM basket FOR UPDATE");
+    let locked = postgres.begin(&url, "SELECT FROM basket FOR UPDATE");
     let mut waiting = JoinSet::new();
     for _ in 0..40 {
         let phone = phone.clone();
@@ -95,23 +99,20 @@ async fn a_gate_opens_while_phones_wait_for_a_cart(postgres: Postgres) {
     let deadline = Instant::now() + PATIENCE;
     let blocked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     while postgres.query(&url, blocked).trim() != "t" {
-        assert!(Instant::now() < deadline, "nobody waits for it");
+        assert!(Instant::now() < deadline, "no request waits for the lock");
     }
     for scan in 0..30 {
         let answer = server.verify(&scan_of(&new_id(), "valid_shopper_key")).await;
         assert_eq!(answer.status, 200, "scan {scan}: {}", answer.json());
     }
-    drop(in_hand);
+    drop(locked);
     let statuses = waiting.join_all().await;
-    assert!(
-        statuses.iter().all(|status| matches!(status, 200 | 500)),
-        "it came to that, or took too long: {statuses:?}"
-    );
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 500)), "changed, or timed out: {statuses:?}");
     phone.add("b", 1).await;
 }
 
-/// How many of the changes were made, and how many timed out, as they may on a busy machine: those were made or not. Changes that are
-/// refused with 429 are not sent again.
+/// Changes the cart often. Returns how many changes were confirmed, and how many timed out and may or may not have been
+/// made, which can happen on a busy machine. Changes that are refused with 429 are not repeated.
 async fn change_often(phone: &Shopper) -> (u64, u64) {
     let cart = phone.open("Default", "US").await;
     let (mut added, mut late) = (0, 0);

@@ -1,5 +1,5 @@
-//! A database that is there and busy: whoever asks is told in time, nothing begins that nobody waits for any more, and what no gate
-//! waits for takes nothing from those that do.
+//! A database that answers, but is busy or locked: scans fail in time, a scan that has failed is not recorded later,
+//! and work that no gate waits for takes no connection from scans.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,27 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_a_postgres_of_its_own, properties};
-use crate::outage::{IN_TIME, RECOVERY, assert_consistent, assert_our_fault_in_time, readiness, timed, until};
+use crate::engine::{on_own_postgres, properties};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_a_postgres_of_its_own(
+    on_own_postgres(
         module_path!(),
         properties![
-            a_table_that_somebody_holds,
+            locked_table_fails_scans_in_time,
             lists_take_no_connection_from_scans,
-            a_server_that_only_reads,
-            a_crowd_at_a_server_that_is_slow,
-            columns_of_a_later_release_are_no_trouble,
-            the_schema_of_this_release_comes_while_another_connector_is_at_work,
+            read_only_server_degrades_and_recovers,
+            slow_server_causes_429_and_no_500,
+            columns_of_a_later_release_are_ignored,
+            schema_is_migrated_while_another_connector_serves_scans,
         ],
     )
 }
 
-/// No row can be written: every scan is refused in time, soon at once, and none of them is recorded later, when its shopper
-/// has long gone.
-async fn a_table_that_somebody_holds(postgres: Postgres) {
+/// No record can be written. Every scan fails in time, soon at once, and none of them is recorded later, when its
+/// shopper has left.
+async fn locked_table_fails_scans_in_time(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
     assert_eq!(server.verify(&scan()).await.status, 200);
@@ -41,10 +41,10 @@ async fn a_table_that_somebody_holds(postgres: Postgres) {
         under_way.spawn(async move { timed(&server, &body).await });
     }
     for outcome in under_way.join_all().await {
-        assert_our_fault_in_time(&outcome, "while the table is held");
+        assert_500_in_time(&outcome, "while the table is locked");
     }
-    // All of these are of one shopper's key; it takes several to tell that it is not that one's doing.
-    until(RECOVERY, "it is degraded", async || {
+    // All scans so far have one shopper's key. Failures of several keys are needed to open the breaker.
+    until(RECOVERY, "the connector is degraded", async || {
         server.verify(&scan_with_key(new_id().as_bytes())).await;
         readiness(&server).await == "degraded"
     })
@@ -54,11 +54,11 @@ async fn a_table_that_somebody_holds(postgres: Postgres) {
         .await;
     let sessions = server.sessions().await;
     let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
-    assert_eq!(of_shopper, 1, "those that were told 500 were not recorded");
+    assert_eq!(of_shopper, 1, "scans that got a 500 were not recorded");
     assert_consistent(&server, &asked[..4]).await;
 }
 
-/// Lists that stand still, more of them than there are connections.
+/// More lists wait for a lock than there are connections.
 async fn lists_take_no_connection_from_scans(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[("storage.max_connections", "4")]).await);
@@ -71,17 +71,17 @@ async fn lists_take_no_connection_from_scans(postgres: Postgres) {
     // A rejection touches no session.
     for _ in 0..20 {
         let (answer, elapsed) = timed(&server, &scan_with_key(new_id().as_bytes())).await;
-        assert_refused(&answer, 401, KEY_NOT_FOUND, "beside the lists");
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert_refused(&answer, 401, KEY_NOT_FOUND, "while the lists wait");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         assert_eq!(readiness(&server).await, "ready");
     }
     drop(held);
     lists.join_all().await;
 }
 
-/// It answers, and cannot answer all of them in time: nobody gets a 500 for it, since a crowd is no fault of ours, and a shopper could
-/// provoke one.
-async fn a_crowd_at_a_server_that_is_slow(postgres: Postgres) {
+/// The server answers, but not all scans in time. No scan gets a 500: too many scans are no fault of the connector, and
+/// a shopper could cause them.
+async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
     postgres.query(
@@ -91,33 +91,33 @@ async fn a_crowd_at_a_server_that_is_slow(postgres: Postgres) {
              LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
     );
     // On a busy machine many scans at once may miss their deadline because they get no processor. Then fewer are tried.
-    for crowd in [400, 200, 100] {
+    for scans in [400, 200, 100] {
         let mut under_way = JoinSet::new();
-        for _ in 0..crowd {
+        for _ in 0..scans {
             let server = Arc::clone(&server);
             under_way.spawn(async move { timed(&server, &scan_with_key(new_id().as_bytes())).await });
         }
         let (mut decided, mut faults) = (0, 0);
         for (answer, elapsed) in under_way.join_all().await {
-            assert!(elapsed < IN_TIME, "{elapsed:?}");
+            assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
             match answer.status {
                 401 => decided += 1,
                 500 => faults += 1,
-                _ => assert_too_many(&answer, "one of a crowd"),
+                _ => assert_too_many(&answer, "one of many scans"),
             }
         }
         if faults == 0 {
-            assert!((1..crowd).contains(&decided), "{decided}");
+            assert!((1..scans).contains(&decided), "{decided}");
             assert_eq!(readiness(&server).await, "ready");
             return;
         }
-        until(RECOVERY, "it is ready", async || readiness(&server).await == "ready").await;
+        until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
     }
     panic!("some scans got a 500 each time");
 }
 
-/// As after a failover that has left the connections on what is now a standby.
-async fn a_server_that_only_reads(postgres: Postgres) {
+/// After a failover, the connections may lead to a server that is now a standby.
+async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
     let recorded = scan();
@@ -127,27 +127,27 @@ async fn a_server_that_only_reads(postgres: Postgres) {
         |is: &str| postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
     read_only("on");
     postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
-    until(RECOVERY, "it is degraded", async || {
+    until(RECOVERY, "the connector is degraded", async || {
         let outcome = timed(&server, &scan_with_key(new_id().as_bytes())).await;
-        assert_our_fault_in_time(&outcome, "while it only reads");
+        assert_500_in_time(&outcome, "while the server is read-only");
         readiness(&server).await == "degraded"
     })
     .await;
-    assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "what is remembered is answered");
+    assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "a cached record is answered");
     postgres.query(
         &url,
         &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
     );
     until(RECOVERY, "a scan passes", async || {
         let (answer, elapsed) = timed(&server, &scan()).await;
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
     })
     .await;
 }
 
-/// The next release is being rolled out: it has changed the schema, and this one still runs.
-async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
+/// During a rolling update, the next release has changed the schema while this release still runs.
+async fn columns_of_a_later_release_are_ignored(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
     let asked = [
@@ -182,17 +182,17 @@ async fn columns_of_a_later_release_are_no_trouble(postgres: Postgres) {
         ];
         let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
         postgres.query(&url, &add.join("; "));
-        // Nothing that was read before counts any more.
+        // Makes the connector read everything again.
         postgres.query(&url, "UPDATE directory_version SET version = version + 1");
     }
-    // And so does one that starts on it.
+    // A connector that starts on this schema works as well.
     let fresh = server.replica().await;
     assert_eq!(fresh.verify(&scan()).await.status, 200);
 }
 
-/// This release is being rolled out: its first connector brings the schema up to date, behind whoever changes the directory just then,
-/// and no scan at the others waits for that.
-async fn the_schema_of_this_release_comes_while_another_connector_is_at_work(postgres: Postgres) {
+/// During a rolling update to this release, its first connector migrates the schema. It waits for an open change of the
+/// directory, and no scan at the other connectors waits for the migration.
+async fn schema_is_migrated_while_another_connector_serves_scans(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
     let audit = server.all("audit").await;
@@ -209,20 +209,20 @@ async fn the_schema_of_this_release_comes_while_another_connector_is_at_work(pos
     let start = server.replica();
     tokio::pin!(start);
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    until(RECOVERY, "it waits", async || {
+    until(RECOVERY, "the migration waits", async || {
         let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
-        assert!(!is_early, "it is behind the change");
+        assert!(!is_early, "the migration did not wait for the change");
         postgres.query(&url, waits).trim() != "0"
     })
     .await;
     for _ in 0..20 {
         let (answer, elapsed) = timed(&server, &scan()).await;
-        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "meanwhile");
-        assert!(elapsed < IN_TIME, "{elapsed:?}");
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "during the migration");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
     }
     drop(changing);
     let fresh = start.await;
-    assert_eq!(fresh.all("audit").await, audit, "the same data changes nothing");
+    assert_eq!(fresh.all("audit").await, audit, "the same directory changes nothing");
     fresh.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
     assert_eq!(server.all("customers").await.len(), 1);
 }

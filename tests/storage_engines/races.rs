@@ -1,4 +1,5 @@
-//! The API contract's "one atomic step": whoever asks at the same instant gets the same bytes, and nothing happens twice.
+//! The API contract's "one atomic step": simultaneous requests for one scan get the same bytes, and no effect happens
+//! twice.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,15 +18,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         properties![
             sixty_four_identical_requests_get_the_same_bytes_and_open_one_session,
             sixty_four_retries_with_their_own_request_ids_are_one_scan,
-            retries_that_differ_in_all_that_does_not_count_are_one_scan,
+            retries_that_differ_in_irrelevant_members_are_one_scan,
             simultaneous_rejections_are_the_same,
-            of_two_shoppers_under_one_event_one_is_accepted,
-            of_two_stores_or_locations_under_one_event_one_is_accepted,
-            an_acceptance_and_a_rejection_racing_leave_one_consistent_history,
-            simultaneous_guesses_under_one_event_get_eight_rejections,
+            one_of_two_shoppers_of_one_event_is_accepted,
+            one_of_two_stores_or_locations_of_one_event_is_accepted,
+            racing_acceptance_and_rejection_are_answered_consistently,
+            simultaneous_guesses_for_one_event_get_eight_rejections,
             simultaneous_exits_of_one_event_close_one_session,
-            simultaneous_exits_of_different_events_close_a_session_each,
-            simultaneous_scans_of_different_events_open_a_session_each,
+            simultaneous_exits_of_different_events_each_close_a_session,
+            simultaneous_scans_of_different_events_each_open_a_session,
         ],
     )
 }
@@ -54,12 +55,12 @@ async fn sixty_four_retries_with_their_own_request_ids_are_one_scan(engine: Engi
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-async fn retries_that_differ_in_all_that_does_not_count_are_one_scan(engine: Engine) {
+async fn retries_that_differ_in_irrelevant_members_are_one_scan(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     let event = new_id();
     let bodies = (0..64).map(|number: usize| {
         let event = if number.is_multiple_of(2) { event.to_lowercase() } else { event.to_uppercase() };
-        // One half of the timestamps would find the payment method expired.
+        // For some of the timestamps the payment method would be expired.
         let time = format!("{}-01-01T00:00:00Z", if number.is_multiple_of(3) { 2024 } else { 2100 });
         let body = set(retry(&scan_of(&event, "valid_shopper_key")), "authEvent.timestamp", time);
         set(body, "keyChannel", ["OPTICAL", "RADIO"][number % 2])
@@ -79,24 +80,25 @@ async fn simultaneous_rejections_are_the_same(engine: Engine) {
     assert!(server.sessions().await.is_empty());
 }
 
-/// Races acceptances of one event; the winner's answer, after checking that each request had one answer throughout.
+/// Sends competing acceptances of one event. Asserts that all copies of a request got one answer. Returns the accepted
+/// answer.
 async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
     let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
     let answers = decided_at_once(server, bodies).await;
     let mut winner = None;
-    for (place, request) in requests.iter().enumerate() {
-        let own: Vec<_> = answers.iter().skip(place).step_by(requests.len()).collect();
+    for (index, request) in requests.iter().enumerate() {
+        let own: Vec<_> = answers.iter().skip(index).step_by(requests.len()).collect();
         let distinct: BTreeSet<_> = own.iter().map(|answer| (answer.status, &answer.body)).collect();
         assert_eq!(distinct.len(), 1, "{request}: {distinct:?}");
         match own[0].status {
-            200 => assert!(winner.replace(place).is_none(), "two acceptances"),
+            200 => assert!(winner.replace(index).is_none(), "two acceptances"),
             _ => assert_refused(own[0], 400, ALREADY_USED, &request.to_string()),
         }
     }
     server.verify(&requests[winner.expect("one acceptance")]).await
 }
 
-async fn of_two_shoppers_under_one_event_one_is_accepted(engine: Engine) {
+async fn one_of_two_shoppers_of_one_event_is_accepted(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
@@ -112,7 +114,7 @@ async fn of_two_shoppers_under_one_event_one_is_accepted(engine: Engine) {
     }
 }
 
-async fn of_two_stores_or_locations_under_one_event_one_is_accepted(engine: Engine) {
+async fn one_of_two_stores_or_locations_of_one_event_is_accepted(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     for (path, values) in [("storeId", ["STORE-001", "STORE-002"]), ("authEvent.location", ["ENTRY", "EXIT"])] {
         for _ in 0..4 {
@@ -123,7 +125,7 @@ async fn of_two_stores_or_locations_under_one_event_one_is_accepted(engine: Engi
     }
 }
 
-async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history(engine: Engine) {
+async fn racing_acceptance_and_rejection_are_answered_consistently(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     for round in 1..=8 {
         let event = new_id();
@@ -131,7 +133,7 @@ async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history(engin
         let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
         let answers = decided_at_once(&server, bodies).await;
         let (accepted, rejected): (Vec<_>, Vec<_>) =
-            answers.into_iter().enumerate().partition(|(place, _)| place % 2 == 0);
+            answers.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
         let only = |answers: Vec<(usize, Answer)>| answers.into_iter().map(|(_, answer)| answer).collect::<Vec<_>>();
         let (accepted, rejected) = (only(accepted), only(rejected));
         assert_all_same(&accepted);
@@ -147,7 +149,7 @@ async fn an_acceptance_and_a_rejection_racing_leave_one_consistent_history(engin
     }
 }
 
-async fn simultaneous_guesses_under_one_event_get_eight_rejections(engine: Engine) {
+async fn simultaneous_guesses_for_one_event_get_eight_rejections(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     let event = new_id();
     let guesses: Vec<_> = (0..32).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
@@ -172,7 +174,7 @@ async fn simultaneous_exits_of_one_event_close_one_session(engine: Engine) {
     assert_eq!(open_and_closed(&server).await, (2, 1));
 }
 
-async fn simultaneous_exits_of_different_events_close_a_session_each(engine: Engine) {
+async fn simultaneous_exits_of_different_events_each_close_a_session(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     for _ in 0..24 {
         server.verify(&scan()).await;
@@ -183,10 +185,10 @@ async fn simultaneous_exits_of_different_events_close_a_session_each(engine: Eng
     assert_eq!(open_and_closed(&server).await, (8, 16));
     let sessions = server.sessions().await;
     let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
-    assert_eq!(exits.len(), 16, "each exit closed a session of its own");
+    assert_eq!(exits.len(), 16, "each exit closed another session");
 }
 
-async fn simultaneous_scans_of_different_events_open_a_session_each(engine: Engine) {
+async fn simultaneous_scans_of_different_events_each_open_a_session(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     let answers = decided_at_once(&server, (0..50).map(|_| scan()).collect()).await;
     assert_all_same(&answers);

@@ -1,25 +1,25 @@
-//! A device that is taken from a shopper is in no key, token or code any more, by whichever way it was taken; and every export can be
-//! imported.
+//! A device that is removed from a shopper is also removed from their keys, tokens and codes, whether by
+//! administration, import or directory file. Every export can be imported.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_a_postgres_of_its_own, on_every_engine, on_postgres, on_sqlite, properties};
-use crate::import::{Place, started};
+use crate::engine::{Engine, on_every_engine, on_own_postgres, on_postgres, on_sqlite, properties};
+use crate::import::{TestDatabase, started};
 use crate::outage::until;
-use crate::scan_key_codes::{ask, shown};
+use crate::scan_key_codes::{request_code, scan_of_code};
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
 use crate::support::{Postgres, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let in_databases = properties![an_import_takes_it_as_well, the_directory_file_takes_it_as_well];
+    let in_databases = properties![import_removes_the_device_everywhere, directory_file_removes_the_device_everywhere];
     [
-        on_every_engine(module_path!(), properties![a_device_that_is_taken_away_is_told_no_more]),
+        on_every_engine(module_path!(), properties![removed_device_is_in_no_answer]),
         on_sqlite(module_path!(), in_databases),
         on_postgres(module_path!(), in_databases),
-        on_a_postgres_of_its_own(module_path!(), properties![an_export_of_a_directory_that_changes_can_be_imported]),
+        on_own_postgres(module_path!(), properties![export_during_changes_can_be_imported]),
     ]
     .into_iter()
     .flatten()
@@ -28,19 +28,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const SHOPPER: &str = "shopper-uuid-001";
 
-/// A fresh Scan Key Code of the demo's form, for `scan()`.
+/// A Scan Key Code in the demo's format, which is valid at the time of `scan()`.
 fn fresh_code(token: &str) -> Value {
     scan_with("identityKey", base64(format!("{PREFIX}{token}{SCANNED_AT}")))
 }
 
-/// The device that the gate is told.
+/// The device in the answer to the gate.
 async fn device_of(server: &Server, scan: &Value) -> Option<String> {
     let answer = server.verify(scan).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     answer.json().get("shopperDeviceId").map(|device| device.as_str().unwrap().to_owned())
 }
 
-async fn a_device_that_is_taken_away_is_told_no_more(engine: Engine) {
+async fn removed_device_is_in_no_answer(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let shopper = |devices: Value| json!({ "type": "SHOPPER", "devices": devices });
     let path = format!("shoppers/{SHOPPER}");
@@ -54,15 +54,15 @@ async fn a_device_that_is_taken_away_is_told_no_more(engine: Engine) {
     }
     let row = json!({ "key": "revoked", "shopper": SHOPPER, "device": "lost", "revoked": true });
     let revoked = server.put("identity-keys", &row).await;
-    // Of another shopper, who has a device of the same name.
+    // Another shopper has a device with the same name.
     server.put("shoppers/other", &shopper(json!(["lost"]))).await;
     server.put("identity-keys", &json!({ "key": "other", "shopper": "other", "device": "lost" })).await;
     let app = signed_in(&server, SHOPPER).await;
     let mut codes = Vec::new();
     for device in ["lost", "kept"] {
-        codes.push(ask(&app, Some(&json!({ "deviceId": device }))).await.json());
+        codes.push(request_code(&app, Some(&json!({ "deviceId": device }))).await.json());
     }
-    let without = ask(&app, None).await.json();
+    let without = request_code(&app, None).await.json();
     for (device, scans) in ["lost", "kept"].into_iter().zip(&others) {
         for scan in scans {
             assert_eq!(device_of(&server, scan).await.as_deref(), Some(device));
@@ -81,10 +81,10 @@ async fn a_device_that_is_taken_away_is_told_no_more(engine: Engine) {
     let path = format!("identity-keys/{}", revoked["digest"].as_str().unwrap());
     let kept = server.admin("GET", &path).await.json();
     assert_eq!((kept.get("device"), &kept["revoked"]), (None, &json!(true)));
-    assert_refused(&server.verify(&shown(&codes[0])).await, 401, KEY_NOT_FOUND, "a code of the device that is gone");
-    assert_eq!(device_of(&server, &shown(&codes[1])).await.as_deref(), Some("kept"));
-    assert_eq!(device_of(&server, &shown(&without)).await, None);
-    // On record: the shopper, and what has lost its device.
+    assert_refused(&server.verify(&scan_of_code(&codes[0])).await, 401, KEY_NOT_FOUND, "a code of the removed device");
+    assert_eq!(device_of(&server, &scan_of_code(&codes[1])).await.as_deref(), Some("kept"));
+    assert_eq!(device_of(&server, &scan_of_code(&without)).await, None);
+    // The audit lists the shopper and the rows that have lost their device.
     let audit = server.all("audit").await;
     let new: Vec<_> = audit[..audit.len() - audited].iter().map(|row| (&row["action"], row["kind"].as_str())).collect();
     assert!(new.iter().all(|(action, _)| **action == "put"), "{new:?}");
@@ -93,7 +93,7 @@ async fn a_device_that_is_taken_away_is_told_no_more(engine: Engine) {
     assert_eq!(kinds, ["identity_key", "identity_key", "recognition_token", "shopper"]);
 }
 
-/// A shopper with these devices.
+/// A row of a shopper with these devices.
 fn shopper(devices: &[&str]) -> String {
     format!("{}\n", json!({ "shopper": { "id": "v", "type": "SHOPPER", "devices": devices } }))
 }
@@ -102,58 +102,58 @@ fn key(key: &str, device: Option<&str>) -> String {
     format!("{}\n", json!({ "identityKey": { "key": key, "shopper": "v", "device": device } }))
 }
 
-/// What the place exports, which must be possible to import.
-fn exported(place: &Place, engine: Engine) -> String {
-    let export = place.export("jsonl");
-    let other = Place::new(engine);
+/// Exports the database, and asserts that the export can be imported.
+fn exported(database: &TestDatabase, engine: Engine) -> String {
+    let export = database.export("jsonl");
+    let other = TestDatabase::new(engine);
     other.import("a.jsonl", &export);
     assert_eq!(other.export("jsonl"), export);
     export
 }
 
-async fn an_import_takes_it_as_well(engine: Engine) {
-    let [place, as_it_is_to_be] = [(); 2].map(|()| Place::new(engine));
-    place.import("a.jsonl", &[shopper(&["lost", "kept"]), key("a", Some("lost")), key("b", Some("lost"))].concat());
-    // The one key is in no later file, and the other has another device, on whichever side of its shopper it is.
-    place.import("a.jsonl", &[key("b", Some("kept")), shopper(&["kept"])].concat());
-    as_it_is_to_be.import("a.jsonl", &[shopper(&["kept"]), key("a", None), key("b", Some("kept"))].concat());
-    assert_eq!(exported(&place, engine), as_it_is_to_be.export("jsonl"));
+async fn import_removes_the_device_everywhere(engine: Engine) {
+    let [database, expected] = [(); 2].map(|()| TestDatabase::new(engine));
+    database.import("a.jsonl", &[shopper(&["lost", "kept"]), key("a", Some("lost")), key("b", Some("lost"))].concat());
+    // Key `a` is not in the second file. Key `b` gets another device, although it comes before its shopper.
+    database.import("a.jsonl", &[key("b", Some("kept")), shopper(&["kept"])].concat());
+    expected.import("a.jsonl", &[shopper(&["kept"]), key("a", None), key("b", Some("kept"))].concat());
+    assert_eq!(exported(&database, engine), expected.export("jsonl"));
 }
 
-async fn the_directory_file_takes_it_as_well(engine: Engine) {
-    let [place, as_it_is_to_be] = [(); 2].map(|()| Place::new(engine));
+async fn directory_file_removes_the_device_everywhere(engine: Engine) {
+    let [database, expected] = [(); 2].map(|()| TestDatabase::new(engine));
     let store = "{\"store\":{\"id\":\"S\"}}\n";
-    place.import("a.jsonl", &[store, &shopper(&["lost"]), &key("a", Some("lost"))].concat());
+    database.import("a.jsonl", &[store, &shopper(&["lost"]), &key("a", Some("lost"))].concat());
     let file = json!({ "stores": [{ "id": "S" }], "shoppers": [{ "id": "v", "type": "SHOPPER", "devices": ["new"] }] });
-    drop(place.server_with(&file.to_string()).await);
-    as_it_is_to_be.import("a.jsonl", &[store, &shopper(&["new"]), &key("a", None)].concat());
-    assert_eq!(exported(&place, engine), as_it_is_to_be.export("jsonl"));
+    drop(database.server_with(&file.to_string()).await);
+    expected.import("a.jsonl", &[store, &shopper(&["new"]), &key("a", None)].concat());
+    assert_eq!(exported(&database, engine), expected.export("jsonl"));
 }
 
-/// Whatever is added and changed between two of its reads.
-async fn an_export_of_a_directory_that_changes_can_be_imported(server: Postgres) {
-    let place = Place::on(server.database());
-    place.import("a.jsonl", &[shopper(&["d"]), key("a", Some("d"))].concat());
+/// Rows are added and changed between two reads of the export.
+async fn export_during_changes_can_be_imported(server: Postgres) {
+    let database = TestDatabase::on(server.database());
+    database.import("a.jsonl", &[shopper(&["d"]), key("a", Some("d"))].concat());
     let changes = "LOCK TABLE registration IN ACCESS EXCLUSIVE MODE;
         INSERT INTO shopper (id, type, account, devices) VALUES ('w', 'SHOPPER', 'active', '[]');
         INSERT INTO registration (kind, digest, shopper_id, revoked) VALUES ('identity_key', decode(repeat('00', 32), 'hex'), 'w', 0);
         INSERT INTO customer (digest, shopper_id) VALUES (decode(repeat('00', 32), 'hex'), 'w');
         UPDATE shopper SET devices = '[\"e\"]' WHERE id = 'v';
         UPDATE registration SET device_id = 'e' WHERE shopper_id = 'v'";
-    let held = server.begin(place.url(), changes);
-    let output = place.path("b.jsonl");
-    let child = started(&place, &["export", "--output", &output]);
+    let held = server.begin(database.url(), changes);
+    let output = database.path("b.jsonl");
+    let child = started(&database, &["export", "--output", &output]);
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    until(PATIENCE, "it waits", async || server.query(place.url(), waits).trim() != "0").await;
+    until(PATIENCE, "the export waits", async || server.query(database.url(), waits).trim() != "0").await;
     held.commit();
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let said = String::from_utf8(ended.stderr).unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
     assert!(
-        said.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
-        "{said}"
+        stderr.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
+        "{stderr}"
     );
-    let other = Place::on(server.database());
+    let other = TestDatabase::on(server.database());
     let export = std::fs::read_to_string(output).unwrap();
     assert!(other.import("a.jsonl", &export).contains(": 2 changed"), "{export}");
 }

@@ -1,4 +1,5 @@
-//! Connectors that share a database are one: whichever of them a scan reaches, and how many at the same instant.
+//! Connectors that share a database act as one: it makes no difference which of them receives a scan, or whether
+//! several do at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,36 +10,33 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_a_postgres_of_its_own, on_postgres, properties};
+use crate::engine::{Database, Engine, on_own_postgres, on_postgres, properties};
 use crate::support::{Answer, Postgres, Server, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = on_a_postgres_of_its_own(
-        module_path!(),
-        properties![a_rejection_that_is_being_written_comes_before_an_acceptance],
-    );
+    let mut trials = on_own_postgres(module_path!(), properties![rejection_being_written_precedes_an_acceptance]);
     trials.extend(on_postgres(
         module_path!(),
         properties![
-            duplicates_over_replicas_are_one_scan,
-            of_conflicting_acceptances_over_replicas_one_stands,
-            guesses_over_replicas_get_eight_rejections,
-            an_acceptance_and_rejections_over_replicas_leave_one_history,
-            exits_over_replicas_close_the_oldest_sessions,
-            what_one_has_recorded_all_answer,
-            a_session_is_everyones,
-            a_record_outlives_its_store_on_every_replica,
+            duplicates_across_replicas_are_one_scan,
+            one_of_conflicting_acceptances_across_replicas_wins,
+            guesses_across_replicas_get_eight_rejections,
+            acceptance_and_rejections_across_replicas_are_answered_consistently,
+            exits_across_replicas_close_the_oldest_sessions,
+            record_of_one_replica_is_answered_by_all,
+            session_is_shared_by_all_replicas,
+            record_outlives_its_store_on_every_replica,
             replicas_may_start_at_the_same_instant,
-            a_key_that_is_not_the_databases_is_refused,
+            wrong_hash_key_is_refused,
         ],
     ));
     trials
 }
 
-/// How many requests are under way at once.
-const CROWD: usize = 64;
+/// The number of simultaneous requests.
+const CONCURRENT_REQUESTS: usize = 64;
 
-/// So many connectors on an empty database; the first one keeps it.
+/// Connectors on an empty database, which the first one owns.
 async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
     let mut replicas = vec![engine.demo(&[]).await];
     while replicas.len() < count {
@@ -47,23 +45,22 @@ async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
     replicas.into_iter().map(Arc::new).collect()
 }
 
-/// Sends the requests at the same instant, each in so many copies that there is a crowd, the copies in turn to the replicas;
-/// the answers to each request.
-async fn spray(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
-    let copies = (CROWD / requests.len()).max(replicas.len());
+/// Sends copies of each request at the same time, distributed over the replicas. Returns the answers to each request.
+async fn send_at_once(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
+    let copies = (CONCURRENT_REQUESTS / requests.len()).max(replicas.len());
     let to_replicas = |copy: usize| {
         requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
     };
     let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
-    for (place, answer) in
+    for (index, answer) in
         decided_at_once_each((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
     {
-        answers[place % requests.len()].push(answer);
+        answers[index % requests.len()].push(answer);
     }
     answers
 }
 
-/// Every replica gives this answer when it is asked again.
+/// Asserts that every replica gives this answer to a retry.
 async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: &Answer) {
     for replica in replicas {
         let again = replica.verify(&retry(request)).await;
@@ -71,7 +68,7 @@ async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: 
     }
 }
 
-/// Every session, which all replicas list alike.
+/// All sessions. Asserts that all replicas list the same ones.
 async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
     let listed = replicas[0].sessions().await;
     for replica in replicas {
@@ -80,12 +77,12 @@ async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
     listed
 }
 
-async fn duplicates_over_replicas_are_one_scan(engine: Engine) {
+async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
     for count in [2, 3] {
         let replicas = replicas(engine, count).await;
         for round in 1..=4 {
             let request = scan();
-            let answers = spray(&replicas, std::slice::from_ref(&request)).await;
+            let answers = send_at_once(&replicas, std::slice::from_ref(&request)).await;
             assert_all_same(&answers[0]);
             assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of them");
             assert_all_answer(&replicas, &request, &answers[0][0]).await;
@@ -94,7 +91,7 @@ async fn duplicates_over_replicas_are_one_scan(engine: Engine) {
     }
 }
 
-async fn of_conflicting_acceptances_over_replicas_one_stands(engine: Engine) {
+async fn one_of_conflicting_acceptances_across_replicas_wins(engine: Engine) {
     for count in [2, 3] {
         let replicas = replicas(engine, count).await;
         for round in 1..=4 {
@@ -102,7 +99,7 @@ async fn of_conflicting_acceptances_over_replicas_one_stands(engine: Engine) {
             let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
                 .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
             let mut accepted = Vec::new();
-            for (request, answers) in requests.iter().zip(spray(&replicas, &requests).await) {
+            for (request, answers) in requests.iter().zip(send_at_once(&replicas, &requests).await) {
                 assert_all_same(&answers);
                 match answers[0].status {
                     200 => accepted.push(answers[0].json()),
@@ -117,13 +114,13 @@ async fn of_conflicting_acceptances_over_replicas_one_stands(engine: Engine) {
     }
 }
 
-async fn guesses_over_replicas_get_eight_rejections(engine: Engine) {
+async fn guesses_across_replicas_get_eight_rejections(engine: Engine) {
     for count in [2, 3] {
         let replicas = replicas(engine, count).await;
         let event = new_id();
         let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
         let mut rejected = 0;
-        for (guess, answers) in guesses.iter().zip(spray(&replicas, &guesses).await) {
+        for (guess, answers) in guesses.iter().zip(send_at_once(&replicas, &guesses).await) {
             assert_all_same(&answers);
             match answers[0].status {
                 401 => rejected += 1,
@@ -135,14 +132,14 @@ async fn guesses_over_replicas_get_eight_rejections(engine: Engine) {
     }
 }
 
-async fn an_acceptance_and_rejections_over_replicas_leave_one_history(engine: Engine) {
+async fn acceptance_and_rejections_across_replicas_are_answered_consistently(engine: Engine) {
     let replicas = replicas(engine, 3).await;
     for round in 1..=4 {
         let event = new_id();
-        // Fewer than eight: there is room for the acceptance, whenever it comes.
+        // Fewer than eight rejections, so the acceptance is recorded whenever it arrives.
         let requests =
             ["valid_shopper_key", "unknown_key", "invalid_key", "flagged_shopper_key"].map(|key| scan_of(&event, key));
-        let answers = spray(&replicas, &requests).await;
+        let answers = send_at_once(&replicas, &requests).await;
         for (request, answers) in requests.iter().zip(&answers) {
             assert_all_same(answers);
             assert_all_answer(&replicas, request, &answers[0]).await;
@@ -155,18 +152,18 @@ async fn an_acceptance_and_rejections_over_replicas_leave_one_history(engine: En
     }
 }
 
-/// One connector looks, finds the event new, and takes its time to write a rejection; meanwhile another accepts the event, and a third is asked
-/// about the rejected scan once more. All who ask about that one are told the same.
-async fn a_rejection_that_is_being_written_comes_before_an_acceptance(postgres: Postgres) {
+/// One connector is still writing a rejection of a new event when another accepts the event, and a third receives a
+/// retry of the rejected scan. The rejected scan and its retry must get the same answer.
+async fn rejection_being_written_precedes_an_acceptance(postgres: Postgres) {
     let url = postgres.database();
     let server = Server::postgres(&url, &[]).await;
     let replicas = [server.replica().await, server.replica().await];
     postgres.query(
         &url,
-        "CREATE FUNCTION linger() RETURNS TRIGGER LANGUAGE plpgsql AS
+        "CREATE FUNCTION slow_down() RETURNS TRIGGER LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
-         CREATE TRIGGER rejections_take_their_time BEFORE INSERT ON decision
-             FOR EACH ROW WHEN (NEW.denial IS NOT NULL) EXECUTE FUNCTION linger()",
+         CREATE TRIGGER slow_rejections BEFORE INSERT ON decision
+             FOR EACH ROW WHEN (NEW.denial IS NOT NULL) EXECUTE FUNCTION slow_down()",
     );
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -192,8 +189,13 @@ async fn a_rejection_that_is_being_written_comes_before_an_acceptance(postgres: 
         let (first, meanwhile) = tokio::join!(first, under_way);
         match meanwhile {
             Some((accepted, again)) if [&first, &accepted, &again].iter().all(|answer| answer.status != 500) => {
-                assert_granted(&accepted, "shopper-uuid-001", "SHOPPER", "there is room for it beside the rejection");
-                assert_refused(&first, 401, INVALID_KEY, "it came before");
+                assert_granted(
+                    &accepted,
+                    "shopper-uuid-001",
+                    "SHOPPER",
+                    "an event may have a rejection and an acceptance",
+                );
+                assert_refused(&first, 401, INVALID_KEY, "the rejection came first");
                 assert_all_same([&first, &again]);
                 return;
             }
@@ -203,25 +205,25 @@ async fn a_rejection_that_is_being_written_comes_before_an_acceptance(postgres: 
     }
 }
 
-async fn exits_over_replicas_close_the_oldest_sessions(engine: Engine) {
+async fn exits_across_replicas_close_the_oldest_sessions(engine: Engine) {
     let replicas = replicas(engine, 3).await;
     for number in 0..24 {
         assert_eq!(replicas[number % replicas.len()].verify(&scan()).await.status, 200);
     }
     let exits: Vec<_> = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
-    for (exit, answers) in exits.iter().zip(spray(&replicas, &exits).await) {
+    for (exit, answers) in exits.iter().zip(send_at_once(&replicas, &exits).await) {
         assert_all_same(&answers);
         assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "an exit");
         assert_all_answer(&replicas, exit, &answers[0]).await;
     }
     let sessions = sessions(&replicas).await;
     let states: Vec<_> = sessions.iter().map(|session| session["state"].as_str().unwrap()).collect();
-    assert_eq!(states, [["open"; 8].as_slice(), &["closed"; 16]].concat(), "the newest first");
+    assert_eq!(states, [["open"; 8].as_slice(), &["closed"; 16]].concat(), "newest first");
     let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
-    assert_eq!(exits.len(), 16, "each exit closed a session of its own");
+    assert_eq!(exits.len(), 16, "each exit closed another session");
 }
 
-async fn what_one_has_recorded_all_answer(engine: Engine) {
+async fn record_of_one_replica_is_answered_by_all(engine: Engine) {
     let mut replicas = replicas(engine, 2).await;
     let mut recorded = Vec::new();
     for (number, key) in
@@ -234,19 +236,19 @@ async fn what_one_has_recorded_all_answer(engine: Engine) {
     let later = Arc::new(replicas[0].replica().await);
     replicas.push(later);
     for (request, answer) in &recorded {
-        // Were it decided afresh, it would be decided otherwise.
+        // Without the record, the scan would be decided again, with another result.
         let time = if answer.status == 200 { "2100-01-01T00:00:00Z" } else { "2019-06-01T00:00:00Z" };
         assert_all_answer(&replicas, &set(request.clone(), "authEvent.timestamp", time), answer).await;
         if answer.status == 200 {
             for replica in &replicas {
-                assert!(stands(replica, request["authEvent"]["id"].as_str().unwrap()).await);
+                assert!(is_recorded(replica, request["authEvent"]["id"].as_str().unwrap()).await);
             }
         }
     }
     assert_eq!(sessions(&replicas).await.len(), 2);
 }
 
-async fn a_session_is_everyones(engine: Engine) {
+async fn session_is_shared_by_all_replicas(engine: Engine) {
     let replicas = replicas(engine, 3).await;
     let (entry, exit) = (scan(), scan_with("authEvent.location", "EXIT"));
     assert_eq!(replicas[0].verify(&entry).await.status, 200);
@@ -256,7 +258,7 @@ async fn a_session_is_everyones(engine: Engine) {
     assert_eq!(sessions[0]["exit"]["authEventId"], exit["authEvent"]["id"]);
 }
 
-async fn a_record_outlives_its_store_on_every_replica(engine: Engine) {
+async fn record_outlives_its_store_on_every_replica(engine: Engine) {
     let directory = |is_enabled: bool| {
         json!({
             "stores": [{ "id": "S", "enabled": is_enabled }],
@@ -288,7 +290,7 @@ async fn replicas_may_start_at_the_same_instant(_: Engine) {
     assert_all_answer(&replicas, &request, &answer).await;
 }
 
-async fn a_key_that_is_not_the_databases_is_refused(_: Engine) {
+async fn wrong_hash_key_is_refused(_: Engine) {
     let database = Database::new();
     let refusal = async |settings: &[(&str, &str)]| {
         let settings = [&[("storage.url", database.url())], settings].concat();

@@ -1,5 +1,5 @@
-//! The API contract's limits of memory: how long a record stands by our clock. That it stands shows in that another request
-//! under its event is refused as already used.
+//! The retention of records, by the connector's clock. A record exists if another key under its event is refused as
+//! already used.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            a_record_stands_for_its_retention_and_then_the_id_is_new,
-            a_retry_does_not_lengthen_the_retention,
-            a_rejection_is_kept_as_long_and_no_longer,
-            an_event_past_its_retention_opens_a_session_of_its_own,
-            the_number_of_records_is_told,
-            an_event_decided_anew_after_its_retention_is_counted_once,
+            record_is_kept_for_its_retention_and_then_its_id_is_new,
+            retry_does_not_extend_the_retention,
+            rejection_is_kept_for_the_same_retention,
+            expired_event_opens_a_new_session,
+            metric_counts_the_records,
+            event_decided_again_after_its_retention_is_counted_once,
         ],
     )
 }
@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn a_record_stands_for_its_retention_and_then_the_id_is_new(engine: Engine) {
+async fn record_is_kept_for_its_retention_and_then_its_id_is_new(engine: Engine) {
     for (settings, retention) in
         [(vec![], 7 * DAY), (vec![("ledger.retention", "24h")], DAY), (vec![("ledger.retention", "30d")], 30 * DAY)]
     {
@@ -36,14 +36,14 @@ async fn a_record_stands_for_its_retention_and_then_the_id_is_new(engine: Engine
         let first = accept(&server, &event).await;
         server.clock.advance(retention - 30 * SECOND);
         assert_eq!(accept(&server, &event).await.body, first.body, "{retention:?}");
-        assert!(stands(&server, &event).await, "{retention:?}");
+        assert!(is_recorded(&server, &event).await, "{retention:?}");
         server.clock.advance(60 * SECOND);
         let answer = server.verify(&scan_of(&event, "associate_key")).await;
         assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", &format!("past {retention:?}"));
     }
 }
 
-async fn a_retry_does_not_lengthen_the_retention(engine: Engine) {
+async fn retry_does_not_extend_the_retention(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     for _ in 0..7 {
@@ -51,10 +51,10 @@ async fn a_retry_does_not_lengthen_the_retention(engine: Engine) {
         server.clock.advance(DAY);
     }
     server.clock.advance(MINUTE);
-    assert!(!stands(&server, &event).await);
+    assert!(!is_recorded(&server, &event).await);
 }
 
-async fn a_rejection_is_kept_as_long_and_no_longer(engine: Engine) {
+async fn rejection_is_kept_for_the_same_retention(engine: Engine) {
     let server = engine.demo(&[]).await;
     let rejected = scan_of(&new_id(), "expired_payment_key");
     let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
@@ -62,10 +62,10 @@ async fn a_rejection_is_kept_as_long_and_no_longer(engine: Engine) {
     server.clock.advance(7 * DAY - 30 * SECOND);
     assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
     server.clock.advance(60 * SECOND);
-    assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the id is new");
+    assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the event is new again");
 }
 
-async fn an_event_past_its_retention_opens_a_session_of_its_own(engine: Engine) {
+async fn expired_event_opens_a_new_session(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     accept(&server, &event).await;
@@ -76,7 +76,7 @@ async fn an_event_past_its_retention_opens_a_session_of_its_own(engine: Engine) 
     assert_eq!(open, 1, "{}", json!(sessions));
 }
 
-async fn the_number_of_records_is_told(engine: Engine) {
+async fn metric_counts_the_records(engine: Engine) {
     let server = engine.demo(&[]).await;
     assert_eq!(metric(&server, "connector_ledger_records").await, 0);
     let mut events = Vec::new();
@@ -92,7 +92,7 @@ async fn the_number_of_records_is_told(engine: Engine) {
     assert_eq!(metric(&server, "connector_ledger_records").await, 4);
 }
 
-async fn an_event_decided_anew_after_its_retention_is_counted_once(engine: Engine) {
+async fn event_decided_again_after_its_retention_is_counted_once(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     accept(&server, &event).await;

@@ -1,11 +1,11 @@
-//! What is seen of a code for an app, and of who asked for it, anywhere but in the answer: nothing.
+//! A code for an app, its token and the customer's credentials appear nowhere but in the answer.
 
 use chrono::DateTime;
 use libtest_mimic::Trial;
 use reqwest::header::ACCEPT;
 use serde_json::{Value, json};
 
-use super::import::Place;
+use super::import::TestDatabase;
 use super::scan_key_codes::CODES;
 use crate::checks::*;
 use crate::engine::{Engine, on_postgres, on_sqlite, properties};
@@ -13,16 +13,16 @@ use crate::support::shopper::CONTEXTS;
 use crate::support::{Answer, Process, client, scan, stranger};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let on_disk = properties![a_token_is_seen_nowhere_else];
+    let on_disk = properties![token_appears_only_in_its_answer];
     [on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)].into_iter().flatten().collect()
 }
 
 const SHOPPER: &str = "shopper-uuid-001";
 
-/// In no log, no list, no metric, no export, nor as it is in the database.
-async fn a_token_is_seen_nowhere_else(engine: Engine) {
-    let place = Place::new(engine);
-    let process = Process::demo(&[&place.settings()[..], &[("log.level", "trace")]].concat()).await;
+/// Searches the log, the lists, the metrics, an export and the database's files.
+async fn token_appears_only_in_its_answer(engine: Engine) {
+    let database = TestDatabase::new(engine);
+    let process = Process::demo(&[&database.settings()[..], &[("log.level", "trace")]].concat()).await;
     let post = async |path: &str, body: Value| {
         let request = stranger().post(format!("{}{path}", process.api)).body(body.to_string());
         Answer::of(request.send().await.unwrap()).await.json()
@@ -52,14 +52,14 @@ async fn a_token_is_seen_nowhere_else(engine: Engine) {
         let page = client().get(format!("{}/{path}?limit=1000", process.management)).send().await.unwrap();
         seen.push((path.to_owned(), page.text().await.unwrap()));
     }
-    assert_eq!(seen[0].1.matches("\"digest\"").count(), 1, "the demo's own alone: {}", seen[0].1);
+    assert_eq!(seen[0].1.matches("\"digest\"").count(), 1, "only the demo's own token: {}", seen[0].1);
     process.signal("TERM");
     seen.push(("log".to_owned(), process.ended().stderr));
-    seen.push(("export".to_owned(), place.export("jsonl")));
-    seen.extend(place.files());
-    for (place, text) in seen {
+    seen.push(("export".to_owned(), database.export("jsonl")));
+    seen.extend(database.files());
+    for (source, text) in seen {
         for secret in &secrets {
-            assert!(!text.contains(secret), "{place} has it");
+            assert!(!text.contains(secret), "{source} contains a secret");
         }
     }
 }

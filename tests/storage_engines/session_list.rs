@@ -1,4 +1,4 @@
-//! The list of sessions on the management port: what the API contract says that a session holds, page by page.
+//! The list of sessions on the management port: the members of a session in the API contract, and paging.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,16 +14,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            a_session_tells_who_where_and_when,
-            associates_are_told_apart_and_no_device_is_made_up,
-            the_list_is_read_page_by_page,
-            strange_pages_are_never_our_fault,
-            a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right,
+            session_shows_visitor_store_and_times,
+            session_shows_the_visitor_type_and_only_a_known_device,
+            list_is_read_page_by_page,
+            invalid_page_parameters_never_cause_a_500,
+            page_has_the_requested_size_and_invalid_query_is_refused,
         ],
     )
 }
 
-async fn a_session_tells_who_where_and_when(engine: Engine) {
+async fn session_shows_visitor_store_and_times(engine: Engine) {
     let server = engine.demo(&[]).await;
     let began = server.clock.now();
     let entry = pass(&server, "device_shopper_key", "STORE-002", "ENTRY").await;
@@ -35,7 +35,7 @@ async fn a_session_tells_who_where_and_when(engine: Engine) {
     assert!(open.get("exit").is_none(), "{open}");
     assert_eq!(instant(&open["entry"]["timestamp"]).timestamp(), SCANNED_AT);
     let recorded = instant(&open["entry"]["recordedAt"]);
-    assert!((recorded - began).abs() < TimeDelta::seconds(60), "{recorded} by our clock, not the event's");
+    assert!((recorded - began).abs() < TimeDelta::seconds(60), "{recorded} is not by the connector's clock");
 
     server.clock.advance(Duration::from_secs(60 * 60));
     let event = new_id();
@@ -53,7 +53,7 @@ async fn a_session_tells_who_where_and_when(engine: Engine) {
     assert!((stayed - TimeDelta::hours(1)).abs() < TimeDelta::seconds(60), "{stayed}");
 }
 
-async fn associates_are_told_apart_and_no_device_is_made_up(engine: Engine) {
+async fn session_shows_the_visitor_type_and_only_a_known_device(engine: Engine) {
     let server = engine.demo(&[]).await;
     let associate = session(&server, &pass(&server, "associate_key", "STORE-001", "ENTRY").await).await;
     assert_eq!(associate["visitor"], json!({ "id": "associate-uuid-001", "type": "ASSOCIATE" }));
@@ -62,7 +62,7 @@ async fn associates_are_told_apart_and_no_device_is_made_up(engine: Engine) {
     assert_eq!(session(&server, &cash).await["visitor"]["type"], "CASH_SHOPPER");
 }
 
-async fn the_list_is_read_page_by_page(engine: Engine) {
+async fn list_is_read_page_by_page(engine: Engine) {
     let server = engine.demo(&[]).await;
     let mut expected = BTreeSet::new();
     for _ in 0..5 {
@@ -89,12 +89,12 @@ async fn the_list_is_read_page_by_page(engine: Engine) {
         if cursor.is_none() {
             break;
         }
-        assert!(pages < 10, "no end");
+        assert!(pages < 10, "the list has too many pages");
     }
     assert_eq!(seen, expected);
 }
 
-async fn strange_pages_are_never_our_fault(engine: Engine) {
+async fn invalid_page_parameters_never_cause_a_500(engine: Engine) {
     let server = engine.demo(&[]).await;
     enter(&server).await;
     let client = crate::support::client();
@@ -113,7 +113,7 @@ async fn strange_pages_are_never_our_fault(engine: Engine) {
     }
 }
 
-async fn a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_right(engine: Engine) {
+async fn page_has_the_requested_size_and_invalid_query_is_refused(engine: Engine) {
     let server = engine.demo(&[]).await;
     for _ in 0..3 {
         enter(&server).await;
@@ -129,7 +129,7 @@ async fn a_page_has_as_many_as_were_asked_for_and_a_wrong_query_is_told_what_is_
         assert_eq!(page.get("nextCursor").is_some(), sessions < 3, "{query}");
     }
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "cursor=x", "cursor=-1"] {
-        let wrong = json!({ "message": "limit is 1 to 1000, cursor is what nextCursor was" });
+        let wrong = json!({ "message": "limit must be 1 to 1000, cursor must be the nextCursor of the page before" });
         assert_eq!(ask(query).await, (400, wrong), "{query}");
     }
 }

@@ -1,4 +1,5 @@
-//! The API contract's sessions: an accepted ENTRY opens one, an accepted EXIT closes the oldest, time closes the rest.
+//! The API contract's sessions: an accepted ENTRY opens one, an accepted EXIT closes the oldest, and the others time
+//! out.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,15 +16,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_every_engine(
         module_path!(),
         properties![
-            a_shopper_may_bring_guests_and_the_oldest_session_closes_first,
-            an_exit_without_an_entry_passes_and_opens_nothing,
-            an_exit_closes_only_that_visitors_session_at_that_store,
-            a_visitor_may_leave_by_another_of_their_keys,
-            a_retry_opens_and_closes_nothing,
-            rejections_touch_no_session,
-            a_session_open_longer_than_its_greatest_age_has_timed_out,
-            an_exit_after_the_time_out_closes_the_next_session_instead,
-            a_closed_session_does_not_time_out,
+            each_entry_opens_a_session_and_each_exit_closes_the_oldest,
+            exit_without_an_entry_is_accepted_and_opens_no_session,
+            exit_closes_only_a_session_of_its_visitor_and_store,
+            visitor_may_leave_with_another_key,
+            retry_opens_and_closes_no_session,
+            rejections_change_no_session,
+            session_older_than_its_maximum_age_times_out,
+            exit_after_the_timeout_closes_the_next_session,
+            closed_session_does_not_time_out,
         ],
     )
 }
@@ -31,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A scan of `key` that is accepted; its event id.
+/// Sends a scan of `key`, which must be accepted. Returns its event id.
 pub(crate) async fn pass(server: &Server, key: &str, store: &str, location: &str) -> String {
     let event = new_id();
     let body = set(set(scan_of(&event, key), "storeId", store), "authEvent.location", location);
@@ -59,8 +60,8 @@ async fn state(server: &Server, entry: &str) -> String {
     session(server, entry).await["state"].as_str().unwrap().to_owned()
 }
 
-/// Waits until the session is in that state: time may be looked at now and then only.
-async fn becomes(server: &Server, entry: &str, expected: &str) {
+/// Waits until the session has this state, since timeouts may be detected with a delay.
+async fn wait_for_state(server: &Server, entry: &str, expected: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let state = state(server, entry).await;
@@ -72,7 +73,7 @@ async fn becomes(server: &Server, entry: &str, expected: &str) {
     }
 }
 
-async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first(engine: Engine) {
+async fn each_entry_opens_a_session_and_each_exit_closes_the_oldest(engine: Engine) {
     let server = engine.demo(&[]).await;
     let mut entries = Vec::new();
     for second in 50..53 {
@@ -84,16 +85,16 @@ async fn a_shopper_may_bring_guests_and_the_oldest_session_closes_first(engine: 
         server.clock.advance(SECOND);
     }
     for closed in 0..=3 {
-        for (place, entry) in entries.iter().enumerate() {
-            let expected = if place < closed { "closed" } else { "open" };
-            assert_eq!(state(&server, entry).await, expected, "entry {place} after {closed} exits");
+        for (index, entry) in entries.iter().enumerate() {
+            let expected = if index < closed { "closed" } else { "open" };
+            assert_eq!(state(&server, entry).await, expected, "entry {index} after {closed} exits");
         }
         exit(&server).await;
     }
     assert_eq!(server.sessions().await.len(), 3);
 }
 
-async fn an_exit_without_an_entry_passes_and_opens_nothing(engine: Engine) {
+async fn exit_without_an_entry_is_accepted_and_opens_no_session(engine: Engine) {
     let server = engine.demo(&[]).await;
     exit(&server).await;
     assert!(server.sessions().await.is_empty());
@@ -101,7 +102,7 @@ async fn an_exit_without_an_entry_passes_and_opens_nothing(engine: Engine) {
     assert_eq!(state(&server, &entry).await, "open", "an earlier exit closes no later entry");
 }
 
-async fn an_exit_closes_only_that_visitors_session_at_that_store(engine: Engine) {
+async fn exit_closes_only_a_session_of_its_visitor_and_store(engine: Engine) {
     let server = engine.demo(&[]).await;
     let here = enter(&server).await;
     pass(&server, "valid_shopper_key", "STORE-002", "EXIT").await;
@@ -115,7 +116,7 @@ async fn an_exit_closes_only_that_visitors_session_at_that_store(engine: Engine)
     );
 }
 
-async fn a_visitor_may_leave_by_another_of_their_keys(engine: Engine) {
+async fn visitor_may_leave_with_another_key(engine: Engine) {
     let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     pass(&server, "device_shopper_key", "STORE-001", "EXIT").await;
@@ -125,7 +126,7 @@ async fn a_visitor_may_leave_by_another_of_their_keys(engine: Engine) {
     assert_eq!(state(&server, &entry).await, "closed");
 }
 
-async fn a_retry_opens_and_closes_nothing(engine: Engine) {
+async fn retry_opens_and_closes_no_session(engine: Engine) {
     let server = engine.demo(&[]).await;
     let (first, second) = (enter(&server).await, enter(&server).await);
     let entry = scan_of(&first, "valid_shopper_key");
@@ -141,7 +142,7 @@ async fn a_retry_opens_and_closes_nothing(engine: Engine) {
     assert_eq!(server.sessions().await.len(), 2);
 }
 
-async fn rejections_touch_no_session(engine: Engine) {
+async fn rejections_change_no_session(engine: Engine) {
     let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     for key in ["invalid_key", "unknown_key", "flagged_shopper_key", "expired_payment_key", "radio_badge_key"] {
@@ -154,21 +155,21 @@ async fn rejections_touch_no_session(engine: Engine) {
     assert_eq!((state(&server, &entry).await.as_str(), server.sessions().await.len()), ("open", 1));
 }
 
-async fn a_session_open_longer_than_its_greatest_age_has_timed_out(engine: Engine) {
+async fn session_older_than_its_maximum_age_times_out(engine: Engine) {
     for (settings, age) in [(vec![], 24 * HOUR), (vec![("session.max_age", "2h")], 2 * HOUR)] {
         let server = engine.demo(&settings).await;
         let entry = enter(&server).await;
         server.clock.advance(age - 60 * SECOND);
         assert_eq!(state(&server, &entry).await, "open");
         server.clock.advance(120 * SECOND);
-        becomes(&server, &entry, "timed_out").await;
+        wait_for_state(&server, &entry, "timed_out").await;
         let session = session(&server, &entry).await;
         let [ended, began] = [&session["timedOutAt"], &session["entry"]["recordedAt"]].map(instant);
-        assert_eq!((ended - began).to_std(), Ok(age), "it ended when its time was up, not when somebody looked");
+        assert_eq!((ended - began).to_std(), Ok(age), "the session ended at its maximum age, not when it was listed");
     }
 }
 
-async fn an_exit_after_the_time_out_closes_the_next_session_instead(engine: Engine) {
+async fn exit_after_the_timeout_closes_the_next_session(engine: Engine) {
     let server = engine.demo(&[]).await;
     let forgotten = enter(&server).await;
     server.clock.advance(25 * HOUR);
@@ -177,10 +178,10 @@ async fn an_exit_after_the_time_out_closes_the_next_session_instead(engine: Engi
     assert_eq!(state(&server, &today).await, "closed");
     assert_eq!(state(&server, &forgotten).await, "timed_out");
     exit(&server).await;
-    assert_eq!(state(&server, &forgotten).await, "timed_out", "and stays so");
+    assert_eq!(state(&server, &forgotten).await, "timed_out", "a timed-out session stays timed out");
 }
 
-async fn a_closed_session_does_not_time_out(engine: Engine) {
+async fn closed_session_does_not_time_out(engine: Engine) {
     let server = engine.demo(&[]).await;
     let entry = enter(&server).await;
     exit(&server).await;

@@ -1,4 +1,5 @@
-//! One code, one event, where that is configured: a retry gets its answer, a second event is refused, and a rejection uses nothing up.
+//! Single-use codes (`scan_key.single_use`): a retry gets its answer, a second event is denied, and a rejection does
+//! not use a code.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +18,26 @@ pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = on_every_engine(
         module_path!(),
         properties![
-            a_retry_gets_its_answer_and_a_second_event_is_refused,
-            an_exit_uses_a_code_up_too,
-            a_rejection_uses_nothing_up,
-            a_rejection_for_a_used_code_is_a_rejection_like_any_other,
-            of_32_events_with_one_code_at_once_one_is_accepted,
-            of_many_codes_and_events_at_once_each_code_opens_one,
-            after_its_retention_a_code_is_free_again,
-            other_codes_of_the_token_and_static_keys_are_not_concerned,
-            without_the_setting_a_code_opens_any_number_of_events,
-            a_code_must_be_signed,
-            a_code_that_is_signed_with_another_key_is_the_same_code,
+            retry_gets_its_answer_and_second_event_is_denied,
+            exit_uses_a_code,
+            rejection_uses_no_code,
+            rejection_of_a_used_code_is_recorded_like_others,
+            one_of_32_simultaneous_events_with_one_code_is_accepted,
+            each_of_many_codes_opens_one_of_many_simultaneous_events,
+            code_is_free_after_its_retention,
+            other_codes_and_static_keys_are_not_affected,
+            code_opens_many_events_without_the_setting,
+            unsigned_or_changed_code_is_invalid,
+            code_signed_with_another_key_is_the_same_code,
         ],
     );
-    let of_memory = in_memory(module_path!(), properties![a_code_goes_with_its_record]);
+    let of_memory = in_memory(module_path!(), properties![evicted_record_frees_its_code]);
     let shared = on_postgres(
         module_path!(),
         properties![
-            over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted,
-            over_replicas_codes_in_any_order_do_not_wait_for_each_other,
-            a_replica_that_does_not_use_codes_up_sees_no_difference,
+            one_event_with_a_code_is_accepted_across_replicas,
+            codes_in_any_order_cause_no_deadlock_across_replicas,
+            replica_without_single_use_shares_the_database,
         ],
     );
     [everywhere, of_memory, shared].into_iter().flatten().collect()
@@ -63,7 +64,7 @@ fn signed_with(key: [u8; 32], token: &str, custom: &str) -> String {
     format.write(&RecognitionToken::parse(token).unwrap(), made_at, custom).unwrap()
 }
 
-/// A scan of a code under an event of its own.
+/// A scan of a code under a new event.
 fn event_with_code(code: &str) -> Value {
     scan_of(&new_id(), code)
 }
@@ -82,7 +83,7 @@ fn assert_used(answer: &Answer, what: &str) {
     assert_refused(answer, 401, KEY_USED, what);
 }
 
-/// The accepted ones; all others are told that the code is used.
+/// The number of accepted answers. All others must say that the code is used.
 #[track_caller]
 fn accepted(answers: &[Answer]) -> usize {
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
@@ -95,21 +96,21 @@ fn accepted(answers: &[Answer]) -> usize {
     accepted.len()
 }
 
-async fn a_retry_gets_its_answer_and_a_second_event_is_refused(engine: Engine) {
+async fn retry_gets_its_answer_and_second_event_is_denied(engine: Engine) {
     let server = server(engine, &[]).await;
     let code = signed(TOKEN, "");
     let (first, second) = (event_with_code(&code), event_with_code(&code));
     for _ in 0..3 {
-        assert_accepted(&server.verify(&retry(&first)).await, "the event that used it");
-        assert_used(&server.verify(&retry(&second)).await, "another");
-        assert_used(&server.verify(&set(retry(&second), "authEvent.id", new_id())).await, "yet another");
+        assert_accepted(&server.verify(&retry(&first)).await, "the event that used the code");
+        assert_used(&server.verify(&retry(&second)).await, "another event");
+        assert_used(&server.verify(&set(retry(&second), "authEvent.id", new_id())).await, "a third event");
     }
     assert_refused(&server.verify(&at_exit(&first)).await, 400, ALREADY_USED, "the same event elsewhere");
     assert_used(&server.verify(&set(event_with_code(&code), "storeId", "STORE-002")).await, "another store");
     assert_eq!(server.sessions().await.len(), 1);
 }
 
-async fn an_exit_uses_a_code_up_too(engine: Engine) {
+async fn exit_uses_a_code(engine: Engine) {
     let server = server(engine, &[]).await;
     let [entry, exit] = [signed(TOKEN, "in"), signed(TOKEN, "out")];
     assert_accepted(&server.verify(&event_with_code(&entry)).await, "in");
@@ -124,8 +125,8 @@ async fn an_exit_uses_a_code_up_too(engine: Engine) {
     assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
 }
 
-/// Shoppers who are let out but not in, each with a token of 32 times that digit.
-async fn held_back(engine: Engine) -> Server {
+/// A connector with shoppers who may leave but not enter. Each has a token of one repeated digit.
+async fn with_denied_shoppers(engine: Engine) -> Server {
     let method = |last: &str| json!({ "id": "p", "lastMonth": last });
     let directory = json!({
         "stores": [{ "id": "STORE-001" }, { "id": "CLOSED", "enabled": false }],
@@ -148,15 +149,15 @@ async fn held_back(engine: Engine) -> Server {
     server(engine, &[("directory.file", file.path().to_str().unwrap())]).await
 }
 
-async fn a_rejection_uses_nothing_up(engine: Engine) {
-    let server = held_back(engine).await;
+async fn rejection_uses_no_code(engine: Engine) {
+    let server = with_denied_shoppers(engine).await;
     for (digit, message) in [("1", FLAGGED), ("2", PAYMENT_EXPIRED), ("3", NO_CASH_HERE)] {
         let code = signed(&digit.repeat(32), "");
         for _ in 0..2 {
             assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, message);
         }
         let out = at_exit(&event_with_code(&code));
-        assert_eq!(server.verify(&out).await.status, 200, "{message}: the code is still there to go out with");
+        assert_eq!(server.verify(&out).await.status, 200, "{message}: the unused code is accepted at the exit");
         assert_used(&server.verify(&at_exit(&event_with_code(&code))).await, message);
     }
 
@@ -171,16 +172,21 @@ async fn a_rejection_uses_nothing_up(engine: Engine) {
     }
     let old = set(event_with_code(&code), "authEvent.timestamp", "2024-02-09T17:56:57Z");
     assert_refused(&server.verify(&old).await, 401, KEY_EXPIRED, "too late");
-    let elses = new_id();
-    accept(&server, &elses).await;
-    assert_refused(&server.verify(&scan_of(&elses, &code)).await, 400, ALREADY_USED, "somebody else's event");
-    assert_accepted(&server.verify(&unused).await, "after all of that");
+    let used_event = new_id();
+    accept(&server, &used_event).await;
+    assert_refused(
+        &server.verify(&scan_of(&used_event, &code)).await,
+        400,
+        ALREADY_USED,
+        "an event that another key has used",
+    );
+    assert_accepted(&server.verify(&unused).await, "after these refusals");
 }
 
-async fn a_rejection_for_a_used_code_is_a_rejection_like_any_other(engine: Engine) {
+async fn rejection_of_a_used_code_is_recorded_like_others(engine: Engine) {
     let server = server(engine, &[]).await;
     let code = signed(TOKEN, "");
-    assert_accepted(&server.verify(&event_with_code(&code)).await, "it is used");
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "uses the code");
     let records = metric(&server, "connector_ledger_records").await;
     let event = new_id();
     for _ in 0..3 {
@@ -198,12 +204,12 @@ async fn a_rejection_for_a_used_code_is_a_rejection_like_any_other(engine: Engin
         .unwrap();
     assert!(listed.to_string().contains("key_already_used"), "{listed}");
 
-    // Nothing was granted, so another key is decided afresh; and then both stand.
-    assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another"))).await, "another code");
+    // After a rejection, another key is decided again. Then both records are kept.
+    assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another event"))).await, "another code");
     assert_used(&server.verify(&scan_of(&event, &code)).await, "as recorded");
     assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third");
 
-    // It is one of the eight: a ninth is refused, and uses nothing up.
+    // It counts as one of eight rejections. A ninth request is refused, and uses no code.
     let event = new_id();
     for number in 1..=7 {
         assert_refused(
@@ -216,10 +222,10 @@ async fn a_rejection_for_a_used_code_is_a_rejection_like_any_other(engine: Engin
     assert_used(&server.verify(&scan_of(&event, &code)).await, "the eighth");
     let unused = signed(TOKEN, "unused");
     assert_refused(&server.verify(&scan_of(&event, &unused)).await, 400, ALREADY_USED, "the ninth");
-    assert_accepted(&server.verify(&event_with_code(&unused)).await, "which used nothing up");
+    assert_accepted(&server.verify(&event_with_code(&unused)).await, "the refused request did not use the code");
 }
 
-async fn of_32_events_with_one_code_at_once_one_is_accepted(engine: Engine) {
+async fn one_of_32_simultaneous_events_with_one_code_is_accepted(engine: Engine) {
     let server = Arc::new(server(engine, &[]).await);
     for round in 1..=8 {
         let code = signed(TOKEN, &round.to_string());
@@ -234,20 +240,20 @@ async fn of_32_events_with_one_code_at_once_one_is_accepted(engine: Engine) {
     }
 }
 
-async fn of_many_codes_and_events_at_once_each_code_opens_one(engine: Engine) {
+async fn each_of_many_codes_opens_one_of_many_simultaneous_events(engine: Engine) {
     let server = Arc::new(server(engine, &[]).await);
     let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("n{number}"))).collect();
     let bodies: Vec<_> = (0..8).flat_map(|_| codes.iter().map(|code| event_with_code(code))).collect();
     let answers = decided_at_once(&server, bodies).await;
     assert_eq!(accepted(&answers), 16);
-    for place in 0..16 {
-        let of_one = answers.iter().skip(place).step_by(16).filter(|answer| answer.status == 200).count();
-        assert_eq!(of_one, 1, "code {place}");
+    for index in 0..16 {
+        let of_one = answers.iter().skip(index).step_by(16).filter(|answer| answer.status == 200).count();
+        assert_eq!(of_one, 1, "code {index}");
     }
     assert_eq!(server.sessions().await.len(), 16);
 }
 
-async fn after_its_retention_a_code_is_free_again(engine: Engine) {
+async fn code_is_free_after_its_retention(engine: Engine) {
     let server = server(engine, &[("ledger.retention", "24h")]).await;
     let code = signed(TOKEN, "");
     let second = Duration::from_secs(1);
@@ -255,42 +261,42 @@ async fn after_its_retention_a_code_is_free_again(engine: Engine) {
         let event = event_with_code(&code);
         assert_accepted(&server.verify(&event).await, "first");
         server.clock.advance(DAY);
-        assert_accepted(&server.verify(&event).await, "its own");
-        assert_used(&server.verify(&event_with_code(&code)).await, "to the end");
+        assert_accepted(&server.verify(&event).await, "its own event");
+        assert_used(&server.verify(&event_with_code(&code)).await, "another event before the end of the retention");
         server.clock.advance(second);
     }
-    // And so for the event that had it, with another code or the same.
+    // The event that used the code may also use another code, or the same again.
     let (event, other) = (new_id(), signed(TOKEN, "other"));
     server.clock.advance(DAY + second);
     for code in [&code, &code, &other, &code] {
-        assert_accepted(&server.verify(&scan_of(&event, code)).await, "the id is new");
-        assert_used(&server.verify(&event_with_code(code)).await, "and has the code");
+        assert_accepted(&server.verify(&scan_of(&event, code)).await, "the event is new again");
+        assert_used(&server.verify(&event_with_code(code)).await, "the code is used by that event");
         server.clock.advance(DAY + second);
     }
 }
 
-async fn other_codes_of_the_token_and_static_keys_are_not_concerned(engine: Engine) {
+async fn other_codes_and_static_keys_are_not_affected(engine: Engine) {
     let server = server(engine, &[]).await;
     for custom in ["", "1", "2"] {
         assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, custom))).await, custom);
     }
     for _ in 0..3 {
         assert_accepted(&server.verify(&scan_of(&new_id(), "valid_shopper_key")).await, "a static key");
-        // It starts as a code does, but is a registered key.
+        // It starts like a code, but is a registered key.
         let answer = server.verify(&scan_of(&new_id(), "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae")).await;
         assert_accepted(&answer, "the key of Amazon's mock requests");
     }
-    assert_used(&server.verify(&event_with_code(&signed(TOKEN, "1"))).await, "and the code still is");
+    assert_used(&server.verify(&event_with_code(&signed(TOKEN, "1"))).await, "the code is still used");
 }
 
-async fn without_the_setting_a_code_opens_any_number_of_events(engine: Engine) {
+async fn code_opens_many_events_without_the_setting(engine: Engine) {
     let server = server(engine, &[("scan_key.single_use", "false")]).await;
     for _ in 0..3 {
         assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, ""))).await, "any event");
     }
 }
 
-async fn a_code_must_be_signed(engine: Engine) {
+async fn unsigned_or_changed_code_is_invalid(engine: Engine) {
     let server = server(engine, &[]).await;
     let good = signed(TOKEN, "guest");
     let mut changed = good.clone();
@@ -298,7 +304,7 @@ async fn a_code_must_be_signed(engine: Engine) {
     let other = "f".repeat(32);
     for (code, message) in [
         (code(SCANNED_AT, "guest"), INVALID_KEY),
-        (code(SCANNED_AT - 1000, "guest"), INVALID_KEY), // the signature before the age
+        (code(SCANNED_AT - 1000, "guest"), INVALID_KEY), // the signature is checked before the age
         (changed, INVALID_KEY),
         (good.replace(TOKEN, &other), INVALID_KEY), // and before the token
         (signed(&other, "guest"), KEY_NOT_FOUND),
@@ -308,8 +314,8 @@ async fn a_code_must_be_signed(engine: Engine) {
     assert_accepted(&server.verify(&event_with_code(&good)).await, "as it was signed");
 }
 
-/// While keys change, two of them verify: a shopper who has the old and the new app has one code nevertheless.
-async fn a_code_that_is_signed_with_another_key_is_the_same_code(engine: Engine) {
+/// During a key rotation two signing keys are valid. A code that is signed with either key is the same code.
+async fn code_signed_with_another_key_is_the_same_code(engine: Engine) {
     let other_key = [2; 32];
     let keys = [SIGNING_KEY, other_key].map(base64).join(",");
     let server = server(engine, &[("scan_key.signing_keys", &keys)]).await;
@@ -325,19 +331,19 @@ async fn a_code_that_is_signed_with_another_key_is_the_same_code(engine: Engine)
     assert_accepted(&server.verify(&event_with_code(&unused)).await, "the other key verifies");
 }
 
-/// A full ledger forgets a record before its time, and its code with it: neither takes room for longer than the other.
-async fn a_code_goes_with_its_record(engine: Engine) {
+/// A full ledger evicts a record before its retention ends, and frees its code.
+async fn evicted_record_frees_its_code(engine: Engine) {
     let server = server(engine, &[("ledger.capacity", "2")]).await;
     let code = signed(TOKEN, "");
     assert_accepted(&server.verify(&event_with_code(&code)).await, "the first");
     accept(&server, &new_id()).await;
     let full = server.verify(&event_with_code(&signed(TOKEN, "unused"))).await;
-    assert_eq!(full.status, 429, "there is no room");
+    assert_eq!(full.status, 429, "the ledger is full");
     server.clock.advance(Duration::from_secs(11 * 60));
     accept(&server, &new_id()).await;
-    assert_accepted(&server.verify(&event_with_code(&code)).await, "the record that had it has gone");
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "the record that used the code is evicted");
     server.clock.advance(Duration::from_secs(11 * 60));
-    assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, "unused"))).await, "a 429 used nothing up");
+    assert_accepted(&server.verify(&event_with_code(&signed(TOKEN, "unused"))).await, "a 429 does not use a code");
 }
 
 async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
@@ -346,25 +352,25 @@ async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
     [first, second].map(Arc::new)
 }
 
-/// Each body to one of the replicas, in turn.
-async fn over(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
-    let to_one = |(place, body): (usize, Value)| (Arc::clone(&replicas[place % 2]), body);
+/// Sends each body alternately to one of the two replicas, all at the same time.
+async fn send_to_both(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
+    let to_one = |(index, body): (usize, Value)| (Arc::clone(&replicas[index % 2]), body);
     decided_at_once_each(bodies.into_iter().enumerate().map(to_one).collect()).await
 }
 
-async fn over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted(engine: Engine) {
+async fn one_event_with_a_code_is_accepted_across_replicas(engine: Engine) {
     let replicas = replicas(engine).await;
     for round in 1..=8 {
         let body = event_with_code(&signed(TOKEN, &format!("one{round}")));
-        let answers = over(&replicas, (0..32).map(|_| retry(&body)).collect()).await;
+        let answers = send_to_both(&replicas, (0..32).map(|_| retry(&body)).collect()).await;
         assert_all_same(&answers);
         assert_accepted(&answers[0], "one event");
         let code = signed(TOKEN, &format!("many{round}"));
         let bodies: Vec<_> = (0..32).map(|_| event_with_code(&code)).collect();
-        let answers = over(&replicas, bodies.clone()).await;
+        let answers = send_to_both(&replicas, bodies.clone()).await;
         assert_eq!(accepted(&answers), 1);
         // Each replica answers from what the other has recorded.
-        let again = over(&[Arc::clone(&replicas[1]), Arc::clone(&replicas[0])], bodies).await;
+        let again = send_to_both(&[Arc::clone(&replicas[1]), Arc::clone(&replicas[0])], bodies).await;
         for (first, again) in answers.iter().zip(&again) {
             assert_eq!((first.status, &first.body), (again.status, &again.body));
         }
@@ -372,29 +378,31 @@ async fn over_replicas_one_event_is_one_scan_and_of_many_one_is_accepted(engine:
     }
 }
 
-/// Batches that hold each other's codes would wait until the lock's time is up, and be recorded event by event with a warning.
-async fn over_replicas_codes_in_any_order_do_not_wait_for_each_other(engine: Engine) {
+/// Batches that wait for each other's codes would wait until lock_timeout, and would then be recorded event by event,
+/// with a warning.
+async fn codes_in_any_order_cause_no_deadlock_across_replicas(engine: Engine) {
     let replicas = replicas(engine).await;
     for round in 0..8 {
         let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("r{round}n{number}"))).collect();
         let bodies: Vec<_> = (0..8)
-            .flat_map(|copy| (0..16).map(move |place| if copy % 2 == 0 { place } else { 15 - place }))
-            .map(|place| event_with_code(&codes[place]))
+            .flat_map(|copy| (0..16).map(move |index| if copy % 2 == 0 { index } else { 15 - index }))
+            .map(|index| event_with_code(&codes[index]))
             .collect();
-        assert_eq!(accepted(&over(&replicas, bodies).await), 16);
+        assert_eq!(accepted(&send_to_both(&replicas, bodies).await), 16);
     }
     assert_eq!(replicas[0].sessions().await.len(), 8 * 16);
 }
 
-/// As one of the last release, which sends no codes: both record into one database, and what it accepts uses nothing up.
-async fn a_replica_that_does_not_use_codes_up_sees_no_difference(engine: Engine) {
+/// A replica without the setting behaves like the previous release: it shares the database, and its acceptances use no
+/// code.
+async fn replica_without_single_use_shares_the_database(engine: Engine) {
     let first = server(engine, &[]).await;
     let other = first.replica_with(&[("scan_key.single_use", "false")]).await;
     let code = signed(TOKEN, "");
-    assert_accepted(&other.verify(&event_with_code(&code)).await, "not used up");
+    assert_accepted(&other.verify(&event_with_code(&code)).await, "does not use the code");
     let event = event_with_code(&code);
-    assert_accepted(&first.verify(&event).await, "used up");
-    assert_accepted(&other.verify(&event).await, "the record of the other");
-    assert_used(&first.verify(&event_with_code(&code)).await, "used up");
-    assert_accepted(&other.verify(&event_with_code(&code)).await, "it does not ask");
+    assert_accepted(&first.verify(&event).await, "used");
+    assert_accepted(&other.verify(&event).await, "the record of the other replica");
+    assert_used(&first.verify(&event_with_code(&code)).await, "used");
+    assert_accepted(&other.verify(&event_with_code(&code)).await, "does not check used codes");
 }

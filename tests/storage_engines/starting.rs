@@ -1,23 +1,23 @@
-//! A start against a PostgreSQL that is there and cannot serve yet: it waits, says why, and goes on by itself.
+//! Starts with a PostgreSQL server that cannot serve yet: the start waits, logs the reason, and continues by itself.
 
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
 use crate::checks::PATIENCE;
-use crate::engine::{on_a_postgres_of_its_own, properties};
+use crate::engine::{on_own_postgres, properties};
 use crate::outage::until;
 use crate::support::{HASH_KEY, Postgres, Starting};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_a_postgres_of_its_own(
+    on_own_postgres(
         module_path!(),
         properties![
-            a_locked_table_of_migrations_is_waited_for_and_not_for_ever,
-            a_server_that_only_reads_is_waited_for,
-            a_role_without_rights_is_refused_at_once,
-            a_signal_ends_a_start_at_once_at_every_step,
-            a_start_that_is_refused_leaves_an_empty_database_empty,
+            start_waits_for_locked_migrations_up_to_its_limit,
+            start_waits_for_a_read_only_server,
+            start_fails_at_once_without_privileges,
+            signal_ends_a_start_at_once_at_every_step,
+            refused_start_leaves_an_empty_database_empty,
         ],
     )
 }
@@ -32,7 +32,7 @@ fn stopped(process: Starting) {
     assert_eq!(code, Some(0), "{log:#?}");
 }
 
-async fn a_locked_table_of_migrations_is_waited_for_and_not_for_ever(postgres: Postgres) {
+async fn start_waits_for_locked_migrations_up_to_its_limit(postgres: Postgres) {
     let urls = [postgres.database(), postgres.database()];
     for url in &urls {
         let mut process = serve(url);
@@ -57,22 +57,25 @@ async fn a_locked_table_of_migrations_is_waited_for_and_not_for_ever(postgres: P
     drop(held);
 }
 
-async fn a_server_that_only_reads_is_waited_for(postgres: Postgres) {
+async fn start_waits_for_a_read_only_server(postgres: Postgres) {
     let url = postgres.database();
     let name = url.rsplit('/').next().unwrap();
     postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     let mut process = serve(&url);
     let line = process.says("does not answer yet");
-    assert!(line.contains("read-only transaction") && line.contains("it is a standby; name the primary"), "{line}");
+    assert!(
+        line.contains("read-only transaction") && line.contains("it is a standby; set the primary's address"),
+        "{line}"
+    );
     let allowed = format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET ALL");
     postgres.query(&url, &allowed);
     process.says("\"message\":\"ready\"");
     stopped(process);
 }
 
-async fn a_role_without_rights_is_refused_at_once(postgres: Postgres) {
+async fn start_fails_at_once_without_privileges(postgres: Postgres) {
     let url = postgres.database();
-    // The database is its role's own, and the schema is not.
+    // The role owns the database but not the schema.
     postgres
         .query(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; REVOKE CREATE ON SCHEMA public FROM connector");
     let (code, log) = serve(&url).ended();
@@ -80,8 +83,8 @@ async fn a_role_without_rights_is_refused_at_once(postgres: Postgres) {
     assert!(log.last().unwrap().contains("permission denied for schema public"), "{log:#?}");
 }
 
-/// Each table is locked while a step needs it: the hash key, the schema, what a start asks the directory.
-async fn a_signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
+/// Locks the table that each step needs: the hash key, the schema, the directory.
+async fn signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
     let url = postgres.database();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
     let mut process = serve(&url);
@@ -97,7 +100,7 @@ async fn a_signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
         let held = postgres.begin(&url, &format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
         let process = Starting::of(&[command], &settings);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        until(PATIENCE, "it waits", async || postgres.query(&url, waits).trim() != "0").await;
+        until(PATIENCE, "the start waits", async || postgres.query(&url, waits).trim() != "0").await;
         let began = Instant::now();
         process.signal("TERM");
         let (ended, log) = process.ended();
@@ -108,7 +111,7 @@ async fn a_signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
     }
 }
 
-async fn a_start_that_is_refused_leaves_an_empty_database_empty(postgres: Postgres) {
+async fn refused_start_leaves_an_empty_database_empty(postgres: Postgres) {
     let url = postgres.database();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), r#"{"stores":[{"id":""}]}"#).unwrap();

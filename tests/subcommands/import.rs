@@ -227,7 +227,7 @@ fn a_new_database_is_created_only_with_create() {
         let before = file_names(&place);
         let ended = place.run(&["import", &path]);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-        for part in [&place.url(), "there is no connector's database", "--create"] {
+        for part in [&place.url(), "no connector database found", "--create"] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
         assert_eq!(file_names(&place), before);

@@ -260,8 +260,8 @@ pub(crate) async fn accept(server: &Server, event: &str) -> Answer {
     server.verify(&scan_of(event, "valid_shopper_key")).await
 }
 
-/// Asks under an event that was recorded as accepted, with another key: whether the record still stands.
-pub(crate) async fn stands(server: &Server, event: &str) -> bool {
+/// Whether the ledger still has the record of this event, which was accepted: another key must then be refused.
+pub(crate) async fn is_recorded(server: &Server, event: &str) -> bool {
     let answer = server.verify(&scan_of(event, "associate_key")).await;
     if answer.status == 400 {
         assert_refused(&answer, 400, ALREADY_USED, event);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes prometheus-rule.yaml, which is deploy/alerts.yml inside a PrometheusRule. Run it after each change of alerts.yml.
-# Usage: update.sh [--check]     --check compares only, and exits with 1 if they differ
+# Writes prometheus-rule.yaml: deploy/alerts.yml inside a PrometheusRule. Run it after each change of alerts.yml.
+# Usage: update.sh [--check]     --check only compares, and exits with 1 if they differ
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -14,7 +14,7 @@ use super::*;
 use crate::domain::cart::{Cart, CartId, CartName, Currency, Market, Quantity, Sku};
 use crate::domain::ids::{Issuer, SubjectId};
 use crate::domain::scan::Location::Entry;
-use crate::ledger::tests::{LIMITS, accepted, soon};
+use crate::ledger::tests::{LIMITS, accepted, far_deadline};
 use crate::ledger::{Ledger, Recorded, SqlLedger};
 use crate::storage::{DatabaseError, Location};
 use expiry::*;
@@ -271,7 +271,7 @@ async fn row_of_a_later_release_is_read_and_an_invalid_row_is_an_error() {
         kept.store.get(&customer, at(0)).await.expect_err("the row is invalid").to_string(),
         add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("the row is invalid").to_string(),
     ];
-    assert!(errors.iter().all(|error| error == "carts unavailable: the database holds what cannot be: carts"));
+    assert!(errors.iter().all(|error| error == "carts unavailable: invalid data in the database: carts"));
     kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
     assert!(kept.get(&customer, at(0)).await.is_empty());
 }
@@ -296,7 +296,7 @@ async fn recording_does_not_wait_for_a_change_to_carts() {
         change.await.expect("written").expect("within the limits");
     });
     begun.await.expect("begun");
-    let recorded = ledger.record(accepted(0, Entry), at(0), soon()).await;
+    let recorded = ledger.record(accepted(0, Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
     end.send(()).expect("the change is waiting");
     changing.await.expect("changed");

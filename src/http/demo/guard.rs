@@ -1,7 +1,7 @@
-//! Which requests the demo answers.
+//! Decides which requests the demo answers.
 //!
-//! Every web page that is open in the user's browser can send requests to a demo on loopback, so requests of other pages
-//! are refused. A demo that is published off loopback has a key besides: signing in takes no password.
+//! Every web page that is open in the user's browser can send requests to a demo on loopback, so requests of other
+//! pages are refused. A demo that is published off loopback also needs a key, since signing in takes no password.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,12 +11,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use super::page;
-use crate::http::error::{ApiError, Why, refuse};
+use crate::http::error::{ApiError, Outcome, refuse};
 use crate::loopback;
 
 const KEY: &str = "x-demo-key";
 
-/// Refuses requests that another page's script sends, and on loopback those that name another host.
+/// Refuses requests from the scripts of other pages and, on loopback, requests with another host name.
 pub(super) async fn require_own_page(State(is_published): State<bool>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) async fn require_own_page(State(is_published): State<bool>, request: 
     if (is_published || is_loopback(host)) && origin.unwrap_or(true) && is_from_here {
         next.run(request).await
     } else {
-        ApiError::forbidden("not_from_here", "The demo answers its own page only").into_response()
+        ApiError::forbidden("not_from_here", "The demo answers requests of its own page only").into_response()
     }
 }
 
@@ -36,17 +36,18 @@ pub(super) async fn require_key(State(key): State<Option<SecretString>>, request
         next.run(request).await
     } else {
         let message = "This demo needs a key: open the link that it printed when it started";
-        refuse(StatusCode::UNAUTHORIZED, message, Why::reason("demo_key"))
+        refuse(StatusCode::UNAUTHORIZED, message, Outcome::reason("demo_key"))
     }
 }
 
-/// Compares in constant time.
+/// Whether the request has the key. Compares in constant time.
 fn is_given(key: &SecretString, headers: &HeaderMap) -> bool {
     let given = headers.get(KEY).map_or(&[][..], |value| value.as_bytes());
     given.ct_eq(key.expose_secret().as_bytes()).into()
 }
 
-/// Whether a host name cannot be made to point to this machine by a stranger (DNS rebinding).
+/// Whether a host name is `localhost` or a loopback address. An attacker can make any other name resolve to this
+/// machine (DNS rebinding).
 fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -59,8 +60,8 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
-/// Whether the user follows a link to the page, for example from a README or a chat. The page is the same for every user, and
-/// the site with the link cannot read it.
+/// Whether the user follows a link to the page, for example from a README or a chat. The page is the same for every
+/// user, and the site with the link cannot read it.
 fn is_link(request: &Request) -> bool {
     let has = |name: &str, value: &str| request.headers().get(name).is_some_and(|given| given == value);
     let is_page = matches!(request.uri().path(), "/" | page::PAGE);

@@ -1,6 +1,6 @@
-//! `/demo`: a page that shows the connector at work, in a demo only. The page plays the app and the gate against the real
-//! endpoints. This module serves the page and what it needs besides: the shoppers and stores, signing in as any shopper,
-//! flagging a shopper, and the switch for a backend that is down.
+//! `/demo`: a page that shows the connector at work, in a demo only. The page plays the app and the gate against the
+//! real endpoints. This module serves the page and what it needs besides: the shoppers and stores, signing in as any
+//! shopper, flagging a shopper, and the switch for a backend that is down.
 
 mod guard;
 mod page;
@@ -26,7 +26,7 @@ use crate::domain::ids::VisitorId;
 use crate::domain::visitor::Account;
 
 /// The page shows at most this many shoppers and stores.
-const MOST: usize = 100;
+const MAX_ROWS: usize = 100;
 
 /// What the page needs.
 #[derive(Clone, Debug)]
@@ -90,8 +90,8 @@ async fn key_set(State(demo): State<Demo>) -> Json<Value> {
 
 async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Response, ApiError> {
     let SignIn { shopper } = document.read()?;
-    let shopper = known(&demo, &shopper).await?;
-    // From now on, the provider's customer of this name is this shopper.
+    let shopper = find_shopper(&demo, &shopper).await?;
+    // Links the provider's customer to the shopper.
     let customer = demo.issuer.customer(&shopper).ok_or(ApiError::NotFound)?;
     let customer = demo.administration.directory.hash_key().customer(&customer);
     demo.administration.change(Change::LinkCustomer(customer, shopper.clone())).await?;
@@ -103,12 +103,12 @@ async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Respons
 }
 
 async fn shoppers(State(demo): State<Demo>) -> Result<Json<Vec<ShopperRow>>, ApiError> {
-    let profiles = demo.administration.directory.shoppers(None, MOST).await?;
+    let profiles = demo.administration.directory.shoppers(None, MAX_ROWS).await?;
     Ok(Json(profiles.iter().map(ShopperRow::from).collect()))
 }
 
 async fn stores(State(demo): State<Demo>) -> Result<Json<Vec<StoreRow>>, ApiError> {
-    let stores = demo.administration.directory.stores(None, MOST).await?;
+    let stores = demo.administration.directory.stores(None, MAX_ROWS).await?;
     Ok(Json(stores.iter().map(StoreRow::from).collect()))
 }
 
@@ -123,26 +123,26 @@ async fn set_backend(State(demo): State<Demo>, document: Document) -> Result<Jso
     Ok(Json(backend))
 }
 
-/// The shopper's id in a path. Its bytes may be no text.
-type Named = Result<Path<String>, PathRejection>;
+/// The shopper's id in a path. It may be invalid UTF-8.
+type PathId = Result<Path<String>, PathRejection>;
 
-async fn flag(State(demo): State<Demo>, id: Named) -> Result<Json<ShopperRow>, ApiError> {
+async fn flag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, ApiError> {
     set_account(&demo, id, Account::Flagged).await
 }
 
-async fn unflag(State(demo): State<Demo>, id: Named) -> Result<Json<ShopperRow>, ApiError> {
+async fn unflag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, ApiError> {
     set_account(&demo, id, Account::Active).await
 }
 
-async fn set_account(demo: &Demo, id: Named, account: Account) -> Result<Json<ShopperRow>, ApiError> {
+async fn set_account(demo: &Demo, id: PathId, account: Account) -> Result<Json<ShopperRow>, ApiError> {
     let id = id.map(|Path(id)| id).unwrap_or_default(); // no shopper has an empty id
-    let id = known(demo, &id).await?;
+    let id = find_shopper(demo, &id).await?;
     demo.administration.change(Change::SetAccount(id.clone(), account)).await?;
     let profile = demo.administration.directory.profile(&id).await?.ok_or(ApiError::NotFound)?;
     Ok(Json(ShopperRow::from(&profile)))
 }
 
-async fn known(demo: &Demo, id: &str) -> Result<VisitorId, ApiError> {
+async fn find_shopper(demo: &Demo, id: &str) -> Result<VisitorId, ApiError> {
     let id = VisitorId::parse(id).ok().filter(|id| !id.as_str().contains('\0'));
     let id = id.ok_or_else(|| ApiError::BadRow("shopper: must be the id of a shopper".into()))?;
     let profile = demo.administration.directory.profile(&id).await?;

@@ -1,4 +1,4 @@
-//! `/admin/v1/audit`: what was changed about who is known, by whichever way: administration, import, directory file.
+//! `/admin/v1/audit`: changes of the directory, through administration, import or a directory file.
 
 use axum::Router;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use super::{Management, rfc3339};
 use crate::directory::AuditEntry;
 use crate::http::error::ApiError;
 
-/// A change.
+/// A change of the directory.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub(in crate::http) struct AuditRow {
@@ -20,7 +20,7 @@ pub(in crate::http) struct AuditRow {
     at: String,
     action: String,
     kind: String,
-    /// An id, or a digest.
+    /// The id or digest of the changed row.
     subject: String,
 }
 
@@ -28,11 +28,11 @@ pub(super) fn routes() -> Router<Management> {
     Router::new().route("/admin/v1/audit", get(list))
 }
 
-/// The latest first.
+/// Lists the changes, newest first.
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<AuditRow>, ApiError> {
     let before = page.after(|cursor| cursor.parse::<u64>().ok()?.try_into().ok())?;
-    let mut entries = management.administration.directory.audit(before, page.one_more()).await?;
-    let next = page.cut(&mut entries, |entry| entry.id.to_string());
+    let mut entries = management.administration.directory.audit(before, page.limit_plus_one()).await?;
+    let next = page.truncate(&mut entries, |entry| entry.id.to_string());
     Ok(List { name: "audit", rows: entries.into_iter().map(AuditRow::from).collect(), next })
 }
 

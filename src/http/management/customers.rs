@@ -1,5 +1,5 @@
-//! `/admin/v1/customers`: which customers of OpenID providers are which shoppers. A customer comes in a body, by their provider's names; from
-//! then on they go by a digest, and nothing tells those names again.
+//! `/admin/v1/customers`: the links from customers of OpenID providers to shoppers. A body names a customer by issuer
+//! and subject; only their digest is kept and shown.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery};
-use super::rows::{Id, Wanted};
+use super::rows::{Id, RowBody};
 use crate::digest::Digest;
 use crate::directory::{Change, CustomerRow, customer};
 use crate::http::error::ApiError;
@@ -21,8 +21,8 @@ pub(super) fn routes() -> Router<Management> {
 
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<CustomerRow>, ApiError> {
     let after = page.after(Digest::from_hex)?;
-    let mut rows = management.administration.directory.customers(after, page.one_more()).await?;
-    let next = page.cut(&mut rows, |(digest, _)| digest.to_hex());
+    let mut rows = management.administration.directory.customers(after, page.limit_plus_one()).await?;
+    let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
     let rows = rows.iter().map(|(digest, shopper)| CustomerRow::kept(digest, shopper)).collect();
     Ok(List { name: "customers", rows, next })
 }
@@ -32,12 +32,12 @@ async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Re
     shopper.map(|shopper| Json(CustomerRow::kept(&digest, &shopper))).ok_or(ApiError::NotFound)
 }
 
-async fn put(State(management): State<Management>, wanted: Wanted<CustomerRow>) -> Result<Json<CustomerRow>, ApiError> {
+async fn put(State(management): State<Management>, body: RowBody<CustomerRow>) -> Result<Json<CustomerRow>, ApiError> {
     let hash_key = management.administration.directory.hash_key();
-    let (digest, shopper) = wanted.sound(|row| customer(row, hash_key))?;
-    let kept = CustomerRow::kept(&digest, &shopper);
+    let (digest, shopper) = body.checked(|row| customer(row, hash_key))?;
+    let row = CustomerRow::kept(&digest, &shopper);
     management.administration.change(Change::LinkCustomer(digest, shopper)).await?;
-    Ok(Json(kept))
+    Ok(Json(row))
 }
 
 async fn delete(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<StatusCode, ApiError> {

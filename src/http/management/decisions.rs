@@ -1,4 +1,4 @@
-//! `/admin/v1/decisions`: what gates were told, for as long as it is remembered.
+//! `/admin/v1/decisions`: the decisions that the ledger has, for as long as it keeps them (`ledger.retention`).
 
 use axum::Router;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::http::answer::VisitorDetails;
 use crate::http::error::ApiError;
 use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
 
-/// What a gate was told.
+/// A decision about a scan, as the gate received it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Decision)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +48,7 @@ pub(super) fn routes() -> Router<Management> {
     Router::new().route("/admin/v1/decisions", get(list))
 }
 
-/// The newest first.
+/// Lists the decisions, newest first.
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
     let before = page.after(parse)?;
     let found = management.administration.ledger.decisions(before, page.limit()).await?;
@@ -78,7 +78,7 @@ impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
     }
 }
 
-/// Its three parts, one behind the other.
+/// Writes a cursor: its three parts, concatenated.
 fn write(cursor: &DecisionCursor) -> String {
     let recorded_at = cursor.recorded_at.to_be_bytes();
     bytes_cursor(&[&recorded_at[..], cursor.event.as_bytes(), cursor.fingerprint.as_bytes()].concat())

@@ -1,7 +1,7 @@
-//! Lists, a page at a time: `limit` and `cursor` go in, the rows and `nextCursor` come out while there are more.
+//! Paged lists: a request has `limit` and `cursor`; an answer has the rows and, if there are more, `nextCursor`.
 //!
-//! A cursor is the place of the last row that was shown, not a number of rows: what is added or taken away meanwhile makes nobody else
-//! appear twice or not at all.
+//! A cursor identifies the last row of a page. It is not a number of rows, so rows that are added or deleted between
+//! two pages make no other row appear twice or not at all.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, MatchedPath, Query, Request};
@@ -16,35 +16,35 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::http::error::ApiError;
 
-/// The longest page.
-pub(in crate::http) const MAX_PAGE: usize = 1000;
-/// The length of a page where none is asked for.
-pub(in crate::http) const PAGE: usize = 100;
-/// The parameters that say which page.
+/// The largest `limit`.
+pub(in crate::http) const MAX_LIMIT: usize = 1000;
+/// The default `limit`.
+pub(in crate::http) const DEFAULT_LIMIT: usize = 100;
+/// The query parameters of a list.
 const PARAMETERS: [&str; 2] = ["limit", "cursor"];
-/// What would do.
-pub(in crate::http) const WANTED: &str = "limit is 1 to 1000, cursor is what nextCursor was";
+/// The message for a bad query parameter of a list.
+pub(in crate::http) const BAD_PAGE: &str = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
 
-/// Which page is asked for.
+/// The query parameters of a list.
 #[derive(Debug, Deserialize)]
 pub(super) struct PageQuery {
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-/// Refuses a parameter that a route does not have, since it is a misspelt one: a filter that is ignored shows what is not asked for.
+/// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller did not ask for.
 pub(super) async fn refuse_unknown_parameters(path: MatchedPath, request: Request, next: Next) -> Response {
     let is_list = matches!(*request.method(), Method::GET | Method::HEAD) && !path.as_str().contains('{');
-    let (known, wanted) = if is_list { (&PARAMETERS[..], WANTED) } else { (&[][..], "it has none") };
+    let (known, valid) = if is_list { (&PARAMETERS[..], BAD_PAGE) } else { (&[][..], "this call takes none") };
     let given = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
     let Query(given) = given.unwrap_or_default();
     let Some((name, _)) = given.iter().find(|(name, _)| !known.contains(&&**name)) else {
         return next.run(request).await;
     };
-    // What is no word may be a key that is in the wrong place.
+    // A name that is no word is not quoted: it may be a key.
     let is_word = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let name = if is_word { name } else { "this parameter" };
-    ApiError::BadQuery(format!("{name}: is not a parameter of this call; {wanted}").into()).into_response()
+    let name = if is_word { name } else { "the query" };
+    ApiError::BadQuery(format!("{name}: unknown parameter; {valid}").into()).into_response()
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
@@ -52,51 +52,51 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<Self>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_| ApiError::BadQuery(WANTED.into()))?;
-        if (1..=MAX_PAGE).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(WANTED.into())) }
+        let Query(query) = query.map_err(|_| ApiError::BadQuery(BAD_PAGE.into()))?;
+        if (1..=MAX_LIMIT).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(BAD_PAGE.into())) }
     }
 }
 
 impl PageQuery {
-    /// How many rows are wanted.
+    /// The most rows of the page.
     pub(super) fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE)
+        self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// One more than is wanted tells whether there are any.
-    pub(super) fn one_more(&self) -> usize {
+    /// How many rows to read: an extra row shows that there is another page.
+    pub(super) fn limit_plus_one(&self) -> usize {
         self.limit().saturating_add(1)
     }
 
-    /// Behind which place the page begins, as `parse` reads the cursor.
+    /// The row after which the page begins, parsed from the cursor.
     pub(super) fn after<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
-        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(WANTED.into()))).transpose()
+        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(BAD_PAGE.into()))).transpose()
     }
 
-    /// Cuts off the row that is one too many; where the next page begins, if it was there.
-    pub(super) fn cut<T>(&self, rows: &mut Vec<T>, cursor: impl FnOnce(&T) -> String) -> Option<String> {
+    /// Removes the extra row. Returns the cursor of the next page, if there was one.
+    pub(super) fn truncate<T>(&self, rows: &mut Vec<T>, cursor: impl FnOnce(&T) -> String) -> Option<String> {
         let more = rows.len() > self.limit();
         rows.truncate(self.limit());
         rows.last().filter(|_| more).map(cursor)
     }
 }
 
-/// A text as a cursor, whatever characters are in it.
+/// Encodes a text as a cursor.
 pub(super) fn text_cursor(text: &str) -> String {
     bytes_cursor(text.as_bytes())
 }
 
-/// Reads a [`text_cursor`].
+/// Decodes a [`text_cursor`].
 pub(super) fn parse_text_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(parse_bytes_cursor(cursor)?).ok()
 }
 
-/// Bytes as a cursor.
+/// Encodes bytes as a cursor.
 pub(super) fn bytes_cursor(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Reads a [`bytes_cursor`].
+/// Decodes a [`bytes_cursor`].
 pub(super) fn parse_bytes_cursor(cursor: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()
 }
@@ -105,7 +105,7 @@ pub(super) fn parse_bytes_cursor(cursor: &str) -> Option<Vec<u8>> {
 pub(super) struct List<T> {
     pub(super) name: &'static str,
     pub(super) rows: Vec<T>,
-    /// Where the next page begins, when there is one.
+    /// The cursor of the next page, if there is one.
     pub(super) next: Option<String>,
 }
 

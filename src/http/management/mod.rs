@@ -1,6 +1,6 @@
-//! The management port: metrics, and the administration of who is known and what was decided.
+//! The management port: metrics, and the administration of the directory and the ledger.
 //!
-//! Metrics are open unless a token is set. Administration is closed unless one is.
+//! With `management.token`, both need it. Without it, metrics need no token, and administration is closed.
 
 mod audit;
 mod customers;
@@ -14,7 +14,7 @@ mod stores;
 
 pub(super) use audit::AuditRow;
 pub(super) use decisions::DecisionRow;
-pub(super) use lists::{MAX_PAGE, PAGE, WANTED};
+pub(super) use lists::{BAD_PAGE, DEFAULT_LIMIT, MAX_LIMIT};
 pub(super) use sessions::SessionRow;
 
 use std::sync::Arc;
@@ -43,30 +43,30 @@ use crate::metrics::{Format, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
 
-/// How long a scrape waits for the figures of the disk.
-const DISK: Duration = Duration::from_secs(1);
+/// How long a scrape waits for the disk's free space.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the management port shows and changes.
+/// What the management port needs.
 #[derive(Clone, Debug)]
 pub struct Management {
-    /// Who is known, and what was decided.
+    /// The use cases of administration.
     pub administration: Administration,
-    /// Where both are kept, if in a database.
+    /// The database, if one is used.
     pub database: Option<Database>,
-    /// What each caller may ask.
+    /// The rate limits of callers, for metrics.
     pub limits: RateLimits,
-    /// Who vouches for customers.
+    /// The identity providers, for metrics.
     pub providers: Vec<Arc<Provider>>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// The bearer token that is asked for.
+    /// The bearer token (`management.token`).
     pub token: Option<SecretString>,
 }
 
 pub(super) fn routes(management: Management) -> Router {
     let metrics = Router::new()
         .route(METRICS, get(metrics))
-        .route_layer(from_fn_with_state(management.clone(), authenticate_if_asked_to));
+        .route_layer(from_fn_with_state(management.clone(), authenticate_if_token_is_set));
     let administration = Router::new()
         .merge(stores::routes())
         .merge(shoppers::routes())
@@ -80,7 +80,7 @@ pub(super) fn routes(management: Management) -> Router {
     metrics.merge(administration).with_state(management)
 }
 
-/// Lets nobody pass without the token, and nobody at all where there is none.
+/// Requires the token. Refuses every request if no token is set.
 async fn authenticate(State(management): State<Management>, request: Request, next: Next) -> Response {
     match &management.token {
         Some(token) if is_given(token, request.headers()) => next.run(request).await,
@@ -89,28 +89,29 @@ async fn authenticate(State(management): State<Management>, request: Request, ne
     }
 }
 
-/// Lets nobody pass without the token, if there is one.
-async fn authenticate_if_asked_to(State(management): State<Management>, request: Request, next: Next) -> Response {
+/// Requires the token if one is set.
+async fn authenticate_if_token_is_set(State(management): State<Management>, request: Request, next: Next) -> Response {
     match &management.token {
         Some(token) if !is_given(token, request.headers()) => ApiError::Unauthorized.into_response(),
         _ => next.run(request).await,
     }
 }
 
-/// Compared in constant time.
+/// Whether the request has the token. Compares in constant time.
 fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
     bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }
 
-/// In OpenMetrics, unless the client prefers the older format.
+/// Answers in the OpenMetrics format, unless the client prefers the older Prometheus text format.
 async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, ApiError> {
     let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
     let format = accept::preferred(&headers, &offers).unwrap_or_default();
     let Administration { directory, ledger, .. } = &management.administration;
     ledger.count().await;
     let database = management.database.clone();
-    // Where the disk stands still, so does the question how much is free.
-    let disk = timeout(DISK, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
+    // With a time-out: asking for the free space blocks while the disk does not respond.
+    let disk =
+        timeout(DISK_TIMEOUT, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
     let text = management.metrics.encode(
         directory,
         ledger,
@@ -129,11 +130,9 @@ impl From<AdministrationError> for ApiError {
     fn from(error: AdministrationError) -> Self {
         match error {
             AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
-            AdministrationError::Refused(Refusal::UnknownShopper) => {
-                Self::BadRow("shopper: names nobody among the shoppers".into())
-            }
+            AdministrationError::Refused(Refusal::UnknownShopper) => Self::BadRow("shopper: no such shopper".into()),
             AdministrationError::Refused(Refusal::UnknownDevice) => {
-                Self::BadRow("device: is none of that shopper's devices".into())
+                Self::BadRow("device: not one of that shopper's devices".into())
             }
             AdministrationError::Directory(error) => error.into(),
             AdministrationError::Ledger(error) => error.into(),
@@ -146,7 +145,8 @@ impl From<AdministrationError> for ApiError {
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
         match error {
-            // No fault of ours: the gate asks again, and stays closed if it gets no other answer.
+            // The identity backend does not answer, which is no fault of ours: with 429 the gate retries and stays
+            // closed meanwhile.
             DirectoryError::Silent(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
             DirectoryError::Unavailable(_) | DirectoryError::Busy => {
                 Self::Internal { reason: "directory_unavailable", cause: error.to_string() }

@@ -1,5 +1,7 @@
-//! `/admin/v1/identity-keys` and `/admin/v1/recognition-tokens`. A key or token comes in a body, never in a URL, which lands in the
-//! logs of whatever it passes; from then on it goes by its digest. Nothing tells it again, but for a token that was made here, once.
+//! `/admin/v1/identity-keys` and `/admin/v1/recognition-tokens`.
+//!
+//! A key or token is sent in a body, never in a URL, since proxies log URLs. Only its digest is kept and shown. A token
+//! that is made here is shown once, in the answer.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Management;
 use super::lists::{List, PageQuery};
-use super::rows::{Id, Wanted};
+use super::rows::{Id, RowBody};
 use crate::administration::new_secret;
 use crate::digest::{Digest, HashKey};
 use crate::directory::{
@@ -19,7 +21,7 @@ use crate::directory::{
 };
 use crate::http::error::ApiError;
 
-/// How keys and tokens differ here.
+/// The differences between identity keys and recognition tokens.
 trait Registered: DeserializeOwned + Serialize + Send + 'static {
     const KIND: Kind;
     const LIST: &'static str;
@@ -54,7 +56,7 @@ impl Registered for RecognitionTokenRow {
     }
 }
 
-/// A token as it is kept and, the only time that it is told, itself if it was made here.
+/// The row of a token and, if it was made here, the token itself. It is shown only this once.
 #[derive(Serialize)]
 struct PutToken {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,8 +79,8 @@ fn of<R: Registered>(path: &str, put: MethodRouter<Management>) -> Router<Manage
 
 async fn list<R: Registered>(State(management): State<Management>, page: PageQuery) -> Result<List<R>, ApiError> {
     let after = page.after(Digest::from_hex)?;
-    let mut rows = management.administration.directory.registrations(R::KIND, after, page.one_more()).await?;
-    let next = page.cut(&mut rows, |(digest, _)| digest.to_hex());
+    let mut rows = management.administration.directory.registrations(R::KIND, after, page.limit_plus_one()).await?;
+    let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
     Ok(List { name: R::LIST, rows: rows.iter().map(|(digest, link)| R::kept(digest, link)).collect(), next })
 }
 
@@ -89,31 +91,31 @@ async fn one<R: Registered>(State(management): State<Management>, Id(digest): Id
 
 async fn put_key(
     State(management): State<Management>,
-    wanted: Wanted<IdentityKeyRow>,
+    body: RowBody<IdentityKeyRow>,
 ) -> Result<Json<IdentityKeyRow>, ApiError> {
-    register(&management, wanted).await.map(Json)
+    register(&management, body).await.map(Json)
 }
 
 async fn put_token(
     State(management): State<Management>,
-    mut wanted: Wanted<RecognitionTokenRow>,
+    mut body: RowBody<RecognitionTokenRow>,
 ) -> Result<Json<PutToken>, ApiError> {
     let mut made = None;
-    if wanted.row.token.is_none() && wanted.row.digest.is_none() {
+    if body.row.token.is_none() && body.row.digest.is_none() {
         let token =
             new_secret().map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
         made = Some(token.expose_secret().to_owned());
-        wanted.row.token.clone_from(&made);
+        body.row.token.clone_from(&made);
     }
-    Ok(Json(PutToken { token: made, row: register(&management, wanted).await? }))
+    Ok(Json(PutToken { token: made, row: register(&management, body).await? }))
 }
 
-async fn register<R: Registered>(management: &Management, wanted: Wanted<R>) -> Result<R, ApiError> {
+async fn register<R: Registered>(management: &Management, body: RowBody<R>) -> Result<R, ApiError> {
     let hash_key = management.administration.directory.hash_key();
-    let (digest, link) = wanted.sound(|row| row.check(hash_key))?;
-    let kept = R::kept(&digest, &link);
+    let (digest, link) = body.checked(|row| row.check(hash_key))?;
+    let row = R::kept(&digest, &link);
     management.administration.change(Change::PutRegistration(R::KIND, digest, link)).await?;
-    Ok(kept)
+    Ok(row)
 }
 
 async fn revoke<R: Registered>(

@@ -1,4 +1,4 @@
-//! `/admin/v1/sessions`: who is in the store, and who was.
+//! `/admin/v1/sessions`: the visits to stores, open and ended.
 
 use axum::Router;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::http::answer::VisitorDetails;
 use crate::http::error::ApiError;
 use crate::ledger::{Moment, Session, SessionId, SessionState};
 
-/// A stay of a visitor in a store.
+/// A visitor's stay in a store, from entry to exit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +36,7 @@ pub(in crate::http) struct SessionRow<'a> {
     timed_out_at: Option<String>,
 }
 
-/// When they came or went.
+/// The entry or exit of a session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Moment)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +46,7 @@ struct MomentRow {
     /// By the gate's clock.
     #[schema(format = DateTime)]
     timestamp: String,
-    /// By ours.
+    /// By the connector's clock.
     #[schema(format = DateTime)]
     recorded_at: String,
 }
@@ -55,7 +55,7 @@ pub(super) fn routes() -> Router<Management> {
     Router::new().route("/admin/v1/sessions", get(list))
 }
 
-/// The newest first.
+/// Lists the sessions, newest first.
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
     let before = page.after(|cursor| cursor.parse().ok().map(SessionId))?;
     let administration = &management.administration;

@@ -1,4 +1,4 @@
-//! `/admin/v1/shoppers`.
+//! `/admin/v1/shoppers`: reads, changes, flags and erases shoppers.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,7 +7,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
-use super::rows::{Id, Named, Wanted};
+use super::rows::{Id, PathId, RowBody};
 use crate::directory::{Change, ShopperRow, shopper};
 use crate::domain::ids::VisitorId;
 use crate::domain::visitor::Account;
@@ -22,25 +22,25 @@ pub(super) fn routes() -> Router<Management> {
 }
 
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<ShopperRow>, ApiError> {
-    let after = page.after(|cursor| Named::parse(&parse_text_cursor(cursor)?).ok())?;
-    let mut profiles = management.administration.directory.shoppers(after, page.one_more()).await?;
-    let next = page.cut(&mut profiles, |profile| text_cursor(profile.shopper.visitor.id.as_str()));
+    let after = page.after(|cursor| PathId::parse(&parse_text_cursor(cursor)?).ok())?;
+    let mut profiles = management.administration.directory.shoppers(after, page.limit_plus_one()).await?;
+    let next = page.truncate(&mut profiles, |profile| text_cursor(profile.shopper.visitor.id.as_str()));
     Ok(List { name: "shoppers", rows: profiles.iter().map(ShopperRow::from).collect(), next })
 }
 
 async fn one(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
-    kept(&management, &id).await
+    row(&management, &id).await
 }
 
 async fn put(
     State(management): State<Management>,
     Id(id): Id<VisitorId>,
-    wanted: Wanted<ShopperRow>,
+    body: RowBody<ShopperRow>,
 ) -> Result<Json<ShopperRow>, ApiError> {
-    let profile = wanted.named(id.as_str(), |row| &mut row.id).sound(shopper)?;
-    let kept = ShopperRow::from(&profile);
+    let profile = body.with_path_id(id.as_str(), |row| &mut row.id).checked(shopper)?;
+    let row = ShopperRow::from(&profile);
     management.administration.change(Change::PutShopper(profile)).await?;
-    Ok(Json(kept))
+    Ok(Json(row))
 }
 
 async fn flag(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
@@ -51,7 +51,8 @@ async fn unflag(State(management): State<Management>, Id(id): Id<VisitorId>) -> 
     set_account(&management, id, Account::Active).await
 }
 
-/// Done again it does what is left to do, so it is never answered with 404: whether they were there, it cannot tell.
+/// Erases a shopper. Never answers 404: the shopper may be missing because an earlier call failed half way, and this
+/// one completes it.
 async fn delete(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<StatusCode, ApiError> {
     management.administration.erase(id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -59,10 +60,10 @@ async fn delete(State(management): State<Management>, Id(id): Id<VisitorId>) -> 
 
 async fn set_account(management: &Management, id: VisitorId, account: Account) -> Result<Json<ShopperRow>, ApiError> {
     management.administration.change(Change::SetAccount(id.clone(), account)).await?;
-    kept(management, &id).await
+    row(management, &id).await
 }
 
-async fn kept(management: &Management, id: &VisitorId) -> Result<Json<ShopperRow>, ApiError> {
+async fn row(management: &Management, id: &VisitorId) -> Result<Json<ShopperRow>, ApiError> {
     let found = management.administration.directory.profile(id).await?;
     found.as_ref().map(|profile| Json(ShopperRow::from(profile))).ok_or(ApiError::NotFound)
 }

@@ -1,4 +1,4 @@
-//! `/admin/v1/stores`.
+//! `/admin/v1/stores`: reads, changes and deletes stores.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,7 +7,7 @@ use axum::{Json, Router};
 
 use super::Management;
 use super::lists::{List, PageQuery, parse_text_cursor, text_cursor};
-use super::rows::{Id, Named, Wanted};
+use super::rows::{Id, PathId, RowBody};
 use crate::directory::{Change, StoreRow, store};
 use crate::domain::ids::StoreId;
 use crate::http::error::ApiError;
@@ -17,14 +17,14 @@ pub(super) fn routes() -> Router<Management> {
 }
 
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<StoreRow>, ApiError> {
-    let after = page.after(|cursor| Named::parse(&parse_text_cursor(cursor)?).ok())?;
-    let mut stores = management.administration.directory.stores(after, page.one_more()).await?;
-    let next = page.cut(&mut stores, |store| text_cursor(store.id.as_str()));
+    let after = page.after(|cursor| PathId::parse(&parse_text_cursor(cursor)?).ok())?;
+    let mut stores = management.administration.directory.stores(after, page.limit_plus_one()).await?;
+    let next = page.truncate(&mut stores, |store| text_cursor(store.id.as_str()));
     Ok(List { name: "stores", rows: stores.iter().map(StoreRow::from).collect(), next })
 }
 
 async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<Json<StoreRow>, ApiError> {
-    // Not as a scan asks, which may be told what was so two seconds ago.
+    // Without the cache that scans use, which may be two seconds old.
     let found = management.administration.directory.kept_store(&id).await?;
     found.as_ref().map(|store| Json(StoreRow::from(store))).ok_or(ApiError::NotFound)
 }
@@ -32,12 +32,12 @@ async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Resul
 async fn put(
     State(management): State<Management>,
     Id(id): Id<StoreId>,
-    wanted: Wanted<StoreRow>,
+    body: RowBody<StoreRow>,
 ) -> Result<Json<StoreRow>, ApiError> {
-    let store = wanted.named(id.as_str(), |row| &mut row.id).sound(store)?;
-    let kept = StoreRow::from(&store);
+    let store = body.with_path_id(id.as_str(), |row| &mut row.id).checked(store)?;
+    let row = StoreRow::from(&store);
     management.administration.change(Change::PutStore(store)).await?;
-    Ok(Json(kept))
+    Ok(Json(row))
 }
 
 async fn delete(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<StatusCode, ApiError> {

@@ -1,4 +1,4 @@
-//! The administration: lists, and rows that are put, read and deleted.
+//! Describes the administration: lists, and the calls on single rows.
 
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
 use super::super::error::ApiError;
-use super::super::management::{AuditRow, DecisionRow, MAX_PAGE, PAGE, SessionRow, WANTED};
+use super::super::management::{AuditRow, BAD_PAGE, DEFAULT_LIMIT, DecisionRow, MAX_LIMIT, SessionRow};
 use super::call::{Call, array_of, capital, schema_of, text};
 use super::{MANAGEMENT_TOKEN, fault};
 use crate::directory::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
@@ -21,21 +21,20 @@ pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     super::add::<ShopperRow>(schemas);
     add_with::<IdentityKeyRow>(
         schemas,
-        &[("key", "The key itself, of 1 to 750 printable ASCII characters; or its digest. Never told again.")],
+        &[("key", "The key, 1 to 750 printable ASCII characters. Give this or `digest`. Never returned.")],
     );
-    let token = "The token itself, of 32 letters and digits; or its digest; without either, one is made and told in this answer, and never again.";
+    let token = "The token, 32 letters and digits. Give this or `digest`. Without both, the connector makes a token and returns it \
+                 in this answer only.";
     add_with::<RecognitionTokenRow>(schemas, &[("token", token)]);
-    let subject = "The provider's name for the customer.";
-    add_with::<CustomerRow>(
-        schemas,
-        &[("issuer", "The provider's name for itself; or the digest."), ("subject", subject)],
-    );
+    let issuer = "The provider's `issuer`. Give `issuer` and `subject`, or `digest`. Never returned.";
+    let subject = "The value of the provider's `customer_claim` (`sub` by default). Never returned.";
+    add_with::<CustomerRow>(schemas, &[("issuer", issuer), ("subject", subject)]);
     super::add::<SessionRow<'_>>(schemas);
     super::add::<DecisionRow<'_>>(schemas);
     super::add::<AuditRow>(schemas);
 }
 
-/// A row whose secret goes in by these members, and does not come out: the derived schema knows only what comes out.
+/// Adds the schema of a row with write-only members. The derived schema has only the members that are returned.
 fn add_with<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>, members: &[(&str, &str)]) {
     let mut schema = T::schema();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
@@ -51,57 +50,57 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
     let store = Kind {
         path: "stores",
         list: "stores",
-        one: "Store",
-        called: "a store",
+        name: "Store",
+        singular: "a store",
         id: Id::Own,
         example: json!({ "takesCash": true, "defaultGateDecision": "closed" }),
-        mistake: "takesCash: must be true or false",
+        bad_row: "takesCash: must be true or false",
     };
     let shopper = Kind {
         path: SHOPPERS,
         list: "shoppers",
-        one: "Shopper",
-        called: "a shopper",
+        name: "Shopper",
+        singular: "a shopper",
         id: Id::Own,
         example: json!({ "type": "SHOPPER", "paymentMethod": { "lastMonth": "2029-06" }, "devices": ["phone-7"] }),
-        mistake: "type: is missing",
+        bad_row: "type: is missing",
     };
     let key = Kind {
         path: "identity-keys",
         list: "identityKeys",
-        one: "IdentityKey",
-        called: "an identity key",
+        name: "IdentityKey",
+        singular: "an identity key",
         id: Id::Digest,
         example: json!({ "key": "badge-4711", "shopper": "shopper-7", "channel": "RADIO" }),
-        mistake: "device: is none of that shopper's devices",
+        bad_row: "device: not one of that shopper's devices",
     };
     let token = Kind {
         path: "recognition-tokens",
         list: "recognitionTokens",
-        one: "RecognitionToken",
-        called: "a recognition token",
+        name: "RecognitionToken",
+        singular: "a recognition token",
         id: Id::Digest,
         example: json!({ "shopper": "shopper-7", "device": "phone-7" }),
-        mistake: "shopper: names nobody among the shoppers",
+        bad_row: "shopper: no such shopper",
     };
     let customer = Kind {
         path: "customers",
         list: "customers",
-        one: "Customer",
-        called: "a customer of an OpenID provider",
+        name: "Customer",
+        singular: "a customer of an OpenID provider",
         id: Id::Digest,
         example: json!({ "issuer": "https://login.example.com/tenant/v2.0", "subject": "248289761001", "shopper": "shopper-7" }),
-        mistake: "shopper: names nobody among the shoppers",
+        bad_row: "shopper: no such shopper",
     };
-    let flags = [("flag", "Holds a shopper's account back"), ("unflag", "Lets a shopper's account go")];
+    let flags = [("flag", "Flag a shopper's account"), ("unflag", "Unflag a shopper's account")];
     let flags = flags.map(|(word, summary)| {
         shopper.one(HttpMethod::Post, word, &format!("{word}Shopper"), summary).refuses([ApiError::NotFound])
     });
     let revocations = [&key, &token].map(|kind| {
-        let summary = format!("Refuses {} as invalid from now on", kind.called);
-        kind.one(HttpMethod::Post, "revoke", &format!("revoke{}", kind.one), &summary).refuses([ApiError::NotFound])
+        let summary = format!("Revoke {}: scans with it are denied from now on", kind.singular);
+        kind.one(HttpMethod::Post, "revoke", &format!("revoke{}", kind.name), &summary).refuses([ApiError::NotFound])
     });
-    let flags = flags.map(|call| call.answers("As it is now.", schema_of::<ShopperRow>()));
+    let flags = flags.map(|call| call.answers("The current row.", schema_of::<ShopperRow>()));
     let [key_revoked, token_revoked] = revocations;
     let calls = [
         store.all::<StoreRow>(),
@@ -111,13 +110,13 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         customer.all::<CustomerRow>(),
     ];
     let lists = [
-        list::<SessionRow<'_>>("sessions", "sessions", "Who is in the store, and who was: the newest first"),
-        list::<DecisionRow<'_>>("decisions", "decisions", "What gates were told: the newest first"),
-        list::<AuditRow>("audit", "audit", "What was changed about who is known: the newest first"),
+        list::<SessionRow<'_>>("sessions", "sessions", "List sessions (visits to stores), newest first"),
+        list::<DecisionRow<'_>>("decisions", "decisions", "List decisions, newest first"),
+        list::<AuditRow>("audit", "audit", "List changes of the directory, newest first"),
     ];
     let revocations = [
-        key_revoked.answers("As it is now.", schema_of::<IdentityKeyRow>()),
-        token_revoked.answers("As it is now.", schema_of::<RecognitionTokenRow>()),
+        key_revoked.answers("The current row.", schema_of::<IdentityKeyRow>()),
+        token_revoked.answers("The current row.", schema_of::<RecognitionTokenRow>()),
     ];
     let calls = calls.into_iter().flatten().chain(flags).chain(revocations).chain(lists);
     let all = || [ApiError::Unauthorized, ApiError::AdministrationClosed, fault()];
@@ -127,58 +126,66 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
 /// Rows of one kind.
 struct Kind {
     path: &'static str,
-    /// The member of a list that holds them.
+    /// The member of a list that has the rows.
     list: &'static str,
-    one: &'static str,
-    called: &'static str,
+    /// The name in operation ids.
+    name: &'static str,
+    singular: &'static str,
     id: Id,
     example: Value,
-    /// What a PUT may be told.
-    mistake: &'static str,
+    /// An example of a message that refuses a PUT.
+    bad_row: &'static str,
 }
 
-/// What a row goes by.
+/// How a path identifies a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Id {
-    /// Its own id, percent-encoded.
+    /// By its id, percent-encoded.
     Own,
-    /// The digest of what it is: that comes in a body and is never told again.
+    /// By the digest of its key, token or customer.
     Digest,
 }
 
 impl Kind {
     fn all<R: ToSchema>(&self) -> Vec<Call> {
-        let (name, called) = (self.one, self.called);
-        let put = format!("Puts {called} in the place of what was there");
+        let (name, singular) = (self.name, self.singular);
+        let put = format!("Create or replace {singular}");
         let put = match self.id {
             Id::Own => self.one(HttpMethod::Put, "", &format!("put{name}"), &put),
             Id::Digest => Call::new(HttpMethod::Put, self.collection(), &format!("put{name}"), &put),
         };
-        let put = put.described("An unknown member is refused, as a misspelt one. What is wrong is told all at once, and no value is quoted.");
+        let put = put.described(
+            "Unknown members are refused, so that a misspelt one is noticed. The message lists all problems and never quotes a value.",
+        );
         let delete = self
-            .one(HttpMethod::Delete, "", &format!("delete{name}"), &format!("Deletes {called}"))
+            .one(HttpMethod::Delete, "", &format!("delete{name}"), &format!("Delete {singular}"))
             .responds(204, done());
         let delete = match self.path {
             SHOPPERS => delete.described(
-                "Erases them: keys, tokens, devices and carts go, and a pseudonym takes their place in what is kept. The answer comes after 3 s or 5 s. \
-                 Done again it does what is left to do, so that nobody is told whether they were there.",
+                "Erases the shopper: deletes keys, tokens, devices, customers and carts, and replaces the id in decisions, sessions and the audit \
+                 with a pseudonym. The answer takes 3 s, plus 2 s with PostgreSQL, or plus `directory.cache_for` if that is longer. If a \
+                 call fails, repeat it: that completes the erasure. For this reason an unknown shopper gets 204 too.",
             ),
             _ => delete.refuses([ApiError::NotFound]),
         };
         vec![
-            list::<R>(self.path, self.list, &format!("Lists them in the order of their {}", self.id.plural())),
+            list::<R>(
+                self.path,
+                self.list,
+                &format!("List {}, ordered by {}", self.path.replace('-', " "), self.id.name()),
+            ),
             put.takes(schema_of::<R>(), self.example.clone())
-                .answers("As it is now.", schema_of::<R>())
-                .refuses_such_as(ApiError::BadRow(self.mistake.into()))
+                .answers("The current row.", schema_of::<R>())
+                .refuses_such_as(ApiError::BadRow(self.bad_row.into()))
                 .refuses([ApiError::TooLong]),
-            self.one(HttpMethod::Get, "", &format!("get{name}"), &format!("Reads {called}"))
-                .answers("As it is now.", schema_of::<R>())
+            self.one(HttpMethod::Get, "", &format!("get{name}"), &format!("Get {singular}"))
+                .answers("The current row.", schema_of::<R>())
                 .refuses([ApiError::NotFound]),
             delete,
         ]
     }
 
-    /// What is done to one of them.
+    /// A call on one row.
     fn one(&self, method: HttpMethod, what: &str, id: &str, summary: &str) -> Call {
         let path = match self.id {
             Id::Own => format!("{}/{{id}}/{what}", self.collection()),
@@ -193,12 +200,10 @@ impl Kind {
                 .parameter(
                     "digest",
                     ParameterIn::Path,
-                    "As the list tells it.",
+                    "The digest, as in the list.",
                     text(64).pattern(Some("^[0-9a-f]{64}$")),
                 )
-                .refuses_such_as(ApiError::BadRow(
-                    "digest: must be 64 hexadecimal digits, as the lists tell them".into(),
-                )),
+                .refuses_such_as(ApiError::BadRow("digest: must be 64 hexadecimal digits, as in the lists".into())),
         }
     }
 
@@ -208,34 +213,36 @@ impl Kind {
 }
 
 impl Id {
-    fn plural(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
-            Self::Own => "ids",
-            Self::Digest => "digests",
+            Self::Own => "id",
+            Self::Digest => "digest",
         }
     }
 }
 
-/// A page of rows.
+/// A call that lists rows.
 fn list<R: ToSchema>(path: &str, name: &str, summary: &str) -> Call {
     let page = ObjectBuilder::new().property(name, array_of::<R>()).required(name).property(
         "nextCursor",
-        ObjectBuilder::new().schema_type(Type::String).description(Some("There while there are more.")),
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The cursor of the next page. Absent on the last page.")),
     );
     let limit =
-        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64)).maximum(i64::try_from(MAX_PAGE).ok());
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64)).maximum(i64::try_from(MAX_LIMIT).ok());
     Call::new(HttpMethod::Get, format!("/admin/v1/{path}"), &format!("list{}", capital(name)), summary)
-        .parameter("limit", ParameterIn::Query, "How many at most.", limit.default(Some(PAGE.into())))
+        .parameter("limit", ParameterIn::Query, "The most rows of a page.", limit.default(Some(DEFAULT_LIMIT.into())))
         .parameter(
             "cursor",
             ParameterIn::Query,
-            "What `nextCursor` was.",
+            "The `nextCursor` of the page before.",
             ObjectBuilder::new().schema_type(Type::String),
         )
-        .answers("A page.", RefOr::from(Schema::from(page.build())))
-        .refuses([ApiError::BadQuery(WANTED.into())])
+        .answers("A page of rows.", RefOr::from(Schema::from(page.build())))
+        .refuses([ApiError::BadQuery(BAD_PAGE.into())])
 }
 
 fn done() -> Response {
-    ResponseBuilder::new().description("It is gone.").build()
+    ResponseBuilder::new().description("Deleted.").build()
 }

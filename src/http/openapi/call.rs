@@ -1,5 +1,5 @@
-//! One call as the document describes it. What it refuses is told by the refusals themselves: their status, their words and their
-//! headers come from the door through which they leave.
+//! Builds the description of one call. Refusals describe themselves: status, message and headers come from the response
+//! that [`ApiError`] makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{AdditionalProperties, Array, ObjectBuilder, OneOfB
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
-use super::super::error::{ApiError, Said};
+use super::super::error::{ApiError, Message};
 
 pub(super) const JSON: &str = "application/json";
 /// The schema of every refusal.
@@ -29,20 +29,20 @@ pub(super) struct Call {
     refusals: BTreeMap<u16, Refusals>,
 }
 
-/// What one status says.
+/// The refusals with one status.
 #[derive(Default)]
 struct Refusals {
-    /// Each with its reason, for the app to act upon, if it has one.
+    /// Each message, with its reason for the app if it has one.
     messages: Vec<(String, Option<&'static str>)>,
-    /// Whether there are messages that only the request makes.
+    /// Whether other messages are possible, which depend on the request.
     is_open: bool,
     headers: Vec<header::HeaderName>,
 }
 
-/// What calls have in common.
+/// The parts that several calls share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Answers, by a name.
+    /// Responses by name.
     pub(super) responses: BTreeMap<String, Response>,
     reasons: BTreeSet<&'static str>,
 }
@@ -53,9 +53,9 @@ impl Shared {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let reason = text().enum_values(Some(self.reasons.clone()));
         let reason =
-            reason.description(Some("For the app to act upon; only some refusals of the shopper's side have one."));
+            reason.description(Some("For an app to act on. Only some refusals of the shopper's side have one."));
         ObjectBuilder::new()
-            .description(Some("A refusal. Messages may change, reasons do not."))
+            .description(Some("A refusal. Messages may change; reasons do not."))
             .property("message", text())
             .required("message")
             .property("reason", reason)
@@ -64,29 +64,29 @@ impl Shared {
     }
 }
 
-/// The schema that the document has under a type's name.
+/// A reference to the schema with a type's name.
 pub(super) fn schema_of<T: ToSchema>() -> RefOr<Schema> {
     Ref::from_schema_name(T::name()).into()
 }
 
-/// An array of them.
+/// An array of such values.
 pub(super) fn array_of<T: ToSchema>() -> RefOr<Schema> {
     Array::new(schema_of::<T>()).into()
 }
 
-/// The schema that the document has under a type's name, or null.
+/// A reference to the schema with a type's name, or null.
 pub(super) fn nullable<T: ToSchema>() -> RefOr<Schema> {
     let null = ObjectBuilder::new().schema_type(Type::Null);
     RefOr::T(OneOfBuilder::new().item(schema_of::<T>()).item(null).into())
 }
 
-/// A text of so many characters.
+/// A text of 1 to `longest` characters.
 pub(super) fn text(longest: usize) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(longest))
 }
 
 impl Call {
-    /// `id` is what generated clients call it by.
+    /// `id` is the operation id, from which generated clients take the name of the call.
     pub(super) fn new(method: HttpMethod, path: impl Into<String>, id: &str, summary: &str) -> Self {
         let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary));
         Self { path: path.into(), method, operation, refusals: BTreeMap::new() }
@@ -100,7 +100,7 @@ impl Call {
         self.with(|operation| operation.tag(tag))
     }
 
-    /// All of these credentials together; called again, or these.
+    /// Needs all of these credentials. Calling it again adds an alternative.
     pub(super) fn needs(self, schemes: &[&str]) -> Self {
         let all = schemes.iter().fold(SecurityRequirement::default(), |all, scheme| all.add(*scheme, [""; 0]));
         self.with(|operation| operation.security(all))
@@ -112,12 +112,12 @@ impl Call {
         self.with(|operation| operation.parameter(parameter.description(Some(description)).schema(Some(schema))))
     }
 
-    /// A body that must be there.
+    /// A required body.
     pub(super) fn takes(self, schema: RefOr<Schema>, example: Value) -> Self {
         self.body(schema, example, Required::True)
     }
 
-    /// One that may be there.
+    /// An optional body.
     pub(super) fn may_take(self, schema: RefOr<Schema>, example: Value) -> Self {
         self.body(schema, example, Required::False)
     }
@@ -128,7 +128,7 @@ impl Call {
         self.with(|operation| operation.request_body(Some(body)))
     }
 
-    /// 200 with this.
+    /// A 200 with a JSON body.
     pub(super) fn answers(self, description: &str, schema: RefOr<Schema>) -> Self {
         self.responds(
             200,
@@ -140,7 +140,7 @@ impl Call {
         self.with(|operation| operation.response(status.to_string(), response))
     }
 
-    /// In these words.
+    /// Adds refusals with exactly these messages.
     pub(super) fn refuses(mut self, errors: impl IntoIterator<Item = ApiError>) -> Self {
         for error in errors {
             self.refuse(error, false);
@@ -148,13 +148,13 @@ impl Call {
         self
     }
 
-    /// In such words: what is wrong, and where, depends on the request.
+    /// Adds a refusal with an example of a message. The real message depends on the request.
     pub(super) fn refuses_such_as(mut self, error: ApiError) -> Self {
         self.refuse(error, true);
         self
     }
 
-    /// What is decided against somebody, in these words.
+    /// Adds the messages of denials.
     pub(super) fn denies(mut self, status: u16, messages: impl IntoIterator<Item = &'static str>) -> Self {
         let refusals = self.refusals.entry(status).or_default();
         refusals.messages.extend(messages.into_iter().map(|message| (message.to_owned(), None)));
@@ -163,12 +163,13 @@ impl Call {
 
     fn refuse(&mut self, error: ApiError, is_open: bool) {
         let reason = match &error {
-            ApiError::Told { reason, .. } => Some(*reason),
+            ApiError::WithReason { reason, .. } => Some(*reason),
             _ => None,
         };
         let response = error.into_response();
         let refusals = self.refusals.entry(response.status().as_u16()).or_default();
-        let message = response.extensions().get::<Said>().map(|Said(said)| said.to_string()).unwrap_or_default();
+        let message = response.extensions().get::<Message>();
+        let message = message.map(|Message(message)| message.to_string()).unwrap_or_default();
         if !refusals.messages.contains(&(message.clone(), reason)) {
             refusals.messages.push((message, reason));
         }
@@ -180,7 +181,7 @@ impl Call {
         }
     }
 
-    /// What it says in the same words as others do goes to `shared`, by a name of its own.
+    /// Responses that other calls have too go to `shared`.
     pub(super) fn build(self, shared: &mut Shared) -> (String, PathItem) {
         let Self { path, method, mut operation, refusals } = self;
         for (status, refusals) in refusals {
@@ -205,7 +206,7 @@ impl Call {
 }
 
 impl Refusals {
-    /// Where there is one sentence alone, its words.
+    /// The name of a shared response: only one with a single constant message is shared.
     fn name(&self) -> Option<String> {
         let [(message, None)] = self.messages.as_slice() else { return None };
         (!self.is_open).then(|| name_of(message))
@@ -214,8 +215,8 @@ impl Refusals {
     fn response(self) -> Response {
         let described = match self.messages.as_slice() {
             [(one, _)] if !self.is_open => one.clone(),
-            _ if self.is_open => "The message says what is wrong, and where.".to_owned(),
-            _ => "The message says which.".to_owned(),
+            _ if self.is_open => "The message names the problem and its position.".to_owned(),
+            _ => "One of several refusals. The message tells which.".to_owned(),
         };
         let examples = self.messages.into_iter().map(|(message, reason)| {
             let value = match reason {
@@ -234,12 +235,12 @@ impl Refusals {
     }
 }
 
-/// A sentence as a name.
+/// Turns a sentence into a name.
 fn name_of(sentence: &str) -> String {
     sentence.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect()
 }
 
-/// A word with its first letter large.
+/// Capitalizes the first letter of a word.
 pub(super) fn capital(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
@@ -248,9 +249,12 @@ pub(super) fn capital(word: &str) -> String {
 fn header_of(name: &header::HeaderName) -> utoipa::openapi::Header {
     let (schema, description) = if *name == header::RETRY_AFTER {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64));
-        (seconds, "Whole seconds after which to ask again.")
+        (seconds, "Retry after this many seconds.")
     } else {
-        (ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["Bearer"])), "What is asked for.")
+        (
+            ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["Bearer"])),
+            "The required authentication scheme.",
+        )
     };
     HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
 }

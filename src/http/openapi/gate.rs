@@ -1,5 +1,5 @@
-//! The gate's call. Its body is read by hand, so that every mistake has the words that Amazon is told: what is declared here only describes
-//! it, and a test holds both together.
+//! Describes the gate's call. The types here are for the document only: the real body is parsed by hand (see `wire`),
+//! so that every mistake gets the message that Amazon's test cases expect. A test compares the two.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,32 +18,32 @@ use crate::domain::decision::Denial;
 
 pub(super) const TAG: &str = "gate";
 
-/// A scan. Members that are not named here are ignored, whatever is in them.
+/// A scan. Unknown members are ignored.
 #[derive(ToSchema)]
 #[schema(as = Scan)]
 #[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "a scan is read by hand: this describes it")]
+#[expect(dead_code, reason = "a scan is parsed by hand: this only describes it")]
 pub(super) struct ScanBody {
-    /// A UUID in any version, new on every retry.
+    /// A UUID of any version, new on every retry.
     #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     request_id: String,
-    /// What the reader saw, in Base64: the standard alphabet, padded in full or not at all.
+    /// The scanned key in Base64: the standard alphabet, with full padding or none.
     #[schema(min_length = 1, max_length = 1000, content_encoding = "base64")]
     identity_key: String,
     #[schema(min_length = 1, max_length = 255)]
     store_id: String,
     #[schema(inline)]
     auth_event: AuthEventBody,
-    /// How it was read, if that is known.
+    /// How the key was read, if that is known.
     #[schema(inline)]
     key_channel: Option<ChannelWord>,
 }
 
-/// What happened at the gate.
+/// The event at the gate.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct AuthEventBody {
-    /// A UUID, the same on every retry: the same event with the same key, store and location gets the same answer, always.
+    /// A UUID, the same on every retry. The same id, key, store and location always get the same answer.
     #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     id: String,
     /// In UTC.
@@ -77,14 +77,16 @@ pub(super) fn call() -> Call {
         "authEvent": { "id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" },
         "keyChannel": "OPTICAL"
     });
-    Call::new(HttpMethod::Post, IDENTITY_KEYS, "verifyIdentityKey", "Decides whether a gate opens")
+    Call::new(HttpMethod::Post, IDENTITY_KEYS, "verifyIdentityKey", "Decide whether a gate opens")
         .described(
-            "Without credentials only where `server.callers` names nobody. \
-             To a POST on this path, whatever its body: 200, 400, 401, 429 or 500. The body is JSON whatever `Content-Type` says, an object, \
-             not empty, names each member that is described here at most once, has at most 64 KiB and is complete 1 s after the head; \
-             the answer comes within 1.5 s. The first mistake in the order of the messages is told. 200 and 401 are recorded, and \
-             answered again to the same event; 400, 429 and 500 are not. The limit is per caller, `rate_limit.burst` at once and \
-             `rate_limit.requests_per_second` in the long run, charged before the body is read.",
+            "Credentials are required if `server.callers` has any caller.\n\n\
+             The status is 200, 400, 401, 429 or 500, whatever the body. The answer comes within 1.5 s after the head of the request.\n\n\
+             The body must be a JSON object that is not empty and has each member described here at most once. `Content-Type` is \
+             ignored. The body must not exceed 64 KiB and must be complete 1 s after the head. The message of a 400 is that of the first \
+             failed rule, in the order of the examples.\n\n\
+             200 and 401 are recorded: the same event gets the recorded answer again. 400, 429 and 500 are not recorded.\n\n\
+             Each caller may send `rate_limit.requests_per_second` requests a second, with bursts of `rate_limit.burst`. A request is \
+             charged before its body is read.",
         )
         .tagged(TAG)
         .needs(&[])

@@ -1,8 +1,8 @@
-//! The OpenAPI document: what every port answers, told by the types that are written to the wire and by the refusals that leave through
-//! [`ApiError`]; and a page to read it. Both are on the management port. They hold no secret, and a browser cannot send a token by itself, so
-//! that neither asks for one.
+//! The OpenAPI document of all ports, and a page to read it.
 //!
-//! The demo's own page and what it asks for are no part of it.
+//! Schemas of answers come from the types that are sent, refusals from [`ApiError`]. Tests compare the document with
+//! real requests and answers. Both are on the management port and need no token: they contain no secret, and a browser
+//! cannot send a token by itself. The demo's page and its endpoints are not in the document.
 
 mod administration;
 mod call;
@@ -23,7 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::error::ApiError;
 use call::{Call, Shared};
 
-/// The names of the credentials.
+/// The names of the security schemes.
 const API_KEY: &str = "apiKey";
 const CLIENT_CERTIFICATE: &str = "clientCertificate";
 const MANAGEMENT_TOKEN: &str = "managementToken";
@@ -32,14 +32,14 @@ const CUSTOMER_CONTEXT: &str = "customerContext";
 const AUTHORIZATION_KEY: &str = "authorizationKey";
 
 const DESCRIPTION: &str = "\
-The gate's call and the shopper's side are on `server.bind`; the latter on `commerce.bind`, where that is set. Administration and metrics are on \
-`management.bind`. The probes are on each.
+The gate's call is on `server.bind`. The shopper's side is on `commerce.bind` if that is set, else on `server.bind` too. Administration and \
+metrics are on `management.bind`. The probes are on every port.
 
-Every answer that is not a success is `{\"message\": \"…\"}`, on any path and to any method: 404 where there is no such path, 405 with `Allow` where there \
-is, but not with that method. All carry `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, and none says which software made it. \
-What GET answers, HEAD does, without the body.";
+Every answer that is not a success is `{\"message\": \"…\"}`. An unknown path gets 404; a known path with another method gets 405 with `Allow`. Every \
+answer has `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, and no answer names the server software. HEAD gets the answer of GET \
+without its body.";
 
-/// The document, as it stands in `docs/openapi.json`.
+/// The document. `docs/openapi.json` is a copy of it.
 #[must_use]
 pub fn document() -> String {
     let mut shared = Shared::default();
@@ -61,20 +61,20 @@ pub fn document() -> String {
         .servers(Some([
             server(
                 "http://127.0.0.1:8080",
-                "`server.bind`: the gate and, unless `commerce.bind` is set, the shopper's side",
+                "`server.bind`: the gate's call and, unless `commerce.bind` is set, the shopper's side",
             ),
             server("http://127.0.0.1:9090", "`management.bind`: operations and administration"),
         ]))
         .tags(Some([
-            tag(gate::TAG, "The call that a gate waits for"),
-            tag(shopper::TAG, "The shopper's side, for apps: there where `commerce.enabled` is on"),
-            tag(operations::TAG, "Whether it runs, and how; this document"),
-            tag(administration::TAG, "Who is known, and what was decided"),
+            tag(gate::TAG, "The gate's call"),
+            tag(shopper::TAG, "The shopper's side, for apps: requires `commerce.enabled`"),
+            tag(operations::TAG, "Probes, metrics, and this document"),
+            tag(administration::TAG, "Stores, shoppers, keys, tokens and customers; sessions, decisions and the audit"),
         ]))
         .paths(paths)
         .components(Some(components().schema(call::ERROR, error).responses_from_iter(shared.responses).build()))
         .build();
-    // Nothing in it can fail to be JSON.
+    // Writing it as JSON cannot fail.
     api.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
 }
 
@@ -95,11 +95,13 @@ fn components() -> ComponentsBuilder {
     let bearer = |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     ComponentsBuilder::new()
         .schemas_from_iter(schemas)
-        .security_scheme(API_KEY, own("X-Api-Key", "The key of one of `server.callers`."))
+        .security_scheme(API_KEY, own("X-Api-Key", "The API key of a caller in `server.callers`."))
         .security_scheme(
             CLIENT_CERTIFICATE,
             SecurityScheme::MutualTls {
-                description: Some("A certificate of one of `server.callers`, by `tls.client_authority`.".to_owned()),
+                description: Some(
+                    "The certificate of a caller in `server.callers`, issued by `tls.client_authority`.".to_owned(),
+                ),
                 deprecated: None,
                 extensions: None,
             },
@@ -107,26 +109,29 @@ fn components() -> ComponentsBuilder {
         .security_scheme(
             MANAGEMENT_TOKEN,
             SecurityScheme::Http(
-                bearer("`management.token`. Where it is not set, the administration is closed and metrics are open.")
+                bearer("`management.token`. If it is not set, administration is closed and metrics need no token.")
                     .build(),
             ),
         )
         .security_scheme(
             BEARER,
             SecurityScheme::Http(
-                bearer("An anonymous token, or an access token of one of the retailer's identity providers.")
+                bearer("An anonymous token, or an access token from one of the retailer's identity providers.")
                     .bearer_format("JWT")
                     .build(),
             ),
         )
         .security_scheme(
             CUSTOMER_CONTEXT,
-            own("X-Customer-Context", "Made for one bearer token, and good with no other."),
+            own(
+                "X-Customer-Context",
+                "The customer context that was made for the bearer token. It is valid with that token only.",
+            ),
         )
-        .security_scheme(AUTHORIZATION_KEY, own("X-Auth-Key", "`commerce.authorization_key`."))
+        .security_scheme(AUTHORIZATION_KEY, own("X-Auth-Key", "The value of `commerce.authorization_key`."))
 }
 
-/// A type, and those that it is made of.
+/// Adds the schemas of a type and of its members' types.
 fn add<T: ToSchema + PartialSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     schemas.push((T::name().into_owned(), T::schema()));
     T::schemas(schemas);
@@ -140,7 +145,7 @@ fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
     TagBuilder::new().name(name).description(Some(description)).build()
 }
 
-/// The 500, which is always the same.
+/// The 500. Its message is always the same.
 fn fault() -> ApiError {
     ApiError::Internal { reason: "", cause: String::new() }
 }

@@ -1,4 +1,4 @@
-//! What operations ask: probes, metrics, this document.
+//! Describes the calls of operations: probes, metrics, and the document itself.
 
 use serde_json::json;
 use utoipa::openapi::path::HttpMethod;
@@ -28,29 +28,29 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
     let text = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::String).build())));
     let object = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::Object).build())));
     let metrics = ResponseBuilder::new()
-        .description("All of them.")
+        .description("All metrics.")
         .content(Format::OpenMetrics.content_type(), text())
         .content(Format::Plain.content_type(), text())
         .build();
     let calls = [
-        Call::new(HttpMethod::Get, LIVEZ, "livez", "Whether the process lives")
+        Call::new(HttpMethod::Get, LIVEZ, "livez", "Check that the process runs")
             .needs(&[])
-            .responds(200, probe("It does.", "alive")),
-        Call::new(HttpMethod::Get, READYZ, "readyz", "Whether it takes requests")
-            .described("`degraded` where a database is needed and does not answer: what is remembered is answered all the same.")
+            .responds(200, probe("The process runs.", "alive")),
+        Call::new(HttpMethod::Get, READYZ, "readyz", "Check that the connector accepts requests")
+            .described("`degraded` means that the database or the identity backend does not answer. Recorded events are still answered.")
             .needs(&[])
-            .responds(200, probe("It does: `ready`, or `degraded`.", "ready"))
-            .responds(503, probe("Not yet, or no more: it is starting or draining.", "unready")),
-        Call::new(HttpMethod::Get, METRICS, "metrics", "Metrics in the OpenMetrics text format")
-            .described("In the Prometheus text format 0.0.4 where `Accept` prefers `text/plain`.")
+            .responds(200, probe("The connector accepts requests: `ready` or `degraded`.", "ready"))
+            .responds(503, probe("The connector is starting or draining.", "unready")),
+        Call::new(HttpMethod::Get, METRICS, "metrics", "Get metrics in the OpenMetrics text format")
+            .described("If `Accept` prefers `text/plain`, the format is the Prometheus text format 0.0.4.")
             .needs(&[])
             .needs(&[MANAGEMENT_TOKEN])
             .responds(200, metrics)
             .refuses([ApiError::Unauthorized, fault()]),
-        Call::new(HttpMethod::Get, DOCUMENT, "openapi", "This document")
+        Call::new(HttpMethod::Get, DOCUMENT, "openapi", "Get this document")
             .needs(&[])
             .responds(200, answer("The document.", JSON, object())),
-        Call::new(HttpMethod::Get, PAGE, "openapiPage", "A page to read it")
+        Call::new(HttpMethod::Get, PAGE, "openapiPage", "Show this document as a page")
             .needs(&[])
             .responds(200, answer("The page.", "text/html; charset=utf-8", text())),
     ];

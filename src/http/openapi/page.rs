@@ -1,5 +1,4 @@
-//! The document, and a page of our own to read it with: a few files and no library, so that nothing is fetched from elsewhere, and the page
-//! may do nothing but show.
+//! Serves the document and a page to read it. The page uses no library, so that it loads nothing from other servers.
 
 use std::sync::OnceLock;
 
@@ -10,12 +9,12 @@ use axum::routing::get;
 
 use super::call::JSON;
 
-/// Where the document is.
+/// The path of the document.
 pub(super) const DOCUMENT: &str = "/openapi.json";
-/// Where the page is.
+/// The path of the page.
 pub(super) const PAGE: &str = "/openapi";
 
-/// Nothing but what comes from here, no script in the page itself, in nobody's frame.
+/// The browser loads from this server only, runs no inline script, and shows the page in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -1,4 +1,4 @@
-//! The shopper's side. Each path is the same with a slash at its end, which the document does not repeat.
+//! Describes the shopper's side. Every path also works with a trailing slash, which the document does not repeat.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -21,12 +21,13 @@ pub(super) const TAG: &str = "shopper";
 
 const CART: &str = "/commerceapi/cart";
 
-// What apps send. It is read by types that refuse in other words, or by hand: a test holds both together.
+// The bodies that apps send. These types are for the document only; other types or hand-written code parse the real
+// bodies. A test compares the two.
 
-/// The anonymous id to be given again, a GUID; without one, or with null, it is a new one. Both names are the same.
+/// The anonymous id (a GUID) of the token. If absent or null, a new one is made. Both members mean the same.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is read by hand: this describes it")]
+#[expect(dead_code, reason = "the body is parsed by hand: this only describes it")]
 struct AnonymousTokenRequest {
     #[schema(format = "uuid")]
     anonymous_id: Option<String>,
@@ -38,7 +39,7 @@ struct AnonymousTokenRequest {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct NewCart {
-    /// `Default` if it is left out.
+    /// `Default` if absent.
     #[schema(min_length = 1, max_length = 100, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Option<String>,
     #[schema(min_length = 1, max_length = 50, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
@@ -47,22 +48,22 @@ struct NewCart {
     currency: String,
 }
 
-/// By its code, or as a cart has it.
+/// A currency code, or a currency as in a cart.
 fn new_currency() -> Schema {
     let code = || text(10).pattern(Some(PLAIN));
     let symbol = ObjectBuilder::new().schema_type(Type::String).max_length(Some(10)).pattern(Some(PLAIN));
     let whole = ObjectBuilder::new().property("code", code()).required("code").property("symbol", symbol);
-    OneOfBuilder::new().item(code()).item(whole).description(Some("By its code, or as a cart has it.")).into()
+    OneOfBuilder::new().item(code()).item(whole).description(Some("The code alone, or an object as in a cart.")).into()
 }
 
-/// No control character.
+/// A pattern that allows no control characters.
 const PLAIN: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 
-/// So much of one SKU.
+/// A SKU and its quantity.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct NewCartLine {
-    /// Of a line that is there, to say how much of it there is to be; where more is put into a cart, it is ignored.
+    /// The id of an existing line, to set its quantity. Ignored when adding to a cart.
     id: Option<serde_json::Value>,
     #[schema(min_length = 1, max_length = 100, pattern = "^[ -~]+$")]
     sku: String,
@@ -70,7 +71,7 @@ struct NewCartLine {
     qty: u16,
 }
 
-/// Whose carts are taken along.
+/// The anonymous customer whose carts are moved.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "as above")]
@@ -79,7 +80,7 @@ struct CartMigration {
     anonymous_id: String,
 }
 
-/// For which of the shopper's devices the code is.
+/// The shopper's device that will show the code.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "as above")]
@@ -107,28 +108,28 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             HttpMethod::Post,
             "/commerceapi/authentication",
             "anonymousToken",
-            "A token for whoever has not signed in",
+            "Get a token for a customer who has not signed in",
         )
         .described(
-            "Of wrong keys, an address has `commerce.failures_per_minute` answered with 401, and a 429 for the others.",
+            "Each address may send `commerce.failures_per_minute` wrong keys a minute; further ones get 429 instead of 401.",
         )
         .needs(&[AUTHORIZATION_KEY])
         .may_take(nullable::<AnonymousTokenRequest>(), json!({ "anonymousId": null }))
-        .answers("The token; its `jti` is the anonymous id, which is a secret.", schema_of::<Token<'_>>())
+        .answers("The token. Its `jti` is the anonymous id, which is a secret.", schema_of::<Token<'_>>())
         .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID or null".into()))
         .refuses([ApiError::TooLong]),
         Call::new(
             HttpMethod::Get,
             "/commerceapi/authentication/customercontext",
             "customerContext",
-            "The customer context that goes with a bearer token",
+            "Get the customer context of a bearer token",
         )
         .needs(&[BEARER])
-        .answers("It is good with this token alone, and ends with it.", schema_of::<Context<'_>>())
+        .answers("The customer context. It is valid with this token only, and expires with it.", schema_of::<Context<'_>>())
         .refuses([ApiError::ProviderUnavailable]),
-        shoppers(HttpMethod::Get, CART, "carts", "All of a customer's carts")
-            .answers("All of them.", array_of::<CartBody>()),
-        shoppers(HttpMethod::Post, CART, "openCart", "Opens a cart, or finds the one of that name and market")
+        shoppers(HttpMethod::Get, CART, "carts", "List a customer's carts")
+            .answers("All carts.", array_of::<CartBody>()),
+        shoppers(HttpMethod::Post, CART, "openCart", "Open a cart, or get the existing one with that name and market")
             .takes(schema_of::<NewCart>(), json!({ "name": "Default", "market": "DE", "currency": "EUR" }))
             .answers("The cart.", schema_of::<CartBody>())
             .refuses(
@@ -143,25 +144,26 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             )
             .refuses_such_as(ApiError::BadRow("market: is missing".into()))
             .refuses([ApiError::TooLong, ApiError::Cart(CartRefusal::Full)]),
-        one_cart(HttpMethod::Get, "", "cart", "One cart").answers("An array with that cart.", array_of::<CartBody>()),
-        one_cart(HttpMethod::Delete, "", "deleteCart", "Deletes a cart").answers("The cart as it was.", change()),
-        lines(HttpMethod::Post, "addToCart", "Puts more into a cart"),
-        lines(HttpMethod::Put, "setCartLines", "Says how much there is to be in a cart"),
-        one_cart(HttpMethod::Delete, "/lines/{sku}", "removeFromCart", "Takes a SKU out of a cart")
+        one_cart(HttpMethod::Get, "", "cart", "Get a cart").answers("An array with that cart.", array_of::<CartBody>()),
+        one_cart(HttpMethod::Delete, "", "deleteCart", "Delete a cart").answers("The deleted cart.", change()),
+        lines(HttpMethod::Post, "addToCart", "Add to a cart"),
+        lines(HttpMethod::Put, "setCartLines", "Set quantities in a cart"),
+        one_cart(HttpMethod::Delete, "/lines/{sku}", "removeFromCart", "Remove a SKU from a cart")
             .parameter("sku", ParameterIn::Path, "The SKU, percent-encoded.", text(100))
-            .answers("The cart as it is now.", change())
+            .answers("The changed cart.", change())
             .refuses([ApiError::Cart(CartRefusal::NoSuchLine)]),
         shoppers(
             HttpMethod::Post,
             "/commerceapi/cart/migrate",
             "migrateCart",
-            "Takes the carts of somebody who had not signed in along",
+            "Move an anonymous customer's carts to the signed-in customer",
         )
         .described(
-            "All or nothing: refused, the anonymous carts stay. Otherwise the anonymous carts are gone afterwards; called again, it moves what has come since.",
+            "Moves all carts or, if refused, none. Moved carts no longer belong to the anonymous customer. A second call moves only \
+             what was added after the first.",
         )
         .takes(schema_of::<CartMigration>(), json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" }))
-        .answers("The cart `Default` or, without one, the one that was changed last.", schema_of::<CartBody>())
+        .answers("The cart `Default` or, if there is none, the cart that was changed last.", schema_of::<CartBody>())
         .refuses(
             [CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooManyBytes].map(ApiError::Cart),
         )
@@ -182,14 +184,14 @@ fn shoppers(method: HttpMethod, path: &str, id: &str, summary: &str) -> Call {
 fn one_cart(method: HttpMethod, rest: &str, id: &str, summary: &str) -> Call {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64));
     shoppers(method, &format!("{CART}/{{id}}{rest}"), id, summary)
-        .parameter("id", ParameterIn::Path, "A cart of the customer's own.", number)
+        .parameter("id", ParameterIn::Path, "The id of one of the customer's carts.", number)
         .refuses([ApiError::Cart(CartRefusal::NoSuchCart)])
 }
 
 fn lines(method: HttpMethod, id: &str, summary: &str) -> Call {
     one_cart(method, "/lines", id, summary)
         .takes(Array::new(schema_of::<NewCartLine>()).into(), json!([{ "sku": "SKU-1", "qty": 2 }]))
-        .answers("The cart as it is now.", change())
+        .answers("The changed cart.", change())
         .refuses(
             [
                 CartRefusal::Sku,
@@ -209,25 +211,27 @@ fn change() -> RefOr<Schema> {
 }
 
 fn codes() -> Call {
-    let told =
-        |refusal: NoCode, status| ApiError::Told { status, reason: refusal.reason(), message: refusal.message() };
+    let with_reason =
+        |refusal: NoCode, status| ApiError::WithReason { status, reason: refusal.reason(), message: refusal.message() };
     let refusals = [NoCode::NotSignedIn, NoCode::NotLinked, NoCode::AccountFlagged, NoCode::PaymentExpired];
     let picture = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::String).build())));
     let answer = ResponseBuilder::new()
-        .description("The code; as a picture, the headers say what JSON would have said.")
+        .description("The code. For an image, headers have the members of the JSON answer.")
         .content(JSON, Content::new(Some(schema_of::<CodeBody<'_>>())))
         .content("image/svg+xml", picture())
         .content("image/png", picture());
     let answer = CODE_HEADERS.iter().fold(answer, |answer, name| {
         let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String)));
-        answer.header(name.as_str(), header.description(Some("With a picture only.")).build())
+        answer.header(name.as_str(), header.description(Some("Only with an image.")).build())
     });
-    shoppers(HttpMethod::Post, SCAN_KEY_CODES, "scanKeyCode", "A code for the gate")
-        .described("There only where `scan_key.customer_prefix` is set. `Accept: image/svg+xml` or `image/png` gets the QR code itself.")
+    shoppers(HttpMethod::Post, SCAN_KEY_CODES, "scanKeyCode", "Make a Scan Key Code for the gate")
+        .described(
+            "Requires `scan_key.customer_prefix`. With `Accept: image/svg+xml` or `image/png`, the answer is the image of the QR code.",
+        )
         .may_take(schema_of::<ScanKeyCodeRequest>(), json!({ "deviceId": "device-abc-123" }))
         .responds(200, answer.build())
-        .refuses([told(NoCode::UnknownDevice, StatusCode::BAD_REQUEST)])
+        .refuses([with_reason(NoCode::UnknownDevice, StatusCode::BAD_REQUEST)])
         .refuses_such_as(ApiError::BadRow("deviceId: must be 1 to 255 characters, or null".into()))
-        .refuses(refusals.map(|refusal| told(refusal, StatusCode::FORBIDDEN)))
+        .refuses(refusals.map(|refusal| with_reason(refusal, StatusCode::FORBIDDEN)))
         .refuses([ApiError::TooLong])
 }

@@ -1,4 +1,4 @@
-//! `/commerceapi/authentication/`: an anonymous token, and the customer context of whatever token.
+//! `/commerceapi/authentication/`: issues anonymous tokens, and the customer context of a token.
 
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -9,17 +9,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::credentials::TokenHolder;
-use super::{Shoppers, X_AUTH_KEY, both};
+use super::{Shoppers, X_AUTH_KEY, with_optional_slash};
 use crate::commerce::{CommerceError, Refusal};
 use crate::domain::customer::AnonymousId;
 use crate::http::document::Document;
 use crate::http::error::ApiError;
 use crate::http::members::{Members, Raw};
 
-/// The names under which the anonymous id may come: that of the published page, and that of the published client.
+/// The members that may have the anonymous id: that of the published API page, and that of the published client.
 const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
 
-/// A token for whoever has not signed in.
+/// A token for a customer who has not signed in.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AnonymousToken)]
 #[serde(rename_all = "camelCase")]
@@ -28,11 +28,11 @@ pub(in crate::http) struct Token<'a> {
     access_token: &'a str,
     /// In seconds.
     expires_in: i64,
-    /// There are none: an app asks again, with its id.
+    /// Always empty. For a new token, send the anonymous id again.
     refresh_token: &'static str,
 }
 
-/// What goes beside a bearer token, and ends with it.
+/// The customer context of a bearer token. It expires with the token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CustomerContext)]
 #[serde(rename_all = "camelCase")]
@@ -42,8 +42,8 @@ pub(in crate::http) struct Context<'a> {
 }
 
 pub(super) fn routes() -> Router<Shoppers> {
-    both("/commerceapi/authentication", post(anonymous))
-        .merge(both("/commerceapi/authentication/customercontext", get(context)))
+    with_optional_slash("/commerceapi/authentication", post(anonymous))
+        .merge(with_optional_slash("/commerceapi/authentication/customercontext", get(context)))
 }
 
 async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ApiError> {
@@ -52,16 +52,17 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     shoppers.charge(&caller).await?;
     let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
     let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
-    // Before the body is read: whoever has no key gets no further.
+    // Before the body is read, so that a caller without the key costs little.
     if !shoppers.commerce.is_authorized(key.as_deref()) {
-        // The right key passes however often somebody was wrong: they may be another behind the same address.
-        let counted = shoppers.failures.charge(&caller).await;
-        counted.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
+        // Only wrong keys are charged here: the right key passes after any number of wrong ones, since clients may
+        // share an address.
+        let charged = shoppers.failures.charge(&caller).await;
+        charged.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
         return Err(ApiError::Unauthenticated(Refusal::WrongKey));
     }
     let document = Document::from_request(Request::from_parts(parts, body), &shoppers).await?;
     let id = anonymous_id(document.text())?;
-    let _place = shoppers.enter()?;
+    let _permit = shoppers.acquire_permit()?;
     let token = shoppers.commerce.anonymous_token(id, shoppers.clock.now())?;
     let access_token = token.token.expose_secret();
     let expires_in = token.lifetime.num_seconds();
@@ -69,13 +70,13 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
 }
 
 async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ApiError> {
-    let _place = shoppers.enter()?;
+    let _permit = shoppers.acquire_permit()?;
     let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;
     let answer = Context { is_anonymous: bearer.customer().is_anonymous(), customer_context: context.expose_secret() };
     Ok(Json(answer).into_response())
 }
 
-/// The id that the body asks for, if it does.
+/// The anonymous id in the body, if there is one.
 fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
     if matches!(body.trim_ascii(), "" | "null") {
         return Ok(None);

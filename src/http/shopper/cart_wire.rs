@@ -1,4 +1,5 @@
-//! Carts as the published client reads them. Much of it is about orders, of which there are none here: that is zero or empty.
+//! Carts in the format of the published client. The connector has no prices and no orders, so those members are zero or
+//! empty.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -29,7 +30,7 @@ pub(in crate::http) struct CartBody {
     notes: [(); 0],
 }
 
-/// What came of changing a cart. Whatever goes wrong is told by the status.
+/// A changed cart. `hasErrors` is always false: an error has its own status.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CartChange)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +49,7 @@ struct CurrencyBody {
     symbol: String,
 }
 
-/// What is in a cart.
+/// The contents of a cart.
 #[derive(Default, Serialize, ToSchema)]
 #[schema(as = CartForm)]
 #[serde(rename_all = "camelCase")]
@@ -67,7 +68,7 @@ struct Form {
     payments: [(); 0],
 }
 
-/// All of it.
+/// The lines of a cart.
 #[derive(Default, Serialize, ToSchema)]
 #[schema(as = CartShipment)]
 #[serde(rename_all = "camelCase")]
@@ -76,7 +77,7 @@ struct Shipment {
     shipment_tracking_number: &'static str,
     shipping_method_id: &'static str,
     shipping_method_name: &'static str,
-    /// There is none.
+    /// Always null.
     #[schema(value_type = Option<String>, required = true)]
     shipping_address: Option<()>,
     shipping_total: u8,
@@ -84,7 +85,7 @@ struct Shipment {
     lines: Vec<LineBody>,
 }
 
-/// So much of one SKU.
+/// A SKU and its quantity.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CartLine)]
 #[serde(rename_all = "camelCase")]
@@ -110,16 +111,16 @@ impl CartBody {
             market: cart.market.as_str().to_owned(),
             currency: CurrencyBody { code, symbol },
             forms: [Form::of(cart.lines.iter().map(LineBody::from).collect())],
-            ..Self::of_nobody(owner)
+            ..Self::empty(owner)
         }
     }
 
-    /// What stands for a cart where a customer has none: it is empty, and kept nowhere.
-    pub(super) fn of_nobody(owner: &Customer) -> Self {
+    /// An empty cart for a customer who has none. It is not stored.
+    pub(super) fn empty(owner: &Customer) -> Self {
         Self {
             id: 0,
             name: String::new(),
-            // Its owner's own id, which nobody else is told.
+            // An anonymous id is a secret. It is shown to its owner only.
             customer_id: match owner {
                 Customer::Anonymous(id) => id.expose(),
                 Customer::Known { subject, .. } => subject.as_str().to_owned(),

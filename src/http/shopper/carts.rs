@@ -1,5 +1,5 @@
-//! `/commerceapi/cart/`: carts in the shapes of the published client. There is no catalogue here: prices are zeros, and a line is called by
-//! its SKU.
+//! `/commerceapi/cart/`: carts in the format of the published client. The connector has no catalogue: prices are zero,
+//! and the display name of a line is its SKU.
 
 use std::fmt;
 
@@ -16,26 +16,26 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::cart_wire::{CartBody, CartResponse};
 use super::credentials::Shopper;
-use super::{Shoppers, both, held};
+use super::{Shoppers, permit_body, with_optional_slash};
 use crate::carts::CartsError;
 use crate::domain::cart::{
     Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, MAX_QUANTITY, Market, Quantity, Sku,
 };
 use crate::domain::customer::{AnonymousId, Customer};
 use crate::http::document::Document;
-use crate::http::error::{ApiError, Why};
+use crate::http::error::{ApiError, Outcome};
 
 type Answer = Result<Response, ApiError>;
 
-/// What the client calls a cart without a name.
+/// The name of a cart that the client opens without a name.
 const DEFAULT_NAME: &str = "Default";
 
 pub(super) fn routes() -> Router<Shoppers> {
-    both("/commerceapi/cart", get(list).post(open))
-        .merge(both("/commerceapi/cart/migrate", post(migrate)))
-        .merge(both("/commerceapi/cart/{id}", get(one).delete(remove)))
-        .merge(both("/commerceapi/cart/{id}/lines", post(add).put(set)))
-        .merge(both("/commerceapi/cart/{id}/lines/{sku}", delete(remove_line)))
+    with_optional_slash("/commerceapi/cart", get(list).post(open))
+        .merge(with_optional_slash("/commerceapi/cart/migrate", post(migrate)))
+        .merge(with_optional_slash("/commerceapi/cart/{id}", get(one).delete(remove)))
+        .merge(with_optional_slash("/commerceapi/cart/{id}/lines", post(add).put(set)))
+        .merge(with_optional_slash("/commerceapi/cart/{id}/lines/{sku}", delete(remove_line)))
 }
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ struct NewCart {
     currency: NewCurrency,
 }
 
-/// By its code alone, as the client sends it, or as it comes back.
+/// A currency: its code alone, as the client sends it, or an object as in answers.
 enum NewCurrency {
     Code(String),
     Whole(WholeCurrency),
@@ -53,12 +53,12 @@ enum NewCurrency {
 
 impl<'de> Deserialize<'de> for NewCurrency {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct CurrencyVisitor;
+        impl<'de> Visitor<'de> for CurrencyVisitor {
             type Value = NewCurrency;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a currency code or an object with one")
+                f.write_str("a currency code, or an object with a code")
             }
 
             fn visit_str<E>(self, code: &str) -> Result<NewCurrency, E> {
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for NewCurrency {
                 WholeCurrency::deserialize(MapAccessDeserializer::new(members)).map(NewCurrency::Whole)
             }
         }
-        from.deserialize_any(Either)
+        from.deserialize_any(CurrencyVisitor)
     }
 }
 
@@ -82,10 +82,10 @@ struct WholeCurrency {
 
 #[derive(Deserialize)]
 struct NewLine {
-    /// Of a line that is there. What an app calls one that is new, such as -1, does not matter.
+    /// The id of an existing line. For a new line, apps send any other value, such as -1.
     id: Option<Value>,
     sku: String,
-    /// Whatever is no quantity is refused as that.
+    /// Any JSON value, so that a bad quantity gets the message about quantities.
     qty: Value,
 }
 
@@ -95,7 +95,7 @@ struct Migration {
     anonymous_id: String,
 }
 
-/// The id of a cart in a path. What is none is the id of no cart.
+/// The id of a cart in a path. An invalid id is answered like an unknown one.
 struct Id(CartId);
 
 impl FromRequestParts<Shoppers> for Id {
@@ -110,17 +110,17 @@ impl FromRequestParts<Shoppers> for Id {
 }
 
 async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Answer {
-    let permit = shoppers.enter()?;
+    let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
     let bodies: Vec<CartBody> = carts.all().iter().map(|cart| CartBody::new(cart, bearer.customer())).collect();
-    held::json(bodies, permit).await
+    permit_body::json(bodies, permit).await
 }
 
 async fn one(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
-    let permit = shoppers.enter()?;
+    let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
     let cart = carts.find(id).map_err(ApiError::Cart)?;
-    held::json([CartBody::new(cart, bearer.customer())], permit).await
+    permit_body::json([CartBody::new(cart, bearer.customer())], permit).await
 }
 
 async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
@@ -139,12 +139,12 @@ async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, docume
     let change =
         change(&shoppers, bearer.customer(), move |carts| carts.open(name, market, currency, id, now).cloned());
     let (cart, permit) = change.await?;
-    held::json(CartBody::new(&cart, bearer.customer()), permit).await
+    permit_body::json(CartBody::new(&cart, bearer.customer()), permit).await
 }
 
 async fn remove(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let (cart, permit) = change(&shoppers, bearer.customer(), move |carts| carts.delete(id)).await?;
-    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
+    permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
 async fn add(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
@@ -152,14 +152,14 @@ async fn add(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id):
     let now = shoppers.clock.now();
     let (cart, permit) =
         change(&shoppers, bearer.customer(), move |carts| carts.add_lines(id, lines, now).cloned()).await?;
-    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
+    permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
 async fn set(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
     let (lines, now) = (lines(&document)?, shoppers.clock.now());
     let (cart, permit) =
         change(&shoppers, bearer.customer(), move |carts| carts.set_lines(id, lines, now).cloned()).await?;
-    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
+    permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
 async fn remove_line(
@@ -173,7 +173,7 @@ async fn remove_line(
     let now = shoppers.clock.now();
     let (cart, permit) =
         change(&shoppers, bearer.customer(), move |carts| carts.remove_line(id, &sku, now).cloned()).await?;
-    held::json(CartResponse::new(&cart, bearer.customer()), permit).await
+    permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
 async fn migrate(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
@@ -183,27 +183,27 @@ async fn migrate(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, doc
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);
     let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".into()))?;
-    let permit = shoppers.enter()?;
+    let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.migrate(from, bearer.customer(), shoppers.clock.now()).await?;
     let carts = carts.map_err(ApiError::Cart)?;
-    let body = match foremost(&carts) {
+    let body = match default_cart(&carts) {
         Some(cart) => CartBody::new(cart, bearer.customer()),
-        None => CartBody::of_nobody(bearer.customer()),
+        None => CartBody::empty(bearer.customer()),
     };
-    held::json(body, permit).await
+    permit_body::json(body, permit).await
 }
 
 pub(in crate::http) fn not_signed_in() -> ApiError {
-    ApiError::forbidden("not_signed_in", "Sign in first: a cart moves to who signs in")
+    ApiError::forbidden("not_signed_in", "Sign in first: carts move to a signed-in customer")
 }
 
-/// The cart that an app shows first: the one that nobody has named, else the one changed last.
-fn foremost(carts: &Carts) -> Option<&Cart> {
+/// The cart that an app shows first: the one with the default name, else the one that was changed last.
+fn default_cart(carts: &Carts) -> Option<&Cart> {
     let all = carts.all().iter();
     all.max_by_key(|cart| (cart.name.as_str() == DEFAULT_NAME, cart.changed_at))
 }
 
-/// Makes a change; what it says, and the permit of the request for its answer.
+/// Changes a customer's carts. Returns the result of the change, and the request's permit for its answer.
 async fn change<T, F>(
     shoppers: &Shoppers,
     customer: &Customer,
@@ -213,19 +213,19 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Carts) -> Result<T, CartRefusal> + Send + 'static,
 {
-    let permit = shoppers.enter()?;
+    let permit = shoppers.acquire_permit()?;
     let changed = shoppers.commerce.carts.change(customer, shoppers.clock.now(), change).await?;
-    changed.map(|told| (told, permit)).map_err(ApiError::Cart)
+    changed.map(|result| (result, permit)).map_err(ApiError::Cart)
 }
 
 fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
     let lines: Vec<NewLine> = document.read_all()?;
     let read = |NewLine { id, sku, qty }: NewLine| {
-        // 1.0 is a whole number as well: to some clients every number has decimals.
-        let is_it = |whole: &u16| qty.as_f64() == Some(f64::from(*whole));
-        let quantity = (1..=MAX_QUANTITY).find(is_it).ok_or(CartRefusal::Quantity)?;
+        // 1.0 is a whole number too: some clients write every number with decimals.
+        let is_equal = |whole: &u16| qty.as_f64() == Some(f64::from(*whole));
+        let quantity = (1..=MAX_QUANTITY).find(is_equal).ok_or(CartRefusal::Quantity)?;
         let quantity = Quantity::new(quantity.into())?;
-        let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // 0 is no line's
+        let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // no line has the id 0
         Ok((id, Sku::parse(&sku)?, quantity))
     };
     lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ApiError::Cart)
@@ -237,9 +237,9 @@ impl From<CartsError> for ApiError {
     }
 }
 
-/// What the log says of a refusal.
-pub(in crate::http) fn why(refusal: CartRefusal) -> Why {
-    Why::reason(match refusal {
+/// The outcome of a refused cart request, for the log.
+pub(in crate::http) fn cart_outcome(refusal: CartRefusal) -> Outcome {
+    Outcome::reason(match refusal {
         CartRefusal::NoSuchCart => "no_such_cart",
         CartRefusal::NoSuchLine => "no_such_line",
         CartRefusal::Full => "carts_full",

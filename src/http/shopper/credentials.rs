@@ -1,5 +1,5 @@
-//! Who asks: the bearer token, and for all but the first call the customer context that goes with it. Whoever has neither, or not the
-//! right ones, is told no more than that.
+//! Authentication of shopper requests: the bearer token and, for all endpoints but authentication itself, the customer
+//! context made for that token. A refusal does not say which of the two is wrong.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -11,17 +11,17 @@ use crate::http::bearer::bearer;
 use crate::http::error::ApiError;
 use crate::rate_limit::Caller;
 
-/// Whoever holds a bearer token that holds.
+/// Extracts a valid bearer token.
 pub(super) struct TokenHolder(pub(super) Bearer);
 
-/// The same with the customer context that was made for the token.
+/// Extracts a valid bearer token with the customer context that was made for it.
 pub(super) struct Shopper(pub(super) Bearer);
 
 impl FromRequestParts<Shoppers> for TokenHolder {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
-        let bearer = admit(parts, shoppers, |_| Ok(())).await?;
+        let bearer = authenticate(parts, shoppers, |_| Ok(())).await?;
         Ok(Self(bearer))
     }
 }
@@ -30,16 +30,16 @@ impl FromRequestParts<Shoppers> for Shopper {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
-        let context = one(&parts.headers, X_CUSTOMER_CONTEXT).map(str::to_owned);
-        let bearer =
-            admit(parts, shoppers, |bearer| shoppers.commerce.check_context(bearer, context.as_deref())).await?;
+        let context = single_header(&parts.headers, X_CUSTOMER_CONTEXT).map(str::to_owned);
+        let check = |bearer: &Bearer| shoppers.commerce.check_context(bearer, context.as_deref());
+        let bearer = authenticate(parts, shoppers, check).await?;
         Ok(Self(bearer))
     }
 }
 
-/// A token that holds is charged for itself, so that a crowd behind one address is not one caller; else the peer is charged, whatever
-/// token they make up, and before anything is waited for.
-async fn admit(
+/// Authenticates and charges a request. A valid token is charged by itself, since many phones may share one address.
+/// Without one, the client's address is charged, whatever token it made up, before the request waits for anything.
+async fn authenticate(
     parts: &Parts,
     shoppers: &Shoppers,
     check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
@@ -64,8 +64,8 @@ async fn admit(
     Ok(checked?)
 }
 
-/// A header that is there just once.
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The value of a header that occurs exactly once and is not empty.
+fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok().filter(|value| !value.is_empty())

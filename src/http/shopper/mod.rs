@@ -1,17 +1,18 @@
-//! The shopper's side: `/commerceapi/…` and `/v1/scan-key-codes`. Its callers are phones, many of them, none of which may hold up a gate:
-//! they have limits of their own.
+//! The shopper's side: `/commerceapi/…` and `/v1/scan-key-codes`, called by the shopper's app.
+//!
+//! It has rate limits and a limit of requests in progress of its own, so that no number of apps can delay a gate.
 
 mod authentication;
 mod cart_wire;
 mod carts;
 mod credentials;
-mod held;
+mod permit_body;
 mod picture;
 mod scan_key_codes;
 
 pub(super) use authentication::{Context, Token};
 pub(super) use cart_wire::{CartBody, CartResponse};
-pub(super) use carts::{not_signed_in, why};
+pub(super) use carts::{cart_outcome, not_signed_in};
 pub(super) use scan_key_codes::{CODE_HEADERS, CodeBody};
 
 use std::borrow::Cow;
@@ -29,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::caller::caller_of;
-use super::error::{ApiError, Said};
+use super::error::{ApiError, Message};
 use crate::clock::Clock;
 use crate::commerce::Commerce;
 use crate::metrics::Metrics;
@@ -39,12 +40,12 @@ const X_AUTH_KEY: &str = "x-auth-key";
 const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
 
 pub(super) const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
-/// How their paths begin.
-const PATHS: [&str; 2] = ["/commerceapi/", SCAN_KEY_CODES];
+/// The prefixes of the shopper's paths.
+const PATH_PREFIXES: [&str; 2] = ["/commerceapi/", SCAN_KEY_CODES];
 
-/// Whether a path is one of theirs.
+/// Whether a path is one of the shopper's side.
 pub(super) fn is_path(path: &str) -> bool {
-    PATHS.iter().any(|beginning| path.starts_with(beginning))
+    PATH_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// What the shopper's endpoints need.
@@ -54,17 +55,17 @@ pub struct Shoppers {
     pub commerce: Arc<Commerce>,
     /// The time.
     pub clock: Clock,
-    /// What each token, or each peer without one, may ask.
+    /// The rate limit of each token, or of each address without a valid token.
     pub limits: RateLimits,
-    /// How often each peer may be wrong about the authorization key.
+    /// The rate limit of each address for wrong authorization keys.
     pub failures: RateLimits,
-    /// How many requests may be worked on at once.
+    /// The limit of requests in progress (`commerce.max_in_flight`).
     pub in_flight: Arc<Semaphore>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// Which web pages may call.
+    /// The origins of web pages that may call (CORS).
     pub allowed_origins: Arc<[String]>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
 }
 
@@ -73,20 +74,20 @@ impl Shoppers {
         caller_of(&request.extensions, &request.headers, &self.trusted_proxies)
     }
 
-    /// Lets one more be worked on, until what is returned is dropped; the rest are better off asking again than waiting. To be called when
-    /// the whole request is there: nobody is to take a place by sending slowly.
-    fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let place = Arc::clone(&self.in_flight).try_acquire_owned();
-        place.map_err(|_| ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" })
+    /// Takes a permit for a request, or refuses it with 429: retrying later is better for an app than waiting. Call
+    /// this only when the whole request has arrived, so that slow senders hold no permits.
+    fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
+        permit.map_err(|_| ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" })
     }
 
-    /// Charges one request.
+    /// Charges one request to a caller.
     async fn charge(&self, caller: &Caller) -> Result<(), ApiError> {
         self.limits.charge(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
     }
 }
 
-/// The shopper's endpoints, also for the web pages that may call them.
+/// The routes of the shopper's side, with CORS if web pages may call them.
 pub(super) fn routes(shoppers: Shoppers) -> Router {
     let origins: Vec<HeaderValue> = shoppers.allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
     let routes = Router::new()
@@ -94,27 +95,28 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
         .merge(carts::routes())
         .merge(if shoppers.commerce.codes.is_some() { scan_key_codes::routes() } else { Router::new() })
         .with_state(shoppers)
-        // Here and not where all ports have it: what is set there is outside of the layers below, which would not see a preflight.
+        // Set here although every port sets it too: the layers below wrap only fallbacks that are set before them, and
+        // CORS must see a preflight request.
         .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
-        .layer(from_fn(say_why));
+        .layer(from_fn(set_reason_phrase));
     if origins.is_empty() { routes } else { routes.layer(cors(origins)) }
 }
 
-/// A route with and without the slash at its end.
-fn both<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) -> Router<S> {
+/// A route, with and without a trailing slash.
+fn with_optional_slash<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) -> Router<S> {
     Router::new().route(path, methods.clone()).route(&format!("{path}/"), methods)
 }
 
 /// The longest reason phrase, in bytes.
 const MAX_PHRASE: usize = 120;
 
-/// Puts the message of a refusal into the status line as well: the published client of this API reads it there. Only a constant of ours,
-/// in ASCII and not long: a proxy in front gives up on a status line of any length, and on a sender's text in it.
-async fn say_why(request: Request, next: Next) -> Response {
+/// Puts the message of a refusal into the status line too, where the published client of this API reads it. Only short,
+/// constant ASCII messages: proxies reject long status lines, and a text from the request does not belong there.
+async fn set_reason_phrase(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let phrase = match response.extensions().get::<Said>() {
-        Some(Said(Cow::Borrowed(said))) if said.len() <= MAX_PHRASE && said.is_ascii() => {
-            ReasonPhrase::try_from(said.as_bytes()).ok()
+    let phrase = match response.extensions().get::<Message>() {
+        Some(Message(Cow::Borrowed(message))) if message.len() <= MAX_PHRASE && message.is_ascii() => {
+            ReasonPhrase::try_from(message.as_bytes()).ok()
         }
         _ => None,
     };

@@ -1,4 +1,4 @@
-//! A Scan Key Code as a QR code: dark on light whatever the screen around it, with the quiet zone that readers need.
+//! Draws a Scan Key Code as a QR code: always dark on light, with the quiet zone that readers need.
 
 use axum::http::HeaderMap;
 use qrcode::render::svg;
@@ -6,17 +6,17 @@ use qrcode::{Color, EcLevel, QrCode};
 
 use crate::http::accept;
 
-/// A form in which a QR code can be had.
+/// The image format of a QR code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Picture {
     Svg,
     Png,
 }
 
-/// How many light modules surround the code (ISO/IEC 18004).
-const QUIET: usize = 4;
-/// How many pixels wide a module is in a PNG.
-const PIXELS: usize = 8;
+/// The width of the quiet zone in modules (ISO/IEC 18004).
+const QUIET_ZONE: usize = 4;
+/// The width of a module in a PNG, in pixels.
+const MODULE_PIXELS: usize = 8;
 
 impl Picture {
     pub(super) fn content_type(self) -> &'static str {
@@ -26,8 +26,9 @@ impl Picture {
         }
     }
 
-    /// Which picture the client prefers to JSON, if it does: a PNG where either will do, since more apps can show one.
-    pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
+    /// The format that the client prefers to JSON; `None` for JSON. PNG if the client accepts both equally, since more
+    /// apps can show it.
+    pub(super) fn preferred(headers: &HeaderMap) -> Option<Self> {
         let [png, svg] = [Self::Png, Self::Svg].map(|picture| (picture.content_type(), Some(picture)));
         accept::preferred(headers, &[("application/json", None), png, svg]).flatten()
     }
@@ -36,7 +37,7 @@ impl Picture {
 /// Draws a code.
 ///
 /// # Errors
-/// When it cannot be drawn, which says nothing of what it holds.
+/// When the code cannot be drawn. The message does not contain the code.
 pub(super) fn draw(code: &str, picture: Picture) -> Result<Vec<u8>, String> {
     let qr = QrCode::with_error_correction_level(code, EcLevel::M).map_err(|error| error.to_string())?;
     match picture {
@@ -45,19 +46,19 @@ pub(super) fn draw(code: &str, picture: Picture) -> Result<Vec<u8>, String> {
     }
 }
 
-/// In two shades, one byte a pixel: it packs well.
+/// Draws a PNG in black and white. With one byte a pixel it still compresses well.
 fn png(qr: &QrCode) -> Result<Vec<u8>, png::EncodingError> {
-    let modules = qr.width().saturating_add(QUIET.saturating_mul(2));
+    let modules = qr.width().saturating_add(QUIET_ZONE.saturating_mul(2));
     let is_dark = |x: usize, y: usize| {
-        let within = |at: usize| at.checked_sub(QUIET).filter(|at| *at < qr.width());
+        let within = |at: usize| at.checked_sub(QUIET_ZONE).filter(|at| *at < qr.width());
         matches!((within(x), within(y)), (Some(x), Some(y)) if qr[(x, y)] == Color::Dark)
     };
     let row = |y| {
         let shades = (0..modules).map(move |x| if is_dark(x, y) { 0_u8 } else { 255 });
-        shades.flat_map(|shade| std::iter::repeat_n(shade, PIXELS)).collect::<Vec<u8>>()
+        shades.flat_map(|shade| std::iter::repeat_n(shade, MODULE_PIXELS)).collect::<Vec<u8>>()
     };
-    let pixels: Vec<u8> = (0..modules).flat_map(|y| row(y).repeat(PIXELS)).collect();
-    let side = u32::try_from(modules.saturating_mul(PIXELS)).unwrap_or(u32::MAX);
+    let pixels: Vec<u8> = (0..modules).flat_map(|y| row(y).repeat(MODULE_PIXELS)).collect();
+    let side = u32::try_from(modules.saturating_mul(MODULE_PIXELS)).unwrap_or(u32::MAX);
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, side, side);
     encoder.set_color(png::ColorType::Grayscale);
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_made_for_whoever_prefers_one() {
+    fn accept_header_selects_the_image_format() {
         for (accept, want) in [
             ("image/png", Some(Picture::Png)),
             ("image/svg+xml", Some(Picture::Svg)),
@@ -100,8 +101,8 @@ mod tests {
             ("", None),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().expect("a header"))]);
-            assert_eq!(Picture::wanted(&headers), want, "{accept}");
+            assert_eq!(Picture::preferred(&headers), want, "{accept}");
         }
-        assert_eq!(Picture::wanted(&HeaderMap::new()), None);
+        assert_eq!(Picture::preferred(&HeaderMap::new()), None);
     }
 }

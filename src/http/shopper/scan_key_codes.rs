@@ -1,4 +1,4 @@
-//! `POST /v1/scan-key-codes`: a code for the gate, as JSON, or as the QR code itself.
+//! `POST /v1/scan-key-codes`: makes a Scan Key Code, as JSON or as the image of the QR code.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -14,28 +14,28 @@ use utoipa::ToSchema;
 
 use super::credentials::Shopper;
 use super::picture::{Picture, draw};
-use super::{SCAN_KEY_CODES, Shoppers, both};
+use super::{SCAN_KEY_CODES, Shoppers, with_optional_slash};
 use crate::commerce::{CodeSettings, IssuedCode, NoCode};
 use crate::domain::ids::DeviceId;
 use crate::http::document::Document;
 use crate::http::error::ApiError;
 use crate::http::members::Members;
 
-/// What a picture cannot say by itself stands in its headers.
+/// The headers of an image, with what the JSON answer would contain.
 pub(in crate::http) const CODE_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-scan-key-code"),
     HeaderName::from_static("x-scan-key-code-expires-at"),
     HeaderName::from_static("x-scan-key-code-refresh-after"),
 ];
 
-/// A code for the gate.
+/// A Scan Key Code.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ScanKeyCode)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct CodeBody<'a> {
-    /// What the QR code holds.
+    /// The text of the QR code.
     scan_key_code: &'a str,
-    /// What a gate makes of it: `identityKey` on the wire.
+    /// The same in Base64, as a gate sends it in `identityKey`.
     identity_key: &'a str,
     #[schema(format = DateTime)]
     made_at: &'a str,
@@ -45,7 +45,7 @@ pub(in crate::http) struct CodeBody<'a> {
 }
 
 pub(super) fn routes() -> Router<Shoppers> {
-    both(SCAN_KEY_CODES, post(make))
+    with_optional_slash(SCAN_KEY_CODES, post(make))
 }
 
 async fn make(
@@ -54,23 +54,23 @@ async fn make(
     headers: HeaderMap,
     document: Document,
 ) -> Result<Response, ApiError> {
-    // The route is there only with the settings.
+    // The route exists only with these settings.
     let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ApiError::NotFound)?;
     let device = device(document.text())?;
-    let _place = shoppers.enter()?;
+    let _permit = shoppers.acquire_permit()?;
     let now = shoppers.clock.now();
     let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
     let code = code.map_err(|refusal| {
         let status = if refusal == NoCode::UnknownDevice { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
-        ApiError::Told { status, reason: refusal.reason(), message: refusal.message() }
+        ApiError::WithReason { status, reason: refusal.reason(), message: refusal.message() }
     })?;
-    match Picture::wanted(&headers) {
+    match Picture::preferred(&headers) {
         Some(picture) => as_picture(&code, picture),
         None => Ok(as_json(&code)),
     }
 }
 
-/// The device that shows the code, if the body names one.
+/// The device that will show the code, if the body has one.
 fn device(body: &str) -> Result<Option<DeviceId>, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Decisions and sessions a page at a time, the newest first.
+//! Pages of decisions and of sessions, newest first.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
@@ -11,14 +11,14 @@ use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// Decisions, the newest first.
+/// A page of decisions, newest first.
 pub(super) async fn decisions(
     connection: &mut AnyConnection,
     before: Option<DecisionCursor>,
     limit: usize,
 ) -> Result<DecisionPage> {
     let before = before.unwrap_or(DecisionCursor::NEWEST);
-    // One more than is wanted tells whether there are any.
+    // One row more than the limit shows whether there is a next page.
     let rows = query::<Any>(
         "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
                 session_effect, session_id
@@ -41,7 +41,7 @@ pub(super) async fn decisions(
     Ok(DecisionPage { decisions, next })
 }
 
-/// A page of sessions, the newest first.
+/// A page of sessions, newest first.
 pub(super) async fn sessions(
     connection: &mut AnyConnection,
     before: Option<SessionId>,
@@ -49,7 +49,7 @@ pub(super) async fn sessions(
     now: DateTime<Utc>,
     max_age: TimeDelta,
 ) -> Result<Page> {
-    // One more than is wanted tells whether there are any.
+    // One row more than the limit shows whether there is a next page.
     let rows = query::<Any>(
         "SELECT id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at,
                 exit_event_id, exit_timestamp, exit_recorded_at

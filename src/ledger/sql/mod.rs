@@ -1,11 +1,11 @@
-//! The ledger in a database: what was answered is safe before the answer leaves.
+//! The ledger in a database: a record is committed before its answer is sent.
 //!
-//! One task writes. It takes whatever waits, has it committed as one batch, and only then tells those who wait. In front stand
-//! the records that this process has seen.
+//! One task writes. It takes all pending decisions, commits them as one batch, and only then answers the callers. A
+//! cache holds the records that this process has seen.
 
-mod check;
 mod lists;
 mod postgres;
+mod probe;
 mod rows;
 mod sqlite;
 mod upkeep;
@@ -27,21 +27,23 @@ use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::storage::{Database, DatabaseError, Engine};
-use upkeep::Swept;
-use writer::{Job, Waiting};
+use upkeep::SweptRows;
+use writer::{Job, PendingRecord};
 
-/// How many jobs may wait for the writer: one batch, so that what is accepted waits for the one under way and its own, and no longer.
-const QUEUE: usize = writer::BATCH;
-/// How many rows one transaction lets go of or renames at most, so that no scan waits long behind it.
+/// The number of jobs that may wait for the writer: one batch, so that an accepted job waits for at most the current
+/// batch and its own.
+const QUEUE_CAPACITY: usize = writer::BATCH;
+/// The maximum number of rows that one transaction deletes or pseudonymizes, so that no scan waits for it for long.
 const BATCH: usize = 100;
-/// Upper bounds of the buckets in which it is counted how many records are committed together.
+/// The upper bounds of the buckets of the histogram of batch sizes.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-/// How long whoever reads the metrics may wait for a count.
-const COUNT: Duration = Duration::from_secs(1);
-/// How many rows that name a visitor are looked for at once: finding them takes a look at all rows.
-const FOUND_AT_ONCE: usize = 10_000;
+/// The time limit for counting the records when the metrics are read.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of a visitor's rows that one query of an erasure returns. The query has to read the whole table, so this
+/// is large.
+const ERASE_ROWS: usize = 10_000;
 
-/// A ledger in a database. Dropping it lets the writer finish what waits.
+/// A ledger in a database. After it is dropped, the writer finishes the pending jobs.
 #[derive(Debug)]
 pub struct SqlLedger {
     limits: Limits,
@@ -53,7 +55,7 @@ pub struct SqlLedger {
 }
 
 impl SqlLedger {
-    /// Opens the ledger in a database, and starts its writer.
+    /// Opens the ledger in a database, and starts its writer and the database's probe.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -61,17 +63,17 @@ impl SqlLedger {
         let engine = database.engine();
         let count = database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
         let records = Arc::new(AtomicUsize::new(count));
-        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let (jobs, pending) = mpsc::channel(QUEUE_CAPACITY);
         let batch_sizes = Histogram::new(BATCH_BUCKETS);
-        tokio::spawn(writer::run(database.clone(), waiting, limits, Arc::clone(&records), batch_sizes.clone()));
-        database.watch(match engine {
-            Engine::Sqlite => check::sqlite,
-            Engine::Postgres => check::postgres,
+        tokio::spawn(writer::run(database.clone(), pending, limits, Arc::clone(&records), batch_sizes.clone()));
+        database.start_probe(match engine {
+            Engine::Sqlite => probe::sqlite,
+            Engine::Postgres => probe::postgres,
         });
         Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
     }
 
-    /// What this process has seen.
+    /// Looks a scan up in the cache.
     pub(super) fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         let record = self.cache.find(event, fingerprint, now, self.limits.retention);
         record.map_or(Lookup::Unknown, Lookup::Recorded)
@@ -100,18 +102,18 @@ impl SqlLedger {
         now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Recorded, LedgerError> {
-        if !self.database.is_asked() {
-            return Err(DatabaseError::Down.into()); // at once: it would only queue
+        if !self.database.accepts_queries() {
+            return Err(DatabaseError::Down.into()); // fails at once instead of queueing
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
-        let job = Job::Record { waiting: Waiting { entry: Box::new(entry), now, deadline }, reply };
+        let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), now, deadline }, reply };
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Ok(Recorded::Busy),
-            Err(TrySendError::Closed(_)) => return Err(gone()),
+            Err(TrySendError::Closed(_)) => return Err(writer_stopped()),
         }
-        let recorded = answer.await.map_err(|_| gone())??;
+        let recorded = answer.await.map_err(|_| writer_stopped())??;
         if let Recorded::New(record) | Recorded::Replay(record) = &recorded {
             self.cache.keep(event, fingerprint, record);
         }
@@ -138,61 +140,63 @@ impl SqlLedger {
         Ok(self.database.look_up(move |connection| Box::pin(lists::decisions(connection, before, limit))).await?)
     }
 
-    /// Puts a pseudonym in a visitor's place, in small batches.
+    /// Replaces a visitor's id by a pseudonym, in small batches.
     pub(super) async fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) -> Result<(), LedgerError> {
         loop {
             let of = visitor.clone();
             let found =
-                self.database.look_up(move |connection| Box::pin(upkeep::find_visitor(connection, of, FOUND_AT_ONCE)));
+                self.database.look_up(move |connection| Box::pin(upkeep::find_visitor(connection, of, ERASE_ROWS)));
             let found = found.await?;
             if found.is_empty() {
                 self.forget();
                 return Ok(());
             }
-            for some in found.into_batches(BATCH) {
+            for batch in found.into_batches(BATCH) {
                 let to = pseudonym.clone();
-                let rename =
-                    self.database.transaction(move |connection| Box::pin(upkeep::rename_visitor(connection, some, to)));
+                let rename = self
+                    .database
+                    .transaction(move |connection| Box::pin(upkeep::pseudonymize_visitor(connection, batch, to)));
                 rename.await?;
             }
         }
     }
 
-    /// Removes what was erased from the database's files.
+    /// Removes erased data from the database's files.
     pub(super) async fn purge(&self) -> Result<(), LedgerError> {
         Ok(self.database.purge().await?)
     }
 
-    /// Forgets what it remembers of the database.
+    /// Clears the cache.
     pub(super) fn forget(&self) {
         self.cache.clear();
     }
 
-    /// Lets go of some of what is past its time, and says whether there may be more.
-    pub(super) async fn sweep_some(&self, now: DateTime<Utc>) -> Result<bool, LedgerError> {
+    /// Removes some expired rows, and returns whether there may be more.
+    pub(super) async fn sweep_batch(&self, now: DateTime<Utc>) -> Result<bool, LedgerError> {
         let (limits, engine) = (self.limits, self.database.engine());
         let swept = self
             .database
             .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
-        let Swept { decisions, sessions, codes } = swept.await?;
+        let SweptRows { decisions, sessions, codes } = swept.await?;
         self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(decisions))).ok();
         Ok([decisions, sessions, codes].contains(&BATCH))
     }
 
-    /// Writes what waits, and closes the database.
+    /// Writes the pending jobs, and closes the database.
     pub(super) async fn close(&self) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Close { reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?;
+        self.jobs.send(Job::Close { reply }).await.map_err(|_| writer_stopped())?;
+        answer.await.map_err(|_| writer_stopped())?;
         self.database.close().await;
         Ok(())
     }
 
-    /// Counts the records, where others write them as well; when that cannot be done soon, the last count stands.
+    /// Counts the records again, if other connectors may write them as well. If that takes too long, the previous count
+    /// is kept.
     pub(super) async fn count(&self) {
         if self.database.engine() == Engine::Postgres {
             let count = self.database.look_up(|connection| Box::pin(upkeep::count(connection, Engine::Postgres)));
-            if let Ok(Ok(count)) = timeout(COUNT, count).await {
+            if let Ok(Ok(count)) = timeout(COUNT_TIMEOUT, count).await {
                 self.records.store(count, Ordering::Relaxed);
             }
         }
@@ -215,8 +219,8 @@ impl SqlLedger {
     }
 }
 
-fn gone() -> LedgerError {
-    LedgerError::Unavailable("it was not committed".to_owned())
+fn writer_stopped() -> LedgerError {
+    LedgerError::Unavailable("the writer of the ledger has stopped".to_owned())
 }
 
 impl From<DatabaseError> for LedgerError {

@@ -1,4 +1,4 @@
-//! Rows to values, and values to what rows hold.
+//! Conversion between rows and values.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
@@ -15,7 +15,7 @@ pub(super) use crate::storage::{instant, nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// What was decided of an event, expired or not.
+/// The records of an event, including expired ones.
 pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<EventRecords> {
     let rows = query::<Any>(
         "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
@@ -42,7 +42,7 @@ pub(super) fn event_id(row: &AnyRow, column: &str) -> Result<EventId> {
     id.try_into().map(EventId::from_bytes).map_err(|_| corrupt("event id"))
 }
 
-/// A decision of a row that has its columns.
+/// The record in a row with the columns of a decision.
 pub(super) fn record(row: &AnyRow) -> Result<Record> {
     let denial: Option<&str> = row.try_get("denial")?;
     let decision = match denial {
@@ -65,7 +65,7 @@ pub(super) fn record(row: &AnyRow) -> Result<Record> {
     Ok(Record { decision, session, recorded_at: instant(row.try_get("recorded_at")?) })
 }
 
-/// A decision as the columns that hold it.
+/// The columns of a decision.
 pub(super) struct Columns<'a> {
     pub(super) denial: Option<&'static str>,
     pub(super) visitor_id: Option<&'a str>,
@@ -109,10 +109,11 @@ pub(super) fn number(SessionId(id): SessionId) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
-pub(super) fn before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
+/// A time that lies `span` before `now`, in nanoseconds since 1970.
+pub(super) fn nanos_before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
     nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
 }
 
-pub(super) fn text(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

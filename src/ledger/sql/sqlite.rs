@@ -1,5 +1,6 @@
-//! Recording in SQLite: this process alone writes, so what it reads in a transaction holds until its end. Of a whole batch the decisions that stand
-//! and the codes that are used up are read at once, and what is new is written at once.
+//! Records batches in SQLite. Only this process writes, so rows that a transaction has read stay unchanged until it
+//! ends. The existing records and used codes of a whole batch are read with one statement each, and the new rows of
+//! each table are written with one.
 
 use std::collections::HashMap;
 
@@ -9,19 +10,19 @@ use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::rows::{self, Columns, before, nanos, number, session_id, text};
-use super::writer::{Waiting, Written};
+use super::rows::{self, Columns, nanos, nanos_before, number, rfc3339, session_id};
+use super::writer::{BatchOutcome, PendingRecord};
 use crate::digest::Digest;
 use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId};
 use crate::domain::scan::Location;
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
-use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, all_or_nothing, corrupt};
+use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, corrupt, in_transaction};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-// What follows each is FROM and [`JSON_ROWS`]: see `insert`.
+// `insert` appends FROM and [`JSON_ROWS`] to each of these.
 const SESSIONS: &str =
     "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7";
@@ -30,24 +31,28 @@ const DECISIONS: &str =
                            session_effect, session_id)
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
             value ->> 7, value ->> 8, value ->> 9";
-/// In place of one that is past its retention, or the event's own.
+/// Replaces a row that has expired, or that belongs to the same event.
 const CODES: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at)
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2";
 
-/// Records a batch with one commit, whole or not at all.
-pub(super) async fn record(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
-    all_or_nothing(IMMEDIATE, connection, move |connection| Box::pin(write(connection, waiting, limits))).await
+/// Records a whole batch with one commit, or nothing if it fails.
+pub(super) async fn record(
+    connection: &mut AnyConnection,
+    pending: Vec<PendingRecord>,
+    limits: Limits,
+) -> Result<BatchOutcome> {
+    in_transaction(IMMEDIATE, connection, move |connection| Box::pin(write(connection, pending, limits))).await
 }
 
-async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Limits) -> Result<Written> {
-    let mut standing = standing(connection, &waiting).await?;
-    let mut used = used_codes(connection, &waiting).await?;
+async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limits: Limits) -> Result<BatchOutcome> {
+    let mut existing = existing_records(connection, &pending).await?;
+    let mut used = used_codes(connection, &pending).await?;
     let mut session = last_session(connection).await?;
-    let mut written = Written { recorded: Vec::with_capacity(waiting.len()), change: 0 };
+    let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
     let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
-    for Waiting { entry, now, .. } in &waiting {
+    for PendingRecord { entry, now, .. } in &pending {
         let (event, now) = (entry.event.id, *now);
-        let records = standing.entry(event).or_default();
+        let records = existing.entry(event).or_default();
         let found = match records.find(&entry.fingerprint, now, limits.retention) {
             Lookup::Recorded(record) => Some(Recorded::Replay(record)),
             Lookup::Mismatch => Some(Recorded::Mismatch),
@@ -57,16 +62,16 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
             written.recorded.push(Ok(found));
             continue;
         }
-        let expired = records.remove(|_, record| record.is_past(limits.retention, now));
+        let expired = records.remove(|_, record| record.is_expired(limits.retention, now));
         if expired > 0 {
-            forget(connection, event, limits.retention, now).await?;
+            delete_expired(connection, event, limits.retention, now).await?;
         }
         let decision = match (&entry.decision, entry.code) {
-            (Decision::Accepted(_), Some(code)) if used.get(&code).is_some_and(|by| by.bars(event, now, &limits)) => {
+            (Decision::Accepted(_), Some(code)) if used.get(&code).is_some_and(|by| by.blocks(event, now, &limits)) => {
                 Decision::Denied(Denial::KeyAlreadyUsed)
             }
             (Decision::Accepted(_), Some(code)) => {
-                used.insert(code, Use { event, recorded_at: nanos(now) });
+                used.insert(code, UsedBy { event, recorded_at: nanos(now) });
                 codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), nanos(now)))?;
                 entry.decision.clone()
             }
@@ -80,7 +85,7 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
                 SessionEffect::Opened(session)
             }
             (Decision::Accepted(grant), Location::Exit) => {
-                // It may close one of those that this batch has opened.
+                // The exit may close a session that this batch has opened, so those are inserted first.
                 insert(connection, SESSIONS, std::mem::take(&mut sessions)).await?;
                 let closed = close_session(connection, entry, grant, now, limits.session_max_age).await?;
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
@@ -98,9 +103,12 @@ async fn write(connection: &mut AnyConnection, waiting: Vec<Waiting>, limits: Li
     Ok(written)
 }
 
-/// What was decided of the events that are waiting, expired or not.
-async fn standing(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result<HashMap<EventId, EventRecords>> {
-    let events: Vec<String> = waiting.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
+/// The records of the events of a batch, including expired ones.
+async fn existing_records(
+    connection: &mut AnyConnection,
+    pending: &[PendingRecord],
+) -> Result<HashMap<EventId, EventRecords>> {
+    let events: Vec<String> = pending.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
     let rows = query::<Any>(
         "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
                 session_effect, session_id
@@ -109,30 +117,30 @@ async fn standing(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result
     .bind(json!(events).to_string())
     .fetch_all(connection)
     .await?;
-    let mut standing: HashMap<EventId, EventRecords> = HashMap::with_capacity(waiting.len());
+    let mut existing: HashMap<EventId, EventRecords> = HashMap::with_capacity(pending.len());
     for row in &rows {
-        let records = standing.entry(rows::event_id(row, "event_id")?).or_default();
+        let records = existing.entry(rows::event_id(row, "event_id")?).or_default();
         records.push(rows::fingerprint(row)?, rows::record(row)?);
     }
-    Ok(standing)
+    Ok(existing)
 }
 
-/// By which acceptance a code was used up.
-struct Use {
+/// The acceptance that has used a code.
+struct UsedBy {
     event: EventId,
     recorded_at: i64,
 }
 
-impl Use {
-    /// Whether the code is of no use to an event: another has it, and it is not past its retention.
-    fn bars(&self, event: EventId, now: DateTime<Utc>, limits: &Limits) -> bool {
-        self.event != event && self.recorded_at >= before(now, limits.retention)
+impl UsedBy {
+    /// Whether the code cannot be used by `event`: another event has used it, and that use has not expired.
+    fn blocks(&self, event: EventId, now: DateTime<Utc>, limits: &Limits) -> bool {
+        self.event != event && self.recorded_at >= nanos_before(now, limits.retention)
     }
 }
 
-/// Which of the codes that are waiting were used up, past their retention or not.
-async fn used_codes(connection: &mut AnyConnection, waiting: &[Waiting]) -> Result<HashMap<Digest, Use>> {
-    let codes: Vec<String> = waiting.iter().filter_map(|one| Some(one.entry.code?.to_hex())).collect();
+/// The used codes among the codes of a batch, including expired uses.
+async fn used_codes(connection: &mut AnyConnection, pending: &[PendingRecord]) -> Result<HashMap<Digest, UsedBy>> {
+    let codes: Vec<String> = pending.iter().filter_map(|one| Some(one.entry.code?.to_hex())).collect();
     let mut used = HashMap::new();
     if codes.is_empty() {
         return Ok(used);
@@ -147,20 +155,20 @@ async fn used_codes(connection: &mut AnyConnection, waiting: &[Waiting]) -> Resu
     for row in &rows {
         let digest: &[u8] = row.try_get("digest")?;
         let digest = digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))?;
-        let by = Use { event: rows::event_id(row, "event_id")?, recorded_at: row.try_get("recorded_at")? };
+        let by = UsedBy { event: rows::event_id(row, "event_id")?, recorded_at: row.try_get("recorded_at")? };
         used.insert(digest, by);
     }
     Ok(used)
 }
 
-/// The greatest number that a session has ever had.
+/// The greatest number that any session has had.
 async fn last_session(connection: &mut AnyConnection) -> Result<SessionId> {
     let last =
         query::<Any>("SELECT seq FROM sqlite_sequence WHERE name = 'session'").fetch_optional(connection).await?;
     last.map_or(Ok(SessionId(0)), |row| session_id(row.try_get("seq")?))
 }
 
-/// Rows of [`JSON_ROWS`], each written as it comes.
+/// Rows for [`JSON_ROWS`], as JSON text.
 #[derive(Default)]
 struct Rows(String);
 
@@ -188,7 +196,7 @@ fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Ut
         entry.store_id.as_str(),
         grant.device.as_ref().map(DeviceId::as_str),
         hex::encode(entry.event.id.as_bytes()),
-        text(entry.event.timestamp),
+        rfc3339(entry.event.timestamp),
         nanos(now),
     )
 }
@@ -213,8 +221,8 @@ fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> impl Seri
     )
 }
 
-/// Drops what has expired of an event.
-async fn forget(
+/// Deletes the expired records of an event.
+async fn delete_expired(
     connection: &mut AnyConnection,
     event: EventId,
     retention: TimeDelta,
@@ -222,7 +230,7 @@ async fn forget(
 ) -> Result<()> {
     query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
         .bind(event.as_bytes().as_slice())
-        .bind(before(now, retention))
+        .bind(nanos_before(now, retention))
         .execute(connection)
         .await?;
     Ok(())
@@ -244,11 +252,11 @@ async fn close_session(
          RETURNING id",
     )
     .bind(entry.event.id.as_bytes().as_slice())
-    .bind(text(entry.event.timestamp))
+    .bind(rfc3339(entry.event.timestamp))
     .bind(nanos(now))
     .bind(grant.visitor.id.as_str())
     .bind(entry.store_id.as_str())
-    .bind(before(now, max_age))
+    .bind(nanos_before(now, max_age))
     .fetch_optional(connection)
     .await?;
     closed.map(session_id).transpose()

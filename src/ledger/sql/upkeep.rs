@@ -1,17 +1,17 @@
-//! What keeps the tables in order: counting, letting go of what is past its time, erasing a visitor.
+//! Maintenance of the tables: counting records, deleting expired rows, erasing a visitor.
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
-use super::rows::{before, instant};
+use super::rows::{instant, nanos_before};
 use crate::domain::ids::VisitorId;
 use crate::ledger::Limits;
 use crate::storage::{DatabaseError, Engine, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// How many decisions there are: on PostgreSQL, when they are more than ten thousand, about how many, since counting takes its time.
+/// The number of decisions. On PostgreSQL, more than ten thousand are estimated, since counting them is slow.
 pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Result<usize> {
     let statement = match engine {
         Engine::Sqlite => "SELECT count(*) FROM decision",
@@ -25,24 +25,24 @@ pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Res
     usize::try_from(count).map_err(corrupt)
 }
 
-/// How many rows a sweep let go of.
-pub(super) struct Swept {
+/// The number of rows that a sweep has deleted.
+pub(super) struct SweptRows {
     pub(super) decisions: usize,
     pub(super) sessions: usize,
     pub(super) codes: usize,
 }
 
-/// Drops decisions, ended sessions and used codes that were kept long enough, at most `batch` of each.
+/// Deletes expired decisions, ended sessions and used codes, at most `batch` of each.
 pub(super) async fn sweep(
     connection: &mut AnyConnection,
     engine: Engine,
     limits: Limits,
     now: DateTime<Utc>,
     batch: usize,
-) -> Result<Swept> {
+) -> Result<SweptRows> {
     let batch = i64::try_from(batch).map_err(corrupt)?;
-    let kept_since = before(now, limits.retention);
-    let entered_since = before(instant(kept_since), limits.session_max_age);
+    let kept_since = nanos_before(now, limits.retention);
+    let entered_since = nanos_before(instant(kept_since), limits.session_max_age);
     let [decisions, sessions, codes] = match engine {
         Engine::Sqlite => [
             "DELETE FROM decision WHERE (event_id, fingerprint) IN
@@ -55,7 +55,7 @@ pub(super) async fn sweep(
             "DELETE FROM used_code WHERE digest IN
                  (SELECT digest FROM used_code WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2)",
         ],
-        // What another connector has in hand is left to it.
+        // Rows that another connector has locked are skipped.
         Engine::Postgres => [
             "DELETE FROM decision WHERE (event_id, fingerprint) IN
                  (SELECT event_id, fingerprint FROM decision WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2
@@ -74,26 +74,26 @@ pub(super) async fn sweep(
         query::<Any>(sessions).bind(kept_since).bind(entered_since).bind(batch).execute(&mut *connection).await?;
     let codes = query::<Any>(codes).bind(kept_since).bind(batch).execute(&mut *connection).await?;
     let number = |rows| usize::try_from(rows).map_err(corrupt);
-    Ok(Swept {
+    Ok(SweptRows {
         decisions: number(decisions.rows_affected())?,
         sessions: number(sessions.rows_affected())?,
         codes: number(codes.rows_affected())?,
     })
 }
 
-/// What names a visitor, by the keys of its rows.
-pub(super) struct Named {
+/// The keys of the rows that name a visitor.
+pub(super) struct VisitorRows {
     decisions: Vec<(Vec<u8>, Vec<u8>)>,
     sessions: Vec<i64>,
 }
 
-impl Named {
-    /// The same, a few rows at a time.
+impl VisitorRows {
+    /// Splits the keys into batches of at most `size` rows of each table.
     pub(super) fn into_batches(mut self, size: usize) -> impl Iterator<Item = Self> {
-        let some = move |of: usize| of.saturating_sub(size);
+        let start = move |length: usize| length.saturating_sub(size);
         std::iter::from_fn(move || {
-            let decisions = self.decisions.split_off(some(self.decisions.len()));
-            let sessions = self.sessions.split_off(some(self.sessions.len()));
+            let decisions = self.decisions.split_off(start(self.decisions.len()));
+            let sessions = self.sessions.split_off(start(self.sessions.len()));
             Some(Self { decisions, sessions }).filter(|batch| !batch.is_empty())
         })
     }
@@ -103,8 +103,13 @@ impl Named {
     }
 }
 
-/// Finds some of what names a visitor. No index helps: it is asked for once in a while, and an index would cost every scan.
-pub(super) async fn find_visitor(connection: &mut AnyConnection, visitor: VisitorId, batch: usize) -> Result<Named> {
+/// Finds rows that name a visitor, at most `batch` of each table. There is no index for it: erasures are rare, and an
+/// index would slow down every scan.
+pub(super) async fn find_visitor(
+    connection: &mut AnyConnection,
+    visitor: VisitorId,
+    batch: usize,
+) -> Result<VisitorRows> {
     let batch = i64::try_from(batch).map_err(corrupt)?;
     let decisions = query::<Any>("SELECT event_id, fingerprint FROM decision WHERE visitor_id = $1 LIMIT $2")
         .bind(visitor.as_str())
@@ -117,12 +122,16 @@ pub(super) async fn find_visitor(connection: &mut AnyConnection, visitor: Visito
         .bind(batch)
         .fetch_all(&mut *connection)
         .await?;
-    Ok(Named { decisions: decisions.collect::<Result<_>>()?, sessions })
+    Ok(VisitorRows { decisions: decisions.collect::<Result<_>>()?, sessions })
 }
 
-/// Puts a pseudonym where a visitor was named, and drops what else could tell who it was.
-pub(super) async fn rename_visitor(connection: &mut AnyConnection, named: Named, pseudonym: VisitorId) -> Result<()> {
-    for (event, fingerprint) in named.decisions {
+/// Replaces a visitor's id by a pseudonym in these rows, and removes everything else that could identify the visitor.
+pub(super) async fn pseudonymize_visitor(
+    connection: &mut AnyConnection,
+    rows: VisitorRows,
+    pseudonym: VisitorId,
+) -> Result<()> {
+    for (event, fingerprint) in rows.decisions {
         query::<Any>(
             "UPDATE decision SET visitor_id = $1, device_id = NULL, payment_source = NULL
              WHERE event_id = $2 AND fingerprint = $3",
@@ -133,7 +142,7 @@ pub(super) async fn rename_visitor(connection: &mut AnyConnection, named: Named,
         .execute(&mut *connection)
         .await?;
     }
-    for session in named.sessions {
+    for session in rows.sessions {
         query::<Any>("UPDATE session SET visitor_id = $1, device_id = NULL WHERE id = $2")
             .bind(pseudonym.as_str())
             .bind(session)

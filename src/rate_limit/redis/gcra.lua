@@ -1,17 +1,19 @@
--- One request of one caller by GCRA, decided and charged in one step; the same as governor's, which each replica falls back on.
+-- Decides and charges one request of one caller in one step, with GCRA. The rule is that of governor, the local
+-- fallback.
 --
--- KEYS[1]  the caller
--- KEYS[2]  all callers who have not rested, by the millisecond at which they will have; not given for callers who are few anyway
--- KEYS[3]  what callers share of whom there are too many
--- ARGV     the interval at which requests come back, and the tolerance, (burst - 1) intervals: seconds, nanoseconds of each; and how many
---          callers are told apart
--- returns  0 when the request passes, else the nanoseconds until one would
+-- KEYS[1]  the caller's allowance
+-- KEYS[2]  the sorted set of callers whose allowance is not full, scored by the millisecond at which it will be full;
+--          not given for configured callers, which are few
+-- KEYS[3]  the allowance that callers beyond the maximum share
+-- ARGV     the interval after which one more request is allowed, and the tolerance of (burst - 1) intervals, each as
+--          seconds and nanoseconds; then the most callers with their own allowance
+-- returns  0 if the request passes, else the nanoseconds until a request would pass
 --
--- What is kept is the caller's theoretical arrival time: when all that was asked so far would have been asked at an even pace.
--- The clock is this server's, so that the replicas' own need not agree.
+-- The stored value is the theoretical arrival time of GCRA: the time at which the caller's requests so far would end at
+-- an even pace. The clock is that of Redis, so the replicas' clocks need not agree.
 --
--- A moment is a pair of seconds and nanoseconds. Numbers here are doubles, exact to 2^53, while nanoseconds since 1970 and a
--- billion intervals of a second are both beyond 2^60.
+-- A time is a pair of seconds and nanoseconds. Lua numbers are doubles, exact to 2^53, but nanoseconds since 1970 and a
+-- billion intervals of a second exceed 2^60.
 
 local BILLION = 1000000000
 
@@ -41,25 +43,26 @@ local function milliseconds(time)
 end
 
 local caller = KEYS[1]
-local kept = redis.call('GET', caller)
-if KEYS[2] and not kept then
-  -- A few at a time, so that no request waits for all of a crowd.
-  local rested = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', milliseconds(now)), 'LIMIT', 0, 100)
-  if #rested > 0 then redis.call('ZREM', KEYS[2], unpack(rested)) end
+local stored = redis.call('GET', caller)
+if KEYS[2] and not stored then
+  -- At most 100 at a time, so that no request waits for a long removal.
+  local full = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', milliseconds(now)), 'LIMIT', 0, 100)
+  if #full > 0 then redis.call('ZREM', KEYS[2], unpack(full)) end
   if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
     caller = KEYS[3]
-    kept = redis.call('GET', caller)
+    stored = redis.call('GET', caller)
   end
 end
 
 local arrival = now
-local seconds, nanos = string.match(kept or '', '^(%d+) (%d+)$')
+local seconds, nanos = string.match(stored or '', '^(%d+) (%d+)$')
 if seconds then
   arrival = { tonumber(seconds), tonumber(nanos) }
   if before(arrival, now) then arrival = now end
 end
--- Further ahead than any request of ours can have put it: the clock was set back, or the settings were changed. Whoever has
--- used up everything but one request is the strictest that can still be true, and is not shut out for as long as the leap.
+-- Further ahead than a request can have set it: the clock was set back, or the settings were changed. Allow one request
+-- now: that is the strictest state that is still possible, and does not refuse the caller for as long as the clock
+-- jumped.
 if before(sum(now, sum(tolerance, interval)), arrival) then arrival = sum(now, tolerance) end
 
 local earliest = difference(arrival, tolerance)
@@ -69,12 +72,12 @@ if before(now, earliest) then
 end
 
 arrival = sum(arrival, interval)
--- Once that moment has passed, a caller has rested, and need not be known: nothing is left behind.
-local rest = milliseconds(difference(arrival, now)) + 1 -- and one more, since expiry counts whole ones
-redis.call('SET', caller, string.format('%.0f %.0f', arrival[1], arrival[2]), 'PX', string.format('%.0f', rest))
+-- At that time the allowance is full again, so the key expires: nothing is left behind.
+local lifetime = milliseconds(difference(arrival, now)) + 1 -- one more, since expiry has a resolution of a millisecond
+redis.call('SET', caller, string.format('%.0f %.0f', arrival[1], arrival[2]), 'PX', string.format('%.0f', lifetime))
 if KEYS[2] and caller == KEYS[1] then
-  redis.call('ZADD', KEYS[2], string.format('%.0f', milliseconds(now) + rest), caller)
-  -- It goes when the last of them has rested.
-  if redis.call('PTTL', KEYS[2]) < rest then redis.call('PEXPIRE', KEYS[2], string.format('%.0f', rest)) end
+  redis.call('ZADD', KEYS[2], string.format('%.0f', milliseconds(now) + lifetime), caller)
+  -- The set expires with its last caller.
+  if redis.call('PTTL', KEYS[2]) < lifetime then redis.call('PEXPIRE', KEYS[2], string.format('%.0f', lifetime)) end
 end
 return 0

@@ -1,4 +1,4 @@
-//! The script, and how to call it.
+//! The Lua script that charges a request in Redis, and its arguments.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use redis::{RedisResult, Script, ScriptInvocation};
 
 use crate::rate_limit::{Allowance, Caller};
 
-/// Everything that is kept there begins so. One Redis for several connectors: give each a database of its own, by the URL.
+/// The prefix of all keys. If unrelated connectors use one Redis, give each its own database in the URL.
 const PREFIX: &str = "connector:rate_limit:";
 
-/// All callers who are told apart, and have not rested.
+/// The sorted set of callers with their own allowance that is not full.
 const CALLERS: &str = "connector:rate_limit:callers";
 
-/// What those share who are not told apart.
-const BEYOND: &str = "connector:rate_limit:beyond";
+/// The allowance that callers beyond the maximum share.
+const SHARED: &str = "connector:rate_limit:beyond";
 
-/// What the script is tried on: no caller.
+/// The key that the probe charges; no caller has it.
 const PROBE: &str = "connector:rate_limit:probe";
 
-/// `gcra.lua` with the numbers of one allowance.
+/// `gcra.lua` with the parameters of one allowance.
 pub(super) struct Gcra {
     script: Script,
     pace: Pace,
-    /// How many callers are told apart.
+    /// The most callers with their own allowance.
     max_callers: usize,
 }
 
-/// An allowance as GCRA counts it.
+/// An allowance in the terms of GCRA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
-    /// In which a request comes back.
+    /// The time after which one more request is allowed.
     interval: Duration,
-    /// How far ahead of an even pace a caller may be.
+    /// How far ahead of an even pace a caller may be: the burst without its first request.
     tolerance: Duration,
 }
 
 impl Pace {
-    /// The least that there is: it refuses hardly anything, and leaves nothing.
+    /// The shortest interval: the probe's key refuses almost nothing and expires at once.
     const FASTEST: Self = Self { interval: Duration::from_nanos(1), tolerance: Duration::ZERO };
 }
 
@@ -45,8 +45,8 @@ impl From<Allowance> for Pace {
     /// Rounded as governor rounds: to whole nanoseconds, downwards.
     fn from(allowance: Allowance) -> Self {
         let interval = allowance.quota().replenish_interval().max(Self::FASTEST.interval);
-        let further = allowance.burst.get().saturating_sub(1);
-        Self { interval, tolerance: interval.saturating_mul(further) }
+        let after_first = allowance.burst.get().saturating_sub(1);
+        Self { interval, tolerance: interval.saturating_mul(after_first) }
     }
 }
 
@@ -59,26 +59,26 @@ impl Gcra {
         }
     }
 
-    /// Makes it known to the server, which would otherwise have to ask for it in the middle of a request.
+    /// Loads the script into Redis, which would otherwise ask for it during a request.
     pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         self.script.load_async(connection).await.map(drop)
     }
 
-    /// Charges one request; how long to wait if there is nothing left to charge.
+    /// Charges one request. Returns how long to wait if the allowance is used up.
     pub(super) async fn charge(
         &self,
         connection: &mut MultiplexedConnection,
         caller: &Caller,
     ) -> RedisResult<Option<Duration>> {
         let mut call = self.script.key(format!("{PREFIX}{caller}"));
-        // Those who are configured are as few as the configuration says.
+        // The configuration bounds the number of named callers, so they need not be counted.
         if !matches!(caller, Caller::Named(_)) {
-            call.key(CALLERS).key(BEYOND);
+            call.key(CALLERS).key(SHARED);
         }
         self.run(connection, call, self.pace).await
     }
 
-    /// Whether the server would charge: a replica, say, answers but does not write.
+    /// Checks that Redis can charge: a read-only replica, for example, answers but does not write.
     pub(super) async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         self.run(connection, self.script.key(PROBE), Pace::FASTEST).await.map(drop)
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pace_is_that_of_the_allowance_at_either_end_of_its_range() {
+    fn interval_and_tolerance_follow_from_the_allowance() {
         for (per_second, burst, interval, tolerance) in [
             (1, 1, Duration::from_secs(1), Duration::ZERO),
             (1, 1_000_000_000, Duration::from_secs(1), Duration::from_secs(999_999_999)),

@@ -1,11 +1,13 @@
-//! Rate limits that hold across replicas, in Redis or Valkey.
+//! Rate limits that replicas share through Redis or Valkey.
 //!
-//! One script decides and charges, so that two replicas cannot both take the last of an allowance. A gate waits for it: it has
-//! [`BUDGET`], and when it fails or is late, this replica limits on its own from that request on. The connection is the business
-//! of one task, [`RedisLimits::stay_connected`]: no request waits for a server that is known to be gone.
+//! - One script decides and charges, so two replicas cannot both use the last request of an allowance.
+//! - A scan waits for Redis at most [`REQUEST_TIMEOUT`]. After a failure or time-out, this replica uses its local
+//!   limits until it is connected again.
+//! - One task keeps the connection ([`RedisLimits::stay_connected`]), so no request waits for a server that is known to
+//!   be down.
 //!
-//! That task is why this is not redis-rs's `ConnectionManager`. It lets every request wait for its reconnecting, and does not
-//! reconnect at all after a time-out, as when a host is gone without a word, or from a server that has become a replica.
+//! redis-rs's `ConnectionManager` does not fit: every request waits while it reconnects, and it does not reconnect
+//! after a time-out (a host that disappeared) or when the server has become a read-only replica.
 
 mod gcra;
 mod url;
@@ -25,39 +27,40 @@ use super::{Allowance, Caller, LocalLimits};
 use gcra::Gcra;
 pub use url::{RedisAuthorityError, RedisUrl, RedisUrlError};
 
-/// How long a request waits for its allowance: a fifteenth of what the whole answer may take, and far more than a server in
-/// the same data centre needs.
-const BUDGET: Duration = Duration::from_millis(100);
+/// How long a request waits for Redis: a fifteenth of the deadline of a scan, and far more than a server in the same
+/// data centre needs.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long connecting may take. Nobody waits for it.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long connecting may take. No request waits for it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long after a failure the server is left alone. Longer than [`BUDGET`], so that no request that is late on one connection is
-/// still there to end the next.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause before connecting again. Longer than [`REQUEST_TIMEOUT`], so that a late request of the old connection
+/// cannot end the new one.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a server that answers is asked whether it still does, so that it is seldom a request that finds out.
-const PROBE: Duration = Duration::from_secs(1);
+/// How often a working connection is probed, so that a failure is usually found before a request meets it.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The rate limits of all callers of all replicas: clones share them.
+/// The rate limits that all replicas share. Clones share them.
 #[derive(Clone)]
 pub struct RedisLimits(Arc<Inner>);
 
 struct Inner {
     client: Client,
     gcra: Gcra,
-    sharing: watch::Sender<Sharing>,
+    state: watch::Sender<State>,
     failures: AtomicU64,
     local: LocalLimits,
 }
 
-/// Whether the limits hold across replicas.
-enum Sharing {
-    /// Not known yet.
+/// The state of the connection to Redis.
+enum State {
+    /// Not tried yet.
     Untried,
-    Together(MultiplexedConnection),
-    /// Each replica limits on its own, since this failure if that is not logged yet.
-    Apart(Option<String>),
+    /// Replicas share their limits.
+    Connected(MultiplexedConnection),
+    /// This replica limits on its own. The failure is kept until it is logged.
+    Disconnected(Option<String>),
 }
 
 #[derive(Debug, Error)]
@@ -65,63 +68,67 @@ enum Failure {
     #[error(transparent)]
     Server(#[from] RedisError),
     #[error("no answer within {0:?}")]
-    Late(Duration),
+    Timeout(Duration),
 }
 
 impl RedisLimits {
     pub(super) fn new(allowance: Allowance, RedisUrl(client): RedisUrl) -> Self {
         let (gcra, local) = (Gcra::new(allowance), LocalLimits::new(allowance));
-        let sharing = watch::Sender::new(Sharing::Untried);
-        Self(Arc::new(Inner { client, gcra, sharing, failures: AtomicU64::new(0), local }))
+        let state = watch::Sender::new(State::Untried);
+        Self(Arc::new(Inner { client, gcra, state, failures: AtomicU64::new(0), local }))
     }
 
-    /// What each replica limits by when it is on its own.
+    /// The local limits that apply without Redis.
     pub(super) fn local(&self) -> &LocalLimits {
         &self.0.local
     }
 
-    /// Charges one request. Dropped halfway, it may have been charged or not, and neither does harm.
+    /// Charges one request. If this future is dropped, the request may or may not be charged; both are harmless.
     pub(super) async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
         let Some(mut connection) = self.connection() else { return self.0.local.charge(caller) };
-        match within(BUDGET, self.0.gcra.charge(&mut connection, caller)).await {
+        match within(REQUEST_TIMEOUT, self.0.gcra.charge(&mut connection, caller)).await {
             Ok(None) => Ok(()),
             Ok(Some(wait)) => Err(wait),
             Err(failure) => {
-                self.failed(&failure);
+                self.record_failure(&failure);
                 self.0.local.charge(caller)
             }
         }
     }
 
-    /// Connects, and connects again whenever that is lost, for ever.
+    /// Connects, and reconnects whenever the connection is lost, forever.
     ///
-    /// Why a connection broke says little. Why there is no new one says what is wrong, so that is what the log says, if there is none.
+    /// The log gives the error of the failed reconnect, if it failed: it says more than the error of the lost
+    /// connection.
     pub(super) async fn stay_connected(&self) {
         loop {
             let connected = self.connect().await;
             let failure = connected.as_ref().err().map(ToString::to_string);
             if let Err(failure) = &connected {
-                self.failed(failure);
+                self.record_failure(failure);
             }
-            if let Some(broken) = self.not_logged() {
-                let cause = failure.unwrap_or(broken);
-                tracing::warn!(cause, "rate limits do not hold across replicas: each limits on its own");
+            if let Some(lost) = self.take_unlogged_failure() {
+                let cause = failure.unwrap_or(lost);
+                tracing::warn!(
+                    cause,
+                    "rate limits are not shared between replicas: each limits on its own until rate_limit.url answers"
+                );
             }
             if let Ok(connection) = connected {
-                tracing::info!("rate limits hold across replicas");
-                self.0.sharing.send_replace(Sharing::Together(connection));
-                self.until_lost().await;
+                tracing::info!("replicas share their rate limits");
+                self.0.state.send_replace(State::Connected(connection));
+                self.wait_until_lost().await;
             }
-            sleep(PAUSE).await;
+            sleep(RECONNECT_PAUSE).await;
         }
     }
 
-    /// The failure by which replicas have come apart, if that is not logged yet. The caller logs it.
-    fn not_logged(&self) -> Option<String> {
+    /// Takes the failure that ended the sharing, if it is not logged yet. The caller logs it.
+    fn take_unlogged_failure(&self) -> Option<String> {
         let mut failure = None;
-        self.0.sharing.send_if_modified(|sharing| {
-            if let Sharing::Apart(why) = sharing {
-                failure = why.take();
+        self.0.state.send_if_modified(|state| {
+            if let State::Disconnected(unlogged) = state {
+                failure = unlogged.take();
             }
             false
         });
@@ -129,57 +136,57 @@ impl RedisLimits {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
-        // Its own time-outs are off: ours are around all of it.
+        // redis-rs's own time-outs are off: `within` limits each step.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut connection = within(ATTEMPT, async {
+        let mut connection = within(CONNECT_TIMEOUT, async {
             let mut connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
             self.0.gcra.load(&mut connection).await?;
             Ok(connection)
         })
         .await?;
-        within(BUDGET, self.0.gcra.probe(&mut connection)).await?;
+        within(REQUEST_TIMEOUT, self.0.gcra.probe(&mut connection)).await?;
         Ok(connection)
     }
 
     /// Waits until a request or a probe has failed.
-    async fn until_lost(&self) {
-        let mut sharing = self.0.sharing.subscribe();
+    async fn wait_until_lost(&self) {
+        let mut state = self.0.state.subscribe();
         while let Some(mut connection) = self.connection() {
-            let lost = sharing.wait_for(|sharing| !matches!(sharing, Sharing::Together(_)));
-            if timeout(PROBE, lost).await.is_err()
-                && let Err(failure) = within(BUDGET, self.0.gcra.probe(&mut connection)).await
+            let lost = state.wait_for(|state| !matches!(state, State::Connected(_)));
+            if timeout(PROBE_INTERVAL, lost).await.is_err()
+                && let Err(failure) = within(REQUEST_TIMEOUT, self.0.gcra.probe(&mut connection)).await
             {
-                self.failed(&failure);
+                self.record_failure(&failure);
             }
         }
     }
 
-    /// The connection, while there is one.
+    /// The connection, if Redis is connected.
     fn connection(&self) -> Option<MultiplexedConnection> {
-        match &*self.0.sharing.borrow() {
-            Sharing::Together(connection) => Some(connection.clone()),
-            Sharing::Untried | Sharing::Apart(_) => None,
+        match &*self.0.state.borrow() {
+            State::Connected(connection) => Some(connection.clone()),
+            State::Untried | State::Disconnected(_) => None,
         }
     }
 
-    /// Counts a failure, of a connection or of connecting.
-    fn failed(&self, failure: &Failure) {
+    /// Counts a failure of a request, a probe or an attempt to connect, and falls back to local limits.
+    fn record_failure(&self, failure: &Failure) {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
-        self.0.sharing.send_if_modified(|sharing| {
-            let is_news = !matches!(sharing, Sharing::Apart(_));
-            if is_news {
-                *sharing = Sharing::Apart(Some(failure.to_string()));
+        self.0.state.send_if_modified(|state| {
+            let is_new = !matches!(state, State::Disconnected(_));
+            if is_new {
+                *state = State::Disconnected(Some(failure.to_string()));
             }
-            is_news
+            is_new
         });
     }
 
-    /// Whether the limits hold across replicas now.
+    /// Whether replicas share the limits now.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(*self.0.sharing.borrow(), Sharing::Together(_))
+        matches!(*self.0.state.borrow(), State::Connected(_))
     }
 
-    /// How often the server has failed: checks, probes and attempts to connect.
+    /// How many requests, probes and attempts to connect have failed.
     pub(super) fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
     }
@@ -191,7 +198,7 @@ impl fmt::Debug for RedisLimits {
     }
 }
 
-/// Redis's answer, if it comes in time.
-async fn within<T>(time: Duration, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Failure> {
-    Ok(timeout(time, answer).await.map_err(|_| Failure::Late(time))??)
+/// Waits for an answer of Redis, but no longer than `limit`.
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Failure> {
+    Ok(timeout(limit, answer).await.map_err(|_| Failure::Timeout(limit))??)
 }

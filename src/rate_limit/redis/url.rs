@@ -1,4 +1,4 @@
-//! Where the server is.
+//! The URL of Redis, and the certificate authorities that it is verified with.
 
 use std::fmt;
 
@@ -8,56 +8,57 @@ use thiserror::Error;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-/// `rate_limit.url`: where the server is, and perhaps a password. Never shown.
+/// `rate_limit.url`: the address of Redis, and perhaps a password. Its `Debug` output hides both.
 #[derive(Clone)]
 pub struct RedisUrl(pub(super) Client);
 
-/// Why a text is no [`RedisUrl`]. It does not quote it.
+/// The text is not a [`RedisUrl`]. The message does not quote the text, which may contain a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS; all but the host may be left out, and what is \
-     special in a URL is written like %40"
+    "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS; all parts but the host are optional, and \
+     special characters must be percent-encoded (%40 for @)"
 )]
 pub struct RedisUrlError;
 
-/// Why texts in the PEM format are not the authorities of a server.
+/// The certificate authorities cannot be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RedisAuthorityError {
-    /// There is no TLS.
-    #[error("is for TLS: rate_limit.url must begin with rediss://")]
+    /// The URL is not for TLS.
+    #[error("needs TLS: rate_limit.url must begin with rediss://")]
     Plain,
-    /// They are not certificates.
-    #[error("must be a file of one certificate or more in the PEM format")]
+    /// The text contains no certificates.
+    #[error("must be a file with at least one certificate in the PEM format")]
     Unreadable,
 }
 
 impl RedisUrl {
-    /// The same server, for which only these authorities may vouch, in the PEM format.
+    /// Trusts only these certificate authorities, in the PEM format, to verify the server.
     ///
     /// # Errors
-    /// When it speaks no TLS, or they are not certificates.
-    pub fn trusting(self, authorities: &str) -> Result<Self, RedisAuthorityError> {
+    /// When the URL is not for TLS, or the text contains no certificates.
+    pub fn with_authorities(self, authorities: &str) -> Result<Self, RedisAuthorityError> {
         let info = self.0.get_connection_info().clone();
         if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             return Err(RedisAuthorityError::Plain);
         }
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities.as_bytes()).collect();
         if certificates.is_ok_and(|certificates| certificates.is_empty()) {
-            return Err(RedisAuthorityError::Unreadable); // no authority could vouch for it
+            return Err(RedisAuthorityError::Unreadable); // without an authority no server can be verified
         }
         let tls = TlsCertificates { client_tls: None, root_cert: Some(authorities.as_bytes().to_vec()) };
         Client::build_with_tls(info, tls).map(Self).map_err(|_| RedisAuthorityError::Unreadable)
     }
 
-    /// Reads it without connecting.
+    /// Parses a URL, without connecting.
     ///
     /// # Errors
-    /// When it is not one of `redis://` or `rediss://`, or is for a TLS that proves nothing.
+    /// When the scheme is not `redis://` or `rediss://`, or the URL asks for TLS without verification.
     pub fn parse(url: &str) -> Result<Self, RedisUrlError> {
         if !url.starts_with("redis://") && !url.starts_with("rediss://") {
             return Err(RedisUrlError);
         }
-        // Of a password with an unescaped character, which ends it early, the rest would be taken for a path, a query or a fragment.
+        // An unescaped character in a password would end it early, and the rest would be read as a path, a query or a
+        // fragment.
         let (_, rest) = url.split_once("://").ok_or(RedisUrlError)?;
         if rest.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@')) {
             return Err(RedisUrlError);
@@ -66,7 +67,7 @@ impl RedisUrl {
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
             return Err(RedisUrlError);
         }
-        // Or one request's packet would wait for the acknowledgement of another's.
+        // Without this, a request's packet would wait for the acknowledgement of the packet before it.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         Client::open(info).map(Self).map_err(|_| RedisUrlError)
     }
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_redis_with_or_without_tls_and_no_other() {
+    fn only_redis_urls_with_or_without_verified_tls_are_accepted() {
         for url in [
             "redis://localhost",
             "redis://127.0.0.1:6379/3",
@@ -108,7 +109,7 @@ mod tests {
             "redis://u:12/secret@localhost",
             "redis://u:12?secret@localhost",
             "redis://u:12#secret@localhost",
-            "rediss://localhost/#insecure", // TLS with anybody is none
+            "rediss://localhost/#insecure", // TLS without verification
         ] {
             assert_eq!(RedisUrl::parse(url).err(), Some(RedisUrlError), "{url}");
         }

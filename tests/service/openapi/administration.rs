@@ -1,4 +1,4 @@
-//! The administration and the probes: what they really answer is what the document says.
+//! The administration and the probes: their answers match the document.
 
 use std::time::Instant;
 
@@ -8,14 +8,14 @@ use super::contract::{Seen, calls, check};
 use crate::checks::PATIENCE;
 use crate::support::{Answer, Server, client, scan, stranger};
 
-/// The example of a call's body.
+/// The example body of a call.
 fn example(id: &str) -> String {
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap();
     call["requestBody"]["content"]["application/json"]["example"].to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_administration_answers_as_the_document_says() {
+async fn administration_matches_the_document() {
     let server = Server::demo(&[]).await;
     let seen = Seen::default();
     let at = |path: &str| format!("{}/admin/v1/{path}", server.management);
@@ -37,7 +37,7 @@ async fn the_administration_answers_as_the_document_says() {
     seen.ask("getShopper", 200, client.get(at("shoppers/shopper-7"))).await;
     seen.ask("flagShopper", 200, client.post(at("shoppers/shopper-7/flag"))).await;
     seen.ask("unflagShopper", 200, client.post(at("shoppers/shopper-7/unflag"))).await;
-    seen.ask("flagShopper", 404, client.post(at("shoppers/nobody/flag"))).await;
+    seen.ask("flagShopper", 404, client.post(at("shoppers/unknown/flag"))).await;
     for (path, name) in
         [("identity-keys", "IdentityKey"), ("recognition-tokens", "RecognitionToken"), ("customers", "Customer")]
     {
@@ -50,7 +50,7 @@ async fn the_administration_answers_as_the_document_says() {
             let none = at(&format!("{path}/{}/revoke", "0".repeat(64)));
             seen.ask(&format!("revoke{name}"), 404, client.post(none)).await;
         }
-        seen.ask(&put_id, 400, put(path, r#"{"shopper":"nobody"}"#.to_owned())).await;
+        seen.ask(&put_id, 400, put(path, r#"{"shopper":"unknown"}"#.to_owned())).await;
         seen.ask(&format!("delete{name}"), 204, client.delete(&one)).await;
         seen.ask(&format!("get{name}"), 404, client.get(&one)).await;
         seen.ask(&format!("get{name}"), 400, client.get(at(&format!("{path}/x")))).await;
@@ -78,7 +78,7 @@ async fn the_administration_answers_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_operations_ask_is_answered_as_the_document_says() {
+async fn operations_endpoints_match_the_document() {
     let server = Server::demo(&[]).await;
     let seen = Seen::default();
     for (path, id) in [
@@ -95,7 +95,7 @@ async fn what_operations_ask_is_answered_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connector_that_stops_says_so_as_the_document_says() {
+async fn readyz_of_a_stopping_connector_matches_the_document() {
     // The management port stays open during this delay.
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let (client, url) = (client(), format!("{}/readyz", server.management));

@@ -1,5 +1,4 @@
-//! Answers of a running connector, held against the document: the status is one of those that the call may have, and headers and body are
-//! as it says.
+//! Checks the answers of a running connector against the OpenAPI document: status, headers and body must be documented.
 
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex};
@@ -13,7 +12,7 @@ use crate::support::Answer;
 
 pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(&document()).unwrap());
 
-/// Every call: method and path as the document has them.
+/// Every call in the document: its method, path and description.
 pub(crate) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     paths.iter().flat_map(|(path, item)| {
@@ -21,12 +20,12 @@ pub(crate) fn calls() -> impl Iterator<Item = (&'static str, &'static str, &'sta
     })
 }
 
-/// What was seen of them.
+/// The documented answers that a test has received.
 #[derive(Default)]
 pub(crate) struct Seen(Mutex<BTreeSet<(String, u16)>>);
 
 impl Seen {
-    /// Sends a request for the call of this name, checks the answer, and that its status is this one.
+    /// Sends a request for the call with this operation id, and checks the answer and its status.
     #[track_caller]
     pub(super) fn ask(&self, id: &str, status: u16, request: RequestBuilder) -> impl Future<Output = Answer> {
         let id = id.to_owned();
@@ -39,41 +38,41 @@ impl Seen {
         }
     }
 
-    /// Each success that the document promises of the calls of a tag was seen.
+    /// Asserts that every documented 2xx status of the calls with this tag was received.
     pub(super) fn assert_every_success(&self, tag: &str) {
         let seen = self.0.lock().unwrap();
         for (_, _, call) in calls().filter(|(_, _, call)| call["tags"][0] == tag) {
             let id = call["operationId"].as_str().unwrap();
             for status in call["responses"].as_object().unwrap().keys().filter(|status| status.starts_with('2')) {
-                assert!(seen.contains(&(id.to_owned(), status.parse().unwrap())), "{id} was never seen with {status}");
+                assert!(seen.contains(&(id.to_owned(), status.parse().unwrap())), "{id} never answered {status}");
             }
         }
     }
 }
 
-/// Holds an answer against the call of this name.
+/// Checks an answer against the call with this operation id.
 #[track_caller]
 pub(crate) fn check(id: &str, answer: &Answer) {
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap_or_else(|| panic!("{id}?"));
-    let said = &call["responses"][answer.status.to_string()];
-    let said = match said["$ref"].as_str() {
+    let described = &call["responses"][answer.status.to_string()];
+    let described = match described["$ref"].as_str() {
         Some(shared) => DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap(),
-        None => said,
+        None => described,
     };
-    assert!(said.is_object(), "{id} may not have {}", answer.status);
+    assert!(described.is_object(), "{id}: status {} is not documented", answer.status);
     let is_picture = answer.headers.get("content-type").is_some_and(|form| form.as_bytes().starts_with(b"image/"));
-    for name in said["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+    for name in described["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
         let is_there = answer.headers.contains_key(name);
         assert_eq!(is_there, is_picture || !name.starts_with("x-scan-key-code"), "{id} {}: {name}", answer.status);
     }
     for name in ["retry-after", "www-authenticate"] {
         assert!(
-            !answer.headers.contains_key(name) || !said["headers"][name].is_null(),
+            !answer.headers.contains_key(name) || !described["headers"][name].is_null(),
             "{id} {}: {name}",
             answer.status
         );
     }
-    let Some(contents) = said["content"].as_object() else {
+    let Some(contents) = described["content"].as_object() else {
         assert!(answer.body.is_empty(), "{id} {} has a body", answer.status);
         return;
     };
@@ -82,17 +81,17 @@ pub(crate) fn check(id: &str, answer: &Answer) {
     if form == "application/json" {
         let body = answer.json();
         assert_valid(&content["schema"], &body, &format!("{id} {}", answer.status));
-        // A refusal is one of the examples, unless its message depends on the request.
+        // An error is one of the examples, unless its message depends on the request.
         if let Some(examples) = content["examples"].as_object()
-            && said["description"] != "The message says what is wrong, and where."
+            && described["description"] != "The message names the problem and its position."
         {
             let is_one = examples.values().any(|example| example["value"] == body);
-            assert!(is_one, "{id} {}: {body} is no example", answer.status);
+            assert!(is_one, "{id} {}: {body} is not one of the examples", answer.status);
         }
     }
 }
 
-/// Holds a value against a schema.
+/// Checks a value against a schema.
 #[track_caller]
 pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
     let errors: Vec<String> = validator(schema).iter_errors(value).map(|error| error.to_string()).collect();
@@ -100,7 +99,7 @@ pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
 }
 
 pub(crate) fn validator(schema: &Value) -> jsonschema::Validator {
-    // What it refers to stands in the document.
+    // Its references point into the document.
     let mut schema = schema.clone();
     schema.as_object_mut().unwrap().insert("components".to_owned(), json!(DOCUMENT["components"]));
     jsonschema::options().with_draft(Draft::Draft202012).build(&schema).unwrap()

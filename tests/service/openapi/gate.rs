@@ -1,4 +1,4 @@
-//! The gate's call: each status and each sentence that the document has can be had, and no other.
+//! The gate's call: exactly the documented statuses and messages occur.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +11,24 @@ use crate::support::{Answer, Server, scan, scan_with_key};
 
 const CALL: &str = "verifyIdentityKey";
 
-/// The sentences of a status.
-fn sentences(status: &str) -> BTreeSet<String> {
+/// The documented messages of a status.
+fn messages(status: &str) -> BTreeSet<String> {
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == CALL).unwrap();
-    let said = &call["responses"][status];
-    let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap());
-    let examples = said["content"]["application/json"]["examples"].as_object().unwrap().values();
+    let answer = &call["responses"][status];
+    let answer =
+        answer["$ref"].as_str().map_or(answer, |shared| DOCUMENT.pointer(shared.trim_start_matches('#')).unwrap());
+    let examples = answer["content"]["application/json"]["examples"].as_object().unwrap().values();
     examples.map(|example| example["value"]["message"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A scan with another value in this place.
-fn with(place: &str, value: Value) -> Value {
+/// A scan with this value at a JSON pointer.
+fn with(pointer: &str, value: Value) -> Value {
     let mut scan = scan();
-    *scan.pointer_mut(place).unwrap() = value;
+    *scan.pointer_mut(pointer).unwrap() = value;
     scan
 }
 
-/// Scans that are wrong in each way that can be told.
+/// Scans with every documented mistake.
 fn mistakes() -> Vec<Value> {
     let long = |length| json!("A".repeat(length));
     let mut mistakes = vec![
@@ -52,7 +53,7 @@ fn mistakes() -> Vec<Value> {
             "/authEvent/timestamp",
             "/authEvent/location",
         ]
-        .map(|place| with(place, Value::Null)),
+        .map(|pointer| with(pointer, Value::Null)),
     );
     let mut channel = scan();
     channel["keyChannel"] = json!("X");
@@ -61,7 +62,7 @@ fn mistakes() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
+async fn exactly_the_documented_statuses_and_messages_occur() {
     let signing_key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let single_use = [("scan_key.single_use", "true"), ("scan_key.signing_keys", signing_key)];
     let server = Server::demo(&single_use).await;
@@ -78,14 +79,14 @@ async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
     for key in [
         "device_shopper_key",
         "invalid_key",
-        "nobody's",
+        "unknown_key",
         "flagged_shopper_key",
         "expired_payment_key",
         "cash_shopper_key",
     ] {
         answers.push(server.verify(&scan_with_key(key.as_bytes())).await);
     }
-    // A signed code, used twice, and one of long ago.
+    // A signed code, used twice, and then expired.
     let code = b"JWOACME0123456789abcdef0123456789ABCDEF1707501237abcGjJ6IaPV5UDNk9IJj";
     server
         .put(
@@ -111,29 +112,29 @@ async fn each_status_and_sentence_of_the_gates_call_can_be_had() {
         check(CALL, answer);
     }
     for status in ["400", "401", "429", "500"] {
-        let had = answers.iter().filter(|answer| answer.status.to_string() == status).filter_map(Answer::message);
-        assert_eq!(had.collect::<BTreeSet<_>>(), sentences(status), "{status}");
+        let received = answers.iter().filter(|answer| answer.status.to_string() == status).filter_map(Answer::message);
+        assert_eq!(received.collect::<BTreeSet<_>>(), messages(status), "{status}");
     }
     let devices = answers.iter().filter(|answer| answer.status == 200 && !answer.json()["shopperDeviceId"].is_null());
     assert!(devices.count() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_source_is_as_the_document_says() {
+async fn payment_source_matches_the_document() {
     let server = Server::demo(&[("answer.payment_source", "true")]).await;
     let answer = server.verify(&scan()).await;
     assert!(answer.json()["paymentSource"]["id"].is_string());
     check(CALL, &answer);
 }
 
-/// The declared scan is the one that is read: what it lets pass is not refused for its form, and what it does not is.
+/// A scan that matches the documented schema is not refused for its form, and one that does not match is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_scan_of_the_document_is_the_one_that_is_read() {
+async fn documented_scan_schema_matches_the_parser() {
     let server = Server::demo(&[]).await;
     let schema = &DOCUMENT["components"]["schemas"]["Scan"];
     let scan_as_declared = validator(schema);
     for mistake in mistakes().into_iter().filter(|mistake| {
-        // Whether a store is there, and whether a text is Base64, no schema can say.
+        // A schema cannot tell whether a store exists, or whether a text is Base64.
         mistake["storeId"] != "NOWHERE" && mistake["identityKey"] != "?"
     }) {
         assert!(!scan_as_declared.is_valid(&mistake), "{mistake}");

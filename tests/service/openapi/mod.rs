@@ -1,4 +1,4 @@
-//! The OpenAPI document: as it stands in `docs/`, as it is served, and that what it says is so.
+//! The OpenAPI document: the copy in `docs/`, the served document, and that the connector behaves as it says.
 
 mod administration;
 pub(crate) mod contract;
@@ -15,22 +15,22 @@ use self::contract::{DOCUMENT, calls};
 use crate::support::{Answer, Server, stranger};
 
 #[test]
-fn the_document_in_docs_is_the_one_of_this_code() {
+fn document_in_docs_is_up_to_date() {
     let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
-    assert!(kept == document(), "docs/openapi.json is stale. Renew it: cargo run -- openapi > docs/openapi.json");
+    assert!(kept == document(), "docs/openapi.json is stale; update it: cargo run -- openapi > docs/openapi.json");
 }
 
 #[test]
-fn every_refusal_has_the_one_schema_and_every_credential_is_defined() {
+fn refusals_share_one_schema_and_credentials_are_defined() {
     let (mut refusals, mut credentials) = (0, BTreeSet::new());
     for (_, path, call) in calls() {
         credentials
             .extend(call["security"].as_array().into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys));
-        for (status, said) in call["responses"].as_object().unwrap() {
-            let said = said["$ref"].as_str().map_or(said, |shared| DOCUMENT.pointer(&shared[1..]).unwrap());
-            // A probe that fails tells its status.
+        for (status, answer) in call["responses"].as_object().unwrap() {
+            let answer = answer["$ref"].as_str().map_or(answer, |shared| DOCUMENT.pointer(&shared[1..]).unwrap());
+            // A failed probe answers with its status instead.
             if status.starts_with(['4', '5']) && path != "/readyz" {
-                let content = &said["content"]["application/json"];
+                let content = &answer["content"]["application/json"];
                 assert_eq!(content["schema"], json!({ "$ref": "#/components/schemas/Error" }), "{path} {status}");
                 assert!(!content["examples"].as_object().unwrap().is_empty(), "{path} {status}");
                 refusals += 1;
@@ -45,7 +45,7 @@ fn every_refusal_has_the_one_schema_and_every_credential_is_defined() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_port_gives_the_document_and_a_page_to_anybody() {
+async fn management_port_serves_the_document_without_a_token() {
     let server = Server::demo(&[]).await;
     let get = async |path: &str| {
         let request = stranger().get(format!("{}{path}", server.management));

@@ -1,4 +1,4 @@
-//! What is in the document is there, and what is there is in the document.
+//! Every documented path exists, and every path is documented.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::contract::calls;
 use crate::support::{Server, client};
 
-/// The port of a call.
+/// The port that serves a call.
 fn port<'a>(server: &'a Server, call: &Value) -> &'a str {
     match call["tags"][0].as_str().unwrap() {
         "gate" => &server.api,
@@ -19,13 +19,13 @@ fn port<'a>(server: &'a Server, call: &Value) -> &'a str {
     }
 }
 
-/// Something for each place in a path.
+/// Replaces each parameter in a path with a value.
 pub(crate) fn filled(path: &str) -> String {
     path.replace("{id}", "1").replace("{digest}", &"0".repeat(64)).replace("{sku}", "SKU-1")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_path_of_the_document_is_there_with_these_methods_and_no_others() {
+async fn documented_paths_accept_exactly_the_documented_methods() {
     let server = Server::demo(&[]).await;
     let mut paths: BTreeMap<&str, (String, BTreeSet<String>)> = BTreeMap::new();
     for (method, path, call) in calls() {
@@ -48,7 +48,7 @@ async fn every_path_of_the_document_is_there_with_these_methods_and_no_others() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_probes_are_on_every_port() {
+async fn probes_are_answered_on_every_port() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
     for port in [&server.api, &server.management, &server.shoppers] {
         for path in ["livez", "readyz"] {
@@ -59,17 +59,17 @@ async fn the_probes_are_on_every_port() {
     }
 }
 
-/// A router does not tell its routes: the source does.
+/// A router does not list its routes, so this test searches the source for them.
 #[test]
 fn every_path_in_the_source_is_in_the_document() {
     let known: BTreeSet<&str> = calls().map(|(_, path, _)| path).collect();
     let mut found = 0;
     for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
         let code = text.split("#[cfg(test)]").next().unwrap();
-        // Whatever stands in quotes and is a path.
+        // Every string that is a path.
         for word in code.split('"').skip(1).step_by(2) {
             let is_path = word.starts_with('/') && word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_graphic());
-            // The demo's own, and the page's other files, are no part of it; nor is what only goes behind a path.
+            // The demo's paths, the files of the document's page, and suffixes of other paths are not documented.
             let is_other = word.starts_with("/demo")
                 || word.starts_with("/openapi/")
                 || word == "/lines/{sku}"
@@ -83,7 +83,7 @@ fn every_path_in_the_source_is_in_the_document() {
             }
         }
     }
-    assert!(found > 20, "only {found} paths were seen");
+    assert!(found > 20, "only {found} paths found");
 }
 
 /// The text of every file below a folder.
@@ -92,7 +92,7 @@ fn sources(folder: &Path) -> Vec<String> {
     entries
         .flat_map(|path| match path.extension().and_then(|ending| ending.to_str()) {
             Some("rs") => vec![fs::read_to_string(&path).unwrap()],
-            // The document itself is no witness.
+            // The document's own source proves nothing.
             _ if path.is_dir() && !path.ends_with("openapi") => sources(&path),
             _ => Vec::new(),
         })

@@ -1,4 +1,4 @@
-//! The shopper's side: what it really answers is what the document says.
+//! The shopper's side: its answers match the document.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -11,20 +11,20 @@ use crate::support::{Server, stranger};
 const CART: &str = "/commerceapi/cart";
 const CODES: &str = "/v1/scan-key-codes";
 
-/// A request with both headers.
+/// A request with both credentials of a shopper.
 fn of(shopper: &Shopper, server: &Server, method: Method, path: &str) -> RequestBuilder {
     let request = stranger().request(method, format!("{}{path}", server.shoppers));
     request.bearer_auth(&shopper.token).header("x-customer-context", &shopper.context)
 }
 
-/// A body that is as the document says.
+/// A body, after a check against its documented schema.
 fn body(name: &str, body: &Value) -> String {
     assert_valid(&DOCUMENT["components"]["schemas"][name], body, name);
     body.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shoppers_side_answers_as_the_document_says() {
+async fn shopper_endpoints_match_the_document() {
     let server = Server::demo(&[("commerce.failures_per_minute", "1")]).await;
     let seen = Seen::default();
     let tokens = || stranger().post(format!("{}/commerceapi/authentication", server.shoppers));
@@ -38,7 +38,7 @@ async fn the_shoppers_side_answers_as_the_document_says() {
         let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == id).unwrap();
         validator(&call["requestBody"]["content"]["application/json"]["schema"])
     };
-    // What the document allows is taken, and nothing else.
+    // Exactly the bodies that the document allows are accepted.
     for (wanted, status) in [
         (Value::Null, 200),
         (json!([]), 400),
@@ -52,16 +52,16 @@ async fn the_shoppers_side_answers_as_the_document_says() {
     seen.ask("anonymousToken", 401, tokens()).await;
     seen.ask("anonymousToken", 429, tokens()).await;
 
-    let (nobody, shopper) = (anonymous(&server).await, signed_in(&server, "shopper-uuid-001").await);
+    let (guest, shopper) = (anonymous(&server).await, signed_in(&server, "shopper-uuid-001").await);
     let contexts = || stranger().get(format!("{}{CONTEXTS}", server.shoppers));
     seen.ask("customerContext", 200, contexts().bearer_auth(&shopper.token)).await;
     seen.ask("customerContext", 401, contexts()).await;
 
     let ask = |shopper: &Shopper, method: Method, path: &str| of(shopper, &server, method, path);
-    seen.ask("carts", 200, ask(&nobody, Method::GET, CART)).await;
+    seen.ask("carts", 200, ask(&guest, Method::GET, CART)).await;
     for (market, currency) in [("DE", json!("EUR")), ("GB", json!({ "code": "GBP", "symbol": "£" }))] {
         let body = body("NewCart", &json!({ "market": market, "currency": currency }));
-        seen.ask("openCart", 200, ask(&nobody, Method::POST, CART).body(body)).await;
+        seen.ask("openCart", 200, ask(&guest, Method::POST, CART).body(body)).await;
     }
     let cart = |currency: Value| json!({ "market": "CH", "currency": currency });
     for (wanted, status) in [
@@ -77,21 +77,21 @@ async fn the_shoppers_side_answers_as_the_document_says() {
         (cart(json!({ "code": "CHF", "symbol": "" })), 200),
     ] {
         assert_eq!(body_of("openCart").is_valid(&wanted), status == 200, "{wanted}");
-        seen.ask("openCart", status, ask(&nobody, Method::POST, CART).body(wanted.to_string())).await;
+        seen.ask("openCart", status, ask(&guest, Method::POST, CART).body(wanted.to_string())).await;
     }
-    let carts = seen.ask("carts", 200, ask(&nobody, Method::GET, CART)).await.json();
+    let carts = seen.ask("carts", 200, ask(&guest, Method::GET, CART)).await.json();
     let cart = format!("{CART}/{}", carts[0]["id"]);
     let line = body("NewCartLine", &json!({ "sku": "SKU-1", "qty": 2 }));
-    seen.ask("addToCart", 200, ask(&nobody, Method::POST, &format!("{cart}/lines")).body(format!("[{line}]"))).await;
-    seen.ask("addToCart", 400, ask(&nobody, Method::POST, &format!("{cart}/lines")).body(r#"[{"sku":"S","qty":0}]"#))
+    seen.ask("addToCart", 200, ask(&guest, Method::POST, &format!("{cart}/lines")).body(format!("[{line}]"))).await;
+    seen.ask("addToCart", 400, ask(&guest, Method::POST, &format!("{cart}/lines")).body(r#"[{"sku":"S","qty":0}]"#))
         .await;
-    seen.ask("addToCart", 404, ask(&nobody, Method::POST, &format!("{CART}/1/lines")).body(format!("[{line}]"))).await;
-    seen.ask("setCartLines", 200, ask(&nobody, Method::PUT, &format!("{cart}/lines")).body(format!("[{line}]"))).await;
-    seen.ask("cart", 200, ask(&nobody, Method::GET, &cart)).await;
-    seen.ask("cart", 404, ask(&nobody, Method::GET, &format!("{CART}/1"))).await;
-    let migration = body("CartMigration", &json!({ "anonymousId": nobody.anonymous_id }));
+    seen.ask("addToCart", 404, ask(&guest, Method::POST, &format!("{CART}/1/lines")).body(format!("[{line}]"))).await;
+    seen.ask("setCartLines", 200, ask(&guest, Method::PUT, &format!("{cart}/lines")).body(format!("[{line}]"))).await;
+    seen.ask("cart", 200, ask(&guest, Method::GET, &cart)).await;
+    seen.ask("cart", 404, ask(&guest, Method::GET, &format!("{CART}/1"))).await;
+    let migration = body("CartMigration", &json!({ "anonymousId": guest.anonymous_id }));
     let migrate = format!("{CART}/migrate");
-    seen.ask("migrateCart", 403, ask(&nobody, Method::POST, &migrate).body(migration.clone())).await;
+    seen.ask("migrateCart", 403, ask(&guest, Method::POST, &migrate).body(migration.clone())).await;
     seen.ask("migrateCart", 400, ask(&shopper, Method::POST, &migrate).body("{}")).await;
     seen.ask("migrateCart", 200, ask(&shopper, Method::POST, &migrate).body(migration)).await;
     seen.ask("removeFromCart", 200, ask(&shopper, Method::DELETE, &format!("{cart}/lines/SKU-1"))).await;
@@ -104,9 +104,9 @@ async fn the_shoppers_side_answers_as_the_document_says() {
     for picture in ["image/png", "image/svg+xml"] {
         seen.ask("scanKeyCode", 200, ask(&shopper, Method::POST, CODES).header("accept", picture)).await;
     }
-    seen.ask("scanKeyCode", 400, ask(&shopper, Method::POST, CODES).body(r#"{"deviceId":"another's"}"#)).await;
+    seen.ask("scanKeyCode", 400, ask(&shopper, Method::POST, CODES).body(r#"{"deviceId":"unknown"}"#)).await;
     seen.ask("scanKeyCode", 400, ask(&shopper, Method::POST, CODES).body(r#"{"deviceId":1}"#)).await;
-    seen.ask("scanKeyCode", 403, ask(&nobody, Method::POST, CODES)).await;
+    seen.ask("scanKeyCode", 403, ask(&guest, Method::POST, CODES)).await;
     let flagged = signed_in(&server, "flagged-shopper-uuid-001").await;
     seen.ask("scanKeyCode", 403, ask(&flagged, Method::POST, CODES)).await;
     seen.assert_every_success("shopper");

@@ -1,4 +1,4 @@
-//! Clients' certificates: none is fine, a bad one is not.
+//! Client certificates: optional, but a certificate that is presented must be valid.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Secure, ask_once, assert_answered, serving, until_failed};
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_holds_is_accepted_and_none_is_too() {
+async fn valid_client_certificate_or_none_is_accepted() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -23,14 +23,14 @@ async fn one_that_holds_is_accepted_and_none_is_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_another_authority_is_refused() {
+async fn client_certificate_of_another_authority_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
-    // Who made the server's certificate makes none of clients.
-    for (stranger, times) in [(Authority::new("strangers").client("gateway"), 0), (public.client("gateway"), 2)] {
+    // The authority of the server's certificate is not an authority for clients.
+    for (unknown, times) in [(Authority::new("others").client("gateway"), 0), (public.client("gateway"), 2)] {
         for (version, times) in [(&TLS12, times + 1), (&TLS13, times + 2)] {
-            assert!(ask_once(&server, &public.trusting(Some(&stranger), &[version])).await.is_err());
+            assert!(ask_once(&server, &public.trusting(Some(&unknown), &[version])).await.is_err());
             until_failed(&server, "certificate_of_unknown_authority", times).await;
         }
     }
@@ -41,22 +41,22 @@ async fn one_of_another_authority_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_whose_time_is_over_is_refused() {
+async fn expired_client_certificate_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
     let now = server.clock.now().timestamp();
-    let (good, over) = (clients.client_until("gateway", now + 3600), clients.client_until("gateway", now - 1));
+    let (valid, expired) = (clients.client_until("gateway", now + 3600), clients.client_until("gateway", now - 1));
     for (version, times) in [(&TLS12, 1), (&TLS13, 2)] {
-        assert_answered(ask_once(&server, &public.trusting(Some(&good), &[version])).await, "in its time");
-        assert!(ask_once(&server, &public.trusting(Some(&over), &[version])).await.is_err());
+        assert_answered(ask_once(&server, &public.trusting(Some(&valid), &[version])).await, "before it expires");
+        assert!(ask_once(&server, &public.trusting(Some(&expired), &[version])).await.is_err());
         until_failed(&server, "certificate_expired", times).await;
     }
 }
 
-/// It is let go, and told: an open connection must not carry a certificate past its end.
+/// The connection is closed with `Connection: close`: an open connection must not use a certificate after its expiry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_whose_time_ends_on_an_open_connection_is_not_believed_any_more() {
+async fn client_certificate_that_expires_on_an_open_connection_is_refused() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let files = TlsFiles::of(&public.server(), Some(&clients));
     let server = serving(&files, &[]).await;
@@ -70,9 +70,9 @@ async fn one_whose_time_ends_on_an_open_connection_is_not_believed_any_more() {
     assert!(connection.ask().await.is_err(), "that was the last answer");
 }
 
-/// A resumed session would bring its certificate with it, unchecked.
+/// A resumed session would keep its certificate without a new check.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_session_is_resumed_where_certificates_are_asked_for() {
+async fn no_session_is_resumed_with_client_certificates() {
     let (public, clients) = (Authority::new("public"), Authority::new("clients"));
     let gateway = clients.client("gateway");
     for (asks, versions) in [(true, &[&TLS12]), (true, &[&TLS13]), (false, &[&TLS13])] {
@@ -85,7 +85,8 @@ async fn no_session_is_resumed_where_certificates_are_asked_for() {
             assert_answered(connection.ask().await, "resumed or not");
             kinds.push(connection.0.get_ref().1.handshake_kind());
         }
-        // Where none are, it saves phones a signature; that it can be seen here shows that the test sees it.
+        // Without client certificates, resumption saves phones a signature, and proves here that the test can detect
+        // it.
         let second = if asks { HandshakeKind::Full } else { HandshakeKind::Resumed };
         assert_eq!(kinds, [Some(HandshakeKind::Full), Some(second)], "{versions:?}");
     }

@@ -1,4 +1,4 @@
-//! What is not TLS, on a port that speaks nothing else.
+//! Bytes that are not TLS, on a TLS port.
 
 use std::sync::LazyLock;
 
@@ -12,18 +12,19 @@ use super::{PATIENCE, ask_once, assert_answered, serving, until_failed};
 use crate::support::Server;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
-/// Sends these bytes and returns what comes back until the connection ends, if it does so by itself or once we have said all.
-async fn exchange(server: &Server, bytes: &[u8], says_all: bool) -> Vec<u8> {
+/// Sends these bytes, then closes the sending side if `ends` is set. Returns everything that the server sends until it
+/// closes the connection.
+async fn exchange(server: &Server, bytes: &[u8], ends: bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let mut said = Vec::new();
     let exchange = async {
-        let _ = stream.write_all(bytes).await; // it may be refused before all of it is sent
-        if says_all {
+        let _ = stream.write_all(bytes).await; // the server may refuse it before everything is sent
+        if ends {
             let _ = stream.shutdown().await;
         }
         let _ = stream.read_to_end(&mut said).await;
     };
-    assert!(timeout(PATIENCE, exchange).await.is_ok(), "it waits on after {bytes:?}");
+    assert!(timeout(PATIENCE, exchange).await.is_ok(), "the connection stays open after {bytes:?}");
     said
 }
 
@@ -59,16 +60,16 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Bytes as they come, and such as begin like a handshake.
+    /// Random bytes, alone or after the beginning of a valid handshake.
     #[test]
-    fn it_lives_on_whatever_bytes_come(
-        begins_well in any::<bool>(),
+    fn random_bytes_do_not_stop_the_server(
+        valid_start in any::<bool>(),
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
         let Port { runtime, authority, server } = &*PORT;
         runtime.block_on(async {
             let mut all = Vec::new();
-            if begins_well {
+            if valid_start {
                 let length = u16::try_from(bytes.len() + 4).unwrap().to_be_bytes();
                 let inner = u32::try_from(bytes.len()).unwrap().to_be_bytes();
                 all.extend([22, 3, 1, length[0], length[1], 1, inner[1], inner[2], inner[3]]);

@@ -1,4 +1,4 @@
-//! TLS on the API's port: who is let in, and what changes while it runs.
+//! TLS on the API's port: certificates, versions, and reloads.
 
 mod clients;
 mod garbage;
@@ -30,7 +30,8 @@ async fn serving(files: &TlsFiles, settings: &[(&str, &str)]) -> Server {
 struct Secure(TlsStream<TcpStream>);
 
 impl Secure {
-    /// Shakes hands. With TLS 1.3 a client is done before the server has looked at its certificate.
+    /// Performs the handshake. With TLS 1.3, it is complete for the client before the server has checked the client's
+    /// certificate.
     async fn connect(server: &Server, config: &ClientConfig) -> std::io::Result<Self> {
         Self::connect_to(server.address(), config).await
     }
@@ -38,18 +39,18 @@ impl Secure {
     async fn connect_to(address: impl ToSocketAddrs, config: &ClientConfig) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         let connector = TlsConnector::from(Arc::new(config.clone()));
-        let shaking = connector.connect("localhost".try_into().unwrap(), stream);
-        Ok(Self(timeout(PATIENCE, shaking).await.expect("an end of the handshake")?))
+        let handshake = connector.connect("localhost".try_into().unwrap(), stream);
+        Ok(Self(timeout(PATIENCE, handshake).await.expect("an end of the handshake")?))
     }
 
-    /// Asks whether it lives, and returns the head of the answer.
+    /// Requests `/livez`, and returns the head of the answer.
     async fn ask(&mut self) -> std::io::Result<String> {
         self.0.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
         self.0.flush().await?;
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         loop {
             match timeout(PATIENCE, self.0.read(&mut piece)).await.expect("an answer")? {
-                0 => return Err(Error::new(ErrorKind::UnexpectedEof, "it hung up")),
+                0 => return Err(Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
                 length => said.extend_from_slice(&piece[..length]),
             }
             let text = String::from_utf8_lossy(&said);
@@ -62,7 +63,7 @@ impl Secure {
     }
 }
 
-/// Shakes hands and asks once.
+/// Connects and sends one request.
 async fn ask_once(server: &Server, config: &ClientConfig) -> std::io::Result<String> {
     Secure::connect(server, config).await?.ask().await
 }
@@ -73,7 +74,7 @@ fn assert_answered(head: std::io::Result<String>, what: &str) {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{what}: {head}");
 }
 
-/// How often a handshake failed for this reason.
+/// How many handshakes failed for this reason.
 async fn failures(server: &Server, reason: &str) -> u64 {
     let name = format!("connector_tls_handshake_failures_total{{port=\"api\",reason=\"{reason}\"}} ");
     let metrics = server.metrics().await;
@@ -81,11 +82,11 @@ async fn failures(server: &Server, reason: &str) -> u64 {
     line.map_or(0, |number| number.parse().unwrap())
 }
 
-/// Waits until as many have failed.
+/// Waits until so many handshakes have failed for this reason.
 async fn until_failed(server: &Server, reason: &str, times: u64) {
     let waiting = async {
         while failures(server, reason).await < times {
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline below
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below
         }
     };
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "{reason}: not {times} in\n{}", server.metrics().await);

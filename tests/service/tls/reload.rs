@@ -1,10 +1,10 @@
-//! Certificate and authorities are read again while connections go on.
+//! Reload of certificate and authorities while connections are open.
 
 use super::{Secure, ask_once, assert_answered, serving};
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_connections_get_the_new_certificate_and_open_ones_go_on() {
+async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::of(&old.server(), None);
     let server = serving(&files, &[]).await;
@@ -18,20 +18,21 @@ async fn new_connections_get_the_new_certificate_and_open_ones_go_on() {
     let head = open.ask().await.unwrap();
     assert!(!head.to_lowercase().contains("connection: close"), "{head}");
     assert_answered(open.ask().await, "the open connection, afterwards");
-    assert_answered(ask_once(&server, &new.trusting(None, VERSIONS)).await, "a new one");
-    assert!(ask_once(&server, &old.trusting(None, VERSIONS)).await.is_err(), "nobody is shown the old certificate");
+    assert_answered(ask_once(&server, &new.trusting(None, VERSIONS)).await, "a new connection");
+    assert!(ask_once(&server, &old.trusting(None, VERSIONS)).await.is_err(), "the old certificate is not used");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_used_changes_nothing() {
+async fn failed_reload_keeps_the_previous_files() {
     let authority = Authority::new("public");
     let (first, second) = (authority.server(), authority.server());
     let files = TlsFiles::of(&first, Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
-    let still_works = async || assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "the old");
+    let still_works =
+        async || assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "still served");
 
-    // As when one file is there and the other is not yet.
+    // One file is replaced, and the other is not yet.
     std::fs::write(files.path("certificate"), &second.certificate).unwrap();
     let error = tls.reload().unwrap_err().to_string();
     assert!(error.contains("tls.key") && error.contains("is not the key of tls.certificate"), "{error}");
@@ -39,23 +40,23 @@ async fn what_cannot_be_used_changes_nothing() {
     std::fs::write(files.path("key"), &second.key[..second.key.len() / 2]).unwrap();
     let error = tls.reload().unwrap_err().to_string();
     assert!(error.contains("must hold a private key in PEM"), "{error}");
-    assert!(!second.key.lines().any(|line| error.contains(line)), "no key is told: {error}");
+    assert!(!second.key.lines().any(|line| error.contains(line)), "the error contains no key: {error}");
     still_works().await;
     std::fs::write(files.path("client_authority"), "nothing of the kind").unwrap();
     let error = tls.reload().unwrap_err().to_string();
-    assert!(error.contains("tls.key") && error.contains("tls.client_authority"), "both are told: {error}");
+    assert!(error.contains("tls.key") && error.contains("tls.client_authority"), "both mistakes are reported: {error}");
     std::fs::remove_file(files.path("certificate")).unwrap();
     assert!(tls.reload().unwrap_err().to_string().contains("cannot be read"));
     still_works().await;
 
     files.write(&second);
     files.write_authority(&Authority::new("others").pem());
-    assert!(tls.reload().unwrap(), "once everything is there");
+    assert!(tls.reload().unwrap(), "all files are valid");
     still_works().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_whose_authority_is_taken_away_is_not_believed_any_more() {
+async fn client_of_a_removed_authority_is_refused() {
     let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::of(&public.server(), Some(&old));
     let server = serving(&files, &[]).await;
@@ -66,18 +67,18 @@ async fn a_client_whose_authority_is_taken_away_is_not_believed_any_more() {
     assert_answered(open.ask().await, "before");
     assert!(ask_once(&server, &new_client).await.is_err(), "not yet");
 
-    // First both, as one changes an authority: nobody notices.
+    // To change an authority, first trust both: no client notices.
     files.write_authority(&format!("{}{}", old.pem(), new.pem()));
     assert!(tls.reload().unwrap());
     let head = open.ask().await.unwrap();
     assert!(!head.to_lowercase().contains("connection: close"), "{head}");
-    assert_answered(ask_once(&server, &new_client).await, "the new authority's");
+    assert_answered(ask_once(&server, &new_client).await, "a client of the new authority");
 
     files.write_authority(&new.pem());
     assert!(tls.reload().unwrap());
     let head = open.ask().await.unwrap();
-    assert!(head.to_lowercase().contains("connection: close"), "who it was is not known any more: {head}");
+    assert!(head.to_lowercase().contains("connection: close"), "its certificate is no longer valid: {head}");
     assert!(open.ask().await.is_err());
-    assert!(ask_once(&server, &old_client).await.is_err(), "nor anew");
-    assert_answered(ask_once(&server, &new_client).await, "the new authority's");
+    assert!(ask_once(&server, &old_client).await.is_err(), "nor on a new connection");
+    assert_answered(ask_once(&server, &new_client).await, "a client of the new authority");
 }

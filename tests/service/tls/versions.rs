@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3 and HTTP/1.1 in them, and nothing else.
+//! Protocol versions: TLS 1.2 and 1.3 with HTTP/1.1, and no others.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_versions_are_spoken_and_the_newer_one_preferred() {
+async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -24,7 +24,7 @@ async fn both_versions_are_spoken_and_the_newer_one_preferred() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_comes_over_tls() {
+async fn scan_over_tls_is_accepted() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -39,14 +39,14 @@ fn length(bytes: &[u8]) -> u8 {
     bytes.len().try_into().unwrap()
 }
 
-/// A hello of TLS 1.1, as a client of 2010 would say it: its highest version is 3.2, and there is no list of versions.
+/// The `ClientHello` of a TLS 1.1 client of 2010: its highest version is 3.2, and it has no list of versions.
 fn hello_of_1_1() -> Vec<u8> {
     let mut hello = vec![3, 2]; // version
     hello.extend([7; 32]); // random
     hello.push(0); // session id
     hello.extend([0, 4, 0xc0, 0x13, 0x00, 0x2f]); // cipher suites: ECDHE-RSA-AES128-SHA, AES128-SHA
     hello.extend([1, 0]); // no compression
-    // secp256r1, uncompressed points, and signatures as a client names them that would speak 1.2 elsewhere
+    // secp256r1, uncompressed points, and the signature algorithms of a client that also supports 1.2
     let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
     hello.extend([0, length(&extensions)]);
     hello.extend(extensions);
@@ -58,7 +58,7 @@ fn hello_of_1_1() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn version_1_1_is_refused_with_an_alert() {
+async fn tls_1_1_is_refused_with_an_alert() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
@@ -70,9 +70,9 @@ async fn version_1_1_is_refused_with_an_alert() {
     until_failed(&server, "version", 1).await;
 }
 
-/// No h2: its limits would be others.
+/// HTTP/2 is not offered: it would need other limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_agreed_on_inside_is_http_1_1() {
+async fn alpn_agrees_on_http_1_1_only() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), None);
     let server = serving(&files, &[]).await;
@@ -90,7 +90,7 @@ async fn what_is_agreed_on_inside_is_http_1_1() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_port_is_plain_and_tells_when_the_certificate_ends() {
+async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let year_4096 = 67_090_118_400_u64;
@@ -99,16 +99,16 @@ async fn the_management_port_is_plain_and_tells_when_the_certificate_ends() {
     assert!(Server::demo(&[]).await.metrics().await.contains("connector_tls_certificate_expires_seconds 0\n"));
 }
 
-/// Phones have no certificates: on their own port none is asked for.
+/// Phones have no certificates, so the shopper port requests none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shoppers_own_port_speaks_tls_and_asks_for_no_certificate() {
+async fn shopper_port_uses_tls_without_client_certificates() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
     let shoppers = server.shoppers.strip_prefix("http://").unwrap();
-    // A certificate that the API's port would refuse is not even looked at.
-    let stranger = Authority::new("strangers").client("somebody");
-    for config in [authority.trusting(None, VERSIONS), authority.trusting(Some(&stranger), VERSIONS)] {
+    // A certificate that the API's port would refuse is ignored.
+    let unknown = Authority::new("others").client("client");
+    for config in [authority.trusting(None, VERSIONS), authority.trusting(Some(&unknown), VERSIONS)] {
         let mut connection = Secure::connect_to(shoppers, &config).await.unwrap();
         assert_answered(connection.ask().await, "the shopper's port");
     }

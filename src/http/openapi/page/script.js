@@ -1,4 +1,4 @@
-// Shows the document. What stands in it is put in as text, never as markup.
+// Shows the document. Its texts are inserted as text, never as markup.
 "use strict";
 
 const make = (name, attributes, ...children) => {
@@ -8,14 +8,14 @@ const make = (name, attributes, ...children) => {
   return element;
 };
 
-// `code` between backquotes, as descriptions have it.
-const inline = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
+// Turns text between backquotes into code.
+const inline = (text) => text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 const prose = (text) => make("div", {}, ...text.split("\n\n").map((paragraph) => make("p", {}, ...inline(paragraph))));
 
-// What a reference such as #/components/schemas/Scan stands for.
+// Resolves a reference such as #/components/schemas/Scan.
 const resolved = (api, value) => (value?.$ref ? value.$ref.split("/").slice(1).reduce((at, key) => at[key], api) : value);
 
-// What a value must be, in a line.
+// The rules for a value, in one line.
 const rule = (schema) => {
   const types = [].concat(schema.type ?? []).join(" or ");
   const words = [schema.enum ? "" : types, schema.format];
@@ -28,7 +28,7 @@ const rule = (schema) => {
 
 const choices = (values) => make("ul", {}, ...values.map((value) => make("li", {}, make("code", {}, String(value)))));
 
-// A schema as a table of its members; a type that is shown further out is only named.
+// Shows a schema as a table of its members. A type inside itself is shown by its name only.
 const shape = (api, schema, within = []) => {
   const name = schema?.$ref?.split("/").pop();
   if (name && within.includes(name)) return make("code", {}, name);
@@ -48,7 +48,7 @@ const shape = (api, schema, within = []) => {
 
 const example = (content) => (content.example === undefined ? null : make("pre", {}, JSON.stringify(content.example, null, 2)));
 
-// Where there are several examples, which refusals have, these say more than the schema that all refusals share.
+// Refusals have several examples. They are shown instead of the schema, which is the same for all refusals.
 const examples = (content) => choices(Object.values(content.examples).map(({ value }) => JSON.stringify(value)));
 
 const bodies = (api, contents) => Object.entries(contents ?? {}).map(([type, content]) =>
@@ -77,7 +77,7 @@ const call = (api, path, method, operation) => {
     operation.description ? prose(operation.description) : null,
     section("Credentials", ...needs(operation)),
     section("Parameters", ...(parameters.length ? [make("table", {}, ...parameters)] : [])),
-    section(operation.requestBody?.required ? "Body" : "Body, may be absent", ...bodies(api, operation.requestBody?.content)),
+    section(operation.requestBody?.required ? "Body" : "Body (optional)", ...bodies(api, operation.requestBody?.content)),
     section("Answers", make("table", {}, ...responses))));
 };
 
@@ -102,7 +102,7 @@ const show = (api) => {
   open();
 };
 
-// The call that the address names.
+// Opens the call that the address names.
 const open = () => {
   const chosen = document.getElementById(location.hash.slice(1));
   if (chosen instanceof HTMLDetailsElement) {

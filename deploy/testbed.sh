@@ -1,7 +1,7 @@
-# nginx with nginx.conf in front of two connectors on one PostgreSQL and one Redis, with the secrets of make-secrets.sh, all of it on free ports of
-# this machine's loopback and gone at the end. To be sourced by scripts that try it out: deploy/check.sh, .ci/checks/rolling-restarts.sh.
-# They set `connector`, the binary, and `settings`, variables of the connectors' environment.
-# Needs PostgreSQL, redis-server or valkey-server, nginx, openssl, curl.
+# Starts nginx with nginx.conf in front of two connectors with one PostgreSQL and one Redis, with the secrets of
+# make-secrets.sh, on free loopback ports, and removes everything at the end. Sourced by deploy/check.sh and
+# .ci/checks/rolling-restarts.sh, which set `connector`, the binary, and `settings`, the connectors' environment
+# variables. Needs PostgreSQL, redis-server or valkey-server, nginx, openssl, curl.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin() { command -v "$1" || compgen -G "/usr/lib/postgresql/*/bin/$1" | sort -V | tail -1; }
@@ -32,11 +32,11 @@ run() { # name, command…: in the background
   "$@" >>"$work/$name.log" 2>&1 &
   pids[$name]=$!
 }
-until_true() { # seconds, command…
+until_true() { # seconds, command…: waits until the command succeeds
   local end=$((SECONDS + $1)); shift
-  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || { echo "not so in time: $*"; return 1; }; sleep 0.1; done
+  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || { echo "timed out waiting for: $*"; return 1; }; sleep 0.1; done
 }
-port() { # a free one, below those that outgoing connections get
+port() { # prints a free port below the ephemeral range
   local port
   while port=$((15000 + RANDOM % 15000)); (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do :; done
   echo $port
@@ -48,13 +48,13 @@ api=(0 "$(port)" "$(port)") management=(0 "$(port)" "$(port)")
 
 say "secrets"
 "$here/make-secrets.sh" "$work/secrets" >/dev/null
-chmod 711 "$work/secrets" # for the user whom PostgreSQL runs as here
+chmod 711 "$work/secrets" # for the user that PostgreSQL runs as here
 cd "$work/secrets"
 sed -i "s#@postgres/#@127.0.0.1:$db/#" database_url
 sed -i "s#@valkey/#@127.0.0.1:$cache/#" rate_limit_url
 api_key=$(cut -d'"' -f2 amazon_api_keys)
 
-say "PostgreSQL, by postgres-init.sql"
+say "PostgreSQL, with postgres-init.sql"
 install -d "$work/data" && { [ "$(id -u)" != 0 ] || chown postgres "$work/data"; }
 as_postgres "$(bin initdb)" -U postgres --auth-host=scram-sha-256 --auth-local=trust --encoding=UTF8 --locale=C --no-sync \
   -D "$work/data" >/dev/null
@@ -64,7 +64,7 @@ until_true 30 as_postgres "$(bin psql)" -h "$work/data" -p "$db" -U postgres -c 
 sed "s#/run/secrets#$work/secrets#" "$here/postgres-init.sql" |
   as_postgres "$(bin psql)" -q -X -v ON_ERROR_STOP=1 -h "$work/data" -p "$db" -U postgres
 
-say "rate limits"
+say "Redis, for rate limits"
 run redis "$redis" "$work/secrets/valkey_conf" --port "$cache" --bind 127.0.0.1 --dir "$work" \
   --save "" --appendonly no --maxmemory 64mb --maxmemory-policy volatile-ttl
 
@@ -90,10 +90,10 @@ is() { [ "$(metric "$1" "$2")" = "$3" ]; }
 for n in 1 2; do serve $n; done
 for n in 1 2; do until_true 30 ready $n; until_true 10 is $n connector_rate_limit_shared 1; done
 
-say "nginx, by nginx.conf"
+say "nginx, with nginx.conf"
 sed -e "s#/tmp/#$work/#; s#/run/secrets#$work/secrets#; s#/dev/stdout#$work/access.log#; s#listen 8443 ssl#listen 127.0.0.1:$https ssl; listen 127.0.0.1:$http#" \
   -e "s#172.30.80.11:8080#127.0.0.1:${api[1]}#; s#172.30.80.12:8080#127.0.0.1:${api[2]}#; s#127.0.0.1:8081#127.0.0.1:$health#" \
   -e "1i daemon off;" "$here/nginx.conf" >"$work/nginx.conf"
-[ "$(id -u)" != 0 ] || sed -i '1i user root;' "$work/nginx.conf" # the secrets here are this user's
+[ "$(id -u)" != 0 ] || sed -i '1i user root;' "$work/nginx.conf" # the secrets here belong to this user
 run nginx nginx -p "$work" -c "$work/nginx.conf"
 until_true 10 curl -fs "http://127.0.0.1:$health/livez"

@@ -1,5 +1,5 @@
-//! An answer that counts as a request in progress until the client has taken it: a client that does not read keeps its permit, and so
-//! there are never more such answers in memory than `commerce.max_in_flight`.
+//! A response body that holds its request's permit until it is written to the connection. So there are never more such
+//! answers in memory than `commerce.max_in_flight`, even if clients do not read them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,13 +14,14 @@ use tokio::task::spawn_blocking;
 
 use crate::http::error::ApiError;
 
-/// How much is handed to the connection at once. It asks for more only when it has little left to write.
-const PIECE: usize = 16 * 1024;
+/// How many bytes the connection gets at once. It asks for more only when it has little left to write.
+const CHUNK: usize = 16 * 1024;
 
-/// A 200 with this JSON. It is written on a thread of its own, since carts may be large and gates share the workers.
+/// A 200 with a JSON body. The JSON is written on a blocking thread: carts may be large, and gates share the worker
+/// threads.
 ///
 /// # Errors
-/// When writing it panics.
+/// When writing the JSON fails or panics.
 pub(super) async fn json(
     value: impl Serialize + Send + 'static,
     permit: OwnedSemaphorePermit,
@@ -28,16 +29,16 @@ pub(super) async fn json(
     let written = spawn_blocking(move || serde_json::to_vec(&value)).await;
     let internal = |cause: String| ApiError::Internal { reason: "answer_not_written", cause };
     let rest = written.map_err(|error| internal(error.to_string()))?.map_err(|error| internal(error.to_string()))?;
-    let body = Held { rest: rest.into(), permit: Some(permit) };
+    let body = PermitBody { rest: rest.into(), permit: Some(permit) };
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
 }
 
-struct Held {
+struct PermitBody {
     rest: Bytes,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -46,11 +47,12 @@ impl HttpBody for Held {
             self.permit = None;
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE);
+        let length = self.rest.len().min(CHUNK);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
-    /// Never before it is asked: the permit is held until the last piece is written.
+    /// Always false, so that the connection polls again after it has written the last chunk. Only that poll releases
+    /// the permit.
     fn is_end_stream(&self) -> bool {
         false
     }

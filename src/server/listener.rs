@@ -1,0 +1,73 @@
+//! A listener that goes on accepting connections whatever error `accept` returns.
+
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use crate::metrics::PortMetrics;
+
+/// How long to pause when no connection can be accepted, for example because the process has no file descriptor left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+pub(super) struct Listener {
+    tcp: TcpListener,
+    metrics: PortMetrics,
+    /// Whether the current failure is logged already. It is logged once, not at every attempt.
+    warned: bool,
+}
+
+impl Listener {
+    pub(super) fn new(tcp: TcpListener, metrics: PortMetrics) -> Self {
+        Self { tcp, metrics, warned: false }
+    }
+
+    /// Waits for a connection, and tries again after an error. Cancel safe.
+    pub(super) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.tcp.accept().await {
+                Ok(accepted) => {
+                    self.warned = false;
+                    return accepted;
+                }
+                Err(error) => {
+                    self.metrics.accept_failed();
+                    if !is_connection_error(&error) {
+                        if !std::mem::replace(&mut self.warned, true) {
+                            tracing::warn!(
+                                port = self.metrics.port(),
+                                %error,
+                                "cannot accept new connections, open ones are still served; if too many files are open, raise ulimit -n"
+                            );
+                        }
+                        sleep(ACCEPT_BACKOFF).await; // without a pause the loop would spin
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops listening, and returns the connections that are in the accept queue.
+    pub(super) fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+        // Asks the operating system directly: the runtime may not know of these connections yet.
+        let Ok(listener) = self.tcp.into_std() else { return Vec::new() };
+        let mut accepted = Vec::new();
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    accepted.extend(stream.ok().map(|stream| (stream, peer)));
+                }
+                Err(error) if is_connection_error(&error) => {}
+                Err(_) => return accepted,
+            }
+        }
+    }
+}
+
+/// Whether a single connection failed, and the next one can be accepted.
+fn is_connection_error(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
