@@ -75,42 +75,42 @@ impl Watcher {
 
 #[test]
 fn the_connector_raises_its_limit_as_far_as_it_needs() {
-    let (code, said) = started_within("-Sn 256", &[("server.max_connections", "700")]);
-    assert_eq!(code, Some(0), "{said}");
-    // 700 and 64 of them that may be going, 32 on the management port and 32 of those, and 100.
-    assert!(said.contains("raised the limit of open files") && said.contains("\"to\":928"), "{said}");
-    let (_, said) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
-    assert!(!said.contains("the limit of open files"), "the limit is high enough: {said}");
+    let (code, log) = started_within("-Sn 256", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(0), "{log}");
+    // 700 connections and 64 that are being closed, 32 and 32 on the management port, and 100 other files.
+    assert!(log.contains("raised the limit of open files") && log.contains("\"to\":928"), "{log}");
+    let (_, log) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
+    assert!(!log.contains("the limit of open files"), "the limit is high enough: {log}");
 }
 
 #[test]
 fn max_connections_above_the_limit_of_open_files_is_refused() {
-    let (code, said) = started_within("-n 512", &[("server.max_connections", "700")]);
-    assert_eq!(code, Some(64), "{said}");
+    let (code, log) = started_within("-n 512", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(64), "{log}");
     let parts = ["server.max_connections: 732 connections", "need 928 open files", "may have 512", "by 416"];
     let script = "ulimit -n 512 || exit 99; exec \"$0\" check-config";
     let checked = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_identity-connector")]).output().unwrap();
     assert_eq!(checked.status.code(), Some(64), "check-config refuses it as well");
-    for said in [said, String::from_utf8(checked.stderr).unwrap()] {
+    for output in [log, String::from_utf8(checked.stderr).unwrap()] {
         for part in parts {
-            assert!(said.contains(part), "{part:?} is missing from {said}");
+            assert!(output.contains(part), "{part:?} is missing from {output}");
         }
     }
-    let (code, said) = started_within("-n 512", &[("server.max_connections", "284")]);
-    assert_eq!(code, Some(0), "416 connections fewer, as the error says: {said}");
+    let (code, log) = started_within("-n 512", &[("server.max_connections", "284")]);
+    assert_eq!(code, Some(0), "416 connections fewer, as the error says: {log}");
 }
 
 #[test]
 fn a_small_limit_is_enough_for_a_few_connections() {
-    let (code, said) = started_within("-n 256", &[("server.max_connections", "40")]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = started_within("-n 256", &[("server.max_connections", "40")]);
+    assert_eq!(code, Some(0), "{log}");
 }
 
 /// The listener pauses and retries, logs one warning, and later serves the waiting connections. A stop takes effect
 /// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
-    for stops in [false, true] {
+    for stop in [false, true] {
         let process = Process::demo(&[("commerce.enabled", "false")]).await;
         let address = process.api.strip_prefix("http://").unwrap().to_owned();
         let mut watcher = Watcher::of(&process); // connected before the limit is lowered
@@ -118,7 +118,7 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
         // A limit of 0 allows no new descriptor. A limit equal to the number in use could allow one: that number may
         // have included a descriptor that was open only for a moment.
         process.limit_open_files(0);
-        let mut waits = TcpStream::connect(&address).unwrap();
+        let mut waiting = TcpStream::connect(&address).unwrap();
         let began = Instant::now();
         while watcher.accept_errors() < 12 {
             assert!(began.elapsed() < PATIENCE, "the listener does not retry");
@@ -130,21 +130,22 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
             "the listener retries too often: {tries} in {:?}",
             began.elapsed()
         );
-        if stops {
+        if stop {
             process.signal_only("TERM");
         } else {
             process.limit_open_files(1024);
-            waits.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
-            waits.set_read_timeout(Some(PATIENCE)).unwrap();
-            let answer = std::io::read_to_string(&mut waits).unwrap();
+            waiting.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
+            waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+            let answer = std::io::read_to_string(&mut waiting).unwrap();
             assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
             process.signal("TERM");
         }
         let ended = process.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let says = |line: &&str| line.contains("cannot accept new connections") && line.contains("\"port\":\"api\"");
+        let is_warning =
+            |line: &&str| line.contains("cannot accept new connections") && line.contains("\"port\":\"api\"");
         assert_eq!(
-            ended.stderr.lines().filter(says).count(),
+            ended.stderr.lines().filter(is_warning).count(),
             1,
             "logged once, not at each of a dozen attempts: {}",
             ended.stderr
