@@ -67,7 +67,7 @@ fn of_many_bad_rows_only_the_first_20_are_shown() {
 /// A key's device is checked against the shopper's row in the file, before or after the key; without one, against the
 /// directory.
 #[test]
-fn a_shopper_in_the_file_has_the_devices_of_the_file() {
+fn a_key_is_checked_against_the_devices_of_its_shopper_in_the_file() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let key = "{\"identityKey\":{\"key\":\"hush\",\"shopper\":\"shopper-1\",\"device\":\"phone-1\"}}\n";

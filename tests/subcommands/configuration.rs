@@ -280,7 +280,7 @@ fn check_config_shows_the_settings_in_effect_and_no_secret() {
 }
 
 #[test]
-fn check_config_warns_of_codes_without_a_prefix_and_of_gates_that_open_by_default() {
+fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let directory = r#"{
         "stores": [{ "id": "S", "defaultGateDecision": "open" }],

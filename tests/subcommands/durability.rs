@@ -114,7 +114,7 @@ async fn a_crash_loses_no_answer_and_opens_no_session_twice() {
         let deadline = Instant::now() + PATIENCE;
         while answered.lock().unwrap().len() <= 10 * kill {
             assert!(Instant::now() < deadline, "no scan was answered");
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
         }
         let moment = rand::rng().random_range(50..400);
         tokio::time::sleep(Duration::from_millis(moment)).await; // a random moment for the crash
@@ -209,7 +209,7 @@ async fn a_full_disk_causes_500_until_space_is_free_again() {
     let deadline = Instant::now() + PATIENCE;
     while degraded().await {
         assert!(Instant::now() < deadline, "the connector does not recover");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
     }
     for body in &refused {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 401);

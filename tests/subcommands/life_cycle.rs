@@ -1,4 +1,4 @@
-//! Start and stop: after SIGTERM running requests are finished, and no client can delay the stop.
+//! Start and stop: SIGTERM lets running requests finish within the grace period. Other clients do not delay the stop.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,8 +26,8 @@ async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
 async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(Instant::now() < deadline, "timed out waiting: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
     }
 }
 

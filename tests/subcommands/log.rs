@@ -28,7 +28,7 @@ fn line_of(log: &str, request_id: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_line_has_the_request_its_decision_reason_and_duration() {
+async fn a_log_line_has_the_decision_its_reason_and_the_duration() {
     let process = Process::demo(&[]).await;
     let accepted = scan();
     let denied = scan_with_key(b"flagged_shopper_key");
@@ -245,7 +245,7 @@ async fn a_request_whose_client_hung_up_is_logged() {
     let deadline = Instant::now() + PATIENCE;
     while !metrics(&process).await.contains("connector_places_taken 1\n") {
         assert!(Instant::now() < deadline, "the scan does not run");
-        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
     }
     hangs_up.abort();
     assert!(hangs_up.await.is_err_and(|error| error.is_cancelled()), "the client hung up before the answer");

@@ -122,7 +122,7 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
         let began = Instant::now();
         while watcher.accept_errors() < 12 {
             assert!(began.elapsed() < PATIENCE, "the listener does not retry");
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
         }
         let tries = watcher.accept_errors();
         assert!(

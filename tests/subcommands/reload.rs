@@ -45,7 +45,7 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         while self.status(api_key, badge).await != status {
             assert!(Instant::now() < deadline, "timed out waiting for status {status}: {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
         }
     }
 

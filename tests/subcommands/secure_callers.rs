@@ -71,7 +71,7 @@ impl Connector {
     fn wait_until_it_opens(&self, certified: &Certified, opens: bool) {
         let deadline = Instant::now() + PATIENCE;
         while self.opens(Some(certified)) != opens {
-            assert!(Instant::now() < deadline, "timed out waiting: the gate opens = {opens}");
+            assert!(Instant::now() < deadline, "timed out waiting for: the gate opens = {opens}");
         }
     }
 }

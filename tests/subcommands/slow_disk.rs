@@ -41,7 +41,7 @@ async fn becomes(process: &Process, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     while status(process).await != wanted {
         assert!(Instant::now() < deadline, "the status does not become {wanted}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
     }
 }
 

@@ -158,7 +158,7 @@ async fn a_log_that_a_reader_kept_long_is_truncated_afterwards() {
     let deadline = Instant::now() + PATIENCE;
     while connector.log_length().await > 1e6 {
         assert!(Instant::now() < deadline, "the log is still {} bytes long", connector.log_length().await);
-        tokio::time::sleep(Duration::from_millis(50)).await; // a poll towards the deadline
+        tokio::time::sleep(Duration::from_millis(50)).await; // poll until the deadline
     }
     assert_eq!(connector.verify(&scan()).await, 200);
 }

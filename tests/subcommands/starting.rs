@@ -71,7 +71,7 @@ fn a_second_signal_stops_an_export_whose_output_is_not_read() {
     let began = Instant::now();
     while !process.has_ended() && began.elapsed() < AT_ONCE {
         process.signal("TERM"); // signals that arrive together may count as one
-        std::thread::sleep(Duration::from_millis(20)); // a poll towards the deadline
+        std::thread::sleep(Duration::from_millis(20)); // poll until the deadline
     }
     assert!(process.has_ended(), "the export still runs");
     let (code, log) = process.ended();
