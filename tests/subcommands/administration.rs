@@ -1,4 +1,4 @@
-//! The administration of a process: what its log says of it, and the token that a demo makes.
+//! The administration API of a running process: its log lines contain no secret, and `demo` generates a token for it.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn admin(process: &Process, method: Method, path: &str, body: Value) -> An
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_says_what_was_asked_and_names_nobody() {
+async fn log_lines_have_the_endpoint_and_no_shopper_or_secret() {
     let process = Process::demo(&[("log.level", "trace")]).await;
     let secrets = [
         "badge-4711-secret",
@@ -22,18 +22,18 @@ async fn the_log_says_what_was_asked_and_names_nobody() {
     ];
     let [key, token, wrong, issuer, subject] = secrets;
     let (put, get, post) = (Method::PUT, Method::GET, Method::POST);
-    let whose = "nobody-is-to-read-this-name";
-    admin(&process, put.clone(), &format!("shoppers/{whose}"), json!({ "type": "SHOPPER" })).await;
-    admin(&process, post, &format!("shoppers/{whose}/flag"), Value::Null).await;
-    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": whose })).await;
+    let shopper = "shopper-id-that-is-not-logged";
+    admin(&process, put.clone(), &format!("shoppers/{shopper}"), json!({ "type": "SHOPPER" })).await;
+    admin(&process, post, &format!("shoppers/{shopper}/flag"), Value::Null).await;
+    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": shopper })).await;
     admin(&process, put.clone(), "identity-keys", json!({ key: key })).await;
-    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": "nobody" })).await;
-    admin(&process, put.clone(), "recognition-tokens", json!({ "token": token, "shopper": whose })).await;
-    let customer = json!({ "issuer": issuer, "subject": subject, "shopper": whose });
+    admin(&process, put.clone(), "identity-keys", json!({ "key": key, "shopper": "unknown-shopper" })).await;
+    admin(&process, put.clone(), "recognition-tokens", json!({ "token": token, "shopper": shopper })).await;
+    let customer = json!({ "issuer": issuer, "subject": subject, "shopper": shopper });
     admin(&process, put.clone(), "customers", customer).await;
     admin(&process, put.clone(), "customers", json!({ "issuer": issuer, "subject": subject })).await;
     admin(&process, get.clone(), &format!("customers/{subject}"), Value::Null).await;
-    let made = admin(&process, put, "recognition-tokens", json!({ "shopper": whose })).await.json();
+    let created = admin(&process, put, "recognition-tokens", json!({ "shopper": shopper })).await.json();
     admin(&process, get.clone(), &format!("identity-keys/{key}"), Value::Null).await;
     admin(&process, get, &format!("recognition-tokens?cursor={token}"), Value::Null).await;
     let url = format!("{}/admin/v1/audit", process.management);
@@ -45,7 +45,7 @@ async fn the_log_says_what_was_asked_and_names_nobody() {
 
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let lines = lines.filter(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/admin/")));
-    let told: Vec<_> =
+    let logged: Vec<_> =
         lines.map(|line| ["method", "path", "status", "reason"].map(|member| line[member].clone())).collect();
     let expected = [
         ("PUT", "shoppers/{id}", 200, "ok"),
@@ -66,17 +66,17 @@ async fn the_log_says_what_was_asked_and_names_nobody() {
     let expected = expected.map(|(method, path, status, reason)| {
         [json!(method), json!(format!("/admin/v1/{path}")), json!(status), json!(reason)]
     });
-    assert_eq!(told, expected);
-    let said = [log, metrics].concat();
-    for secret in secrets.into_iter().chain([made["token"].as_str().unwrap()]) {
-        assert!(!said.contains(secret) && !audit.contains(secret), "{secret} is in\n{said}\n{audit}");
+    assert_eq!(logged, expected);
+    let output = [log, metrics].concat();
+    for secret in secrets.into_iter().chain([created["token"].as_str().unwrap()]) {
+        assert!(!output.contains(secret) && !audit.contains(secret), "{secret} is in\n{output}\n{audit}");
     }
-    assert!(!said.contains(whose) && !said.contains("the-management-token-of-tests"), "{said}");
+    assert!(!output.contains(shopper) && !output.contains("the-management-token-of-tests"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_demo_makes_a_token_and_shows_how_to_use_it() {
-    let asked = async |settings: &[(&str, &str)]| {
+async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
+    let start = async |settings: &[(&str, &str)]| {
         let process = Process::demo(settings).await;
         let open = stranger().get(format!("{}/admin/v1/sessions", process.management)).send().await.unwrap();
         assert_eq!(open.status(), 401);
@@ -84,7 +84,7 @@ async fn a_demo_makes_a_token_and_shows_how_to_use_it() {
     };
     let mut tokens = Vec::new();
     for _ in 0..2 {
-        let process = asked(&[("management.token", "")]).await;
+        let process = start(&[("management.token", "")]).await;
         let management = process.management.clone();
         let line = process.printed("/admin/v1/sessions");
         let (before, rest) = line.split_once(" 'Authorization: Bearer ").unwrap();
@@ -101,11 +101,11 @@ async fn a_demo_makes_a_token_and_shows_how_to_use_it() {
     }
     assert!(tokens.iter().all(|token| token.len() == 32), "{tokens:?}");
     tokens.dedup();
-    assert_eq!(tokens.len(), 2, "each its own");
+    assert_eq!(tokens.len(), 2, "each demo generates a different token");
 
-    let process = asked(&[]).await;
+    let process = start(&[]).await;
     process.signal("TERM");
     let ended = process.ended();
     assert!(ended.stdout.contains("Bearer <management.token>"), "{}", ended.stdout);
-    assert!(!ended.stdout.contains("the-management-token-of-tests"), "one that is configured is not for the screen");
+    assert!(!ended.stdout.contains("the-management-token-of-tests"), "a configured token is not printed");
 }

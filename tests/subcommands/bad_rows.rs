@@ -1,9 +1,10 @@
-//! Rows that cannot be imported: each is named by its line and member, and nothing is imported unless they are to be left out.
+//! Rows that cannot be imported: `import` reports each with its line and member. It imports nothing, unless
+//! `--skip-bad-rows` leaves these rows out.
 
 use crate::import::{Place, TABLE};
 
 #[test]
-fn of_a_file_with_bad_rows_nothing_is_imported_unless_they_are_left_out() {
+fn a_file_with_bad_rows_is_imported_only_with_skip_bad_rows() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let bad = "record,id,type,key,shopper,device,scanKeyWindowSeconds
@@ -11,7 +12,7 @@ shopper,new,SHOPPER,,,,
 shopper,,SHOPPER,,,,
 shopper,vip,VIP,,,,
 store,S,,,,,29
-identityKey,,,hush-1,nobody,,
+identityKey,,,hush-1,unknown-shopper,,
 identityKey,,,hush-2,shopper-1,not-theirs,
 identityKey,,,hush-3,new,phone-1,
 identityKey,,,hush-4,new,,
@@ -24,7 +25,7 @@ identityKey,hush,,,,,
 store,T
 identityKey,,,hush-6,vip,,
 ";
-    let places = [
+    let errors = [
         "line 3: shopper.id: is empty",
         "line 4: shopper.type: ",
         "line 5: store.scanKeyWindowSeconds: must be 30 to 90",
@@ -39,20 +40,20 @@ identityKey,,,hush-6,vip,,
         "line 16: row: has 2 cells, but the header has 7",
         "line 17: identityKey.shopper: names nobody",
     ];
-    for place_ in places {
-        place.refuses("b.csv", bad, 1, place_);
+    for error in errors {
+        place.refuses("b.csv", bad, 1, error);
     }
     place.refuses("b.csv", bad, 1, "13 rows cannot be imported");
     let ended = place.import("b.csv", bad, &["--skip-bad-rows"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains(places[0]) && ended.stderr.contains(places[12]), "{}", ended.stderr);
+    assert!(ended.stderr.contains(errors[0]) && ended.stderr.contains(errors[12]), "{}", ended.stderr);
     assert!(ended.stdout.contains("0 stores, 1 shopper, 1 identity key, "), "{}", ended.stdout);
     assert!(ended.stdout.contains("2 changed, 0 as before, 13 left out"), "{}", ended.stdout);
     assert!(place.export(&[]).contains("\"new\""));
 }
 
 #[test]
-fn of_many_bad_rows_the_first_are_shown() {
+fn of_many_bad_rows_only_the_first_20_are_shown() {
     let place = Place::new();
     let lines: String = (1..=5000)
         .map(|number| format!("{{\"identityKey\":{{\"key\":\"hush-{number}\",\"shopper\":\"x\"}}}}\n"))
@@ -63,9 +64,10 @@ fn of_many_bad_rows_the_first_are_shown() {
     assert!(ended.stderr.contains("line 20: ") && !ended.stderr.contains("line 21: "), "{}", ended.stderr);
 }
 
-/// The file counts, wherever in it the shopper stands; then the directory.
+/// A key's device is checked against the shopper's row in the file, before or after the key; without one, against the
+/// directory.
 #[test]
-fn a_shopper_who_is_changed_in_the_file_has_the_devices_that_it_says() {
+fn a_key_is_checked_against_the_devices_of_its_shopper_in_the_file() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let key = "{\"identityKey\":{\"key\":\"hush\",\"shopper\":\"shopper-1\",\"device\":\"phone-1\"}}\n";
@@ -78,11 +80,11 @@ fn a_shopper_who_is_changed_in_the_file_has_the_devices_that_it_says() {
 }
 
 #[test]
-fn a_customer_is_somebody_who_is_there_and_stands_there_once() {
+fn a_customer_needs_an_existing_shopper_and_may_occur_once() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let customers = "record,issuer,subject,shopper
-customer,hush,hush-1,nobody
+customer,hush,hush-1,unknown-shopper
 customer,hush,hush-2,shopper-1
 customer,hush,hush-2,clerk
 customer,hush,,clerk

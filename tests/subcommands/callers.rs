@@ -1,4 +1,4 @@
-//! Callers as ops meet them: in the log, in the configuration, and at the start.
+//! Callers as operators see them: in the log, in the configuration, and with `check-config --probe`.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,15 +11,16 @@ fn digest(key: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_names_the_caller_and_warns_of_strangers() {
+async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     let process =
         Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), ("log.level", "trace")]).await;
-    let ask = async |key: Option<&str>| {
+    let status_with = async |key: Option<&str>| {
         let request = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(scan().to_string());
         let request = key.into_iter().fold(request, |request, key| request.header("X-Api-Key", key));
         request.send().await.unwrap().status().as_u16()
     };
-    assert_eq!((ask(Some(KEY)).await, ask(Some("another-key")).await, ask(None).await), (200, 401, 401));
+    let statuses = (status_with(Some(KEY)).await, status_with(Some("another-key")).await, status_with(None).await);
+    assert_eq!(statuses, (200, 401, 401));
     process.signal("TERM");
     let log = process.ended().stderr;
     for parts in [
@@ -35,7 +36,7 @@ async fn the_log_names_the_caller_and_warns_of_strangers() {
 }
 
 #[test]
-fn every_mistake_about_callers_is_told_at_once() {
+fn all_mistakes_about_callers_are_reported_at_once() {
     let (key, empty) = (digest(KEY), digest(""));
     let three = format!("{},{},{}", digest("a"), digest("b"), digest("c"));
     let ended = Ended::of(
@@ -70,11 +71,15 @@ fn every_mistake_about_callers_is_told_at_once() {
     ] {
         assert!(ended.stderr.contains(mistake), "{mistake}\n{}", ended.stderr);
     }
-    assert!(!ended.stderr.contains(KEY), "a key in a place for its digest is not repeated\n{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains(KEY),
+        "a key that was given instead of its digest is not repeated\n{}",
+        ended.stderr
+    );
 }
 
 #[test]
-fn off_loopback_callers_are_enough_and_nothing_is_too_little() {
+fn off_loopback_a_configuration_without_callers_is_refused() {
     let open = ("server.bind", "0.0.0.0:0");
     let alone = Ended::of(&["check-config"], &[open]);
     assert_eq!(alone.code, Some(64));
@@ -84,7 +89,7 @@ fn off_loopback_callers_are_enough_and_nothing_is_too_little() {
     assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
 }
 
-/// What the probe finds at a connector: its exit code, and a line for each thing that it tried.
+/// Probes a connector. Returns the exit code, and a line for each check.
 fn probe(process: &Process, arguments: &[&str]) -> (Option<i32>, String) {
     let ended = Ended::of(&[&["check-config", "--probe", &process.api], arguments].concat(), &[]);
     assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{}{}", ended.stdout, ended.stderr);
@@ -93,7 +98,7 @@ fn probe(process: &Process, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
+async fn a_probe_checks_access_with_and_without_credentials() {
     let stores = ("server.callers.amazon.stores", "STORE-001");
     let process = Process::demo(&[("server.callers.amazon.api_key_sha256", &digest(KEY)), stores]).await;
     let (code, found) = probe(&process, &["--api-key", KEY, "--store", "STORE-001"]);
@@ -119,7 +124,7 @@ async fn a_probe_tells_whether_strangers_are_kept_out_and_one_gets_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_probe_finds_an_open_connector_and_one_that_is_not_there() {
+async fn a_probe_reports_an_open_connector_and_one_that_does_not_answer() {
     let process = Process::demo(&[]).await;
     let (code, found) = probe(&process, &["--store", "STORE-001"]);
     assert_eq!(code, Some(1), "{found}");

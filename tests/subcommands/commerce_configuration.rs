@@ -1,23 +1,23 @@
-//! A bad configuration of the shopper's side: refused as any other, everything wrong at once, and no key told.
+//! Invalid settings of the shopper API (`commerce.*`): all mistakes are reported at once, and no key is repeated.
 
 use crate::support::shopper::{CONTEXTS, TOKENS};
 use crate::support::{Ended, Process, stranger};
 
-/// 32 bytes each.
+/// Two keys of 32 bytes each.
 pub(crate) const KEY: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
 pub(crate) const OTHER: &str = "b2xkIHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
-/// 16 bytes.
+/// A key of 16 bytes.
 const SHORT: &str = "dG9vIHNob3J0LCBhIGtleQ==";
 pub(crate) const AUTH_KEY: &str = "an-authorization-key-of-the-tests";
 
 const ENABLED: (&str, &str) = ("commerce.enabled", "true");
 
-/// What `check-config` complains of; `serve` complains of the same before it opens anything.
+/// The error of `serve` with these settings. `check-config` must refuse them as well.
 pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
     let [checked, served] = ["check-config", "serve"].map(|subcommand| {
         let ended = Ended::of(&[subcommand], settings);
         assert_eq!(ended.code, Some(64), "{settings:?}: {}{}", ended.stdout, ended.stderr);
-        assert_eq!(ended.stdout, "", "complaints go to standard error");
+        assert_eq!(ended.stdout, "", "errors go to standard error");
         ended
     });
     for secret in [KEY, OTHER, SHORT, AUTH_KEY, "short-key", "bm90"] {
@@ -33,7 +33,7 @@ pub(crate) fn assert_says(error: &str, wanted: &[&str]) {
     }
 }
 
-/// Settings with which it starts, and these.
+/// Settings with which the shopper API starts, overridden by these.
 pub(crate) fn enabled<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let good = [
         ENABLED,
@@ -49,7 +49,7 @@ pub(crate) fn enabled<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a 
 }
 
 #[test]
-fn serve_makes_up_no_secret() {
+fn serve_requires_the_keys_of_the_shopper_api() {
     let error = refused(&[ENABLED]);
     for setting in ["commerce.authorization_key", "commerce.signing_keys", "commerce.context_keys"] {
         assert_says(&error, &[&format!("{setting}: is required with commerce.enabled")]);
@@ -61,9 +61,9 @@ fn serve_makes_up_no_secret() {
     assert_eq!(on.code, Some(0), "{}", on.stderr);
 }
 
-/// The demo's page asks on the port that it comes from, so that there they are in either case.
+/// In `demo` these paths are on the API's port in either case, since the demo's page calls the port that served it.
 #[tokio::test]
-async fn with_a_port_of_its_own_it_is_not_on_the_apis() {
+async fn a_shopper_api_with_its_own_port_is_not_on_the_port_of_the_api() {
     let settings = enabled(&[("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME")]);
     let process = Process::start("serve", &settings).await;
     for path in [TOKENS, CONTEXTS, "/commerceapi/cart/", "/v1/scan-key-codes", "/demo", "/demo/stores"] {
@@ -73,7 +73,7 @@ async fn with_a_port_of_its_own_it_is_not_on_the_apis() {
 }
 
 #[test]
-fn off_loopback_the_shoppers_side_needs_a_port_of_its_own_or_leave_to_share() {
+fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let error = refused(&enabled(&open));
     assert_says(&error, &["commerce.bind = \"\": must be a port of its own", "commerce.share_port = true"]);
@@ -88,7 +88,7 @@ async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
     let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "makes no Scan Key Codes");
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
-    for (settings, said) in [
+    for (settings, expected) in [
         (vec![], vec![no_codes]),
         (vec![prefix], vec![unsigned]),
         (vec![prefix, ("scan_key.signing_keys", KEY)], vec![]),
@@ -98,13 +98,13 @@ async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
         process.signal("TERM");
         let log = process.ended().stderr;
         for warning in [unsigned, no_codes] {
-            assert_eq!(log.contains(warning), said.contains(&warning), "{settings:?}: {warning}\n{log}");
+            assert_eq!(log.contains(warning), expected.contains(&warning), "{settings:?}: {warning}\n{log}");
         }
     }
 }
 
 #[test]
-fn every_mistake_is_named_at_once_and_no_secret_is_told() {
+fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
     let keys = format!("{KEY},{SHORT}");
     let long = "x".repeat(256);
     let error = refused(&[
@@ -146,7 +146,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is_told() {
 }
 
 #[test]
-fn keys_are_of_one_use_and_there_once() {
+fn a_key_has_one_purpose_and_is_listed_once() {
     let both = format!("{OTHER}, {KEY}");
     let error = refused(&enabled(&[("commerce.context_keys", &both)]));
     assert_says(&error, &["commerce.context_keys: must not have a key that is among commerce.signing_keys"]);
@@ -157,7 +157,7 @@ fn keys_are_of_one_use_and_there_once() {
         let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
         assert_says(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
     }
-    // A signing key may be longer; a context key may not.
+    // A signing key may be longer than 32 bytes, a context key may not.
     let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
     assert_eq!(Ended::of(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
     assert_says(
@@ -181,7 +181,7 @@ fn keys_are_of_one_use_and_there_once() {
 }
 
 #[test]
-fn an_origin_is_a_scheme_and_a_host_and_no_more() {
+fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
     for bad in [
         "*",
         "null",

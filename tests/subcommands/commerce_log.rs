@@ -1,4 +1,4 @@
-//! What the log says of a shopper's app: why it was refused, and nothing of what it brought.
+//! Log lines for requests of the shopper's app: they have the reason of each refusal, and no token, key or customer id.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ async fn send(request: reqwest::RequestBuilder) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() {
+async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     let provider = Provider::start(&[rsa()]).await;
     let settings = provider.settings();
     let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
@@ -24,11 +24,11 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
     let process = Process::demo(&settings).await;
     let contexts = format!("{}{CONTEXTS}", process.api);
 
-    let ask = stranger().post(format!("{}{TOKENS}", process.api)).body(json!({ "anonymousId": ID }).to_string());
-    let answer = send(ask.header("x-auth-key", AUTH_KEY)).await.json();
-    let ours = answer["accessToken"].as_str().unwrap().to_owned();
+    let request = stranger().post(format!("{}{TOKENS}", process.api)).body(json!({ "anonymousId": ID }).to_string());
+    let answer = send(request.header("x-auth-key", AUTH_KEY)).await.json();
+    let anonymous_token = answer["accessToken"].as_str().unwrap().to_owned();
     let misplaced = stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", AUTH_KEY);
-    send(misplaced.body(json!({ "anonymousId": [ID], ID: ours }).to_string())).await;
+    send(misplaced.body(json!({ "anonymousId": [ID], ID: anonymous_token }).to_string())).await;
     send(stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", "a-wrong-authorization-key")).await;
 
     let claims = provider.claims(chrono::DateTime::from(std::fs::metadata("/proc/self").unwrap().modified().unwrap()));
@@ -42,11 +42,11 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
         header.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         rsa().token_with(&header, &claims)
     };
-    let good = rsa().token(&claims);
-    let (head, _) = ours.rsplit_once('.').unwrap();
+    let provider_token = rsa().token(&claims);
+    let (head, _) = anonymous_token.rsplit_once('.').unwrap();
     let refused = BTreeMap::from([
         ("malformed_token", "not-a-token-at-all".to_owned()),
-        ("token_too_long", format!("{good}{}", "A".repeat(9000))),
+        ("token_too_long", format!("{provider_token}{}", "A".repeat(9000))),
         ("algorithm_not_allowed", header(json!({ "alg": "none" }))),
         ("token_header_not_allowed", header(json!({ "crit": ["x"] }))),
         ("wrong_token_type", header(json!({ "typ": "logout+jwt" }))),
@@ -68,14 +68,14 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
     }
     bodies.push(send(stranger().get(&contexts)).await.body);
     assert!(bodies.iter().all(|body| body == br#"{"message":"Unauthorized"}"#));
-    let mut secrets = vec![ours.clone(), good.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
-    for token in [&ours, &good] {
+    let mut secrets = vec![anonymous_token.clone(), provider_token.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
+    for token in [&anonymous_token, &provider_token] {
         let answer = send(stranger().get(&contexts).bearer_auth(token)).await;
         secrets.push(answer.json()["customerContext"].as_str().unwrap().to_owned());
     }
     secrets.extend(refused.values().cloned());
     secrets.extend(["customer-1", "a-wrong-authorization-key"].map(str::to_owned));
-    // Parts of a token give away as much as all of it.
+    // A part of a token must not be logged either.
     let parts: Vec<String> =
         secrets.iter().flat_map(|secret| secret.split('.')).filter(|part| part.len() > 16).map(str::to_owned).collect();
     secrets.extend(parts);
@@ -85,11 +85,11 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
     let metrics = crate::support::client().get(metrics).send().await.unwrap().text().await.unwrap();
     process.signal("TERM");
     let ended = process.ended();
-    let said = [ended.stderr, ended.stdout, metrics].concat();
+    let output = [ended.stderr, ended.stdout, metrics].concat();
     for secret in &secrets {
-        assert!(!said.contains(secret.as_str()), "{secret} is in\n{said}");
+        assert!(!output.contains(secret.as_str()), "{secret} is in\n{output}");
     }
-    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let reasons = lines.iter().filter(|line| line["message"] == "request" && line["status"] == 401);
     let mut found: Vec<&str> = reasons.map(|line| line["reason"].as_str().unwrap()).collect();
     let mut wanted: Vec<&str> = refused.keys().copied().chain(["no_token", "wrong_auth_key"]).collect();
@@ -98,14 +98,14 @@ async fn each_refusal_has_its_own_reason_and_nothing_that_was_brought_is_told() 
     assert_eq!(found, wanted);
     for line in lines.iter().filter(|line| line["message"] == "request") {
         let path = line["path"].as_str().unwrap();
-        // The connector asks the demo's own identity provider for its keys.
-        let is_its_own = path.starts_with("/demo/");
-        assert!(is_its_own || [TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
+        // The connector fetches the keys of the demo's identity provider from its own port, below /demo/.
+        let is_key_request = path.starts_with("/demo/");
+        assert!(is_key_request || [TOKENS.trim_end_matches('/'), CONTEXTS, "management"].contains(&path), "{line}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_that_are_not_kept_are_counted_in_the_log() {
+async fn ignored_provider_keys_are_counted_in_the_log() {
     let provider = Provider::start(&[]).await;
     let mut keys: Vec<Value> = (0..67)
         .map(|number| {

@@ -1,4 +1,4 @@
-//! Bad usage and bad configuration: exit code 64, everything wrong named at once, no secret told.
+//! Invalid usage and configuration: exit code 64, all mistakes reported at once, no secret in the output.
 
 use std::fs::Permissions;
 use std::net::TcpListener;
@@ -10,12 +10,12 @@ use crate::support::{Ended, Process, environment};
 fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let ended = Ended::of(arguments, settings);
     assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
-    assert_eq!(ended.stdout, "", "complaints go to standard error");
+    assert_eq!(ended.stdout, "", "errors go to standard error");
     ended.error()
 }
 
 #[test]
-fn every_bad_setting_is_named_at_once_with_what_would_do() {
+fn all_invalid_settings_are_reported_at_once_with_valid_values() {
     let settings = [
         ("server.bind", "localhost:80"),
         ("server.idle_timeout", "75"),
@@ -41,7 +41,7 @@ fn every_bad_setting_is_named_at_once_with_what_would_do() {
 }
 
 #[test]
-fn a_configuration_file_that_is_not_there_or_not_toml_is_refused() {
+fn a_missing_or_malformed_configuration_file_is_refused() {
     assert!(refused(&["demo", "--config", "/nonexistent/c.toml"], &[]).contains("/nonexistent/c.toml"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[server\n").unwrap();
@@ -52,7 +52,7 @@ fn a_configuration_file_that_is_not_there_or_not_toml_is_refused() {
 }
 
 #[test]
-fn a_variable_that_is_not_in_capitals_is_refused() {
+fn a_variable_with_lower_case_letters_is_refused() {
     let digest = "0123456789abcdef".repeat(4);
     for name in
         ["CONNECTOR__SERVER__CALLERS__Amazon__API_KEY_SHA256", "CONNECTOR__Server__Bind", "connector__log__level"]
@@ -67,7 +67,7 @@ fn a_variable_that_is_not_in_capitals_is_refused() {
 }
 
 #[test]
-fn an_empty_environment_variable_is_not_set() {
+fn an_empty_environment_variable_counts_as_unset() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
     let settings = [("rate_limit.burst", ""), ("server.bind", " \t"), ("ledger.retention", "\r\n")];
@@ -79,7 +79,7 @@ fn an_empty_environment_variable_is_not_set() {
 }
 
 #[test]
-fn off_loopback_serve_wants_a_guard_and_demo_stays_at_home() {
+fn off_loopback_serve_needs_credentials_and_demo_needs_publish() {
     let directory = ("directory.file", "config/demo-data.json");
     let open = ("server.bind", "0.0.0.0:0");
     assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
@@ -89,11 +89,11 @@ fn off_loopback_serve_wants_a_guard_and_demo_stays_at_home() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn taken_ports_are_named_with_variables_for_free_ones() {
+async fn taken_ports_are_reported_with_variables_for_free_ports() {
     let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [api, management] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
     let ended = Ended::of(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
-    assert_eq!(ended.code, Some(1), "it may pass, so it is no usage error: {}", ended.stderr);
+    assert_eq!(ended.code, Some(1), "the port may become free, so this is not a usage error: {}", ended.stderr);
     for line in [format!("server.bind = {api}: another process"), format!("management.bind = {management}: another")] {
         assert!(ended.stderr.contains(&line), "{line}\n{}", ended.stderr);
     }
@@ -111,7 +111,7 @@ async fn taken_ports_are_named_with_variables_for_free_ones() {
 }
 
 #[test]
-fn a_port_taken_alone_is_named_alone() {
+fn a_free_port_is_not_reported_with_a_taken_one() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = Ended::of(&["demo"], &[("server.bind", &address), ("management.bind", "127.0.0.1:0")]);
@@ -120,7 +120,7 @@ fn a_port_taken_alone_is_named_alone() {
 }
 
 #[test]
-fn check_config_marks_what_differs_from_the_default_and_where_it_comes_from() {
+fn check_config_marks_changed_settings_with_their_source() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let toml = "[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n";
     std::fs::write(file.path(), toml).unwrap();
@@ -136,12 +136,12 @@ fn check_config_marks_what_differs_from_the_default_and_where_it_comes_from() {
             "management.token = (hidden) # CONNECTOR__MANAGEMENT__TOKEN; default \"\"".to_owned(),
             format!("rate_limit.burst = 7 # {path}; default 2000"),
         ],
-        "what a file sets to the default is not marked"
+        "a setting that a file sets to its default is not marked"
     );
 }
 
 #[test]
-fn every_subcommand_that_reads_a_configuration_knows_the_variable_that_names_it() {
+fn every_subcommand_reads_the_file_of_connector_config() {
     let (bad, good) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(bad.path(), "[server]\nbnd = 1\n").unwrap();
     std::fs::write(good.path(), "").unwrap();
@@ -172,9 +172,9 @@ fn every_subcommand_that_reads_a_configuration_knows_the_variable_that_names_it(
     assert_eq!(code, Some(0), "--config wins: {said}");
 }
 
-/// As an image sets it: weaker than a file, and not for `demo`.
+/// The container image sets `CONNECTOR_DEFAULT_BIND`. A configuration file overrides it, and `demo` ignores it.
 #[test]
-fn the_default_of_server_bind_can_be_set_for_serve_alone() {
+fn connector_default_bind_applies_to_serve_and_not_to_demo() {
     let run = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
         let command = command.args(arguments).env("CONNECTOR_DEFAULT_BIND", "127.0.0.9:8080");
@@ -190,12 +190,12 @@ fn the_default_of_server_bind_can_be_set_for_serve_alone() {
     assert!(shown.contains("server.bind = \"127.0.0.8:8080\""), "the file named by CONNECTOR_CONFIG: {shown}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let said = run(&["demo"], &[("CONNECTOR__MANAGEMENT__BIND", &taken)]);
-    assert!(!said.contains("127.0.0.9"), "{said}");
+    let output = run(&["demo"], &[("CONNECTOR__MANAGEMENT__BIND", &taken)]);
+    assert!(!output.contains("127.0.0.9"), "{output}");
 }
 
 #[test]
-fn default_config_is_a_configuration_file_that_changes_nothing() {
+fn the_printed_default_configuration_changes_nothing() {
     let printed = Ended::of(&["default-config"], &[]).stdout;
     assert!(printed.contains("# Address and port of the API."), "with its explanations: {printed}");
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -206,11 +206,11 @@ fn default_config_is_a_configuration_file_that_changes_nothing() {
     assert!(!checked.stdout.contains('#'), "{}", checked.stdout);
 }
 
-/// Where root runs the tests, a user without rights; else the user who runs them.
+/// The user that runs the connector if root runs the tests. Otherwise it is the user who runs the tests.
 const UNPRIVILEGED: u32 = 65534;
 
 #[test]
-fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps() {
+fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
     let folder = tempfile::TempDir::new().unwrap();
     let mode = |path: &str, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -248,7 +248,7 @@ fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps
             format!("Permission denied (os error 13): this process runs as uid {uid}; what helps: {command} {file}");
         assert!(error.contains(&help), "{settings:?}: {error}");
     }
-    // The default, sqlite://data/connector.db, where no folder can be made: the command names it in full.
+    // The default is sqlite://data/connector.db. This user cannot create its folder, so the command has its full path.
     if own == 0 {
         let error = refused(&[]);
         assert!(error.contains(&format!("install -d -m 0700 -o {uid} {data}/data")), "{error}");
@@ -258,7 +258,7 @@ fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps
 }
 
 #[test]
-fn check_config_shows_what_would_run_and_no_secret() {
+fn check_config_shows_the_settings_in_effect_and_no_secret() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), r#"{"stores":[{"id":"S"}],"identityKeys":[{"key":"k","revoked":true}]}"#).unwrap();
     let settings = [
@@ -280,7 +280,7 @@ fn check_config_shows_what_would_run_and_no_secret() {
 }
 
 #[test]
-fn check_config_warns_of_codes_that_would_all_be_refused_and_of_gates_that_open_by_default() {
+fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let directory = r#"{
         "stores": [{ "id": "S", "defaultGateDecision": "open" }],
@@ -306,7 +306,7 @@ fn bad_usage_exits_with_64_and_help_with_0() {
 }
 
 #[test]
-fn the_version_tells_the_commit() {
+fn the_version_has_the_commit() {
     let version = Ended::of(&["--version"], &[]).stdout;
     let commit = version.trim().strip_prefix(concat!("identity-connector ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
     let commit = commit.strip_suffix(')').unwrap();

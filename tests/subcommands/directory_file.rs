@@ -1,10 +1,10 @@
-//! A broken directory file stops the start with a message that names the place and the field, and no key.
+//! An invalid directory file stops the start. The error has the row and the field, and no key.
 
 use serde_json::{Value, json};
 
 use crate::support::Ended;
 
-fn sound() -> Value {
+fn valid_file() -> Value {
     json!({
         "stores": [{ "id": "S" }],
         "shoppers": [{ "id": "v", "type": "SHOPPER", "devices": ["d"] }],
@@ -14,7 +14,7 @@ fn sound() -> Value {
     })
 }
 
-/// What `serve` says to a file with that content; it must not start.
+/// Starts `serve` with a file of this content, which must fail, and returns the error.
 fn refused(content: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
@@ -26,9 +26,9 @@ fn refused(content: &str) -> String {
     ended.error()
 }
 
-/// Changes one place of a sound file and expects the message to name it.
-fn refused_at(pointer: &str, value: Value, place: &str) {
-    let mut file = sound();
+/// Sets one value in a valid file. The error must begin with this field path.
+fn refused_at(pointer: &str, value: Value, field_path: &str) {
+    let mut file = valid_file();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     let parent = file.pointer_mut(parent).unwrap();
     match parent {
@@ -36,13 +36,13 @@ fn refused_at(pointer: &str, value: Value, place: &str) {
         _ => parent[field] = value,
     }
     let error = refused(&file.to_string());
-    assert!(error.contains(&format!("\n  {place}: ")), "{place} is not named in\n{error}");
+    assert!(error.contains(&format!("\n  {field_path}: ")), "{field_path} is not in\n{error}");
 }
 
 #[test]
-fn every_field_that_can_be_wrong_is_named_by_its_place() {
+fn an_invalid_field_is_reported_with_its_path() {
     let key = "JWO".to_owned() + &"secret".repeat(8);
-    for (pointer, value, place) in [
+    for (pointer, value, field_path) in [
         ("/stores/0/id", json!(""), "stores[0].id"),
         ("/stores/0/id", json!("x".repeat(256)), "stores[0].id"),
         ("/stores/0/id", json!(7), "stores[0].id"),
@@ -69,7 +69,7 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
         ("/identityKeys/0/key", json!("secret-é"), "identityKeys[0].key"),
         ("/identityKeys/0/key", json!(key), "identityKeys[0].key"),
         ("/identityKeys/0/key", json!(["secret"]), "identityKeys[0].key"),
-        ("/identityKeys/0/shopper", json!("nobody"), "identityKeys[0].shopper"),
+        ("/identityKeys/0/shopper", json!("unknown-shopper"), "identityKeys[0].shopper"),
         ("/identityKeys/0/shopper", json!(null), "identityKeys[0].shopper"),
         ("/identityKeys/0/device", json!("not-theirs"), "identityKeys[0].device"),
         ("/identityKeys/0/channel", json!("SMELL"), "identityKeys[0].channel"),
@@ -78,7 +78,7 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
         ("/customers/0/issuer", json!("secret".repeat(50)), "customers[0].issuer"),
         ("/customers/0/subject", json!(""), "customers[0].subject"),
         ("/customers/0/subject", json!(null), "customers[0].subject"),
-        ("/customers/0/shopper", json!("nobody"), "customers[0].shopper"),
+        ("/customers/0/shopper", json!("unknown-shopper"), "customers[0].shopper"),
         ("/customers/0/shopper", json!(null), "customers[0].shopper"),
         ("/customers/0/secret", json!("v"), "customers[0]"),
         (
@@ -88,17 +88,17 @@ fn every_field_that_can_be_wrong_is_named_by_its_place() {
         ),
         ("/faults", json!([{ "key": "secret", "fault": "fail" }]), "faults"),
     ] {
-        refused_at(pointer, value, place);
+        refused_at(pointer, value, field_path);
     }
 }
 
-/// The file that would be too long by so many bytes.
+/// A valid file that is this many bytes longer than 8 MiB.
 fn of_length(more_than_8_mib: usize) -> String {
-    let text = sound().to_string();
+    let text = valid_file().to_string();
     format!("{text}{}", " ".repeat(8 * 1024 * 1024 + more_than_8_mib - text.len()))
 }
 
-/// How `check-config` ends with a file of that content, and what it says.
+/// The exit code and the output of `check-config` with a file of this content.
 fn checked(content: &[u8]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
@@ -108,37 +108,37 @@ fn checked(content: &[u8]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_file_that_is_too_long_for_memory_is_refused_with_what_to_do() {
+fn a_file_longer_than_8_mib_is_refused_with_a_hint_to_import_it() {
     let error = refused(&of_length(1));
     let what = "the file: is longer than 8 MiB, the limit for a file that is read at each start";
     assert!(error.contains(what) && error.contains("identity-connector import"), "{error}");
-    let (code, said) = checked(of_length(0).as_bytes());
-    assert_eq!(code, Some(0), "{said}");
-    // Of one without an end, no more than that is read.
+    let (code, output) = checked(of_length(0).as_bytes());
+    assert_eq!(code, Some(0), "{output}");
+    // An endless file is not read further than that.
     let ended = Ended::of(&["serve"], &[("directory.file", "/dev/zero"), ("storage.url", "memory:")]);
     assert!(ended.code == Some(64) && ended.stderr.contains(what), "{}", ended.stderr);
 }
 
 #[test]
-fn a_byte_order_mark_is_taken_and_another_encoding_named() {
-    let (code, said) = checked(format!("\u{feff}{}", sound()).as_bytes());
-    assert!(code == Some(0) && said.contains("The directory file has 1 store"), "{said}");
-    let utf_16: Vec<u8> = format!("\u{feff}{}", sound()).encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let (code, said) = checked(&utf_16);
-    assert!(code == Some(64) && said.contains("the file: is not UTF-8: save it as UTF-8"), "{said}");
+fn a_byte_order_mark_is_accepted_and_another_encoding_is_refused() {
+    let (code, output) = checked(format!("\u{feff}{}", valid_file()).as_bytes());
+    assert!(code == Some(0) && output.contains("The directory file has 1 store"), "{output}");
+    let utf_16: Vec<u8> = format!("\u{feff}{}", valid_file()).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (code, output) = checked(&utf_16);
+    assert!(code == Some(64) && output.contains("the file: is not UTF-8: save it as UTF-8"), "{output}");
 }
 
 #[test]
-fn several_mistakes_are_named_at_once() {
-    let mut file = sound();
+fn several_mistakes_are_reported_at_once() {
+    let mut file = valid_file();
     file["stores"][0]["scanKeyWindowSeconds"] = json!(10);
-    file["identityKeys"][0]["shopper"] = json!("nobody");
+    file["identityKeys"][0]["shopper"] = json!("unknown-shopper");
     let error = refused(&file.to_string());
     assert!(error.contains("stores[0].scanKeyWindowSeconds") && error.contains("identityKeys[0].shopper"), "{error}");
 }
 
 #[test]
-fn what_is_no_directory_at_all_is_refused_with_the_line() {
+fn a_file_that_is_not_a_directory_is_refused_with_the_line() {
     assert!(refused("{\n  \"stores\": [\n").contains("line 3"));
     assert!(refused("").contains("line 1"));
     assert!(refused("[]").contains("line 1"));

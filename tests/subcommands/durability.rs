@@ -1,4 +1,4 @@
-//! A connector on a SQLite file loses nothing: not by a restart, not by a crash at any moment.
+//! A connector on a SQLite file loses no data by a restart or by a crash at any moment.
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,15 +13,15 @@ use tokio::task::JoinSet;
 use crate::support::checks::PATIENCE;
 use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key, sessions};
 
-/// How often the crash test crashes; `CONNECTOR_TEST_KILLS` says otherwise.
+/// Number of crashes in the crash test. The variable `CONNECTOR_TEST_KILLS` overrides it.
 const KILLS: usize = 3;
-/// How many callers ask at the same time.
+/// Number of concurrent callers.
 const CALLERS: usize = 8;
 
-/// A folder for a database, and the settings that put it there.
-struct Place(TempDir);
+/// A folder for a SQLite database.
+struct DatabaseFolder(TempDir);
 
-impl Place {
+impl DatabaseFolder {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -30,7 +30,7 @@ impl Place {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// `demo` for its data and its keys, but on a file.
+    /// Starts `demo`, for its test data, on a SQLite file.
     async fn start(&self) -> Process {
         Process::demo(&[("storage.url", &self.url()), ("rate_limit.burst", "1000000")]).await
     }
@@ -46,7 +46,7 @@ async fn verify(api: &str, body: &Value) -> Option<(u16, Vec<u8>)> {
     Some((status, answer.bytes().await.ok()?.to_vec()))
 }
 
-/// How many sessions each event has opened.
+/// Number of sessions of each auth event.
 async fn sessions_by_event(process: &Process) -> HashMap<String, usize> {
     let mut by_event = HashMap::new();
     for session in sessions(&process.management).await {
@@ -56,7 +56,7 @@ async fn sessions_by_event(process: &Process) -> HashMap<String, usize> {
     by_event
 }
 
-/// How many decisions are remembered.
+/// Number of recorded decisions.
 async fn records(process: &Process) -> usize {
     let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
     let line = metrics.lines().find_map(|line| line.strip_prefix("connector_ledger_records "));
@@ -64,39 +64,44 @@ async fn records(process: &Process) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_forgets_nothing() {
-    let place = Place::new();
+async fn a_restart_keeps_answers_and_sessions() {
+    let folder = DatabaseFolder::new();
     let (accepted, denied) = (scan(), scan_with_key(b"flagged_shopper_key"));
-    let process = place.start().await;
+    let process = folder.start().await;
     let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     let listed = sessions(&process.management).await;
     process.signal("TERM");
     let ended = process.ended();
     assert_eq!(ended.code, Some(0));
     assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
-    assert!(!std::fs::exists(place.file("new/connector.db-wal")).unwrap(), "the file is whole, and can be copied");
+    assert!(
+        !std::fs::exists(folder.file("new/connector.db-wal")).unwrap(),
+        "without a write-ahead log, the file is complete and can be copied"
+    );
 
-    let process = place.start().await;
+    let process = folder.start().await;
     let after = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     assert_eq!(before, after);
     assert_eq!((listed.len(), &sessions(&process.management).await), (1, &listed));
     assert_eq!(records(&process).await, 2);
 }
 
-/// Callers ask and ask again while the process is killed and started; whatever any of them was answered stands.
+/// Callers send scans and retries while the process is killed and started again. Each answer that a caller received
+/// must be the answer to later retries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_moment_loses_nothing_and_doubles_nothing() {
+async fn a_crash_loses_no_answer_and_opens_no_session_twice() {
     let kills = std::env::var("CONNECTOR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let place = Place::new();
+    let folder = DatabaseFolder::new();
     let answered = Arc::new(Mutex::new(HashMap::new()));
     for kill in 1..=kills {
-        let process = place.start().await;
+        let process = folder.start().await;
         let mut callers = JoinSet::new();
         for caller in 0..CALLERS {
             let (api, answered) = (process.api.clone(), Arc::clone(&answered));
             callers.spawn(async move {
                 loop {
-                    // Every second scan is a rejection; each is asked twice, so that some retries find their record being made.
+                    // Every second caller sends scans that are denied. Each scan is sent twice, so that some retries
+                    // arrive while the record of the scan is being written.
                     let body = if caller % 2 == 0 { scan() } else { scan_with_key(b"unknown") };
                     let (first, second) = tokio::join!(verify(&api, &body), verify(&api, &body));
                     for answer in [first, second] {
@@ -108,22 +113,22 @@ async fn a_crash_at_any_moment_loses_nothing_and_doubles_nothing() {
         }
         let deadline = Instant::now() + PATIENCE;
         while answered.lock().unwrap().len() <= 10 * kill {
-            assert!(Instant::now() < deadline, "no scan is answered");
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+            assert!(Instant::now() < deadline, "no scan was answered");
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
         }
         let moment = rand::rng().random_range(50..400);
-        tokio::time::sleep(Duration::from_millis(moment)).await; // the moment of the crash is what varies
+        tokio::time::sleep(Duration::from_millis(moment)).await; // a random moment for the crash
         process.kill();
         callers.join_all().await;
     }
-    let process = place.start().await;
+    let process = folder.start().await;
     let answered = std::mem::take(&mut *answered.lock().unwrap());
-    // Before anybody asks again, since a scan decided anew is decided alike.
+    // Count before any retry: a scan whose record was lost would get the same decision again, and a new record.
     let records = records(&process).await;
     let by_event = sessions_by_event(&process).await;
-    assert!(records >= answered.len(), "{records} records of {} answers", answered.len());
+    assert!(records >= answered.len(), "{records} records for {} answers", answered.len());
     for (event, (_, (status, _))) in &answered {
-        assert!(*status != 200 || by_event.contains_key(event), "{event} was accepted and its session is lost");
+        assert!(*status != 200 || by_event.contains_key(event), "{event} was accepted, and its session was lost");
     }
     for (body, answer) in answered.values() {
         assert_eq!(verify(&process.api, body).await.as_ref(), Some(answer), "{body}");
@@ -132,45 +137,45 @@ async fn a_crash_at_any_moment_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_on_the_same_file_is_told_why_not() {
-    let place = Place::new();
-    let process = place.start().await;
+async fn a_second_process_on_the_same_file_is_refused() {
+    let folder = DatabaseFolder::new();
+    let process = folder.start().await;
     let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-    let second = Ended::of(&["demo"], &[&ports[..], &[("storage.url", &place.url())]].concat());
+    let second = Ended::of(&["demo"], &[&ports[..], &[("storage.url", &folder.url())]].concat());
     assert_eq!(second.code, Some(64));
     assert!(second.stderr.contains("in use by another connector"), "{}", second.stderr);
-    assert_eq!(verify(&process.api, &scan()).await.unwrap().0, 200, "the first is not disturbed");
+    assert_eq!(verify(&process.api, &scan()).await.unwrap().0, 200, "the first process still answers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hash_key_is_its_owners_alone_and_no_other_will_do() {
-    let place = Place::new();
-    let process = place.start().await;
+async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
+    let folder = DatabaseFolder::new();
+    let process = folder.start().await;
     process.signal("TERM");
     process.ended();
-    let key = place.file("new/connector.db.key");
-    for file in [&key, &place.file("new/connector.db")] {
+    let key = folder.file("new/connector.db.key");
+    for file in [&key, &folder.file("new/connector.db")] {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
 
-    let url = place.url();
-    let settings = |key: &str| {
-        let all = [("storage.url", url.as_str()), ("security.hash_key", key)];
-        let ended = Ended::of(&["demo"], &all);
+    let url = folder.url();
+    let start_error = |key: &str| {
+        let settings = [("storage.url", url.as_str()), ("security.hash_key", key)];
+        let ended = Ended::of(&["demo"], &settings);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
         assert!(key.is_empty() || !ended.stderr.contains(key), "{}", ended.stderr);
         ended.stderr
     };
-    assert!(settings("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").contains("made with another hash key"));
-    assert!(settings("c2hvcnQ=").contains("security.hash_key: must be 32 bytes in Base64"));
+    assert!(start_error("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").contains("made with another hash key"));
+    assert!(start_error("c2hvcnQ=").contains("security.hash_key: must be 32 bytes in Base64"));
     std::fs::write(&key, "nonsense").unwrap();
-    assert!(settings("").contains("connector.db.key: must be 32 bytes"));
+    assert!(start_error("").contains("connector.db.key: must be 32 bytes"));
     std::fs::remove_file(&key).unwrap();
-    assert!(settings("").contains("connector.db.key"), "a database without its key is not given a new one");
+    assert!(start_error("").contains("connector.db.key"), "no new key is generated for an existing database");
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn a_database_path_that_cannot_be_written_is_reported() {
     let ended = Ended::of(&["demo"], &[("storage.url", "sqlite:///proc/nowhere/connector.db")]);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(ended.stderr.contains("storage.url: /proc/nowhere"), "{}", ended.stderr);
@@ -180,13 +185,13 @@ fn a_place_that_cannot_be_written_is_named() {
     }
 }
 
-/// Where there is no room, nobody is told that they may enter; where there is room again, it goes on by itself.
+/// On a full disk no scan is accepted. With free space again, the connector recovers without a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_a_500_until_there_is_room_and_no_longer() {
-    let place = Place::new();
-    let process = place.start().await;
-    let remembered = scan();
-    assert_eq!(verify(&process.api, &remembered).await.unwrap().0, 200);
+async fn a_full_disk_causes_500_until_space_is_free_again() {
+    let folder = DatabaseFolder::new();
+    let process = folder.start().await;
+    let recorded = scan();
+    assert_eq!(verify(&process.api, &recorded).await.unwrap().0, 200);
     let degraded = async || {
         let answer = client().get(format!("{}/readyz", process.api)).send().await.unwrap();
         answer.text().await.unwrap().contains("degraded")
@@ -198,13 +203,13 @@ async fn a_full_disk_is_a_500_until_there_is_room_and_no_longer() {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 500);
     }
     assert!(degraded().await);
-    assert_eq!(verify(&process.api, &remembered).await.unwrap().0, 200);
+    assert_eq!(verify(&process.api, &recorded).await.unwrap().0, 200);
 
     process.limit_files(None);
     let deadline = Instant::now() + PATIENCE;
     while degraded().await {
-        assert!(Instant::now() < deadline, "it does not recover");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+        assert!(Instant::now() < deadline, "the connector does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
     }
     for body in &refused {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 401);

@@ -1,5 +1,6 @@
-//! Settings that name a file, `storage.url` first of all: the path is taken as it is written, without white space at either end, or it is
-//! refused with 64 and the setting's name. Also what else can be told of a database's URL without connecting.
+//! Settings that name a file, `storage.url` first of all. The path is used exactly as written, without surrounding
+//! white space. If it is unusable, the start fails with exit code 64 and the name of the setting. Also errors in a
+//! database URL that are found without connecting.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +21,7 @@ fn served(folder: &Path, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     stopped_when_ready(command)
 }
 
-/// The files below a folder, by their paths in it.
+/// The relative paths of all files in a folder and its subfolders.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -37,7 +38,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_sqlite_path_is_taken_as_it_is_written() {
+fn a_sqlite_path_is_used_exactly_as_written() {
     let paths = [
         "a:b/c.db",
         ":x:.db",
@@ -58,18 +59,18 @@ fn a_sqlite_path_is_taken_as_it_is_written() {
         let (code, log) = served(folder.path(), &[("storage.url", &url)]);
         assert_eq!(code, Some(0), "{path}: {log}");
         assert_eq!(files(folder.path()), files_of(path), "{path}");
-        let begin = std::fs::read(folder.path().join(path)).unwrap();
-        assert!(begin.starts_with(b"SQLite format 3\0"), "{path}");
+        let content = std::fs::read(folder.path().join(path)).unwrap();
+        assert!(content.starts_with(b"SQLite format 3\0"), "{path}");
     }
 }
 
-/// What there is of a database after a connector has stopped.
+/// The files of a database after the connector has stopped.
 fn files_of(path: &str) -> [String; 5] {
     ["", ".carts", ".carts.lock", ".key", ".lock"].map(|ending| format!("{path}{ending}"))
 }
 
 #[test]
-fn white_space_around_a_path_is_not_part_of_it() {
+fn white_space_around_a_path_is_ignored() {
     let folder = TempDir::new().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "sqlite://data/c.db \t\r\n").unwrap();
@@ -89,10 +90,10 @@ fn white_space_around_a_path_is_not_part_of_it() {
 }
 
 #[test]
-fn a_path_that_can_be_no_database_is_refused_and_nothing_is_left_there() {
+fn an_unusable_database_path_is_refused_and_no_file_is_created() {
     let folder = TempDir::new().unwrap();
     std::fs::create_dir(folder.path().join("folder")).unwrap();
-    std::fs::write(folder.path().join("notes.txt"), "no database, but longer than its first sixteen bytes").unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "not a database, but longer than the header of one").unwrap();
     std::fs::write(folder.path().join("short"), "x").unwrap();
     let before = files(folder.path());
     for (path, what) in [
@@ -126,9 +127,9 @@ fn a_path_that_can_be_no_database_is_refused_and_nothing_is_left_there() {
     }
 }
 
-/// It begins as one, so that only SQLite finds out.
+/// The file has the header of a SQLite database, so only SQLite detects the damage.
 #[test]
-fn a_damaged_sqlite_file_stops_the_start_for_good() {
+fn a_damaged_sqlite_file_ends_the_start_with_64() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("c.db"), [&b"SQLite format 3\0"[..], &[0x5a; 4096]].concat()).unwrap();
     let settings = [("storage.url", "sqlite://c.db"), ("security.hash_key", HASH_KEY)];
@@ -137,10 +138,10 @@ fn a_damaged_sqlite_file_stops_the_start_for_good() {
 }
 
 #[test]
-fn every_setting_that_names_a_file_is_named_when_there_is_none() {
+fn a_missing_file_is_reported_with_the_name_of_its_setting() {
     let backend = ("directory.url", "http://127.0.0.1:1");
     let tls = [("tls.certificate", "Cargo.toml"), ("tls.key", "Cargo.toml")];
-    let alone: [(&str, &[(&str, &str)]); 17] = [
+    let file_settings: [(&str, &[(&str, &str)]); 17] = [
         ("commerce.authorization_key_file", &[]),
         ("commerce.context_keys_file", &[]),
         ("commerce.signing_keys_file", &[]),
@@ -160,9 +161,13 @@ fn every_setting_that_names_a_file_is_named_when_there_is_none() {
         ("tls.key", &tls),
     ];
     let defaults = Ended::of(&["default-config"], &[]).stdout;
-    let twins = defaults.lines().filter(|line| line.contains("_file = ")).count();
-    assert_eq!(twins, alone.iter().filter(|(name, _)| name.ends_with("_file")).count(), "each twin is in the list");
-    for (name, others) in alone {
+    let file_variants = defaults.lines().filter(|line| line.contains("_file = ")).count();
+    assert_eq!(
+        file_variants,
+        file_settings.iter().filter(|(name, _)| name.ends_with("_file")).count(),
+        "each `_file` setting is in the list"
+    );
+    for (name, others) in file_settings {
         for path in ["/nonexistent/file", "src", "src/\u{1}none"] {
             let settings: Vec<_> = others.iter().copied().chain([(name, path)]).collect();
             let ended = Ended::of(&["check-config"], &settings);
@@ -179,7 +184,7 @@ fn every_setting_that_names_a_file_is_named_when_there_is_none() {
     std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
     let shown = String::from_utf8(variable(&format!(" {}\r", file.path().display())).stdout).unwrap();
     assert!(shown.contains("rate_limit.burst = 7 "), "{shown}");
-    assert_eq!(variable(" \t").status.code(), Some(0), "blank is not set");
+    assert_eq!(variable(" \t").status.code(), Some(0), "a blank variable counts as unset");
 }
 
 fn checked(url: &str) -> Ended {
@@ -187,7 +192,7 @@ fn checked(url: &str) -> Ended {
 }
 
 #[test]
-fn a_certificate_of_postgresql_that_is_not_there_is_named_at_once() {
+fn a_missing_postgresql_certificate_is_reported_without_connecting() {
     for name in ["sslrootcert", "sslcert", "sslkey"] {
         let ended = checked(&format!("postgres://u@127.0.0.1:1/d?sslmode=verify-full&{name}=/nonexistent/x.pem"));
         assert_eq!(ended.code, Some(64), "{name}: {}", ended.stdout);
@@ -199,7 +204,7 @@ fn a_certificate_of_postgresql_that_is_not_there_is_named_at_once() {
 }
 
 #[test]
-fn a_password_that_is_not_escaped_is_named_as_such() {
+fn a_password_with_unescaped_characters_is_reported() {
     for url in [
         "postgres://u:hush/er@db.example.com/d",
         "postgres://u:12/hush@db.example.com/d",

@@ -1,4 +1,4 @@
-//! `import` and `export` as a person runs them, on a SQLite file.
+//! `import` and `export` of the binary, with a SQLite file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ recognitionToken,,,,,,hushhushhushhushhushhushhushhush,shopper-1,phone-2,,,,
 shopper,clerk,ASSOCIATE,,,,,,,,,,
 ";
 
-/// The same, in another way and order.
+/// The rows of [`TABLE`] as JSON lines, in another order.
 fn json_lines() -> String {
     let rows = [
         json!({ "recognitionToken": { "token": "hush".repeat(8), "shopper": "shopper-1", "device": "phone-2" } }),
@@ -35,7 +35,7 @@ fn json_lines() -> String {
     rows.map(|row| format!("{row}\n")).concat()
 }
 
-/// A folder with a database that is made when it is first used.
+/// A folder with a SQLite database, which the first import creates.
 pub(crate) struct Place {
     folder: TempDir,
     hash_key: &'static str,
@@ -56,28 +56,29 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Ended {
         let ended = Ended::of(arguments, &[("storage.url", &self.url()), ("security.hash_key", self.hash_key)]);
-        let said = format!("{}{}", ended.stdout, ended.stderr);
-        assert!(!said.contains("hush"), "{arguments:?} tells a key: {said}");
+        let output = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!output.contains("hush"), "{arguments:?} prints a key: {output}");
         ended
     }
 
-    /// Imports a file of this name and content.
+    /// Imports a file with this name and content.
     pub(crate) fn import(&self, name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         self.run(&[&["import", &path, "--create"], arguments].concat())
     }
 
+    /// Imports a file, which must succeed, and returns the standard output.
     #[track_caller]
     pub(crate) fn imports(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let ended = self.import(name, content, &[]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let line = ended.stderr.strip_prefix(&format!("importing into {}", self.url())).unwrap();
-        assert!(["\n", ", a new database\n"].contains(&line), "no bar where there is no terminal: {}", ended.stderr);
+        assert!(["\n", ", a new database\n"].contains(&line), "no progress bar without a terminal: {}", ended.stderr);
         ended.stdout
     }
 
-    /// What stands in the database, by an export.
+    /// The content of the database, as an export.
     #[track_caller]
     pub(crate) fn export(&self, arguments: &[&str]) -> String {
         let ended = self.run(&[&["export"], arguments].concat());
@@ -85,7 +86,7 @@ impl Place {
         ended.stdout
     }
 
-    /// Refused as a whole, with this in what it says.
+    /// Imports a file, which must fail with this exit code and message, and must change nothing.
     #[track_caller]
     pub(crate) fn refuses(&self, name: &str, content: impl AsRef<[u8]>, code: i32, what: &str) {
         let before = Path::new(&self.path("connector.db")).exists().then(|| self.export(&[]));
@@ -99,7 +100,7 @@ impl Place {
 }
 
 #[test]
-fn a_table_and_json_lines_say_the_same_in_any_order() {
+fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
     let (table, lines) = (Place::new(), Place::new());
     let said = table.imports("a.csv", TABLE);
     assert!(
@@ -120,7 +121,7 @@ fn a_table_and_json_lines_say_the_same_in_any_order() {
 }
 
 #[test]
-fn a_second_import_changes_nothing_and_a_new_row_only_itself() {
+fn an_import_changes_only_rows_that_are_new_or_different() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let before = place.export(&[]);
@@ -132,7 +133,7 @@ fn a_second_import_changes_nothing_and_a_new_row_only_itself() {
 }
 
 #[test]
-fn windows_files_are_read_as_others() {
+fn byte_order_marks_and_windows_line_ends_are_accepted() {
     let (unix, windows) = (Place::new(), Place::new());
     unix.imports("a.csv", TABLE);
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
@@ -144,12 +145,12 @@ fn windows_files_are_read_as_others() {
 }
 
 #[test]
-fn an_export_goes_to_a_file_of_ones_own() {
+fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     for (name, format) in [("out.csv", "csv"), ("out.JSONL", "jsonl")] {
         let path = place.path(name);
-        std::fs::write(&path, "of old").unwrap();
+        std::fs::write(&path, "old content").unwrap();
         assert_eq!(place.export(&["--output", &path]), "");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), place.export(&["--format", format]));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -158,7 +159,7 @@ fn an_export_goes_to_a_file_of_ones_own() {
 }
 
 #[test]
-fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
+fn digests_are_valid_only_with_the_hash_key_that_made_them() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let (lines, table) = (place.export(&[]), place.export(&["--format", "csv"]));
@@ -178,7 +179,7 @@ fn digests_count_only_under_the_hash_key_that_they_were_made_with() {
 }
 
 #[test]
-fn what_cannot_be_done_at_all_is_said_with_64() {
+fn an_impossible_import_or_export_exits_with_64() {
     let place = Place::new();
     let ended = place.run(&["import", &place.path("none.csv")]);
     assert!(ended.code == Some(64) && ended.stderr.contains("none.csv"), "{}", ended.stderr);
@@ -206,8 +207,8 @@ fn what_cannot_be_done_at_all_is_said_with_64() {
     }
 }
 
-/// What stands in the folder of a place.
-fn names(place: &Place) -> Vec<String> {
+/// The names of the files in the folder of a database.
+fn file_names(place: &Place) -> Vec<String> {
     let names = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
@@ -215,7 +216,7 @@ fn names(place: &Place) -> Vec<String> {
 }
 
 #[test]
-fn a_new_database_is_made_only_when_that_was_asked_for() {
+fn a_new_database_is_created_only_with_create() {
     let place = Place::new();
     let path = place.path("a.csv");
     std::fs::write(&path, TABLE).unwrap();
@@ -223,21 +224,21 @@ fn a_new_database_is_made_only_when_that_was_asked_for() {
         if empty {
             std::fs::write(place.path("connector.db"), "").unwrap();
         }
-        let before = names(&place);
+        let before = file_names(&place);
         let ended = place.run(&["import", &path]);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
         for part in [&place.url(), "no connector database found", "--create"] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
-        assert_eq!(names(&place), before);
+        assert_eq!(file_names(&place), before);
     }
     place.imports("a.csv", TABLE);
-    assert_eq!(place.run(&["import", &path]).code, Some(0), "now it is there");
+    assert_eq!(place.run(&["import", &path]).code, Some(0), "the database exists now");
     place.imports("a.csv", TABLE);
 }
 
 #[test]
-fn a_refused_import_leaves_no_database_behind() {
+fn a_refused_import_creates_no_database() {
     let source = Place::new();
     source.imports("a.csv", TABLE);
     let export = source.export(&[]);
@@ -247,14 +248,14 @@ fn a_refused_import_leaves_no_database_behind() {
         place.refuses("a.jsonl", &export, 64, "security.hash_key");
         place.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
         place.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
-        assert_eq!(names(place), ["a.jsonl"]);
+        assert_eq!(file_names(place), ["a.jsonl"]);
     }
     let right = Place { hash_key: HASH_KEY, ..other };
     assert!(right.imports("a.jsonl", &export).contains(": 7 changed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connector_on_the_same_file_is_to_be_stopped_first() {
+async fn import_and_export_are_refused_while_a_connector_uses_the_file() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let before = place.export(&[]);

@@ -1,4 +1,4 @@
-//! Start, drain, stop: what SIGTERM finds running is finished, and nobody can hold up the end.
+//! Start and stop: SIGTERM lets running requests finish within the grace period. Other clients do not delay the stop.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::support::checks::PATIENCE;
 use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
 
-/// A scan of the stalling key runs at least this long: its deadline is 1.5 s after its head.
+/// A scan with the stalling key takes at least this long: its deadline is 1.5 s after its head was read.
 const STALLED: Duration = Duration::from_millis(1_400);
 
-/// A demo in which one key stalls until the deadline.
+/// Starts a demo in which the scan of one key stalls until its deadline.
 async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -22,16 +22,16 @@ async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
     Process::demo(&settings).await
 }
 
-/// Polls until a condition holds.
+/// Polls until a condition is true.
 async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(Instant::now() < deadline, "{what} did not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
     }
 }
 
-/// Whether so many requests are running, by the metrics.
+/// Whether the metrics show this number of running requests.
 async fn in_flight(process: &Process, requests: u32) -> bool {
     let answer = client().get(format!("{}/metrics", process.management)).send().await.unwrap();
     answer.text().await.unwrap().contains(&format!("connector_in_flight {requests}\n"))
@@ -43,7 +43,7 @@ async fn readyz(url: &str) -> Option<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
+async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
     let process = with_stalling_key(&[("server.stop_delay", "3s")]).await;
     assert_eq!(readyz(&process.api).await, Some(200));
     let url = format!("{}{IDENTITY_KEYS}", process.api);
@@ -55,15 +55,15 @@ async fn sigterm_lets_a_running_request_finish_and_takes_no_new_one() {
     until("no new connection", || async { readyz(&process.api).await.is_none() }).await;
 
     let answer = running.await.unwrap().unwrap();
-    assert_eq!(answer.status().as_u16(), 500, "the deadline of a stalled directory");
+    assert_eq!(answer.status().as_u16(), 500, "the scan reaches its deadline");
     let ended = process.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_a_silent_peer_nor_an_idle_one_holds_up_the_end() {
-    // Longer than `ended` waits.
+async fn silent_and_idle_clients_do_not_delay_the_stop() {
+    // Longer than `Process::ended` waits.
     let process = Process::demo(&[("server.grace_period", "60s")]).await;
     let address = process.api.strip_prefix("http://").unwrap().to_owned();
     let silent = TcpStream::connect(&address).unwrap();
@@ -73,12 +73,12 @@ async fn neither_a_silent_peer_nor_an_idle_one_holds_up_the_end() {
     assert!(idle.get(format!("{}/livez", process.api)).send().await.is_ok());
 
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0), "well within the grace period");
+    assert_eq!(process.ended().code, Some(0), "it stops long before the grace period ends");
     drop((silent, half));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_grace_period_ends_what_does_not() {
+async fn requests_that_outlast_the_grace_period_are_cut_off() {
     let process = with_stalling_key(&[("server.grace_period", "0s")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
@@ -86,32 +86,32 @@ async fn the_grace_period_ends_what_does_not() {
     process.signal("INT");
     let ended = process.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(running.await.unwrap().is_err(), "it was cut off");
+    assert!(running.await.unwrap().is_err(), "the request was cut off");
     assert!(ended.stderr.contains("stopped with requests still running"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("\"reason\":\"cut_off\""), "the request has its line\n{}", ended.stderr);
+    assert!(ended.stderr.contains("\"reason\":\"cut_off\""), "the request is logged\n{}", ended.stderr);
 }
 
-/// Reads until the other end closes; a peer that is held longer than that is an error.
-fn read_to_the_end(mut stream: TcpStream) -> std::io::Result<Vec<u8>> {
+/// Reads until the server closes the connection, which is an error if it takes longer than [`PATIENCE`].
+fn read_to_end_of_stream(mut stream: TcpStream) -> std::io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut said = Vec::new();
-    stream.read_to_end(&mut said).map(|_| said)
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map(|_| answer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_never_asks_is_sent_away() {
+async fn a_client_that_sends_no_request_is_disconnected() {
     let process = Process::demo(&[("server.header_timeout", "1s"), ("server.idle_timeout", "1h")]).await;
     let address = process.api.strip_prefix("http://").unwrap();
     let silent = TcpStream::connect(address).unwrap();
     let mut half = TcpStream::connect(address).unwrap();
     half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\n").unwrap();
-    assert_eq!(read_to_the_end(silent).unwrap(), b"");
-    assert_eq!(read_to_the_end(half).unwrap(), b"");
+    assert_eq!(read_to_end_of_stream(silent).unwrap(), b"");
+    assert_eq!(read_to_end_of_stream(half).unwrap(), b"");
 }
 
-/// The answer takes half a second longer than a new connection may take to ask.
+/// The answer takes half a second longer than `server.header_timeout`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_has_asked_is_answered_however_long_that_takes() {
+async fn the_header_timeout_does_not_limit_the_answer() {
     let process = with_stalling_key(&[("server.header_timeout", "1s")]).await;
     let body = scan_with_key(b"slow").to_string();
     let answer = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await;
@@ -119,16 +119,17 @@ async fn a_peer_that_has_asked_is_answered_however_long_that_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_is_idle_is_sent_away() {
+async fn an_idle_client_is_disconnected() {
     let process = Process::demo(&[("server.header_timeout", "1h"), ("server.idle_timeout", "1s")]).await;
     let mut idle = TcpStream::connect(process.api.strip_prefix("http://").unwrap()).unwrap();
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    assert!(read_to_the_end(idle).unwrap().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(read_to_end_of_stream(idle).unwrap().starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
 
-/// Pipelines requests and reads no answer, until the system takes no more of them; then it must be let go.
+/// The client pipelines requests and reads no answer until the buffers of both ends are full. Then the server must
+/// close the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_takes_no_answer_is_let_go() {
+async fn a_client_that_reads_no_answer_is_disconnected() {
     let process = Process::demo(&[("server.max_connections", "1"), ("server.answer_timeout", "1s")]).await;
     let address = process.api.strip_prefix("http://").unwrap().to_owned();
     let greedy = TcpStream::connect(&address).unwrap();
@@ -140,12 +141,12 @@ async fn a_peer_that_takes_no_answer_is_let_go() {
     });
     let greedy = writing.await.unwrap();
     let answer = client().get(format!("{}/livez", process.api)).timeout(PATIENCE).send().await;
-    assert_eq!(answer.unwrap().status().as_u16(), 200, "its place is free again");
+    assert_eq!(answer.unwrap().status().as_u16(), 200, "its connection slot is free again");
     drop(greedy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_said_all_and_closes_that_half_hears_the_answer() {
+async fn a_client_that_closes_its_sending_half_gets_the_answer() {
     let process = Process::demo(&[]).await;
     let mut stream = TcpStream::connect(process.api.strip_prefix("http://").unwrap()).unwrap();
     let body = scan_with_key(b"valid_shopper_key").to_string();
@@ -153,13 +154,13 @@ async fn whoever_has_said_all_and_closes_that_half_hears_the_answer() {
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let said = read_to_the_end(stream).unwrap();
-    assert!(said.starts_with(b"HTTP/1.1 200 OK\r\n") && said.ends_with(b"\"SHOPPER\"}}"), "{said:?}");
+    let answer = read_to_end_of_stream(stream).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"\"SHOPPER\"}}"), "{answer:?}");
 }
 
-/// Two are being answered, so that neither makes room; the management port has a cap of its own.
+/// Both connections have a running request, so neither is closed for the third. The management port has its own limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
+async fn beyond_max_connections_a_connection_waits_for_a_free_slot() {
     let process = with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let ask = || tokio::spawn(client().post(&url).body(scan_with_key(b"slow").to_string()).send());
@@ -171,13 +172,17 @@ async fn beyond_the_cap_a_connection_waits_and_is_served_when_another_ends() {
     assert!(!third.is_finished() || began.elapsed() > STALLED);
     assert_eq!(third.await.unwrap().unwrap().status().as_u16(), 200);
     for answer in running {
-        assert_eq!(answer.await.unwrap().unwrap().status().as_u16(), 500, "nobody who is being answered makes room");
+        assert_eq!(
+            answer.await.unwrap().unwrap().status().as_u16(),
+            500,
+            "a connection with a running request is not closed for another"
+        );
     }
 }
 
-/// Nobody has been imported yet: it starts, says so, and knows no store.
+/// Before the first import, `serve` starts, logs that the directory is empty, and knows no store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn serve_starts_with_an_empty_directory_and_says_so() {
+async fn serve_starts_with_an_empty_directory_and_logs_it() {
     let process = Process::start("serve", &[("storage.url", "memory:")]).await;
     let body = scan_with_key(b"valid_shopper_key").to_string();
     let answer = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! One structured line a request, and no secret in any of them, nor in the metrics.
+//! The log: one structured line per request, and no secret in the log or in the metrics.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn metrics(process: &Process) -> String {
     client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap()
 }
 
-/// The line about a request, found by its request id.
+/// The log line of a request, found by its request id.
 fn line_of(log: &str, request_id: &Value) -> Value {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut lines = lines.filter(|line| line["requestId"] == *request_id);
@@ -28,7 +28,7 @@ fn line_of(log: &str, request_id: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
+async fn a_log_line_has_the_decision_its_reason_and_the_duration() {
     let process = Process::demo(&[]).await;
     let accepted = scan();
     let denied = scan_with_key(b"flagged_shopper_key");
@@ -41,8 +41,8 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
     let mut again = accepted.clone();
     again["requestId"] = json!(Uuid::new_v4());
     post(&process, again.to_string()).await;
-    let (mut leaving, mut left) = (scan(), scan());
-    for exit in [&mut leaving, &mut left] {
+    let (mut first_exit, mut second_exit) = (scan(), scan());
+    for exit in [&mut first_exit, &mut second_exit] {
         exit["authEvent"]["location"] = json!("EXIT");
         post(&process, exit.to_string()).await;
     }
@@ -63,17 +63,17 @@ async fn a_line_tells_who_asked_what_was_decided_why_and_how_long_it_took() {
         assert!(line["ms"].is_f64() && line["timestamp"].is_string(), "{line}");
     }
     assert_eq!(line_of(&log, &again["requestId"])["replay"], true);
-    for (request, session) in [(&accepted, "opened"), (&leaving, "closed"), (&left, "none_open")] {
+    for (request, session) in [(&accepted, "opened"), (&first_exit, "closed"), (&second_exit, "none_open")] {
         assert_eq!(line_of(&log, &request["requestId"])["session"], session);
     }
-    assert!(line_of(&log, &denied["requestId"]).get("session").is_none(), "a rejection touches none");
+    assert!(line_of(&log, &denied["requestId"]).get("session").is_none(), "a denied scan changes no session");
     assert!(line_of(&log, &failed["requestId"])["cause"].is_string());
 }
 
-/// What is refused for no more than its head costs an outsider nothing.
+/// A client without credentials can send any number of requests that are refused by their head.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_flood_of_refusals_a_sample_is_logged_and_the_rest_is_counted() {
-    let digest = "ab".repeat(32); // of a key that nobody has
+async fn a_flood_of_refusals_is_logged_in_part_and_the_rest_counted() {
+    let digest = "ab".repeat(32); // no caller has this key
     let settings = [
         ("server.callers.amazon.api_key_sha256", digest.as_str()),
         ("rate_limit.failures_per_minute", "100"),
@@ -101,17 +101,17 @@ async fn of_a_flood_of_refusals_a_sample_is_logged_and_the_rest_is_counted() {
         }
     }
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
-    // Until each request is told of, be it by a line of its own or by a number.
-    let mut told = std::collections::HashMap::<_, (usize, usize)>::new();
+    // Wait until each request is logged, by its own line or in a count.
+    let mut logged = std::collections::HashMap::<_, (usize, usize)>::new();
     let kinds: Vec<_> = kinds.iter().map(|(_, _, kinds)| *kinds).collect();
     let all = asked * kinds.len();
-    while told.values().map(|(lines, counted)| lines + counted).sum::<usize>() < all {
+    while logged.values().map(|(lines, counted)| lines + counted).sum::<usize>() < all {
         let line: Value = serde_json::from_str(&process.logged("reason")).unwrap();
         if line["status"] == 200 {
-            continue; // the demo asks itself for its keys
+            continue; // the demo fetches the keys of its own identity provider
         }
         let kind = (line["path"].clone(), line["status"].clone(), line["reason"].clone());
-        let (lines, counted) = told.entry(kind).or_default();
+        let (lines, counted) = logged.entry(kind).or_default();
         match line["count"].as_u64() {
             Some(count) => {
                 assert_eq!(line["level"], "WARN", "{line}");
@@ -120,17 +120,17 @@ async fn of_a_flood_of_refusals_a_sample_is_logged_and_the_rest_is_counted() {
             None => *lines += 1,
         }
     }
-    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(logged.len(), 6, "{logged:?}");
     for (path, status, reason) in kinds.concat() {
-        let (lines, counted) = told[&(json!(path), json!(status), json!(reason))];
+        let (lines, counted) = logged[&(json!(path), json!(status), json!(reason))];
         assert!((1..=10 * seconds).contains(&lines), "{reason}: {lines} lines in {seconds} s");
         assert!(counted > 0, "{reason}: {lines} lines");
     }
 }
 
-/// A flood is no reason to fill a disk.
+/// A flood of scans must not fill the disk with log lines.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scans_that_find_every_place_taken_are_told_of_once_a_second() {
+async fn scans_refused_by_max_in_flight_are_logged_once_a_second() {
     let directory = tempfile::NamedTempFile::new().unwrap();
     let content = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "stuck", "fault": "stall" }] });
     std::fs::write(directory.path(), content.to_string()).unwrap();
@@ -173,14 +173,14 @@ async fn no_secret_reaches_the_log_or_the_metrics() {
         "test-identity-key",
         "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae",
         "unavailable_backend_key",
-        "a key that nobody has registered",
+        "a key that is not registered",
         "JWOACME0123456789abcdef0123456789abcdef1707501237guest",
         "JWOACME0123456789abcdef0123456789abcdef17075o1237",
     ];
     let process = Process::demo(&[("log.level", "trace")]).await;
     for key in keys {
         post(&process, scan_with_key(key.as_bytes()).to_string()).await;
-        // Where a key does not belong, and in a body that is cut off behind it.
+        // The key in members where it does not belong, and in a body without its last brace.
         let mut misplaced = scan_with_key(key.as_bytes());
         misplaced["requestId"] = json!(key);
         misplaced["authEvent"]["timestamp"] = json!(key);
@@ -191,19 +191,19 @@ async fn no_secret_reaches_the_log_or_the_metrics() {
     let metrics = metrics(&process).await;
     process.signal("TERM");
     let ended = process.ended();
-    let said = [ended.stderr, metrics].concat();
-    assert!(said.contains("key_not_found") && said.contains("connector_answers_total"), "{said}");
+    let output = [ended.stderr, metrics].concat();
+    assert!(output.contains("key_not_found") && output.contains("connector_answers_total"), "{output}");
     for secret in keys.into_iter().chain([token]) {
         let encoded = BASE64_STANDARD.encode(secret);
         let stem = encoded.trim_end_matches('=');
-        // `invalid_key` is also the word for a reason.
-        let found = said.contains(stem) || (secret != "invalid_key" && said.contains(secret));
-        assert!(!found, "{secret} is in\n{said}");
+        // `invalid_key` is also a `reason` word.
+        let found = output.contains(stem) || (secret != "invalid_key" && output.contains(secret));
+        assert!(!found, "{secret} is in\n{output}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_says_where_but_not_with_which_words() {
+async fn a_panic_is_logged_with_its_location_and_without_its_message() {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "boom", "fault": "panic" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), directory.to_string()).unwrap();
@@ -211,7 +211,7 @@ async fn a_panic_says_where_but_not_with_which_words() {
     let request = scan_with_key(b"boom");
     let answer = post(&process, request.to_string()).await;
     assert_eq!((answer.status, answer.message().as_deref()), (500, Some("Internal server error")));
-    assert_eq!(post(&process, scan().to_string()).await.status, 401, "the service lives on");
+    assert_eq!(post(&process, scan().to_string()).await.status, 401, "the connector still answers");
     process.signal("TERM");
     let log = process.ended().stderr;
     assert_eq!(line_of(&log, &request["requestId"])["reason"], "panic");
@@ -219,7 +219,7 @@ async fn a_panic_says_where_but_not_with_which_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_caller_sends_cannot_forge_a_line() {
+async fn the_content_of_a_request_cannot_forge_a_log_line() {
     for format in ["json", "text"] {
         let process = Process::start("demo", &[("log.format", format)]).await;
         let mut request = scan();
@@ -227,14 +227,14 @@ async fn what_a_caller_sends_cannot_forge_a_line() {
         assert_eq!(post(&process, request.to_string()).await.status, 400);
         process.signal("TERM");
         let log = process.ended().stderr;
-        assert!(log.contains("forged"), "the store is named\n{log}");
+        assert!(log.contains("forged"), "the store id is logged\n{log}");
         assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
         assert!(!log.contains('\u{1b}'), "{log}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_has_hung_up_is_in_the_log_like_any_other() {
+async fn a_request_whose_client_hung_up_is_logged() {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), directory.to_string()).unwrap();
@@ -245,18 +245,18 @@ async fn a_caller_who_has_hung_up_is_in_the_log_like_any_other() {
     let deadline = Instant::now() + PATIENCE;
     while !metrics(&process).await.contains("connector_places_taken 1\n") {
         assert!(Instant::now() < deadline, "the scan does not run");
-        tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
     }
     hangs_up.abort();
-    assert!(hangs_up.await.is_err_and(|error| error.is_cancelled()), "it hung up before it was answered");
+    assert!(hangs_up.await.is_err_and(|error| error.is_cancelled()), "the client hung up before the answer");
     process.signal("TERM");
     let line = line_of(&process.ended().stderr, &request["requestId"]);
     assert_eq!((&line["reason"], &line["level"]), (&json!("deadline"), &json!("ERROR")));
 }
 
-/// There are warnings before it, which another thread writes.
+/// Warnings precede the error. Another thread writes them.
 #[test]
-fn why_it_does_not_start_is_the_last_line_in_the_format_of_the_log() {
+fn the_error_that_stops_the_start_is_the_last_line_in_the_log_format() {
     let taken = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [taken, other] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -281,21 +281,21 @@ fn why_it_does_not_start_is_the_last_line_in_the_format_of_the_log() {
                 assert!(line["timestamp"].is_string() && line["message"].is_string(), "{line}");
             }
             let in_text = Ended::of(&["serve"], &[settings, &[("log.format", "text")]].concat());
-            let (log, said) = (&in_text.stderr, in_text.error());
+            let (log, error) = (&in_text.stderr, in_text.error());
             assert_eq!(in_text.code, Some(code), "{log}");
-            assert!(said.contains(part) && !said.contains("WARN"), "{log}");
+            assert!(error.contains(part) && !error.contains("WARN"), "{log}");
         }
     }
-    // A file that cannot be read does not say how; the environment does.
+    // A configuration file that cannot be read sets no format, but the environment does.
     for (format, is_json) in [("json", true), ("text", false)] {
         let ended = Ended::of(&["serve", "--config", "/nonexistent"], &[("log.format", format)]);
         assert_eq!(ended.stderr.starts_with('{'), is_json, "{}", ended.stderr);
     }
 }
 
-/// A log collector that is stuck holds the pipe and reads nothing. Far more is logged here than a pipe holds.
+/// A log collector that is stuck keeps the pipe open and reads nothing. The test logs far more than a pipe can buffer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_reads_the_log_cannot_hold_up_a_gate() {
+async fn a_blocked_log_reader_does_not_delay_scans() {
     let process = Process::with_stuck_log(&[("log.level", "trace")]).await;
     let client = client();
     for number in 0..1000 {
@@ -304,5 +304,5 @@ async fn whoever_reads_the_log_cannot_hold_up_a_gate() {
         assert!(answer.is_ok_and(|answer| answer.status().as_u16() == 200), "scan {number}");
     }
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0), "it stops when it is told to");
+    assert_eq!(process.ended().code, Some(0), "it stops on SIGTERM");
 }

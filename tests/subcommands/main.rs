@@ -1,4 +1,4 @@
-//! The binary from the outside: its subcommands, exit codes, configuration, life cycle and log.
+//! Tests that run the binary as a separate process: subcommands, exit codes, configuration, start and stop, log.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test fails where it panics")]
 

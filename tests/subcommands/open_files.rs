@@ -1,4 +1,4 @@
-//! The limit of open files: known at the start, and survived when it is met.
+//! The limit of open files: the start checks it, and a connector that reaches it recovers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::{MANAGEMENT_TOKEN, Process, environment};
 
-/// How long the tests here wait for what they expect.
+/// How long a test waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `serve` in memory with the limit of open files that `ulimit` sets, stops it once it is ready, and returns its exit code and log.
+/// Runs `serve` in memory with the limit of open files that `ulimit` sets, stops it once it is ready, and returns its
+/// exit code and log.
 fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", "memory:")];
     // `timeout` passes SIGTERM on. Its own limit ends a process that neither becomes ready nor exits.
@@ -37,7 +38,8 @@ pub(crate) fn stopped_when_ready(mut command: Command) -> (Option<i32>, String) 
     (child.wait().unwrap().code(), log)
 }
 
-/// Reads metrics over one connection. A client with a pool may open a second one, which is not accepted where no file is left.
+/// Reads metrics over one connection. A client with a pool may open a second one, which is not accepted when no file
+/// descriptor is left.
 struct Watcher {
     connection: BufReader<TcpStream>,
 }
@@ -49,7 +51,7 @@ impl Watcher {
         Self { connection: BufReader::new(connection) }
     }
 
-    /// How many connections of the API could not be accepted.
+    /// Number of API connections that could not be accepted.
     fn accept_errors(&mut self) -> u64 {
         let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MANAGEMENT_TOKEN}\r\n\r\n");
         self.connection.get_mut().write_all(request.as_bytes()).unwrap();
@@ -72,76 +74,78 @@ impl Watcher {
 }
 
 #[test]
-fn it_raises_its_own_limit_as_far_as_it_needs() {
-    let (code, said) = started_within("-Sn 256", &[("server.max_connections", "700")]);
-    assert_eq!(code, Some(0), "{said}");
-    // 700 and 64 of them that may be going, 32 on the management port and 32 of those, and 100.
-    assert!(said.contains("raised the limit of open files") && said.contains("\"to\":928"), "{said}");
-    let (_, said) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
-    assert!(!said.contains("the limit of open files"), "it is enough: {said}");
+fn the_connector_raises_its_limit_as_far_as_it_needs() {
+    let (code, log) = started_within("-Sn 256", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(0), "{log}");
+    // 700 connections and 64 that are being closed, 32 and 32 on the management port, and 100 other files.
+    assert!(log.contains("raised the limit of open files") && log.contains("\"to\":928"), "{log}");
+    let (_, log) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
+    assert!(!log.contains("the limit of open files"), "the limit is high enough: {log}");
 }
 
 #[test]
-fn more_connections_than_the_process_may_have_are_refused_with_numbers() {
-    let (code, said) = started_within("-n 512", &[("server.max_connections", "700")]);
-    assert_eq!(code, Some(64), "{said}");
+fn max_connections_above_the_limit_of_open_files_is_refused() {
+    let (code, log) = started_within("-n 512", &[("server.max_connections", "700")]);
+    assert_eq!(code, Some(64), "{log}");
     let parts = ["server.max_connections: 732 connections", "need 928 open files", "may have 512", "by 416"];
     let script = "ulimit -n 512 || exit 99; exec \"$0\" check-config";
     let checked = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_identity-connector")]).output().unwrap();
-    assert_eq!(checked.status.code(), Some(64), "check-config says the same");
-    for said in [said, String::from_utf8(checked.stderr).unwrap()] {
+    assert_eq!(checked.status.code(), Some(64), "check-config refuses it as well");
+    for output in [log, String::from_utf8(checked.stderr).unwrap()] {
         for part in parts {
-            assert!(said.contains(part), "{part:?} is missing from {said}");
+            assert!(output.contains(part), "{part:?} is missing from {output}");
         }
     }
-    let (code, said) = started_within("-n 512", &[("server.max_connections", "284")]);
-    assert_eq!(code, Some(0), "as it says: {said}");
+    let (code, log) = started_within("-n 512", &[("server.max_connections", "284")]);
+    assert_eq!(code, Some(0), "416 connections fewer, as the error says: {log}");
 }
 
 #[test]
 fn a_small_limit_is_enough_for_a_few_connections() {
-    let (code, said) = started_within("-n 256", &[("server.max_connections", "40")]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = started_within("-n 256", &[("server.max_connections", "40")]);
+    assert_eq!(code, Some(0), "{log}");
 }
 
-/// It rests and tries again, says so once, and serves those who have waited; a stop is seen meanwhile.
+/// The listener pauses and retries, logs one warning, and later serves the waiting connections. A stop takes effect
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_no_file_is_left_it_waits_for_one() {
-    for stops in [false, true] {
+async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
+    for stop in [false, true] {
         let process = Process::demo(&[("commerce.enabled", "false")]).await;
         let address = process.api.strip_prefix("http://").unwrap().to_owned();
-        let mut watcher = Watcher::of(&process); // connected before there is no file left
+        let mut watcher = Watcher::of(&process); // connected before the limit is lowered
         assert_eq!(watcher.accept_errors(), 0);
-        // No new descriptor at all. With a limit equal to the number in use, the connection would be accepted if a descriptor that was open
-        // for a moment had been counted.
+        // A limit of 0 allows no new descriptor. A limit equal to the number in use could allow one: that number may
+        // have included a descriptor that was open only for a moment.
         process.limit_open_files(0);
-        let mut waits = TcpStream::connect(&address).unwrap();
+        let mut waiting = TcpStream::connect(&address).unwrap();
         let began = Instant::now();
         while watcher.accept_errors() < 12 {
-            assert!(began.elapsed() < PATIENCE, "it does not try");
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the deadline above
+            assert!(began.elapsed() < PATIENCE, "the listener does not retry");
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
         }
         let tries = watcher.accept_errors();
         assert!(
             u128::from(tries) < 12 + began.elapsed().as_millis() / 25,
-            "it spins: {tries} in {:?}",
+            "the listener retries too often: {tries} in {:?}",
             began.elapsed()
         );
-        if stops {
+        if stop {
             process.signal_only("TERM");
         } else {
             process.limit_open_files(1024);
-            waits.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
-            waits.set_read_timeout(Some(PATIENCE)).unwrap();
-            let answer = std::io::read_to_string(&mut waits).unwrap();
+            waiting.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
+            waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+            let answer = std::io::read_to_string(&mut waiting).unwrap();
             assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
             process.signal("TERM");
         }
         let ended = process.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let says = |line: &&str| line.contains("cannot accept new connections") && line.contains("\"port\":\"api\"");
+        let is_warning =
+            |line: &&str| line.contains("cannot accept new connections") && line.contains("\"port\":\"api\"");
         assert_eq!(
-            ended.stderr.lines().filter(says).count(),
+            ended.stderr.lines().filter(is_warning).count(),
             1,
             "logged once, not at each of a dozen attempts: {}",
             ended.stderr

@@ -1,4 +1,4 @@
-//! A configuration of OpenID providers, good or bad.
+//! Valid and invalid configurations of OpenID providers.
 
 use crate::commerce_configuration::{AUTH_KEY, KEY, OTHER, assert_says, enabled, refused};
 use crate::support::{Ended, Process, client};
@@ -7,7 +7,7 @@ const ISSUER: &str = "commerce.identity_providers.entra.issuer";
 const AUDIENCE: &str = "commerce.identity_providers.entra.audience";
 
 #[test]
-fn a_provider_is_told_what_it_lacks() {
+fn missing_and_invalid_settings_of_a_provider_are_reported() {
     let error = refused(&enabled(&[("commerce.identity_providers.entra.customer_claim", "sub")]));
     assert_says(
         &error,
@@ -43,7 +43,7 @@ fn a_provider_is_told_what_it_lacks() {
         let error = refused(&enabled(&[&good[..], &[algorithms]].concat()));
         assert_says(&error, &["algorithms", "must be one or more of RS256, ES256 and EdDSA"]);
     }
-    // Only a file can set them to nothing: an empty variable is not set.
+    // Only a file can set an empty value: an empty variable counts as unset.
     let file = tempfile::NamedTempFile::new().unwrap();
     let empty = "[commerce.identity_providers.entra]\nalgorithms = []\ncustomer_claim = ''\n";
     std::fs::write(file.path(), empty).unwrap();
@@ -58,7 +58,7 @@ fn a_provider_is_told_what_it_lacks() {
 }
 
 #[test]
-fn no_two_who_vouch_for_customers_have_one_name() {
+fn each_provider_and_the_connector_need_different_issuers() {
     let url = "https://login.example.com";
     let providers = [
         (ISSUER, url),
@@ -68,12 +68,12 @@ fn no_two_who_vouch_for_customers_have_one_name() {
     ];
     let refusal = "must be no other provider's, and not commerce.issuer";
     assert_says(&refused(&enabled(&providers)), &["commerce.identity_providers.okta.issuer", refusal]);
-    let ours = [(ISSUER, url), (AUDIENCE, "shop"), ("commerce.issuer", url)];
-    assert_says(&refused(&enabled(&ours)), &[ISSUER, refusal]);
+    let same_as_connector = [(ISSUER, url), (AUDIENCE, "shop"), ("commerce.issuer", url)];
+    assert_says(&refused(&enabled(&same_as_connector)), &[ISSUER, refusal]);
 }
 
 #[test]
-fn a_misspelt_setting_of_a_provider_is_pointed_out() {
+fn a_misspelt_provider_setting_is_reported_with_a_suggestion() {
     let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
     let misspelt =
         [("commerce.identity_providers.entra.audiense", "shop"), ("commerce.identity_provider.okta.issuer", "x")];
@@ -95,7 +95,7 @@ fn a_misspelt_setting_of_a_provider_is_pointed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_environment_alone_makes_a_provider_and_a_file_overrides_the_defaults() {
+async fn a_provider_can_be_defined_by_variables_alone_or_by_a_file() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("connector.toml");
     let section = "[commerce]\nenabled = true\n[commerce.identity_providers.okta]\nissuer = \"http://127.0.0.1:9/okta\"\naudience = [\"a\", \"b\"]\n";
@@ -118,7 +118,7 @@ async fn the_environment_alone_makes_a_provider_and_a_file_overrides_the_default
     for secret in [KEY, OTHER, AUTH_KEY] {
         assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
     }
-    // And it runs so.
+    // `serve` runs with these settings.
     let process = Process::start("serve", &settings).await;
     let url = format!("{}/commerceapi/authentication/", process.api);
     let answer = client().post(url).header("x-auth-key", AUTH_KEY).send().await.unwrap();

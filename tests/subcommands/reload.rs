@@ -1,4 +1,5 @@
-//! What is read again while the connector runs: by SIGHUP, and when a file changes. A bad file changes nothing.
+//! Reload of callers and of the directory file while the connector runs, on SIGHUP and when a file changes. An invalid
+//! file changes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::checks::PATIENCE;
 use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
 
-/// A connector with a configuration file and a directory file that tests write again.
+/// A connector with a configuration file and a directory file, which the tests change.
 struct Running {
     process: Process,
     folder: TempDir,
@@ -22,7 +23,7 @@ impl Running {
         let config = folder.path().join("connector.toml");
         write(&config, &callers(&["first"]));
         let directory = folder.path().join("directory.json");
-        write(&directory, &known("a"));
+        write(&directory, &directory_with("a"));
         let settings = [("directory.file", directory.to_str().unwrap()), ("storage.url", "memory:")];
         let process = Process::start(&format!("serve --config {}", config.display()), &settings).await;
         Self { process, folder }
@@ -32,23 +33,24 @@ impl Running {
         self.folder.path().join(name)
     }
 
-    /// The status of a scan of that badge by a caller with that key.
+    /// The status of a scan of this badge by a caller with this API key.
     async fn status(&self, api_key: &str, badge: &str) -> u16 {
         let body = scan_with_key(badge.as_bytes());
         let request = client().post(format!("{}{IDENTITY_KEYS}", self.process.api)).header("X-Api-Key", api_key);
         request.body(body.to_string()).send().await.unwrap().status().as_u16()
     }
 
+    /// Retries such a scan until its status is the expected one.
     async fn until(&self, what: &str, api_key: &str, badge: &str, status: u16) {
         let deadline = Instant::now() + PATIENCE;
         while self.status(api_key, badge).await != status {
-            assert!(Instant::now() < deadline, "{what}: never a {status}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+            assert!(Instant::now() < deadline, "timed out waiting for status {status}: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
         }
     }
 
-    /// Waits until the metrics have this: a reload is counted a moment after it takes effect.
-    async fn shows(&self, what: &str) {
+    /// Waits until the metrics contain this text, because a reload is counted a moment after it takes effect.
+    async fn wait_for_metric(&self, what: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
@@ -60,7 +62,7 @@ impl Running {
         }
     }
 
-    /// Stops it, and returns all that it logged.
+    /// Stops the connector and returns its log.
     fn log(self) -> String {
         self.process.signal("TERM");
         self.process.ended().stderr
@@ -68,10 +70,10 @@ impl Running {
 }
 
 fn write(path: &Path, text: &str) {
-    // As whoever knows how to does it: the file is there whole, or not yet.
-    let beside = path.with_extension("new");
-    fs::write(&beside, text).unwrap();
-    fs::rename(beside, path).unwrap();
+    // A rename replaces the file at once, so that the connector never reads half of it.
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 fn callers(keys: &[&str]) -> String {
@@ -79,8 +81,8 @@ fn callers(keys: &[&str]) -> String {
     format!("[server.callers.amazon]\napi_key_sha256 = [{}]\n", keys.join(", "))
 }
 
-/// A directory in which that badge is registered.
-fn known(badge: &str) -> String {
+/// A directory in which this badge is registered.
+fn directory_with(badge: &str) -> String {
     serde_json::json!({
         "stores": [{ "id": "STORE-001" }],
         "shoppers": [{ "id": "v", "type": "ASSOCIATE" }],
@@ -90,24 +92,24 @@ fn known(badge: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_file_is_read_again_without_being_asked_for() {
+async fn a_changed_file_is_reloaded_without_a_signal() {
     let running = Running::start().await;
     assert_eq!((running.status("first", "a").await, running.status("second", "a").await), (200, 401));
     write(&running.file("connector.toml"), &callers(&["first", "second"]));
     running.until("the new key", "second", "a", 200).await;
-    assert_eq!(running.status("first", "a").await, 200, "and the old one still");
+    assert_eq!(running.status("first", "a").await, 200, "the old key is still valid");
     write(&running.file("connector.toml"), &callers(&["second"]));
     running.until("the old key", "first", "a", 401).await;
 
     assert_eq!(running.status("second", "b").await, 401);
-    write(&running.file("directory.json"), &known("b"));
+    write(&running.file("directory.json"), &directory_with("b"));
     running.until("the new badge", "second", "b", 200).await;
     let log = running.log();
     assert!(log.contains("callers read again") && log.contains("directory file imported"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_files_keep_what_was_known_and_good_ones_count_again() {
+async fn invalid_files_change_nothing_and_valid_ones_are_loaded() {
     let running = Running::start().await;
     for bad in ["[server.callers.amazon]\napi_key_sha256 = \"no digest\"\n", "[[[", "", "[log]\nlevel = \"info\"\n"] {
         write(&running.file("connector.toml"), bad);
@@ -117,7 +119,7 @@ async fn bad_files_keep_what_was_known_and_good_ones_count_again() {
         running.process.logged("\"setting\":\"directory.file\"");
         assert_eq!((running.status("first", "a").await, running.status("", "a").await), (200, 401), "{bad:?}");
         for setting in ["server.callers", "directory.file"] {
-            running.shows(&format!("connector_reload_failed{{setting=\"{setting}\"}} 1\n")).await;
+            running.wait_for_metric(&format!("connector_reload_failed{{setting=\"{setting}\"}} 1\n")).await;
         }
     }
     fs::remove_file(running.file("connector.toml")).unwrap();
@@ -125,16 +127,16 @@ async fn bad_files_keep_what_was_known_and_good_ones_count_again() {
     running.process.logged("No such file");
     assert_eq!(running.status("first", "a").await, 200);
     write(&running.file("connector.toml"), &callers(&["third"]));
-    write(&running.file("directory.json"), &known("c"));
+    write(&running.file("directory.json"), &directory_with("c"));
     running.process.signal("HUP");
-    running.until("what is right again", "third", "c", 200).await;
-    running.shows("connector_reload_failed{setting=\"directory.file\"} 0\n").await;
-    running.shows("connector_caller_requests_total{caller=\"amazon\"} ").await;
-    assert!(!running.log().contains("no digest"), "what stands there may be a key");
+    running.until("the valid files", "third", "c", 200).await;
+    running.wait_for_metric("connector_reload_failed{setting=\"directory.file\"} 0\n").await;
+    running.wait_for_metric("connector_caller_requests_total{caller=\"amazon\"} ").await;
+    assert!(!running.log().contains("no digest"), "the invalid value may be a key, so it is not logged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_needs_a_new_start_is_named() {
+async fn changed_settings_that_need_a_restart_are_logged() {
     let running = Running::start().await;
     let text = format!("{}[rate_limit]\nburst = 7\n[session]\nmax_age = \"3h\"\n", callers(&["first"]));
     write(&running.file("connector.toml"), &text);

@@ -1,4 +1,4 @@
-//! Callers who are known by a client certificate, from the outside; and authorities that change while the connector runs.
+//! Callers that are identified by a client certificate, and authorities that change while the connector runs.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,15 +10,15 @@ use crate::support::certificates::{Authority, Certified, TlsFiles, text};
 use crate::support::checks::PATIENCE;
 use crate::support::{Ended, Process};
 
-/// A connector that knows one caller, by a certificate, and what a gate needs to come to it.
-struct Place {
+/// A connector with one caller, which is identified by its certificate, and the files that a gate needs to connect.
+struct Connector {
     process: Process,
     public: Authority,
     files: TlsFiles,
     folder: TempDir,
 }
 
-impl Place {
+impl Connector {
     async fn new(clients: &str, subject: &str) -> Self {
         let public = Authority::new("public");
         let files = TlsFiles::of(&public.server(), Some(&public));
@@ -48,7 +48,7 @@ impl Place {
         format!("https://localhost:{}", self.process.api.rsplit(':').next().unwrap())
     }
 
-    /// Runs a subcommand that shows this certificate, or none.
+    /// Runs a subcommand with this client certificate, or without one.
     fn run(&self, arguments: &[&str], certified: Option<&Certified>) -> Ended {
         let path = |name: &str| text(&self.folder.path().join(name));
         let write = |name: &str, content: &str| std::fs::write(Path::new(&path(name)), content).unwrap();
@@ -68,18 +68,18 @@ impl Place {
         self.run(&["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "4s"], certified).code == Some(0)
     }
 
-    fn until_it_opens(&self, certified: &Certified, opens: bool) {
+    fn wait_until_it_opens(&self, certified: &Certified, opens: bool) {
         let deadline = Instant::now() + PATIENCE;
         while self.opens(Some(certified)) != opens {
-            assert!(Instant::now() < deadline, "the gate's state does not become {opens}");
+            assert!(Instant::now() < deadline, "timed out waiting for: the gate opens = {opens}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_lets_its_subject_in_and_nobody_else() {
+async fn only_the_configured_subject_and_authority_are_accepted() {
     let clients = Authority::new("clients");
-    let place = Place::new(&clients.pem(), "CN=gateway,O=Example").await;
+    let place = Connector::new(&clients.pem(), "CN=gateway,O=Example").await;
     let gateway = clients.client("gateway");
     assert!(place.opens(Some(&gateway)));
     assert!(!place.opens(None), "no certificate");
@@ -100,33 +100,33 @@ async fn a_certificate_lets_its_subject_in_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn authorities_and_certificates_are_changed_without_a_restart() {
+async fn authorities_and_certificates_are_reloaded_without_a_restart() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
-    let place = Place::new(&old.pem(), "CN=gateway,O=Example").await;
+    let place = Connector::new(&old.pem(), "CN=gateway,O=Example").await;
     let (before, after) = (old.client("gateway"), new.client("gateway"));
     assert!(place.opens(Some(&before)) && !place.opens(Some(&after)));
     place.files.write_authority(&[old.pem(), new.pem()].concat());
-    place.until_it_opens(&after, true);
+    place.wait_until_it_opens(&after, true);
     assert!(place.opens(Some(&before)), "the old one as well");
     place.files.write_authority("no certificate");
     place.process.logged("cannot be read again");
     assert!(place.opens(Some(&after)), "what cannot be used changes nothing");
     place.files.write_authority(&new.pem());
-    place.until_it_opens(&before, false);
+    place.wait_until_it_opens(&before, false);
     assert!(place.opens(Some(&after)));
 
-    // One of another authority altogether is shown from now on.
+    // From now on the server has a certificate of a third authority.
     let other = Authority::new("other");
     place.files.write(&other.server());
     place.process.signal("HUP");
-    place.until_it_opens(&after, false); // whom the gate does not trust
+    place.wait_until_it_opens(&after, false); // the gate does not trust that authority yet
     std::fs::write(place.folder.path().join("public"), other.pem()).unwrap();
     assert!(place.opens(Some(&after)));
 }
 
-/// As an AWS API Gateway makes it: signed by itself, and so its own authority.
+/// An AWS API Gateway has such a certificate.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_may_be_its_own_authority() {
+async fn a_self_signed_certificate_may_be_its_own_authority() {
     let certified = |name: &str| {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -135,7 +135,7 @@ async fn a_certificate_may_be_its_own_authority() {
         Certified { certificate, key: key.serialize_pem() }
     };
     let gateway = certified("ApiGateway");
-    let place = Place::new(&gateway.certificate, "CN=ApiGateway").await;
+    let place = Connector::new(&gateway.certificate, "CN=ApiGateway").await;
     assert!(place.opens(Some(&gateway)));
-    assert!(!place.opens(Some(&certified("ApiGateway"))), "a namesake's");
+    assert!(!place.opens(Some(&certified("ApiGateway"))), "another self-signed certificate with the same subject");
 }

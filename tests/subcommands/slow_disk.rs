@@ -1,4 +1,5 @@
-//! A SQLite file on a disk that is slow or nearly full: the connector says so, and gates get their answer as soon as there is one.
+//! A SQLite file on a disk that is slow or nearly full: the connector reports the problem, and refuses scans early so
+//! that a retry can succeed.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::support::checks::{PATIENCE, new_id, retry};
 use crate::support::{IDENTITY_KEYS, Process, SlowDisk, client, scan, scan_with_key};
 
-/// What a gate may take: 2 s an attempt, and 6 s in all.
+/// The time that a gate has for an attempt, and for all attempts.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const BUDGET: Duration = Duration::from_secs(6);
 
@@ -35,11 +36,12 @@ async fn status(process: &Process) -> Value {
     answer.get("status").unwrap().clone()
 }
 
+/// Waits until `/readyz` has this status.
 async fn becomes(process: &Process, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     while status(process).await != wanted {
-        assert!(Instant::now() < deadline, "it does not become {wanted}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+        assert!(Instant::now() < deadline, "the status does not become {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
     }
 }
 
@@ -49,7 +51,7 @@ async fn verify(api: &str, body: &Value) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_disk_is_noticed_and_named_with_and_without_scans() {
+async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
     for scans in [4_u8, 0] {
@@ -77,7 +79,8 @@ async fn a_slow_disk_is_noticed_and_named_with_and_without_scans() {
     }
 }
 
-/// Asks as a gate does until the gate opens or its budget is spent: how long that took, and the longest wait for a refusal.
+/// Retries a scan as a gate does, until it is accepted or the budget is used up. Returns the time until it was
+/// accepted, and the longest wait for a refusal.
 async fn gate(api: String) -> (Option<Duration>, Duration) {
     let (began, body) = (Instant::now(), scan());
     let (mut backoff, mut longest) = (Duration::from_millis(100), Duration::ZERO);
@@ -93,9 +96,9 @@ async fn gate(api: String) -> (Option<Duration>, Duration) {
     (None, longest)
 }
 
-/// Gates come at any moment of a commit, so that each waits for the one under way and for its own.
+/// Scans arrive at any moment of a commit. Each waits for the current commit, and then for its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_disk_that_is_known_to_be_slow_refusals_come_early_and_a_retry_opens_the_gate() {
+async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
     disk.set_delay(Duration::from_millis(1600));
@@ -107,7 +110,7 @@ async fn on_a_disk_that_is_known_to_be_slow_refusals_come_early_and_a_retry_open
     }
     let outcomes = gates.join_all().await;
     let late = outcomes.iter().filter(|(opened, _)| opened.is_none()).count();
-    assert!(late <= 2, "{late} of 24 gates stay shut: {outcomes:?}");
+    assert!(late <= 2, "{late} of 24 gates stay closed: {outcomes:?}");
     let mut longest: Vec<Duration> = outcomes.iter().map(|(_, longest)| *longest).collect();
     longest.sort();
     assert!(longest[12] < Duration::from_secs(1), "half of the refusals come later: {longest:?}");
@@ -115,16 +118,16 @@ async fn on_a_disk_that_is_known_to_be_slow_refusals_come_early_and_a_retry_open
     becomes(&process, "ready").await;
 }
 
-/// Room for a row that is overwritten is no room for a decision.
+/// Space to overwrite a row is not enough to insert a decision. The status must not alternate between the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_nearly_full_disk_does_not_come_and_go() {
-    for room in [8, 40] {
-        nearly_full(room * 1024).await;
+async fn a_nearly_full_disk_stays_degraded_until_space_is_free() {
+    for kib in [8, 40] {
+        nearly_full(kib * 1024).await;
     }
 }
 
-/// With room for so many bytes more.
-async fn nearly_full(room: u64) {
+/// Sends scans with this much space left for the write-ahead log.
+async fn nearly_full(free_bytes: u64) {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let process = Process::demo(&[("storage.url", &url), ("rate_limit.burst", "1000000")]).await;
@@ -132,7 +135,7 @@ async fn nearly_full(room: u64) {
         assert_eq!(verify(&process.api, &scan()).await, 200);
     }
     let log = std::fs::metadata(folder.path().join("connector.db-wal")).unwrap().len();
-    process.limit_files(Some(log + room));
+    process.limit_files(Some(log + free_bytes));
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         verify(&process.api, &scan_with_key(new_id().as_bytes())).await;
@@ -143,6 +146,6 @@ async fn nearly_full(room: u64) {
     assert_eq!(verify(&process.api, &scan()).await, 200);
     process.signal("TERM");
     let log = process.ended().stderr;
-    let told = log.lines().filter(|line| line.contains("\"message\":\"the database ")).count();
-    assert!(told <= 4, "{told} lines say that it goes or comes");
+    let changes = log.lines().filter(|line| line.contains("\"message\":\"the database ")).count();
+    assert!(changes <= 4, "{changes} lines about changes of the status");
 }

@@ -1,4 +1,5 @@
-//! What is in the bytes of a SQLite file and of its log, and what becomes of the log; and that no other name leads round its lock.
+//! The bytes of a SQLite file and of its write-ahead log: erased names are gone from both, and a long log is truncated.
+//! Also the lock of the file: a hard link does not bypass it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::support::checks::{PATIENCE, base64, retry, set};
 use crate::support::shopper::CONTEXTS;
 use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
 
-/// A connector on a file of its own.
+/// A connector on its own SQLite file.
 struct Connector {
     process: Process,
     folder: TempDir,
@@ -44,20 +45,21 @@ impl Connector {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// Puts a cart of that name into the account of a shopper.
+    /// Signs in as a shopper and opens a cart with this name.
     async fn open_cart(&self, shopper: &str, name: &str) {
-        let ask = async |request: RequestBuilder| request.send().await.unwrap().json::<Value>().await.unwrap();
+        let answer = async |request: RequestBuilder| request.send().await.unwrap().json::<Value>().await.unwrap();
         let url = |path| format!("{}{path}", self.process.api);
-        let signed_in = ask(client().post(url("/demo/sign-in")).body(json!({ "shopper": shopper }).to_string())).await;
+        let signed_in =
+            answer(client().post(url("/demo/sign-in")).body(json!({ "shopper": shopper }).to_string())).await;
         let token = signed_in.get("accessToken").and_then(Value::as_str).unwrap();
-        let context = ask(client().get(url(CONTEXTS)).bearer_auth(token)).await;
+        let context = answer(client().get(url(CONTEXTS)).bearer_auth(token)).await;
         let context = context.get("customerContext").and_then(Value::as_str).unwrap();
         let cart = json!({ "id": -1, "name": name, "market": "US", "currency": "USD" }).to_string();
         let request = client().post(url(CARTS)).bearer_auth(token).header("x-customer-context", context).body(cart);
-        assert_eq!(ask(request).await.get("name").and_then(Value::as_str), Some(name));
+        assert_eq!(answer(request).await.get("name").and_then(Value::as_str), Some(name));
     }
 
-    /// How often a text is in the files and their logs.
+    /// Number of occurrences of a text in the database files and their logs.
     fn count(&self, text: &str) -> usize {
         let count = |path: PathBuf| {
             let bytes = std::fs::read(path).unwrap_or_default();
@@ -77,12 +79,12 @@ impl Connector {
     }
 }
 
-/// A connection of another process.
+/// A connection that is not the connector's.
 async fn connection(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
 
-/// A reader that has begun to read and does not end.
+/// A connection with an open read transaction.
 async fn reader(path: &Path) -> SqliteConnection {
     let mut reader = connection(path).await;
     reader.execute("BEGIN").await.unwrap();
@@ -90,19 +92,23 @@ async fn reader(path: &Path) -> SqliteConnection {
     reader
 }
 
-const NAMES: [&str; 4] =
-    ["somebody-4711-of-springfield", "device-0815-of-somebody", "payment-2342-of-somebody", "birthday-of-somebody"];
+const NAMES: [&str; 4] = [
+    "shopper-4711-of-springfield",
+    "device-0815-of-springfield",
+    "payment-2342-of-springfield",
+    "birthday-in-springfield",
+];
 
-/// A shopper who has been in the store often.
-async fn visited(connector: &Connector) {
+/// Creates a shopper with a device, a payment method and a cart, and records 200 scans, 40 of them of that shopper.
+async fn create_shopper_and_scans(connector: &Connector) {
     let [shopper, device, payment, cart] = NAMES;
     let row = json!({
         "type": "SHOPPER", "devices": [device], "paymentMethod": { "id": payment, "lastMonth": "2099-12" }
     });
     assert_eq!(connector.admin("PUT", &format!("shoppers/{shopper}"), &row).await, 200);
-    let key = json!({ "key": "badge of somebody", "shopper": shopper, "device": device });
+    let key = json!({ "key": "badge of shopper 4711", "shopper": shopper, "device": device });
     assert_eq!(connector.admin("PUT", "identity-keys", &key).await, 200);
-    let entry = set(scan(), "identityKey", base64("badge of somebody"));
+    let entry = set(scan(), "identityKey", base64("badge of shopper 4711"));
     for number in 0..200 {
         let others = scan();
         let body = if number % 5 == 0 { &entry } else { &others };
@@ -111,35 +117,35 @@ async fn visited(connector: &Connector) {
     }
     connector.open_cart(shopper, cart).await;
     for name in NAMES {
-        assert!(connector.count(name) > 0, "{name} is not in the bytes at all");
+        assert!(connector.count(name) > 0, "{name} is not in the files before it is erased");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erased_name_is_in_no_byte_when_the_204_is_given() {
+async fn an_erased_name_is_in_no_byte_of_the_files_after_the_204() {
     let connector = Connector::start().await;
-    visited(&connector).await;
+    create_shopper_and_scans(&connector).await;
     assert_eq!(connector.admin("DELETE", &format!("shoppers/{}", NAMES[0]), &json!(null)).await, 204);
     assert_eq!(NAMES.map(|name| connector.count(name)), [0; 4]);
-    assert_eq!(connector.verify(&scan()).await, 200, "others go on");
+    assert_eq!(connector.verify(&scan()).await, 200, "other shoppers can still enter");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_204_is_given_while_a_reader_keeps_the_name_in_the_log() {
+async fn erasing_fails_while_a_reader_keeps_the_name_in_the_log() {
     let connector = Connector::start().await;
-    visited(&connector).await;
+    create_shopper_and_scans(&connector).await;
     let reader = reader(&connector.file("connector.db")).await;
     let erase = format!("shoppers/{}", NAMES[0]);
     assert_eq!(connector.admin("DELETE", &erase, &json!(null)).await, 500);
     assert!(connector.process.logged("\"status\":500").contains("another process reads the SQLite file"));
-    assert_eq!(connector.verify(&scan()).await, 200, "scans are not held up");
+    assert_eq!(connector.verify(&scan()).await, 200, "scans are not blocked");
     reader.close().await.unwrap();
     assert_eq!(connector.admin("DELETE", &erase, &json!(null)).await, 204);
     assert_eq!(NAMES.map(|name| connector.count(name)), [0; 4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_a_reader_has_made_long_is_short_again_once_the_reader_has_gone() {
+async fn a_log_that_a_reader_kept_long_is_truncated_afterwards() {
     let connector = Connector::start().await;
     assert_eq!(connector.verify(&scan()).await, 200);
     let path = connector.file("connector.db");
@@ -151,14 +157,14 @@ async fn a_log_that_a_reader_has_made_long_is_short_again_once_the_reader_has_go
     reader.close().await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     while connector.log_length().await > 1e6 {
-        assert!(Instant::now() < deadline, "it stays {} bytes long", connector.log_length().await);
-        tokio::time::sleep(Duration::from_millis(50)).await; // a poll towards the deadline
+        assert!(Instant::now() < deadline, "the log is still {} bytes long", connector.log_length().await);
+        tokio::time::sleep(Duration::from_millis(50)).await; // poll until the deadline
     }
     assert_eq!(connector.verify(&scan()).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hard_link_does_not_lead_round_the_lock() {
+async fn a_hard_link_does_not_bypass_the_lock() {
     let connector = Connector::start().await;
     let (path, link) = (connector.file("connector.db"), connector.folder.path().join("elsewhere"));
     std::fs::create_dir(&link).unwrap();
@@ -170,5 +176,5 @@ async fn a_hard_link_does_not_lead_round_the_lock() {
     let second = Ended::of(&["demo"], &ports);
     assert_eq!(second.code, Some(64), "{}", second.stderr);
     assert!(second.stderr.contains("other.db has 2 names (hard links)"), "{}", second.stderr);
-    assert_eq!(connector.verify(&scan()).await, 200, "the first is not disturbed");
+    assert_eq!(connector.verify(&scan()).await, 200, "the first connector still answers");
 }

@@ -1,11 +1,11 @@
-//! A database server that accepts connections and says nothing: a start gives up in time, says so meanwhile, and ends at once when it is told
-//! to. `import` and `export` likewise.
+//! A database server that accepts connections and never answers. `serve`, `import` and `export` log that they wait,
+//! stop at once on a signal, and give up after 30 s.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Ended, HASH_KEY, Starting, silent_server};
 
-/// Far less than the deadline of a start, and a wide margin for a busy machine.
+/// Far below the 30 s after which a start gives up, with a wide margin for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 const COMMANDS: [&[&str]; 3] = [&["serve"], &["import", "config/default.toml", "--format", "jsonl"], &["export"]];
@@ -17,7 +17,7 @@ fn starting(address: &str) -> Vec<Starting> {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_given_up_after_thirty_seconds() {
+fn a_start_gives_up_when_the_database_does_not_answer_for_30_s() {
     let (_silent, address) = silent_server();
     let began = Instant::now();
     for (process, command) in starting(&address).into_iter().zip(COMMANDS) {
@@ -35,13 +35,13 @@ fn a_server_that_says_nothing_is_given_up_after_thirty_seconds() {
         assert!(last.contains(&error), "{command:?}: {log:#?}");
         assert!(!log.join("\n").contains("hush"), "{log:#?}");
     }
-    // All at the same time, so that one deadline has passed and not one for each step.
+    // The commands ran at the same time. The deadline is for the whole start, not for each step.
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
 }
 
-/// `serve` was asked to stop, and did. An import that has not begun is not done.
+/// `serve` exits with 0, since it stopped as asked. `import` and `export` exit with 1, since their work is not done.
 #[test]
-fn a_signal_ends_a_start_at_once() {
+fn a_signal_stops_a_start_at_once() {
     let (_silent, address) = silent_server();
     for signal in ["TERM", "INT"] {
         for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
@@ -49,16 +49,16 @@ fn a_signal_ends_a_start_at_once() {
             let began = Instant::now();
             process.signal(signal);
             let (code, log) = process.ended();
-            assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to end: {log:#?}", began.elapsed());
+            assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to stop: {log:#?}", began.elapsed());
             assert_eq!(code, Some(i32::from(command[0] != "serve")), "{command:?}: {log:#?}");
             assert!(log.last().unwrap().contains("stopped before"), "{command:?}: {log:#?}");
         }
     }
 }
 
-/// The pipe is full, and blocks the thread that would notice the first signal.
+/// The pipe is full and blocks the thread that would handle the first signal.
 #[test]
-fn an_export_that_nobody_reads_is_ended_by_a_second_signal() {
+fn a_second_signal_stops_an_export_whose_output_is_not_read() {
     let folder = tempfile::TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("c.db").display());
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
@@ -70,10 +70,10 @@ fn an_export_that_nobody_reads_is_ended_by_a_second_signal() {
     let mut process = Starting::unread(&["export"], &settings);
     let began = Instant::now();
     while !process.has_ended() && began.elapsed() < AT_ONCE {
-        process.signal("TERM"); // two that come together may be one
-        std::thread::sleep(Duration::from_millis(20)); // a poll towards the deadline
+        process.signal("TERM"); // signals that arrive together may count as one
+        std::thread::sleep(Duration::from_millis(20)); // poll until the deadline
     }
-    assert!(process.has_ended(), "it still runs");
+    assert!(process.has_ended(), "the export still runs");
     let (code, log) = process.ended();
     assert_eq!(code, Some(1), "{log:#?}");
 }

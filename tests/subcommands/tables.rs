@@ -1,15 +1,16 @@
-//! Tables as people and spreadsheets write them: what is wrong with one is named by its line, and no row is lost without being named.
+//! CSV tables as people and spreadsheets write them. Mistakes are reported with the line, and no row is left out
+//! without a message.
 
 use crate::import::{Place, TABLE};
 
-/// A table of one shopper and this many keys, the first of which is on line 3.
+/// A table with one shopper and this many keys. The first key is on line 3.
 fn keys(many: usize) -> String {
     let rows = (0..many).map(|number| format!("identityKey,,,,hush-{number},clerk\n"));
     format!("record,id,type,devices,key,shopper\nshopper,clerk,ASSOCIATE,,,\n{}", rows.collect::<String>())
 }
 
 #[test]
-fn a_wrong_quote_costs_its_row_alone() {
+fn a_wrong_quote_affects_only_its_row() {
     let not_closed = "line 10: row: has a quote that is not closed";
     let text_behind = "line 10: row: has text after a closing quote";
     let bare = "line 10: row: has a quote in a cell that does not begin with one";
@@ -32,7 +33,7 @@ fn a_wrong_quote_costs_its_row_alone() {
         assert!(ended.stderr.contains("1 row cannot be imported") && ended.stderr.contains(what), "{}", ended.stderr);
         assert!(ended.stdout.contains("4999 identity keys") && ended.stdout.contains("1 left out"), "{}", ended.stdout);
     }
-    // Each of two makes the other one closed.
+    // Two rows with one quote each: the second quote closes the first.
     let place = Place::new();
     let table =
         "record,id,type,devices\nshopper,s1,SHOPPER,\"phone\nshopper,s2,SHOPPER,phone\nshopper,s3,SHOPPER,phone\"\n";
@@ -63,7 +64,7 @@ fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
 }
 
 #[test]
-fn semicolons_and_tabs_separate_as_well() {
+fn semicolons_and_tabs_are_accepted_as_separators() {
     let by_commas = Place::new();
     by_commas.imports("a.csv", TABLE);
     for separator in [";", "\t"] {
@@ -76,14 +77,14 @@ fn semicolons_and_tabs_separate_as_well() {
 }
 
 #[test]
-fn a_row_of_empty_cells_is_no_row() {
+fn a_row_of_empty_cells_is_ignored() {
     let place = Place::new();
-    let said = place.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
-    assert!(said.contains("3 changed"), "{said}");
+    let output = place.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
+    assert!(output.contains("3 changed"), "{output}");
 }
 
 #[test]
-fn a_cell_that_is_no_flag_or_number_is_told_what_would_do() {
+fn an_invalid_flag_or_number_is_reported_with_valid_values() {
     let place = Place::new();
     let head = "record,id,enabled,takesCash,scanKeyWindowSeconds\n";
     for word in ["WAHR", "yes", "1", "0", "ja", "true ", "hush"] {
@@ -98,7 +99,7 @@ fn a_cell_that_is_no_flag_or_number_is_told_what_would_do() {
 }
 
 #[test]
-fn what_a_spreadsheet_may_have_spoilt_is_imported_with_a_warning() {
+fn values_that_a_spreadsheet_may_have_changed_are_imported_with_a_warning() {
     let rows = "record,id,type,devices,key,shopper,issuer,subject
 shopper, clerk,ASSOCIATE,,,,,
 shopper,vip\u{a0},SHOPPER,\"[\"\"a b\"\",\"\"c \"\"]\",,,,
@@ -128,7 +129,7 @@ customer,,,,,vip\u{a0},https://hush,2E+15
     }
     assert!(!ended.stderr.contains("4.71"), "a key is not repeated: {}", ended.stderr);
     assert!(!ended.stderr.contains("line 7: identityKey.key") && !ended.stderr.contains("line 8: identityKey.key"));
-    // JSON lines as well; and no spreadsheet has been between a database and its export.
+    // JSON lines get the same warning. An export gets none, since no spreadsheet has changed it.
     let ended = place.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
     assert!(ended.stderr.contains("1 row may not say what is meant:\n  line 1: store.id: begins"), "{}", ended.stderr);
     Place::new().imports("b.csv", place.export(&["--format", "csv"]));
@@ -160,7 +161,7 @@ fn a_directory_file_is_recognised() {
         assert!(place.imports(name, file).contains("7 changed"));
         assert_eq!(place.export(&[]), table.export(&[]));
     }
-    let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"nobody\" }}, {{ \"token\"", "h".repeat(32));
+    let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown-shopper\" }}, {{ \"token\"", "h".repeat(32));
     let wrong =
         file.replace("\"RADIO\"", "\"HUSH\"").replace("\"ASSOCIATE\"", "\"\"").replacen("[{ \"token\"", &other, 1);
     for what in [

@@ -1,4 +1,4 @@
-//! TLS from the outside: the gate and the health check over it, and whose certificate it was in the log.
+//! TLS of the binary: `gate` and `healthcheck` connect with it, and the log has the subject of the client certificate.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,15 +8,15 @@ use tempfile::TempDir;
 use crate::support::certificates::{Authority, Certified, TlsFiles, text};
 use crate::support::{Ended, Process};
 
-/// A connector that speaks TLS and asks for certificates, and what a gate needs to come to it.
-struct Place {
+/// A connector with TLS that requests client certificates, and the files that a gate needs to connect.
+struct Connector {
     process: Process,
     clients: Authority,
     folder: TempDir,
     files: TlsFiles,
 }
 
-impl Place {
+impl Connector {
     async fn new() -> Self {
         let (public, clients) = (Authority::new("public"), Authority::new("clients"));
         let files = TlsFiles::of(&public.server(), Some(&clients));
@@ -44,7 +44,8 @@ impl Place {
         Ended::of(&[&arguments, options].concat(), &[])
     }
 
-    fn show(&self, Certified { certificate, key }: &Certified) -> [String; 2] {
+    /// Writes a certificate and its key, and returns the paths.
+    fn write_certified(&self, Certified { certificate, key }: &Certified) -> [String; 2] {
         [text(&self.write("certificate", certificate)), text(&self.write("key", key))]
     }
 
@@ -54,47 +55,47 @@ impl Place {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_shows_its_certificate_and_the_log_says_whose_it_was() {
-    let place = Place::new().await;
-    let public = place.public();
-    let [certificate, key] = place.show(&place.clients.client("gateway, \"Amazon's\""));
-    let shown = ["--ca", &public, "--client-certificate", &certificate, "--client-key", &key];
-    let opened = place.gate(&shown);
+async fn the_log_has_the_subject_of_the_gates_certificate() {
+    let connector = Connector::new().await;
+    let public = connector.public();
+    let [certificate, key] = connector.write_certified(&connector.clients.client("gateway, \"Amazon's\""));
+    let options = ["--ca", &public, "--client-certificate", &certificate, "--client-key", &key];
+    let opened = connector.gate(&options);
     assert_eq!(opened.code, Some(0), "{}{}", opened.stdout, opened.stderr);
-    let opened = place.gate(&["--ca", &public]);
-    assert_eq!(opened.code, Some(0), "none is as good, as long as nobody asks for one: {}", opened.stdout);
-    let [certificate, key] = place.show(&Authority::new("strangers").client("stranger"));
-    let refused = place.gate(&["--ca", &public, "--client-certificate", &certificate, "--client-key", &key]);
+    let opened = connector.gate(&["--ca", &public]);
+    assert_eq!(opened.code, Some(0), "without callers, no certificate is required: {}", opened.stdout);
+    let [certificate, key] = connector.write_certified(&Authority::new("strangers").client("stranger"));
+    let refused = connector.gate(&["--ca", &public, "--client-certificate", &certificate, "--client-key", &key]);
     assert_eq!(refused.code, Some(2), "the handshake fails: {}", refused.stdout);
-    let refused = place.gate(&[]);
-    assert_eq!(refused.code, Some(2), "the system does not know our authority: {}", refused.stdout);
+    let refused = connector.gate(&[]);
+    assert_eq!(refused.code, Some(2), "the system does not trust the test's authority: {}", refused.stdout);
 
-    place.process.signal("TERM");
-    let log = place.process.ended().stderr;
+    connector.process.signal("TERM");
+    let log = connector.process.ended().stderr;
     let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let scans = lines.iter().filter(|line| line["path"] == "/v1/identity/identity-keys");
     let names: Vec<_> = scans.map(|line| line["clientCertificate"].as_str()).collect();
-    // As RFC 4514 writes it: what could pass for another part of the name is escaped.
+    // The format is RFC 4514, which escapes characters that could begin another part of the name.
     assert_eq!(names, [Some("CN=gateway\\, \\\"Amazon's\\\",O=Example"), None], "{log}");
     assert!(lines.iter().any(|line| line["message"] == "client certificate refused"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_flood_of_refused_certificates_a_sample_is_logged_and_the_rest_is_counted() {
-    let place = Place::new().await;
+async fn a_flood_of_refused_certificates_is_logged_in_part_and_the_rest_counted() {
+    let connector = Connector::new().await;
     let Certified { certificate, key } = Authority::new("strangers").client("stranger");
     let identity = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes()).unwrap();
-    let authority = std::fs::read(place.public()).unwrap();
+    let authority = std::fs::read(connector.public()).unwrap();
     let authorities = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
     let client = reqwest::Client::builder().tls_certs_only(authorities).identity(identity).build().unwrap();
-    let (url, began) = (format!("https://localhost:{}/livez", place.port()), Instant::now());
+    let (url, began) = (format!("https://localhost:{}/livez", connector.port()), Instant::now());
     for _ in 0..100 {
         assert!(client.get(&url).send().await.is_err(), "its authority is unknown");
     }
     let seconds = began.elapsed().as_secs() + 2;
     let (mut lines, mut counted) = (0, 0);
     while lines + counted < 100 {
-        let line: serde_json::Value = serde_json::from_str(&place.process.logged("client certificate")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&connector.process.logged("client certificate")).unwrap();
         match line["count"].as_u64() {
             Some(count) => counted += count,
             None => lines += 1,
@@ -104,29 +105,29 @@ async fn of_a_flood_of_refused_certificates_a_sample_is_logged_and_the_rest_is_c
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_health_check_asks_over_tls() {
-    let place = Place::new().await;
-    let settings = place.files.settings();
-    let bind = format!("127.0.0.1:{}", place.port());
+async fn healthcheck_connects_with_tls() {
+    let connector = Connector::new().await;
+    let settings = connector.files.settings();
+    let bind = format!("127.0.0.1:{}", connector.port());
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let settings: Vec<_> = settings.chain([("server.bind", bind.as_str())]).collect();
     let ended = Ended::of(&["healthcheck"], &settings);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
-    // As the image's own check asks, which is given no argument: the file has the address and the certificate.
+    // The image runs its health check without arguments: the file has the address and the certificate.
     let file = tempfile::NamedTempFile::new().unwrap();
     let toml: String = settings.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
     std::fs::write(file.path(), toml).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_identity-connector"));
     let command = command.arg("healthcheck").env("CONNECTOR_CONFIG", file.path());
-    let asked = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();
-    assert_eq!(asked.status.code(), Some(0), "{}", String::from_utf8_lossy(&asked.stderr));
-    // Whoever names a place themselves means that very one.
-    let ended = Ended::of(&["healthcheck", "--url", &format!("https://localhost:{}", place.port())], &settings);
+    let output = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // With --url the certificate is verified, and the system does not trust this one.
+    let ended = Ended::of(&["healthcheck", "--url", &format!("https://localhost:{}", connector.port())], &settings);
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
 }
 
 #[test]
-fn a_gate_says_what_is_wrong_with_its_files() {
+fn the_gate_reports_certificate_files_that_cannot_be_used() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| text(&folder.path().join(name));
     std::fs::write(Path::new(&path("nothing")), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
@@ -144,7 +145,7 @@ fn a_gate_says_what_is_wrong_with_its_files() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_handshake_is_told_in_words_with_what_to_do() {
+async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
     let (public, other) = (Authority::new("localhost"), Authority::new("other"));
     let folder = TempDir::new().unwrap();
     let write = |name: &str, pem: &str| {

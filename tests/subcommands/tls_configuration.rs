@@ -1,4 +1,4 @@
-//! `tls.*`: every mistake is told at the start, with what would do, and no key is.
+//! Invalid `tls.*` settings: all mistakes are reported at the start, with valid values, and no key is repeated.
 
 use crate::support::Ended;
 use crate::support::certificates::{Authority, TlsFiles, text};
@@ -18,7 +18,7 @@ fn assert_refused(settings: &[(&str, &str)], parts: &[&str]) {
 }
 
 #[test]
-fn one_file_is_not_enough() {
+fn certificate_and_key_are_required_together() {
     let files = TlsFiles::of(&Authority::new("public").server(), None);
     let [certificate, key] = ["certificate", "key"].map(|name| text(&files.path(name)));
     assert_refused(&[("tls.certificate", &certificate)], &["tls.key = \"\": is required with tls.certificate"]);
@@ -31,7 +31,7 @@ fn one_file_is_not_enough() {
 }
 
 #[test]
-fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
+fn unusable_files_are_refused_and_their_content_is_not_repeated() {
     let authority = Authority::new("public");
     let (server, other) = (authority.server(), authority.server());
     let files = TlsFiles::of(&server, Some(&authority));
@@ -41,7 +41,7 @@ fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
         ("tls.certificate", certificate.as_str()),
         ("tls.key", &key),
         ("tls.client_authority", &clients),
-        ("log.level", "loud"), // told with the others
+        ("log.level", "loud"), // reported together with the others
     ];
     let write = |name: &str, content: &str| std::fs::write(files.path(name), content).unwrap();
     write("key", &other.key);
@@ -57,8 +57,8 @@ fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
             &format!("tls.client_authority = {clients:?}: must hold certificates"),
         ],
     );
-    let told = checked(&settings).1;
-    assert!(!told.contains("c2VjcmV0") && !server.key.lines().any(|line| told.contains(line)), "{told}");
+    let error = checked(&settings).1;
+    assert!(!error.contains("c2VjcmV0") && !server.key.lines().any(|line| error.contains(line)), "{error}");
     for name in names {
         std::fs::remove_file(files.path(name)).unwrap();
     }
@@ -66,9 +66,9 @@ fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
     assert_refused(&settings, &unreadable.each_ref().map(String::as_str));
 }
 
-/// It would stop what still works for whoever does not look.
+/// It is no error, which would stop a connector whose clients do not check the expiry.
 #[test]
-fn an_expired_certificate_is_a_warning() {
+fn an_expired_certificate_is_only_a_warning() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.client_until("a server's", 1_600_000_000), None);
     let settings = files.settings();
@@ -79,9 +79,9 @@ fn an_expired_certificate_is_a_warning() {
     assert!(log.contains("tls.certificate has expired: peers refuse it"), "{log}");
 }
 
-/// Phones have no certificates.
+/// The shopper's phone has no client certificate.
 #[test]
-fn the_shoppers_side_does_not_share_a_port_that_asks_for_certificates() {
+fn the_shopper_api_cannot_share_a_port_that_requests_client_certificates() {
     let authority = Authority::new("public");
     let files = TlsFiles::of(&authority.server(), Some(&authority));
     let settings = files.settings();
@@ -95,7 +95,7 @@ fn the_shoppers_side_does_not_share_a_port_that_asks_for_certificates() {
         "{}",
         refused.stderr
     );
-    // Without the authority, or without the shopper's side, there is nothing to mix up.
+    // Without client certificates or without the shopper API, one port is enough.
     let without: Vec<_> = shared.iter().copied().filter(|(name, _)| *name != "tls.client_authority").collect();
     assert_eq!(
         checked(&[&without[..], &ENABLED].concat()).0,
@@ -108,7 +108,7 @@ fn the_shoppers_side_does_not_share_a_port_that_asks_for_certificates() {
     assert_eq!(checked(&[&shared[..], &ENABLED, &[("commerce.bind", "127.0.0.1:1")]].concat()).0, Some(0));
 }
 
-/// The shopper's side as `serve` needs it.
+/// The settings that `serve` requires for the shopper API.
 const ENABLED: [(&str, &str); 4] = [
     ("commerce.enabled", "true"),
     ("commerce.authorization_key", "an-authorization-key-of-tests"),

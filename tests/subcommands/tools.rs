@@ -1,4 +1,4 @@
-//! `gate`, `scan-key` and `healthcheck`, as a person runs them.
+//! The commands `gate`, `scan-key`, `healthcheck`, `check-config --probe`, `completions` and `man`.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ use crate::support::{Ended, Process};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gates_exit_code_is_the_gate() {
+async fn the_gates_exit_code_is_its_decision() {
     let demo = Process::demo(&[]).await;
     let scan =
         |arguments: &[&str]| Ended::of(&[&["gate", "--url", &demo.api, "--budget", "500ms"], arguments].concat(), &[]);
@@ -49,7 +49,7 @@ async fn the_gates_exit_code_is_the_gate() {
     assert!(reused.stdout.contains("CLOSED  400 authEvent.id already used"), "{}", reused.stdout);
 }
 
-/// The head line and the first attempts are there while the gate still asks.
+/// The first line and the first attempts are printed while the gate is still retrying.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gate_shows_each_attempt_as_it_happens() {
     let demo = Process::demo(&[]).await;
@@ -64,7 +64,7 @@ async fn the_gate_shows_each_attempt_as_it_happens() {
         let line = lines.next().unwrap();
         assert!(line.starts_with(&format!("  {number}  500  ")), "{line}");
     }
-    assert_eq!(gate.try_wait().unwrap(), None, "it has minutes left");
+    assert_eq!(gate.try_wait().unwrap(), None, "the gate has minutes left");
     gate.kill().unwrap();
     gate.wait().unwrap();
 }
@@ -83,7 +83,7 @@ fn the_gates_exit_code_is_2_when_no_attempt_was_answered() {
     }
 }
 
-/// The URL of a server on a free port that answers every request like this, for as long as the test runs.
+/// Starts a server on a free port that gives every request this answer, and returns its URL.
 async fn server(status: StatusCode, retry_after: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -106,9 +106,9 @@ async fn the_gate_waits_until_the_date_of_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gate_asks_for_the_port_only_where_there_is_no_such_path() {
+async fn the_gate_hints_at_a_wrong_port_only_for_404_and_405() {
     let scan = |url: &str| Ended::of(&["gate", "--url", url, "--key", "k", "--budget", "100ms"], &[]).stdout;
-    let why = |question: &str| {
+    let outcome = |question: &str| {
         let decision = "CLOSED  the store's default gate decision: no usable answer.";
         format!("{decision}{question} Another attempt would not fit into 100ms.")
     };
@@ -118,11 +118,11 @@ async fn the_gate_asks_for_the_port_only_where_there_is_no_such_path() {
         (StatusCode::INTERNAL_SERVER_ERROR, ""),
     ] {
         let shown = scan(&server(status, "3").await);
-        assert!(shown.contains(&why(question)), "{status}: {shown}");
+        assert!(shown.contains(&outcome(question)), "{status}: {shown}");
     }
 }
 
-/// A device that takes nothing, as a full disk does.
+/// `/dev/full` refuses every write, like a full disk.
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let gate = ["gate", "--url", "http://127.0.0.1:1", "--key", "k", "--budget", "100ms"];
@@ -144,39 +144,39 @@ fn output_that_cannot_be_written_is_a_failure() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = command.args(arguments).env("CONNECTOR__STORAGE__URL", "memory:").stdout(full).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains("error: standard output: No space left on device"), "{arguments:?}: {said}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains("error: standard output: No space left on device"), "{arguments:?}: {error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gate_writes_codes_as_the_file_says_that_config_names() {
+async fn the_gate_makes_codes_with_the_settings_of_its_config_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[scan_key]\ncustomer_prefix = 'SHOP'\n").unwrap();
     let demo = Process::demo(&[("scan_key.customer_prefix", "SHOP")]).await;
     let gate =
         |config: &[&str]| Ended::of(&[&["gate", "--url", &demo.api, "--token", TOKEN], config].concat(), &[]).code;
     assert_eq!(gate(&["--config", file.path().to_str().unwrap()]), Some(0));
-    assert_eq!(gate(&[]), Some(1), "the demo's prefix is another");
+    assert_eq!(gate(&[]), Some(1), "without the file, the prefix is wrong");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_probe_reads_no_configuration_of_this_machine() {
+async fn a_probe_does_not_read_the_configuration_of_this_machine() {
     let demo = Process::demo(&[]).await;
-    let unsound = [("server.bnd", "127.0.0.1:1")];
-    let probe = Ended::of(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &unsound);
+    let invalid = [("server.bnd", "127.0.0.1:1")];
+    let probe = Ended::of(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &invalid);
     assert!(probe.stdout.contains("  ok  a whole scan"), "{}{}", probe.stdout, probe.stderr);
     let config = tempfile::NamedTempFile::new().unwrap();
-    let asked = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
-    assert_eq!(Ended::of(&asked, &unsound).code, Some(64), "unless it is asked to");
+    let with_config = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
+    assert_eq!(Ended::of(&with_config, &invalid).code, Some(64), "--config is read");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let none = Ended::of(&["check-config", "--probe", &format!("http://{closed}")], &[]);
-    assert_eq!(none.code, Some(1), "no answer and no credentials that could explain it: {}", none.stdout);
+    assert_eq!(none.code, Some(1), "a connector that is not there is a failure: {}", none.stdout);
 }
 
 #[test]
-fn shells_get_completions_and_man_gets_pages() {
+fn completions_and_man_pages_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Ended::of(&["completions", shell], &[]);
         assert_eq!(script.code, Some(0), "{}", script.stderr);
@@ -185,7 +185,7 @@ fn shells_get_completions_and_man_gets_pages() {
         }
     }
     assert_eq!(Ended::of(&["completions", "csh"], &[]).code, Some(64));
-    assert!(Ended::of(&["man"], &[]).stdout.starts_with(".ie"), "a page in roff");
+    assert!(Ended::of(&["man"], &[]).stdout.starts_with(".ie"), "a page in roff format");
     let folder = tempfile::TempDir::new().unwrap();
     let to = folder.path().join("man1");
     assert_eq!(Ended::of(&["man", "--to", to.to_str().unwrap()], &[]).code, Some(0));
@@ -196,7 +196,7 @@ fn shells_get_completions_and_man_gets_pages() {
 }
 
 #[test]
-fn the_gate_repeats_no_secret_when_it_refuses() {
+fn usage_errors_of_the_gate_repeat_no_secret() {
     for arguments in [
         &["gate", "--url", "http://127.0.0.1:1", "--token", "hush-hush"][..],
         &["gate", "--url", "ftp://127.0.0.1:1", "--key", "hush-hush", "--api-key", "hush-hush"],
@@ -213,13 +213,13 @@ fn the_gate_repeats_no_secret_when_it_refuses() {
 async fn a_code_from_scan_key_opens_the_gate() {
     let settings = [("scan_key.customer_prefix", "SHOP"), ("scan_key.timestamp_unit", "milliseconds")];
     let demo = Process::demo(&settings).await;
-    let made = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &settings);
-    assert_eq!(made.code, Some(0), "{}", made.stderr);
-    let line = |name: &str| made.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let created = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &settings);
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    let line = |name: &str| created.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let (code, encoded) = (line("code"), line("base64"));
     assert!(code.starts_with(&format!("JWOSHOP{TOKEN}")) && code.ends_with("guest1"), "{code}");
     assert_eq!(BASE64_STANDARD.decode(encoded).unwrap(), code.as_bytes());
-    assert!(made.stdout.contains('█'), "the QR code is drawn");
+    assert!(created.stdout.contains('█'), "the QR code is drawn");
     let scanned = Ended::of(&["gate", "--url", &demo.api, "--code", &code], &[]);
     assert_eq!(scanned.code, Some(0), "{}{}", scanned.stdout, scanned.stderr);
     let by_token = Ended::of(&["gate", "--url", &demo.api, "--token", TOKEN], &settings);
@@ -227,13 +227,13 @@ async fn a_code_from_scan_key_opens_the_gate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn codes_are_signed_wherever_they_are_written() {
+async fn scan_key_and_the_gate_sign_codes_with_the_configured_keys() {
     let keys = [BASE64_STANDARD.encode([1; 32]), BASE64_STANDARD.encode([2; 32])].join(",");
     let signed = [("scan_key.signing_keys", keys.as_str())];
     let demo = Process::demo(&signed).await;
-    let made = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &signed);
-    let code = made.stdout.lines().find_map(|line| line.strip_prefix("code")).unwrap().trim().to_owned();
-    assert_eq!(code.len(), 49 + "guest1".len() + 17, "{}", made.stderr);
+    let created = Ended::of(&["scan-key", "--token", TOKEN, "--custom", "guest1"], &signed);
+    let code = created.stdout.lines().find_map(|line| line.strip_prefix("code")).unwrap().trim().to_owned();
+    assert_eq!(code.len(), 49 + "guest1".len() + 17, "{}", created.stderr);
     let gate = |arguments: &[&str], settings: &[(&str, &str)]| {
         Ended::of(&[&["gate", "--url", &demo.api], arguments].concat(), settings).code
     };
@@ -241,7 +241,7 @@ async fn codes_are_signed_wherever_they_are_written() {
     for prefix in [&[][..], &["--prefix", "ACME"]] {
         let by_token = [&["--token", TOKEN], prefix].concat();
         assert_eq!(gate(&by_token, &signed), Some(0), "{prefix:?}");
-        assert_eq!(gate(&by_token, &[]), Some(1), "{prefix:?}: it is not signed");
+        assert_eq!(gate(&by_token, &[]), Some(1), "{prefix:?}: the code is not signed");
     }
     let pattern = Ended::of(&["scan-key", "pattern"], &signed).stdout;
     assert_eq!(pattern, "^JWOACME[0-9A-Za-z]{32}[0-9]{10}[0-9A-Za-z]{17,105}$\n");
@@ -257,9 +257,9 @@ fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
     assert_eq!(pattern(&settings), "^JWOSHOP1[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,101}$\n");
 }
 
-/// The demo's prefix is never taken for the retailer's: not in silence, and not when there is a configuration.
+/// Without a configuration `scan-key` uses the demo's prefix and says so. In a configuration the prefix is required.
 #[test]
-fn scan_key_says_when_the_prefix_is_the_demos() {
+fn scan_key_reports_when_it_uses_the_prefix_of_the_demo() {
     let demos = Ended::of(&["scan-key", "pattern"], &[]);
     assert!(demos.stderr.contains("this is the demo's, ACME"), "{}", demos.stderr);
     let own = Ended::of(&["scan-key", "pattern"], &[("scan_key.customer_prefix", "SHOP")]);
@@ -271,7 +271,7 @@ fn scan_key_says_when_the_prefix_is_the_demos() {
 }
 
 #[test]
-fn scan_key_refuses_what_makes_no_code() {
+fn scan_key_refuses_invalid_arguments() {
     for arguments in [
         &["scan-key"][..],
         &["scan-key", "--token", "hush-hush"],
@@ -287,7 +287,7 @@ fn scan_key_refuses_what_makes_no_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn healthcheck_exits_0_when_readyz_says_so() {
+async fn healthcheck_exits_0_only_if_the_connector_is_ready() {
     let demo = Process::demo(&[]).await;
     let bind = demo.api.strip_prefix("http://").unwrap().to_owned();
     assert_eq!(Ended::of(&["healthcheck"], &[("server.bind", &bind)]).code, Some(0));

@@ -1,5 +1,5 @@
-//! Traces of the binary: the log's line names the trace, a stop is bounded whatever the collector does, and bad settings are told without
-//! what is secret in them.
+//! Traces of the binary: log lines have the trace id, no collector delays a stop, and errors about invalid settings
+//! contain no secret.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn log(ended: &Ended) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_line_of_a_request_names_its_trace_and_none_where_traces_are_off() {
+async fn a_log_line_has_the_trace_id_only_with_traces_enabled() {
     let collector = Collector::start().await;
     let settings = [("telemetry.otlp_endpoint", collector.url.as_str()), ("telemetry.sample_ratio", "1")];
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-00");
@@ -60,7 +60,7 @@ async fn the_line_of_a_request_names_its_trace_and_none_where_traces_are_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_settings_say_what_is_sent_and_variables_of_opentelemetry_do_not() {
+async fn variables_of_opentelemetry_do_not_change_what_is_sent() {
     let collector = Collector::start().await;
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
@@ -94,11 +94,11 @@ async fn the_settings_say_what_is_sent_and_variables_of_opentelemetry_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_does_not_wait_for_a_collector_that_says_nothing() {
+async fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
-    // The exporter gives a batch 3 s. A stop must not wait for that.
+    // The exporter waits up to 3 s for the answer to a batch. A stop must not wait for that.
     assert_one_within(Duration::from_millis(2_900), "a stop", async || {
         let process = Process::demo(&settings).await;
         ask(&process, None).await;
@@ -118,7 +118,7 @@ async fn a_stop_does_not_wait_for_a_collector_that_says_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_refuses_is_said_once_and_without_what_is_secret() {
+async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
     let collector = Collector::answering(StatusCode::FORBIDDEN).await;
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
@@ -126,7 +126,7 @@ async fn a_collector_that_refuses_is_said_once_and_without_what_is_secret() {
         ("telemetry.sample_ratio", "1"),
     ];
     let process = Process::demo(&settings).await;
-    // Until it was refused twice.
+    // Wait until two batches were refused.
     let deadline = Instant::now() + PATIENCE;
     while collector.sent().len() < 2 {
         assert!(Instant::now() < deadline, "{} batches were sent", collector.sent().len());
@@ -140,7 +140,7 @@ async fn a_collector_that_refuses_is_said_once_and_without_what_is_secret() {
 }
 
 #[test]
-fn bad_settings_are_told_all_at_once_and_without_what_is_secret() {
+fn invalid_settings_are_reported_at_once_and_without_secrets() {
     let long = "x".repeat(256);
     let bad = [
         ("storage.url", "memory:"),
