@@ -28,7 +28,7 @@ use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
-use crate::traces::{carry, step};
+use crate::traces::{in_current_trace, step};
 
 /// How long a scan waits while the ledger is slow. It gets a 500 then and is worked on to its end. A gate has six seconds for all its
 /// attempts: so it asks again soon after the decision is written.
@@ -133,7 +133,7 @@ impl Connector {
             // What has to wait is a task of its own from here on, so that neither a caller who hangs up nor the deadline cancels what has begun.
             // While somebody waits, the place comes back with the verdict, and not before: who waits for it is woken last, and so runs next.
             Poll::Pending => {
-                let working = tokio::spawn(carry(work));
+                let working = tokio::spawn(in_current_trace(work));
                 if !self.ledger.is_slow() {
                     working.await?
                 } else if let Ok(done) = timeout(PATIENCE_WHILE_SLOW, working).await {

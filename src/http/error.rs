@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::shopper;
 use super::wire::Invalid;
-use crate::callers::Unknown;
+use crate::callers::UnknownCaller;
 use crate::commerce::Refusal;
 use crate::domain::cart::CartRefusal;
 use crate::rate_limit;
@@ -40,7 +40,7 @@ pub(super) enum ApiError {
     /// Too much was asked: 429, with the seconds after which to try again and the reason for the log.
     TooManyRequests { retry_after: u64, reason: &'static str },
     /// It is none of the callers: 401. Why, and from which address, is for the log alone.
-    UnknownCaller(Unknown, rate_limit::Caller),
+    UnknownCaller(UnknownCaller, rate_limit::Caller),
     /// The management token is missing or wrong: 401.
     Unauthorized,
     /// There is no management token, and so nobody who may: 401.

@@ -93,7 +93,7 @@ async fn converse(
     let service = service_fn(|mut request: Request<Incoming>| {
         let busy = seat.ask();
         let (client, answers) = (client.as_ref(), &answers);
-        let holds = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
+        let holds = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.is_still_valid(client));
         // A client who is not believed any more may come again with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != holds.is_some();
         let certificate = holds.map(|(client, _)| Arc::clone(client.subject()));

@@ -26,7 +26,7 @@ pub(super) struct Failure {
 /// # Errors
 /// When it takes too long, or one of the two does not accept the other.
 pub(super) async fn shake_hands(stream: Stream, tls: &Tls, patience: Duration) -> Result<Secured, Failure> {
-    let accepting = TlsAcceptor::from(tls.accepts_with()).accept(stream);
+    let accepting = TlsAcceptor::from(tls.server_config()).accept(stream);
     match timeout(patience, accepting).await {
         Ok(Ok(stream)) => {
             let client = tls.client(stream.get_ref().1).map(Arc::new);

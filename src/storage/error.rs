@@ -10,7 +10,7 @@ use thiserror::Error as ThisError;
 
 use super::opening::START;
 use super::{Engine, Step};
-use crate::cause::of_file;
+use crate::cause::file_error;
 use crate::digest::HashKeyError;
 
 /// The SQLSTATE of a server that only reads.
@@ -34,7 +34,7 @@ pub enum StorageError {
         links: u64,
     },
     /// A file or folder cannot be used.
-    #[error("storage.url: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
+    #[error("storage.url: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum StorageError {
     /// It was made with another hash key, without which nothing in it can be found.
     #[error("security.hash_key: {0} was made with another hash key: restore it, or start with a new database")]
     OtherKey(String),
-    /// The key file holds no key.
+    /// The key file contains no key.
     #[error("security.hash_key: {path}: {error}")]
     KeyFile {
         /// The file.

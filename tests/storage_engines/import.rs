@@ -153,13 +153,13 @@ async fn thousands_of_rows_come_in_and_out_again(engine: Engine) {
     let place = Place::new(engine);
     let rows = many();
     let all = KEYS + KEYS / 10 + 1;
-    assert!(place.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 as before")));
-    assert!(place.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} as before")));
+    assert!(place.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 unchanged")));
+    assert!(place.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} unchanged")));
     let (lines, table) = (place.export("jsonl"), place.export("csv"));
     assert_eq!((lines.lines().count(), table.lines().count()), (all + 1, all + 2));
     assert!(!lines.contains("badge") && !table.contains("badge"), "keys are not known");
     for (name, content) in [("b.jsonl", &lines), ("b.csv", &table)] {
-        assert!(place.import(name, content).contains(&format!(": 0 changed, {all} as before")));
+        assert!(place.import(name, content).contains(&format!(": 0 changed, {all} unchanged")));
     }
 }
 
@@ -286,6 +286,6 @@ async fn an_import_that_is_ended_can_be_made_again(server: Postgres) {
     }
     let before = imported();
     let said = place.import("a.jsonl", &many());
-    assert!(said.contains(&format!(": {} changed, {before} as before", all - before)), "{before}: {said}");
+    assert!(said.contains(&format!(": {} changed, {before} unchanged", all - before)), "{before}: {said}");
     assert_eq!(imported(), all);
 }

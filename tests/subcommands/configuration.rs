@@ -32,7 +32,7 @@ fn every_bad_setting_is_named_at_once_with_what_would_do() {
         "rate_limit.burst = \"many\": must be a whole number, 1 to 1000000000",
         "ledger.retention = \"1h\": must be a duration with its unit, 1d to 3650d",
         "management.token: must have at least 16 characters",
-        "server.bnd: is no setting; did you mean server.bind?",
+        "server.bnd: unknown setting; did you mean server.bind?",
         "log.level = \"loud\": must be off or error or warn or info or debug or trace",
     ] {
         assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
@@ -48,7 +48,7 @@ fn a_configuration_file_that_is_not_there_or_not_toml_is_refused() {
     let path = file.path().to_str().unwrap();
     assert!(refused(&["demo", "--config", path], &[]).contains(path));
     std::fs::write(file.path(), "[server]\nbinds = 1\n").unwrap();
-    assert!(refused(&["demo", "--config", path], &[]).contains("server.binds: is no setting"));
+    assert!(refused(&["demo", "--config", path], &[]).contains("server.binds: unknown setting"));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn every_subcommand_that_reads_a_configuration_knows_the_variable_that_names_it(
     ] {
         let (code, said) = run(arguments);
         assert_eq!(code, Some(64), "{arguments:?}: {said}");
-        assert!(said.contains("server.bnd: is no setting"), "{arguments:?}: {said}");
+        assert!(said.contains("server.bnd: unknown setting"), "{arguments:?}: {said}");
     }
     let (code, said) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
     assert_eq!(code, Some(0), "--config wins: {said}");
@@ -245,7 +245,7 @@ fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps
     ] {
         let error = refused(&settings);
         let help =
-            format!("Permission denied (os error 13): this process runs as uid {uid}; what helps: {command} {file}");
+            format!("Permission denied (os error 13): this process runs as uid {uid}; to fix it: {command} {file}");
         assert!(error.contains(&help), "{settings:?}: {error}");
     }
     // The default, sqlite://data/connector.db, where no folder can be made: the command names it in full.
@@ -253,7 +253,7 @@ fn a_file_that_may_not_be_used_is_named_with_the_user_and_the_command_that_helps
         let error = refused(&[]);
         assert!(error.contains(&format!("install -d -m 0700 -o {uid} {data}/data")), "{error}");
         let error = refused(&[("storage.url", "sqlite:///etc/connector.db")]);
-        assert!(!error.contains("chown") && error.contains("name a file in a folder of its own"), "{error}");
+        assert!(!error.contains("chown") && error.contains("use a file in a separate folder"), "{error}");
     }
 }
 
@@ -289,8 +289,11 @@ fn check_config_warns_of_codes_that_would_all_be_refused_and_of_gates_that_open_
     std::fs::write(file.path(), directory).unwrap();
     let path = ("directory.file", file.path().to_str().unwrap());
     let bare = Ended::of(&["check-config"], &[path]).stdout;
-    assert!(bare.contains("Warning: there are recognition tokens, but scan_key.customer_prefix is not set"), "{bare}");
-    assert!(bare.contains("Default gate decision open, so that a 500 lets people in: 1 store."), "{bare}");
+    assert!(
+        bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
+        "{bare}"
+    );
+    assert!(bare.contains("Default gate decision open, so that the gates open on a 500: 1 store."), "{bare}");
     let set = Ended::of(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
     assert!(!set.contains("Warning"), "{set}");
 }

@@ -102,10 +102,10 @@ fn a_path_that_can_be_no_database_is_refused_and_nothing_is_left_there() {
         ("new/", "is a folder"),
         ("folder/..", "is a folder"),
         (".", "is a folder"),
-        ("/dev/null", "is no regular file"),
-        ("x.db?mode=rwc", "must be the path alone"),
-        ("notes.txt", "is no SQLite database"),
-        ("short", "is no SQLite database"),
+        ("/dev/null", "is not a regular file"),
+        ("x.db?mode=rwc", "must be only a path"),
+        ("notes.txt", "is not a SQLite database"),
+        ("short", "is not a SQLite database"),
     ] {
         for key in ["", HASH_KEY] {
             for subcommand in ["check-config", "serve", "export"] {

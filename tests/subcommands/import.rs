@@ -104,7 +104,7 @@ fn a_table_and_json_lines_say_the_same_in_any_order() {
     let said = table.imports("a.csv", TABLE);
     assert!(
         said.starts_with(
-            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 as before"
+            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 unchanged"
         ),
         "{said}"
     );
@@ -124,11 +124,11 @@ fn a_second_import_changes_nothing_and_a_new_row_only_itself() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let before = place.export(&[]);
-    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 as before"));
-    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 as before"));
+    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
+    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
     assert_eq!(place.export(&[]), before);
     let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
-    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 as before"));
+    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 unchanged"));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn windows_files_are_read_as_others() {
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
     windows.imports("a.csv", dos(TABLE));
     assert_eq!(unix.export(&[]), windows.export(&[]));
-    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 as before"));
+    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 unchanged"));
     windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
     windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
 }

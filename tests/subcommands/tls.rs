@@ -167,7 +167,7 @@ async fn a_failed_handshake_is_told_in_words_with_what_to_do() {
     };
     let server = TlsFiles::of(&public.server(), None);
     let (out, _) = said(&server, "https", &other).await;
-    assert!(out.contains("signed by an authority that is not trusted here"), "{out}");
+    assert!(out.contains("issued by a CA that is not trusted here"), "{out}");
     let nameless = TlsFiles::of(&public.client("nameless"), None);
     let (out, _) = said(&nameless, "https", &ca).await;
     assert!(out.contains("the certificate is for another host name"), "{out}");
@@ -175,6 +175,6 @@ async fn a_failed_handshake_is_told_in_words_with_what_to_do() {
     assert!(out.contains("the answer is not valid HTTP: does the port speak TLS (https://)?"), "{out}");
     let authority = TlsFiles::of(&public.as_server(), None);
     let (out, log) = said(&authority, "https", &ca).await;
-    assert!(out.contains("the certificate is a CA certificate: make one for the server"), "{out}");
+    assert!(out.contains("the certificate is a CA certificate: use a server certificate"), "{out}");
     assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");
 }

@@ -45,16 +45,16 @@ fn what_is_in_the_files_must_be_of_use_and_is_not_repeated() {
     ];
     let write = |name: &str, content: &str| std::fs::write(files.path(name), content).unwrap();
     write("key", &other.key);
-    assert_refused(&settings, &[&format!("tls.key = {key:?}: is not the key of tls.certificate"), "log.level"]);
+    assert_refused(&settings, &[&format!("tls.key = {key:?}: does not match tls.certificate"), "log.level"]);
     write("key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n");
     write("certificate", &server.key);
     write("client_authority", "");
     assert_refused(
         &settings,
         &[
-            "must hold certificates in PEM",
-            "must hold a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted",
-            &format!("tls.client_authority = {clients:?}: must hold certificates"),
+            "must contain certificates in PEM",
+            "must contain a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted",
+            &format!("tls.client_authority = {clients:?}: must contain certificates"),
         ],
     );
     let told = checked(&settings).1;
@@ -76,7 +76,7 @@ fn an_expired_certificate_is_a_warning() {
     let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
     process.signal("TERM");
     let log = process.ended().stderr;
-    assert!(log.contains("tls.certificate has expired: peers refuse it"), "{log}");
+    assert!(log.contains("tls.certificate has expired: clients refuse it"), "{log}");
 }
 
 /// Phones have no certificates.
@@ -91,7 +91,7 @@ fn the_shoppers_side_does_not_share_a_port_that_asks_for_certificates() {
     let refused = demo(&shared);
     assert_eq!(refused.code, Some(64), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("commerce.bind = \"\": must be a port of its own with tls.client_authority"),
+        refused.stderr.contains("commerce.bind = \"\": must be a separate port with tls.client_authority"),
         "{}",
         refused.stderr
     );

@@ -7,7 +7,7 @@ use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
 use super::wire::{self, LONGEST, Unreadable};
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::directory::{Kind, Registration};
 
 /// How long the rest of an answer is waited for whose status says all, so that its connection can be used again.
@@ -68,7 +68,7 @@ pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8
 async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response, Silence> {
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(question);
     request.send().await.map_err(|error| {
-        let cause = innermost(&error);
+        let cause = root_cause(&error);
         if error.is_connect() { Silence::Unreachable(cause) } else { Silence::Broken(cause) }
     })
 }
@@ -76,7 +76,7 @@ async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response,
 /// The body, if it is not too long; no more of it is read.
 async fn body(mut response: Response) -> Result<Result<Vec<u8>, Unreadable>, Silence> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Silence::Broken(innermost(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Silence::Broken(root_cause(&error)))? {
         body.extend_from_slice(&chunk);
         if body.len() > LONGEST {
             return Ok(Err(Unreadable::TooLong));

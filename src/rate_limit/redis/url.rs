@@ -27,7 +27,7 @@ pub enum RedisAuthorityError {
     #[error("is for TLS: rate_limit.url must begin with rediss://")]
     Plain,
     /// They are not certificates.
-    #[error("must be a file of one certificate or more in the PEM format")]
+    #[error("must be a PEM file with at least one certificate")]
     Unreadable,
 }
 
