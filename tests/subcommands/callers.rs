@@ -78,7 +78,7 @@ fn off_loopback_callers_are_enough_and_nothing_is_too_little() {
     let open = ("server.bind", "0.0.0.0:0");
     let alone = Ended::of(&["check-config"], &[open]);
     assert_eq!(alone.code, Some(64));
-    assert!(alone.stderr.contains("say who may call, in server.callers"), "{}", alone.stderr);
+    assert!(alone.stderr.contains("no caller is configured: configure server.callers"), "{}", alone.stderr);
     let guarded = Ended::of(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
     assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
     assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);

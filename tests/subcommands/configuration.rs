@@ -85,7 +85,7 @@ fn off_loopback_serve_wants_a_guard_and_demo_stays_at_home() {
     assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
     assert!(refused(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")]).contains("management.token"));
     assert!(refused(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback"));
-    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("give --publish to listen elsewhere"));
+    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("pass --publish to listen on other addresses"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,7 +197,7 @@ fn the_default_of_server_bind_can_be_set_for_serve_alone() {
 #[test]
 fn default_config_is_a_configuration_file_that_changes_nothing() {
     let printed = Ended::of(&["default-config"], &[]).stdout;
-    assert!(printed.contains("# Address and port of the API."), "with its explanations: {printed}");
+    assert!(printed.contains("# The IP address and port of the API"), "with its explanations: {printed}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), printed).unwrap();
     let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &[]);

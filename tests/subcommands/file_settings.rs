@@ -96,7 +96,7 @@ fn a_path_that_can_be_no_database_is_refused_and_nothing_is_left_there() {
     std::fs::write(folder.path().join("short"), "x").unwrap();
     let before = files(folder.path());
     for (path, what) in [
-        (":memory:", "write memory:"),
+        (":memory:", "use memory:"),
         ("folder", "is a folder: name a file in it, such as folder/connector.db"),
         ("folder/", "is a folder"),
         ("new/", "is a folder"),

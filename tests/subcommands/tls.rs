@@ -137,7 +137,7 @@ fn a_gate_says_what_is_wrong_with_its_files() {
         ended.stderr
     };
     assert!(gate(&["--ca", &path("gone")]).contains("--ca: cannot read"));
-    assert!(gate(&["--ca", &path("nothing")]).contains("holds no certificates"));
+    assert!(gate(&["--ca", &path("nothing")]).contains("contains no certificates"));
     assert!(gate(&["--client-certificate", &path("nothing")]).contains("--client-key"));
     let both = ["--client-certificate", &path("nothing"), "--client-key", &path("nothing")];
     assert!(gate(&both).contains("the client certificate cannot be used"));
