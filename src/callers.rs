@@ -2,7 +2,7 @@
 //! by the subject of a client certificate.
 //!
 //! Only the SHA-256 of a key is stored. This module knows neither HTTP nor TLS: it gets the credentials of a request.
-//! The caller has no influence on the decision about an auth event, which is decided once for all callers.
+//! An auth event is decided once, whichever caller sends it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -185,8 +185,7 @@ mod tests {
     use super::*;
 
     /// The expected value comes from another implementation, Python's `hmac`: the key is 32 bytes of 0x01; the message
-    /// is
-    /// `identity key` and `a`, each preceded by its length in eight bytes.
+    /// is `identity key` and `a`, each preceded by its length in eight bytes.
     #[test]
     fn digests_are_hmac_sha_256() {
         let key = HashKey::new(&[1; 32]);

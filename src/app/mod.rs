@@ -233,7 +233,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         hash_key,
         scan_key: config.scan_key,
         single_use: config.single_use,
-        tell_payment_source: config.tell_payment_source,
+        tell_payment_source: config.payment_source,
         metrics: metrics.clone(),
     };
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());

@@ -41,7 +41,7 @@ pub(super) struct ScanKeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum ScanKeyCommand {
-    /// Print the regular expression of all codes, which Amazon's Merchant Portal asks for
+    /// Print the regular expression that matches all codes, for Amazon's Merchant Portal
     #[command(after_help = "Example:\n  identity-connector scan-key pattern --config connector.toml")]
     Pattern(ConfigArgs),
 }

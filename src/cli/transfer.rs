@@ -24,9 +24,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// `--format`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum FormatArg {
-    /// JSON lines: one JSON object a line
+    /// One JSON object a line
     Jsonl,
-    /// CSV: a table with a header line
+    /// A table with a header line
     Csv,
 }
 

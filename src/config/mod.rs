@@ -53,8 +53,8 @@ pub enum Mode {
     Serve,
     /// `demo`: in memory with Amazon's published test data, on loopback only.
     Demo,
-    /// `demo --publish`: on any address. The keys for administration, apps and the page are random; the identity keys are
-    /// public.
+    /// `demo --publish`: on any address. The keys for administration, apps and the page are random; the identity keys
+    /// are public.
     PublishedDemo,
 }
 
@@ -120,7 +120,7 @@ pub struct Config {
     /// The identity backend, if configured.
     pub identity_backend: Option<remote::Settings>,
     /// Whether a 200 contains the deprecated `paymentSource`.
-    pub tell_payment_source: bool,
+    pub payment_source: bool,
     /// The log.
     pub log: Log,
     /// Traces, if configured.
@@ -233,7 +233,7 @@ impl Config {
             commerce: commerce::read(&mut reader, mode),
             directory: directory::source(&reader, mode),
             identity_backend: directory::identity_backend(&mut reader),
-            tell_payment_source: reader.boolean("answer.payment_source"),
+            payment_source: reader.boolean("answer.payment_source"),
             log: Log {
                 format: reader.one_of(
                     "log.format",

@@ -242,8 +242,7 @@ impl Reader {
     }
 
     /// A secret of characters that an HTTP header can contain, from the setting or from the file of its `_file`
-    /// variant.
-    /// `None` if it is empty.
+    /// variant. `None` if it is empty.
     pub(super) fn secret(&mut self, setting: &str, at_least: usize) -> Option<SecretString> {
         let secret = self.secret_text(setting)?;
         let text = secret.expose_secret();

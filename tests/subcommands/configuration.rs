@@ -85,7 +85,9 @@ fn off_loopback_serve_wants_a_guard_and_demo_stays_at_home() {
     assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
     assert!(refused(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")]).contains("management.token"));
     assert!(refused(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback"));
-    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("pass --publish to listen on other addresses"));
+    assert!(
+        refused(&["demo"], &[("management.bind", "[::]:0")]).contains("pass --publish to listen on other addresses")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
