@@ -43,12 +43,12 @@ impl Maintenance {
             tasks.spawn(Arc::clone(provider).keep_up());
         }
         tasks.spawn(self.clone().check_identity_backend());
-        tasks.spawn(stores::refresh_forever(Arc::clone(&self.directory), self.metrics.clone()));
+        tasks.spawn(stores::keep_refreshed(Arc::clone(&self.directory), self.metrics.clone()));
         tasks.spawn(self.refresh());
         tasks
     }
 
-    /// Deletes expired records forever.
+    /// Deletes expired records every [`SWEEP_INTERVAL`]. Never returns.
     async fn sweep(self) {
         let mut ticks = interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,14 +73,14 @@ impl Maintenance {
         }
     }
 
-    /// Checks forever whether the identity backend answers. Returns if there is none.
+    /// Checks whether the identity backend answers. Returns only if there is none.
     async fn check_identity_backend(self) {
         if let Some(remote) = self.directory.remote() {
             remote.keep_checking(&self.directory).await;
         }
     }
 
-    /// Checks forever for changes of the directory by other replicas.
+    /// Checks for changes of the directory by other replicas every [`REFRESH_INTERVAL`]. Never returns.
     async fn refresh(self) {
         let mut ticks = interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

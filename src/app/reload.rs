@@ -34,7 +34,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Runs forever. Everything is reloaded whenever `requested` completes.
+    /// Reloads changed files, and everything whenever `requested` completes. Never returns.
     pub async fn run(self, mut watched: WatchedFiles, mut requested: impl AsyncFnMut()) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

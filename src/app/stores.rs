@@ -17,8 +17,9 @@ const PAGE: usize = 500;
 /// The maximum number of stores, to bound memory. It is far more than any retailer has.
 const MAX_STORES: usize = 100_000;
 
-/// Refreshes the list of stores forever. While the directory does not answer, the previous list stays in effect.
-pub(super) async fn refresh_forever(directory: Arc<Directory>, metrics: Metrics) {
+/// Refreshes the list of stores every [`REFRESH_INTERVAL`]. Never returns. While the directory does not answer, the
+/// previous list stays in effect.
+pub(super) async fn keep_refreshed(directory: Arc<Directory>, metrics: Metrics) {
     let mut ticks = interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

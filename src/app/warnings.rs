@@ -9,13 +9,15 @@ pub const CODES_REFUSED: &str =
     "the directory has recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
 
 /// Unsigned codes.
-const UNSIGNED: &str = "scan_key.signing_keys is not set: anyone who sees a code can create others with its token for commerce.code_lifetime";
+const UNSIGNED: &str = "scan_key.signing_keys is not set: anyone who sees a code can create others with its token for \
+                        commerce.code_lifetime";
 
 /// A shopper API without codes.
 const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper API creates no Scan Key Codes";
 
 /// A directory without a store.
-pub const NO_STORE: &str = "the directory has no store: every scan is refused; set directory.file, import a file, or add a store by administration";
+pub const NO_STORE: &str = "the directory has no store: every scan is refused; set directory.file, import a file, or add \
+                            a store by administration";
 
 /// Logs the warnings.
 ///
