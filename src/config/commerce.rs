@@ -132,7 +132,7 @@ fn or_random(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, settin
     match keys.is_empty() {
         true if mode.is_demo() && getrandom::fill(&mut key).is_ok() => vec![key.into()],
         true => {
-            refuse_missing(reader, setting, "32 bytes in Base64, create it with `openssl rand -base64 32`");
+            refuse_missing(reader, setting, "a key of 32 bytes in Base64; create it with `openssl rand -base64 32`");
             keys
         }
         false => keys,
