@@ -1,7 +1,8 @@
-//! Who may call the gate's API, and for which stores: known by an API key or by the subject of a client certificate.
+//! The callers of the gate's API and the stores that each may send scans for. A caller is identified by an API key or
+//! by the subject of a client certificate.
 //!
-//! Of a key only its SHA-256 is here. Knows no HTTP and no TLS: it is told what a request brings along. What a caller may
-//! ask does not depend on who asked before: an auth event is decided once, whichever caller it comes by.
+//! Only the SHA-256 of a key is stored. This module knows neither HTTP nor TLS: it gets the credentials of a request.
+//! An auth event is decided once, whichever caller sends it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,13 +18,13 @@ use crate::domain::ids::StoreId;
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Of a key as it is sent.
+    /// The digest of a key.
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 
-    /// As `sha256sum` writes it: 64 hexadecimal digits. `None` for anything else.
+    /// Reads 64 hexadecimal digits, as `sha256sum` prints them. `None` for anything else.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -31,39 +32,39 @@ impl KeyDigest {
     }
 }
 
-/// It is of no use to whoever reads it, but need not stand in a log either.
+/// Hides the digest, to keep it out of logs.
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(…)")
     }
 }
 
-/// Which stores a caller may speak for.
+/// The stores that a caller may send scans for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stores {
-    /// All that there are.
+    /// All stores.
     All,
-    /// These.
+    /// Only these stores.
     Only(HashSet<StoreId>),
 }
 
-/// Somebody who may call.
+/// A configured caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// What logs, metrics and rate limits call them.
+    /// The name in logs, metrics and rate limits.
     pub name: Arc<str>,
-    /// The digests of the keys that they may send: one, or two while it is changed.
+    /// The digests of its API keys: one, or two while the key is being changed.
     pub keys: Vec<KeyDigest>,
-    /// The subject of the client certificate that they may show, as RFC 4514 writes it.
+    /// The subject of its client certificate, as RFC 4514 writes it.
     pub certificate_subject: Option<String>,
-    /// Which stores they may speak for.
+    /// The stores that it may send scans for.
     pub stores: Stores,
 }
 
 impl Caller {
-    /// Whether they may speak for this store.
+    /// Whether the caller may send scans for this store.
     #[must_use]
-    pub fn speaks_for(&self, store: &StoreId) -> bool {
+    pub fn may_use(&self, store: &StoreId) -> bool {
         match &self.stores {
             Stores::All => true,
             Stores::Only(stores) => stores.contains(store),
@@ -71,102 +72,104 @@ impl Caller {
     }
 }
 
-/// What a request brings along.
+/// The credentials of a request.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
     /// An API key.
     pub api_key: Option<&'a [u8]>,
-    /// The subject of a client certificate that was verified.
+    /// The subject of a verified client certificate.
     pub certificate_subject: Option<&'a str>,
 }
 
-/// Why a caller is not known. A key is not repeated.
+/// Why a request has no known caller. No message repeats a key.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Unknown {
-    /// Neither an API key nor a client certificate.
-    #[error("neither an API key nor a client certificate")]
+pub enum UnknownCaller {
+    /// There is neither an API key nor a client certificate.
+    #[error("no API key and no client certificate")]
     NoCredentials,
-    /// An API key that is nobody's.
-    #[error("the API key is nobody's")]
+    /// No caller has this API key.
+    #[error("unknown API key")]
     WrongApiKey,
-    /// A client certificate that is nobody's.
-    #[error("the client certificate is nobody's: its subject is {0:?}")]
+    /// No caller has this certificate subject.
+    #[error("no caller has client certificate subject {0:?}")]
     UnknownSubject(String),
-    /// The API key of one, and the certificate of another.
-    #[error("the API key is one caller's and the client certificate another's")]
+    /// The API key and the client certificate are those of different callers.
+    #[error("the API key and the client certificate belong to different callers")]
     TwoCallers,
 }
 
-/// All callers: clones share them. They can be exchanged at any time, for the next request.
+/// All callers. Clones share them. They can be replaced at any time; the next request uses the new ones.
 #[derive(Clone, Debug)]
-pub struct Callers(Arc<RwLock<Arc<Known>>>);
+pub struct Callers(Arc<RwLock<Arc<Index>>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Index {
     by_key: HashMap<KeyDigest, Arc<Caller>>,
     by_subject: HashMap<String, Arc<Caller>>,
 }
 
 impl Callers {
-    /// These; none means that anybody may call.
+    /// These callers. If there are none, unauthenticated requests are allowed.
     #[must_use]
     pub fn new(callers: Vec<Caller>) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(Known::new(callers)))))
+        Self(Arc::new(RwLock::new(Arc::new(Index::new(callers)))))
     }
 
-    /// From now on these.
+    /// Replaces all callers.
     pub fn replace(&self, callers: Vec<Caller>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Known::new(callers));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Index::new(callers));
     }
 
-    /// Whether anybody may call.
+    /// Whether no caller is configured, so that unauthenticated requests are allowed.
     #[must_use]
-    pub fn is_anybody(&self) -> bool {
-        self.known().is_anybody()
+    pub fn is_empty(&self) -> bool {
+        self.index().is_empty()
     }
 
-    /// Who calls: `None` where anybody may. A key and a certificate that both come must be one caller's.
+    /// The caller with these credentials; `None` if no caller is configured. If there are both a key and a certificate
+    /// of a caller, they must belong to the same one.
     ///
     /// # Errors
-    /// When it is nobody who may.
-    pub fn identify(&self, credentials: Credentials<'_>) -> Result<Option<Arc<Caller>>, Unknown> {
-        let known = self.known();
-        if known.is_anybody() {
+    /// If no caller has these credentials.
+    pub fn identify(&self, credentials: Credentials<'_>) -> Result<Option<Arc<Caller>>, UnknownCaller> {
+        let index = self.index();
+        if index.is_empty() {
             return Ok(None);
         }
-        // Looked up by what was hashed: how long that takes says nothing about the keys that there are.
-        let by_key = credentials.api_key.map(|key| known.by_key.get(&KeyDigest::of(key)).ok_or(Unknown::WrongApiKey));
-        let by_subject = credentials
-            .certificate_subject
-            .map(|subject| known.by_subject.get(subject).ok_or_else(|| Unknown::UnknownSubject(subject.to_owned())));
+        // The look-up uses the digest, so its duration reveals nothing about the configured keys.
+        let by_key =
+            credentials.api_key.map(|key| index.by_key.get(&KeyDigest::of(key)).ok_or(UnknownCaller::WrongApiKey));
+        let by_subject = credentials.certificate_subject.map(|subject| {
+            index.by_subject.get(subject).ok_or_else(|| UnknownCaller::UnknownSubject(subject.to_owned()))
+        });
         match (by_key.transpose()?, by_subject) {
-            (None, None) => Err(Unknown::NoCredentials),
+            (None, None) => Err(UnknownCaller::NoCredentials),
             (None, Some(caller)) => caller.map(Arc::clone).map(Some),
-            (Some(caller), Some(Ok(other))) if caller.name != other.name => Err(Unknown::TwoCallers),
-            // A certificate that names nobody may be that of a proxy on the way; the key says who calls.
+            (Some(caller), Some(Ok(other))) if caller.name != other.name => Err(UnknownCaller::TwoCallers),
+            // An unknown certificate may belong to a proxy in front; the key identifies the caller.
             (Some(caller), _) => Ok(Some(Arc::clone(caller))),
         }
     }
 
-    /// Held for a clone alone, never across an await.
-    fn known(&self) -> Arc<Known> {
+    /// The lock is held only for the clone, never across an await.
+    fn index(&self) -> Arc<Index> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Known {
+impl Index {
     fn new(callers: Vec<Caller>) -> Self {
-        let mut known = Self::default();
+        let mut index = Self::default();
         for caller in callers.into_iter().map(Arc::new) {
-            known.by_key.extend(caller.keys.iter().map(|key| (*key, Arc::clone(&caller))));
-            known
+            index.by_key.extend(caller.keys.iter().map(|key| (*key, Arc::clone(&caller))));
+            index
                 .by_subject
                 .extend(caller.certificate_subject.iter().map(|subject| (subject.clone(), Arc::clone(&caller))));
         }
-        known
+        index
     }
 
-    fn is_anybody(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.by_key.is_empty() && self.by_subject.is_empty()
     }
 }
@@ -180,15 +183,19 @@ mod tests {
         Caller { name: name.into(), keys, certificate_subject: subject.map(str::to_owned), stores: Stores::All }
     }
 
-    fn who(callers: &Callers, api_key: Option<&str>, certificate_subject: Option<&str>) -> Result<String, Unknown> {
+    fn identify(
+        callers: &Callers,
+        api_key: Option<&str>,
+        certificate_subject: Option<&str>,
+    ) -> Result<String, UnknownCaller> {
         let credentials = Credentials { api_key: api_key.map(str::as_bytes), certificate_subject };
         callers
             .identify(credentials)
-            .map(|caller| caller.map_or("anybody".to_owned(), |caller| caller.name.to_string()))
+            .map(|caller| caller.map_or("unauthenticated".to_owned(), |caller| caller.name.to_string()))
     }
 
     #[test]
-    fn a_caller_is_known_by_either_of_two_keys_or_by_a_certificate() {
+    fn a_caller_is_identified_by_either_of_two_keys_or_by_a_certificate() {
         let callers = Callers::new(vec![caller("a", &["old", "new"], Some("CN=a")), caller("b", &["b"], None)]);
         for (key, subject, expected) in [
             (Some("old"), None, Ok("a")),
@@ -197,23 +204,23 @@ mod tests {
             (None, Some("CN=a"), Ok("a")),
             (Some("new"), Some("CN=a"), Ok("a")),
             (Some("b"), Some("CN=proxy"), Ok("b")),
-            (Some("b"), Some("CN=a"), Err(Unknown::TwoCallers)),
-            (Some("B"), Some("CN=a"), Err(Unknown::WrongApiKey)),
-            (Some(""), None, Err(Unknown::WrongApiKey)),
-            (None, Some("CN=A"), Err(Unknown::UnknownSubject("CN=A".to_owned()))),
-            (None, None, Err(Unknown::NoCredentials)),
+            (Some("b"), Some("CN=a"), Err(UnknownCaller::TwoCallers)),
+            (Some("B"), Some("CN=a"), Err(UnknownCaller::WrongApiKey)),
+            (Some(""), None, Err(UnknownCaller::WrongApiKey)),
+            (None, Some("CN=A"), Err(UnknownCaller::UnknownSubject("CN=A".to_owned()))),
+            (None, None, Err(UnknownCaller::NoCredentials)),
         ] {
-            assert_eq!(who(&callers, key, subject), expected.map(str::to_owned), "{key:?} {subject:?}");
+            assert_eq!(identify(&callers, key, subject), expected.map(str::to_owned), "{key:?} {subject:?}");
         }
     }
 
     #[test]
-    fn without_callers_anybody_may_call_and_from_the_moment_that_there_are_some_nobody_else() {
+    fn unauthenticated_requests_are_allowed_only_while_no_caller_is_configured() {
         let callers = Callers::new(Vec::new());
-        assert_eq!(who(&callers, None, None), Ok("anybody".to_owned()));
+        assert_eq!(identify(&callers, None, None), Ok("unauthenticated".to_owned()));
         callers.replace(vec![caller("a", &["a"], None)]);
-        assert_eq!(who(&callers, None, None), Err(Unknown::NoCredentials));
+        assert_eq!(identify(&callers, None, None), Err(UnknownCaller::NoCredentials));
         callers.replace(vec![caller("b", &["b"], None)]);
-        assert_eq!(who(&callers, Some("a"), None), Err(Unknown::WrongApiKey));
+        assert_eq!(identify(&callers, Some("a"), None), Err(UnknownCaller::WrongApiKey));
     }
 }

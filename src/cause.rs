@@ -1,4 +1,5 @@
-//! Why a request of our own or the use of a file failed, in words for a person: what happened and, where it is known, what to do.
+//! Error messages for operators about failed outgoing requests and unusable files: what happened and, if known, what to
+//! do.
 
 use std::error::Error;
 use std::io;
@@ -7,69 +8,70 @@ use std::path::Path;
 
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
-/// The innermost cause, which is the one that tells a person something: "connection refused".
-pub(crate) fn innermost(error: &reqwest::Error) -> String {
+/// The root cause of a failed request, such as "connection refused". The outer errors say less.
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
-        if let Some(words) = of_tls(cause) {
-            return words.to_owned();
+        if let Some(message) = tls_error(cause) {
+            return message.to_owned();
         }
         if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return "the answer is not valid HTTP: does the port speak TLS (https://)?".to_owned();
         }
-        // An `io::Error` hides what it wraps from `source`.
+        // `source` of an `io::Error` skips the error that it wraps.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         match wrapped.map(|error| error as &(dyn Error + 'static)).or_else(|| cause.source()) {
             Some(source) => cause = source,
             None => break,
         }
     }
-    let words = cause.to_string();
+    let message = cause.to_string();
     match cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
         // "Connection refused (os error 111)"
-        Some(_) => words.split(" (os error").next().unwrap_or_default().to_lowercase(),
-        None => words,
+        Some(_) => message.split(" (os error").next().unwrap_or_default().to_lowercase(),
+        None => message,
     }
 }
 
-/// A failed handshake, where rustls' own words do not say what to do.
-fn of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
+/// A message for a failed handshake, if the message of rustls does not say what to do.
+fn tls_error(error: &(dyn Error + 'static)) -> Option<&'static str> {
     Some(match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::UnknownIssuer => {
-                "the certificate is signed by an authority that is not trusted here: trust it, or give its PEM file"
+                "the certificate is issued by a CA that is not trusted here: trust that CA, or give its PEM file"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the certificate is not valid yet: check this machine's clock"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the certificate is for another host name: use a name that it holds, or make one for this name"
+                "the certificate is for another host name: use a name from the certificate, or a certificate for this name"
             }
             other if other.to_string().contains("CaUsedAsEndEntity") => {
-                "the certificate is a CA certificate: make one for the server, see docs/security.md"
+                "the certificate is a CA certificate: use a server certificate, see docs/security.md"
             }
             _ => return None,
         },
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the other side asks for a client certificate, and none was given"
+            "the server requires a client certificate, and none was given"
         }
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
-        ) => "the other side does not accept the client certificate",
+        ) => "the server refused the client certificate",
         rustls::Error::InvalidMessage(_) => "the port does not speak TLS",
         _ => return None,
     })
 }
 
-/// Folders that belong to the system.
-const SYSTEM: [&str; 14] = [
+/// Folders of the system, whose owner must not be changed.
+const SYSTEM_FOLDERS: [&str; 14] = [
     "/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/run",
     "/var/tmp",
 ];
 
-/// Why a file cannot be used; where permission is missing, which user needs it and what gives it.
-pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
+/// A message about a file that cannot be used. If a permission is missing, it names the user and the command that
+/// helps.
+pub(crate) fn file_error(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error.to_string();
     }
@@ -80,13 +82,15 @@ pub(crate) fn of_file(path: &Path, error: &io::Error) -> String {
     let help = match found {
         Some((found, owner)) if owner == uid => format!("chmod u+rwX {}", found.display()),
         Some((found, owner)) if owner != 0 => {
-            format!("run it as uid {owner}, which owns {}, or give that to uid {uid}", found.display())
+            format!("run it as uid {owner}, which owns {}, or change its owner to uid {uid}", found.display())
         }
-        Some((found, _)) if found == path || (found == folder && !SYSTEM.iter().any(|system| found == *system)) => {
+        Some((found, _))
+            if found == path || (found == folder && !SYSTEM_FOLDERS.iter().any(|system| found == *system)) =>
+        {
             format!("chown {uid} {}", found.display())
         }
-        Some((found, _)) if found == folder => "name a file in a folder of its own".to_owned(),
+        Some((found, _)) if found == folder => "use a file in a separate folder".to_owned(),
         _ => format!("install -d -m 0700 -o {uid} {}", folder.display()),
     };
-    format!("{error}: this process runs as uid {uid}; what helps: {help}")
+    format!("{error}: this process runs as uid {uid}; to fix it: {help}")
 }

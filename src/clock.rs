@@ -1,21 +1,21 @@
-//! The only caller of the wall clock. Everything else is given `now`.
+//! The only module that reads the wall clock. All other code gets the time as an argument.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Where the time comes from.
+/// The source of the time.
 #[derive(Clone, Debug)]
 pub enum Clock {
     /// The machine's wall clock.
     System,
-    /// A clock that a test moves by hand.
+    /// A clock that a test sets.
     Manual(ManualClock),
 }
 
 impl Clock {
-    /// The time now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match self {
@@ -25,29 +25,29 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that asks the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "this is the only function that reads the wall clock")]
 fn system_now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// A clock that stands still until it is moved, so that a test can live through days.
+/// A clock that changes only when a test advances it.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// A clock that begins at `start`.
     #[must_use]
     pub fn starting_at(start: DateTime<Utc>) -> Self {
         Self(Arc::new(Mutex::new(start)))
     }
 
-    /// What it shows.
+    /// The time of this clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves it on.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *time = time.checked_add_signed(chrono::TimeDelta::from_std(by).unwrap_or_default()).unwrap_or(*time);

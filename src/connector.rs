@@ -28,7 +28,7 @@ use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::Holder;
 use crate::ledger::{Ledger, LedgerError, Lookup, NewRecord, Record, Recorded};
 use crate::metrics::Metrics;
-use crate::traces::{carry, step};
+use crate::traces::{in_current_trace, step};
 
 /// How long a scan waits for its verdict while the ledger is slow. After that it gets a 500, and the work on it
 /// continues. A gate retries for six seconds, so it asks again soon after the decision is recorded.
@@ -136,7 +136,7 @@ impl Connector {
             // The task returns the permit with the verdict, so that this scan is answered before the next waiting scan
             // gets the permit.
             Poll::Pending => {
-                let working = tokio::spawn(carry(work));
+                let working = tokio::spawn(in_current_trace(work));
                 if !self.ledger.is_slow() {
                     working.await?
                 } else if let Ok(done) = timeout(SLOW_LEDGER_WAIT, working).await {

@@ -1,5 +1,5 @@
-//! The demo's own OpenID provider. It signs a token for any demo shopper, without a password. Its keys are made at the
-//! start, and the connector fetches them over HTTP like those of any provider.
+//! The demo's OpenID Connect provider. It signs a token for any demo shopper, without a password. Its key is created at
+//! the start. The connector fetches the public key over HTTP, like the keys of any provider.
 
 use std::fmt;
 
@@ -24,9 +24,9 @@ const KEY_ID: &str = "demo";
 /// How long a token is valid.
 pub const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// The provider cannot be set up, or cannot sign.
+/// The provider cannot create a key or sign a token.
 #[derive(Clone, Copy, Debug, Error)]
-#[error("the demo's identity provider cannot make a key or a token")]
+#[error("the demo's identity provider cannot create a key or a token")]
 pub struct DemoIssuerError;
 
 /// Signs tokens for demo shoppers.
@@ -46,10 +46,10 @@ struct Claims<'a> {
 }
 
 impl DemoIssuer {
-    /// A provider with a new key. `issuer` is the URL below which it answers.
+    /// A provider with a new key. `issuer` is its base URL.
     ///
     /// # Errors
-    /// When the system has no randomness for the key.
+    /// If the operating system provides no random numbers for the key.
     pub fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| DemoIssuerError)?;
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| DemoIssuerError)?;
@@ -57,7 +57,7 @@ impl DemoIssuer {
         Ok(Self { issuer, signing: EncodingKey::from_ed_der(document.as_ref()), public })
     }
 
-    /// The settings with which the connector accepts its tokens.
+    /// The settings with which the connector accepts tokens of this provider.
     #[must_use]
     pub fn settings(&self) -> ProviderSettings {
         ProviderSettings {
@@ -70,7 +70,7 @@ impl DemoIssuer {
         }
     }
 
-    /// The customer who is this shopper. The subject is the shopper's id.
+    /// The customer of a shopper. The subject is the shopper's id.
     #[must_use]
     pub fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
         let subject = SubjectId::parse(shopper.as_str()).ok()?;

@@ -1,6 +1,6 @@
-//! Keyed hashes: identity keys, recognition tokens and fingerprints are kept and compared only as HMAC-SHA-256.
+//! Keyed hashes: identity keys, recognition tokens and fingerprints are stored and compared only as HMAC-SHA-256.
 //!
-//! What is looked up or remembered of a key is of no use at a gate.
+//! A stored digest cannot be used at a gate.
 
 use std::fmt;
 
@@ -16,26 +16,26 @@ use crate::domain::ids::{StoreId, VisitorId};
 use crate::domain::scan::Location;
 use crate::domain::scan_key_code::RecognitionToken;
 
-/// The secret under which everything is hashed: 32 bytes. It cannot be printed.
+/// The secret key of all hashes: 32 bytes. It cannot be printed.
 #[derive(Clone)]
 pub struct HashKey(Hmac<Sha256>);
 
-/// A text that is not a hash key.
+/// The text is not a hash key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("must be 32 bytes in Base64, such as `openssl rand -base64 32` makes")]
+#[error("must be 32 bytes in Base64: create it with `openssl rand -base64 32`")]
 pub struct HashKeyError;
 
 impl HashKey {
     /// Reads 32 bytes in Base64.
     ///
     /// # Errors
-    /// For anything else.
+    /// If the text is anything else.
     pub fn from_base64(text: &str) -> Result<Self, HashKeyError> {
         let bytes = BASE64_STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         bytes.map(|bytes| Self::new(&bytes)).ok_or(HashKeyError)
     }
 
-    /// What a database remembers of its key, to know it again: it tells nothing about the key.
+    /// A value that a database stores to recognize its key. It reveals nothing about the key.
     #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
         self.digest(b"check", &[]).0
@@ -44,7 +44,7 @@ impl HashKey {
     /// A hash key of the given bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
-        // HMAC takes a key of any length up to the block size as it is: 32 bytes always fit.
+        // HMAC pads a key that is shorter than the block with zeros.
         let mut block = [0; 64];
         for (to, from) in block.iter_mut().zip(bytes) {
             *to = *from;
@@ -52,17 +52,17 @@ impl HashKey {
         Self(Hmac::new(&block.into()))
     }
 
-    /// A new one, from the operating system's randomness.
+    /// A new random key.
     ///
     /// # Errors
-    /// When the operating system has none to give.
+    /// If the operating system provides no random numbers.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self::new(&bytes))
     }
 
-    /// The digest of a key as its holder presents it.
+    /// The digest of an identity key, as it is scanned.
     #[must_use]
     pub fn identity_key(&self, key: &str) -> Digest {
         self.digest(b"identity key", &[key.as_bytes()])
@@ -74,20 +74,20 @@ impl HashKey {
         self.digest(b"recognition token", &[token.expose().as_bytes()])
     }
 
-    /// The digest of a Scan Key Code that is used up, without its signature.
+    /// The digest of a used Scan Key Code, without its signature.
     #[must_use]
     pub fn used_code(&self, code: &str) -> Digest {
         self.digest(b"used scan key code", &[code.as_bytes()])
     }
 
-    /// What makes two scans of one event the same scan: decoded key, store and location.
+    /// The fingerprint of a scan: decoded key, store and location. Two scans of one event are the same if it is equal.
     #[must_use]
     pub fn fingerprint(&self, key: &IdentityKey, store: &StoreId, location: Location) -> Fingerprint {
         let parts = [key.as_bytes(), store.as_str().as_bytes(), location.as_str().as_bytes()];
         Fingerprint(self.digest(b"fingerprint", &parts))
     }
 
-    /// What stands for a customer of the shopper's side wherever they own something.
+    /// The digest that identifies a customer of the shopper API wherever something belongs to them.
     #[must_use]
     pub fn customer(&self, customer: &Customer) -> Digest {
         match customer {
@@ -98,7 +98,7 @@ impl HashKey {
         }
     }
 
-    /// What stands for a visitor who was erased: the same wherever they were named, and of no use for finding out who they were.
+    /// The pseudonym of an erased visitor. It is the same everywhere, and does not reveal the visitor.
     #[must_use]
     pub fn pseudonym(&self, visitor: &VisitorId) -> VisitorId {
         let digest = self.digest(b"pseudonym", &[visitor.as_str().as_bytes()]);
@@ -107,7 +107,7 @@ impl HashKey {
         VisitorId::parse(&format!("erased-{name}")).unwrap_or_else(|_| visitor.clone())
     }
 
-    /// Every part goes in with its length before it, so that no two lists of parts read the same.
+    /// Each part is preceded by its length, so that different lists of parts never have the same bytes.
     fn digest(&self, purpose: &[u8], parts: &[&[u8]]) -> Digest {
         let mut mac = self.0.clone();
         for part in [purpose].iter().chain(parts) {
@@ -129,19 +129,19 @@ impl fmt::Debug for HashKey {
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of these bytes, as they were stored.
+    /// A digest from stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes, to be stored.
+    /// The bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// In hexadecimal: how what cannot be shown is named. Of no use at a gate.
+    /// The digest in hexadecimal. It names a key that must not be shown, and cannot be used at a gate.
     #[must_use]
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
@@ -162,18 +162,18 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The keyed hash of what makes two scans of one event the same.
+/// The keyed hash of a scan's key, store and location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(Digest);
 
 impl Fingerprint {
-    /// The fingerprint of these bytes, as they were stored.
+    /// A fingerprint from stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Digest(bytes))
     }
 
-    /// Its bytes, to be stored.
+    /// The bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.0
@@ -184,17 +184,17 @@ impl Fingerprint {
 mod tests {
     use super::*;
 
-    /// The value comes from another implementation (Python's `hmac`): key 32 bytes of 0x01, message `identity key` and `a`,
-    /// each behind its length as eight bytes.
+    /// The expected value comes from another implementation, Python's `hmac`: the key is 32 bytes of 0x01; the message
+    /// is `identity key` and `a`, each preceded by its length in eight bytes.
     #[test]
-    fn it_is_hmac_sha_256() {
+    fn digests_are_hmac_sha_256() {
         let key = HashKey::new(&[1; 32]);
         let hex: String = key.identity_key("a").0.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "7cdbae4c14adfad1b04850241fe839a9d59b545ae3e7c0fba43baeac2fdcf13a");
     }
 
     #[test]
-    fn purposes_and_parts_do_not_run_together() {
+    fn different_purposes_and_parts_have_different_digests() {
         let key = HashKey::new(&[7; 32]);
         let token = RecognitionToken::parse(&"a".repeat(32)).expect("a token");
         assert_ne!(key.identity_key(&"a".repeat(32)), key.recognition_token(&token));

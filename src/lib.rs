@@ -1,17 +1,19 @@
 //! The retailer's Identity Connector for Just Walk Out gates.
 //!
-//! A shopper shows a code at a gate; Amazon's Identity Gateway asks, and has two seconds to learn whether to open. Read in the
-//! order in which a scan travels:
+//! A shopper shows a code at a gate. Amazon's Identity Gateway sends it to the connector, and needs an answer within
+//! two seconds. A scan passes through these modules:
 //!
 //! ```text
-//! bytes → request (http::wire) → who is this? (directory) → may they? (domain::decision)
-//!       → remember it (ledger: the first record wins) → answer (http::answer)
+//! bytes → request (http::wire) → shopper (directory) → decision (domain::decision)
+//!       → record (ledger: the first record wins) → answer (http::answer)
 //! ```
 //!
-//! [`connector`] is that journey without HTTP, [`administration`] what is done about those who are known. [`commerce`] is the shopper's
-//! side: who an app speaks for, and the code that it shows at the gate; what is in its carts, [`carts`] keeps. [`app`] puts
-//! everything together and runs it, for the binary and for the tests alike. [`gate`] stands on the other side of the wire. Imports
-//! point one way: a module knows only those that stand above it in the list below, as `tests/service/architecture.rs` checks.
+//! [`connector`] makes and records the decision, without HTTP. [`administration`] shows and changes stores, shoppers
+//! and keys. [`commerce`] is the shopper API: it identifies the customer of an app and creates codes for the gate;
+//! [`carts`] stores carts. [`app`] builds and runs everything, for the binary and the tests. [`gate`] simulates
+//! Amazon's side.
+//!
+//! A module imports only modules above it in the list below; `tests/service/architecture.rs` checks this.
 
 pub mod domain;
 

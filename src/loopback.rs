@@ -1,22 +1,23 @@
-//! What stays on this machine.
+//! Addresses and URLs of this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 
-/// Whether a plain URL stays on this machine, where no other machine can listen.
+/// Whether a URL uses plain HTTP on loopback, so that no other machine can read the request.
 pub(crate) fn is_plain_loopback(url: &Url) -> bool {
     url.scheme() == "http" && url.host_str().is_some_and(is_loopback)
 }
 
-/// Whether a host is this machine, and no name that others could make point to it: of a URL or of a `Host` header, without a port.
+/// Whether a host is a loopback address or `localhost`. `host` comes from a URL or a `Host` header, without a port.
+/// Other names do not count, because DNS could resolve them to any address.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.to_canonical().is_loopback())
 }
 
-/// The address at which this machine reaches a port that is bound to `bound`: an unspecified address (`0.0.0.0`, `[::]`) is no
-/// destination.
+/// The address with which a client on this machine connects to a port that is bound to `bound`. An unspecified address
+/// (`0.0.0.0`, `[::]`) cannot be a destination, so it becomes loopback.
 pub(crate) fn reachable(bound: SocketAddr) -> SocketAddr {
     let address = match bound.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -31,7 +32,7 @@ mod tests {
     use super::reachable;
 
     #[test]
-    fn an_unspecified_address_is_reached_on_loopback() {
+    fn an_unspecified_address_becomes_loopback() {
         for (bound, reached) in [
             ("0.0.0.0:8080", "127.0.0.1:8080"),
             ("[::]:8080", "[::1]:8080"),

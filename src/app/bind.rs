@@ -1,4 +1,4 @@
-//! The ports that a configuration names, bound: all of them, or an error that says what to change.
+//! Binds the configured ports: either all of them, or none with an error that says what to change.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ pub(super) struct Bound {
     pub(super) address: SocketAddr,
 }
 
-/// The addresses that cannot be bound, and what to do about it.
+/// The addresses that cannot be bound, and how to correct them.
 #[derive(Debug)]
 pub struct BindError(Vec<Refused>);
 
@@ -24,7 +24,7 @@ struct Refused {
     setting: &'static str,
     address: SocketAddr,
     error: io::Error,
-    /// A port nearby that is free, where the one asked for is taken.
+    /// A free port near the configured one, if that is in use.
     free: Option<SocketAddr>,
 }
 
@@ -45,15 +45,15 @@ pub(super) fn bind(
     let server = bind("server.bind", server);
     let management = bind("management.bind", management);
     let commerce = commerce.map(|address| bind("commerce.bind", address));
-    let mut held = match (server, management, commerce) {
+    let mut bound = match (server, management, commerce) {
         (Some(server), Some(management), None) => return Ok((server, management, None)),
         (Some(server), Some(management), Some(Some(commerce))) => return Ok((server, management, Some(commerce))),
         (server, management, commerce) => [server, management, commerce.flatten()].into_iter().flatten().collect(),
     };
-    // What could be bound is held until the end: no suggestion is one of these ports.
+    // Bound ports stay bound until the end, so that none of them is suggested.
     for refused in &mut refused.0 {
         if refused.error.kind() == io::ErrorKind::AddrInUse {
-            refused.free = free_port(refused.address, &mut held);
+            refused.free = free_port(refused.address, &mut bound);
         }
     }
     Err(refused)
@@ -65,12 +65,12 @@ fn listen(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
-/// The first free port after the one that is taken, which is held so that it is not suggested twice.
-fn free_port(taken: SocketAddr, held: &mut Vec<Bound>) -> Option<SocketAddr> {
-    for port in (taken.port()..=u16::MAX).skip(1).take(100) {
-        if let Ok(bound) = listen(SocketAddr::new(taken.ip(), port)) {
-            let address = bound.address;
-            held.push(bound);
+/// The first free port after one in use. It is added to `bound`, so that it is not suggested twice.
+fn free_port(in_use: SocketAddr, bound: &mut Vec<Bound>) -> Option<SocketAddr> {
+    for port in (in_use.port()..=u16::MAX).skip(1).take(100) {
+        if let Ok(free) = listen(SocketAddr::new(in_use.ip(), port)) {
+            let address = free.address;
+            bound.push(free);
             return Some(address);
         }
     }
@@ -103,7 +103,7 @@ impl fmt::Display for BindError {
 }
 
 impl Refused {
-    /// What to set in the environment to use the free port.
+    /// The environment variable that selects the free port.
     fn variable(&self) -> Option<String> {
         let name = self.setting.to_uppercase().replace('.', "__");
         self.free.map(|address| format!("CONNECTOR__{name}={address}"))

@@ -1,5 +1,7 @@
-//! Files that are read again when they change. They are looked at, by their metadata: that works on every file system, and wherever
-//! files are swapped by links.
+//! Detects changes of the files that can be reloaded.
+//!
+//! It compares their metadata once a second. Unlike file system events, this works on every file system, and where
+//! files are replaced by changing a symbolic link.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +13,12 @@ use tokio::task::spawn_blocking;
 
 use crate::config::{Config, DirectorySource, Mode, Sources, effective};
 
-/// What is read again on its own.
+/// A part of the configuration that can be reloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Who may call.
+    /// The callers.
     Callers,
-    /// The certificate, and who makes those of clients.
+    /// The server certificate, and the CA certificates of clients.
     Tls,
     /// The directory file.
     Directory,
@@ -25,7 +27,7 @@ pub(super) enum Part {
 impl Part {
     pub(super) const ALL: [Self; 3] = [Self::Callers, Self::Tls, Self::Directory];
 
-    /// The setting that it comes from.
+    /// Its setting.
     pub(super) fn setting(self) -> &'static str {
         match self {
             Self::Callers => "server.callers",
@@ -35,41 +37,42 @@ impl Part {
     }
 }
 
-/// What a configuration was read from, as it was then. To be made right after reading it: what changes later is noticed.
+/// The files of a configuration and their state. Create it directly after the configuration is read, so that no change
+/// is missed.
 #[derive(Debug)]
-pub struct Watch {
+pub struct WatchedFiles {
     pub(super) mode: Mode,
     pub(super) sources: Sources,
     pub(super) source: DirectorySource,
-    /// The settings that run, by their names.
+    /// The settings in use, by their names.
     pub(super) settings: BTreeMap<String, String>,
     files: Vec<File>,
 }
 
-/// A file, and its state when it was last read and when it was last looked at.
+/// A file, and its state when it was last read and when it was last checked.
 #[derive(Debug)]
 struct File {
     part: Part,
     path: PathBuf,
-    read: Option<Stamp>,
-    seen: Option<Stamp>,
+    read: Option<FileState>,
+    checked: Option<FileState>,
 }
 
-/// What tells one state of a file from another.
+/// The metadata that changes when a file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileState {
     modified: Option<SystemTime>,
     length: u64,
     inode: (u64, u64),
 }
 
-impl Watch {
-    /// What `config` was read from.
+impl WatchedFiles {
+    /// The files of `config`.
     #[must_use]
     pub fn new(mode: Mode, sources: &Sources, config: &Config) -> Self {
         let watch = |part, path: &Path| {
-            let stamp = stamp(path);
-            File { part, path: path.to_owned(), read: stamp, seen: stamp }
+            let state = state(path);
+            File { part, path: path.to_owned(), read: state, checked: state }
         };
         let mut files: Vec<File> = sources.file.iter().map(|path| watch(Part::Callers, path)).collect();
         if let Some(tls) = &config.tls {
@@ -83,39 +86,42 @@ impl Watch {
         Self { mode, sources: sources.clone(), source: config.directory.clone(), settings, files }
     }
 
-    /// Looks at every file, and tells the parts of which one has changed and is done changing: it looks as it did at the look before.
+    /// Checks every file. Returns the parts with a changed file, once the file is complete: its state must be the same
+    /// in two checks in a row.
     pub(super) async fn changed(&mut self) -> Vec<Part> {
-        let before: Vec<Option<Stamp>> = self.files.iter().map(|file| file.seen).collect();
-        self.look().await;
-        let rests = |(file, before): &(&File, Option<Stamp>)| file.seen == *before && file.seen != file.read;
-        let mut parts: Vec<Part> = self.files.iter().zip(before).filter(rests).map(|(file, _)| file.part).collect();
+        let before: Vec<Option<FileState>> = self.files.iter().map(|file| file.checked).collect();
+        self.check().await;
+        let is_complete =
+            |(file, before): &(&File, Option<FileState>)| file.checked == *before && file.checked != file.read;
+        let changed = self.files.iter().zip(before).filter(is_complete);
+        let mut parts: Vec<Part> = changed.map(|(file, _)| file.part).collect();
         parts.dedup();
         parts
     }
 
-    /// Looks at every file, elsewhere: a network's file system may take its time.
-    pub(super) async fn look(&mut self) {
+    /// Checks every file, on a blocking thread, because a network file system may be slow.
+    pub(super) async fn check(&mut self) {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
-        let stamps = spawn_blocking(move || paths.iter().map(|path| stamp(path)).collect::<Vec<_>>()).await;
-        for (file, stamp) in self.files.iter_mut().zip(stamps.unwrap_or_default()) {
-            file.seen = stamp;
+        let states = spawn_blocking(move || paths.iter().map(|path| state(path)).collect::<Vec<_>>()).await;
+        for (file, state) in self.files.iter_mut().zip(states.unwrap_or_default()) {
+            file.checked = state;
         }
     }
 
-    /// The files of this part are read, as they looked last.
-    pub(super) fn is_read(&mut self, part: Part) {
-        self.files.iter_mut().filter(|file| file.part == part).for_each(|file| file.read = file.seen);
+    /// Marks the files of a part as read, in the state of the last check.
+    pub(super) fn mark_read(&mut self, part: Part) {
+        self.files.iter_mut().filter(|file| file.part == part).for_each(|file| file.read = file.checked);
     }
 }
 
-/// Every setting by its name; none if they cannot be read.
+/// Every setting by its name; empty if the settings cannot be read.
 pub(super) fn settings(mode: Mode, sources: &Sources) -> BTreeMap<String, String> {
     let settings = effective(mode, sources).unwrap_or_default();
     settings.into_iter().map(|setting| (setting.name, setting.value)).collect()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+fn state(path: &Path) -> Option<FileState> {
     let metadata = fs::metadata(path).ok()?;
     let modified = metadata.modified().ok();
-    Some(Stamp { modified, length: metadata.len(), inode: (metadata.dev(), metadata.ino()) })
+    Some(FileState { modified, length: metadata.len(), inode: (metadata.dev(), metadata.ino()) })
 }

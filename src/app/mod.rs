@@ -1,12 +1,13 @@
-//! Everything put together: `build(config)`, ask for the addresses, `run(stop)`. The binary and the tests run the same.
+//! Builds the connector from its configuration and runs it. The binary and the tests use the same functions: [`build`]
+//! opens the storage and binds the ports, [`App::run`] serves until it is stopped.
 
 mod bind;
 mod files;
+mod maintenance;
 mod open;
 mod reload;
 mod shoppers;
 mod stores;
-mod upkeep;
 mod warnings;
 
 use std::future::Future;
@@ -22,19 +23,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use bind::BindError;
-pub use files::Watch;
+pub use files::WatchedFiles;
 pub use open::read_source;
 pub use reload::Reload;
 pub use warnings::{CODES_REFUSED, NO_STORE};
 
 use bind::Bound;
-use shoppers::Around;
-use upkeep::Upkeep;
+use maintenance::Maintenance;
+use shoppers::Shared;
 
 use crate::administration::Administration;
 use crate::callers::Callers;
 use crate::carts::CartStore;
-use crate::cause::of_file;
+use crate::cause::file_error;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::connector::Connector;
@@ -50,13 +51,13 @@ use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
 use crate::traces::{Traces, TracesError};
 
-/// How long the ledger may take to close at the end, and how long spans may take to be exported. What was answered is kept in any case.
-const CLOSE: Duration = Duration::from_secs(1);
+/// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections the management port takes at once: scrapers, probes, a person or two.
+/// The connection limit of the management port: enough for scrapers, probes and operators.
 const MANAGEMENT_CONNECTIONS: u32 = 32;
 
-/// Why a connector does not start.
+/// Why the connector does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The database cannot be used.
@@ -69,14 +70,14 @@ pub enum StartError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The directory file cannot be read.
-    #[error("directory.file: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
+    #[error("directory.file: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
     DirectoryUnreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// The directory file is wrong.
+    /// The directory file has mistakes.
     #[error(transparent)]
     DirectoryFile(#[from] DirectoryFileError),
     /// Addresses cannot be bound.
@@ -85,29 +86,29 @@ pub enum StartError {
     /// The demo's identity provider cannot be set up.
     #[error(transparent)]
     DemoIssuer(#[from] DemoIssuerError),
-    /// The files of TLS cannot be used.
+    /// The TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The process may open too few files.
+    /// The limit of open files is too low.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
-    /// Traces cannot be sent.
+    /// The exporter of traces cannot be created.
     #[error(transparent)]
     Traces(#[from] TracesError),
-    /// The operating system has no randomness to give.
-    #[error("no randomness: {0}")]
+    /// The operating system provides no random numbers.
+    #[error("the operating system provides no random numbers: {0}")]
     Randomness(#[from] getrandom::Error),
 }
 
-/// A connector that is bound to its ports and not running yet.
+/// A connector that has bound its ports and is not running yet.
 #[derive(Debug)]
 pub struct App {
     api: Port,
     management: Port,
-    /// The shopper's side, where it has a port of its own.
+    /// The shopper API, if it has a separate port.
     shoppers: Option<Port>,
     carts: Arc<CartStore>,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     reload: Reload,
     readiness: Readiness,
     tls: Option<Tls>,
@@ -116,46 +117,48 @@ pub struct App {
     traces: Option<Traces>,
 }
 
-/// A port that is bound, and what it will answer.
+/// A bound port and its service.
 #[derive(Debug)]
 struct Port {
     bound: Bound,
-    serves: server::Port,
+    service: server::Port,
 }
 
-/// Sees to it that the process may open as many files as this configuration needs: also for `check-config`.
+/// Raises the process's limit of open files to what this configuration needs. `check-config` does so too.
 ///
 /// # Errors
-/// When its limit cannot be raised that far.
+/// If the limit cannot be raised far enough.
 pub fn ensure_open_files(config: &Config) -> Result<(), TooFewFiles> {
-    let own_port = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
-    let own_port = own_port.map(|commerce| commerce.max_connections);
-    let ports = [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(own_port);
+    let shoppers = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
+    let shoppers = shoppers.map(|commerce| commerce.max_connections);
+    let ports = [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(shoppers);
     server::ensure_open_files(&ports.collect::<Vec<_>>())
 }
 
-/// Opens what the configuration names and binds the ports.
+/// Opens the storage and the files of the configuration, and binds the ports.
 ///
 /// # Errors
-/// When a file cannot be used or an address not be bound.
+/// If a file or database cannot be used, or an address cannot be bound.
 pub async fn build(config: Config) -> Result<App, StartError> {
     build_with(config, Clock::System, Faults::default()).await
 }
 
-/// As [`build`], with another clock, and the switch by which a demo's directory fails on command. `serve` ignores the switch.
+/// Like [`build`], with another clock, and with the switch that makes the directory of a demo fail. `serve` ignores the
+/// switch.
 ///
 /// # Errors
-/// As [`build`].
+/// As for [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
-    let own_port = config.commerce.as_ref().and_then(|commerce| commerce.bind);
-    let own_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
+    let shoppers_bind = config.commerce.as_ref().and_then(|commerce| commerce.bind);
+    let shoppers_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
     ensure_open_files(&config)?;
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
     let carts = Arc::new(open::carts(&config, database.as_ref(), &hash_key).await?);
     warnings::warn(&config, &directory).await?;
-    let (api_port, management_port, own_port) = bind::bind(config.server.bind, config.management.bind, own_port)?;
+    let (api_port, management_port, shoppers_port) =
+        bind::bind(config.server.bind, config.management.bind, shoppers_bind)?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let failures = RateLimits::per_minute(config.failures_per_minute, config.rate_limit.max_callers);
     let callers = Callers::new(config.server.callers);
@@ -193,18 +196,18 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         clock: clock.clone(),
     };
     let demo = match config.mode {
-        // Its page and its identity provider speak plain HTTP.
+        // The demo's page and identity provider use plain HTTP.
         Mode::Demo | Mode::PublishedDemo if config.commerce.is_some() && tls.is_none() => {
             Some(shoppers::demo(administration.clone(), api_port.address, faults, config.demo_key)?)
         }
         Mode::Demo | Mode::PublishedDemo | Mode::Serve => None,
     };
     let shoppers = config.commerce.map(|commerce| {
-        let around = Around { administration: &administration, trusted_proxies: &trusted_proxies, metrics: &metrics };
-        around.shoppers(commerce, config.scan_key.clone(), demo.as_ref())
+        let shared = Shared { administration: &administration, trusted_proxies: &trusted_proxies, metrics: &metrics };
+        shared.shoppers(commerce, config.scan_key.clone(), demo.as_ref())
     });
     let providers = shoppers.as_ref().map(|shoppers| shoppers.commerce.providers.clone()).unwrap_or_default();
-    let upkeep = Upkeep {
+    let maintenance = Maintenance {
         directory: Arc::clone(&directory),
         ledger: Arc::clone(&ledger),
         limits: limits.clone(),
@@ -213,13 +216,13 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    let (beside, own_port) = match (shoppers, own_port) {
+    let (on_api_port, shoppers_port) = match (shoppers, shoppers_port) {
         (Some(shoppers), Some(bound)) => {
             let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
-            // The demo's page asks where it comes from.
-            let limits = Limits { max_connections: own_connections, ..port_limits };
-            let serves = port("shoppers", router, limits, tls.clone().map(Tls::not_asking));
-            (demo.is_some().then_some(shoppers), Some(Port { bound, serves }))
+            let limits = Limits { max_connections: shoppers_connections, ..port_limits };
+            let service = port("shoppers", router, limits, tls.clone().map(Tls::without_client_certificates));
+            // The demo's page calls the shopper API on the API's port, from which the page itself comes.
+            (demo.is_some().then_some(shoppers), Some(Port { bound, service }))
         }
         (shoppers, _) => (shoppers, None),
     };
@@ -230,7 +233,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         hash_key,
         scan_key: config.scan_key,
         single_use: config.single_use,
-        tell_payment_source: config.tell_payment_source,
+        tell_payment_source: config.payment_source,
         metrics: metrics.clone(),
     };
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
@@ -251,16 +254,16 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         metrics: metrics.clone(),
         token: config.management.token,
     };
-    let few = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
-    let api = traced(http::api(api, beside, demo, readiness.clone(), metrics.clone()));
+    let management_limits = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
+    let api = traced(http::api(api, on_api_port, demo, readiness.clone(), metrics.clone()));
     let management = traced(http::management(management, readiness.clone()));
     Ok(App {
-        api: Port { bound: api_port, serves: port("api", api, port_limits, tls.clone()) },
-        // Plain: off loopback it demands a token, and is never published.
-        management: Port { bound: management_port, serves: port("management", management, few, None) },
-        shoppers: own_port,
+        api: Port { bound: api_port, service: port("api", api, port_limits, tls.clone()) },
+        // Without TLS: off loopback it requires a token, and it must never be published.
+        management: Port { bound: management_port, service: port("management", management, management_limits, None) },
+        shoppers: shoppers_port,
         carts,
-        upkeep,
+        maintenance,
         reload,
         readiness,
         tls,
@@ -272,44 +275,44 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
 
 impl Port {
     fn serve(self, stop: Stop) -> impl Future<Output = ()> {
-        server::serve(self.bound.listener, self.serves, stop)
+        server::serve(self.bound.listener, self.service, stop)
     }
 }
 
 impl App {
-    /// Where the API listens.
+    /// The address of the API.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
         self.api.bound.address
     }
 
-    /// Where metrics and administration listen.
+    /// The address of metrics and administration.
     #[must_use]
     pub fn management_address(&self) -> SocketAddr {
         self.management.bound.address
     }
 
-    /// Where the shopper's side listens, if it is there.
+    /// The address of the shopper API, if it is enabled.
     #[must_use]
     pub fn shoppers_address(&self) -> Option<SocketAddr> {
-        let own = self.shoppers.as_ref().map(|port| port.bound.address);
-        own.or_else(|| self.upkeep.shoppers.is_some().then(|| self.api_address()))
+        let separate = self.shoppers.as_ref().map(|port| port.bound.address);
+        separate.or_else(|| self.maintenance.shoppers.is_some().then(|| self.api_address()))
     }
 
-    /// What can be read again while it runs.
+    /// The parts that can be reloaded while the connector runs.
     #[must_use]
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
-    /// The certificate and the authorities, if it speaks TLS; they may be read again while it runs.
+    /// The TLS certificates, if TLS is configured. They can be reloaded while the connector runs.
     #[must_use]
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// Runs until `stop` completes; then it is not ready any more; after the stop delay it takes no more connections, and finishes
-    /// what is running within the grace period.
+    /// Runs until `stop` completes. Then `/readyz` returns 503. After the stop delay, no more connections are accepted,
+    /// and running requests finish within the grace period.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (stop_api, api_stops) = watch::channel(Phase::Open);
         let (stop_management, management_stops) = watch::channel(Phase::Open);
@@ -326,7 +329,8 @@ impl App {
         };
         let api = async {
             tokio::join!(self.api.serve(api_stops.clone()), shoppers);
-            // To the last, so that the drain can be watched, but no longer than the API itself might have taken.
+            // The management port stops last, so that the drain can be monitored, but with the same deadline as the
+            // API.
             stop_management.send_replace(*api_stops.borrow());
         };
         let signal = async {
@@ -340,19 +344,19 @@ impl App {
             let now = Instant::now();
             stop_api.send_replace(Phase::Closed(now.checked_add(self.grace_period).unwrap_or(now)));
         };
-        let (ledger, carts) = (Arc::clone(&self.upkeep.ledger), self.carts);
-        let mut background = self.upkeep.begin();
+        let (ledger, carts) = (Arc::clone(&self.maintenance.ledger), self.carts);
+        let mut background = self.maintenance.start();
         tokio::join!(signal, api, self.management.serve(management_stops));
         background.shutdown().await;
         if let Some(traces) = self.traces {
-            traces.finish(CLOSE).await;
+            traces.finish(CLOSE_TIMEOUT).await;
         }
         let closing = async {
             let closed = ledger.close().await;
-            carts.close().await; // last: what may be the same database
+            carts.close().await; // last, because the database may be the same
             closed
         };
-        match timeout(CLOSE, closing).await {
+        match timeout(CLOSE_TIMEOUT, closing).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
             Err(_) => tracing::warn!("stopped, but the ledger took too long to close"),

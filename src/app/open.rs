@@ -1,4 +1,4 @@
-//! What is kept, opened; and what the configuration names, brought into the directory.
+//! Opens the storage, and imports the directory file or the demo data.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::storage::Database;
 
 const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
 
-/// Opens what is kept, and brings what the configuration names into the directory.
+/// Opens the storage, and imports the directory file or the demo data.
 pub(super) async fn open(
     config: &Config,
     faults: Faults,
     now: DateTime<Utc>,
 ) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
-    // Before a database is made or given this key, where there is one already: a refused start leaves nothing behind.
+    // The file is checked before a database is created or gets this key, so that a failed start leaves nothing behind.
     let loaded = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
     let (database, directory, ledger) = match &config.storage {
         Storage::Memory => {
@@ -50,7 +50,7 @@ pub(super) async fn open(
     Ok((database, Arc::new(directory), Arc::new(ledger)))
 }
 
-/// Opens the carts: where the directory is, or in a SQLite file beside it.
+/// Opens the carts: in the database of the directory, or in a separate SQLite file beside it.
 pub(super) async fn carts(
     config: &Config,
     database: Option<&Database>,
@@ -65,10 +65,10 @@ pub(super) async fn carts(
     })
 }
 
-/// Brings what was read into the directory.
+/// Imports the content of a directory file.
 ///
 /// # Errors
-/// When the directory cannot be changed; some of it may be in then.
+/// If the directory cannot be changed. A part of the content may be imported then.
 pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<Utc>) -> Result<(), DirectoryError> {
     let changed = directory.apply_all(loaded.changes, now).await?;
     let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = loaded.content;
@@ -76,10 +76,10 @@ pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<
     Ok(())
 }
 
-/// Reads what a configuration brings into the directory, if anything: also what `check-config` does with it.
+/// Reads the directory file or the demo data, if there is one. `check-config` does so too.
 ///
 /// # Errors
-/// When the file cannot be read or is wrong.
+/// If the file cannot be read or has mistakes.
 pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
     Ok(match source {
         DirectorySource::Kept => None,

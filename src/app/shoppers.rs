@@ -1,4 +1,4 @@
-//! The shopper's side, put together.
+//! Builds the shopper API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::loopback::reachable;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
-/// What the demo's page needs.
+/// The state of the demo's page.
 pub(super) fn demo(
     administration: Administration,
     api: SocketAddr,
@@ -32,15 +32,15 @@ pub(super) fn demo(
     Ok(Demo { administration, issuer: Arc::new(DemoIssuer::new(issuer)?), faults, key })
 }
 
-/// What it shares with everything else.
-pub(super) struct Around<'a> {
+/// The parts of the connector that the shopper API uses too.
+pub(super) struct Shared<'a> {
     pub(super) administration: &'a Administration,
     pub(super) trusted_proxies: &'a Arc<[IpNet]>,
     pub(super) metrics: &'a Metrics,
 }
 
-impl Around<'_> {
-    /// The shopper's side as it is configured; in a demo, with the demo's own identity provider.
+impl Shared<'_> {
+    /// The shopper API as configured; in a demo, with the demo's identity provider in addition.
     pub(super) fn shoppers(
         &self,
         config: config::Commerce,

@@ -1,4 +1,5 @@
-//! What the gates of each store do without an answer, kept for the metrics: a fault may be the directory's own, and can then not be asked for it.
+//! Keeps the default gate decision of every store for the metrics. When the directory fails, it cannot be asked then
+//! what the gates of a store do without an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +10,23 @@ use crate::directory::{Directory, DirectoryError};
 use crate::domain::store::Store;
 use crate::metrics::Metrics;
 
-/// How often the directory is asked for its stores.
-const EVERY: Duration = Duration::from_secs(10);
-/// How many stores are asked for at once.
+/// The interval of refreshes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+/// The number of stores in one query.
 const PAGE: usize = 500;
-/// How many are kept: far more than anybody has, so that memory stays bounded.
-const MOST: usize = 100_000;
+/// The maximum number of stores, to bound memory. It is far more than any retailer has.
+const MAX_STORES: usize = 100_000;
 
-/// Asks for the stores, for ever. While the directory does not answer, they are as they were.
-pub(super) async fn keep_known(directory: Arc<Directory>, metrics: Metrics) {
-    let mut ticks = interval(EVERY);
+/// Refreshes the list of stores every [`REFRESH_INTERVAL`]. Never returns. While the directory does not answer, the
+/// previous list stays in effect.
+pub(super) async fn keep_refreshed(directory: Arc<Directory>, metrics: Metrics) {
+    let mut ticks = interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match all(&directory).await {
             Ok(stores) => metrics.set_stores(&stores),
-            Err(error) => tracing::debug!(%error, "the stores are not known anew"),
+            Err(error) => tracing::debug!(%error, "could not refresh the list of stores"),
         }
     }
 }
@@ -35,7 +37,7 @@ async fn all(directory: &Directory) -> Result<Vec<Store>, DirectoryError> {
         let page = directory.stores(stores.last().map(|store| store.id.clone()), PAGE).await?;
         let is_last = page.len() < PAGE;
         stores.extend(page);
-        if is_last || stores.len() >= MOST {
+        if is_last || stores.len() >= MAX_STORES {
             return Ok(stores);
         }
     }

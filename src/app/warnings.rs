@@ -1,28 +1,28 @@
-//! What is said at the start of a configuration that is sound, and may not be meant.
+//! Warnings at the start about a configuration that is valid but may contain a mistake.
 
 use super::StartError;
 use crate::config::{Config, Mode};
 use crate::directory::{Directory, Kind};
 
-/// What to say of recognition tokens without a prefix.
+/// Recognition tokens without a prefix.
 pub const CODES_REFUSED: &str =
-    "there are recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+    "the directory has recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
 
-/// What to say of codes that anybody can write who has seen one.
-const UNSIGNED: &str =
-    "scan_key.signing_keys is not set: whoever sees a code can write others with its token for commerce.code_lifetime";
+/// Unsigned codes.
+const UNSIGNED: &str = "scan_key.signing_keys is not set: anyone who sees a code can create others with its token for \
+                        commerce.code_lifetime";
 
-/// What to say of a shopper's side without codes.
-const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper's side makes no Scan Key Codes";
+/// A shopper API without codes.
+const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper API creates no Scan Key Codes";
 
-/// What to say of a directory without a store.
-pub const NO_STORE: &str =
-    "the directory has no store: every scan is refused; set directory.file, import one, or use the administration";
+/// A directory without a store.
+pub const NO_STORE: &str = "the directory has no store: every scan is refused; set directory.file, import a file, or add \
+                            a store by administration";
 
-/// Says what there is to say.
+/// Logs the warnings.
 ///
 /// # Errors
-/// When the directory cannot tell.
+/// If the directory cannot be read.
 pub(super) async fn warn(config: &Config, directory: &Directory) -> Result<(), StartError> {
     if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");

@@ -1,5 +1,5 @@
-//! `check-config`: whether `serve` would start with this configuration and this directory file, and with which settings; or, with
-//! `--probe`, what a gate would find at a running connector.
+//! `check-config`: checks whether `serve` would start with this configuration and directory file, and prints the
+//! settings. With `--probe`, it checks a running connector as a gate would call it.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -17,16 +17,27 @@ use crate::directory::Change;
 use crate::directory::file::Content;
 use crate::gate::{self, Finding, GateSettings, Verdict};
 
-pub(super) const EXIT_CODES: &str = "Exit code: 0 sound, 1 the probe found a fault, 64 bad configuration or usage.";
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector check-config --config connector.toml
+
+Exit codes:
+  0   no fault was found
+  1   the probe found a fault
+  64  bad configuration or usage";
 
 #[derive(Args, Debug)]
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Probes the connector at this base URL, without credentials and with the ones given; reads a configuration only with --config or CONNECTOR_CONFIG
     #[arg(long, value_name = "URL")]
+    #[arg(
+        help = "Probe the running connector at this base URL, such as https://connector.example, without credentials \
+                  and with the ones given here; check a configuration as well only with --config or CONNECTOR_CONFIG"
+    )]
     probe: Option<String>,
-    /// With --probe: scans an unknown key at this store [default: the first store of the directory file]
+    /// With --probe, scan an unknown key at this store, such as STORE-001 [default: the first store of the directory
+    /// file]
     #[arg(long, value_name = "ID", requires = "probe")]
     store: Option<String>,
     #[command(flatten)]
@@ -53,20 +64,20 @@ pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode 
         Err(error) => return fail(EXIT_USAGE, &format!("--probe: {error}")),
     };
     let mut text = format!("\n{}\n", safe(url));
-    for Finding { what, verdict, words } in &findings {
+    for Finding { check, verdict, result } in &findings {
         let mark = match verdict {
             Verdict::Good => "ok",
             Verdict::Note => "-",
             Verdict::Bad => "BAD",
         };
-        let _ = writeln!(text, "  {mark:<4}{what:<24}{}", safe(words));
+        let _ = writeln!(text, "  {mark:<4}{check:<24}{}", safe(result));
     }
     print(&text);
     let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Checks what is configured and says what that is; returns the first store of the directory file, if there is one.
+/// Checks the configuration and prints it. Returns the first store of the directory file, if there is one.
 fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
     let settings = Config::load(Mode::Serve, sources).and_then(|config| Ok((config, effective(Mode::Serve, sources)?)));
     let (config, settings) = match settings {
@@ -96,7 +107,7 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
             None => writeln!(text, "{line}"),
         };
     }
-    let _ = writeln!(text, "\nThe configuration is sound. {}", content.map_or_else(kept, describe));
+    let _ = writeln!(text, "\nThe configuration is valid. {}", content.map_or_else(no_directory_file, describe));
     if config.scan_key.is_none() && content.is_some_and(|content| content.recognition_tokens > 0) {
         let _ = writeln!(text, "Warning: {CODES_REFUSED}.");
     }
@@ -108,7 +119,7 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
     }))
 }
 
-fn kept() -> String {
+fn no_directory_file() -> String {
     "There is no directory file: the directory in the database stays as it is.".to_owned()
 }
 
@@ -122,7 +133,7 @@ fn describe(content: Content) -> String {
     );
     if content.open_by_default > 0 {
         let open = count(content.open_by_default, "store");
-        let _ = write!(text, "\nDefault gate decision open, so that a 500 lets people in: {open}.");
+        let _ = write!(text, "\nDefault gate decision open, so that the gates open on a 500: {open}.");
     }
     text
 }

@@ -1,4 +1,4 @@
-//! How one shows a connector who asks.
+//! The options with which a command authenticates to a connector and verifies its certificate.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -11,28 +11,29 @@ use crate::gate::GateSettings;
 
 const API_KEY_VARIABLE: &str = "CONNECTOR_API_KEY";
 
-/// Secrets, which no message repeats, and whom to trust with them.
+// A comment, not a doc: clap would show it. No message repeats the secrets.
 #[derive(Args, Debug)]
 pub(super) struct CredentialArgs {
-    #[arg(long, help = "Sent as X-Api-Key [default: the environment's CONNECTOR_API_KEY]")]
-    #[arg(value_parser = secret(), allow_hyphen_values = true)]
+    /// Send this API key as X-Api-Key, such as my-api-key [default: the value of CONNECTOR_API_KEY]
+    #[arg(long, value_name = "KEY", value_parser = secret(), allow_hyphen_values = true)]
     api_key: Option<SecretString>,
-    /// A file that holds the API key
-    #[arg(long, conflicts_with = "api_key")]
+    /// Read the API key from this file, such as api-key.txt
+    #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
     api_key_file: Option<PathBuf>,
-    /// PEM file with the authorities that the connector's certificate is checked against [default: the system's]
+    /// Verify the connector's certificate with the CA certificates in this PEM file, such as ca.pem [default: the
+    /// system's CA certificates]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// PEM file with the certificate that is shown to the connector
+    /// Present the client certificate in this PEM file, such as client.crt
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
-    /// PEM file with its private key
+    /// Use the private key in this PEM file with the client certificate, such as client.key
     #[arg(long, value_name = "FILE", requires = "client_certificate")]
     client_key: Option<PathBuf>,
 }
 
 impl CredentialArgs {
-    /// Puts them where a gate has them.
+    /// Copies the credentials into the settings of a gate.
     pub(super) fn apply(&self, settings: &mut GateSettings) -> Result<(), String> {
         settings.api_key = self.api_key()?;
         settings.authorities = self.ca.as_deref().map(|path| read("--ca", path)).transpose()?;
@@ -59,7 +60,8 @@ impl CredentialArgs {
         }
         Ok(Some(key))
     }
-    /// The certificate and its key, one after the other.
+
+    /// The certificate, followed by its private key.
     fn certificate(&self) -> Result<Option<SecretSlice<u8>>, String> {
         let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) else { return Ok(None) };
         let mut pem = read("--client-certificate", certificate)?;

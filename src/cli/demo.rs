@@ -1,4 +1,4 @@
-//! `demo`: the connector in memory, with the published test data, and what to try with it.
+//! `demo`: runs the connector in memory with Amazon's published test data, and prints commands to try.
 
 use std::process::ExitCode;
 
@@ -12,21 +12,26 @@ use crate::app::App;
 use crate::config::{Config, DirectorySource, Mode};
 use crate::loopback::reachable;
 
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector demo";
+
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// Listens on every address, as a container needs it; makes the keys for administration, apps and the page at random and prints them
+    /// Listen on all addresses, as a container needs; create random keys for administration, apps and the page, and
+    /// print them
     #[arg(long)]
     publish: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// Random keys for one run. Each is printed, unless the configuration has its own: then it is `None`.
+/// Random keys for one run. A key is printed, unless the configuration has its own: then it is `None`.
 struct Keys {
     management_token: Option<SecretString>,
-    /// Where the demo is published.
+    /// Only with `--publish`.
     authorization_key: Option<SecretString>,
-    /// Where the demo is published.
+    /// Only with `--publish`.
     page_key: Option<SecretString>,
 }
 
@@ -37,11 +42,11 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
     };
     let mut sources = args.config.sources();
     let mut default = |name: &str, value: &str| sources.defaults.push((name.to_owned(), value.to_owned()));
-    default("management.token", shown(&keys.management_token));
+    default("management.token", expose(&keys.management_token));
     if args.publish {
         default("server.bind", "0.0.0.0:8080");
         default("management.bind", "0.0.0.0:9090");
-        default("commerce.authorization_key", shown(&keys.authorization_key));
+        default("commerce.authorization_key", expose(&keys.authorization_key));
     }
     let mode = if args.publish { Mode::PublishedDemo } else { Mode::Demo };
     let prepare = |config: &mut Config| {
@@ -50,15 +55,15 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
             DirectorySource::DemoData | DirectorySource::Kept => "Amazon's published test data".to_owned(),
         };
         config.demo_key.clone_from(&keys.page_key);
-        // A configuration file may have set it to nothing: the administration of a demo is never without a token.
+        // A configuration file may set an empty token: a demo always has one.
         let token = config.management.token.take().or_else(|| keys.management_token.clone());
-        keys.management_token = keys.management_token.filter(|made| is_same(made, token.as_ref()));
+        keys.management_token = keys.management_token.filter(|random| is_same(random, token.as_ref()));
         config.management.token = token;
         let used = config.commerce.as_ref().and_then(|commerce| commerce.authorization_keys.first());
-        keys.authorization_key = keys.authorization_key.filter(|made| is_same(made, used));
+        keys.authorization_key = keys.authorization_key.filter(|random| is_same(random, used));
         (keys, data)
     };
-    start(mode, &sources, prepare, |app, (keys, data)| print(&what_to_try(app, &keys, &data))).await
+    start(mode, &sources, prepare, |app, (keys, data)| print(&instructions(app, &keys, &data))).await
 }
 
 impl Keys {
@@ -72,15 +77,16 @@ impl Keys {
     }
 }
 
-fn is_same(made: &SecretString, used: Option<&SecretString>) -> bool {
-    used.is_some_and(|used| used.expose_secret() == made.expose_secret())
+fn is_same(random: &SecretString, used: Option<&SecretString>) -> bool {
+    used.is_some_and(|used| used.expose_secret() == random.expose_secret())
 }
 
-fn shown(key: &Option<SecretString>) -> &str {
+fn expose(key: &Option<SecretString>) -> &str {
     key.as_ref().map_or("", |key| key.expose_secret())
 }
 
-fn what_to_try(app: &App, keys: &Keys, data: &str) -> String {
+/// The addresses, and commands to try.
+fn instructions(app: &App, keys: &Keys, data: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "identity-connector".into());
     let program = program.to_string_lossy();
     let api = format!("http{}://{}", if app.tls().is_some() { "s" } else { "" }, reachable(app.api_address()));
@@ -101,16 +107,16 @@ fn what_to_try(app: &App, keys: &Keys, data: &str) -> String {
         ));
     }
     format!(
-        r#"Identity Connector demo: in memory, with {data}. Ctrl-C ends it.
+        r#"Identity Connector demo: in memory, with {data}. Press Ctrl-C to stop it.
 
 {addresses}
-Scan a key at the simulated gate; then a flagged shopper's key; then a fresh Scan Key Code:
+Scan a key at the simulated gate; then the key of a flagged shopper; then a new Scan Key Code:
 
   {program} gate --url {api} --key valid_shopper_key
   {program} gate --url {api} --key flagged_shopper_key
   {program} gate --url {api} --token 0123456789abcdef0123456789abcdef
 
-Scan a key for which the backend fails: the store's default gate decision applies:
+Scan a key that makes the backend fail, so that the store's default gate decision applies:
 
   {program} gate --url {api} --key unavailable_backend_key --default-gate open
 
@@ -127,13 +133,13 @@ Call the connector as Amazon does:
     }}
   }}'
 
-List who is in the store; flag a shopper, who is then refused; take that back:
+List who is in the store; flag a shopper, so that the gates refuse them; unflag the shopper:
 
   curl -H 'Authorization: Bearer {token}' http://{management}/admin/v1/sessions
   curl -X POST -H 'Authorization: Bearer {token}' http://{management}/admin/v1/shoppers/shopper-uuid-001/flag
   curl -X POST -H 'Authorization: Bearer {token}' http://{management}/admin/v1/shoppers/shopper-uuid-001/unflag
 
-Make a Scan Key Code as the shopper's app shows it:
+Create a Scan Key Code as the shopper's app shows it:
 
   {program} scan-key --token 0123456789abcdef0123456789abcdef
 

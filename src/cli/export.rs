@@ -1,4 +1,4 @@
-//! `export`: writes what the database knows to a file.
+//! `export`: writes the directory of the database to a file.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
@@ -10,17 +10,21 @@ use std::time::Instant;
 use clap::Args;
 
 use super::import::describe;
-use super::transfer::{Bar, FormatArg, Interrupt, format, location, not_opened, open, per_second};
+use super::transfer::{Bar, FormatArg, Interrupt, fail_to_open, format, location, open, per_second};
 use super::{ConfigArgs, EXIT_USAGE, fail};
 use crate::directory::Directory;
 use crate::transfer::{Counts, Format, export};
 
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector export --output directory.jsonl --config connector.toml";
+
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
-    /// File to write, readable by its owner alone [default: standard output]
+    /// Write to this file, such as directory.jsonl; only its owner can read it [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How to write it [default: as the file's name tells; jsonl to standard output]
+    /// Write this format, such as csv [default: by the file's name; jsonl to standard output]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     #[command(flatten)]
@@ -39,14 +43,14 @@ async fn run_to_end(args: &ExportArgs) -> Result<ExitCode, ExitCode> {
     let (location, hash_key) = location(&args.config.sources())?;
     let mut interrupt = Interrupt::listen().map_err(|error| fail(1, &error))?;
     let database = match open(&location, hash_key, false, &mut interrupt).await {
-        Some(opened) => opened.map_err(|error| not_opened(&error))?,
+        Some(opened) => opened.map_err(|error| fail_to_open(&error))?,
         None => return Ok(fail(1, &"stopped before the database answered; nothing was exported")),
     };
     let directory = Directory::in_database(database.clone());
     let (mut bar, began) = (Bar::new(interrupt), Instant::now());
     let written = match &args.output {
         Some(file) => to_file(&directory, format, file, &mut bar).await,
-        None => to(&directory, format, io::stdout().lock(), &mut bar).await.map_err(|error| fail(1, &error)),
+        None => to_writer(&directory, format, io::stdout().lock(), &mut bar).await.map_err(|error| fail(1, &error)),
     };
     bar.clear();
     database.close().await;
@@ -62,7 +66,7 @@ async fn run_to_end(args: &ExportArgs) -> Result<ExitCode, ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn to(
+async fn to_writer(
     directory: &Directory,
     format: Format,
     out: impl Write,
@@ -71,7 +75,7 @@ async fn to(
     export(directory, format, &mut BufWriter::new(out), &mut |progress| bar.show(progress)).await
 }
 
-/// Writes aside and renames at the end, so that there is a whole file or the one from before.
+/// Writes a temporary file and renames it at the end, so that the file is always complete.
 async fn to_file(
     directory: &Directory,
     format: Format,
@@ -82,24 +86,25 @@ async fn to_file(
     if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         // A pipe, or /dev/null.
         let out = OpenOptions::new().write(true).open(file).map_err(refuse(EXIT_USAGE))?;
-        return to(directory, format, out, bar).await.map_err(|error| fail(1, &error));
+        return to_writer(directory, format, out, bar).await.map_err(|error| fail(1, &error));
     }
-    let mut aside = file.as_os_str().to_owned();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    // Made anew: one that is there may be open to others.
-    match std::fs::remove_file(&aside) {
+    let mut temporary = file.as_os_str().to_owned();
+    temporary.push(".part");
+    let temporary = PathBuf::from(temporary);
+    // An existing file may be readable by other users, so it is deleted first.
+    match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(EXIT_USAGE)(error)),
         _ => {}
     }
-    let out = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside).map_err(refuse(EXIT_USAGE))?;
-    let written = match to(directory, format, &out, bar).await {
-        Ok(Some(counts)) => out.sync_all().and_then(|()| std::fs::rename(&aside, file)).map(|()| Some(counts)),
+    let out = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary);
+    let out = out.map_err(refuse(EXIT_USAGE))?;
+    let written = match to_writer(directory, format, &out, bar).await {
+        Ok(Some(counts)) => out.sync_all().and_then(|()| std::fs::rename(&temporary, file)).map(|()| Some(counts)),
         Ok(None) => Ok(None),
         Err(error) => Err(io::Error::other(error)),
     };
     if !matches!(written, Ok(Some(_))) {
-        let _ = std::fs::remove_file(&aside);
+        let _ = std::fs::remove_file(&temporary);
     }
     written.map_err(refuse(1))
 }

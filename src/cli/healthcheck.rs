@@ -1,4 +1,4 @@
-//! `healthcheck`: what a container runtime asks every few seconds.
+//! `healthcheck`: the command that a container runtime runs every few seconds.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,18 +7,30 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{ConfigArgs, EXIT_USAGE, fail, print};
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::config::load_bind;
 use crate::http::READYZ;
 use crate::loopback::reachable;
 
-/// How long the connector may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The maximum time for an answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector healthcheck --config connector.toml
+
+Exit codes:
+  0   the connector is ready
+  1   it is not ready, or does not answer
+  64  bad usage or configuration";
 
 #[derive(Args, Debug)]
 pub(super) struct HealthcheckArgs {
-    /// The connector's base URL [default: this machine, at the port of server.bind]
-    #[arg(long)]
+    #[arg(
+        long,
+        help = "Check the connector at this base URL, such as http://127.0.0.1:8080 [default: this machine, at \
+                        the port of server.bind]"
+    )]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -43,19 +55,19 @@ pub(super) async fn run(args: &HealthcheckArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(status) => fail(1, &format!("not ready: {READYZ} answers {status}")),
-        Err(error) => fail(1, &format!("not ready: {}", innermost(&error))),
+        Err(error) => fail(1, &format!("not ready: {}", root_cause(&error))),
     }
 }
 
-/// `is_ours`: the address is the one that this very configuration binds.
+/// `is_ours`: the address comes from `server.bind` of this machine's configuration.
 async fn ask(url: Url, is_ours: bool) -> Result<reqwest::StatusCode, reqwest::Error> {
-    let mut client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    let mut client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT);
     if url.scheme() == "http" {
-        // Without TLS there are no root certificates to load, nor to miss in an image without any.
+        // Without TLS no root certificates are needed, and an image may have none.
         client = client.tls_certs_only([]);
     } else if is_ours {
-        // The certificate names what the world calls this machine, never 127.0.0.1, and may be of an authority that this image does not
-        // know. Nothing is told here that a stranger in the connector's place could use, and whoever binds that address is on this machine.
+        // The certificate has the public host name, not 127.0.0.1, and its CA may be unknown in this image. The request
+        // contains no secret, and only a process on this machine can listen on the address.
         client = client.tls_certs_only([]).tls_danger_accept_invalid_certs(true);
     }
     Ok(client.build()?.get(url).send().await?.status())

@@ -1,4 +1,4 @@
-//! `import`: brings a file into the database.
+//! `import`: imports a file into the database.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::transfer::{Bar, FormatArg, Interrupt, count, format, location, not_opened, open, per_second};
+use super::transfer::{Bar, FormatArg, Interrupt, count, fail_to_open, format, location, open, per_second};
 use super::{ConfigArgs, EXIT_USAGE, fail, print};
 use crate::clock::Clock;
 use crate::digest::HashKey;
@@ -16,19 +16,27 @@ use crate::directory::Directory;
 use crate::storage::StorageError;
 use crate::transfer::{Counts, Ended, Import, Report, TransferError};
 
-pub(super) const EXIT_CODES: &str = "Exit code: 0 done, 1 not done (bad rows, a failing database, Ctrl-C), 64 bad usage, configuration or format of the file.";
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector import members.csv --config connector.toml
+
+Exit codes:
+  0   done
+  1   not done: bad rows, a database error, or Ctrl-C
+  64  bad usage, configuration or file format";
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
-    /// JSON lines (.jsonl, .ndjson) or CSV (.csv), such as `export` writes, or a directory file (.json)
+    /// Import this file, such as members.csv: JSON lines (.jsonl, .ndjson) or CSV (.csv) as `export` writes them, or a
+    /// directory file (.json)
     file: PathBuf,
-    /// How the file is written [default: as its name tells]
+    /// Read the file in this format, such as csv [default: by the file's name]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
-    /// Imports the other rows when some are bad; without it, nothing is imported then
+    /// Import the valid rows if some rows are bad; without this option, nothing is imported then
     #[arg(long)]
     skip_bad_rows: bool,
-    /// Makes the database if it does not exist yet; without it, that is an error
+    /// Create the database if it does not exist; without this option, that is an error
     #[arg(long)]
     create: bool,
     #[command(flatten)]
@@ -41,7 +49,7 @@ pub(super) async fn run(args: &ImportArgs, clock: &Clock) -> ExitCode {
 
 async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCode> {
     let name = args.file.display();
-    // A directory file is known by what is in it.
+    // A directory file is recognized by its content, whatever the format.
     let is_json = args.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let given = args.format.or(is_json.then_some(FormatArg::Jsonl));
     let format = format(given, &args.file)?;
@@ -54,22 +62,23 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
     let (database, note) = match opened {
         Ok(database) => (database, ""),
         Err(StorageError::NoDatabase(_)) if args.create => {
-            // What is wrong with the file is found out first, so that a refusal leaves no database behind, and none bound to a wrong key.
+            // The file is checked first, so that a bad file leaves no database behind, and none that has a wrong hash
+            // key.
             let key = hash_key.clone().map_or_else(HashKey::random, Ok).map_err(|error| fail(1, &error))?;
             let directory = &Directory::in_memory(key);
             let import = Import { directory, clock, format, skip_bad_rows: args.skip_bad_rows, check_only: true };
             let report = import.run(&file, &mut |progress| bar.show(progress)).await;
             if !matches!(report.ended, Ended::Done) {
                 bar.clear();
-                return Ok(told(&report, args, began.elapsed()));
+                return Ok(print_report(&report, args, began.elapsed()));
             }
             let opened = open(&location, hash_key, true, &mut interrupt).await.ok_or_else(stopped)?;
-            (opened.map_err(|error| not_opened(&error))?, ", a new database")
+            (opened.map_err(|error| fail_to_open(&error))?, ", a new database")
         }
         Err(error @ StorageError::NoDatabase(_)) => {
-            return Ok(fail(EXIT_USAGE, &format!("{error}: check that setting, or make a new one with --create")));
+            return Ok(fail(EXIT_USAGE, &format!("{error}: check that setting, or create the database with --create")));
         }
-        Err(error) => return Ok(not_opened(&error)),
+        Err(error) => return Ok(fail_to_open(&error)),
     };
     let _ = writeln!(io::stderr(), "importing into {location}{note}");
     let directory = &Directory::in_database(database.clone());
@@ -77,11 +86,11 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
     let report = import.run(&file, &mut |progress| bar.show(progress)).await;
     bar.clear();
     database.close().await;
-    Ok(told(&report, args, began.elapsed()))
+    Ok(print_report(&report, args, began.elapsed()))
 }
 
-/// Tells how it ended.
-fn told(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
+/// Prints the result and returns the exit code.
+fn print_report(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
     let name = args.file.display();
     if !report.bad.is_empty() {
         let what = count(report.bad.len() as u64, "row");
@@ -89,23 +98,23 @@ fn told(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
     }
     if !report.warnings.is_empty() {
         let what = count(report.warnings.len() as u64, "row");
-        let _ = write!(io::stderr(), "warning: {name}: {what} may not say what is meant:\n{}", report.warnings);
+        let _ = write!(io::stderr(), "warning: {name}: {what} may contain a mistake:\n{}", report.warnings);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
         print(&summary(report, elapsed));
     }
     match &report.ended {
         Ended::Done => ExitCode::SUCCESS,
-        Ended::Stopped => fail(1, &"stopped before the end; import the file again to go on"),
+        Ended::Stopped => fail(1, &"stopped before the end; import the file again to continue"),
         Ended::Refused if report.imported.total() == 0 => {
-            fail(1, &"nothing was imported: mend these rows, or go without them with --skip-bad-rows")
+            fail(1, &"nothing was imported: fix these rows, or pass --skip-bad-rows to import the rest")
         }
         Ended::Refused => fail(1, &"these rows were not imported"),
         Ended::Failed(error) => fail(error_code(error), &format!("{name}: {error}")),
     }
 }
 
-/// What failed may do so no more at another time; what the file holds stays as it is.
+/// 1 for errors that another attempt may not have, 64 for errors in the file.
 fn error_code(error: &TransferError) -> u8 {
     match error {
         TransferError::File(_) | TransferError::FileHasChanged(_) | TransferError::Directory(_) => 1,
@@ -116,9 +125,9 @@ fn error_code(error: &TransferError) -> u8 {
 fn summary(report: &Report, elapsed: Duration) -> String {
     let Report { imported, changed, bad, .. } = report;
     let rows = imported.total();
-    let skipped = if bad.is_empty() { String::new() } else { format!(", {} left out", bad.len()) };
+    let skipped = if bad.is_empty() { String::new() } else { format!(", {} skipped", bad.len()) };
     format!(
-        "imported {}: {changed} changed, {} as before{skipped}; {} rows in {:.1} s, {} rows/s\n",
+        "imported {}: {changed} changed, {} unchanged{skipped}; {} rows in {:.1} s, {} rows/s\n",
         describe(imported),
         rows.saturating_sub(*changed),
         rows,

@@ -1,7 +1,10 @@
-//! The command line: one thin file a subcommand.
+//! The command line: one thin file for each command.
 //!
-//! Output that was asked for goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed,
-//! 64 bad usage or configuration; a subcommand with others says so in its help.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 64 bad usage or
+//! configuration; a command with other exit codes lists them in its help.
+//!
+//! Help texts have one form: each command and option starts with a verb in the imperative, an option with a value
+//! shows an example of it, and each command ends with an example.
 
 mod check_config;
 mod credentials;
@@ -38,6 +41,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CONNECTOR_C
 /// The retailer's Identity Connector for Just Walk Out gates.
 #[derive(Parser)]
 #[command(name = "identity-connector", version = VERSION, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Example:\n  identity-connector demo")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,63 +49,72 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the connector
+    /// Run the connector
+    #[command(after_help = serve::HELP)]
     Serve(ConfigArgs),
-    /// Runs a demo in memory with Amazon's test data, on this machine only, and prints commands to try
+    /// Run a demo in memory with Amazon's test data, on this machine only, and print commands to try
+    #[command(after_help = demo::HELP)]
     Demo(demo::DemoArgs),
-    /// Plays Amazon's gate: scans once and tells whether the gate opens
-    #[command(after_help = gate::EXIT_CODES)]
+    /// Play Amazon's gate: scan once and print whether the gate opens
+    #[command(after_help = gate::HELP)]
     Gate(gate::GateArgs),
-    /// Makes a Scan Key Code: as text, as Base64 and as a QR code
+    /// Create a Scan Key Code and print it as text, as Base64 and as a QR code
+    #[command(after_help = scan_key::HELP)]
     ScanKey(scan_key::ScanKeyArgs),
-    /// Asks a running connector on this machine whether it is ready: exit code 0 if so, 1 if not
+    /// Check whether a running connector is ready
+    #[command(after_help = healthcheck::HELP)]
     Healthcheck(healthcheck::HealthcheckArgs),
-    /// Brings stores, shoppers, keys and tokens from a file into the database
-    #[command(after_help = import::EXIT_CODES)]
+    /// Import stores, shoppers, keys and tokens from a file into the database
+    #[command(after_help = import::HELP)]
     Import(import::ImportArgs),
-    /// Writes stores, shoppers, keys and tokens of the database to a file; keys and tokens as digests
+    /// Export stores, shoppers, keys and tokens from the database to a file, keys and tokens as digests
+    #[command(after_help = export::HELP)]
     Export(export::ExportArgs),
-    /// Checks the configuration and the directory file without starting; with --probe, checks a running connector instead
-    #[command(after_help = check_config::EXIT_CODES)]
+    /// Check the configuration and the directory file without starting; with --probe, check a running connector instead
+    #[command(after_help = check_config::HELP)]
     CheckConfig(check_config::CheckConfigArgs),
-    /// Prints every setting with its meaning, range and default, as a configuration file
+    /// Print every setting with its meaning, range and default, as a configuration file
+    #[command(after_help = "Example:\n  identity-connector default-config > connector.toml")]
     DefaultConfig,
-    /// Prints the OpenAPI document: what every port answers
+    /// Print the OpenAPI document of every port
+    #[command(after_help = "Example:\n  identity-connector openapi > openapi.json")]
     Openapi,
-    /// Prints a completion script for a shell
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  identity-connector completions fish | source")]
     Completions(reference::CompletionsArgs),
-    /// Prints the manual page
+    /// Print the manual page, or write the pages of all commands
+    #[command(after_help = "Example:\n  identity-connector man --to /usr/local/share/man/man1")]
     Man(reference::ManArgs),
 }
 
-/// Where settings come from.
 #[derive(Args, Clone, Debug)]
 struct ConfigArgs {
-    /// TOML file with settings; the environment (CONNECTOR__SECTION__KEY) overrides it [default: CONNECTOR_CONFIG]
+    /// Read settings from this TOML file, such as connector.toml; environment variables (CONNECTOR__SECTION__KEY)
+    /// override it [default: the file that CONNECTOR_CONFIG names]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The variable that names the configuration file where `--config` does not.
+/// The environment variable that names the configuration file if `--config` is not given.
 const CONFIG_VARIABLE: &str = "CONNECTOR_CONFIG";
 
 impl ConfigArgs {
     fn sources(&self) -> Sources {
-        let named = || {
+        let from_environment = || {
             let path = std::env::var_os(CONFIG_VARIABLE)?;
-            // White space is trimmed, as from every setting; a path that is not UTF-8 is taken as it is.
+            // White space is trimmed, as in every setting; a path that is not UTF-8 is used unchanged.
             let path = path.to_str().map_or_else(|| PathBuf::from(&path), |text| PathBuf::from(text.trim()));
             (!path.as_os_str().is_empty()).then_some(path)
         };
         Sources {
-            file: self.config.clone().or_else(named),
+            file: self.config.clone().or_else(from_environment),
             environment: std::env::vars_os().collect(),
             ..Sources::default()
         }
     }
 }
 
-/// Runs the subcommand that the process was started with.
+/// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -110,7 +123,7 @@ pub fn main() -> ExitCode {
             let printed = error.print();
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    end_unless(printed);
+                    exit_on_write_error(printed);
                     ExitCode::SUCCESS
                 }
                 _ => ExitCode::from(EXIT_USAGE),
@@ -137,37 +150,37 @@ pub fn main() -> ExitCode {
             Command::Man(args) => reference::man(&args, Cli::command()),
         }
     });
-    // Whatever still blocks a thread, such as the look-up of a name, does not hold up the end.
+    // A thread that is still blocked, for example by a DNS look-up, must not delay the end.
     runtime.shutdown_background();
     exit_code
 }
 
-/// A secret on the command line. Parsing it never fails, so that clap never repeats it in an error.
+/// Parses a secret. It never fails, so that no error message of clap repeats the secret.
 fn secret() -> impl TypedValueParser<Value = SecretString> {
     StringValueParser::new().map(SecretString::from)
 }
 
-/// A time on the command line.
+/// Parses a time.
 fn instant(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text)
         .map(|instant| instant.to_utc())
         .map_err(|_| "not an RFC 3339 time such as 2030-01-31T12:00:00Z".to_owned())
 }
 
-/// Prints what went wrong, and returns the exit code.
+/// Prints the error and returns the exit code.
 fn fail(code: u8, error: &dyn Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {error}");
     ExitCode::from(code)
 }
 
-/// Prints what was asked for.
+/// Prints a result to standard output.
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
-    end_unless(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+    exit_on_write_error(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
-/// Ends the process with 1 if the output cannot be written, as on a full disk. A reader that has gone away is no error of ours.
-fn end_unless(printed: io::Result<()>) {
+/// Exits with 1 if the output cannot be written, for example on a full disk. A closed pipe is not an error.
+fn exit_on_write_error(printed: io::Result<()>) {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr(), "error: standard output: {error}");
@@ -177,8 +190,8 @@ fn end_unless(printed: io::Result<()>) {
     }
 }
 
-/// Escapes what could steer a terminal or reorder its text: controls, separators, invisible marks.
-/// Written as JSON writes them, so that JSON stays JSON.
+/// Escapes characters that can control a terminal or reorder its text: controls, separators, invisible marks. The
+/// escapes are those of JSON, so that JSON stays valid.
 fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! `openapi`: the document that the management port has under `/openapi.json`.
+//! `openapi`: prints the document that the management port serves at `/openapi.json`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Reference output: `default-config`, `completions`, `man`.
+//! Reference texts: `default-config`, `completions`, `man`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,12 +13,13 @@ use crate::config::DEFAULTS;
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
+    /// Print the script for this shell, such as bash
     shell: Shell,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ManArgs {
-    /// Writes a page for the program and one for each subcommand into this folder
+    /// Write a page for the program and one for each command into this folder, such as man1
     #[arg(long, value_name = "FOLDER")]
     to: Option<PathBuf>,
 }

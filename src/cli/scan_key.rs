@@ -1,4 +1,4 @@
-//! `scan-key`: a Scan Key Code as the shopper's app would show it.
+//! `scan-key`: prints a Scan Key Code as a shopper's app would show it.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -17,18 +17,22 @@ use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, secret};
 use crate::config::load_scan_key;
 use crate::domain::scan_key_code::RecognitionToken;
 
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector scan-key --token 0123456789abcdef0123456789abcdef";
+
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ScanKeyArgs {
     #[command(subcommand)]
     command: Option<ScanKeyCommand>,
-    /// The recognition token: 32 letters and digits
+    /// Create the code with this recognition token of 32 letters and digits, such as 0123456789abcdef0123456789abcdef
     #[arg(long, required = true, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
-    /// When the code is made, such as 2030-01-31T12:00:00Z [default: now]
+    /// Write this time into the code, such as 2030-01-31T12:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     timestamp: Option<DateTime<Utc>>,
-    /// The retailer's own information at the end of the code: letters and digits
+    /// Append this information of the retailer, letters and digits, such as APP2
     #[arg(long, default_value = "", hide_default_value = true)]
     custom: String,
     #[command(flatten)]
@@ -37,7 +41,8 @@ pub(super) struct ScanKeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum ScanKeyCommand {
-    /// Prints the regular expression that Amazon's Merchant Portal asks for
+    /// Print the regular expression that matches all codes, for Amazon's Merchant Portal
+    #[command(after_help = "Example:\n  identity-connector scan-key pattern --config connector.toml")]
     Pattern(ConfigArgs),
 }
 
@@ -49,11 +54,14 @@ pub(super) fn run(args: &ScanKeyArgs, now: DateTime<Utc>) -> ExitCode {
     let format = match load_scan_key(&config.sources()) {
         Ok((Some(format), is_demos)) => {
             if is_demos {
-                let _ = writeln!(io::stderr(), "note: scan_key.customer_prefix is not set; this is the demo's, ACME");
+                let _ =
+                    writeln!(io::stderr(), "note: scan_key.customer_prefix is not set; using the demo's prefix, ACME");
             }
             format
         }
-        Ok((None, _)) => return fail(EXIT_USAGE, &"scan_key.customer_prefix is not set: there are no Scan Key Codes"),
+        Ok((None, _)) => {
+            return fail(EXIT_USAGE, &"scan_key.customer_prefix is not set, so Scan Key Codes are disabled");
+        }
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     if args.command.is_some() {
@@ -80,12 +88,12 @@ fn show(code: &str) -> Result<String, QrError> {
     let qr = QrCode::with_error_correction_level(code, EcLevel::M)?;
     let mut text = format!("code    {code}\nbase64  {}\n\n", BASE64_STANDARD.encode(code));
     if io::stdout().is_terminal() {
-        // Black on white whatever the terminal's own colours are: readers expect it so.
+        // Black on white, whatever the colours of the terminal: QR readers need a dark code on a light background.
         for line in qr.render::<Dense1x2>().build().lines() {
             let _ = writeln!(text, "\x1b[38;5;16;48;5;231m{line}\x1b[0m");
         }
     } else {
-        // No colours in a file or a pipe: dark is what is not drawn, as on the usual dark screen.
+        // Without colours, in a file or a pipe: dark modules are left blank, for a dark screen.
         let qr = qr.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
         let _ = writeln!(text, "{qr}");
     }

@@ -1,4 +1,4 @@
-//! `serve`: the connector for real; and what `demo` shares with it.
+//! `serve`: runs the connector. `demo` shares its start and its signals.
 
 use std::fmt::Display;
 use std::future;
@@ -8,17 +8,27 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_USAGE, fail};
-use crate::app::{self, App, StartError, Watch};
+use crate::app::{self, App, StartError, WatchedFiles};
 use crate::config::{Config, LogFormat, Mode, Sources, log_format};
 use crate::telemetry;
+
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector serve --config connector.toml
+
+Exit codes:
+  0   stopped by SIGTERM or SIGINT
+  1   failed
+  64  bad configuration or usage";
 
 pub(super) async fn run(sources: &Sources) -> ExitCode {
     start(Mode::Serve, sources, |_| (), |_, ()| ()).await
 }
 
-/// Starts and runs until SIGTERM or SIGINT. `prepare` completes the configuration; what it returns is handed to `started` once the ports
-/// are bound. In `serve`, files that change are read again, and all of them on SIGHUP; a demo ends on SIGHUP, which is what closing its
-/// terminal sends.
+/// Starts the connector and runs it until SIGTERM or SIGINT.
+///
+/// `prepare` completes the configuration; its result is passed to `started` after the ports are bound. In `serve`,
+/// changed files are reloaded, and all files on SIGHUP. A demo stops on SIGHUP, which closing its terminal sends.
 pub(super) async fn start<T>(
     mode: Mode,
     sources: &Sources,
@@ -27,38 +37,38 @@ pub(super) async fn start<T>(
 ) -> ExitCode {
     let mut config = match Config::load(mode, sources) {
         Ok(config) => config,
-        Err(error) => return not_started(log_format(mode, sources), EXIT_USAGE, &error),
+        Err(error) => return fail_to_start(log_format(mode, sources), EXIT_USAGE, &error),
     };
     let format = config.log.format;
-    let watch = Watch::new(mode, sources, &config);
+    let watched = WatchedFiles::new(mode, sources, &config);
     let prepared = prepare(&mut config);
     let log = match telemetry::init(&config.log) {
         Ok(guard) => guard,
-        Err(error) => return not_started(format, 1, &error),
+        Err(error) => return fail_to_start(format, 1, &error),
     };
-    // First of all: process 1 of a container ignores a signal that it has no handler for.
+    // Before the start: process 1 of a container ignores every signal without a handler.
     let (mut stop, mut reload) = match signals(mode) {
         Ok(signals) => signals,
-        Err(error) => return not_started(format, 1, &format!("signals cannot be received: {error}")),
+        Err(error) => return fail_to_start(format, 1, &format!("cannot listen for signals: {error}")),
     };
     let app = tokio::select! {
         built = app::build(config) => match built {
             Ok(app) => app,
             Err(error) => {
-                drop(log); // writes its lines, so that the error is the last one
-                return not_started(format, exit_code(&error), &error);
+                drop(log); // writes the buffered lines, so that the error is the last line
+                return fail_to_start(format, exit_code(&error), &error);
             }
         },
-        () = stop.asked() => {
+        () = stop.requested() => {
             tracing::info!("stopped before it was ready");
             return ExitCode::SUCCESS;
         }
     };
     started(&app, prepared);
-    let reload = app.reload().run(watch, async || received(&mut reload).await);
+    let reload = app.reload().run(watched, async || received(&mut reload).await);
     let stop = async {
         tokio::select! {
-            () = stop.asked() => {}
+            () = stop.requested() => {}
             () = reload => {}
         }
     };
@@ -66,8 +76,8 @@ pub(super) async fn start<T>(
     ExitCode::SUCCESS
 }
 
-/// Says why it does not start, in the format of the log, and returns the exit code.
-fn not_started(format: LogFormat, code: u8, error: &dyn Display) -> ExitCode {
+/// Prints why the connector does not start, in the format of the log, and returns the exit code.
+fn fail_to_start(format: LogFormat, code: u8, error: &dyn Display) -> ExitCode {
     match format {
         LogFormat::Text => return fail(code, error),
         LogFormat::Json => drop(io::stderr().write_all(telemetry::error_line(&error.to_string()).as_bytes())),
@@ -75,14 +85,14 @@ fn not_started(format: LogFormat, code: u8, error: &dyn Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The signals that ask for the end.
+/// The signals that stop the connector.
 struct Stop {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
     hangup: Option<Signal>,
 }
 
-/// The signals that ask for the end, and the one that asks to read files again. SIGHUP is one of the former in a demo, else the latter.
+/// The signals that stop the connector, and the signal that reloads files. SIGHUP stops a demo and reloads in `serve`.
 fn signals(mode: Mode) -> io::Result<(Stop, Option<Signal>)> {
     let listen = |kind| signal(kind).map(Some);
     let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -91,7 +101,7 @@ fn signals(mode: Mode) -> io::Result<(Stop, Option<Signal>)> {
     Ok((Stop { terminate, interrupt, hangup }, reload))
 }
 
-/// Completes when the signal comes; never, without one.
+/// Completes when the signal arrives; never if there is no signal.
 async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -100,7 +110,7 @@ async fn received(signal: &mut Option<Signal>) {
 }
 
 impl Stop {
-    async fn asked(&mut self) {
+    async fn requested(&mut self) {
         tokio::select! {
             () = received(&mut self.terminate) => {}
             () = received(&mut self.interrupt) => {}
@@ -109,7 +119,7 @@ impl Stop {
     }
 }
 
-/// A wrong file is wrong configuration; anything else may be better at the next start.
+/// 64 for errors that only an operator can correct; 1 for errors that another start may not have.
 pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::DirectoryUnreadable { .. } | StartError::DirectoryFile(_) => EXIT_USAGE,

@@ -1,4 +1,4 @@
-//! What `import` and `export` have in common: the database of the configuration, how a file is written, how far it has come, Ctrl-C.
+//! The code that `import` and `export` share: opening the database, the file format, the progress bar, Ctrl-C.
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
@@ -18,15 +18,15 @@ use crate::digest::HashKey;
 use crate::storage::{Database, Location, StorageError};
 use crate::transfer::{Format, Phase, Progress};
 
-/// How long the rows under way may take once the end was asked for.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The maximum time to finish the current batch after Ctrl-C.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// `--format`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum FormatArg {
-    /// JSON lines
+    /// One JSON object a line
     Jsonl,
-    /// A table with a header
+    /// A table with a header line
     Csv,
 }
 
@@ -39,26 +39,27 @@ impl From<FormatArg> for Format {
     }
 }
 
-/// The format that was asked for, or that the file's name tells of.
+/// The format that is given, or that the file's name ends in.
 pub(super) fn format(given: Option<FormatArg>, file: &Path) -> Result<Format, ExitCode> {
     given.map(Format::from).or_else(|| Format::of(file)).ok_or_else(|| {
-        let what = "its name does not end in .jsonl, .ndjson or .csv: say with --format what it is";
+        let what = "its name does not end in .jsonl, .ndjson or .csv: give the format with --format";
         fail(EXIT_USAGE, &format!("{}: {what}", file.display()))
     })
 }
 
-/// Which database the configuration names, and its hash key.
+/// The database of the configuration, and its hash key.
 pub(super) fn location(sources: &Sources) -> Result<(Location, Option<HashKey>), ExitCode> {
     match load_storage(sources).map_err(|error| fail(EXIT_USAGE, &error))? {
         (Storage::Database(location), hash_key) => Ok((location, hash_key)),
         (Storage::Memory, _) => {
-            let what = "storage.url: memory: is gone with its process: set sqlite:// and a path, or postgres://";
+            let what =
+                "storage.url: memory: has no data to import into or export: set sqlite:// and a path, or postgres://";
             Err(fail(EXIT_USAGE, &what))
         }
     }
 }
 
-/// Opens it; `may_create`: whether it may be a new one. `None` when the end was asked for meanwhile.
+/// Opens the database. `may_create`: whether it is created if it does not exist. `None` after Ctrl-C.
 pub(super) async fn open(
     location: &Location,
     hash_key: Option<HashKey>,
@@ -70,22 +71,22 @@ pub(super) async fn open(
     });
     tokio::select! {
         opened = opening => Some(opened),
-        () = interrupt.asked() => None,
+        () = interrupt.requested() => None,
     }
 }
 
-/// Why it was not opened, and the exit code.
-pub(super) fn not_opened(error: &StorageError) -> ExitCode {
+/// Prints why the database cannot be opened, and returns the exit code.
+pub(super) fn fail_to_open(error: &StorageError) -> ExitCode {
     fail(if error.is_misconfiguration() { EXIT_USAGE } else { 1 }, error)
 }
 
-/// Set once somebody wants it to end: Ctrl-C, or SIGTERM.
+/// Set after Ctrl-C or SIGTERM.
 #[derive(Clone, Debug)]
 pub(super) struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens from now on. Where the process does not end, since a pipe that is not read blocks the thread, a second signal
-    /// ends the process, or time does.
+    /// Listens for signals from now on. If the process does not stop, for example because nothing reads the pipe that
+    /// it writes to, a second signal or [`STOP_TIMEOUT`] ends it.
     pub(super) fn listen() -> io::Result<Self> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (set, is_set) = watch::channel(false);
@@ -100,7 +101,7 @@ impl Interrupt {
             set.send_replace(true);
             tokio::select! {
                 () = signalled() => {}
-                () = sleep(PATIENCE) => {}
+                () = sleep(STOP_TIMEOUT) => {}
             }
             let _ = fail(1, &"stopped before the end");
             std::process::exit(1);
@@ -108,8 +109,8 @@ impl Interrupt {
         Ok(Self(is_set))
     }
 
-    /// Completes once it is set.
-    async fn asked(&mut self) {
+    /// Completes when it is set.
+    async fn requested(&mut self) {
         let _ = self.0.wait_for(|is_set| *is_set).await; // the sender lives as long as the process
     }
 
@@ -118,7 +119,7 @@ impl Interrupt {
     }
 }
 
-/// A bar on standard error where that is a terminal, else nothing.
+/// A progress bar on standard error if that is a terminal; otherwise nothing is shown.
 #[derive(Debug)]
 pub(super) struct Bar {
     bar: ProgressBar,
@@ -133,7 +134,7 @@ impl Bar {
         Self { bar, phase: None, began: Instant::now(), interrupt }
     }
 
-    /// Shows how far it has come, and whether to go on.
+    /// Shows the progress. Returns `Break` after Ctrl-C.
     pub(super) fn show(&mut self, progress: Progress) -> ControlFlow<()> {
         if self.phase != Some(progress.phase) {
             self.phase = Some(progress.phase);
@@ -146,7 +147,7 @@ impl Bar {
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Takes it off the terminal.
+    /// Removes the bar from the terminal.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! `server.callers.*`: who may call the gate's API.
+//! `server.callers.*`: the callers of the gate's API.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,12 +7,12 @@ use super::reader::Reader;
 use crate::callers::{Caller, KeyDigest, Stores};
 use crate::domain::ids::StoreId;
 
-/// How many keys one may have: the old one and the new one.
-const MOST_KEYS: usize = 2;
-/// How all stores are named.
+/// The maximum number of keys of one caller: the old one and the new one.
+const MAX_KEYS: usize = 2;
+/// The value that means all stores.
 const ALL: &str = "*";
 
-/// What was seen of the callers before, and whose it is.
+/// The credentials of the callers that are already read, with the name of each caller, to find duplicates.
 #[derive(Default)]
 struct Seen {
     keys: HashMap<KeyDigest, String>,
@@ -35,15 +35,17 @@ fn caller(reader: &mut Reader, name: &str, has_authority: bool, seen: &mut Seen)
     let subject = reader.text(&setting("certificate_subject"));
     if !subject.is_empty() {
         if !has_authority {
-            reader
-                .refuse(&setting("certificate_subject"), "needs tls.client_authority, which vouches for certificates");
+            reader.refuse(
+                &setting("certificate_subject"),
+                "needs tls.client_authority, the CA that issues client certificates",
+            );
         }
         if let Some(other) = seen.subjects.insert(subject.clone(), name.to_owned()) {
-            reader.refuse(&setting("certificate_subject"), &format!("is that of {other} already"));
+            reader.refuse(&setting("certificate_subject"), &format!("is already the subject of caller {other}"));
         }
     }
     if reader.text(&setting("api_key_sha256")).is_empty() && subject.is_empty() {
-        let what = "must be set, or certificate_subject: else nothing shows who calls";
+        let what = "must be set, or certificate_subject: a caller needs credentials";
         reader.refuse(&setting("api_key_sha256"), what);
     }
     let stores = stores(reader, &setting("stores"));
@@ -53,27 +55,27 @@ fn caller(reader: &mut Reader, name: &str, has_authority: bool, seen: &mut Seen)
 
 fn keys(reader: &mut Reader, setting: &str, name: &str, seen: &mut Seen) -> Vec<KeyDigest> {
     let words = reader.list(setting);
-    if words.len() > MOST_KEYS {
-        reader.refuse(setting, "must be one, or two while the key is changed");
+    if words.len() > MAX_KEYS {
+        reader.refuse(setting, "must be one digest, or two while the key is being changed");
     }
     let mut keys = Vec::new();
     if words.iter().any(|word| word.bytes().all(|byte| byte == b'0')) {
-        reader.refuse(setting, "is a placeholder: put the SHA-256 of the caller's key in its place");
+        reader.refuse(setting, "is a placeholder: replace it with the SHA-256 of the caller's API key");
     }
     for word in words {
         let Some(key) = KeyDigest::from_hex(&word) else {
-            // Somebody may have written the key itself: it is not repeated.
+            // The value may be the key itself, so it is not printed.
             let what =
                 "must be 64 hexadecimal digits, such as `printf %s \"$KEY\" | sha256sum` prints, not the key itself";
             reader.refuse_secret(setting, what);
             continue;
         };
         if key == KeyDigest::of(b"") {
-            reader.refuse_secret(setting, "is that of an empty key");
+            reader.refuse_secret(setting, "is the SHA-256 of an empty key");
         }
         match seen.keys.insert(key, name.to_owned()) {
-            Some(other) if other == name => reader.refuse_secret(setting, "holds the same key twice"),
-            Some(other) => reader.refuse_secret(setting, &format!("holds a key that is {other}'s already")),
+            Some(other) if other == name => reader.refuse_secret(setting, "contains the same key twice"),
+            Some(other) => reader.refuse_secret(setting, &format!("contains a key that caller {other} already has")),
             None => keys.push(key),
         }
     }
@@ -84,12 +86,12 @@ fn stores(reader: &mut Reader, setting: &str) -> Stores {
     let words = reader.list(setting);
     if words.iter().any(|word| word == ALL) {
         if words.len() > 1 {
-            reader.refuse(setting, "has * for all stores, and others beside it");
+            reader.refuse(setting, "must be * alone, or a list of store ids");
         }
         return Stores::All;
     }
     if words.is_empty() {
-        reader.refuse(setting, "must name stores, or * for all");
+        reader.refuse(setting, "must be a list of store ids, or * for all stores");
     }
     let mut stores = HashSet::new();
     for word in &words {

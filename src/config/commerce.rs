@@ -1,4 +1,4 @@
-//! `commerce.*`: the shopper's side.
+//! `commerce.*`: the shopper API.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,46 +16,47 @@ use crate::commerce::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings
 use crate::domain::ids::Issuer;
 use crate::rate_limit::Allowance;
 
-/// How many shoppers and peers are told apart by their limits.
+/// The maximum number of shoppers and addresses with their own rate limit.
 const MAX_CALLERS: usize = 100_000;
 pub(super) const MILLION: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
-/// The shortest authorization key, in characters.
-const LEAST_KEY: usize = 16;
-/// The shortest life of a code's recognition token: longer than any store's window, the network's time and a gate's retries.
-const CODE_LIFETIME: std::time::Duration = MINUTE.saturating_mul(3);
+/// The minimum length of an authorization key, in characters.
+const MIN_KEY_LENGTH: usize = 16;
+/// The minimum of `commerce.code_lifetime`: more than the longest window of a store, the network allowance and the
+/// retries of a gate together.
+const MIN_CODE_LIFETIME: std::time::Duration = MINUTE.saturating_mul(3);
 
-/// The shopper's side, every part of it valid and fit for the others.
+/// The settings of the shopper API. All are valid, and consistent with each other.
 #[derive(Clone, Debug)]
 pub struct Commerce {
-    /// The address of its endpoints; `None` where they share the API's.
+    /// The address of its endpoints; `None` if they share the API's.
     pub bind: Option<SocketAddr>,
-    /// What an app sends to be given an anonymous token: one of these.
+    /// The keys with which an app gets an anonymous token.
     pub authorization_keys: Vec<SecretString>,
-    /// How anonymous tokens are made.
+    /// Creates and verifies anonymous tokens.
     pub tokens: AnonymousTokens,
-    /// How customer contexts are sealed.
+    /// Encrypt and decrypt customer contexts.
     pub contexts: ContextKeys,
-    /// Who else vouches for customers.
+    /// The configured identity providers.
     pub providers: Vec<ProviderSettings>,
-    /// What each token, or each peer without one, may ask.
+    /// The rate limit of each token, or of each address without a token.
     pub allowance: Allowance,
-    /// How often a peer may be wrong about the authorization key.
+    /// The number of wrong authorization keys from one address.
     pub failures_per_minute: NonZeroU32,
-    /// How many requests there may be at once.
+    /// The maximum number of requests at the same time.
     pub max_in_flight: u32,
-    /// How many anonymous customers may have carts.
+    /// The maximum number of anonymous customers with carts.
     pub anonymous_carts: usize,
-    /// How many connections its own port takes at once.
+    /// The connection limit of its separate port.
     pub max_connections: u32,
-    /// Which web pages may call it.
+    /// The web origins whose pages may call it.
     pub allowed_origins: Vec<String>,
-    /// How long the recognition token of a code is known.
+    /// How long the recognition token of a code is valid.
     pub code_lifetime: TimeDelta,
-    /// How many of them a shopper may have at once.
+    /// The maximum number of valid codes of one shopper.
     pub codes_per_shopper: usize,
 }
 
-/// `None` when it is not enabled, or cannot be: then that is noted.
+/// `None` if the shopper API is not enabled, or if its settings are not valid; the mistakes are noted.
 pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     let per_second = reader.integer("commerce.requests_per_second", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
     let burst = reader.integer("commerce.burst", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
@@ -63,7 +64,7 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
         reader.integer("commerce.failures_per_minute", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
     let max_in_flight = reader.integer("commerce.max_in_flight", 1, 1..=100_000);
     let lifetime = reader.duration("commerce.token_lifetime", MINUTE..=MINUTE.saturating_mul(24 * 60));
-    let code_lifetime = reader.duration("commerce.code_lifetime", CODE_LIFETIME..=MINUTE.saturating_mul(60));
+    let code_lifetime = reader.duration("commerce.code_lifetime", MIN_CODE_LIFETIME..=MINUTE.saturating_mul(60));
     let codes_per_shopper = reader.integer("commerce.codes_per_shopper", 1, 1..=1000);
     let anonymous_carts = reader.integer("commerce.anonymous_carts", 1, 1..=100_000_000);
     let max_connections = reader.integer("commerce.max_connections", 1, 1..=1_000_000);
@@ -77,14 +78,15 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     if !reader.boolean("commerce.enabled") {
         return None;
     }
-    let signs = |key: &SecretSlice<u8>| signing_keys.iter().any(|other| other.expose_secret() == key.expose_secret());
-    if context_keys.iter().any(|key| signs(key) && !key.expose_secret().is_empty()) {
-        reader.refuse_secret("commerce.context_keys", "must not have a key that is among commerce.signing_keys");
+    let is_signing_key =
+        |key: &SecretSlice<u8>| signing_keys.iter().any(|other| other.expose_secret() == key.expose_secret());
+    if context_keys.iter().any(|key| is_signing_key(key) && !key.expose_secret().is_empty()) {
+        reader.refuse_secret("commerce.context_keys", "must not contain a key of commerce.signing_keys");
     }
-    let signing_keys = made_up(reader, mode, signing_keys, "commerce.signing_keys");
-    let context_keys = made_up(reader, mode, context_keys, "commerce.context_keys");
+    let signing_keys = or_random(reader, mode, signing_keys, "commerce.signing_keys");
+    let context_keys = or_random(reader, mode, context_keys, "commerce.context_keys");
     if authorization_keys.is_empty() {
-        needed(reader, "commerce.authorization_key", "at least 16 printable ASCII characters without spaces");
+        refuse_missing(reader, "commerce.authorization_key", "at least 16 printable ASCII characters without spaces");
     }
     Some(Commerce {
         bind,
@@ -103,14 +105,14 @@ pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     })
 }
 
-/// The one key, or the old and the new one.
+/// One key, or the old and the new one.
 fn authorization_keys(reader: &mut Reader) -> Vec<SecretString> {
     let setting = "commerce.authorization_key";
-    let Some(text) = reader.secret(setting, LEAST_KEY) else { return Vec::new() };
+    let Some(text) = reader.secret(setting, MIN_KEY_LENGTH) else { return Vec::new() };
     let keys: Vec<&str> = text.expose_secret().split(',').collect();
-    if keys.len() > 2 || keys.iter().any(|key| key.len() < LEAST_KEY) {
+    if keys.len() > 2 || keys.iter().any(|key| key.len() < MIN_KEY_LENGTH) {
         let what =
-            format!("must be one key, or two with a comma between them, each of at least {LEAST_KEY} characters");
+            format!("must be one key, or two separated by a comma, each of at least {MIN_KEY_LENGTH} characters");
         reader.refuse_secret(setting, &what);
     }
     keys.into_iter().map(SecretString::from).collect()
@@ -124,21 +126,21 @@ fn name(reader: &mut Reader, setting: &str) -> String {
     name
 }
 
-/// The keys, or in a demo one that lives as long as the process: nobody else has to know it.
-fn made_up(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, setting: &str) -> Vec<SecretSlice<u8>> {
+/// The configured keys; in a demo without any, a random key for this process.
+fn or_random(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, setting: &str) -> Vec<SecretSlice<u8>> {
     let mut key = vec![0; KEY_LENGTH];
     match keys.is_empty() {
         true if mode.is_demo() && getrandom::fill(&mut key).is_ok() => vec![key.into()],
         true => {
-            needed(reader, setting, "32 bytes in Base64, such as `openssl rand -base64 32` makes");
+            refuse_missing(reader, setting, "a key of 32 bytes in Base64; create it with `openssl rand -base64 32`");
             keys
         }
         false => keys,
     }
 }
 
-/// Notes that a secret is missing, unless it is noted already that it cannot be read.
-fn needed(reader: &mut Reader, setting: &str, what: &str) {
+/// Notes that a secret is missing, unless another problem with it is noted already.
+fn refuse_missing(reader: &mut Reader, setting: &str, what: &str) {
     if !reader.has_problem(setting) {
         reader.refuse_secret(setting, &format!("is required with commerce.enabled: {what}"));
     }
@@ -148,11 +150,11 @@ fn origins(reader: &mut Reader) -> Vec<String> {
     let setting = "commerce.allowed_origins";
     let origins = reader.list(setting);
     for origin in &origins {
-        let is_one = Url::parse(origin)
+        let is_origin = Url::parse(origin)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *origin);
-        // A host may have a star, as far as a URL is concerned; but no browser says so, and it would let nobody in.
-        if !is_one || origin.contains('*') {
-            reader.refuse(setting, &format!("{origin:?} is no origin, such as https://shop.example.com"));
+        // A host with a star is a valid URL, but no browser sends it, so the setting would have no effect.
+        if !is_origin || origin.contains('*') {
+            reader.refuse(setting, &format!("{origin:?} is not a web origin such as https://shop.example.com"));
         }
     }
     origins
@@ -174,11 +176,11 @@ fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -
         let what = "must be an https URL, or an http URL on loopback, without a query, of up to 255 characters";
         reader.refuse(&setting("issuer"), what);
     } else if !issuers.insert(issuer.clone()) {
-        reader.refuse(&setting("issuer"), "must be no other provider's, and not commerce.issuer");
+        reader.refuse(&setting("issuer"), "is already the issuer of another provider, or commerce.issuer");
     }
     let audiences = reader.list(&setting("audience"));
     if audiences.is_empty() {
-        reader.refuse(&setting("audience"), "must name what its tokens are meant for");
+        reader.refuse(&setting("audience"), "must list the accepted aud claims");
     }
     let known = [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("EdDSA", Algorithm::EdDSA)];
     let words = reader.list(&setting("algorithms"));

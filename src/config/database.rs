@@ -1,4 +1,4 @@
-//! `storage.*`: which database, and every mistake in its URL that can be found without connecting.
+//! `storage.*`: the database, and every mistake in its URL that can be found without connecting.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -10,15 +10,15 @@ use secrecy::ExposeSecret as _;
 
 use super::Storage;
 use super::reader::Reader;
-use crate::cause::of_file;
+use crate::cause::file_error;
 use crate::storage::Location;
 
 const URL: &str = "storage.url";
-/// The parameters of a PostgreSQL URL that name a file.
+/// The parameters of a PostgreSQL URL whose value is a file.
 const FILES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
-/// The parameters that may have an @ in them.
+/// The parameters whose value may contain an @.
 const MAY_HAVE_AT: [&str; 5] = ["user", "password", "dbname", "application_name", "options"];
-/// How every SQLite database begins.
+/// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 pub(super) fn read(reader: &mut Reader) -> Storage {
@@ -38,7 +38,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
             Some(problem) => problem,
         }
     } else if text == "memory:" || reader.mistakes() > mistakes {
-        return Storage::Memory; // a `_file` that could not be read is noted already
+        return Storage::Memory; // for the `_file` that cannot be read, a problem is noted already
     } else {
         "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database"
             .into()
@@ -47,34 +47,34 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
     Storage::Memory
 }
 
-/// Why this path cannot be that of a SQLite database, as far as can be told without changing anything.
+/// Why this path cannot be a SQLite database, if that can be found without changing a file.
 fn sqlite_problem(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     if text == ":memory:" {
-        return Some("is no path: write memory: to keep everything in memory".to_owned());
+        return Some("is not a path: use memory: to keep everything in memory".to_owned());
     }
     if text.contains('?') {
-        return Some("must be the path alone, without ? and options behind it".to_owned());
+        return Some("must be only a path, without ? and options".to_owned());
     }
     let found = path.metadata().ok();
     if path.file_name().is_none() || text.ends_with('/') || found.as_ref().is_some_and(Metadata::is_dir) {
         return Some(format!("is a folder: name a file in it, such as {}", path.join("connector.db").display()));
     }
     if !found?.is_file() {
-        return Some("is no regular file: name another one".to_owned());
+        return Some("is not a regular file: use another path".to_owned());
     }
     let mut begin = Vec::new();
-    // A file that cannot be read is named when it is opened, with what helps.
+    // If the file cannot be read, opening it later fails with a message that says what to do.
     File::open(path).ok()?.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut begin).ok()?;
-    let is_one = begin.is_empty() || begin == SQLITE_MAGIC;
-    (!is_one).then(|| "is no SQLite database: name another file, or restore the backup of this one".to_owned())
+    let is_sqlite = begin.is_empty() || begin == SQLITE_MAGIC;
+    (!is_sqlite).then(|| "is not a SQLite database: use another path, or restore the backup of this file".to_owned())
 }
 
-/// Why this URL cannot be that of a PostgreSQL database. `rest` is what stands behind its scheme. No part of it is repeated but the names
-/// of files: wherever it was cut, there may be a part of the password.
+/// Why this URL cannot be a PostgreSQL database. `rest` is the URL without its scheme. Messages repeat only the names
+/// of files, because every other part may contain a part of a password with an unescaped character.
 fn postgres_problem(url: &str, rest: &str) -> Option<Cow<'static, str>> {
     const UNESCAPED: &str =
-        "a character of the user or password ends it early: write @ as %40, / as %2F, ? as %3F, # as %23, and % as %25";
+        "the user or password contains a special character: write @ as %40, / as %2F, ? as %3F, # as %23, and % as %25";
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let is_cut = path.contains('@') && !authority.contains('@');
     let database = path.split('?').next().unwrap_or_default();
@@ -90,11 +90,11 @@ fn postgres_problem(url: &str, rest: &str) -> Option<Cow<'static, str>> {
         if !is_name(&name) || (value.contains('@') && !MAY_HAVE_AT.contains(&&*name)) {
             return Some(UNESCAPED.into());
         }
-        // The certificate itself may stand there as well.
+        // The value may also be the certificate itself.
         if FILES.contains(&&*name) && !value.starts_with("-----BEGIN") {
             let path = Path::new(&*value);
             if let Err(error) = std::fs::read(path) {
-                return Some(format!("{name} = {value:?}: cannot be read: {}", of_file(path, &error)).into());
+                return Some(format!("{name} = {value:?}: cannot be read: {}", file_error(path, &error)).into());
             }
         }
     }

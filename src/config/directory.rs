@@ -1,4 +1,4 @@
-//! `directory.*`: who is known, and who is asked about the others.
+//! `directory.*`: the directory file and the identity backend.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,24 +7,24 @@ use secrecy::SecretString;
 
 use super::reader::Reader;
 use super::{MINUTE, Mode};
-use crate::cause::of_file;
+use crate::cause::file_error;
 use crate::directory::remote::{Credentials, Limits, Settings, SettingsError, parse_url};
 
-/// The shortest and the longest time that an answer may take: a good part of the scan's own 1.5 s is left.
+/// The range of the timeout. The maximum leaves time for the rest of the scan, which must end after 1.5 s.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1200));
 
-/// What is brought into the directory at each start.
+/// The data that is imported into the directory at each start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectorySource {
-    /// Nothing: it is as it was left.
+    /// None: the directory stays as it is.
     Kept,
-    /// The published test data, which is part of the binary.
+    /// Amazon's published test data, which is part of the binary.
     DemoData,
-    /// A file, which may hold the demo's faults only in a demo.
+    /// A file.
     File {
         /// The file.
         path: PathBuf,
-        /// Whether keys may be set to fail.
+        /// Whether the file may contain keys that make the directory fail, which only a demo allows.
         may_have_faults: bool,
     },
 }
@@ -38,7 +38,7 @@ pub(super) fn source(reader: &Reader, mode: Mode) -> DirectorySource {
     }
 }
 
-/// `None` when there is to be none, or cannot be: then that is noted.
+/// `None` if no identity backend is configured, or if its settings are not valid; the mistakes are noted.
 pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
     let mistakes = reader.mistakes();
     let limits = Limits {
@@ -54,11 +54,17 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
     if url.is_empty() {
         for setting in ["directory.ca", "directory.client_certificate", "directory.client_key"] {
             if !reader.text(setting).is_empty() {
-                reader.refuse(setting, "is for the identity backend: set directory.url");
+                reader.refuse(
+                    setting,
+                    "is used only with an identity backend: set directory.url, or remove this setting",
+                );
             }
         }
         if token.is_some() {
-            reader.refuse_secret("directory.token", "is for the identity backend: set directory.url");
+            reader.refuse_secret(
+                "directory.token",
+                "is used only with an identity backend: set directory.url, or remove this setting",
+            );
         }
         return None;
     }
@@ -67,10 +73,10 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
         ("directory.client_key", "directory.client_certificate"),
     ] {
         if !reader.text(setting).is_empty() && reader.text(other).is_empty() {
-            reader.refuse(setting, &format!("needs {other} with it"));
+            reader.refuse(setting, &format!("needs {other} too"));
         }
     }
-    // It may have a password in it.
+    // The URL may contain a password, so it is not printed.
     let url = parse_url(&url).map_err(|what| reader.refuse_secret("directory.url", what)).ok()?;
     if reader.mistakes() > mistakes {
         return None;
@@ -78,22 +84,24 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
     let credentials = Credentials { token, authorities, certificate: certificate.zip(key) };
     match Settings::new(url, &credentials, limits) {
         Ok(settings) => return Some(settings),
-        Err(SettingsError::Token) => reader.refuse_secret("directory.token", "cannot stand in a header"),
+        Err(SettingsError::Token) => {
+            reader.refuse_secret("directory.token", "contains characters that are not allowed in an HTTP header")
+        }
         Err(SettingsError::Authorities) => {
-            reader.refuse("directory.ca", "must be a file of one certificate or more in the PEM format");
+            reader.refuse("directory.ca", "must be a PEM file with at least one certificate");
         }
         Err(SettingsError::Certificate) => reader.refuse(
             "directory.client_certificate",
-            "must be a file with the certificate, and those above it, of the key in directory.client_key, both in the PEM format",
+            "must be a PEM file: the certificate of directory.client_key first, then the intermediate certificates",
         ),
         Err(SettingsError::Client(error)) => {
-            reader.refuse_secret("directory.url", &format!("nobody can be asked over TLS: {error}"));
+            reader.refuse_secret("directory.url", &format!("cannot create the HTTPS client: {error}"));
         }
     }
     None
 }
 
-/// What the file of that name holds, if there is to be one.
+/// The content of the file that a setting names, if it is set.
 pub(super) fn file(reader: &mut Reader, setting: &str) -> Option<String> {
     let path = reader.text(setting);
     if path.is_empty() {
@@ -101,6 +109,6 @@ pub(super) fn file(reader: &mut Reader, setting: &str) -> Option<String> {
     }
     let content = std::fs::read_to_string(&path);
     content
-        .map_err(|error| reader.refuse(setting, &format!("cannot be read: {}", of_file(Path::new(&path), &error))))
+        .map_err(|error| reader.refuse(setting, &format!("cannot be read: {}", file_error(Path::new(&path), &error))))
         .ok()
 }

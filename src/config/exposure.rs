@@ -1,4 +1,5 @@
-//! What is open to the network, and to whom: settings that are sound one by one, and not together.
+//! Checks settings that are valid separately but unsafe together: ports that are open to the network without
+//! authentication, and ports that must be separate.
 
 use std::net::SocketAddr;
 
@@ -6,7 +7,7 @@ use super::layers::CALLERS;
 use super::reader::Reader;
 use super::{Config, Mode};
 
-/// Whether what is open to the network is guarded, and administration apart from the API.
+/// Notes every unsafe combination.
 pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
     let overlap = |one: SocketAddr, other: SocketAddr| {
         let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
@@ -17,13 +18,17 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
     }
     let shoppers = config.commerce.as_ref().and_then(|commerce| commerce.bind);
     if shoppers.is_some_and(|bind| overlap(bind, config.server.bind) || overlap(bind, config.management.bind)) {
-        reader.refuse("commerce.bind", "must be a port of its own, or empty to share the API's");
-    }
-    let asks = config.tls.as_ref().is_some_and(|tls| tls.client_authority.is_some());
-    if asks && config.commerce.is_some() && shoppers.is_none() {
         reader.refuse(
             "commerce.bind",
-            "must be a port of its own with tls.client_authority: phones have no certificates, and would not be told from who should have one",
+            "must differ from server.bind and management.bind, or be empty to share the API's port",
+        );
+    }
+    let requests_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_authority.is_some());
+    if requests_certificates && config.commerce.is_some() && shoppers.is_none() {
+        reader.refuse(
+            "commerce.bind",
+            "must be a separate port with tls.client_authority: phones have no client certificates, and on a shared port every client \
+             is asked for one",
         );
     }
 
@@ -32,8 +37,8 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
     if mode == Mode::Serve && shares && !may_share {
         reader.refuse(
             "commerce.bind",
-            "must be a port of its own where the API is not on loopback: phones could take the connections that gates need. Set \
-             commerce.share_port = true where a proxy bounds them",
+            "must be a separate port when server.bind is not loopback: on a shared port, phones can use up the connections that gates \
+             need. Set commerce.share_port = true only behind a proxy that limits them",
         );
     }
     let allowed = reader.boolean("server.allow_unauthenticated");
@@ -42,8 +47,8 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
         return;
     }
     if mode == Mode::Demo {
-        let loopback = "must be a loopback address, such as 127.0.0.1 or [::1], since the demo's keys are public: \
-                        give --publish to listen elsewhere, with random keys for administration, apps and the page";
+        let loopback = "must be a loopback address such as 127.0.0.1 or [::1], because the demo's keys are public: pass --publish \
+                        to listen on other addresses, with random keys for administration, apps and the page";
         if !api {
             reader.refuse("server.bind", loopback);
         }
@@ -55,17 +60,16 @@ pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
         }
         return;
     }
-    let anybody = config.server.callers.is_empty() && reader.sections(CALLERS).is_empty();
-    if !api && anybody && !allowed {
+    let no_callers = config.server.callers.is_empty() && reader.sections(CALLERS).is_empty();
+    if !api && no_callers && !allowed {
         reader.refuse(
             "server.bind",
-            "is not loopback, and no caller is authenticated: say who may call, in server.callers, or bind to loopback, or set \
+            "is not loopback, and no caller is configured: configure server.callers, or bind to loopback, or set \
              server.allow_unauthenticated = true behind a proxy that authenticates Amazon's gateway",
         );
     }
-    if allowed && !anybody {
-        reader
-            .refuse("server.allow_unauthenticated", "contradicts server.callers, who are authenticated: leave it out");
+    if allowed && !no_callers {
+        reader.refuse("server.allow_unauthenticated", "cannot be combined with server.callers: remove one of them");
     }
     if !management && config.management.token.is_none() {
         reader.refuse(

@@ -1,4 +1,4 @@
-//! The layers of settings, laid over one another by the `config` crate, and the names that exist.
+//! The layers of settings, which the `config` crate combines, and the names of all settings.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -8,31 +8,32 @@ use config::{ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueK
 
 use super::reader::{ConfigError, Problem};
 use super::{DEFAULTS, Mode, Sources};
-use crate::cause::of_file;
+use crate::cause::file_error;
 
 const DEMO: &str = include_str!("../../config/demo.toml");
-/// The variable with which an image sets the default of `server.bind` for `serve`: a file and `CONNECTOR__SERVER__BIND` override it.
+/// The environment variable with which a container image sets the default of `server.bind` for `serve`. A configuration
+/// file and `CONNECTOR__SERVER__BIND` override it.
 const DEFAULT_BIND: &str = "CONNECTOR_DEFAULT_BIND";
 const BIND: &str = "server.bind";
 const PREFIX: &str = "CONNECTOR";
 const SEPARATOR: &str = "__";
-/// How the settings of identity providers begin, before the name of each.
+/// The prefix of the settings of identity providers; the name of the provider follows.
 pub(super) const IDENTITY_PROVIDERS: &str = "commerce.identity_providers.";
-/// How those of callers begin.
+/// The prefix of the settings of callers; the name of the caller follows.
 pub(super) const CALLERS: &str = "server.callers.";
-/// Sections that there may be any number of, each under a name of its own.
+/// The kinds of sections that an operator names, of which there may be any number.
 const NAMED: [&str; 2] = [IDENTITY_PROVIDERS, CALLERS];
-/// The name under which the defaults stand of what is not set in such a section.
+/// The section name of the defaults of named sections.
 const ANY: &str = "*";
 
-/// Every setting by its full name, such as `server.bind`, as one would write it in the environment.
+/// Every setting by its full name, such as `server.bind`. Values are written as in the environment.
 pub(super) struct Layers {
     pub(super) values: BTreeMap<String, String>,
-    /// The defaults, whatever overrides them.
+    /// The defaults, without what overrides them.
     pub(super) defaults: BTreeMap<String, String>,
-    /// Which file or environment variable sets a value.
+    /// The file or environment variable that sets a value.
     pub(super) origins: BTreeMap<String, String>,
-    /// What is set but is no setting, or stands where none can.
+    /// Unknown settings, and values of the wrong kind.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -49,7 +50,7 @@ impl Layers {
         layers = layers.add_source(settings(sources.defaults.clone()));
         let mut defaults = BTreeMap::new();
         flatten("", build(layers.clone())?, &mut defaults);
-        let defaults = defaults.iter().filter_map(|(name, value)| Some((name.clone(), written(value)?))).collect();
+        let defaults = defaults.iter().filter_map(|(name, value)| Some((name.clone(), to_text(value)?))).collect();
         if let (Mode::Serve, Some(bind)) = (mode, default_bind(sources)) {
             layers = layers.add_source(settings([(BIND.to_owned(), bind)]));
             origins.insert(BIND.to_owned(), DEFAULT_BIND.to_owned());
@@ -69,7 +70,7 @@ impl Layers {
 
         let mut values = BTreeMap::new();
         for (name, value) in &all {
-            match (known.contains_key(&pattern(name)), written(value)) {
+            match (known.contains_key(&pattern(name)), to_text(value)) {
                 (true, Some(value)) => drop(values.insert(name.clone(), value.trim().to_owned())),
                 (true, None) => problems.push(Problem::new(name, "must be one value, or a list of values")),
                 (false, _) => problems.push(unknown(name, &known)),
@@ -94,13 +95,13 @@ impl Layers {
     }
 }
 
-/// The names of the sections of one kind that there may be any number of.
+/// The names of the named sections of one kind.
 pub(super) fn sections(values: &BTreeMap<String, String>, kind: &str) -> BTreeSet<String> {
     let names = values.keys().filter_map(|name| name.strip_prefix(kind)?.rsplit_once('.'));
     names.map(|(section, _)| section.to_owned()).filter(|section| section != ANY).collect()
 }
 
-/// A setting's name in a section of which there may be any number: of which kind, the section's name, and the key in it.
+/// Splits the name of a setting in a named section: the kind, the name of the section, and the key.
 fn in_section(name: &str) -> Option<(&'static str, &str, &str)> {
     NAMED.into_iter().find_map(|kind| {
         let (section, key) = name.strip_prefix(kind)?.rsplit_once('.')?;
@@ -108,18 +109,18 @@ fn in_section(name: &str) -> Option<(&'static str, &str, &str)> {
     })
 }
 
-/// A setting's name as it stands in the defaults.
+/// The name of a setting as in `config/default.toml`.
 fn pattern(name: &str) -> String {
     in_section(name).map_or_else(|| name.to_owned(), |(kind, _, key)| format!("{kind}{ANY}.{key}"))
 }
 
-/// The default of `server.bind` that the image sets, if it does.
+/// The default of `server.bind` that the container image sets, if any.
 fn default_bind(sources: &Sources) -> Option<String> {
     let value = sources.environment.get(OsStr::new(DEFAULT_BIND))?.to_str()?.trim();
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// A layer of settings by their names.
+/// A layer of settings with their names.
 fn settings(settings: impl IntoIterator<Item = (String, String)>) -> Environment {
     let settings = settings.into_iter().map(|(name, value)| (name.replace('.', SEPARATOR), value)).collect();
     Environment::default().separator(SEPARATOR).source(Some(settings))
@@ -137,10 +138,10 @@ fn variable(name: &str) -> String {
     format!("{PREFIX}{SEPARATOR}{}", name.to_uppercase().replace('.', SEPARATOR))
 }
 
-/// Reads a TOML file. Of a mistake it tells the line and what was expected, not what stands there: it may be a secret.
+/// Reads a TOML file. An error has the line and what is expected, but not the text of the line, which may be a secret.
 fn read_file(path: &Path) -> Result<String, Problem> {
     let refuse = |what: String| Problem::new("configuration file", format!("{}: {what}", path.display()));
-    let content = std::fs::read_to_string(path).map_err(|error| refuse(of_file(path, &error)))?;
+    let content = std::fs::read_to_string(path).map_err(|error| refuse(file_error(path, &error)))?;
     toml::from_str::<toml::Table>(&content).map_err(|error| {
         let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count().saturating_add(1);
@@ -149,7 +150,8 @@ fn read_file(path: &Path) -> Result<String, Problem> {
     Ok(content)
 }
 
-/// The variables that are settings. One that is nearly named like a setting, or is not Unicode, is a mistake.
+/// The environment variables that are settings. A variable whose name is similar to a setting's, or whose value is not
+/// Unicode, is a mistake.
 fn variables(
     sources: &Sources,
     known: &BTreeMap<String, Value>,
@@ -177,17 +179,17 @@ fn variables(
     variables
 }
 
-/// A name that is no setting. Its value stays hidden: a misspelt secret is still one.
+/// The problem of an unknown setting. Its value is not printed, because the name of a secret may be misspelt.
 fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
     if known.keys().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))) {
         return Problem::new(name, "is a section, not a setting");
     }
-    // A section may be misspelt, or left out.
-    let asked = pattern(name);
+    let wanted = pattern(name);
     let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let similarity = |known: &String| strsim::jaro_winkler(&asked, known);
+    let similarity = |known: &String| strsim::jaro_winkler(&wanted, known);
+    // The same key counts most, because the section may be misspelt or missing.
     let likeness = |known: &String| if key(known) == key(name) { 1.0 } else { similarity(known) };
-    // Of several that end alike, the one that begins alike.
+    // Of several settings with this key, the one with the most similar section.
     let nearest = known
         .keys()
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| similarity(a).total_cmp(&similarity(b))));
@@ -195,20 +197,23 @@ fn unknown(name: &str, known: &BTreeMap<String, Value>) -> Problem {
     let section = in_section(name).map_or(ANY, |(_, section, _)| section);
     let nearest =
         nearest.map_or_else(String::new, |nearest| format!("; did you mean {}?", nearest.replace(ANY, section)));
-    Problem::new(name, format!("is no setting{nearest}"))
+    Problem::new(name, format!("unknown setting{nearest}"))
 }
 
 fn text(toml: &str) -> File<config::FileSourceString, FileFormat> {
     File::from_str(toml, FileFormat::Toml)
 }
 
-/// The layers as one table. What cannot be read was refused before, so the error's own words, which quote, are not needed.
+/// The layers as one table. The error of the library is dropped, because it quotes values; a file that cannot be parsed
+/// is refused before.
 fn build(builder: ConfigBuilder<DefaultState>) -> Result<Value, Problem> {
-    let built = builder.build().map_err(|_| Problem::new("configuration", "its layers do not fit together"))?;
+    let built = builder
+        .build()
+        .map_err(|_| Problem::new("configuration", "the defaults, the file and the environment cannot be combined"))?;
     Ok(built.cache)
 }
 
-/// Names with dots instead of tables within tables; a list is one value.
+/// Replaces nested tables by names with dots. A list is one value.
 fn flatten(name: &str, value: Value, into: &mut BTreeMap<String, Value>) {
     if let ValueKind::Table(table) = value.kind {
         for (key, value) in table {
@@ -220,11 +225,11 @@ fn flatten(name: &str, value: Value, into: &mut BTreeMap<String, Value>) {
     }
 }
 
-/// A value as one would write it in the environment.
-fn written(value: &Value) -> Option<String> {
+/// A value as it is written in the environment.
+fn to_text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Array(parts) => {
-            let parts: Option<Vec<String>> = parts.iter().map(written).collect();
+            let parts: Option<Vec<String>> = parts.iter().map(to_text).collect();
             parts.map(|parts| parts.join(","))
         }
         _ => value.clone().into_string().ok(),

@@ -1,7 +1,9 @@
-//! Configuration that cannot be invalid: raw settings go in, a checked [`Config`] or every mistake at once comes out.
+//! Reads and checks the configuration. The result is either a valid [`Config`] or an error with every mistake.
 //!
-//! Layers, the later ones over the earlier: `config/default.toml`, which is the manual of every setting and part of the
-//! binary; the demo's changes to it; a file; the environment, which is passed in as a map.
+//! Settings come from layers, each of which overrides the ones before: `config/default.toml`, which documents every
+//! setting and is part of the binary; the demo's defaults; a file; the environment, which is passed as a map.
+//!
+//! To add a setting, add it to `config/default.toml` and read it here.
 
 mod callers;
 mod commerce;
@@ -44,14 +46,15 @@ use crate::traces;
 use layers::Layers;
 use reader::Reader;
 
-/// What the connector is started as.
+/// The command that the connector is started with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// For real.
+    /// `serve`.
     Serve,
-    /// In memory with the published test data, on loopback only.
+    /// `demo`: in memory with Amazon's published test data, on loopback only.
     Demo,
-    /// The same where others can reach it. Its keys for administration, apps and the page are random; the identity keys are not.
+    /// `demo --publish`: on any address. The keys for administration, apps and the page are random; the identity keys
+    /// are public.
     PublishedDemo,
 }
 
@@ -63,64 +66,64 @@ impl Mode {
     }
 }
 
-/// Where settings come from, besides the built-in defaults.
+/// The sources of settings, except the built-in defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// Settings by their names that a file and the environment override, as they override the built-in defaults.
+    /// Settings with their names that override the built-in defaults; a file and the environment override them.
     pub defaults: Vec<(String, String)>,
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// The environment, or what a test takes for it.
+    /// The environment; a test passes its own.
     pub environment: HashMap<OsString, OsString>,
 }
 
-/// Without values: secrets are among them.
+/// Hides the values, because some are secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
-/// A configuration, every part of it valid and fit for the others.
+/// The configuration. All settings are valid, and consistent with each other.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// As what it is started.
+    /// The command that the connector is started with.
     pub mode: Mode,
     /// The API's port and its limits.
     pub server: Server,
-    /// The certificate of the API's port and of the shopper's own; without it they speak plain HTTP.
+    /// TLS of the API's port and of the shopper API's port; without it they use plain HTTP.
     pub tls: Option<TlsSettings>,
     /// The port of metrics and administration.
     pub management: Management,
-    /// What the demo's page must send as `X-Demo-Key`; `None` on loopback, where it needs none.
+    /// The key that the demo's page must send as `X-Demo-Key`; `None` on loopback, where no key is needed.
     pub demo_key: Option<SecretString>,
-    /// What each caller may ask.
+    /// The rate limit of each caller.
     pub rate_limit: Allowance,
-    /// How often an address may ask without credentials that hold.
+    /// The number of requests a minute from one address without valid credentials.
     pub failures_per_minute: NonZeroU32,
-    /// Where the replicas keep that together, if they do.
+    /// The server in which all replicas keep the rate limits together, if configured.
     pub shared_rate_limit: Option<RedisUrl>,
-    /// Where directory and ledger are kept.
+    /// The storage of directory and ledger.
     pub storage: Storage,
-    /// The key under which everything is hashed, if it is given.
+    /// The key of all hashes, if configured.
     pub hash_key: Option<HashKey>,
-    /// What the ledger keeps.
+    /// The limits of the ledger.
     pub ledger: ledger::Limits,
-    /// How Scan Key Codes look, if there are any.
+    /// The format of Scan Key Codes, if they are enabled.
     pub scan_key: Option<ScanKeyFormat>,
-    /// The shopper's side, if there is to be one.
+    /// The shopper API, if enabled.
     pub commerce: Option<Commerce>,
-    /// Whether one of them opens one auth event only.
+    /// Whether a Scan Key Code opens only one auth event.
     pub single_use: bool,
-    /// Who is known.
+    /// The data that is imported into the directory at the start.
     pub directory: DirectorySource,
-    /// Who is asked of those who are not, if anybody is.
+    /// The identity backend, if configured.
     pub identity_backend: Option<remote::Settings>,
-    /// Whether a 200 carries the deprecated `paymentSource`.
-    pub tell_payment_source: bool,
-    /// How to log.
+    /// Whether a 200 contains the deprecated `paymentSource`.
+    pub payment_source: bool,
+    /// The log.
     pub log: Log,
-    /// Where traces go, if anywhere.
+    /// Traces, if configured.
     pub traces: Option<traces::Settings>,
 }
 
@@ -129,25 +132,25 @@ pub struct Config {
 pub struct Server {
     /// The API's address.
     pub bind: SocketAddr,
-    /// Who may call; nobody in particular if there are none.
+    /// The callers; if there are none, requests are not authenticated.
     pub callers: Vec<Caller>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Connections at once.
+    /// The connection limit.
     pub max_connections: u32,
-    /// The longest wait for a TLS handshake.
+    /// The maximum time for a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Scans that are worked on at once.
+    /// The maximum number of scans that are processed at the same time.
     pub max_in_flight: u32,
-    /// The longest wait for the head of a connection's first request.
+    /// The maximum wait for the head of the first request of a connection.
     pub header_timeout: Duration,
-    /// The longest wait for the head of a later one.
+    /// The maximum wait for the head of a later request.
     pub idle_timeout: Duration,
-    /// The longest a peer may take for an answer.
+    /// The maximum time that a client may take to receive a response.
     pub answer_timeout: Duration,
-    /// How long it still takes connections when it is not ready any more.
+    /// How long a stopping connector still accepts connections.
     pub stop_delay: Duration,
-    /// The longest wait for running requests at the end.
+    /// The maximum wait for running requests after that.
     pub grace_period: Duration,
 }
 
@@ -156,42 +159,42 @@ pub struct Server {
 pub struct Management {
     /// The management port's address.
     pub bind: SocketAddr,
-    /// The bearer token that it asks for.
+    /// The bearer token of the port.
     pub token: Option<SecretString>,
 }
 
 /// `storage.*`.
 #[derive(Clone, Debug)]
 pub enum Storage {
-    /// In this process's memory: gone with it.
+    /// The memory of this process: everything is lost when it ends.
     Memory,
-    /// In a database.
+    /// A database.
     Database(storage::Location),
 }
 
 /// `log.*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How lines look.
+    /// The format of lines.
     pub format: LogFormat,
-    /// The least that is logged.
+    /// The minimum level of lines.
     pub level: LevelFilter,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for a terminal.
     Text,
 }
 
 impl Config {
-    /// Reads and checks everything.
+    /// Reads and checks every setting.
     ///
     /// # Errors
-    /// With every bad setting: its name, its value unless that is a secret, and what would do.
+    /// Every invalid setting: its name, its value unless it is a secret, and what is valid.
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
         let storage = database::read(&mut reader);
@@ -230,7 +233,7 @@ impl Config {
             commerce: commerce::read(&mut reader, mode),
             directory: directory::source(&reader, mode),
             identity_backend: directory::identity_backend(&mut reader),
-            tell_payment_source: reader.boolean("answer.payment_source"),
+            payment_source: reader.boolean("answer.payment_source"),
             log: Log {
                 format: reader.one_of(
                     "log.format",
@@ -246,11 +249,11 @@ impl Config {
     }
 }
 
-/// Reads `scan_key.*` alone, for the tools that write codes. Without a file and a prefix it is the demo's, and the second value
-/// says so; a file without a prefix has none.
+/// Reads only `scan_key.*`, for the commands that create codes. Without a configuration file and a prefix, the result
+/// is the demo's format, and the second value is true. With a file that has no prefix, the result is `None`.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As for [`Config::load`].
 pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
     let format = |mode| {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
@@ -263,27 +266,27 @@ pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool),
     }
 }
 
-/// Reads `scan_key.signing_keys` alone, for the tool that writes codes of any form.
+/// Reads only `scan_key.signing_keys`, for the command that creates codes with any prefix.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As for [`Config::load`].
 pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let keys = scan_key::signing_keys(&mut reader);
     reader.finish(keys)
 }
 
-/// Reads `server.bind` alone, and whether that port speaks TLS, for the health check.
+/// Reads only `server.bind`, and whether that port uses TLS, for the health check.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As for [`Config::load`].
 pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let bind = (reader.address("server.bind"), !reader.text("tls.certificate").is_empty());
     reader.finish(bind)
 }
 
-/// `log.format`, as far as it can be read where the configuration as a whole cannot be used.
+/// Reads only `log.format`, to report that the configuration is not valid.
 #[must_use]
 pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
     let without_file = || Layers::read(mode, &Sources { file: None, ..sources.clone() });
@@ -294,10 +297,10 @@ pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
     }
 }
 
-/// Reads `storage.*` and the hash key alone, for what works on the database.
+/// Reads only `storage.*` and the hash key, for the commands that use the database.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As for [`Config::load`].
 pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let storage = database::read(&mut reader);
@@ -308,30 +311,30 @@ pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), Con
 /// `config/default.toml`: every setting with its meaning, range and default.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// A setting as it takes effect.
+/// A setting with the value that takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
     /// Its full name, such as `server.bind`.
     pub name: String,
     /// Its value, written as in a file; a secret is hidden.
     pub value: String,
-    /// Where a value that differs from the default comes from.
+    /// The origin of a value that differs from the default.
     pub changed: Option<Override>,
 }
 
-/// What overrides the default of a setting.
+/// The origin of a value that overrides the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// The environment variable or the file.
     pub origin: String,
-    /// The default, written as in a file; `None` in a section that an operator has named.
+    /// The default, written as in a file; `None` in a named section.
     pub default: Option<String>,
 }
 
-/// Every setting with the value that takes effect, in the order of names.
+/// Every setting with the value that takes effect, ordered by name.
 ///
 /// # Errors
-/// When a layer cannot be read.
+/// If a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<Effective>, ConfigError> {
     let secrets = [
         "commerce.authorization_key",
@@ -389,7 +392,10 @@ fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
     let authorities = directory::file(reader, "rate_limit.ca");
     let Some(url) = reader.secret("rate_limit.url", 1) else {
         if authorities.is_some() {
-            reader.refuse("rate_limit.ca", "is for a Redis or Valkey over TLS: set rate_limit.url");
+            reader.refuse(
+                "rate_limit.ca",
+                "is used only with rate_limit.url: set rate_limit.url, or remove this setting",
+            );
         }
         return None;
     };
@@ -408,7 +414,7 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
         if matches!(storage, Storage::Database(storage::Location::Postgres { .. })) {
             reader.refuse_secret(
                 "security.hash_key",
-                "is required with PostgreSQL: 32 bytes in Base64, such as `openssl rand -base64 32` makes, the same for every connector",
+                "is required with PostgreSQL: 32 bytes in Base64 (openssl rand -base64 32), the same for every connector",
             );
         }
         return None;

@@ -1,4 +1,4 @@
-//! Reads settings one by one and keeps every mistake, where serde would stop at the first.
+//! Reads single settings and collects every mistake. (serde would stop at the first one.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,25 +16,25 @@ use thiserror::Error;
 
 use super::layers::{Layers, sections};
 use super::{Effective, Override};
-use crate::cause::of_file;
+use crate::cause::file_error;
 
-/// The first of the IPv6 addresses that stand for IPv4 addresses: `::ffff:0.0.0.0`.
+/// The first IPv4-mapped IPv6 address, `::ffff:0.0.0.0`.
 const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
-/// How many bits these have in common.
+/// The length of the prefix of IPv4-mapped addresses.
 const MAPPED_BITS: u8 = 96;
 
-/// Everything that is wrong with a configuration.
+/// Every mistake in a configuration.
 #[derive(Debug, Error)]
 pub struct ConfigError(Vec<Problem>);
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Debug)]
 pub struct Problem {
     /// The setting.
     pub setting: String,
-    /// Its value as it was given; `None` where that is or may be a secret.
+    /// Its value; `None` if it is or may be a secret.
     pub value: Option<String>,
-    /// What is wrong and what would do.
+    /// What is wrong, and what is valid.
     pub what: String,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Hands out settings. A bad one is noted and answered with a stand-in, which [`Reader::finish`] never lets out.
+/// Reads settings. An invalid one is noted, and a placeholder is returned instead; [`Reader::finish`] then fails.
 pub(super) struct Reader {
     values: BTreeMap<String, String>,
     defaults: BTreeMap<String, String>,
@@ -84,46 +84,49 @@ impl Reader {
         Self { values, defaults, origins, problems }
     }
 
-    /// The value, if there was nothing wrong with any setting.
+    /// Returns `value`, or every mistake.
     pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
     }
 
-    /// How many mistakes there are so far.
+    /// The number of mistakes so far.
     pub(super) fn mistakes(&self) -> usize {
         self.problems.len()
     }
 
-    /// Whether something is wrong with a setting, or with its `_file` twin.
+    /// Whether a mistake is noted for a setting or its `_file` variant.
     pub(super) fn has_problem(&self, setting: &str) -> bool {
         let names = [setting.to_owned(), format!("{setting}_file")];
         self.problems.iter().any(|problem| names.contains(&problem.setting))
     }
 
-    /// Notes that a setting is wrong, with its value.
+    /// Notes a mistake in a setting, with its value.
     pub(super) fn refuse(&mut self, setting: &str, what: &str) {
         let value = Some(self.text(setting));
         self.problems.push(Problem { setting: setting.to_owned(), value, what: what.to_owned() });
     }
 
-    /// Notes that a secret is wrong, without its value.
+    /// Notes a mistake in a secret, without its value.
     pub(super) fn refuse_secret(&mut self, setting: &str, what: &str) {
         self.problems.push(Problem::new(setting, what));
     }
 
-    /// The names of the sections of one kind that there may be any number of.
+    /// The names of the named sections of one kind.
     pub(super) fn sections(&self, kind: &str) -> BTreeSet<String> {
         sections(&self.values, kind)
     }
 
-    /// Whether such a section may have this name; notes it if not.
+    /// Whether a named section may have this name; notes a mistake if not.
     pub(super) fn is_section_name(&mut self, kind: &str, name: &str) -> bool {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-        let is_one = (1..=32).contains(&name.len()) && name.chars().all(fits);
-        if !is_one {
-            self.refuse_secret(&format!("{kind}{name}"), "must have a name of 1 to 32 small letters, digits, - and _");
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let is_valid = (1..=32).contains(&name.len()) && name.chars().all(is_allowed);
+        if !is_valid {
+            self.refuse_secret(
+                &format!("{kind}{name}"),
+                "must have a name of 1 to 32 lower-case letters, digits, - and _",
+            );
         }
-        is_one
+        is_valid
     }
 
     /// The parts of a list.
@@ -136,11 +139,11 @@ impl Reader {
         self.values.get(setting).cloned().unwrap_or_default()
     }
 
-    /// Every setting as it takes effect, those in `secrets` hidden.
+    /// Every setting with the value that takes effect; those in `secrets` are hidden.
     pub(super) fn effective(&self, secrets: &[&str]) -> Vec<Effective> {
-        let written = |name: &str, text: &str| match text {
+        let as_toml = |name: &str, text: &str| match text {
             "" => "\"\"".to_owned(),
-            // Without a user and a password, it is no secret which database it is.
+            // A database URL without user and password is not a secret.
             _ if secrets.contains(&name) && (name != "storage.url" || text.contains('@')) => "(hidden)".to_owned(),
             text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.to_owned(),
             text => format!("{text:?}"),
@@ -150,32 +153,32 @@ impl Reader {
             let origin = self.origins.get(name).filter(|_| default != Some(value));
             Effective {
                 name: name.clone(),
-                value: written(name, value),
+                value: as_toml(name, value),
                 changed: origin.map(|origin| Override {
                     origin: origin.clone(),
-                    default: default.map(|default| written(name, default)),
+                    default: default.map(|default| as_toml(name, default)),
                 }),
             }
         };
         self.values.iter().map(effective).collect()
     }
 
-    fn parse<T: FromStr>(&mut self, setting: &str, stand_in: T, wanted: &str, fits: impl Fn(&T) -> bool) -> T {
+    fn parse<T: FromStr>(&mut self, setting: &str, placeholder: T, wanted: &str, is_valid: impl Fn(&T) -> bool) -> T {
         match self.text(setting).parse() {
-            Ok(value) if fits(&value) => value,
+            Ok(value) if is_valid(&value) => value,
             _ => {
                 self.refuse(setting, &format!("must be {wanted}"));
-                stand_in
+                placeholder
             }
         }
     }
 
-    pub(super) fn integer<T>(&mut self, setting: &str, stand_in: T, range: RangeInclusive<T>) -> T
+    pub(super) fn integer<T>(&mut self, setting: &str, placeholder: T, range: RangeInclusive<T>) -> T
     where
         T: FromStr + PartialOrd + fmt::Display,
     {
         let wanted = format!("a whole number, {} to {}", range.start(), range.end());
-        self.parse(setting, stand_in, &wanted, |value| range.contains(value))
+        self.parse(setting, placeholder, &wanted, |value| range.contains(value))
     }
 
     pub(super) fn boolean(&mut self, setting: &str) -> bool {
@@ -188,10 +191,10 @@ impl Reader {
     }
 
     pub(super) fn address(&mut self, setting: &str) -> SocketAddr {
-        let stand_in = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let placeholder = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let what = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
-        let mut address: SocketAddr = self.parse(setting, stand_in, what, |_| true);
-        address.set_ip(address.ip().to_canonical()); // ::ffff:127.0.0.1 is loopback, too
+        let mut address: SocketAddr = self.parse(setting, placeholder, what, |_| true);
+        address.set_ip(address.ip().to_canonical()); // ::ffff:127.0.0.1 is loopback too
         address
     }
 
@@ -199,31 +202,34 @@ impl Reader {
         match humantime::parse_duration(&self.text(setting)) {
             Ok(duration) if range.contains(&duration) => duration,
             _ => {
-                let [least, most] = [range.start(), range.end()].map(|end| spell(*end));
+                let [least, most] = [range.start(), range.end()].map(|end| format_duration(*end));
                 self.refuse(setting, &format!("must be a duration with its unit, {least} to {most}"));
                 *range.start()
             }
         }
     }
 
-    /// One of several words; `stand_in` is for when it is none.
-    pub(super) fn one_of<T: Copy>(&mut self, setting: &str, stand_in: T, choices: &[(&str, T)]) -> T {
+    /// One of several words.
+    pub(super) fn one_of<T: Copy>(&mut self, setting: &str, placeholder: T, choices: &[(&str, T)]) -> T {
         let text = self.text(setting);
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
             return *choice;
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         self.refuse(setting, &format!("must be {}", words.join(" or ")));
-        stand_in
+        placeholder
     }
 
-    /// A list of networks; an address alone is a network of one.
+    /// A list of networks. An address is a network of one address.
     pub(super) fn networks(&mut self, setting: &str) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for part in self.list(setting) {
             match part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map(canonical) {
                 Ok(network) if network.prefix_len() == 0 || network.contains(&MAPPED) => {
-                    self.refuse(setting, &format!("{part} is everybody: then every caller names itself"));
+                    self.refuse(
+                        setting,
+                        &format!("{part} covers every address, so any client could forge X-Forwarded-For"),
+                    );
                 }
                 Ok(network) => networks.push(network),
                 Err(_) => self.refuse(
@@ -235,7 +241,8 @@ impl Reader {
         networks
     }
 
-    /// A secret that can travel in a header, from the setting or from the file that its `_file` twin names. Empty is none.
+    /// A secret of characters that an HTTP header can contain, from the setting or from the file of its `_file`
+    /// variant. `None` if it is empty.
     pub(super) fn secret(&mut self, setting: &str, at_least: usize) -> Option<SecretString> {
         let secret = self.secret_text(setting)?;
         let text = secret.expose_secret();
@@ -249,8 +256,8 @@ impl Reader {
         Some(secret)
     }
 
-    /// A list of keys in Base64, each of so many bytes: from the setting, separated by commas, or from the file that its `_file` twin
-    /// names, one a line. Empty is none. A bad one is told by its place, and so is one that is there twice.
+    /// A list of keys in Base64 with this number of bytes each: from the setting, separated by commas, or from the file
+    /// of its `_file` variant, one a line. Messages about invalid and duplicate keys name the position in the list.
     pub(super) fn secret_list(&mut self, setting: &str, bytes: &RangeInclusive<usize>) -> Vec<SecretSlice<u8>> {
         let Some(text) = self.secret_text(setting) else { return Vec::new() };
         let named = if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() };
@@ -262,53 +269,54 @@ impl Reader {
         };
         let mut keys: Vec<SecretSlice<u8>> = Vec::new();
         let parts = text.expose_secret().split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
-        for (part, place) in parts.zip(1_usize..) {
+        for (part, position) in parts.zip(1_usize..) {
             let key = BASE64_STANDARD.decode(part).ok().filter(|key| bytes.contains(&key.len()));
             let Some(key) = key else {
                 let what =
-                    format!("key {place} must be {wanted} in Base64, such as `openssl rand -base64 {least}` makes");
+                    format!("key {position} must be {wanted} in Base64: create it with `openssl rand -base64 {least}`");
                 self.refuse_secret(&named, &what);
-                keys.push(Vec::new().into()); // a stand-in, so that the others keep their places
+                keys.push(Vec::new().into()); // a placeholder, so that the positions stay right
                 continue;
             };
-            if let Some((_, twin)) = keys.iter().zip(1_usize..).find(|(other, _)| other.expose_secret() == key) {
-                self.refuse_secret(&named, &format!("key {place} is key {twin} again"));
+            if let Some((_, same)) = keys.iter().zip(1_usize..).find(|(other, _)| other.expose_secret() == key) {
+                self.refuse_secret(&named, &format!("key {position} is the same as key {same}"));
             }
             keys.push(key.into());
         }
         if keys.is_empty() {
-            self.refuse_secret(&named, "holds no key");
+            self.refuse_secret(&named, "contains no key");
         }
         keys
     }
 
-    /// A secret of any characters, from the setting or from the file that its `_file` twin names, without white space at
-    /// either end. A default gives way to the file.
+    /// A secret of any characters, from the setting or from the file of its `_file` variant, without white space at
+    /// either end. The file overrides a default of the setting.
     pub(super) fn secret_text(&mut self, setting: &str) -> Option<SecretString> {
-        let twin = format!("{setting}_file");
-        let (mut here, file) = (self.text(setting), self.text(&twin));
-        if !file.is_empty() && self.defaults.get(setting) == Some(&here) {
-            here.clear();
+        let file_setting = format!("{setting}_file");
+        let (mut text, file) = (self.text(setting), self.text(&file_setting));
+        if !file.is_empty() && self.defaults.get(setting) == Some(&text) {
+            text.clear();
         }
-        match (here.is_empty(), file.is_empty()) {
+        match (text.is_empty(), file.is_empty()) {
             (true, true) => None,
-            (false, true) => Some(here.into()),
+            (false, true) => Some(text.into()),
             (true, false) => match std::fs::read_to_string(&file) {
                 Ok(content) => Some(content.trim().into()),
                 Err(error) => {
-                    self.refuse(&twin, &format!("cannot be read: {}", of_file(Path::new(&file), &error)));
+                    self.refuse(&file_setting, &format!("cannot be read: {}", file_error(Path::new(&file), &error)));
                     None
                 }
             },
             (false, false) => {
-                self.problems.push(Problem::new(setting, format!("is set, and so is {twin}: only one of them may be")));
+                let what = format!("is set, and {file_setting} too: set only one of them");
+                self.problems.push(Problem::new(setting, what));
                 None
             }
         }
     }
 }
 
-/// The IPv4 network that an IPv6 network such as `::ffff:10.0.0.0/104` stands for: an IPv4 peer is compared in its IPv4 form.
+/// Converts an IPv4-mapped network such as `::ffff:10.0.0.0/104` to IPv4, because IPv4 peers are compared as IPv4.
 fn canonical(network: IpNet) -> IpNet {
     match (network.addr().to_canonical(), network.prefix_len().checked_sub(MAPPED_BITS)) {
         (address @ IpAddr::V4(_), Some(bits)) => IpNet::new(address, bits).unwrap_or(network),
@@ -316,8 +324,8 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// A duration in the greatest unit that divides it.
-fn spell(duration: Duration) -> String {
+/// A duration in the largest unit that divides it.
+fn format_duration(duration: Duration) -> String {
     if duration.subsec_millis() > 0 {
         return format!("{}ms", duration.as_millis());
     }

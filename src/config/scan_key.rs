@@ -1,4 +1,4 @@
-//! `scan_key.*`: how Scan Key Codes look.
+//! `scan_key.*`: the format of Scan Key Codes.
 
 use secrecy::ExposeSecret;
 
@@ -11,14 +11,14 @@ pub(super) fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
     SigningKeys::new(keys.iter().map(ExposeSecret::expose_secret))
 }
 
-/// How codes look, and whether one opens one event only.
+/// The format of codes, and whether a code opens only one event.
 pub(super) fn read(reader: &mut Reader) -> (Option<ScanKeyFormat>, bool) {
     let mistakes = reader.mistakes();
     let keys = signing_keys(reader);
-    let are_read = reader.mistakes() == mistakes;
+    let keys_are_valid = reader.mistakes() == mistakes;
     let single_use = reader.boolean("scan_key.single_use");
-    if single_use && keys.is_none() && are_read {
-        let what = "demands scan_key.signing_keys: whoever has a code that is not signed can make others of it";
+    if single_use && keys.is_none() && keys_are_valid {
+        let what = "needs scan_key.signing_keys: anyone who sees an unsigned code can create others from it";
         reader.refuse("scan_key.single_use", what);
     }
     let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];

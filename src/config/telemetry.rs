@@ -1,4 +1,4 @@
-//! `telemetry.*`: where traces go.
+//! `telemetry.*`: the collector of traces, and which requests are traced.
 
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::Url;
@@ -10,20 +10,20 @@ use crate::traces::Settings;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const HEADERS: &str = "telemetry.otlp_headers";
-/// Where OTLP has its traces, below the endpoint.
+/// The path of traces below the OTLP endpoint.
 const PATH: &str = "/v1/traces";
 
-/// Where traces go, if anywhere.
+/// `None` without an endpoint.
 pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     let headers = headers(reader);
     let sample_ratio = reader.fraction("telemetry.sample_ratio");
-    let callers_wishes = reader.integer("telemetry.callers_traces_per_second", 0, 0..=1_000_000);
+    let callers_traces_per_second = reader.integer("telemetry.callers_traces_per_second", 0, 0..=1_000_000);
     let service_name = reader.text("telemetry.service_name");
     if service_name.is_empty() || service_name.chars().count() > 255 {
         reader.refuse("telemetry.service_name", "must have 1 to 255 characters");
     }
     let endpoint = endpoint(reader, !headers.is_empty())?;
-    Some(Settings { endpoint, headers, sample_ratio, callers_wishes, service_name })
+    Some(Settings { endpoint, headers, sample_ratio, callers_traces_per_second, service_name })
 }
 
 fn endpoint(reader: &mut Reader, has_headers: bool) -> Option<String> {
@@ -32,18 +32,18 @@ fn endpoint(reader: &mut Reader, has_headers: bool) -> Option<String> {
         return None;
     }
     let Some(url) = Url::parse(&text).ok().filter(is_endpoint) else {
-        // Not its value: it may hold a password.
+        // The value may contain a password, so it is not printed.
         reader.refuse_secret(
             ENDPOINT,
-            "must be an http or https URL without user, password and query, such as http://collector:4318; what it takes to be let in \
-             belongs into telemetry.otlp_headers",
+            "must be an http or https URL without user, password and query, such as http://collector:4318; put credentials into \
+             telemetry.otlp_headers",
         );
         return None;
     };
     if has_headers && url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
         reader.refuse(
             ENDPOINT,
-            "must be https with telemetry.otlp_headers, or on loopback: anybody on the way could read them",
+            "must be an https URL when telemetry.otlp_headers is set, unless it is on loopback: other machines could read the headers",
         );
     }
     let base = url.as_str().trim_end_matches('/');
@@ -56,17 +56,19 @@ fn is_endpoint(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare && ends
 }
 
-/// `name=value`, separated by commas; in the file, one a line. A bad one is told by its place.
+/// `name=value`, separated by commas, or in the file one a line. An error names the position, not the value.
 fn headers(reader: &mut Reader) -> Vec<(String, SecretString)> {
     let Some(text) = reader.secret_text(HEADERS) else { return Vec::new() };
     let mut headers = Vec::new();
     let parts = text.expose_secret().split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
-    for (part, place) in parts.zip(1_usize..) {
+    for (part, position) in parts.zip(1_usize..) {
         let header = part.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
         match header.map(|(name, value)| (name.parse::<HeaderName>(), value.parse::<HeaderValue>(), value)) {
             Some((Ok(name), Ok(_), value)) => headers.push((name.to_string(), SecretString::from(value))),
-            _ => reader
-                .refuse_secret(HEADERS, &format!("header {place} must be name=value, such as authorization=Bearer …")),
+            _ => reader.refuse_secret(
+                HEADERS,
+                &format!("header {position} must be name=value, such as authorization=Bearer …"),
+            ),
         }
     }
     headers

@@ -7,7 +7,7 @@ fn load(mode: Mode, settings: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_defaults_are_those_that_the_manual_states() {
+fn default_settings_are_as_documented() {
     let config = load(Mode::Serve, &[("CONNECTOR__DIRECTORY__FILE", "d.json")]).expect("valid");
     assert_eq!(config.server.bind.to_string(), "127.0.0.1:8080");
     assert_eq!(config.management.bind.to_string(), "127.0.0.1:9090");
@@ -20,7 +20,7 @@ fn the_defaults_are_those_that_the_manual_states() {
 }
 
 #[test]
-fn every_mistake_is_named_at_once_and_no_secret_is() {
+fn one_error_lists_every_mistake_without_secrets() {
     let error = load(
         Mode::Serve,
         &[
@@ -35,7 +35,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is() {
             ("CONNECTOR__MANAGEMENT__TOKN", "s3cret-s3cret-s3cret"),
         ],
     )
-    .expect_err("all of it is wrong");
+    .expect_err("every setting is invalid");
     for wanted in [
         "server.bind = \"localhost\": must be an IP address and a port",
         "\"nonsense\" is neither an address nor a network",
@@ -45,7 +45,7 @@ fn every_mistake_is_named_at_once_and_no_secret_is() {
         "scan_key.customer_prefix = \"ABC\": would make the shortest code 48 characters long",
         "log.format = \"xml\": must be json or text",
         "management.token: must have at least 16 characters",
-        "management.tokn: is no setting; did you mean management.token?",
+        "management.tokn: unknown setting; did you mean management.token?",
     ] {
         assert!(error.contains(wanted), "{wanted:?} is not in\n{error}");
     }
@@ -62,11 +62,11 @@ fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let config = Config::load(Mode::Demo, &sources).expect("valid");
     assert_eq!((config.server.max_connections, config.rate_limit.burst.get()), (7, 9));
     let pattern = config.scan_key.expect("a format").pattern();
-    assert!(pattern.starts_with("^JWOSHOP["), "and the demo's own, too: {pattern}");
+    assert!(pattern.starts_with("^JWOSHOP["), "the file overrides the demo's prefix too: {pattern}");
 }
 
 #[test]
-fn off_loopback_something_must_guard_it() {
+fn ports_off_loopback_need_authentication() {
     let file = ("CONNECTOR__DIRECTORY__FILE", "d.json");
     let open = ("CONNECTOR__SERVER__BIND", "0.0.0.0:8080");
     let allowed = ("CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED", "true");
@@ -99,45 +99,50 @@ fn an_ipv4_address_in_its_ipv6_form_is_the_same_address() {
         ("CONNECTOR__SERVER__BIND", "[::ffff:127.0.0.1]:8080"),
         ("CONNECTOR__MANAGEMENT__BIND", "[::ffff:127.0.0.1]:9090"),
     ];
-    let config = load(Mode::Serve, &settings).expect("on loopback, and valid");
+    let config = load(Mode::Serve, &settings).expect("valid, on loopback");
     let found: Vec<String> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(found, ["10.0.0.0/8", "192.0.2.1/32", "192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32", "::1/128"]);
     assert_eq!(config.server.bind.to_string(), "127.0.0.1:8080");
 
     let [api, management] = ["CONNECTOR__SERVER__BIND", "CONNECTOR__MANAGEMENT__BIND"];
-    for (one, other) in [("127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"), ("[::ffff:0.0.0.0]:9000", "127.0.0.1:9000")] {
-        let settings = [file, (api, one), (management, other)];
-        assert!(load(Mode::Serve, &settings).is_err_and(|error| error.contains("must not be the API's port")), "{one}");
+    for (first, second) in [("127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"), ("[::ffff:0.0.0.0]:9000", "127.0.0.1:9000")]
+    {
+        let settings = [file, (api, first), (management, second)];
+        let error = load(Mode::Serve, &settings).expect_err(first);
+        assert!(error.contains("must not be the API's port"), "{first}: {error}");
     }
     for all in ["::ffff:0.0.0.0/96", "::/0", "::/1", "::/80", "::ffff:0:0/95"] {
         let settings = [file, ("CONNECTOR__SERVER__TRUSTED_PROXIES", all)];
         let error = load(Mode::Serve, &settings).expect_err(all);
-        assert!(error.contains(&format!("{all} is everybody: then every caller names itself")), "{error}");
+        assert!(
+            error.contains(&format!("{all} covers every address, so any client could forge X-Forwarded-For")),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn administration_is_never_on_the_apis_port() {
-    let one = ("CONNECTOR__SERVER__BIND", "127.0.0.1:9000");
-    let other = ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:9000");
-    assert!(load(Mode::Demo, &[one, other]).is_err_and(|error| error.contains("must not be the API's port")));
-    assert!(load(Mode::Demo, &[one, ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.2:9000")]).is_ok());
+    let api = ("CONNECTOR__SERVER__BIND", "127.0.0.1:9000");
+    let management = ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.1:9000");
+    assert!(load(Mode::Demo, &[api, management]).is_err_and(|error| error.contains("must not be the API's port")));
+    assert!(load(Mode::Demo, &[api, ("CONNECTOR__MANAGEMENT__BIND", "127.0.0.2:9000")]).is_ok());
     let everywhere = [
         ("CONNECTOR__SERVER__BIND", "0.0.0.0:9000"),
         ("CONNECTOR__SERVER__ALLOW_UNAUTHENTICATED", "true"),
         ("CONNECTOR__DIRECTORY__FILE", "d.json"),
-        other,
+        management,
     ];
     assert!(load(Mode::Serve, &everywhere).is_err_and(|error| error.contains("must not be the API's port")));
 }
 
 #[test]
-fn a_variable_that_is_nearly_a_setting_is_a_mistake_and_others_are_none() {
-    for near in
+fn a_variable_with_a_similar_name_is_refused_and_other_variables_are_ignored() {
+    for similar in
         ["CONNECTOR_SERVER__BIND", "CONNECTOR_SERVER_BIND", "connector__server__bind", "Connector__Server__Bind"]
     {
-        let error = load(Mode::Demo, &[(near, "127.0.0.1:1")]).expect_err("it would not be read");
-        assert!(error.contains(&format!("{near}: is not read; write CONNECTOR__SERVER__BIND")), "{error}");
+        let error = load(Mode::Demo, &[(similar, "127.0.0.1:1")]).expect_err(similar);
+        assert!(error.contains(&format!("{similar}: is not read; write CONNECTOR__SERVER__BIND")), "{error}");
     }
     for other in ["CONNECTOR_URL", "CONNECTOR_API_KEY", "CONNECTOR_SERVICE_HOST", "SERVER__BIND"] {
         assert!(load(Mode::Demo, &[(other, "x")]).is_ok(), "{other}");
@@ -145,7 +150,7 @@ fn a_variable_that_is_nearly_a_setting_is_a_mistake_and_others_are_none() {
 }
 
 #[test]
-fn a_variable_that_is_no_text_is_a_mistake() {
+fn a_variable_that_is_not_unicode_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;
     let token = OsString::from_vec(vec![0xff; 20]);
     let environment = HashMap::from([("CONNECTOR__MANAGEMENT__TOKEN".into(), token)]);
@@ -154,14 +159,14 @@ fn a_variable_that_is_no_text_is_a_mistake() {
 }
 
 #[test]
-fn sections_settings_and_lists_are_told_apart() {
+fn values_of_the_wrong_kind_are_refused_without_repeating_them() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     for (toml, wanted) in [
         ("server = 1", "server: is a section, not a setting"),
         ("[server.bind]", "server.bind: is a setting, not a section"),
-        ("[server.bind]\nport = 1", "server.bind.port: is no setting"),
+        ("[server.bind]\nport = 1", "server.bind.port: unknown setting"),
         ("[server]\ntrusted_proxies = [{ a = 1 }]", "server.trusted_proxies: must be one value"),
-        ("[server]\ntrusted_proxies = ['10.0.0.0/8', '0.0.0.0/0']", "0.0.0.0/0 is everybody"),
+        ("[server]\ntrusted_proxies = ['10.0.0.0/8', '0.0.0.0/0']", "0.0.0.0/0 covers every address"),
         ("[log]\nlevel = ''", "log.level = \"\": must be off or error"),
         ("[management]\ntoken = hush-hush-hush-hush-hush", "line 2: "),
         ("[management]\ntoken = 'hush-hush-hush-hush-hush", "line 2: "),
@@ -175,7 +180,7 @@ fn sections_settings_and_lists_are_told_apart() {
 }
 
 #[test]
-fn a_secret_may_stand_in_a_file_of_its_own() {
+fn a_secret_is_read_from_the_file_of_its_file_variant() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("written");
     let path = file.path().to_str().expect("UTF-8");
@@ -186,12 +191,12 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
 
     let both =
         [("CONNECTOR__MANAGEMENT__TOKEN_FILE", path), ("CONNECTOR__MANAGEMENT__TOKEN", "another-of-sixteen-or-so")];
-    let refused = load(Mode::Demo, &both).expect_err("which of the two?");
+    let refused = load(Mode::Demo, &both).expect_err("both are set");
     assert!(refused.contains("only one of them") && !refused.contains("sixteen"), "{refused}");
 }
 
 #[test]
-fn what_may_hold_a_password_is_never_shown() {
+fn urls_with_a_password_are_never_shown() {
     let setting = "CONNECTOR__RATE_LIMIT__URL";
     let good = "redis://connector:s3cret@valkey.internal:6379/2";
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -219,13 +224,13 @@ fn base64(bytes: &[u8]) -> String {
     base64::prelude::BASE64_STANDARD.encode(bytes)
 }
 
-/// 32 bytes, all of them this one, in Base64.
+/// 32 equal bytes in Base64.
 fn key(byte: u8) -> String {
     base64(&[byte; 32])
 }
 
 #[test]
-fn codes_are_signed_when_there_are_keys_from_the_environment_or_a_file() {
+fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuration_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("written");
     let path = file.path().to_str().expect("UTF-8");
@@ -252,16 +257,16 @@ fn codes_are_signed_when_there_are_keys_from_the_environment_or_a_file() {
 }
 
 #[test]
-fn a_bad_signing_key_is_told_by_its_place_and_not_quoted() {
+fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
     let (one, two, short) = (key(1), key(2), base64(&[9; 31]));
     for (list, wanted) in [
         (format!("{one},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
         (format!("{short},,{one}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
         (format!("{one},{two},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
-        (format!("{one},{two},{one}"), "scan_key.signing_keys: key 3 is key 1 again"),
-        (",".to_owned(), "scan_key.signing_keys: holds no key"),
+        (format!("{one},{two},{one}"), "scan_key.signing_keys: key 3 is the same as key 1"),
+        (",".to_owned(), "scan_key.signing_keys: contains no key"),
     ] {
-        // Neither the prefix nor single_use is at fault.
+        // The prefix and single_use are valid with signing keys, so they must not be named.
         let settings = [
             ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", list.as_str()),
             ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true"),
@@ -277,7 +282,7 @@ fn a_bad_signing_key_is_told_by_its_place_and_not_quoted() {
 
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");
-    for (content, wanted) in [("\n", "holds no key"), ("hush-hush\n", "key 1 must be at least 32 bytes")] {
+    for (content, wanted) in [("\n", "contains no key"), ("hush-hush\n", "key 1 must be at least 32 bytes")] {
         std::fs::write(file.path(), content).expect("written");
         let error = load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect_err(content);
         assert!(error.contains(&format!("scan_key.signing_keys_file: {wanted}")) && !error.contains("hush"), "{error}");
@@ -291,7 +296,7 @@ fn a_bad_signing_key_is_told_by_its_place_and_not_quoted() {
 }
 
 #[test]
-fn a_list_of_secrets_may_demand_an_exact_length() {
+fn a_list_of_secrets_may_require_an_exact_length() {
     let setting = "scan_key.signing_keys";
     let read = |bytes| {
         let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
@@ -300,21 +305,24 @@ fn a_list_of_secrets_may_demand_an_exact_length() {
         let keys = reader.secret_list(setting, &bytes);
         reader.finish(keys).map_err(|error| error.to_string())
     };
-    assert_eq!(read(32..=32).expect("that long").iter().map(|key| key.expose_secret().len()).collect::<Vec<_>>(), [32]);
+    assert_eq!(
+        read(32..=32).expect("the right length").iter().map(|key| key.expose_secret().len()).collect::<Vec<_>>(),
+        [32]
+    );
     assert!(read(33..=33).is_err_and(|error| error.contains("key 1 must be 33 bytes in Base64")));
     assert!(read(16..=24).is_err_and(|error| error.contains("key 1 must be 16 to 24 bytes in Base64")));
 }
 
 #[test]
-fn single_use_demands_signing_keys() {
+fn single_use_needs_signing_keys() {
     let on = ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true");
-    let error = load(Mode::Demo, &[on]).expect_err("they are not signed");
-    assert!(error.contains("scan_key.single_use = \"true\": demands scan_key.signing_keys"), "{error}");
+    let error = load(Mode::Demo, &[on]).expect_err("no signing keys");
+    assert!(error.contains("scan_key.single_use = \"true\": needs scan_key.signing_keys"), "{error}");
     assert!(load(Mode::Demo, &[on, ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &key(1))]).expect("valid").single_use);
 }
 
 #[test]
-fn a_prefix_may_be_too_long_for_a_signature() {
+fn a_prefix_that_leaves_no_room_for_a_signature_is_refused() {
     let keys = ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", key(1));
     for (length, fits) in [(92, true), (93, false)] {
         let prefix = "A".repeat(length);
@@ -327,18 +335,18 @@ fn a_prefix_may_be_too_long_for_a_signature() {
 }
 
 #[test]
-fn every_setting_is_read_by_somebody() {
+fn every_setting_is_read() {
     let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
     let files = std::fs::read_dir(folder).expect("the folder of this file").map(|entry| entry.expect("a file").path());
     let files = files.filter(|file| !file.ends_with("tests.rs"));
     let source: String = files.map(|file| std::fs::read_to_string(file).expect("source")).collect();
     for name in defaults {
-        let twin = name.trim_end_matches("_file");
-        let twin = twin.rsplit_once("\"*\".").map_or(twin, |(_, key)| key);
+        let setting = name.trim_end_matches("_file");
+        let setting = setting.rsplit_once("\"*\".").map_or(setting, |(_, key)| key);
         assert!(
-            source.contains(&format!("\"{twin}\"")) || source.contains(&format!("\"{name}\"")),
-            "{name} is read nowhere"
+            source.contains(&format!("\"{setting}\"")) || source.contains(&format!("\"{name}\"")),
+            "no code reads {name}"
         );
     }
 }

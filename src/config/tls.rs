@@ -1,4 +1,4 @@
-//! `tls.*`: the certificate that is shown, and who makes those of clients.
+//! `tls.*`: the server certificate, and the CA certificates of clients.
 
 use super::reader::Reader;
 use crate::tls::TlsSettings;
@@ -7,19 +7,19 @@ const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "tls.client_authority";
 
-/// `None` where there is no certificate, or it cannot be used: then that is noted.
+/// `None` if there is no certificate, or if the files cannot be used; the mistakes are noted.
 pub(super) fn read(reader: &mut Reader) -> Option<TlsSettings> {
     let [certificate, key, authority] = [CERTIFICATE, KEY, AUTHORITY].map(|setting| reader.text(setting));
     match (certificate.is_empty(), key.is_empty()) {
         (true, true) if authority.is_empty() => return None,
         (true, true) => {
-            reader.refuse(AUTHORITY, "needs tls.certificate and tls.key: without TLS clients show no certificates");
+            reader.refuse(AUTHORITY, "needs tls.certificate and tls.key: clients present certificates only with TLS");
             return None;
         }
         (true, false) => {
             reader.refuse(
                 CERTIFICATE,
-                "is required with tls.key: a PEM file, the certificate first, then those above it",
+                "is required with tls.key: a PEM file, the certificate first, then the intermediate certificates",
             );
             return None;
         }

@@ -8,20 +8,20 @@ use serde_json::Value;
 
 use super::report::{Cause, GateDecision, Outcome};
 
-/// An answer as far as the gate reads it.
+/// The parts of an answer that the gate reads.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
-    /// Whether `body` is all of it.
-    pub(super) whole: bool,
+    /// Whether `body` is the complete body.
+    pub(super) is_complete: bool,
 }
 
 impl Answer {
-    /// The decision this answer brings; `None` if the gate must ask again.
+    /// The gate's decision on this answer; `None` if the gate must retry.
     pub(super) fn verdict(&self) -> Option<(GateDecision, Cause)> {
         match self.status {
-            200 if self.whole && names_visitor(&self.body) => Some((GateDecision::Open, Cause::Authorized)),
+            200 if self.is_complete && has_visitor(&self.body) => Some((GateDecision::Open, Cause::Authorized)),
             400 | 401 => Some((GateDecision::Closed, Cause::Refused)),
             _ => None,
         }
@@ -32,19 +32,19 @@ impl Answer {
     }
 }
 
-/// Whether a body has `visitorDetails` that tell who enters: an object with an id and a known type.
-fn names_visitor(body: &[u8]) -> bool {
+/// Whether a body has valid `visitorDetails`: an object with an id and a known type.
+fn has_visitor(body: &[u8]) -> bool {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let detail = |name| body.get("visitorDetails")?.get(name)?.as_str();
     detail("id").is_some_and(|id| !id.is_empty())
         && matches!(detail("type"), Some("SHOPPER" | "ASSOCIATE" | "CASH_SHOPPER"))
 }
 
-/// How long to wait by `Retry-After`: whole seconds, or until a date.
+/// The wait that `Retry-After` asks for: whole seconds, or until a date.
 pub(super) fn retry_after(value: &HeaderValue, now: DateTime<Utc>) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits that do not fit are a wait past every budget.
+        // A number that does not fit is longer than every budget.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -57,9 +57,9 @@ mod tests {
 
     const VISITOR: &str = r#"{"visitorDetails":{"id":"v","type":"SHOPPER"},"more":1}"#;
 
-    fn verdict(status: u16, body: &str, whole: bool) -> Option<(GateDecision, Cause)> {
+    fn verdict(status: u16, body: &str, is_complete: bool) -> Option<(GateDecision, Cause)> {
         let body = body.as_bytes().to_vec();
-        Answer { status, retry_after: None, body, whole }.verdict()
+        Answer { status, retry_after: None, body, is_complete }.verdict()
     }
 
     fn wait(value: &'static str) -> Option<Duration> {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_opens_only_if_it_names_a_visitor() {
+    fn a_200_opens_only_with_valid_visitor_details() {
         assert_eq!(verdict(200, VISITOR, true), Some((GateDecision::Open, Cause::Authorized)));
         for body in [
             "",
@@ -84,11 +84,11 @@ mod tests {
         ] {
             assert_eq!(verdict(200, body, true), None, "{body}");
         }
-        assert_eq!(verdict(200, VISITOR, false), None, "cut short");
+        assert_eq!(verdict(200, VISITOR, false), None, "not complete");
     }
 
     #[test]
-    fn only_400_and_401_refuse_whatever_they_say() {
+    fn only_400_and_401_refuse_whatever_their_body_is() {
         for status in [400, 401] {
             let refused = Some((GateDecision::Closed, Cause::Refused));
             assert_eq!(verdict(status, VISITOR, false), refused);
@@ -103,11 +103,11 @@ mod tests {
         assert_eq!(wait("0"), Some(Duration::ZERO));
         assert_eq!(wait("120"), Some(Duration::from_mins(2)));
         assert_eq!(wait("99999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        // In each form that RFC 9110 has.
+        // Each date format of RFC 9110.
         for date in ["Thu, 31 Jan 2030 12:02:00 GMT", "Thursday, 31-Jan-30 12:02:00 GMT", "Thu Jan 31 12:02:00 2030"] {
             assert_eq!(wait(date), Some(Duration::from_mins(2)), "{date}");
         }
-        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO), "it is over");
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO), "a time in the past");
         for other in ["", "-1", "+1", "1.5", "soon", "Thu, 31 Jan 2030 12:02:00 CET", "2030-01-31T12:02:00Z"] {
             assert_eq!(wait(other), None, "{other}");
         }

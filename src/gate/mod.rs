@@ -1,13 +1,12 @@
-//! The gate simulator: Amazon's side of the wire.
+//! The gate simulator: Amazon's side of the HTTP interface.
 //!
-//! A [`Gate`] presents one scan to a connector as Amazon does, retries included, and says whether
-//! the gate opens. It knows nothing of the connector's own types: the two meet on the wire only, so
-//! that no mistake hides in code they share. Amazon publishes no numbers for time-outs and
-//! back-off; those of [`GateSettings::new`] are ours.
+//! A [`Gate`] sends one scan to a connector as Amazon does, retries included, and decides whether the gate opens. It
+//! uses none of the connector's types: the two share only the HTTP interface, so a mistake in shared code cannot hide.
+//! Amazon publishes no numbers for timeouts and back-off; [`GateSettings::new`] has ours.
 //!
-//! An attempt is *answered* once the whole answer, or the first 64 KiB of its body, has come within
-//! the attempt's time. A time-out or a broken connection is not an answer, so neither hides a 429
-//! that came before it: the last answer *seen* is what counts when the budget is spent.
+//! An attempt is *answered* when the complete answer, or the first 64 KiB of its body, arrives within the attempt's
+//! time. A timeout or a broken connection is not an answer. When the budget is spent, the last answer counts, so a 429
+//! counts even if later attempts time out.
 
 mod answer;
 mod probe;
@@ -27,14 +26,14 @@ pub use self::report::{Attempt, Cause, GateDecision, GateReport, Outcome};
 pub use self::scan::GateScan;
 use self::scan::WireRequest;
 pub use self::settings::{GateError, GateSettings};
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::clock::Clock;
 
 const ANSWER_LIMIT: usize = 64 * 1024;
-/// A wait is the nominal back-off times a random percentage from this range.
+/// A wait is the nominal back-off times a random percentage of this range.
 const JITTER_PERCENT: RangeInclusive<u32> = 50..=150;
 
-/// A gate that asks one connector. Cloning is cheap; scans may run at the same time.
+/// A gate that sends its scans to one connector. Cloning is cheap; scans may run at the same time.
 #[derive(Debug, Clone)]
 pub struct Gate {
     client: Client,
@@ -43,13 +42,13 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Checks the settings. Connects to nothing yet.
+    /// Checks the settings. Does not connect yet.
     ///
     /// # Errors
-    /// A URL, API key or duration that cannot work; the message says what would.
+    /// If the URL, the API key, a certificate or a duration is not valid. The message says what is valid.
     pub fn new(settings: GateSettings) -> Result<Self, GateError> {
         for (name, duration) in [
-            ("attempt time-out", settings.attempt_timeout),
+            ("attempt timeout", settings.attempt_timeout),
             ("budget", settings.budget),
             ("first back-off", settings.first_backoff),
         ] {
@@ -60,67 +59,67 @@ impl Gate {
         let endpoint = settings::endpoint(&settings.url)?;
         let mut client = Client::builder()
             .default_headers(settings::headers(&settings)?)
-            .no_proxy() // a proxy from the environment would be asked in the connector's place
+            .no_proxy() // the environment may name a proxy, which would get the scan
             .redirect(redirect::Policy::none())
-            .retry(retry::never()); // it would send a requestId twice
+            .retry(retry::never()); // a retry of the client would send a requestId twice
         if endpoint.scheme() == "http" {
             if settings.authorities.is_some() || settings.certificate.is_some() {
                 return Err(GateError::NeedsTls);
             }
-            // Without TLS there are no root certificates to load, nor to miss on a machine without any.
+            // Without TLS no root certificates are needed, and a machine may have none.
             client = client.tls_certs_only([]);
         } else {
-            client = settings::secured(client, &settings)?;
+            client = settings::with_tls(client, &settings)?;
         }
-        let client = client.build().map_err(|error| GateError::Client(innermost(&error)))?;
+        let client = client.build().map_err(|error| GateError::Client(root_cause(&error)))?;
         Ok(Self { client, endpoint, settings })
     }
 
-    /// Presents a scan and decides. Takes no longer than the budget; while it runs, the gate is closed.
+    /// Sends a scan and decides, within the budget. The gate is closed meanwhile.
     pub async fn scan(&self, scan: &GateScan) -> GateReport {
-        self.scan_and_tell(scan, |_| ()).await
+        self.scan_with_progress(scan, |_| ()).await
     }
 
-    /// As [`scan`](Self::scan), and calls `tell` after each attempt.
-    pub async fn scan_and_tell(&self, scan: &GateScan, mut tell: impl FnMut(&Attempt)) -> GateReport {
+    /// Like [`scan`](Self::scan), and calls `on_attempt` after each attempt.
+    pub async fn scan_with_progress(&self, scan: &GateScan, mut on_attempt: impl FnMut(&Attempt)) -> GateReport {
         let started = Instant::now();
         let mut attempts = Vec::new();
-        let mut last_seen = None;
+        let mut last_status = None;
         let mut backoff = self.settings.first_backoff;
         let (decision, cause) = loop {
-            let limit = self.settings.attempt_timeout.min(self.left(started));
+            let limit = self.settings.attempt_timeout.min(self.remaining(started));
             let request_id = Uuid::new_v4();
             let sent = Instant::now();
             let result = timeout(limit, self.exchange(scan, request_id)).await;
             let elapsed = sent.elapsed();
             let (outcome, verdict, retry_after) = match result {
                 Ok(Ok(answer)) => {
-                    last_seen = Some(answer.status);
+                    last_status = Some(answer.status);
                     (answer.outcome(), answer.verdict(), answer.retry_after)
                 }
-                Ok(Err(error)) => (Outcome::Failed(innermost(&error)), None, None),
+                Ok(Err(error)) => (Outcome::Failed(root_cause(&error)), None, None),
                 Err(_) => (Outcome::TimedOut, None, None),
             };
             let attempt = Attempt { request_id, outcome, decision: verdict.map(|(decision, _)| decision), elapsed };
-            tell(&attempt);
+            on_attempt(&attempt);
             attempts.push(attempt);
             if let Some(verdict) = verdict {
                 break verdict;
             }
             let wait = wait(backoff, rand::random_range(JITTER_PERCENT), retry_after);
-            let fits = wait < self.left(started);
+            let fits = wait < self.remaining(started);
             if fits {
                 sleep(wait).await;
             }
-            if !fits || self.left(started).is_zero() {
-                break spent(last_seen, self.settings.default_decision);
+            if !fits || self.remaining(started).is_zero() {
+                break decision_without_answer(last_status, self.settings.default_decision);
             }
             backoff = backoff.saturating_mul(2);
         };
         GateReport { decision, cause, attempts, elapsed: started.elapsed() }
     }
 
-    fn left(&self, started: Instant) -> Duration {
+    fn remaining(&self, started: Instant) -> Duration {
         self.settings.budget.saturating_sub(started.elapsed())
     }
 
@@ -135,16 +134,16 @@ impl Gate {
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| answer::retry_after(value, Clock::System.now()));
         let mut body = Vec::new();
-        let mut whole = true;
+        let mut is_complete = true;
         while let Some(chunk) = response.chunk().await? {
             body.extend_from_slice(&chunk);
             if body.len() > ANSWER_LIMIT {
                 body.truncate(ANSWER_LIMIT);
-                whole = false;
+                is_complete = false;
                 break;
             }
         }
-        Ok(Answer { status, retry_after, body, whole })
+        Ok(Answer { status, retry_after, body, is_complete })
     }
 }
 
@@ -155,9 +154,9 @@ fn wait(backoff: Duration, jitter_percent: u32, retry_after: Option<Duration>) -
     jittered.max(retry_after.unwrap_or_default())
 }
 
-/// What holds when the budget is spent; `last_seen` is the status of the last answer that came.
-fn spent(last_seen: Option<u16>, default: GateDecision) -> (GateDecision, Cause) {
-    match last_seen {
+/// The decision when the budget is spent. `last_status` is the status of the last answer, if there was one.
+fn decision_without_answer(last_status: Option<u16>, default: GateDecision) -> (GateDecision, Cause) {
+    match last_status {
         Some(429) => (GateDecision::Closed, Cause::RateLimited),
         _ => (default, Cause::DefaultDecision),
     }
@@ -177,11 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_budget_closes_after_429_and_falls_back_after_anything_else() {
-        let fallen_back = (GateDecision::Open, Cause::DefaultDecision);
+    fn a_spent_budget_closes_after_429_and_uses_the_default_after_anything_else() {
+        let default = (GateDecision::Open, Cause::DefaultDecision);
         let closed = (GateDecision::Closed, Cause::RateLimited);
-        assert_eq!(spent(Some(429), GateDecision::Open), closed);
-        assert_eq!(spent(Some(500), GateDecision::Open), fallen_back);
-        assert_eq!(spent(None, GateDecision::Open), fallen_back);
+        assert_eq!(decision_without_answer(Some(429), GateDecision::Open), closed);
+        assert_eq!(decision_without_answer(Some(500), GateDecision::Open), default);
+        assert_eq!(decision_without_answer(None, GateDecision::Open), default);
     }
 }

@@ -1,5 +1,6 @@
-//! What a gate would find at a connector, tried out before one asks: whether strangers are kept out, whether these credentials get in,
-//! and whether a whole scan is decided in time.
+//! The probe of `check-config`: checks a running connector before a gate calls it. It checks whether a request without
+//! credentials is refused, whether a request with the given credentials is accepted, and whether a whole scan is
+//! decided in time.
 
 use std::time::Duration;
 
@@ -12,89 +13,88 @@ use uuid::Uuid;
 use super::answer::Answer;
 use super::scan::WireRequest;
 use super::{Gate, GateError, GateScan, GateSettings};
-use crate::cause::innermost;
+use crate::cause::root_cause;
 
-/// How long an answer may take: what the connector promises, half a second before Amazon gives up.
-const PROMISED: Duration = Duration::from_millis(1500);
+/// The connector's time limit for an answer, half a second less than Amazon's timeout.
+const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// What was found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was tried.
-    pub what: &'static str,
-    /// What that means.
+    /// What was checked.
+    pub check: &'static str,
+    /// Whether the result is good.
     pub verdict: Verdict,
-    /// What came of it, in words. The server's among them: escape them before a terminal sees them.
-    pub words: String,
+    /// The result as text. It contains text from the server: escape it before printing it.
+    pub result: String,
 }
 
-/// What a finding means.
+/// Whether a result is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it should be.
     Good,
-    /// It could not be tried, or may be meant.
+    /// Not checked, or possibly intended.
     Note,
-    /// A gate would not get what it needs, or somebody else would.
+    /// A gate would be refused, or a client without credentials would be accepted.
     Bad,
 }
 
-/// Tries out the connector at the URL of `settings` as a stranger, and with their credentials; with a scan at `store`, if one is named, of
-/// a key that is nobody's: it is decided and recorded as any other, and opens nothing.
+/// Checks the connector at the URL of `settings`, without credentials and with them. If `store` is given, it also sends
+/// a scan of an unknown key at that store: the connector denies and records it like any other scan.
 ///
 /// # Errors
-/// Settings that cannot work.
+/// If the settings are not valid.
 pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Utc>) -> Result<Vec<Finding>, GateError> {
     let has_credentials = settings.api_key.is_some() || settings.certificate.is_some();
-    let stranger = Gate::new(GateSettings { api_key: None, certificate: None, ..settings.clone() })?;
-    let known = Gate::new(settings)?;
-    let mut findings = vec![as_a_stranger(&stranger, has_credentials).await];
+    let anonymous = Gate::new(GateSettings { api_key: None, certificate: None, ..settings.clone() })?;
+    let gate = Gate::new(settings)?;
+    let mut findings = vec![without_credentials(&anonymous, has_credentials).await];
     if has_credentials {
-        findings.push(with_credentials(&known).await);
+        findings.push(with_credentials(&gate).await);
     }
     findings.push(match store {
-        Some(store) => whole_scan(&known, store, now).await,
+        Some(store) => whole_scan(&gate, store, now).await,
         None => Finding {
-            what: "a whole scan",
+            check: "a whole scan",
             verdict: Verdict::Note,
-            words: "not tried: name a store with --store".to_owned(),
+            result: "not tried: give a store with --store".to_owned(),
         },
     });
     Ok(findings)
 }
 
-/// A caller without credentials is refused. A failed handshake counts as that, if the credentials get an answer.
-async fn as_a_stranger(gate: &Gate, has_credentials: bool) -> Finding {
-    let (verdict, words) = match ask(gate, "{}".to_owned()).await {
-        Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Good, said(&answer)),
+/// A request without credentials must be refused. With a refused handshake there is no answer, which is fine if the
+/// credentials get an answer.
+async fn without_credentials(gate: &Gate, has_credentials: bool) -> Finding {
+    let (verdict, result) = match post(gate, "{}".to_owned()).await {
+        Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Good, status_and_body(&answer)),
         Ok((answer, _)) if answer.status == 400 => (
             Verdict::Bad,
-            format!("accepted: {}: set server.callers, unless a proxy authenticates callers", said(&answer)),
+            format!("accepted: {}: set server.callers, unless a proxy authenticates callers", status_and_body(&answer)),
         ),
-        Ok((answer, _)) => {
-            (Verdict::Bad, format!("not a connector's answer: {}: is this the API's port?", said(&answer)))
-        }
-        Err(words) => (if has_credentials { Verdict::Note } else { Verdict::Bad }, format!("no answer: {words}")),
+        Ok((answer, _)) => (Verdict::Bad, not_a_connector(&answer)),
+        Err(error) => (if has_credentials { Verdict::Note } else { Verdict::Bad }, format!("no answer: {error}")),
     };
-    Finding { what: "without credentials", verdict, words }
+    Finding { check: "without credentials", verdict, result }
 }
 
-/// Whoever has them is let in, and told that an empty request is none.
+/// With valid credentials, an empty request must get a 400.
 async fn with_credentials(gate: &Gate) -> Finding {
-    let (verdict, words) = match ask(gate, "{}".to_owned()).await {
+    let (verdict, result) = match post(gate, "{}".to_owned()).await {
         Ok((answer, _)) if answer.status == 400 && message(&answer).as_deref() == Some("Invalid request body") => {
-            (Verdict::Good, format!("accepted: {}", said(&answer)))
+            (Verdict::Good, format!("accepted: {}", status_and_body(&answer)))
         }
-        Ok((answer, _)) if matches!(answer.status, 401 | 403) => (Verdict::Bad, format!("refused: {}", said(&answer))),
-        Ok((answer, _)) => {
-            (Verdict::Bad, format!("not a connector's answer: {}: is this the API's port?", said(&answer)))
+        Ok((answer, _)) if matches!(answer.status, 401 | 403) => {
+            (Verdict::Bad, format!("refused: {}", status_and_body(&answer)))
         }
-        Err(words) => (Verdict::Bad, format!("no answer: {words}")),
+        Ok((answer, _)) => (Verdict::Bad, not_a_connector(&answer)),
+        Err(error) => (Verdict::Bad, format!("no answer: {error}")),
     };
-    Finding { what: "with these credentials", verdict, words }
+    Finding { check: "with these credentials", verdict, result }
 }
 
-/// A key that nobody has, at a store that is there, is decided: 401, in time.
+/// A scan of an unknown key at a known store must get a 401 in time.
 async fn whole_scan(gate: &Gate, store: &str, now: DateTime<Utc>) -> Finding {
     let scan = GateScan {
         identity_key: STANDARD.encode(format!("probe-{}", Uuid::new_v4())),
@@ -105,29 +105,35 @@ async fn whole_scan(gate: &Gate, store: &str, now: DateTime<Utc>) -> Finding {
         channel: None,
     };
     let request = serde_json::to_string(&WireRequest::new(&scan, Uuid::new_v4())).unwrap_or_default();
-    let (verdict, words) = match ask(gate, request).await {
-        Ok((answer, took)) if answer.status == 401 && message(&answer).is_some_and(|said| said != "Unauthorized") => {
-            let words = format!("decided in {} ms: {}", took.as_millis(), said(&answer));
-            (if took <= PROMISED { Verdict::Good } else { Verdict::Bad }, words)
+    let (verdict, result) = match post(gate, request).await {
+        Ok((answer, elapsed))
+            if answer.status == 401 && message(&answer).is_some_and(|message| message != "Unauthorized") =>
+        {
+            let result = format!("decided in {} ms: {}", elapsed.as_millis(), status_and_body(&answer));
+            (if elapsed <= ANSWER_TIME { Verdict::Good } else { Verdict::Bad }, result)
         }
-        Ok((answer, _)) => (Verdict::Bad, format!("not decided: {}", said(&answer))),
-        Err(words) => (Verdict::Bad, format!("no answer: {words}")),
+        Ok((answer, _)) => (Verdict::Bad, format!("not decided: {}", status_and_body(&answer))),
+        Err(error) => (Verdict::Bad, format!("no answer: {error}")),
     };
-    Finding { what: "a whole scan", verdict, words }
+    Finding { check: "a whole scan", verdict, result }
 }
 
-/// The answer to a body, and how long it took; or why there is none.
-async fn ask(gate: &Gate, body: String) -> Result<(Answer, Duration), String> {
-    let asked = Instant::now();
+/// Sends a body. Returns the answer and its time, or why there is no answer.
+async fn post(gate: &Gate, body: String) -> Result<(Answer, Duration), String> {
+    let sent = Instant::now();
     let request = gate.client.post(gate.endpoint.clone()).header("content-type", "application/json").body(body);
     match timeout(gate.settings.attempt_timeout, gate.send(request)).await {
-        Ok(Ok(answer)) => Ok((answer, asked.elapsed())),
-        Ok(Err(error)) => Err(innermost(&error)),
+        Ok(Ok(answer)) => Ok((answer, sent.elapsed())),
+        Ok(Err(error)) => Err(root_cause(&error)),
         Err(_) => Err(format!("none within {:?}", gate.settings.attempt_timeout)),
     }
 }
 
-fn said(answer: &Answer) -> String {
+fn not_a_connector(answer: &Answer) -> String {
+    format!("not a connector's answer: {}: is this the API's port?", status_and_body(answer))
+}
+
+fn status_and_body(answer: &Answer) -> String {
     format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))
 }
 

@@ -1,15 +1,15 @@
-//! What a gate tells of a scan: the decision, the reason, and every attempt.
+//! The result of a scan: the decision, its cause, and every attempt.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// What came of a scan.
+/// The result of a scan.
 #[derive(Debug, Clone)]
 pub struct GateReport {
-    /// What the gate does.
+    /// The decision.
     pub decision: GateDecision,
-    /// Why.
+    /// The cause of the decision.
     pub cause: Cause,
     /// Every attempt, in order; at least one.
     pub attempts: Vec<Attempt>,
@@ -25,55 +25,55 @@ impl GateReport {
     }
 }
 
-/// What the gate does.
+/// The decision of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateDecision {
-    /// It lets the visitor pass.
+    /// The gate opens.
     Open,
-    /// It stays closed.
+    /// The gate stays closed.
     Closed,
 }
 
-/// Why the gate does what it does.
+/// The cause of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The connector answered 200 and named the visitor: open.
     Authorized,
     /// The connector answered 400 or 401: closed.
     Refused,
-    /// The budget is spent, and the last answer seen was 429: closed.
+    /// The budget is spent, and the last answer was 429: closed.
     RateLimited,
-    /// The budget is spent, and the last answer seen was another one, or none came: the store's
-    /// default gate decision holds.
+    /// The budget is spent, and the last answer was another one, or there was none: the store's default gate decision
+    /// applies.
     DefaultDecision,
 }
 
-/// One request and what came of it.
+/// One request and its outcome.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// The `requestId`, new for every attempt.
     pub request_id: Uuid,
-    /// What came back.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What the gate does on that at once; `None`: it asks again while its budget lasts.
+    /// The decision on this outcome; `None` if the gate retries while its budget lasts.
     pub decision: Option<GateDecision>,
-    /// From sending to the outcome.
+    /// From sending the request to its outcome.
     pub elapsed: Duration,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// An answer came.
+    /// The request was answered.
     Answered {
         /// The HTTP status.
         status: u16,
-        /// The body's first 64 KiB; what is not UTF-8 is replaced. The server's words: escape
-        /// them before a terminal sees them.
+        /// The first 64 KiB of the body; invalid UTF-8 is replaced. It is text from the server: escape it before
+        /// printing it.
         body: String,
     },
-    /// No answer came in time.
+    /// There was no answer in time.
     TimedOut,
-    /// No answer came, for this reason, in plain words.
+    /// There was no answer, for this reason.
     Failed(String),
 }

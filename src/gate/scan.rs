@@ -1,4 +1,4 @@
-//! The scan, and the request that carries it.
+//! The scan, and its request.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use chrono::{DateTime, SecondsFormat, Timelike as _, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// What the reader at the gate saw, where and when. The same for every attempt.
+/// A scan at a gate. It is the same for every attempt.
 #[derive(Clone)]
 pub struct GateScan {
-    /// The identity key as it travels: Base64.
+    /// The identity key in Base64.
     pub identity_key: String,
     /// The store's id.
     pub store_id: String,
-    /// The id of the scan, `authEvent.id`, which all its attempts share.
+    /// The id of the scan, `authEvent.id`. All attempts have the same.
     pub event_id: Uuid,
-    /// When the scan happened; sent in whole milliseconds.
+    /// The time of the scan; sent in whole milliseconds.
     pub timestamp: DateTime<Utc>,
-    /// `ENTRY` or `EXIT`; anything else is sent as it stands.
+    /// `ENTRY` or `EXIT`; other values are sent unchanged.
     pub location: String,
     /// `OPTICAL` or `RADIO`; absent from the request if `None`.
     pub channel: Option<String>,

@@ -1,4 +1,4 @@
-//! What a gate is told before it asks, checked before anything is sent.
+//! The settings of a gate, checked before the first request.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,32 +10,32 @@ use super::report::GateDecision;
 
 const ENDPOINT: &str = "/v1/identity/identity-keys";
 
-/// Where a gate asks, as whom, and how patiently.
+/// The connector that a gate calls, its credentials and its time limits.
 #[derive(Debug, Clone)]
 pub struct GateSettings {
-    /// The connector's base URL, `http` or `https`; `/v1/identity/identity-keys` is appended unless
-    /// the URL already ends in it.
+    /// The connector's base URL, `http` or `https`; `/v1/identity/identity-keys` is appended unless the URL already
+    /// ends in it.
     pub url: String,
     /// Sent as `X-Api-Key`.
     pub api_key: Option<SecretString>,
     /// Sent as `X-Forwarded-For`, as a proxy in front of the connector would.
     pub forwarded_for: Option<IpAddr>,
-    /// The certificates, in PEM, of the authorities that the connector's is checked against, in place of the system's.
+    /// CA certificates in PEM with which the connector's certificate is verified, instead of the system's.
     pub authorities: Option<Vec<u8>>,
-    /// The certificate that is shown to the connector, and its key, in PEM, one after the other.
+    /// The client certificate, followed by its private key, in PEM.
     pub certificate: Option<SecretSlice<u8>>,
-    /// The longest one attempt may take, its answer's body included; over zero.
+    /// The maximum time of one attempt, the body of the answer included; over zero.
     pub attempt_timeout: Duration,
-    /// The longest a scan may take, all attempts and waits together; over zero.
+    /// The maximum time of a scan, all attempts and waits included; over zero.
     pub budget: Duration,
-    /// The nominal wait before the first retry; doubles with every further one; over zero.
+    /// The nominal wait before the first retry; it doubles with each retry; over zero.
     pub first_backoff: Duration,
-    /// The store's default gate decision: what holds when the budget is spent without a decision.
+    /// The store's default gate decision, which applies when the budget is spent without a decision.
     pub default_decision: GateDecision,
 }
 
 impl GateSettings {
-    /// 2 s an attempt, 6 s in all, back-off from 100 ms, default decision closed, no API key.
+    /// 2 s for an attempt, 6 s for the scan, back-off from 100 ms, default decision closed, no credentials.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -51,34 +51,35 @@ impl GateSettings {
     }
 }
 
-/// Settings that no gate can work with. Shows neither the API key nor the URL, which may hold a
-/// password.
+/// Invalid settings. No message contains the API key, or the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    /// The URL cannot be asked.
+    /// The URL cannot be used.
     #[error("the URL {0}; give the connector's base URL, such as http://127.0.0.1:8080")]
     Url(String),
     /// The API key cannot be sent.
     #[error("the API key cannot be sent as a header; use printable ASCII characters only")]
     ApiKey,
-    /// The authorities' certificates cannot be read.
-    #[error("the authorities' file holds no certificates in PEM")]
+    /// The CA certificates cannot be read.
+    #[error("the CA file contains no certificates in PEM")]
     Authorities,
     /// The certificate or its key cannot be read.
-    #[error("the client certificate cannot be used: give it in PEM, and its private key in PEM and not encrypted")]
+    #[error(
+        "the client certificate cannot be used: it and its private key must be in PEM, and the key must not be encrypted"
+    )]
     Certificate,
-    /// Certificates for a URL without TLS.
-    #[error("certificates are given, but the URL begins with http://: use https://, or leave them out")]
+    /// Certificates are given for a URL without TLS.
+    #[error("the options for certificates need a URL with https://: change the URL, or leave them out")]
     NeedsTls,
-    /// A duration that must be over zero is not.
+    /// A duration is zero.
     #[error("the {0} is zero; give a duration such as 2s or 100ms")]
     Zero(&'static str),
-    /// The HTTP client could not be made, for example for want of root certificates.
+    /// The HTTP client cannot be created, for example because there are no root certificates.
     #[error("the HTTP client cannot start: {0}")]
     Client(String),
 }
 
-/// Where a request goes.
+/// The URL of the endpoint.
 pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
     let refuse = |problem: &str| Err(GateError::Url(problem.to_owned()));
     let mut url = match Url::parse(url) {
@@ -87,7 +88,7 @@ pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
         _ => return refuse("does not begin with http:// or https://"),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse("holds a user name or password");
+        return refuse("contains a user name or password");
     }
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("has a part after ? or #");
@@ -99,8 +100,8 @@ pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
     Ok(url)
 }
 
-/// A client that knows whom to trust, and what to show.
-pub(super) fn secured(mut client: ClientBuilder, settings: &GateSettings) -> Result<ClientBuilder, GateError> {
+/// Adds the CA certificates and the client certificate to the HTTP client.
+pub(super) fn with_tls(mut client: ClientBuilder, settings: &GateSettings) -> Result<ClientBuilder, GateError> {
     if let Some(pem) = &settings.authorities {
         let authorities = Certificate::from_pem_bundle(pem).ok().filter(|authorities| !authorities.is_empty());
         client = client.tls_certs_only(authorities.ok_or(GateError::Authorities)?);
@@ -112,7 +113,7 @@ pub(super) fn secured(mut client: ClientBuilder, settings: &GateSettings) -> Res
     Ok(client)
 }
 
-/// What every request carries: who asks, and for whom.
+/// The headers of every request: the API key and the forwarded address.
 pub(super) fn headers(settings: &GateSettings) -> Result<HeaderMap, GateError> {
     let mut headers = HeaderMap::new();
     if let Some(key) = &settings.api_key {
@@ -134,13 +135,13 @@ mod tests {
 
     #[test]
     fn the_url_may_be_a_base_or_the_endpoint_itself() {
-        for (given, asked) in [
+        for (given, expected) in [
             ("http://h:1", "http://h:1/v1/identity/identity-keys"),
             ("https://h/", "https://h/v1/identity/identity-keys"),
             ("http://h/a/", "http://h/a/v1/identity/identity-keys"),
             ("http://h/v1/identity/identity-keys", "http://h/v1/identity/identity-keys"),
         ] {
-            assert_eq!(endpoint(given).unwrap().as_str(), asked);
+            assert_eq!(endpoint(given).unwrap().as_str(), expected);
         }
         for given in ["", "h", "localhost:8080", "ftp://h", "http://u:pw@h", "http://h?a=b"] {
             let message = endpoint(given).unwrap_err().to_string();

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::shopper;
 use super::wire::Invalid;
-use crate::callers::Unknown;
+use crate::callers::UnknownCaller;
 use crate::commerce::Refusal;
 use crate::domain::cart::CartRefusal;
 use crate::rate_limit;
@@ -43,7 +43,7 @@ pub(super) enum ApiError {
     /// A limit is reached: 429, with `Retry-After` in seconds. The reason is for the log only.
     TooManyRequests { retry_after: u64, reason: &'static str },
     /// The credentials are those of no caller: 401. The cause and the address are for the log only.
-    UnknownCaller(Unknown, rate_limit::Caller),
+    UnknownCaller(UnknownCaller, rate_limit::Caller),
     /// The management token is missing or wrong: 401.
     Unauthorized,
     /// `management.token` is not set, so administration is closed: 401.

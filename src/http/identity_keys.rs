@@ -66,7 +66,7 @@ async fn decide(
     let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
     let scan = read(&body, log).map_err(ApiError::Invalid)?;
     // Before the record is looked up: a caller must not get records of another caller's stores.
-    if caller.is_some_and(|caller| !caller.speaks_for(&scan.store_id)) {
+    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
         return Err(ApiError::ForeignStore);
     }
     let now = api.clock.now();

@@ -94,7 +94,7 @@ async fn serve_requests(
     let service = service_fn(|mut request: Request<Incoming>| {
         let active = slot.begin_request();
         let (client, answers) = (client.as_ref(), &answers);
-        let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.still_holds(client));
+        let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.is_still_valid(client));
         // A client whose certificate is no longer valid must reconnect, perhaps with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != valid.is_some();
         let certificate = valid.map(|(client, _)| Arc::clone(client.subject()));

@@ -26,7 +26,7 @@ pub(super) struct Failure {
 /// # Errors
 /// When it is not complete within `limit`, or either side rejects the other.
 pub(super) async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Result<Secured, Failure> {
-    let accepting = TlsAcceptor::from(tls.accepts_with()).accept(stream);
+    let accepting = TlsAcceptor::from(tls.server_config()).accept(stream);
     match timeout(limit, accepting).await {
         Ok(Ok(stream)) => {
             let client = tls.client(stream.get_ref().1).map(Arc::new);

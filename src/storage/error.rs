@@ -10,7 +10,7 @@ use thiserror::Error as ThisError;
 
 use super::opening::START_TIMEOUT;
 use super::{Engine, Step};
-use crate::cause::of_file;
+use crate::cause::file_error;
 use crate::digest::HashKeyError;
 
 /// The SQLSTATE of a server that is read-only.
@@ -34,7 +34,7 @@ pub enum StorageError {
         links: u64,
     },
     /// A file or folder cannot be used.
-    #[error("storage.url: {path}: {what}", path = .path.display(), what = of_file(.path, .error))]
+    #[error("storage.url: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
     File {
         /// The file or folder.
         path: PathBuf,

@@ -1,7 +1,7 @@
-//! A log line as one JSON object: time, level, and the event's fields as they were given.
+//! Log lines as JSON objects: time, level, and the fields of the event.
 //!
-//! In place of the formatter of `tracing-subscriber`, which took a quarter of all instructions of a request: it serializes a line piece by
-//! piece, each of which passes through three adapters and is checked to be UTF-8 anew.
+//! It replaces the JSON formatter of `tracing-subscriber`, which used a quarter of all instructions of a request: that
+//! formatter serializes a line in small pieces, and each piece passes through three adapters and a check for UTF-8.
 
 use std::fmt::{self, Debug, Display, Write as _};
 
@@ -14,7 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock::Clock;
 
-/// Spans are left out: nothing here makes any.
+/// Writes no `tracing` spans, because the connector creates none.
 pub(super) struct JsonLines;
 
 impl<S, N> FormatEvent<S, N> for JsonLines
@@ -36,18 +36,18 @@ fn now() -> String {
     Clock::System.now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// The line of an error that is told though there is no log, or none any more.
+/// The line of an error that occurs before logging is set up, or after it has ended.
 #[must_use]
 pub fn error_line(message: &str) -> String {
     let message = serde_json::Value::from(message);
     format!("{{\"timestamp\":\"{}\",\"level\":\"ERROR\",\"message\":{message}}}\n", now())
 }
 
-/// How long a line is, and some more, in bytes.
+/// The initial capacity of a line, in bytes: more than most lines need.
 const LENGTH: usize = 512;
 
-/// A line that is being written; each field becomes a member. Names of fields are Rust's, and need no escape. A string takes whatever is
-/// written to it, so that nothing here can fail.
+/// A line that is being written. Each field becomes a member. Field names are Rust identifiers and need no escapes.
+/// Writing to a string cannot fail.
 struct Line(String);
 
 impl Line {
@@ -55,13 +55,13 @@ impl Line {
         pieces.iter().for_each(|piece| self.0.push_str(piece));
     }
 
-    /// A member whose value is JSON as it is displayed.
+    /// Writes a member whose `Display` text is valid JSON.
     fn member(&mut self, field: &Field, value: impl Display) {
         self.push(&[",\"", field.name(), "\":"]);
         let _ = write!(self.0, "{value}");
     }
 
-    /// A member that is a string. Hardly any needs an escape, so it is written as it is and looked at then.
+    /// Writes a string member. Few strings need an escape, so the text is written first and checked afterwards.
     fn text(&mut self, field: &Field, write: impl FnOnce(&mut String)) {
         self.push(&[",\"", field.name(), "\":\""]);
         let begin = self.0.len();
@@ -69,7 +69,7 @@ impl Line {
         let needs_escape = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
         if self.0.as_bytes().iter().skip(begin).any(needs_escape) {
             let text = self.0.split_off(begin);
-            self.0.pop(); // its quotation mark comes with it
+            self.0.pop(); // the escaped text has its own quotation marks
             self.0.push_str(&serde_json::Value::from(text).to_string());
         } else {
             self.0.push('"');
@@ -100,7 +100,7 @@ impl Visit for Line {
         self.member(field, value);
     }
 
-    /// What JSON has no number for becomes null.
+    /// NaN and infinity become null, because JSON has no such numbers.
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.member(field, serde_json::Value::from(value));
     }
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// What is written of what is logged: one line, and what JSON makes of it.
+    /// The JSON of the one line that `log` writes.
     fn line(log: impl FnOnce()) -> Value {
         let written = Written::default();
         let to = written.clone();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_is_what_it_was() {
+    fn values_of_every_type_are_written_as_json() {
         let mut line = line(|| {
             let (none, some) = (None::<u64>, Some(7_u16));
             tracing::warn!(none, some, less = -1, yes = true, ms = 0.25, odd = f64::NAN, big = u64::MAX, shown = ?"a", "said \"so\"");
@@ -162,9 +162,9 @@ mod tests {
     }
 
     proptest! {
-        /// What somebody else wrote cannot end a line, or begin a member.
+        /// Text from a client cannot end a line or begin a member.
         #[test]
-        fn any_text_is_itself(text in any::<String>(), shown in any::<String>()) {
+        fn any_text_is_written_unchanged(text in any::<String>(), shown in any::<String>()) {
             let line = line(|| tracing::info!(text, shown = %shown, "said"));
             prop_assert_eq!(&line["text"], &json!(text));
             prop_assert_eq!(&line["shown"], &json!(shown));

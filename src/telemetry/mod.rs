@@ -1,4 +1,6 @@
-//! Log lines, and what is said of a panic.
+//! Logging to standard error, as JSON or as text, and the panic hook.
+//!
+//! Log lines never block a request: a thread writes them, and lines are dropped and counted when nothing reads them.
 
 mod json_lines;
 mod samples;
@@ -19,44 +21,45 @@ pub use json_lines::error_line;
 use json_lines::JsonLines;
 pub use samples::Samples;
 
-/// Whether what is written there may have colours: to a terminal, unless `NO_COLOR` is set.
+/// Whether to use colours: on a terminal, unless `NO_COLOR` is set.
 #[must_use]
-pub fn may_colour(to: &impl IsTerminal) -> bool {
+pub fn use_colour(to: &impl IsTerminal) -> bool {
     to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// How many lines may wait to be written. When whoever reads them is stuck, further ones are dropped and counted.
+/// The maximum number of lines that wait to be written. Further lines are dropped and counted.
 const BACKLOG: usize = 20_000;
 
-/// How long lines are gathered before they are written at once: under load, a wake-up and a write for each would cost more than the line.
-const GATHERING: Duration = Duration::from_millis(2);
+/// The time in which lines are collected for one write. Under load, a wake-up and a write for each line would cost more
+/// than the line itself.
+const WRITE_INTERVAL: Duration = Duration::from_millis(2);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many log lines were dropped since the start because nobody took them.
+/// The number of log lines that were dropped since the start, because nothing read them.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
-/// Sets up logging to standard error for the whole process, and a panic hook that says where, but not with which words: they
-/// may quote what a shopper showed. Lines are written by a thread of their own; dropping the guard writes what waits.
+/// Sets up logging to standard error for the whole process, and a panic hook that logs where a panic occurred. It does
+/// not log the panic's message, which may contain an identity key. Dropping the guard writes the lines that wait.
 ///
 /// # Errors
-/// When logging was set up before.
+/// If logging is already set up.
 pub fn init(log: &Log) -> Result<WorkerGuard, TryInitError> {
-    // The level is the connector's; of the libraries under it, only their warnings matter.
+    // log.level applies to the connector; libraries log only warnings and errors.
     let libraries = log.level.min(LevelFilter::WARN);
     let filter = Targets::new().with_default(libraries).with_target(env!("CARGO_CRATE_NAME"), log.level);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(BACKLOG)
-        .finish(Gathering(BufWriter::new(io::stderr())));
+        .finish(BatchWriter(BufWriter::new(io::stderr())));
     let _ = DROPPED.set(writer.error_counter());
     let lines = fmt::layer().with_writer(writer).with_target(false);
     let lines = match log.format {
         LogFormat::Json => lines.event_format(JsonLines).with_filter(filter).boxed(),
-        LogFormat::Text => lines.with_ansi(may_colour(&io::stderr())).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_ansi(use_colour(&io::stderr())).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(lines).try_init()?;
     std::panic::set_hook(Box::new(|panic| {
@@ -66,17 +69,18 @@ pub fn init(log: &Log) -> Result<WorkerGuard, TryInitError> {
     Ok(guard)
 }
 
-/// Writes what has come when it is flushed, which the thread that writes does when no more is there, and then lets more come.
-struct Gathering<W: Write>(BufWriter<W>);
+/// Collects lines and writes them when it is flushed, then waits for [`WRITE_INTERVAL`]. The writing thread flushes
+/// when no more lines wait.
+struct BatchWriter<W: Write>(BufWriter<W>);
 
-impl<W: Write> Write for Gathering<W> {
+impl<W: Write> Write for BatchWriter<W> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.0.write(lines)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let written = self.0.flush();
-        std::thread::sleep(GATHERING);
+        std::thread::sleep(WRITE_INTERVAL);
         written
     }
 }

@@ -1,4 +1,5 @@
-//! Log lines that outsiders can bring about without end: some of each second are written, and the others are counted.
+//! Limits log lines that any client can cause in any number: of each kind, ten lines a second are written, and the
+//! other lines are counted.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,90 +9,90 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-/// How many lines of one kind are written within [`SECOND`].
-const WRITTEN: u32 = 10;
-const SECOND: Duration = Duration::from_secs(1);
+/// The maximum number of lines of one kind in each [`WINDOW`].
+const MAX_LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(1);
 
-/// The lines of each kind; there must be few kinds. Clones share them.
+/// The current window of each kind of line. There must be few kinds, because memory grows with them. Clones share it.
 #[derive(Debug)]
 pub struct Samples<K> {
-    seconds: Arc<Mutex<HashMap<K, Second>>>,
-    tell: fn(&K, u64),
+    windows: Arc<Mutex<HashMap<K, Window>>>,
+    report: fn(&K, u64),
 }
 
-/// What became of the lines of one kind lately.
+/// The lines of one kind in one window.
 #[derive(Clone, Copy, Debug)]
-struct Second {
+struct Window {
     began: Instant,
     written: u32,
-    left_out: u64,
+    omitted: u64,
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Samples<K> {
-    /// `tell` writes one line about so many of a kind that were left out.
+    /// `report` writes one line with the number of omitted lines of a kind.
     #[must_use]
-    pub fn new(tell: fn(&K, u64)) -> Self {
-        Self { seconds: Arc::default(), tell }
+    pub fn new(report: fn(&K, u64)) -> Self {
+        Self { windows: Arc::default(), report }
     }
 
-    /// Whether the next line of that kind is to be written. If not, it is counted, and told with the others of its second.
+    /// Whether to write the next line of this kind. If not, the line is counted, and reported at the end of its window.
     #[must_use]
     pub fn admits(&self, kind: &K) -> bool {
         let now = Instant::now();
-        let mut seconds = self.seconds();
-        let second = seconds.entry(kind.clone()).or_insert_with(|| Second::new(now));
-        let mut before = 0;
-        if now.saturating_duration_since(second.began) >= SECOND {
-            before = second.left_out;
-            *second = Second::new(now);
+        let mut windows = self.windows();
+        let window = windows.entry(kind.clone()).or_insert_with(|| Window::new(now));
+        let mut omitted_before = 0;
+        if now.saturating_duration_since(window.began) >= WINDOW {
+            omitted_before = window.omitted;
+            *window = Window::new(now);
         }
-        let admitted = second.written < WRITTEN;
+        let admitted = window.written < MAX_LINES;
         if admitted {
-            second.written = second.written.saturating_add(1);
+            window.written = window.written.saturating_add(1);
         } else {
-            second.left_out = second.left_out.saturating_add(1);
-            // After the last of them, nothing else would tell their number.
-            if second.left_out == 1
+            window.omitted = window.omitted.saturating_add(1);
+            // If no further line of this kind follows, only this task reports the number.
+            if window.omitted == 1
                 && let Ok(runtime) = Handle::try_current()
             {
-                let (samples, kind, began) = (self.clone(), kind.clone(), second.began);
+                let (samples, kind, began) = (self.clone(), kind.clone(), window.began);
                 runtime.spawn(async move {
-                    sleep_until(began.checked_add(SECOND).unwrap_or(began)).await;
+                    sleep_until(began.checked_add(WINDOW).unwrap_or(began)).await;
                     samples.end(&kind, began);
                 });
             }
         }
-        drop(seconds);
-        if before > 0 {
-            (self.tell)(kind, before);
+        drop(windows);
+        if omitted_before > 0 {
+            (self.report)(kind, omitted_before);
         }
         admitted
     }
 
-    /// Tells of the second that began then, unless that is done.
+    /// Ends the window that began at `began` and reports it, unless a later line has done so.
     fn end(&self, kind: &K, began: Instant) {
-        let mut seconds = self.seconds();
-        let ended = seconds.get(kind).copied().filter(|second| second.began == began);
-        if let Some(Second { left_out, .. }) = ended {
-            seconds.remove(kind);
-            drop(seconds);
-            (self.tell)(kind, left_out);
+        let mut windows = self.windows();
+        let ended = windows.get(kind).copied().filter(|window| window.began == began);
+        if let Some(Window { omitted, .. }) = ended {
+            windows.remove(kind);
+            drop(windows);
+            (self.report)(kind, omitted);
         }
     }
 
-    fn seconds(&self) -> MutexGuard<'_, HashMap<K, Second>> {
-        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn windows(&self) -> MutexGuard<'_, HashMap<K, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K> Clone for Samples<K> {
     fn clone(&self) -> Self {
-        Self { seconds: Arc::clone(&self.seconds), tell: self.tell }
+        Self { windows: Arc::clone(&self.windows), report: self.report }
     }
 }
 
-impl Second {
+impl Window {
     fn new(began: Instant) -> Self {
-        Self { began, written: 0, left_out: 0 }
+        Self { began, written: 0, omitted: 0 }
     }
 }

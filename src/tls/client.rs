@@ -1,4 +1,4 @@
-//! A client that has shown a certificate.
+//! A client that has presented a certificate.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +11,19 @@ use x509_cert::der::Decode as _;
 
 use super::{Tls, unix};
 
-/// How long a check holds: a certificate's time may be over meanwhile.
-const CHECK_HOLDS: TimeDelta = TimeDelta::minutes(1);
+/// How long a check is used: the certificate may expire meanwhile.
+const CHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
-/// A client whose certificate held when it was last checked.
+/// A client whose certificate was valid at the last check.
 pub struct Client {
     subject: Arc<str>,
     chain: Vec<CertificateDer<'static>>,
-    /// By which reload, and when. A std lock: held for a comparison.
+    /// The generation and the time of the last check. A std lock: it is held only for a comparison.
     checked: Mutex<(u64, DateTime<Utc>)>,
 }
 
 impl Client {
-    /// Whom the certificate names, as RFC 4514 writes it: `CN=gateway,O=Example`.
+    /// The subject of the certificate, as RFC 4514 writes it: `CN=gateway,O=Example`.
     #[must_use]
     pub fn subject(&self) -> &Arc<str> {
         &self.subject
@@ -31,34 +31,36 @@ impl Client {
 }
 
 impl Tls {
-    /// Who is at the other end of a connection that was accepted [with this](Self::accepts_with), if they have shown a certificate; rustls has checked it.
+    /// The client of a connection that was accepted with [`server_config`](Self::server_config), if it has presented a
+    /// certificate. rustls has verified it.
     #[must_use]
     pub fn client(&self, connection: &ServerConnection) -> Option<Client> {
         let chain: Vec<_> = connection.peer_certificates()?.iter().map(|one| one.clone().into_owned()).collect();
-        // What webpki has read and this cannot is nobody whom a setting could name.
+        // If this library cannot parse the certificate, no setting can contain its subject.
         let certificate = Certificate::from_der(chain.first()?).ok()?;
         let subject = certificate.tbs_certificate().subject().to_string().into();
-        // Before any reload, so that the first request is checked by what holds now, whatever held at the handshake.
+        // No check yet, so that the first request is checked with the current CA certificates, not those of the
+        // handshake.
         Some(Client { subject, chain, checked: Mutex::new((u64::MAX, DateTime::<Utc>::MIN_UTC)) })
     }
 
-    /// Whether a client's certificate holds still: its authority is believed, and its time is not over.
+    /// Whether a client's certificate is still valid: its CA is still trusted, and it has not expired.
     #[must_use]
-    pub fn still_holds(&self, client: &Client) -> bool {
+    pub fn is_still_valid(&self, client: &Client) -> bool {
         let (current, now) = (self.current(), self.shared.clock.now());
         let (generation, at) = *client.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.signed_duration_since(at);
-        if generation == current.generation && age >= TimeDelta::zero() && age < CHECK_HOLDS {
+        if generation == current.generation && age >= TimeDelta::zero() && age < CHECK_INTERVAL {
             return true;
         }
-        let (Some(clients), Some((leaf, between))) = (&current.clients, client.chain.split_first()) else {
+        let (Some(verifier), Some((leaf, intermediates))) = (&current.verifier, client.chain.split_first()) else {
             return false;
         };
-        let holds = clients.verify_client_cert(leaf, between, unix(now)).is_ok();
-        if holds {
+        let is_valid = verifier.verify_client_cert(leaf, intermediates, unix(now)).is_ok();
+        if is_valid {
             *client.checked.lock().unwrap_or_else(PoisonError::into_inner) = (current.generation, now);
         }
-        holds
+        is_valid
     }
 }
 

@@ -1,4 +1,5 @@
-//! The files of TLS: read whole, so that a change is seen, then understood. No message repeats what is in them.
+//! The files of TLS. They are read completely, so that a change is detected, and then parsed. No message repeats their
+//! content.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,26 +18,27 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::BasicConstraints;
 
 use super::{TlsError, TlsMistake, TlsSettings};
-use crate::cause::of_file;
+use crate::cause::file_error;
 
 const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "tls.client_authority";
 
-/// What is in the files.
+/// The content of the files.
 pub(super) struct Contents {
     certificate: Vec<u8>,
     key: SecretSlice<u8>,
     authority: Option<Vec<u8>>,
 }
 
-/// What that means.
+/// The parsed content.
 pub(super) struct Parsed {
     pub(super) certificate: Arc<CertifiedKey>,
-    pub(super) clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Verifies client certificates, if `tls.client_authority` is set.
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) begins: DateTime<Utc>,
     pub(super) expires: DateTime<Utc>,
-    /// Whether the certificate is one of an authority, which many clients refuse as a server's.
+    /// Whether the certificate is a CA certificate, which many clients refuse from a server.
     pub(super) is_authority: bool,
 }
 
@@ -48,7 +50,7 @@ impl PartialEq for Contents {
     }
 }
 
-/// Collects mistakes.
+/// Collects every mistake.
 #[derive(Default)]
 struct Mistakes(Vec<TlsMistake>);
 
@@ -65,7 +67,7 @@ impl Contents {
             mistakes.note(
                 setting,
                 path,
-                std::fs::read(path).map_err(|error| format!("cannot be read: {}", of_file(path, &error))),
+                std::fs::read(path).map_err(|error| format!("cannot be read: {}", file_error(path, &error))),
             )
         };
         let certificate = read(CERTIFICATE, &settings.certificate);
@@ -85,24 +87,24 @@ impl Contents {
         let chain = mistakes.note(CERTIFICATE, &settings.certificate, chain(&self.certificate));
         let key = mistakes.note(KEY, &settings.key, key(self.key.expose_secret(), provider));
         let authority = settings.client_authority.as_deref().unwrap_or(Path::new(""));
-        let clients = self.authority.as_ref().map(|pem| mistakes.note(AUTHORITY, authority, clients(pem, provider)));
+        let verifier = self.authority.as_ref().map(|pem| mistakes.note(AUTHORITY, authority, verifier(pem, provider)));
         if let (Some(Chain { chain, begins, expires, is_authority }), Some(key)) = (chain, key) {
             let certificate = CertifiedKey::new(chain, key);
-            let fits = match certificate.keys_match() {
+            let matches = match certificate.keys_match() {
                 Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                    Err("is not the key of tls.certificate: give the one that the certificate was made for".to_owned())
+                    Err("does not match tls.certificate: use the private key of that certificate".to_owned())
                 }
                 _ => Ok(()),
             };
-            let fits = mistakes.note(KEY, &settings.key, fits);
-            match clients {
-                None if fits.is_some() => {
+            let matches = mistakes.note(KEY, &settings.key, matches);
+            match verifier {
+                None if matches.is_some() => {
                     let certificate = Arc::new(certificate);
-                    return Ok(Parsed { certificate, clients: None, begins, expires, is_authority });
+                    return Ok(Parsed { certificate, verifier: None, begins, expires, is_authority });
                 }
-                Some(Some(clients)) if fits.is_some() => {
-                    let (certificate, clients) = (Arc::new(certificate), Some(clients));
-                    return Ok(Parsed { certificate, clients, begins, expires, is_authority });
+                Some(Some(verifier)) if matches.is_some() => {
+                    let (certificate, verifier) = (Arc::new(certificate), Some(verifier));
+                    return Ok(Parsed { certificate, verifier, begins, expires, is_authority });
                 }
                 _ => {}
             }
@@ -111,7 +113,7 @@ impl Contents {
     }
 }
 
-/// The certificate with those above it, and the dates and the CA flag of the first.
+/// The certificate chain, and the dates and the CA flag of its first certificate.
 struct Chain {
     chain: Vec<CertificateDer<'static>>,
     begins: DateTime<Utc>,
@@ -121,7 +123,7 @@ struct Chain {
 
 fn chain(pem: &[u8]) -> Result<Chain, String> {
     let chain = certificates(pem)?;
-    let leaf = chain.first().ok_or("holds no certificate")?;
+    let leaf = chain.first().ok_or("contains no certificate")?;
     let leaf = Certificate::from_der(leaf).map_err(|error| format!("its first certificate cannot be read: {error}"))?;
     let validity = leaf.tbs_certificate().validity();
     let [begins, expires] = [validity.not_before, validity.not_after].map(|time| {
@@ -134,7 +136,7 @@ fn chain(pem: &[u8]) -> Result<Chain, String> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wanted = "must hold certificates in PEM (-----BEGIN CERTIFICATE-----)";
+    let wanted = "must contain certificates in PEM (-----BEGIN CERTIFICATE-----)";
     let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -143,17 +145,19 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
-    // The library's errors quote what they choke on.
-    let wanted = "must hold a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted";
+    // The errors of the library may quote the key.
+    let wanted = "must contain a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted";
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| wanted.to_owned())?;
     let kinds = "must be an RSA key of 2048 bits or more, an ECDSA key (P-256, P-384, P-521) or an Ed25519 key";
     provider.key_provider.load_private_key(key).map_err(|_| kinds.to_owned())
 }
 
-fn clients(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn verifier(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
-    for (certificate, place) in certificates(pem)?.into_iter().zip(1_usize..) {
-        roots.add(certificate).map_err(|error| format!("certificate {place} is of no authority: {error}"))?;
+    for (certificate, position) in certificates(pem)?.into_iter().zip(1_usize..) {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("certificate {position} cannot be used as a CA certificate: {error}"))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()

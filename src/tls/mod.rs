@@ -1,13 +1,14 @@
-//! TLS: which certificate is shown, and whose clients' certificates are believed. Both come from files and can be read anew while
-//! connections go on.
+//! TLS: the server certificate, and the verification of client certificates. Both come from files, which can be
+//! reloaded while connections stay open.
 //!
-//! TLS 1.2 and 1.3 by rustls; by ALPN `http/1.1` and nothing else, since h2 has limits of its own that nobody here has set. A client's
-//! certificate may be left out, as `/livez` and `/readyz` ask for none: whoever needs one looks for it in the request. One that is shown
-//! must hold.
+//! rustls speaks TLS 1.2 and 1.3. ALPN offers only `http/1.1`, because limits for h2 are not configured. A client
+//! certificate is optional in the handshake, so that `/livez` and `/readyz` need none; an endpoint that needs one
+//! checks it. A certificate that is presented must be valid.
 //!
-//! **Nothing outlives a reload but open connections.** Where clients' certificates are asked for, no session is resumed: it would
-//! bring back a certificate unchecked. And one on an open connection is [checked again](Tls::still_holds) when the
-//! authorities have changed, and once a minute, so that one whose authority was taken away, or whose time is over, is not believed.
+//! **After a reload, only open connections keep old state.** If client certificates are requested, sessions are not
+//! resumed: a resumed session would skip the verification of its certificate. On an open connection, the client
+//! certificate is [checked again](Tls::is_still_valid) after the CA certificates have changed, and once a minute. So
+//! certificates of a removed CA and expired ones are refused.
 
 mod client;
 mod files;
@@ -31,28 +32,28 @@ pub use client::Client;
 use crate::clock::Clock;
 use files::{Contents, Parsed};
 
-/// What is spoken inside.
+/// The only application protocol.
 const ALPN: &[u8] = b"http/1.1";
-/// How long before its end a certificate is worth a warning.
-const NEARLY_OVER: chrono::TimeDelta = chrono::TimeDelta::days(14);
+/// A warning is logged if the certificate expires within this time.
+const EXPIRES_SOON: chrono::TimeDelta = chrono::TimeDelta::days(14);
 
 /// `tls.*`: the files, each in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// The certificate that is shown, then those between it and its root.
+    /// The server certificate, then the intermediate certificates.
     pub certificate: PathBuf,
-    /// Its key.
+    /// Its private key.
     pub key: PathBuf,
-    /// Who makes the certificates of clients; without it none are asked for.
+    /// The CA certificates of client certificates; without it, clients are not asked for a certificate.
     pub client_authority: Option<PathBuf>,
 }
 
-/// Everything that is wrong with the files.
+/// Every mistake in the files.
 #[derive(Debug, Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct TlsError(pub Vec<TlsMistake>);
 
-/// One thing that is wrong. It never repeats what is in a file.
+/// One mistake. It never repeats the content of a file.
 #[derive(Debug, Error)]
 #[error("{setting} = {path:?}: {what}", path = .path.display().to_string())]
 pub struct TlsMistake {
@@ -60,62 +61,63 @@ pub struct TlsMistake {
     pub setting: &'static str,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong and what would do.
+    /// What is wrong, and what is valid.
     pub what: String,
 }
 
-/// The certificate and the authorities as they are now. Clones share them.
+/// The current server certificate and CA certificates. Clones share them.
 #[derive(Clone)]
 pub struct Tls {
     shared: Arc<Shared>,
     /// Whether clients are asked for a certificate.
-    asks: bool,
+    requests_client_certificate: bool,
 }
 
 struct Shared {
     settings: TlsSettings,
     clock: Clock,
-    /// A std lock: held for as long as it takes to clone an `Arc`.
+    /// A std lock: it is held only to clone an `Arc`.
     current: RwLock<Arc<Current>>,
 }
 
-/// What was read at one time.
+/// The state after one reading of the files.
 struct Current {
     contents: Contents,
-    /// Counts the reloads.
+    /// The number of reloads.
     generation: u64,
-    asking: Arc<ServerConfig>,
-    not_asking: Arc<ServerConfig>,
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    with_client_auth: Arc<ServerConfig>,
+    without_client_auth: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     expires: DateTime<Utc>,
 }
 
 impl TlsSettings {
-    /// Whether the files can be used.
+    /// Checks whether the files can be used.
     ///
     /// # Errors
-    /// With every mistake.
+    /// Every mistake in them.
     pub fn check(&self) -> Result<(), TlsError> {
         Contents::read(self)?.parse(self, &provider()).map(drop)
     }
 }
 
 impl Tls {
-    /// Reads the files. A certificate whose time is over is used all the same, with a warning: to refuse it would stop what
-    /// still works for whoever does not look.
+    /// Reads the files. An expired certificate is used, with a warning: some clients do not check the date, and
+    /// refusing it would stop them too.
     ///
     /// # Errors
-    /// With every mistake.
+    /// Every mistake in the files.
     pub fn load(settings: TlsSettings, clock: Clock) -> Result<Self, TlsError> {
         let current = Current::new(Contents::read(&settings)?, &settings, &clock, 0)?;
-        Ok(Self { shared: Arc::new(Shared { settings, clock, current: RwLock::new(Arc::new(current)) }), asks: true })
+        let shared = Shared { settings, clock, current: RwLock::new(Arc::new(current)) };
+        Ok(Self { shared: Arc::new(shared), requests_client_certificate: true })
     }
 
-    /// Reads the files again, and says whether they have changed: then new connections get what is in them, and open ones go on. What
-    /// cannot be used, as when only one of two files is there yet, changes nothing.
+    /// Reloads the files and returns whether they have changed. New connections then use the new content; open ones
+    /// stay open. Files that cannot be used, for example because only one of two has been replaced yet, change nothing.
     ///
     /// # Errors
-    /// With every mistake.
+    /// Every mistake in the files.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let Shared { settings, clock, current } = &*self.shared;
         let before = self.current();
@@ -134,23 +136,24 @@ impl Tls {
         [certificate, key].into_iter().chain(client_authority)
     }
 
-    /// The same for a port whose clients have no certificates.
+    /// The same certificate for a port that does not request client certificates.
     #[must_use]
-    pub fn not_asking(self) -> Self {
-        Self { asks: false, ..self }
+    pub fn without_client_certificates(self) -> Self {
+        Self { requests_client_certificate: false, ..self }
     }
 
-    /// When the certificate ends.
+    /// When the certificate expires.
     #[must_use]
     pub fn expires(&self) -> DateTime<Utc> {
         self.current().expires
     }
 
-    /// What a new connection is accepted with.
+    /// The configuration for a new connection.
     #[must_use]
-    pub fn accepts_with(&self) -> Arc<ServerConfig> {
+    pub fn server_config(&self) -> Arc<ServerConfig> {
         let current = self.current();
-        Arc::clone(if self.asks { &current.asking } else { &current.not_asking })
+        let requests_it = self.requests_client_certificate;
+        Arc::clone(if requests_it { &current.with_client_auth } else { &current.without_client_auth })
     }
 
     fn current(&self) -> Arc<Current> {
@@ -161,23 +164,23 @@ impl Tls {
 impl Current {
     fn new(contents: Contents, settings: &TlsSettings, clock: &Clock, generation: u64) -> Result<Self, TlsError> {
         let provider = provider();
-        let Parsed { certificate, clients, begins, expires, is_authority } = contents.parse(settings, &provider)?;
-        warn_of_its_time(begins, expires, clock.now());
+        let Parsed { certificate, verifier, begins, expires, is_authority } = contents.parse(settings, &provider)?;
+        warn_about_validity(begins, expires, clock.now());
         if is_authority {
             tracing::warn!(
-                "tls.certificate is a CA certificate, which many clients refuse: make one for the server, see docs/security.md"
+                "tls.certificate is a CA certificate, which many clients refuse: use a server certificate, see docs/security.md"
             );
         }
         let unusable = |error: tokio_rustls::rustls::Error| mistake("tls.certificate", settings, error.to_string());
-        let configure = |clients: Option<Arc<dyn ClientCertVerifier>>| {
-            server_config(&provider, &certificate, clients, clock).map_err(unusable)
+        let configure = |verifier: Option<Arc<dyn ClientCertVerifier>>| {
+            server_config(&provider, &certificate, verifier, clock).map_err(unusable)
         };
-        let not_asking = configure(None)?;
-        let asking = match &clients {
-            Some(clients) => configure(Some(Arc::clone(clients)))?,
-            None => Arc::clone(&not_asking),
+        let without_client_auth = configure(None)?;
+        let with_client_auth = match &verifier {
+            Some(verifier) => configure(Some(Arc::clone(verifier)))?,
+            None => Arc::clone(&without_client_auth),
         };
-        Ok(Self { contents, generation, asking, not_asking, clients, expires })
+        Ok(Self { contents, generation, with_client_auth, without_client_auth, verifier, expires })
     }
 }
 
@@ -188,18 +191,18 @@ fn provider() -> Arc<CryptoProvider> {
 fn server_config(
     provider: &Arc<CryptoProvider>,
     certificate: &Arc<CertifiedKey>,
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     clock: &Clock,
 ) -> Result<Arc<ServerConfig>, tokio_rustls::rustls::Error> {
-    let asks = clients.is_some();
-    let clients = clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
+    let requests_client_certificate = verifier.is_some();
+    let verifier = verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
     let mut config = ServerConfig::builder_with_details(Arc::clone(provider), Arc::new(Time(clock.clone())))
         .with_safe_default_protocol_versions()? // 1.2 and 1.3
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(certificate))));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    if asks {
-        // A resumed session would bring its client's certificate with it, unchecked.
+    if requests_client_certificate {
+        // A resumed session would skip the verification of its client certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
     }
     Ok(Arc::new(config))
@@ -214,17 +217,17 @@ fn mistake(setting: &'static str, settings: &TlsSettings, what: String) -> TlsEr
     TlsError(vec![TlsMistake { setting, path, what }])
 }
 
-fn warn_of_its_time(begins: DateTime<Utc>, expires: DateTime<Utc>, now: DateTime<Utc>) {
+fn warn_about_validity(begins: DateTime<Utc>, expires: DateTime<Utc>, now: DateTime<Utc>) {
     if expires <= now {
-        tracing::warn!(%expires, "tls.certificate has expired: peers refuse it");
+        tracing::warn!(%expires, "tls.certificate has expired: clients refuse it");
     } else if begins > now {
-        tracing::warn!(%begins, "tls.certificate is not valid yet: peers refuse it, or our clock is wrong");
-    } else if expires.signed_duration_since(now) < NEARLY_OVER {
+        tracing::warn!(%begins, "tls.certificate is not valid yet: clients refuse it; check the clock of this machine");
+    } else if expires.signed_duration_since(now) < EXPIRES_SOON {
         tracing::warn!(%expires, "tls.certificate expires soon");
     }
 }
 
-/// rustls would ask the wall clock itself.
+/// Gives rustls the connector's clock, because rustls would read the wall clock itself.
 #[derive(Debug)]
 struct Time(Clock);
 
@@ -240,6 +243,9 @@ fn unix(time: DateTime<Utc>) -> UnixTime {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("settings", &self.shared.settings).field("asks", &self.asks).finish()
+        f.debug_struct("Tls")
+            .field("settings", &self.shared.settings)
+            .field("requests_client_certificate", &self.requests_client_certificate)
+            .finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Spans to whoever collects them: OTLP over HTTP, in protobuf, by a thread of its own.
+//! Exports spans to a collector: OTLP over HTTP with protobuf, on a separate thread.
 
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,38 +23,38 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 
 use super::Settings;
-use crate::cause::innermost;
+use crate::cause::root_cause;
 
-/// How many spans may wait; further ones are dropped. A traced scan has four or five.
+/// The maximum number of spans that wait for export; further ones are dropped. A traced scan has four or five spans.
 const QUEUE: usize = 4096;
-/// How many go at once.
+/// The maximum number of spans in one request.
 const BATCH: usize = 512;
-/// How long they wait for others.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long a batch may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How much of an answer is read, so that its connection serves the next batch.
-const ANSWER: u64 = 64 * 1024;
+/// The maximum wait for a full batch.
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum time for one request.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The number of bytes that are read of an answer, so that its connection can be used again.
+const MAX_ANSWER: u64 = 64 * 1024;
 
-/// There can be no exporter.
+/// The exporter cannot be created.
 #[derive(Debug, Error)]
-#[error("telemetry.otlp_endpoint: no spans can be exported: {0}")]
+#[error("telemetry.otlp_endpoint: cannot export spans: {0}")]
 pub struct TracesError(String);
 
-/// How many spans there were.
+/// Counts spans.
 #[derive(Clone, Debug, Default)]
 pub struct SpanCounters {
-    /// Those that ended.
+    /// Spans that ended.
     pub ended: Counter,
-    /// Those of them that were taken.
+    /// Spans that the collector accepted.
     pub exported: Counter,
-    /// Those that were not.
+    /// Spans that could not be exported.
     pub failed: Counter,
 }
 
 pub(super) async fn provider(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider, TracesError> {
     let build = || build(settings, counters);
-    // The client has a runtime of its own, which cannot be made inside of ours.
+    // The blocking client creates its own runtime, which is not possible inside the connector's runtime.
     tokio::task::spawn_blocking(build).await.map_err(|error| TracesError(error.to_string()))?
 }
 
@@ -62,43 +62,44 @@ fn build(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider
     let Settings { endpoint, headers, service_name, .. } = settings;
     let mut all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))]);
     for (name, value) in headers {
-        let name: HeaderName = name.parse().map_err(|_| TracesError("a header's name is none".to_owned()))?;
+        let name: HeaderName = name.parse().map_err(|_| TracesError("a header name is not valid".to_owned()))?;
         let value = HeaderValue::from_str(value.expose_secret());
-        let mut value = value.map_err(|_| TracesError(format!("the value of the header {name} is none")))?;
+        let mut value = value.map_err(|_| TracesError(format!("the value of header {name} is not valid")))?;
         value.set_sensitive(true);
         all.insert(name, value);
     }
-    let client = client(&endpoint, all).map_err(|error| TracesError(innermost(&error)))?;
+    let client = client(&endpoint, all).map_err(|error| TracesError(root_cause(&error)))?;
     let exporter = Otlp { client, endpoint, resource: ResourceAttributesWithSchema::default() };
-    let exporter = Watched { exporter, counters: counters.clone(), is_failing: AtomicBool::new(false) };
+    let exporter = MonitoredExporter { exporter, counters: counters.clone(), is_failing: AtomicBool::new(false) };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
         .with_max_export_batch_size(BATCH)
-        .with_scheduled_delay(EVERY)
+        .with_scheduled_delay(EXPORT_INTERVAL)
         .build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let service = Resource::builder_empty().with_service_name(service_name).with_attribute(version).build();
     Ok(SdkTracerProvider::builder()
-        .with_sampler(Sampler::AlwaysOn) // what is not to be sampled never becomes a span
-        .with_span_limits(SpanLimits::default()) // and not what OTEL_… variables say
-        .with_span_processor(Counted { processor, ended: counters.ended })
+        .with_sampler(Sampler::AlwaysOn) // a request that is not sampled gets no span at all
+        .with_span_limits(SpanLimits::default()) // instead of the limits of OTEL_… variables
+        .with_span_processor(CountingProcessor { processor, ended: counters.ended })
         .with_resource(service)
         .build())
 }
 
 fn client(endpoint: &str, headers: HeaderMap) -> Result<Client, reqwest::Error> {
     let is_plain = endpoint.starts_with("http:");
-    // A redirect would take the headers along.
+    // Redirects are not followed: they would send the headers to another server.
     let client = Client::builder()
         .default_headers(headers)
-        .timeout(PATIENCE)
+        .timeout(EXPORT_TIMEOUT)
         .redirect(redirect::Policy::none())
         .https_only(!is_plain);
     if is_plain { client.no_proxy().tls_certs_only([]).build() } else { client.build() }
 }
 
-/// Posts spans by OTLP. That of `opentelemetry-otlp` also takes headers and a compression from `OTEL_…` variables, which no setting shows.
+/// Posts spans by OTLP. The exporter of `opentelemetry-otlp` is not used because it also reads headers and compression
+/// from `OTEL_…` variables, which no setting shows.
 #[derive(Debug)]
 struct Otlp {
     client: Client,
@@ -111,9 +112,9 @@ impl SpanExporter for Otlp {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
         let answer = self.client.post(&self.endpoint).body(body).send().and_then(Response::error_for_status);
-        let answer = answer.map_err(|error| OTelSdkError::InternalFailure(innermost(&error)))?;
-        // The spans were taken, whatever becomes of the rest of the answer.
-        let _ = io::copy(&mut answer.take(ANSWER), &mut io::sink());
+        let answer = answer.map_err(|error| OTelSdkError::InternalFailure(root_cause(&error)))?;
+        // The collector has accepted the spans, even if reading the rest of the answer fails.
+        let _ = io::copy(&mut answer.take(MAX_ANSWER), &mut io::sink());
         Ok(())
     }
 
@@ -122,15 +123,15 @@ impl SpanExporter for Otlp {
     }
 }
 
-/// The exporter, watched: a collector that is gone is said once, and once that it is back.
+/// Counts exported spans, and logs once when the export begins to fail and once when it works again.
 #[derive(Debug)]
-struct Watched {
+struct MonitoredExporter {
     exporter: Otlp,
     counters: SpanCounters,
     is_failing: AtomicBool,
 }
 
-impl SpanExporter for Watched {
+impl SpanExporter for MonitoredExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let number = batch.len() as u64;
         let exported = self.exporter.export(batch).await;
@@ -139,13 +140,13 @@ impl SpanExporter for Watched {
             Ok(()) => {
                 self.counters.exported.inc_by(number);
                 if was_failing {
-                    tracing::info!("spans are exported again");
+                    tracing::info!("exporting spans again");
                 }
             }
             Err(error) => {
                 self.counters.failed.inc_by(number);
                 if !was_failing {
-                    tracing::warn!(%error, "spans cannot be exported, and are dropped; nothing waits for them");
+                    tracing::warn!(%error, "cannot export spans to telemetry.otlp_endpoint, dropping them; scans are not affected");
                 }
             }
         }
@@ -161,14 +162,14 @@ impl SpanExporter for Watched {
     }
 }
 
-/// The queue, with a count of what comes to it.
+/// Counts the spans that are queued for export.
 #[derive(Debug)]
-struct Counted {
+struct CountingProcessor {
     processor: BatchSpanProcessor,
     ended: Counter,
 }
 
-impl SpanProcessor for Counted {
+impl SpanProcessor for CountingProcessor {
     fn on_start(&self, span: &mut Span, context: &opentelemetry::Context) {
         self.processor.on_start(span, context);
     }

@@ -1,11 +1,13 @@
-//! Traces: what became of a request, step by step, for whoever collects spans over OTLP. Off unless an endpoint is configured.
+//! Traces: the spans of a request, exported by OTLP. Off unless an endpoint is configured.
 //!
-//! A scan never waits for the exporter: what has ended goes into a bounded queue, which a thread of its own empties, and is dropped when
-//! there is no room. Spans carry names, words and ids that the log has as well, never a key, a token or a text that a stranger chose.
+//! A scan never waits for the exporter: ended spans go into a bounded queue, which a separate thread exports, and are
+//! dropped when the queue is full. Spans contain only names, reasons and ids that the log has too, never a key, a token
+//! or a text that a client chose.
 //!
-//! The caller's trace is joined wherever a request is traced. Whether it is, is for us to say: by chance
-//! ([`Settings::sample_ratio`]), or because the caller's trace is sampled, but that only so often ([`Settings::callers_wishes`]), since
-//! whoever can reach the port can wish. Chance is our own and not the trace id's, which the caller chooses.
+//! A traced request joins the caller's trace. The connector decides which requests are traced: a random share
+//! ([`Settings::sample_ratio`]), and in addition requests whose caller samples its trace, up to
+//! [`Settings::callers_traces_per_second`], because any client can claim that. The random number is independent of the
+//! trace id, which the caller chooses.
 
 mod export;
 mod parent;
@@ -28,24 +30,24 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use secrecy::SecretString;
 
 pub use export::{SpanCounters, TracesError};
-pub use step::{carry, step};
+pub use step::{in_current_trace, step};
 
-/// Where spans go, and which.
+/// `telemetry.*`: the collector, and which requests are traced.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The URL that they are posted to.
+    /// The URL that spans are posted to.
     pub endpoint: String,
-    /// Headers that go with them, which may be secrets.
+    /// The headers of each export request; they may be secrets.
     pub headers: Vec<(String, SecretString)>,
-    /// Which share of requests is traced, 0 to 1.
+    /// The share of requests that is traced, 0 to 1.
     pub sample_ratio: f64,
-    /// How many requests a second are traced because their caller's trace is.
-    pub callers_wishes: u32,
-    /// What this service is called.
+    /// The number of requests a second that are traced in addition because their caller samples its trace.
+    pub callers_traces_per_second: u32,
+    /// The name of this service.
     pub service_name: String,
 }
 
-/// The traces of a connector: clones share them.
+/// The tracer of a connector. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Traces(Arc<Inner>);
 
@@ -54,29 +56,30 @@ struct Inner {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     sample_ratio: f64,
-    wishes: Option<RateLimiter<NotKeyed, InMemoryState, MonotonicClock>>,
+    callers_limit: Option<RateLimiter<NotKeyed, InMemoryState, MonotonicClock>>,
 }
 
 impl Traces {
-    /// Starts the exporter; whether anybody takes what it sends is not asked for.
+    /// Starts the exporter. It does not connect to the collector yet.
     ///
     /// # Errors
-    /// When there can be no exporter.
+    /// If the exporter cannot be created.
     pub async fn start(settings: Settings, counters: SpanCounters) -> Result<Self, TracesError> {
-        let (sample_ratio, wishes) = (settings.sample_ratio, NonZeroU32::new(settings.callers_wishes));
-        let wishes = wishes.map(|number| RateLimiter::direct_with_clock(Quota::per_second(number), MonotonicClock));
+        let (sample_ratio, limit) = (settings.sample_ratio, NonZeroU32::new(settings.callers_traces_per_second));
+        let callers_limit =
+            limit.map(|number| RateLimiter::direct_with_clock(Quota::per_second(number), MonotonicClock));
         let provider = export::provider(settings, counters).await?;
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
-        Ok(Self(Arc::new(Inner { provider, tracer, sample_ratio, wishes })))
+        Ok(Self(Arc::new(Inner { provider, tracer, sample_ratio, callers_limit })))
     }
 
-    /// What is traced of a request with these headers: a span of the server's, begun now, if it is to be one.
+    /// Begins the trace of a request with these headers: a server span that begins now, if the request is sampled.
     #[must_use]
     pub fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
         let parent = parent::of(headers);
         let id = parent.as_ref().map(SpanContext::trace_id);
-        let is_wish = parent.as_ref().is_some_and(SpanContext::is_sampled);
-        if !self.is_sampled(is_wish) {
+        let caller_samples = parent.as_ref().is_some_and(SpanContext::is_sampled);
+        if !self.is_sampled(caller_samples) {
             return Trace { id, context: None };
         }
         let parent = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
@@ -87,12 +90,12 @@ impl Traces {
         Trace { id: Some(context.span().span_context().trace_id()), context: Some(context) }
     }
 
-    fn is_sampled(&self, is_wish: bool) -> bool {
-        let is_granted = || self.0.wishes.as_ref().is_some_and(|wishes| wishes.check().is_ok());
-        rand::random::<f64>() < self.0.sample_ratio || is_wish && is_granted()
+    fn is_sampled(&self, caller_samples: bool) -> bool {
+        let is_within_limit = || self.0.callers_limit.as_ref().is_some_and(|limit| limit.check().is_ok());
+        rand::random::<f64>() < self.0.sample_ratio || caller_samples && is_within_limit()
     }
 
-    /// Sends what waits, as far as that can be done within `bound`. Nothing is traced afterwards.
+    /// Exports the waiting spans within `bound`, as many as possible. Nothing is traced afterwards.
     pub async fn finish(self, bound: Duration) {
         let finished = tokio::task::spawn_blocking(move || self.0.provider.shutdown_with_timeout(bound)).await;
         if !matches!(finished, Ok(Ok(()))) {
@@ -101,7 +104,7 @@ impl Traces {
     }
 }
 
-/// What is traced of a request; nothing by default.
+/// The trace of a request; by default the request is not traced.
 #[derive(Debug, Default)]
 pub struct Trace {
     id: Option<TraceId>,
@@ -109,13 +112,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The trace that the request belongs to: the caller's, or the one that begins with it.
+    /// The id of the caller's trace, or of the trace that begins with this request.
     #[must_use]
     pub fn id(&self) -> Option<TraceId> {
         self.id
     }
 
-    /// Runs `work` so that its [steps](step) belong to it.
+    /// Runs `work` so that its [steps](step) belong to this trace.
     pub async fn around<F: Future>(&self, work: F) -> F::Output {
         match &self.context {
             Some(context) => work.with_context(context.clone()).await,
@@ -123,7 +126,7 @@ impl Trace {
         }
     }
 
-    /// Ends it: a fault of ours has a name.
+    /// Ends the span. `fault` is the reason of a fault of the connector.
     pub fn end(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>, fault: Option<&'static str>) {
         let Some(context) = self.context.take() else { return };
         let span = context.span();

@@ -1,4 +1,4 @@
-//! The steps of a request that is traced. Where none is, they cost a look at what the thread is at.
+//! The spans of the steps of a traced request. If the request is not traced, a step costs one check of a thread-local.
 
 use std::future::Future;
 
@@ -6,17 +6,17 @@ use opentelemetry::Context;
 use opentelemetry::trace::{FutureExt as _, SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry_sdk::trace::SdkTracer;
 
-/// Runs `work` as a step of that name. Of an error it is told that it was one: its words may be about somebody.
+/// Runs `work` as a step of that name. An error is recorded without its text, which may contain personal data.
 ///
 /// # Errors
-/// As `work`.
+/// The errors of `work`.
 pub async fn step<T, E>(name: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let Some(context) = Context::map_current(|parent| begin(name, parent)) else { return work.await };
     let done = work.with_context(context.clone()).await;
     if done.is_err() {
         context.span().set_status(Status::error(""));
     }
-    context.span().end(); // when it is dropped half way, it ends with the context
+    context.span().end(); // if this future is dropped before, the span ends with the context
     done
 }
 
@@ -26,8 +26,8 @@ fn begin(name: &'static str, parent: &Context) -> Option<Context> {
     Some(parent.with_span(span))
 }
 
-/// The same work, to be spawned: its steps belong to the request that spawns it.
-pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
+/// Wraps work that is spawned as a task, so that its steps belong to the current request.
+pub fn in_current_trace<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let context = Context::map_current(|context| context.get::<SdkTracer>().map(|_| context.clone()));
     async move {
         match context {

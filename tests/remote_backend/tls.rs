@@ -134,11 +134,11 @@ async fn invalid_certificate_files_are_refused_at_the_start() {
     let text = files.with("text.pem", "s3cret");
     for (settings, wanted) in [
         (vec![("directory.ca", "/nonexistent/ca.pem")], "directory.ca = \"/nonexistent/ca.pem\": cannot be read"),
-        (vec![("directory.ca", empty.as_str())], "must be a file of one certificate or more"),
-        (vec![("directory.ca", &text)], "must be a file of one certificate or more"),
-        (vec![("directory.ca", &key)], "must be a file of one certificate or more"),
-        (vec![("directory.client_certificate", &certificate)], "needs directory.client_key with it"),
-        (vec![("directory.client_key", &key)], "needs directory.client_certificate with it"),
+        (vec![("directory.ca", empty.as_str())], "must be a PEM file with at least one certificate"),
+        (vec![("directory.ca", &text)], "must be a PEM file with at least one certificate"),
+        (vec![("directory.ca", &key)], "must be a PEM file with at least one certificate"),
+        (vec![("directory.client_certificate", &certificate)], "needs directory.client_key too"),
+        (vec![("directory.client_key", &key)], "needs directory.client_certificate too"),
         (
             vec![("directory.client_certificate", &text), ("directory.client_key", &key)],
             "directory.client_certificate = ",

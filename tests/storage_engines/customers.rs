@@ -157,8 +157,8 @@ async fn exported_customers_can_be_imported(engine: Engine) {
     let customers: String = (0..1500).map(|number| format!("{}\n", customer(number))).collect();
     // The customers come before the shoppers that they are linked to.
     let rows = format!("{customers}{shoppers}");
-    assert!(database.import("a.jsonl", &rows).contains(" 1500 customers: 1502 changed, 0 as before"));
-    assert!(database.import("a.jsonl", &rows).contains(": 0 changed, 1502 as before"));
+    assert!(database.import("a.jsonl", &rows).contains(" 1500 customers: 1502 changed, 0 unchanged"));
+    assert!(database.import("a.jsonl", &rows).contains(": 0 changed, 1502 unchanged"));
     let (lines, table) = (database.export("jsonl"), database.export("csv"));
     assert!(!lines.contains("hush") && !table.contains("hush"), "the names of customers are not stored");
     by_lines.import("a.jsonl", &lines);
@@ -167,7 +167,7 @@ async fn exported_customers_can_be_imported(engine: Engine) {
         assert!(again.export("jsonl") == lines && again.export("csv") == table, "the export equals the import");
     }
     let named = "record,id,type,issuer,subject,shopper\ncustomer,,,https://i,hush,c\nshopper,c,SHOPPER,,,\n";
-    assert!(database.import("b.csv", named).contains(" 1 customer: 2 changed, 0 as before"));
+    assert!(database.import("b.csv", named).contains(" 1 customer: 2 changed, 0 unchanged"));
 }
 
 /// The directories of two connectors on one PostgreSQL database. With SQLite, one directory twice.

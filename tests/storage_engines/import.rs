@@ -152,13 +152,13 @@ async fn thousands_of_rows_are_imported_and_exported(engine: Engine) {
     let database = TestDatabase::new(engine);
     let rows = many_rows();
     let all = KEYS + KEYS / 10 + 1;
-    assert!(database.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 as before")));
-    assert!(database.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} as before")));
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 unchanged")));
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} unchanged")));
     let (lines, table) = (database.export("jsonl"), database.export("csv"));
     assert_eq!((lines.lines().count(), table.lines().count()), (all + 1, all + 2));
     assert!(!lines.contains("badge") && !table.contains("badge"), "keys are not stored");
     for (name, content) in [("b.jsonl", &lines), ("b.csv", &table)] {
-        assert!(database.import(name, content).contains(&format!(": 0 changed, {all} as before")));
+        assert!(database.import(name, content).contains(&format!(": 0 changed, {all} unchanged")));
     }
 }
 
@@ -285,6 +285,6 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
     }
     let before = imported();
     let summary = database.import("a.jsonl", &many_rows());
-    assert!(summary.contains(&format!(": {} changed, {before} as before", all - before)), "{before}: {summary}");
+    assert!(summary.contains(&format!(": {} changed, {before} unchanged", all - before)), "{before}: {summary}");
     assert_eq!(imported(), all);
 }

@@ -48,7 +48,7 @@ identityKey,,,hush-6,vip,,
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains(errors[0]) && ended.stderr.contains(errors[12]), "{}", ended.stderr);
     assert!(ended.stdout.contains("0 stores, 1 shopper, 1 identity key, "), "{}", ended.stdout);
-    assert!(ended.stdout.contains("2 changed, 0 as before, 13 left out"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("2 changed, 0 unchanged, 13 skipped"), "{}", ended.stdout);
     assert!(place.export(&[]).contains("\"new\""));
 }
 

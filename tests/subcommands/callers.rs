@@ -25,8 +25,8 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     let log = process.ended().stderr;
     for parts in [
         &[r#""level":"INFO""#, r#""caller":"amazon""#, r#""status":200"#][..],
-        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "the API key is nobody's, from 127.0.0.1"],
-        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "neither an API key nor a client certificate, from"],
+        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "unknown API key, from 127.0.0.1"],
+        &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "no API key and no client certificate, from"],
     ] {
         assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}\n{log}");
     }
@@ -58,15 +58,15 @@ fn all_mistakes_about_callers_are_reported_at_once() {
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     for mistake in [
         "server.callers.plain.api_key_sha256: must be 64 hexadecimal digits",
-        "server.callers.twice.api_key_sha256: holds the same key twice",
-        "server.callers.empty.api_key_sha256: is that of an empty key",
+        "server.callers.twice.api_key_sha256: contains the same key twice",
+        "server.callers.empty.api_key_sha256: is the SHA-256 of an empty key",
         "server.callers.three.api_key_sha256 = ",
-        "must be one, or two while the key is changed",
+        "must be one digest, or two while the key is being changed",
         "server.callers.nothing.api_key_sha256 = \"\": must be set, or certificate_subject",
         "server.callers.certificate.certificate_subject = \"CN=a\": needs tls.client_authority",
-        "server.callers.stores.stores = \"*,STORE-001\": has * for all stores, and others beside it",
-        "server.callers.misspelt.api_key_sha265: is no setting; did you mean server.callers.misspelt.api_key_sha256?",
-        "server.allow_unauthenticated = \"true\": contradicts server.callers",
+        "server.callers.stores.stores = \"*,STORE-001\": must be * alone, or a list of store ids",
+        "server.callers.misspelt.api_key_sha265: unknown setting; did you mean server.callers.misspelt.api_key_sha256?",
+        "server.allow_unauthenticated = \"true\": cannot be combined with server.callers",
         "already",
     ] {
         assert!(ended.stderr.contains(mistake), "{mistake}\n{}", ended.stderr);
@@ -83,7 +83,7 @@ fn off_loopback_a_configuration_without_callers_is_refused() {
     let open = ("server.bind", "0.0.0.0:0");
     let alone = Ended::of(&["check-config"], &[open]);
     assert_eq!(alone.code, Some(64));
-    assert!(alone.stderr.contains("say who may call, in server.callers"), "{}", alone.stderr);
+    assert!(alone.stderr.contains("no caller is configured: configure server.callers"), "{}", alone.stderr);
     let guarded = Ended::of(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
     assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
     assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
@@ -134,7 +134,7 @@ async fn a_probe_reports_an_open_connector_and_one_that_does_not_answer() {
     process.signal("CONT");
     assert_eq!(code, Some(1), "{found}");
     assert!(found.contains("  BAD with these credentials  no answer: none within 2s"), "{found}");
-    assert!(found.contains("  -   a whole scan            not tried: name a store with --store"), "{found}");
+    assert!(found.contains("  -   a whole scan            not tried: give a store with --store"), "{found}");
 }
 
 #[test]
@@ -143,5 +143,5 @@ fn the_example_configuration_is_refused_until_its_placeholder_is_replaced() {
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
     let place = "server.callers.amazon.api_key_sha256";
     let line = ended.stderr.lines().find(|line| line.contains(place)).unwrap_or_else(|| panic!("{}", ended.stderr));
-    assert!(line.ends_with("is a placeholder: put the SHA-256 of the caller's key in its place"), "{line}");
+    assert!(line.ends_with("is a placeholder: replace it with the SHA-256 of the caller's API key"), "{line}");
 }

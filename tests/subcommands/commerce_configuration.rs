@@ -76,7 +76,7 @@ async fn a_shopper_api_with_its_own_port_is_not_on_the_port_of_the_api() {
 fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let error = refused(&enabled(&open));
-    assert_says(&error, &["commerce.bind = \"\": must be a port of its own", "commerce.share_port = true"]);
+    assert_says(&error, &["commerce.bind = \"\": must be a separate port", "commerce.share_port = true"]);
     for leave in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
         let checked = Ended::of(&["check-config"], &enabled(&[&open[..], &[leave]].concat()));
         assert_eq!(checked.code, Some(0), "{leave:?}: {}", checked.stderr);
@@ -85,7 +85,7 @@ fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
 
 #[tokio::test]
 async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
-    let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "makes no Scan Key Codes");
+    let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "creates no Scan Key Codes");
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
     for (settings, expected) in [
@@ -137,10 +137,10 @@ fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
             "commerce.max_in_flight = \"0\": must be a whole number, 1 to 100000",
             "commerce.bind = \"localhost:80\": must be an IP address and a port",
             "x\": must have 1 to 255 characters",
-            "\"https://shop.example.com/path\" is no origin",
+            "\"https://shop.example.com/path\" is not a web origin",
             "commerce.code_lifetime = \"2m\": must be a duration with its unit, 3m to 1h",
             "commerce.codes_per_shopper = \"0\": must be a whole number, 1 to 1000",
-            "commerce.enabld: is no setting; did you mean commerce.enabled?",
+            "commerce.enabld: unknown setting; did you mean commerce.enabled?",
         ],
     );
 }
@@ -149,10 +149,10 @@ fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
 fn a_key_has_one_purpose_and_is_listed_once() {
     let both = format!("{OTHER}, {KEY}");
     let error = refused(&enabled(&[("commerce.context_keys", &both)]));
-    assert_says(&error, &["commerce.context_keys: must not have a key that is among commerce.signing_keys"]);
+    assert_says(&error, &["commerce.context_keys: must not contain a key of commerce.signing_keys"]);
     let twice = format!("{KEY},{OTHER},{KEY}");
     let error = refused(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
-    assert_says(&error, &["commerce.signing_keys: key 3 is key 1 again", "commerce.context_keys: is required"]);
+    assert_says(&error, &["commerce.signing_keys: key 3 is the same as key 1", "commerce.context_keys: is required"]);
     for bad in ["not Base64!", KEY.trim_start_matches('d'), SHORT] {
         let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
         assert_says(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
@@ -197,7 +197,7 @@ fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
         let error = refused(&enabled(&[("commerce.allowed_origins", bad)]));
         assert_says(
             &error,
-            &["commerce.allowed_origins", &format!("{bad:?} is no origin, such as https://shop.example.com")],
+            &["commerce.allowed_origins", &format!("{bad:?} is not a web origin such as https://shop.example.com")],
         );
     }
     let good = "https://shop.example.com, http://localhost:3000,https://shop.example.com:8443";

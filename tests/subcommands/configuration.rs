@@ -32,7 +32,7 @@ fn all_invalid_settings_are_reported_at_once_with_valid_values() {
         "rate_limit.burst = \"many\": must be a whole number, 1 to 1000000000",
         "ledger.retention = \"1h\": must be a duration with its unit, 1d to 3650d",
         "management.token: must have at least 16 characters",
-        "server.bnd: is no setting; did you mean server.bind?",
+        "server.bnd: unknown setting; did you mean server.bind?",
         "log.level = \"loud\": must be off or error or warn or info or debug or trace",
     ] {
         assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
@@ -48,7 +48,7 @@ fn a_missing_or_malformed_configuration_file_is_refused() {
     let path = file.path().to_str().unwrap();
     assert!(refused(&["demo", "--config", path], &[]).contains(path));
     std::fs::write(file.path(), "[server]\nbinds = 1\n").unwrap();
-    assert!(refused(&["demo", "--config", path], &[]).contains("server.binds: is no setting"));
+    assert!(refused(&["demo", "--config", path], &[]).contains("server.binds: unknown setting"));
 }
 
 #[test]
@@ -85,7 +85,9 @@ fn off_loopback_serve_needs_credentials_and_demo_needs_publish() {
     assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
     assert!(refused(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")]).contains("management.token"));
     assert!(refused(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback"));
-    assert!(refused(&["demo"], &[("management.bind", "[::]:0")]).contains("give --publish to listen elsewhere"));
+    assert!(
+        refused(&["demo"], &[("management.bind", "[::]:0")]).contains("pass --publish to listen on other addresses")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,7 +168,7 @@ fn every_subcommand_reads_the_file_of_connector_config() {
     ] {
         let (code, said) = run(arguments);
         assert_eq!(code, Some(64), "{arguments:?}: {said}");
-        assert!(said.contains("server.bnd: is no setting"), "{arguments:?}: {said}");
+        assert!(said.contains("server.bnd: unknown setting"), "{arguments:?}: {said}");
     }
     let (code, said) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
     assert_eq!(code, Some(0), "--config wins: {said}");
@@ -197,7 +199,7 @@ fn connector_default_bind_applies_to_serve_and_not_to_demo() {
 #[test]
 fn the_printed_default_configuration_changes_nothing() {
     let printed = Ended::of(&["default-config"], &[]).stdout;
-    assert!(printed.contains("# Address and port of the API."), "with its explanations: {printed}");
+    assert!(printed.contains("# The IP address and port of the API"), "with its explanations: {printed}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), printed).unwrap();
     let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &[]);
@@ -245,7 +247,7 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
     ] {
         let error = refused(&settings);
         let help =
-            format!("Permission denied (os error 13): this process runs as uid {uid}; what helps: {command} {file}");
+            format!("Permission denied (os error 13): this process runs as uid {uid}; to fix it: {command} {file}");
         assert!(error.contains(&help), "{settings:?}: {error}");
     }
     // The default is sqlite://data/connector.db. This user cannot create its folder, so the command has its full path.
@@ -253,7 +255,7 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
         let error = refused(&[]);
         assert!(error.contains(&format!("install -d -m 0700 -o {uid} {data}/data")), "{error}");
         let error = refused(&[("storage.url", "sqlite:///etc/connector.db")]);
-        assert!(!error.contains("chown") && error.contains("name a file in a folder of its own"), "{error}");
+        assert!(!error.contains("chown") && error.contains("use a file in a separate folder"), "{error}");
     }
 }
 
@@ -289,8 +291,11 @@ fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
     std::fs::write(file.path(), directory).unwrap();
     let path = ("directory.file", file.path().to_str().unwrap());
     let bare = Ended::of(&["check-config"], &[path]).stdout;
-    assert!(bare.contains("Warning: there are recognition tokens, but scan_key.customer_prefix is not set"), "{bare}");
-    assert!(bare.contains("Default gate decision open, so that a 500 lets people in: 1 store."), "{bare}");
+    assert!(
+        bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
+        "{bare}"
+    );
+    assert!(bare.contains("Default gate decision open, so that the gates open on a 500: 1 store."), "{bare}");
     let set = Ended::of(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
     assert!(!set.contains("Warning"), "{set}");
 }

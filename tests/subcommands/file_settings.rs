@@ -97,16 +97,16 @@ fn an_unusable_database_path_is_refused_and_no_file_is_created() {
     std::fs::write(folder.path().join("short"), "x").unwrap();
     let before = files(folder.path());
     for (path, what) in [
-        (":memory:", "write memory:"),
+        (":memory:", "use memory:"),
         ("folder", "is a folder: name a file in it, such as folder/connector.db"),
         ("folder/", "is a folder"),
         ("new/", "is a folder"),
         ("folder/..", "is a folder"),
         (".", "is a folder"),
-        ("/dev/null", "is no regular file"),
-        ("x.db?mode=rwc", "must be the path alone"),
-        ("notes.txt", "is no SQLite database"),
-        ("short", "is no SQLite database"),
+        ("/dev/null", "is not a regular file"),
+        ("x.db?mode=rwc", "must be only a path"),
+        ("notes.txt", "is not a SQLite database"),
+        ("short", "is not a SQLite database"),
     ] {
         for key in ["", HASH_KEY] {
             for subcommand in ["check-config", "serve", "export"] {

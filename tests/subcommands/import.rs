@@ -105,7 +105,7 @@ fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
     let said = table.imports("a.csv", TABLE);
     assert!(
         said.starts_with(
-            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 as before"
+            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 unchanged"
         ),
         "{said}"
     );
@@ -125,11 +125,11 @@ fn an_import_changes_only_rows_that_are_new_or_different() {
     let place = Place::new();
     place.imports("a.csv", TABLE);
     let before = place.export(&[]);
-    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 as before"));
-    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 as before"));
+    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
+    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
     assert_eq!(place.export(&[]), before);
     let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
-    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 as before"));
+    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 unchanged"));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn byte_order_marks_and_windows_line_ends_are_accepted() {
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
     windows.imports("a.csv", dos(TABLE));
     assert_eq!(unix.export(&[]), windows.export(&[]));
-    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 as before"));
+    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 unchanged"));
     windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
     windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
 }

@@ -13,7 +13,7 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
         &error,
         &[
             "commerce.identity_providers.entra.issuer = \"\": must be an https URL",
-            "commerce.identity_providers.entra.audience = \"\": must name what its tokens are meant for",
+            "commerce.identity_providers.entra.audience = \"\": must list the accepted aud claims",
         ],
     );
     for bad in [
@@ -66,7 +66,7 @@ fn each_provider_and_the_connector_need_different_issuers() {
         ("commerce.identity_providers.okta.issuer", url),
         ("commerce.identity_providers.okta.audience", "shop"),
     ];
-    let refusal = "must be no other provider's, and not commerce.issuer";
+    let refusal = "is already the issuer of another provider, or commerce.issuer";
     assert_says(&refused(&enabled(&providers)), &["commerce.identity_providers.okta.issuer", refusal]);
     let same_as_connector = [(ISSUER, url), (AUDIENCE, "shop"), ("commerce.issuer", url)];
     assert_says(&refused(&enabled(&same_as_connector)), &[ISSUER, refusal]);
@@ -81,8 +81,8 @@ fn a_misspelt_provider_setting_is_reported_with_a_suggestion() {
     assert_says(
         &error,
         &[
-            "commerce.identity_providers.entra.audiense: is no setting; did you mean commerce.identity_providers.entra.audience?",
-            "commerce.identity_provider.okta.issuer: is no setting; did you mean commerce.identity_providers.*.issuer?",
+            "commerce.identity_providers.entra.audiense: unknown setting; did you mean commerce.identity_providers.entra.audience?",
+            "commerce.identity_provider.okta.issuer: unknown setting; did you mean commerce.identity_providers.*.issuer?",
         ],
     );
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -91,7 +91,7 @@ fn a_misspelt_provider_setting_is_reported_with_a_suggestion() {
     std::fs::write(file.path(), section).unwrap();
     let ended = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&[]));
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
-    assert_says(&ended.stderr, &["must have a name of 1 to 32 small letters, digits, - and _"]);
+    assert_says(&ended.stderr, &["must have a name of 1 to 32 lower-case letters, digits, - and _"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,7 +105,7 @@ async fn a_changed_file_is_reloaded_without_a_signal() {
     write(&running.file("directory.json"), &directory_with("b"));
     running.until("the new badge", "second", "b", 200).await;
     let log = running.log();
-    assert!(log.contains("callers read again") && log.contains("directory file imported"), "{log}");
+    assert!(log.contains("callers reloaded") && log.contains("directory file imported"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,7 +95,7 @@ async fn only_the_configured_subject_and_authority_are_accepted() {
 
     place.process.signal("TERM");
     let log = place.process.ended().stderr;
-    let cause = r#"the client certificate is nobody's: its subject is \"CN=another,O=Example\""#;
+    let cause = r#"no caller has client certificate subject \"CN=another,O=Example\""#;
     assert!(log.contains(cause), "for whoever has to write it into the configuration\n{log}");
 }
 
@@ -109,7 +109,7 @@ async fn authorities_and_certificates_are_reloaded_without_a_restart() {
     place.wait_until_it_opens(&after, true);
     assert!(place.opens(Some(&before)), "the old one as well");
     place.files.write_authority("no certificate");
-    place.process.logged("cannot be read again");
+    place.process.logged("reload failed; keeping the previous version");
     assert!(place.opens(Some(&after)), "what cannot be used changes nothing");
     place.files.write_authority(&new.pem());
     place.wait_until_it_opens(&before, false);

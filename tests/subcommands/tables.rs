@@ -31,7 +31,7 @@ fn a_wrong_quote_affects_only_its_row() {
         let ended = place.import("a.csv", &table, &["--skip-bad-rows"]);
         assert_eq!(ended.code, Some(0), "{cell}: {}", ended.stderr);
         assert!(ended.stderr.contains("1 row cannot be imported") && ended.stderr.contains(what), "{}", ended.stderr);
-        assert!(ended.stdout.contains("4999 identity keys") && ended.stdout.contains("1 left out"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("4999 identity keys") && ended.stdout.contains("1 skipped"), "{}", ended.stdout);
     }
     // Two rows with one quote each: the second quote closes the first.
     let place = Place::new();
@@ -39,7 +39,7 @@ fn a_wrong_quote_affects_only_its_row() {
         "record,id,type,devices\nshopper,s1,SHOPPER,\"phone\nshopper,s2,SHOPPER,phone\nshopper,s3,SHOPPER,phone\"\n";
     place.refuses("a.csv", table, 1, "line 2: row: has a quote that is not closed");
     let ended = place.import("a.csv", table, &["--skip-bad-rows"]);
-    assert!(ended.stdout.contains("1 shopper, ") && ended.stdout.contains("2 left out"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("1 shopper, ") && ended.stdout.contains("2 skipped"), "{}", ended.stdout);
     // Quotes as they should be.
     place.imports("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
 }
@@ -115,7 +115,7 @@ customer,,,,,vip\u{a0},https://hush,2E+15
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("8 changed"), "{}", ended.stdout);
     let (blank, number) = ("begins or ends with a blank", "looks like a long number that a spreadsheet has rounded");
-    assert!(ended.stderr.contains("8 rows may not say what is meant"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("8 rows may contain a mistake"), "{}", ended.stderr);
     for (place, what) in [
         ("line 2: shopper.id", blank),
         ("line 3: shopper.id", blank),
@@ -131,7 +131,7 @@ customer,,,,,vip\u{a0},https://hush,2E+15
     assert!(!ended.stderr.contains("line 7: identityKey.key") && !ended.stderr.contains("line 8: identityKey.key"));
     // JSON lines get the same warning. An export gets none, since no spreadsheet has changed it.
     let ended = place.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
-    assert!(ended.stderr.contains("1 row may not say what is meant:\n  line 1: store.id: begins"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("1 row may contain a mistake:\n  line 1: store.id: begins"), "{}", ended.stderr);
     Place::new().imports("b.csv", place.export(&["--format", "csv"]));
 }
 

@@ -138,7 +138,7 @@ fn the_gate_reports_certificate_files_that_cannot_be_used() {
         ended.stderr
     };
     assert!(gate(&["--ca", &path("gone")]).contains("--ca: cannot read"));
-    assert!(gate(&["--ca", &path("nothing")]).contains("holds no certificates"));
+    assert!(gate(&["--ca", &path("nothing")]).contains("contains no certificates"));
     assert!(gate(&["--client-certificate", &path("nothing")]).contains("--client-key"));
     let both = ["--client-certificate", &path("nothing"), "--client-key", &path("nothing")];
     assert!(gate(&both).contains("the client certificate cannot be used"));
@@ -168,7 +168,7 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
     };
     let server = TlsFiles::of(&public.server(), None);
     let (out, _) = said(&server, "https", &other).await;
-    assert!(out.contains("signed by an authority that is not trusted here"), "{out}");
+    assert!(out.contains("issued by a CA that is not trusted here"), "{out}");
     let nameless = TlsFiles::of(&public.client("nameless"), None);
     let (out, _) = said(&nameless, "https", &ca).await;
     assert!(out.contains("the certificate is for another host name"), "{out}");
@@ -176,6 +176,6 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
     assert!(out.contains("the answer is not valid HTTP: does the port speak TLS (https://)?"), "{out}");
     let authority = TlsFiles::of(&public.as_server(), None);
     let (out, log) = said(&authority, "https", &ca).await;
-    assert!(out.contains("the certificate is a CA certificate: make one for the server"), "{out}");
+    assert!(out.contains("the certificate is a CA certificate: use a server certificate"), "{out}");
     assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");
 }

@@ -45,16 +45,16 @@ fn unusable_files_are_refused_and_their_content_is_not_repeated() {
     ];
     let write = |name: &str, content: &str| std::fs::write(files.path(name), content).unwrap();
     write("key", &other.key);
-    assert_refused(&settings, &[&format!("tls.key = {key:?}: is not the key of tls.certificate"), "log.level"]);
+    assert_refused(&settings, &[&format!("tls.key = {key:?}: does not match tls.certificate"), "log.level"]);
     write("key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n");
     write("certificate", &server.key);
     write("client_authority", "");
     assert_refused(
         &settings,
         &[
-            "must hold certificates in PEM",
-            "must hold a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted",
-            &format!("tls.client_authority = {clients:?}: must hold certificates"),
+            "must contain certificates in PEM",
+            "must contain a private key in PEM, PKCS#8, PKCS#1 or SEC1, that is not encrypted",
+            &format!("tls.client_authority = {clients:?}: must contain certificates"),
         ],
     );
     let error = checked(&settings).1;
@@ -76,7 +76,7 @@ fn an_expired_certificate_is_only_a_warning() {
     let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
     process.signal("TERM");
     let log = process.ended().stderr;
-    assert!(log.contains("tls.certificate has expired: peers refuse it"), "{log}");
+    assert!(log.contains("tls.certificate has expired: clients refuse it"), "{log}");
 }
 
 /// The shopper's phone has no client certificate.
@@ -91,7 +91,7 @@ fn the_shopper_api_cannot_share_a_port_that_requests_client_certificates() {
     let refused = demo(&shared);
     assert_eq!(refused.code, Some(64), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("commerce.bind = \"\": must be a port of its own with tls.client_authority"),
+        refused.stderr.contains("commerce.bind = \"\": must be a separate port with tls.client_authority"),
         "{}",
         refused.stderr
     );

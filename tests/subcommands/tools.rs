@@ -261,7 +261,7 @@ fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
 #[test]
 fn scan_key_reports_when_it_uses_the_prefix_of_the_demo() {
     let demos = Ended::of(&["scan-key", "pattern"], &[]);
-    assert!(demos.stderr.contains("this is the demo's, ACME"), "{}", demos.stderr);
+    assert!(demos.stderr.contains("using the demo's prefix, ACME"), "{}", demos.stderr);
     let own = Ended::of(&["scan-key", "pattern"], &[("scan_key.customer_prefix", "SHOP")]);
     assert_eq!(own.stderr, "");
     let file = tempfile::NamedTempFile::new().unwrap();

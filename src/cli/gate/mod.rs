@@ -1,6 +1,6 @@
-//! `identity-connector gate`: one scan at a simulated gate, shown to a person or as JSON.
+//! `gate`: one scan at a simulated gate, printed as text or as JSON.
 //!
-//! Keys, codes, tokens and the API key are secrets here: no message repeats them.
+//! Keys, codes, tokens and the API key are secrets: no message repeats them.
 
 mod show;
 
@@ -17,63 +17,70 @@ use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, safe, secret};
 use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
 use crate::gate::{Gate, GateDecision, GateScan, GateSettings};
-use crate::telemetry::may_colour;
-use show::ForPeople;
+use crate::telemetry::use_colour;
+use show::TextReport;
 
-pub(super) const EXIT_CODES: &str =
-    "Exit code: 0 open, 1 closed, 2 no attempt was answered (whatever the default gate decision), 64 bad usage.";
+pub(super) const HELP: &str = "\
+Example:
+  identity-connector gate --url http://127.0.0.1:8080 --key valid_shopper_key
+
+Exit codes:
+  0   the gate opens
+  1   the gate stays closed
+  2   no attempt was answered, whatever the default gate decision
+  64  bad usage or configuration";
 /// The exit code when no attempt was answered.
 const NO_ANSWER: u8 = 2;
 
-/// Plays Amazon's gate: sends one scan to a connector and says whether the gate opens.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("scanned").required(true).args(["key", "code", "token"]))]
 pub(super) struct GateArgs {
-    #[arg(long, help = "The connector's base URL, such as http://127.0.0.1:8080")]
+    #[arg(long, help = "Send the scan to the connector at this base URL, such as http://127.0.0.1:8080")]
     url: String,
-    /// A registered identity key, before Base64
+    /// Scan this registered identity key, as text and not in Base64, such as valid_shopper_key
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     key: Option<SecretString>,
-    /// A Scan Key Code, as text
+    /// Scan this Scan Key Code, as text, such as JWOACME0123456789abcdef0123456789abcdef1900000000
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     code: Option<SecretString>,
-    /// A recognition token, 32 letters and digits: a fresh Scan Key Code is made from it, signed if scan_key.signing_keys are set
+    /// Scan a new Scan Key Code with this recognition token of 32 letters and digits, such as
+    /// 0123456789abcdef0123456789abcdef; the code is signed if scan_key.signing_keys is set
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
-    /// The customer prefix of the code made from --token [default: scan_key.customer_prefix, else the demo's]
+    /// With --token, use this customer prefix, such as ACME [default: scan_key.customer_prefix, or the demo's]
     #[arg(long, conflicts_with_all = ["key", "code"])]
     prefix: Option<String>,
-    /// The unit of the timestamp in the code made from --token [default: scan_key.timestamp_unit, or seconds with --prefix]
+    /// With --token and --prefix, use this unit in the code's timestamp, such as milliseconds [default: seconds]
     #[arg(long, value_enum, ignore_case = true, requires = "prefix")]
     #[arg(conflicts_with_all = ["key", "code"])]
     timestamp_unit: Option<Unit>,
-    /// The store's id
+    /// Scan at the store with this id, such as STORE-002
     #[arg(long, default_value = "STORE-001")]
     store: String,
-    /// Where in the store the gate is
+    /// Scan at this gate of the store, such as exit
     #[arg(long, value_enum, ignore_case = true, default_value_t = Location::Entry)]
     location: Location,
-    /// What read the key; none leaves the channel out
+    /// Send this key channel, such as radio; none omits it
     #[arg(long, value_enum, ignore_case = true, default_value_t = Channel::Optical)]
     channel: Channel,
-    /// The scan's id, a UUID [default: a random one]
+    /// Send this authEvent.id, such as 11111111-2222-3333-4444-555555555555 [default: a random UUID]
     #[arg(long, value_parser = event)]
     event: Option<Uuid>,
-    /// When the scan happened, such as 2030-01-31T12:00:00Z [default: now]
+    /// Send this time of the scan, such as 2030-01-31T12:00:00Z [default: now]
     #[arg(long, value_parser = instant)]
     timestamp: Option<DateTime<Utc>>,
-    /// How long the gate keeps asking, such as 6s or 500ms
+    /// Stop retrying after this time, such as 10s or 500ms
     #[arg(long, value_parser = humantime::parse_duration, default_value = "6s")]
     budget: Duration,
-    /// The store's default gate decision, for when no decision comes in time
+    /// Use this default gate decision of the store if no decision comes in time, such as open
     #[arg(long, value_enum, ignore_case = true, default_value_t = DefaultGate::Closed)]
     default_gate: DefaultGate,
     #[command(flatten)]
     credentials: CredentialArgs,
     #[command(flatten)]
     config: ConfigArgs,
-    /// Prints one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -103,7 +110,7 @@ enum Unit {
     Milliseconds,
 }
 
-/// Scans once and prints each attempt as it happens, then the decision. `now` dates the scan unless `--timestamp` does.
+/// Scans once, and prints each attempt as it ends, then the decision. The scan happens at `now` or at `--timestamp`.
 pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
     let (gate, scan) = match prepare(args, now) {
         Ok(ready) => ready,
@@ -114,10 +121,10 @@ pub(super) async fn run(args: &GateArgs, now: DateTime<Utc>) -> ExitCode {
         print(&show::as_json(&scan, &report));
         report
     } else {
-        let mut people = ForPeople { colour: may_colour(&std::io::stdout()), attempts: 0 };
-        print(&people.head(&scan));
-        let report = gate.scan_and_tell(&scan, |attempt| print(&people.attempt(attempt))).await;
-        print(&people.decision(&report, args.budget));
+        let mut text = TextReport { colour: use_colour(&std::io::stdout()), attempts: 0 };
+        print(&text.head(&scan));
+        let report = gate.scan_with_progress(&scan, |attempt| print(&text.attempt(attempt))).await;
+        print(&text.decision(&report, args.budget));
         report
     };
     match report.decision {
@@ -155,14 +162,14 @@ fn prepare(args: &GateArgs, now: DateTime<Utc>) -> Result<(Gate, GateScan), Stri
     Ok((gate, scan))
 }
 
-/// What the reader at the gate sees, before Base64.
+/// The identity key as text, not in Base64.
 fn scanned(args: &GateArgs, at: DateTime<Utc>) -> Result<SecretString, String> {
     let Some(token) = &args.token else {
-        // clap sees to it that one of the three is there.
+        // clap makes sure that one of the three is given.
         let given = args.key.as_ref().or(args.code.as_ref()).cloned();
         return given.ok_or_else(|| "give one of --key, --code and --token".to_owned());
     };
-    // These errors say what is wrong without repeating it.
+    // These errors do not repeat the token.
     let sources = args.config.sources();
     let format = match &args.prefix {
         Some(prefix) => {
@@ -175,7 +182,7 @@ fn scanned(args: &GateArgs, at: DateTime<Utc>) -> Result<SecretString, String> {
         }
         None => {
             let (format, _) = load_scan_key(&sources).map_err(|error| error.to_string())?;
-            format.ok_or("scan_key.customer_prefix is not set: there are no Scan Key Codes")?
+            format.ok_or("scan_key.customer_prefix is not set, so Scan Key Codes are disabled")?
         }
     };
     let token = RecognitionToken::parse(token.expose_secret()).map_err(|error| format!("--token: {error}"))?;

@@ -1,4 +1,4 @@
-//! What a scan came to, for people and as JSON. What the server says is escaped before a terminal sees it.
+//! The result of a scan, as text and as JSON. Text from the server is escaped, so that it cannot control the terminal.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use uuid::Uuid;
 use crate::cli::safe;
 use crate::gate::{Attempt, Cause, GateDecision, GateReport, GateScan, Outcome};
 
-/// How many characters of an answer's body a person is shown.
-const SHOWN: usize = 160;
+/// The maximum number of characters of a body that is printed as text.
+const MAX_BODY: usize = 160;
 
-/// For a person: what is scanned, each attempt, the decision.
-pub(super) struct ForPeople {
+/// The report as text: the scan, each attempt, the decision.
+pub(super) struct TextReport {
     pub(super) colour: bool,
-    /// How many attempts were shown.
+    /// The number of attempts that were printed.
     pub(super) attempts: usize,
 }
 
-impl ForPeople {
+impl TextReport {
     /// The line before the first attempt.
     pub(super) fn head(&self, scan: &GateScan) -> String {
         let channel = scan.channel.as_deref().unwrap_or_default();
@@ -30,15 +30,15 @@ impl ForPeople {
     /// The line of the next attempt.
     pub(super) fn attempt(&mut self, attempt: &Attempt) -> String {
         self.attempts = self.attempts.saturating_add(1);
-        let (status, words) = match &attempt.outcome {
-            // It may look right and be wrong, or be cut off.
+        let (status, text) = match &attempt.outcome {
+            // The body has no visitor, or is not complete.
             Outcome::Answered { status: 200, body } if attempt.decision.is_none() => {
-                ("200".to_owned(), format!("not an authorization: {}", shown(body)))
+                ("200".to_owned(), format!("not an authorization: {}", body_text(body)))
             }
-            Outcome::Answered { status, body } => (status.to_string(), shown(body)),
+            Outcome::Answered { status, body } => (status.to_string(), body_text(body)),
             failed => ("-".to_owned(), no_answer(failed)),
         };
-        format!("{:>3}  {status:<3}  {:>7}  {words}\n", self.attempts, took(attempt.elapsed))
+        format!("{:>3}  {status:<3}  {:>7}  {text}\n", self.attempts, format_elapsed(attempt.elapsed))
     }
 
     /// The last line.
@@ -47,9 +47,9 @@ impl ForPeople {
             GateDecision::Open => self.paint("1;32", "OPEN  "),
             GateDecision::Closed => self.paint("1;31", "CLOSED"),
         };
-        let mut text = format!("{decision}  {}", why(report, budget));
+        let mut text = format!("{decision}  {}", reason(report, budget));
         if report.attempts.len() > 1 {
-            let sum = format!("  ({} attempts, {})", report.attempts.len(), took(report.elapsed));
+            let sum = format!("  ({} attempts, {})", report.attempts.len(), format_elapsed(report.elapsed));
             text.push_str(&self.paint("2", &sum));
         }
         text.push('\n');
@@ -61,9 +61,9 @@ impl ForPeople {
     }
 }
 
-/// A body as it came, on one line.
-fn shown(body: &str) -> String {
-    let line = cut(body);
+/// A body on one line.
+fn body_text(body: &str) -> String {
+    let line = one_line(body);
     if line.is_empty() { "(empty body)".to_owned() } else { line }
 }
 
@@ -74,21 +74,21 @@ fn no_answer(outcome: &Outcome) -> String {
     }
 }
 
-/// The reason for the decision, in words.
-fn why(report: &GateReport, budget: Duration) -> String {
+/// The reason for the decision, as text.
+fn reason(report: &GateReport, budget: Duration) -> String {
     let budget = humantime::format_duration(budget);
     match report.cause {
         Cause::Authorized | Cause::Refused => {
             match report.attempts.last().map(|last| &last.outcome) {
                 Some(Outcome::Answered { status, body }) => format!("{status} {}", meaning(body)),
-                _ => String::new(), // cannot be: both causes are answers
+                _ => String::new(), // impossible: both causes need an answer
             }
         }
         Cause::RateLimited => format!("429 was the last answer within {budget}"),
         Cause::DefaultDecision => {
-            let is_elsewhere =
+            let is_wrong_path =
                 |attempt: &Attempt| matches!(attempt.outcome, Outcome::Answered { status: 404 | 405, .. });
-            let none = match report.attempts.iter().any(is_elsewhere) {
+            let none = match report.attempts.iter().any(is_wrong_path) {
                 true => "no usable answer. Is this the API's port?",
                 false if report.is_answered() => "no usable answer.",
                 false => "no answer. Does a connector run at this URL?",
@@ -98,18 +98,18 @@ fn why(report: &GateReport, budget: Duration) -> String {
     }
 }
 
-/// What a body says: who may enter, or the message of a refusal.
+/// The visitor of an authorization, or the message of a refusal.
 fn meaning(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |pointer| json.pointer(pointer).and_then(Value::as_str);
-    let words = match (text("/visitorDetails/id"), text("/visitorDetails/type")) {
+    let line = match (text("/visitorDetails/id"), text("/visitorDetails/type")) {
         (Some(id), Some(kind)) => match text("/shopperDeviceId") {
             Some(device) => format!("{kind} {id}, device {device}"),
             None => format!("{kind} {id}"),
         },
         _ => text("/message").unwrap_or("without a message").to_owned(),
     };
-    cut(&words)
+    one_line(&line)
 }
 
 #[derive(Serialize)]
@@ -159,16 +159,16 @@ pub(super) fn as_json(scan: &GateScan, report: &GateReport) -> String {
         elapsed_ms: milliseconds(report.elapsed),
         attempts: attempts.collect(),
     };
-    // Strings and numbers only: it cannot fail to serialize.
+    // Serialization cannot fail: there are only strings and numbers.
     format!("{}\n", safe(&serde_json::to_string(&report).unwrap_or_default()))
 }
 
-/// To a tenth of a millisecond, which is fine enough to compare and short enough to read.
+/// Rounded to a tenth of a millisecond.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-fn took(duration: Duration) -> String {
+fn format_elapsed(duration: Duration) -> String {
     match milliseconds(duration) {
         ms if ms < 10.0 => format!("{ms:.1} ms"),
         ms if ms < 1000.0 => format!("{ms:.0} ms"),
@@ -176,10 +176,10 @@ fn took(duration: Duration) -> String {
     }
 }
 
-/// A text on one line, and not a long one.
-fn cut(text: &str) -> String {
+/// The first [`MAX_BODY`] characters of a text, on one line.
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(SHOWN) {
+    match line.char_indices().nth(MAX_BODY) {
         Some((end, _)) => format!("{}…", safe(line.get(..end).unwrap_or_default())),
         None => safe(&line),
     }

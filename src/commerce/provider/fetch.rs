@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::ProviderSettings;
 use super::key_set::KeySet;
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::loopback::is_plain_loopback;
 
 /// The timeout of each of the two requests.
@@ -54,7 +54,7 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
         // is used and no root certificates are loaded.
         client = client.no_proxy().tls_certs_only([]);
     }
-    let client = client.build().map_err(|error| FetchError::Client(innermost(&error)))?;
+    let client = client.build().map_err(|error| FetchError::Client(root_cause(&error)))?;
     let url = format!("{}/.well-known/openid-configuration", provider.issuer.as_str().trim_end_matches('/'));
     let document = get(&client, &url, "discovery").await?;
     let Discovery { issuer, jwks_uri } = serde_json::from_slice(&document).map_err(|_| FetchError::WrongIssuer)?;
@@ -73,7 +73,7 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
 }
 
 async fn get(client: &Client, url: &str, what: &'static str) -> Result<Vec<u8>, FetchError> {
-    let failed = |error: reqwest::Error| FetchError::Request(what, innermost(&error));
+    let failed = |error: reqwest::Error| FetchError::Request(what, root_cause(&error));
     let mut response = client.get(url).send().await.map_err(failed)?;
     if response.status() != 200 {
         return Err(FetchError::Status(what, response.status().as_u16()));

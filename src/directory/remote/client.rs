@@ -7,7 +7,7 @@ use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
 use super::wire::{self, InvalidAnswer, MAX_ANSWER_BYTES};
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::directory::{Kind, Registration};
 
 /// How long the client reads the body of an answer that it does not need, so that the connection can be used again.
@@ -70,7 +70,7 @@ pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8
 async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response, NoAnswer> {
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(question);
     request.send().await.map_err(|error| {
-        let cause = innermost(&error);
+        let cause = root_cause(&error);
         if error.is_connect() { NoAnswer::Unreachable(cause) } else { NoAnswer::Failed(cause) }
     })
 }
@@ -78,7 +78,7 @@ async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response,
 /// The body, unless it is longer than [`MAX_ANSWER_BYTES`].
 async fn body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::Failed(innermost(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::Failed(root_cause(&error)))? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER_BYTES {
             return Ok(Err(InvalidAnswer::TooLong));

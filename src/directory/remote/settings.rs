@@ -7,7 +7,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::cause::innermost;
+use crate::cause::root_cause;
 use crate::loopback::is_plain_loopback;
 
 /// How long an idle connection is kept: less than most servers keep theirs, so that the connector rarely uses one that
@@ -90,7 +90,7 @@ impl Settings {
         let client = client.build().map_err(|error| match credentials {
             Credentials { certificate: Some(_), .. } => SettingsError::Certificate,
             Credentials { authorities: Some(_), .. } => SettingsError::Authorities,
-            _ => SettingsError::Client(innermost(&error)),
+            _ => SettingsError::Client(root_cause(&error)),
         })?;
         Ok(Self { url, client, limits })
     }

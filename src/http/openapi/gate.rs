@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::wire::Invalid;
 use super::call::{Call, schema_of};
 use super::{API_KEY, CLIENT_CERTIFICATE};
-use crate::callers::Unknown;
+use crate::callers::UnknownCaller;
 use crate::domain::decision::Denial;
 
 pub(super) const TAG: &str = "gate";
@@ -97,7 +97,7 @@ pub(super) fn call() -> Call {
         .answers("The gate opens for this visitor.", schema_of::<Authorized<'_>>())
         .refuses(Invalid::ALL.map(ApiError::Invalid))
         .refuses([ApiError::EventReused])
-        .refuses([ApiError::UnknownCaller(Unknown::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
+        .refuses([ApiError::UnknownCaller(UnknownCaller::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
         .denies(401, Denial::ALL.map(Denial::message))
         .refuses([ApiError::TooManyRequests { retry_after: 1, reason: "" }, super::fault()])
 }

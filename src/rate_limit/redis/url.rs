@@ -26,8 +26,8 @@ pub enum RedisAuthorityError {
     /// The URL is not for TLS.
     #[error("needs TLS: rate_limit.url must begin with rediss://")]
     Plain,
-    /// The text contains no certificates.
-    #[error("must be a file with at least one certificate in the PEM format")]
+    /// They are not certificates.
+    #[error("must be a PEM file with at least one certificate")]
     Unreadable,
 }
 

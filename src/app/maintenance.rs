@@ -1,4 +1,5 @@
-//! What goes on beside the requests.
+//! Background tasks: they delete expired records, check for changes by other replicas, and keep connections alive. No
+//! request waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,15 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
-/// How often what is past its time is let go.
-const SWEEP: Duration = Duration::from_secs(10);
+/// The interval in which expired records are deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often one looks at what others have changed.
-const REFRESH: Duration = Duration::from_secs(1);
+/// The interval of checks for changes by other replicas.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What goes on beside the requests, in tasks of its own which none of them waits for.
+/// The parts of the connector that have background tasks.
 #[derive(Clone, Debug)]
-pub(super) struct Upkeep {
+pub(super) struct Maintenance {
     pub(super) directory: Arc<Directory>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: RateLimits,
@@ -32,9 +33,9 @@ pub(super) struct Upkeep {
     pub(super) metrics: Metrics,
 }
 
-impl Upkeep {
-    /// Begins all of it; it ends when the set is dropped.
-    pub(super) fn begin(self) -> JoinSet<()> {
+impl Maintenance {
+    /// Starts all tasks. They end when the set is dropped.
+    pub(super) fn start(self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.limits.clone().stay_connected());
         tasks.spawn(self.clone().sweep());
@@ -42,29 +43,29 @@ impl Upkeep {
             tasks.spawn(Arc::clone(provider).refresh_keys());
         }
         tasks.spawn(self.clone().check_identity_backend());
-        tasks.spawn(stores::keep_known(Arc::clone(&self.directory), self.metrics.clone()));
+        tasks.spawn(stores::keep_refreshed(Arc::clone(&self.directory), self.metrics.clone()));
         tasks.spawn(self.refresh());
         tasks
     }
 
-    /// Lets go of what is past its time, for ever.
+    /// Deletes expired records every [`SWEEP_INTERVAL`]. Never returns.
     async fn sweep(self) {
-        let mut ticks = interval(SWEEP);
+        let mut ticks = interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Err(error) = self.ledger.sweep(self.clock.now()).await {
-                // That the database does not answer is said once, where it is found out.
-                tracing::debug!(%error, "what has expired is still there");
+                // At level debug, because the storage logs a warning when the database does not answer.
+                tracing::debug!(%error, "could not delete expired decisions and sessions");
             }
             if let Err(error) = self.directory.sweep(self.clock.now()).await {
-                tracing::debug!(%error, "what has expired is still there");
+                tracing::debug!(%error, "could not delete expired recognition tokens");
             }
             self.limits.sweep();
             self.failures.sweep();
             if let Some(shoppers) = &self.shoppers {
                 if let Err(error) = shoppers.commerce.carts.sweep(self.clock.now()).await {
-                    tracing::debug!(%error, "what has expired is still there");
+                    tracing::debug!(%error, "could not delete expired carts");
                 }
                 shoppers.limits.sweep();
                 shoppers.failures.sweep();
@@ -72,23 +73,23 @@ impl Upkeep {
         }
     }
 
-    /// Checks whether the identity backend answers, for ever; returns if there is none.
+    /// Checks whether the identity backend answers. Returns only if there is none.
     async fn check_identity_backend(self) {
         if let Some(remote) = self.directory.remote() {
             remote.run_checks(&self.directory).await;
         }
     }
 
-    /// Looks at what other connectors have changed in the directory, for ever.
+    /// Checks for changes of the directory by other replicas every [`REFRESH_INTERVAL`]. Never returns.
     async fn refresh(self) {
-        let mut ticks = interval(REFRESH);
+        let mut ticks = interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             match self.directory.refresh().await {
-                Ok(true) => self.ledger.forget(), // somebody was erased, and may stand in what is remembered
+                Ok(true) => self.ledger.forget(), // a shopper was erased, and the cache may contain their records
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "what others have changed is not known"),
+                Err(error) => tracing::debug!(%error, "could not check for changes by other replicas"),
             }
         }
     }
@@ -112,9 +113,9 @@ mod tests {
     use crate::ledger::MemoryLedger;
     use crate::rate_limit::{Allowance, Caller};
 
-    /// On a paused clock, which leaps to the next sweep.
+    /// On a paused clock, which advances to the next sweep.
     #[tokio::test(start_paused = true)]
-    async fn what_is_past_its_time_is_swept_without_being_asked_for() {
+    async fn expired_records_are_deleted_in_the_background() {
         let config = Config::load(Mode::Demo, &Sources::default()).expect("the demo's");
         let records = Arc::new(Ledger::Memory(MemoryLedger::new(config.ledger)));
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
@@ -125,7 +126,7 @@ mod tests {
         let token = token.expect("a token");
         let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));
         directory.link_or_create(&customer, shopper.clone(), clock.now()).await.expect("a shopper");
-        let upkeep = Upkeep {
+        let maintenance = Maintenance {
             directory: Arc::clone(&directory),
             ledger: Arc::clone(&records),
             limits: limits.clone(),
@@ -134,8 +135,8 @@ mod tests {
             clock: Clock::Manual(clock.clone()),
             metrics: Metrics::new(),
         };
-        let sweeper = tokio::spawn(upkeep.sweep());
-        tokio::time::sleep(SWEEP / 2).await;
+        let sweeper = tokio::spawn(maintenance.sweep());
+        tokio::time::sleep(SWEEP_INTERVAL / 2).await;
 
         records
             .record(
@@ -153,7 +154,7 @@ mod tests {
         assert!(format!("{directory:?}").contains("issued: 1"));
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
         assert_eq!((records.records(), limits.callers()), (0, 0));
         assert!(format!("{directory:?}").contains("issued: 0"));
         sweeper.abort();
