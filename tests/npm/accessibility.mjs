@@ -1,5 +1,5 @@
-// What the pages must be for every user: with the keyboard alone, on a narrow screen, in light and dark, with assistive
-// technology (as far as axe can tell).
+// The pages must be usable by everyone: with the keyboard alone, on a narrow screen, in light and dark mode, and with
+// assistive technology (as far as axe can check).
 import assert from "node:assert/strict";
 import axe from "axe-core";
 import { backendSwitch, button, entry, open, openAndSignIn, scan, signIn, state, verdict } from "./steps.mjs";
@@ -7,7 +7,7 @@ import { backendSwitch, button, entry, open, openAndSignIn, scan, signIn, state,
 // In CSS pixels.
 const SMALLEST_TARGET = 44;
 
-// The states of the demo's page in which it is checked, each reached from the one before.
+// The states of the demo's page in which it is checked, each reached from the previous one.
 const STATES = {
   "signed out": (page, url) => open(page, url),
   "a code is shown": async (page) => {
@@ -59,7 +59,7 @@ async function everyState(page, url, check) {
 
 export const accessibilityCases = {
   async axe_finds_nothing_on_the_demo_page(page, url) {
-    // A transition in between would have a contrast of its own.
+    // During a transition, the contrast would be that of a mixed colour.
     await page.emulateMedia({ reducedMotion: "reduce" });
     await everyState(page, url, async (name) => {
       for (const colorScheme of ["light", "dark"]) {

@@ -1,4 +1,4 @@
-// The demo's page when all is well.
+// The demo page without faults.
 import assert from "node:assert/strict";
 import { PUBLISHED_HOST, button, entry, loaded, open, openAndSignIn, requests, scan, signIn, state, text, verdict } from "./steps.mjs";
 
@@ -135,7 +135,7 @@ export const demoCases = {
     ]) {
       assert.ok(stores.includes(label), `${label} in ${stores}`);
     }
-    // From the rows, whatever the ids.
+    // Computed from the rows, so that it does not depend on ids.
     const month = (ago) => new Date(Date.UTC(new Date().getUTCFullYear(), new Date().getUTCMonth() - ago)).toISOString().slice(0, 7);
     const rows = [
       { id: "a", type: "ASSOCIATE", account: "flagged" },

@@ -1,4 +1,4 @@
-// The demo's page when something fails: the backend, the connector, or one of its answers.
+// The demo page when the backend or the connector fails, or when an answer is malformed.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ export const faultCases = {
     await verdict(page, "Open for");
     await backendSwitch(page).check();
     await page.locator("#backend-state", { hasText: "The backend is down." }).waitFor();
-    // What is recorded needs no look-up.
+    // A recorded decision needs no look-up.
     await button(page, "Send the same event again").click();
     await entry(page).getByText("The recorded answer").waitFor();
     for (const [store, words, barrier] of [
@@ -176,7 +176,7 @@ export const faultCases = {
       await button(page, "New code").click();
       await page.waitForFunction((code) => !["", code].includes(document.getElementById("code-text").textContent), code);
       assert.equal(signIns.length, 2, "once for the user and once by itself");
-      // It has forgotten all changes, and the page shows so.
+      // The new process has none of the changes, and the page shows that.
       await page.locator("#backend-state", { hasText: "works" }).waitFor();
       assert.equal(await text(page, "#who"), "shopper-uuid-001 - active");
       await stop(connector);

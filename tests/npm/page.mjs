@@ -1,4 +1,4 @@
-// What a person does on the demo's page and on the API's page, in a real browser: node page.mjs CASE URL MANAGEMENT_URL.
+// Uses the demo page and the API reference page in a real browser: node page.mjs CASE URL MANAGEMENT_URL.
 // Prints nothing when the case passes. `picture` takes the screenshot of the README:
 //   node page.mjs picture http://127.0.0.1:8080 docs/demo.png
 import assert from "node:assert/strict";
@@ -20,7 +20,7 @@ try {
   const page = await browser.newPage();
   page.setDefaultTimeout(TIMEOUT);
   const wrong = [];
-  // A refusal is no mistake of the page's, though the browser reports it as one.
+  // The browser reports a refusal as an error, but the page made no mistake.
   page.on("console", (message) => message.type() === "error" && !/^Failed to load resource/.test(message.text()) && wrong.push(message.text()));
   page.on("pageerror", (error) => wrong.push(error.message));
   page.on("request", (request) => !OWN.test(request.url()) && wrong.push(`a request to ${request.url()}`));

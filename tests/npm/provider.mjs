@@ -1,6 +1,6 @@
-// A real OpenID provider for the tests: `node provider.mjs PORT KID…`, on loopback, with an RSA key of each of these names, the first of
-// which signs. Its one client, `app` with the secret `secret`, is given access tokens by itself, without a browser. Says `ready`
-// once it answers, and ends with its standard input, be it that whoever started it has died.
+// A real OpenID provider for the tests, on loopback: `node provider.mjs PORT KID…`. It has an RSA key of each name and signs
+// with the first. Its one client, `app` with the secret `secret`, gets access tokens without a browser. It prints `ready` when
+// it accepts requests, and exits when its standard input is closed, also because the process that started it has died.
 
 import { generateKeyPairSync } from "node:crypto";
 import Provider from "oidc-provider";
@@ -24,7 +24,7 @@ const provider = new Provider(issuer, {
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,
-      // The audience is what is asked for.
+      // The audience is the requested resource.
       getResourceServerInfo: (_context, resource) => ({
         scope: "",
         audience: resource,

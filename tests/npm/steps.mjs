@@ -1,6 +1,6 @@
-// Steps on the demo's page that several cases have.
+// Steps on the demo page that several cases use.
 
-// Chromium resolves this name to loopback. To the browser it is another host, which gets no privileges of loopback.
+// Chromium resolves this name to loopback. The browser treats it as another host, without the privileges of loopback.
 export const PUBLISHED_HOST = "published.test";
 
 export const text = (page, selector) => page.locator(selector).innerText();

@@ -29,7 +29,7 @@ identityKey,,,hush-6,vip,,
         "line 3: shopper.id: is empty",
         "line 4: shopper.type: ",
         "line 5: store.scanKeyWindowSeconds: must be 30 to 90",
-        "line 6: identityKey.shopper: names nobody",
+        "line 6: identityKey.shopper: no such shopper",
         "line 7: identityKey.device: not one of that shopper's devices",
         "line 8: identityKey.device: not one of that shopper's devices",
         "line 10: identityKey: duplicate of line 9",
@@ -38,7 +38,7 @@ identityKey,,,hush-6,vip,,
         "line 14: identityKey.key: is missing",
         "line 15: identityKey.id: unknown field",
         "line 16: row: has 2 cells, but the header has 7",
-        "line 17: identityKey.shopper: names nobody",
+        "line 17: identityKey.shopper: no such shopper",
     ];
     for error in errors {
         place.refuses("b.csv", bad, 1, error);

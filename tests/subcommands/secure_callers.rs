@@ -96,7 +96,7 @@ async fn only_the_configured_subject_and_authority_are_accepted() {
     place.process.signal("TERM");
     let log = place.process.ended().stderr;
     let cause = r#"no caller has client certificate subject \"CN=another,O=Example\""#;
-    assert!(log.contains(cause), "for whoever has to write it into the configuration\n{log}");
+    assert!(log.contains(cause), "the operator needs it for the configuration\n{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
