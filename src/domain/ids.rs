@@ -14,7 +14,7 @@ pub const MAX_TEXT_ID: usize = 255;
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TextIdError {
     /// The text is empty.
-    #[error("is empty; it must have 1 to 255 characters")]
+    #[error("is empty: it must have 1 to 255 characters")]
     Empty,
     /// More than [`MAX_TEXT_ID`] characters.
     #[error("is longer than 255 characters")]

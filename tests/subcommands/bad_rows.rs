@@ -1,12 +1,12 @@
 //! Rows that cannot be imported: `import` reports each with its line and member. It imports nothing, unless
 //! `--skip-bad-rows` leaves these rows out.
 
-use crate::import::{Place, TABLE};
+use crate::import::{Database, TABLE};
 
 #[test]
 fn a_file_with_bad_rows_is_imported_only_with_skip_bad_rows() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
     let bad = "record,id,type,key,shopper,device,scanKeyWindowSeconds
 shopper,new,SHOPPER,,,,
 shopper,,SHOPPER,,,,
@@ -41,24 +41,24 @@ identityKey,,,hush-6,vip,,
         "line 17: identityKey.shopper: no such shopper",
     ];
     for error in errors {
-        place.refuses("b.csv", bad, 1, error);
+        database.refuses("b.csv", bad, 1, error);
     }
-    place.refuses("b.csv", bad, 1, "13 rows cannot be imported");
-    let ended = place.import("b.csv", bad, &["--skip-bad-rows"]);
+    database.refuses("b.csv", bad, 1, "13 rows cannot be imported");
+    let ended = database.import("b.csv", bad, &["--skip-bad-rows"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains(errors[0]) && ended.stderr.contains(errors[12]), "{}", ended.stderr);
     assert!(ended.stdout.contains("0 stores, 1 shopper, 1 identity key, "), "{}", ended.stdout);
     assert!(ended.stdout.contains("2 changed, 0 unchanged, 13 skipped"), "{}", ended.stdout);
-    assert!(place.export(&[]).contains("\"new\""));
+    assert!(database.export(&[]).contains("\"new\""));
 }
 
 #[test]
 fn of_many_bad_rows_only_the_first_20_are_shown() {
-    let place = Place::new();
+    let database = Database::new();
     let lines: String = (1..=5000)
         .map(|number| format!("{{\"identityKey\":{{\"key\":\"hush-{number}\",\"shopper\":\"x\"}}}}\n"))
         .collect();
-    let ended = place.import("a.jsonl", lines, &[]);
+    let ended = database.import("a.jsonl", lines, &[]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("5000 rows") && ended.stderr.contains("and 4980 more rows"), "{}", ended.stderr);
     assert!(ended.stderr.contains("line 20: ") && !ended.stderr.contains("line 21: "), "{}", ended.stderr);
@@ -68,21 +68,21 @@ fn of_many_bad_rows_only_the_first_20_are_shown() {
 /// directory.
 #[test]
 fn a_key_is_checked_against_the_devices_of_its_shopper_in_the_file() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
     let key = "{\"identityKey\":{\"key\":\"hush\",\"shopper\":\"shopper-1\",\"device\":\"phone-1\"}}\n";
     let changed = "{\"shopper\":{\"id\":\"shopper-1\",\"type\":\"SHOPPER\",\"devices\":[\"phone-2\",\"phone-3\"]}}\n";
-    place.refuses("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
-    place.refuses("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
-    place.imports("b.jsonl", key);
+    database.refuses("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
+    database.refuses("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
+    database.imports("b.jsonl", key);
     let other = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
-    place.imports("b.jsonl", format!("{other}{changed}"));
+    database.imports("b.jsonl", format!("{other}{changed}"));
 }
 
 #[test]
 fn a_customer_needs_an_existing_shopper_and_may_occur_once() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
     let customers = "record,issuer,subject,shopper
 customer,hush,hush-1,unknown-shopper
 customer,hush,hush-2,shopper-1
@@ -97,10 +97,10 @@ customer,,hush-3,
         "line 6: customer.issuer: is missing",
         "line 6: customer.shopper: is missing",
     ] {
-        place.refuses("b.csv", customers, 1, what);
+        database.refuses("b.csv", customers, 1, what);
     }
     let digest = format!("{{\"customer\":{{\"digest\":\"{}\",\"shopper\":\"clerk\"}}}}\n", "0".repeat(64));
-    place.refuses(
+    database.refuses(
         "b.jsonl",
         digest,
         1,

@@ -141,7 +141,7 @@ async fn a_probe_reports_an_open_connector_and_one_that_does_not_answer() {
 fn the_example_configuration_is_refused_until_its_placeholder_is_replaced() {
     let ended = Ended::of(&["check-config", "--config", "deploy/connector.example.toml"], &[]);
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
-    let place = "server.callers.amazon.api_key_sha256";
-    let line = ended.stderr.lines().find(|line| line.contains(place)).unwrap_or_else(|| panic!("{}", ended.stderr));
+    let setting = "server.callers.amazon.api_key_sha256";
+    let line = ended.stderr.lines().find(|line| line.contains(setting)).unwrap_or_else(|| panic!("{}", ended.stderr));
     assert!(line.ends_with("is a placeholder: replace it with the SHA-256 of the caller's API key"), "{line}");
 }

@@ -27,7 +27,7 @@ pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
 }
 
 #[track_caller]
-pub(crate) fn assert_says(error: &str, wanted: &[&str]) {
+pub(crate) fn assert_contains(error: &str, wanted: &[&str]) {
     for wanted in wanted {
         assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
     }
@@ -52,9 +52,9 @@ pub(crate) fn enabled<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a 
 fn serve_requires_the_keys_of_the_shopper_api() {
     let error = refused(&[ENABLED]);
     for setting in ["commerce.authorization_key", "commerce.signing_keys", "commerce.context_keys"] {
-        assert_says(&error, &[&format!("{setting}: is required with commerce.enabled")]);
+        assert_contains(&error, &[&format!("{setting}: is required with commerce.enabled")]);
     }
-    assert_says(&error, &["openssl rand -base64 32"]);
+    assert_contains(&error, &["openssl rand -base64 32"]);
     let off = Ended::of(&["check-config"], &[("commerce.enabled", "false"), ("storage.url", "memory:")]);
     assert_eq!(off.code, Some(0), "{}", off.stderr);
     let on = Ended::of(&["check-config"], &enabled(&[]));
@@ -76,15 +76,15 @@ async fn a_shopper_api_with_its_own_port_is_not_on_the_port_of_the_api() {
 fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let error = refused(&enabled(&open));
-    assert_says(&error, &["commerce.bind = \"\": must be a separate port", "commerce.share_port = true"]);
-    for leave in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
-        let checked = Ended::of(&["check-config"], &enabled(&[&open[..], &[leave]].concat()));
-        assert_eq!(checked.code, Some(0), "{leave:?}: {}", checked.stderr);
+    assert_contains(&error, &["commerce.bind = \"\": must be a separate port", "commerce.share_port = true"]);
+    for setting in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
+        let checked = Ended::of(&["check-config"], &enabled(&[&open[..], &[setting]].concat()));
+        assert_eq!(checked.code, Some(0), "{setting:?}: {}", checked.stderr);
     }
 }
 
 #[tokio::test]
-async fn what_is_sound_and_may_not_be_meant_is_said_at_the_start() {
+async fn valid_settings_that_may_be_a_mistake_are_warned_of_at_the_start() {
     let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "creates no Scan Key Codes");
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
     let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
@@ -124,7 +124,7 @@ fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
         ("commerce.codes_per_shopper", "0"),
         ("commerce.enabld", "true"),
     ]);
-    assert_says(
+    assert_contains(
         &error,
         &[
             "commerce.authorization_key: must have at least 16 characters",
@@ -149,25 +149,28 @@ fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
 fn a_key_has_one_purpose_and_is_listed_once() {
     let both = format!("{OTHER}, {KEY}");
     let error = refused(&enabled(&[("commerce.context_keys", &both)]));
-    assert_says(&error, &["commerce.context_keys: must not contain a key of commerce.signing_keys"]);
+    assert_contains(&error, &["commerce.context_keys: must not contain a key of commerce.signing_keys"]);
     let twice = format!("{KEY},{OTHER},{KEY}");
     let error = refused(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
-    assert_says(&error, &["commerce.signing_keys: key 3 is the same as key 1", "commerce.context_keys: is required"]);
+    assert_contains(
+        &error,
+        &["commerce.signing_keys: key 3 is the same as key 1", "commerce.context_keys: is required"],
+    );
     for bad in ["not Base64!", KEY.trim_start_matches('d'), SHORT] {
         let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
-        assert_says(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
+        assert_contains(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
     }
     // A signing key may be longer than 32 bytes, a context key may not.
     let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
     assert_eq!(Ended::of(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
-    assert_says(
+    assert_contains(
         &refused(&enabled(&[("commerce.context_keys", long)])),
         &["commerce.context_keys: key 1 must be 32 bytes"],
     );
     let (file, missing) = (tempfile::NamedTempFile::new().unwrap(), "/nonexistent/keys");
     std::fs::write(file.path(), format!("{OTHER}\n")).unwrap();
     let path = file.path().to_str().unwrap();
-    assert_says(
+    assert_contains(
         &refused(&enabled(&[
             ("commerce.signing_keys_file", path),
             ("commerce.context_keys", ""),
@@ -195,7 +198,7 @@ fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
         "https://me@shop.example.com",
     ] {
         let error = refused(&enabled(&[("commerce.allowed_origins", bad)]));
-        assert_says(
+        assert_contains(
             &error,
             &["commerce.allowed_origins", &format!("{bad:?} is not a web origin such as https://shop.example.com")],
         );

@@ -166,12 +166,12 @@ fn every_subcommand_reads_the_file_of_connector_config() {
         &["scan-key", "pattern"],
         &["gate", "--url", "http://127.0.0.1:1", "--token", token],
     ] {
-        let (code, said) = run(arguments);
-        assert_eq!(code, Some(64), "{arguments:?}: {said}");
-        assert!(said.contains("server.bnd: unknown setting"), "{arguments:?}: {said}");
+        let (code, output) = run(arguments);
+        assert_eq!(code, Some(64), "{arguments:?}: {output}");
+        assert!(output.contains("server.bnd: unknown setting"), "{arguments:?}: {output}");
     }
-    let (code, said) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
-    assert_eq!(code, Some(0), "--config wins: {said}");
+    let (code, output) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "--config wins: {output}");
 }
 
 /// The container image sets `CONNECTOR_DEFAULT_BIND`. A configuration file overrides it, and `demo` ignores it.
@@ -199,7 +199,7 @@ fn connector_default_bind_applies_to_serve_and_not_to_demo() {
 #[test]
 fn the_printed_default_configuration_changes_nothing() {
     let printed = Ended::of(&["default-config"], &[]).stdout;
-    assert!(printed.contains("# The IP address and port of the API"), "with its explanations: {printed}");
+    assert!(printed.contains("# The IP address and port of the API"), "with its comments: {printed}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), printed).unwrap();
     let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &[]);

@@ -36,12 +36,12 @@ fn json_lines() -> String {
 }
 
 /// A folder with a SQLite database, which the first import creates.
-pub(crate) struct Place {
+pub(crate) struct Database {
     folder: TempDir,
     hash_key: &'static str,
 }
 
-impl Place {
+impl Database {
     pub(crate) fn new() -> Self {
         Self { folder: TempDir::new().unwrap(), hash_key: HASH_KEY }
     }
@@ -101,13 +101,13 @@ impl Place {
 
 #[test]
 fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
-    let (table, lines) = (Place::new(), Place::new());
-    let said = table.imports("a.csv", TABLE);
+    let (table, lines) = (Database::new(), Database::new());
+    let output = table.imports("a.csv", TABLE);
     assert!(
-        said.starts_with(
+        output.starts_with(
             "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 unchanged"
         ),
-        "{said}"
+        "{output}"
     );
     lines.imports("a.ndjson", json_lines());
     assert_eq!(table.export(&[]), lines.export(&[]));
@@ -122,19 +122,19 @@ fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
 
 #[test]
 fn an_import_changes_only_rows_that_are_new_or_different() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
-    let before = place.export(&[]);
-    assert!(place.imports("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
-    assert!(place.imports("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
-    assert_eq!(place.export(&[]), before);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
+    let before = database.export(&[]);
+    assert!(database.imports("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
+    assert!(database.imports("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
+    assert_eq!(database.export(&[]), before);
     let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
-    assert!(place.imports("b.csv", more).contains(": 2 changed, 0 unchanged"));
+    assert!(database.imports("b.csv", more).contains(": 2 changed, 0 unchanged"));
 }
 
 #[test]
 fn byte_order_marks_and_windows_line_ends_are_accepted() {
-    let (unix, windows) = (Place::new(), Place::new());
+    let (unix, windows) = (Database::new(), Database::new());
     unix.imports("a.csv", TABLE);
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
     windows.imports("a.csv", dos(TABLE));
@@ -146,13 +146,13 @@ fn byte_order_marks_and_windows_line_ends_are_accepted() {
 
 #[test]
 fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
     for (name, format) in [("out.csv", "csv"), ("out.JSONL", "jsonl")] {
-        let path = place.path(name);
+        let path = database.path(name);
         std::fs::write(&path, "old content").unwrap();
-        assert_eq!(place.export(&["--output", &path]), "");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), place.export(&["--format", format]));
+        assert_eq!(database.export(&["--output", &path]), "");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), database.export(&["--format", format]));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!Path::new(&format!("{path}.part")).exists());
     }
@@ -160,56 +160,56 @@ fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
 
 #[test]
 fn digests_are_valid_only_with_the_hash_key_that_made_them() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
-    let (lines, table) = (place.export(&[]), place.export(&["--format", "csv"]));
-    let other = Place { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Place::new() };
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
+    let (lines, table) = (database.export(&[]), database.export(&["--format", "csv"]));
+    let other = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
     other.refuses("a.jsonl", &lines, 64, "security.hash_key");
     other.refuses("a.csv", &table, 64, "security.hash_key");
     let (_, without) = lines.split_once('\n').unwrap();
-    for place in [&place, &other] {
-        place.refuses("a.jsonl", without, 1, "line 4: identityKey.digest");
+    for database in [&database, &other] {
+        database.refuses("a.jsonl", without, 1, "line 4: identityKey.digest");
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
-    place.refuses("a.jsonl", later, 64, "version 2");
-    place.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: is allowed in the first row only");
-    let again = Place::new();
+    database.refuses("a.jsonl", later, 64, "version 2");
+    database.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: is allowed in the first row only");
+    let again = Database::new();
     again.imports("a.csv", &table);
     assert_eq!(again.export(&[]), lines);
 }
 
 #[test]
 fn an_impossible_import_or_export_exits_with_64() {
-    let place = Place::new();
-    let ended = place.run(&["import", &place.path("none.csv")]);
+    let database = Database::new();
+    let ended = database.run(&["import", &database.path("none.csv")]);
     assert!(ended.code == Some(64) && ended.stderr.contains("none.csv"), "{}", ended.stderr);
-    place.refuses("a.txt", TABLE, 64, "--format");
-    assert_eq!(place.import("a.txt", TABLE, &["--format", "csv"]).code, Some(0));
-    assert_eq!(place.run(&["import", "/dev/null", "--format", "csv"]).code, Some(64));
-    place.refuses(
+    database.refuses("a.txt", TABLE, 64, "--format");
+    assert_eq!(database.import("a.txt", TABLE, &["--format", "csv"]).code, Some(0));
+    assert_eq!(database.run(&["import", "/dev/null", "--format", "csv"]).code, Some(64));
+    database.refuses(
         "a.csv",
         TABLE.trim_start_matches("record,"),
         64,
         "line 1, the header: the first column must be record",
     );
-    place.refuses(
+    database.refuses(
         "a.csv",
         format!("{TABLE}store,{}", "hush".repeat(300_000)),
         64,
         "line 9: this row is longer than 1 MiB",
     );
-    let empty = Place::new();
+    let empty = Database::new();
     let ended = empty.run(&["export"]);
     assert!(ended.code == Some(64) && !Path::new(&empty.path("connector.db")).exists(), "{}", ended.stderr);
-    for command in [&["import", &place.path("a.csv")][..], &["export"]] {
+    for command in [&["import", &database.path("a.csv")][..], &["export"]] {
         let ended = Ended::of(command, &[("storage.url", "memory:")]);
         assert!(ended.code == Some(64) && ended.stderr.contains("storage.url: memory:"), "{}", ended.stderr);
     }
 }
 
-/// The names of the files in the folder of a database.
-fn file_names(place: &Place) -> Vec<String> {
-    let names = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+/// The names of the files in the folder of this database.
+fn file_names(database: &Database) -> Vec<String> {
+    let names = std::fs::read_dir(database.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     names
@@ -217,54 +217,54 @@ fn file_names(place: &Place) -> Vec<String> {
 
 #[test]
 fn a_new_database_is_created_only_with_create() {
-    let place = Place::new();
-    let path = place.path("a.csv");
+    let database = Database::new();
+    let path = database.path("a.csv");
     std::fs::write(&path, TABLE).unwrap();
     for empty in [false, true] {
         if empty {
-            std::fs::write(place.path("connector.db"), "").unwrap();
+            std::fs::write(database.path("connector.db"), "").unwrap();
         }
-        let before = file_names(&place);
-        let ended = place.run(&["import", &path]);
+        let before = file_names(&database);
+        let ended = database.run(&["import", &path]);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-        for part in [&place.url(), "no connector database found", "--create"] {
+        for part in [&database.url(), "no connector database found", "--create"] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
-        assert_eq!(file_names(&place), before);
+        assert_eq!(file_names(&database), before);
     }
-    place.imports("a.csv", TABLE);
-    assert_eq!(place.run(&["import", &path]).code, Some(0), "the database exists now");
-    place.imports("a.csv", TABLE);
+    database.imports("a.csv", TABLE);
+    assert_eq!(database.run(&["import", &path]).code, Some(0), "the database exists now");
+    database.imports("a.csv", TABLE);
 }
 
 #[test]
 fn a_refused_import_creates_no_database() {
-    let source = Place::new();
+    let source = Database::new();
     source.imports("a.csv", TABLE);
     let export = source.export(&[]);
-    let other = Place { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Place::new() };
-    let keyless = Place { hash_key: "", ..Place::new() };
-    for place in [&other, &keyless] {
-        place.refuses("a.jsonl", &export, 64, "security.hash_key");
-        place.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
-        place.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
-        assert_eq!(file_names(place), ["a.jsonl"]);
+    let other = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
+    let keyless = Database { hash_key: "", ..Database::new() };
+    for database in [&other, &keyless] {
+        database.refuses("a.jsonl", &export, 64, "security.hash_key");
+        database.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
+        database.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
+        assert_eq!(file_names(database), ["a.jsonl"]);
     }
-    let right = Place { hash_key: HASH_KEY, ..other };
+    let right = Database { hash_key: HASH_KEY, ..other };
     assert!(right.imports("a.jsonl", &export).contains(": 7 changed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn import_and_export_are_refused_while_a_connector_uses_the_file() {
-    let place = Place::new();
-    place.imports("a.csv", TABLE);
-    let before = place.export(&[]);
-    let running = Process::start("serve", &[("storage.url", &place.url()), ("security.hash_key", HASH_KEY)]).await;
-    for command in [&["import", &place.path("a.csv")][..], &["export"]] {
-        let ended = place.run(command);
+    let database = Database::new();
+    database.imports("a.csv", TABLE);
+    let before = database.export(&[]);
+    let running = Process::start("serve", &[("storage.url", &database.url()), ("security.hash_key", HASH_KEY)]).await;
+    for command in [&["import", &database.path("a.csv")][..], &["export"]] {
+        let ended = database.run(command);
         assert!(ended.code == Some(64) && ended.stderr.contains("in use by another connector"), "{}", ended.stderr);
     }
     running.signal("TERM");
     assert_eq!(running.ended().code, Some(0));
-    assert_eq!(place.export(&[]), before);
+    assert_eq!(database.export(&[]), before);
 }

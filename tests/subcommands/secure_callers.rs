@@ -79,22 +79,22 @@ impl Connector {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_configured_subject_and_authority_are_accepted() {
     let clients = Authority::new("clients");
-    let place = Connector::new(&clients.pem(), "CN=gateway,O=Example").await;
+    let connector = Connector::new(&clients.pem(), "CN=gateway,O=Example").await;
     let gateway = clients.client("gateway");
-    assert!(place.opens(Some(&gateway)));
-    assert!(!place.opens(None), "no certificate");
-    assert!(!place.opens(Some(&clients.client("another"))), "another subject of the same authority");
-    assert!(!place.opens(Some(&place.public.client("gateway"))), "the same subject of another authority");
+    assert!(connector.opens(Some(&gateway)));
+    assert!(!connector.opens(None), "no certificate");
+    assert!(!connector.opens(Some(&clients.client("another"))), "another subject of the same authority");
+    assert!(!connector.opens(Some(&connector.public.client("gateway"))), "the same subject of another authority");
 
-    let url = place.url();
-    let probe = place.run(&["check-config", "--probe", &url, "--store", "STORE-001"], Some(&gateway));
+    let url = connector.url();
+    let probe = connector.run(&["check-config", "--probe", &url, "--store", "STORE-001"], Some(&gateway));
     assert_eq!(probe.code, Some(0), "{}{}", probe.stdout, probe.stderr);
     for line in ["ok  without credentials     401", "ok  with these credentials  accepted", "ok  a whole scan"] {
         assert!(probe.stdout.contains(line), "{line}\n{}", probe.stdout);
     }
 
-    place.process.signal("TERM");
-    let log = place.process.ended().stderr;
+    connector.process.signal("TERM");
+    let log = connector.process.ended().stderr;
     let cause = r#"no caller has client certificate subject \"CN=another,O=Example\""#;
     assert!(log.contains(cause), "the operator needs it for the configuration\n{log}");
 }
@@ -102,26 +102,26 @@ async fn only_the_configured_subject_and_authority_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn authorities_and_certificates_are_reloaded_without_a_restart() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
-    let place = Connector::new(&old.pem(), "CN=gateway,O=Example").await;
+    let connector = Connector::new(&old.pem(), "CN=gateway,O=Example").await;
     let (before, after) = (old.client("gateway"), new.client("gateway"));
-    assert!(place.opens(Some(&before)) && !place.opens(Some(&after)));
-    place.files.write_authority(&[old.pem(), new.pem()].concat());
-    place.wait_until_it_opens(&after, true);
-    assert!(place.opens(Some(&before)), "the old one as well");
-    place.files.write_authority("no certificate");
-    place.process.logged("reload failed; keeping the previous version");
-    assert!(place.opens(Some(&after)), "what cannot be used changes nothing");
-    place.files.write_authority(&new.pem());
-    place.wait_until_it_opens(&before, false);
-    assert!(place.opens(Some(&after)));
+    assert!(connector.opens(Some(&before)) && !connector.opens(Some(&after)));
+    connector.files.write_authority(&[old.pem(), new.pem()].concat());
+    connector.wait_until_it_opens(&after, true);
+    assert!(connector.opens(Some(&before)), "the old authority is still accepted");
+    connector.files.write_authority("no certificate");
+    connector.process.logged("reload failed; keeping the previous version");
+    assert!(connector.opens(Some(&after)), "an unusable file changes nothing");
+    connector.files.write_authority(&new.pem());
+    connector.wait_until_it_opens(&before, false);
+    assert!(connector.opens(Some(&after)));
 
     // From now on the server has a certificate of a third authority.
     let other = Authority::new("other");
-    place.files.write(&other.server());
-    place.process.signal("HUP");
-    place.wait_until_it_opens(&after, false); // the gate does not trust that authority yet
-    std::fs::write(place.folder.path().join("public"), other.pem()).unwrap();
-    assert!(place.opens(Some(&after)));
+    connector.files.write(&other.server());
+    connector.process.signal("HUP");
+    connector.wait_until_it_opens(&after, false); // the gate does not trust that authority yet
+    std::fs::write(connector.folder.path().join("public"), other.pem()).unwrap();
+    assert!(connector.opens(Some(&after)));
 }
 
 /// An AWS API Gateway has such a certificate.
@@ -135,7 +135,7 @@ async fn a_self_signed_certificate_may_be_its_own_authority() {
         Certified { certificate, key: key.serialize_pem() }
     };
     let gateway = certified("ApiGateway");
-    let place = Connector::new(&gateway.certificate, "CN=ApiGateway").await;
-    assert!(place.opens(Some(&gateway)));
-    assert!(!place.opens(Some(&certified("ApiGateway"))), "another self-signed certificate with the same subject");
+    let connector = Connector::new(&gateway.certificate, "CN=ApiGateway").await;
+    assert!(connector.opens(Some(&gateway)));
+    assert!(!connector.opens(Some(&certified("ApiGateway"))), "another self-signed certificate with the same subject");
 }

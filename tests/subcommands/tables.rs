@@ -1,7 +1,7 @@
 //! CSV tables as people and spreadsheets write them. Mistakes are reported with the line, and no row is left out
 //! without a message.
 
-use crate::import::{Place, TABLE};
+use crate::import::{Database, TABLE};
 
 /// A table with one shopper and this many keys. The first key is on line 3.
 fn keys(many: usize) -> String {
@@ -12,47 +12,47 @@ fn keys(many: usize) -> String {
 #[test]
 fn a_wrong_quote_affects_only_its_row() {
     let not_closed = "line 10: row: has a quote that is not closed";
-    let text_behind = "line 10: row: has text after a closing quote";
+    let text_after = "line 10: row: has text after a closing quote";
     let bare = "line 10: row: has a quote in a cell that does not begin with one";
     for (cell, what) in [
         ("\"hush-7", not_closed),
         ("\"", not_closed),
         ("\"hush\"\"7", not_closed),
-        ("\"hush-7\"x", text_behind),
-        ("\"hush-7\" ", text_behind),
-        ("\"hush\"7\"", text_behind),
+        ("\"hush-7\"x", text_after),
+        ("\"hush-7\" ", text_after),
+        ("\"hush\"7\"", text_after),
         ("hush\"7", bare),
         ("hush-7\"", bare),
         (" \"hush-7\"", bare),
     ] {
-        let place = Place::new();
+        let database = Database::new();
         let table = keys(5000).replacen("hush-7,", &format!("{cell},"), 1);
-        place.refuses("a.csv", &table, 1, what);
-        let ended = place.import("a.csv", &table, &["--skip-bad-rows"]);
+        database.refuses("a.csv", &table, 1, what);
+        let ended = database.import("a.csv", &table, &["--skip-bad-rows"]);
         assert_eq!(ended.code, Some(0), "{cell}: {}", ended.stderr);
         assert!(ended.stderr.contains("1 row cannot be imported") && ended.stderr.contains(what), "{}", ended.stderr);
         assert!(ended.stdout.contains("4999 identity keys") && ended.stdout.contains("1 skipped"), "{}", ended.stdout);
     }
     // Two rows with one quote each: the second quote closes the first.
-    let place = Place::new();
+    let database = Database::new();
     let table =
         "record,id,type,devices\nshopper,s1,SHOPPER,\"phone\nshopper,s2,SHOPPER,phone\nshopper,s3,SHOPPER,phone\"\n";
-    place.refuses("a.csv", table, 1, "line 2: row: has a quote that is not closed");
-    let ended = place.import("a.csv", table, &["--skip-bad-rows"]);
+    database.refuses("a.csv", table, 1, "line 2: row: has a quote that is not closed");
+    let ended = database.import("a.csv", table, &["--skip-bad-rows"]);
     assert!(ended.stdout.contains("1 shopper, ") && ended.stdout.contains("2 skipped"), "{}", ended.stdout);
-    // Quotes as they should be.
-    place.imports("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
+    // A cell with correct quotes.
+    database.imports("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
 }
 
 #[test]
 fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
-    let place = Place::new();
-    place.imports("a.jsonl", "{\"store\":{\"id\":\"S\\nT\"}}\n{\"store\":{\"id\":\"U\"}}\n");
-    let export = place.export(&["--format", "csv"]);
-    Place::new().imports("a.csv", &export);
+    let database = Database::new();
+    database.imports("a.jsonl", "{\"store\":{\"id\":\"S\\nT\"}}\n{\"store\":{\"id\":\"U\"}}\n");
+    let export = database.export(&["--format", "csv"]);
+    Database::new().imports("a.csv", &export);
     for broken in [export.replacen("S\nT\"", "S\nT", 1), export.replacen(",U,", ",U\",", 1)] {
         assert_ne!(broken, export);
-        let ended = Place::new().import("a.csv", broken, &["--skip-bad-rows"]);
+        let ended = Database::new().import("a.csv", broken, &["--skip-bad-rows"]);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
         assert!(
             ended.stderr.contains(": row: has ") && ended.stderr.contains("nothing of this export"),
@@ -65,37 +65,37 @@ fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
 
 #[test]
 fn semicolons_and_tabs_are_accepted_as_separators() {
-    let by_commas = Place::new();
+    let by_commas = Database::new();
     by_commas.imports("a.csv", TABLE);
     for separator in [";", "\t"] {
         let table = TABLE.replace(',', separator).replacen("record", "\"record\"", 1);
-        let place = Place::new();
-        place.imports("a.csv", table);
-        assert_eq!(place.export(&[]), by_commas.export(&[]), "{separator:?}");
+        let database = Database::new();
+        database.imports("a.csv", table);
+        assert_eq!(database.export(&[]), by_commas.export(&[]), "{separator:?}");
     }
     by_commas.refuses("a.csv", TABLE.replace('\n', "\r"), 64, "lines end in CR alone");
 }
 
 #[test]
 fn a_row_of_empty_cells_is_ignored() {
-    let place = Place::new();
-    let output = place.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
+    let database = Database::new();
+    let output = database.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
     assert!(output.contains("3 changed"), "{output}");
 }
 
 #[test]
 fn an_invalid_flag_or_number_is_reported_with_valid_values() {
-    let place = Place::new();
+    let database = Database::new();
     let head = "record,id,enabled,takesCash,scanKeyWindowSeconds\n";
     for word in ["WAHR", "yes", "1", "0", "ja", "true ", "hush"] {
         let what = "line 2: takesCash: must be true or false, or empty for its default";
-        place.refuses("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
+        database.refuses("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
     }
     for number in ["60s", "45.0", "-1", "hush"] {
         let what = "line 2: scanKeyWindowSeconds: must be a whole number, digits only";
-        place.refuses("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
+        database.refuses("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
     }
-    place.imports("a.csv", format!("{head}store,S,FALSE,True,45\n"));
+    database.imports("a.csv", format!("{head}store,S,FALSE,True,45\n"));
 }
 
 #[test]
@@ -110,13 +110,13 @@ identityKey,,,,4711000000000,vip\u{a0},,
 identityKey,,,,E+12,vip\u{a0},,
 customer,,,,,vip\u{a0},https://hush,2E+15
 ";
-    let place = Place::new();
-    let ended = place.import("a.csv", rows, &[]);
+    let database = Database::new();
+    let ended = database.import("a.csv", rows, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("8 changed"), "{}", ended.stdout);
     let (blank, number) = ("begins or ends with a blank", "looks like a long number that a spreadsheet has rounded");
     assert!(ended.stderr.contains("8 rows may contain a mistake"), "{}", ended.stderr);
-    for (place, what) in [
+    for (field, what) in [
         ("line 2: shopper.id", blank),
         ("line 3: shopper.id", blank),
         ("line 3: shopper.devices[1]", blank),
@@ -125,19 +125,19 @@ customer,,,,,vip\u{a0},https://hush,2E+15
         ("line 6: identityKey.key", blank),
         ("line 9: customer.subject", number),
     ] {
-        assert!(ended.stderr.contains(&format!("  {place}: {what}")), "{place} is not in {}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("  {field}: {what}")), "{field} is not in {}", ended.stderr);
     }
     assert!(!ended.stderr.contains("4.71"), "a key is not repeated: {}", ended.stderr);
     assert!(!ended.stderr.contains("line 7: identityKey.key") && !ended.stderr.contains("line 8: identityKey.key"));
     // JSON lines get the same warning. An export gets none, since no spreadsheet has changed it.
-    let ended = place.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
+    let ended = database.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
     assert!(ended.stderr.contains("1 row may contain a mistake:\n  line 1: store.id: begins"), "{}", ended.stderr);
-    Place::new().imports("b.csv", place.export(&["--format", "csv"]));
+    Database::new().imports("b.csv", database.export(&["--format", "csv"]));
 }
 
 #[test]
 fn a_directory_file_is_recognised() {
-    let table = Place::new();
+    let table = Database::new();
     table.imports("a.csv", TABLE);
     let file = format!(
         r#"{{
@@ -157,9 +157,9 @@ fn a_directory_file_is_recognised() {
         "hush".repeat(8)
     );
     for (name, file) in [("directory.json", file.clone()), ("a.jsonl", format!("\u{feff}{file}"))] {
-        let place = Place::new();
-        assert!(place.imports(name, file).contains("7 changed"));
-        assert_eq!(place.export(&[]), table.export(&[]));
+        let database = Database::new();
+        assert!(database.imports(name, file).contains("7 changed"));
+        assert_eq!(database.export(&[]), table.export(&[]));
     }
     let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown-shopper\" }}, {{ \"token\"", "h".repeat(32));
     let wrong =

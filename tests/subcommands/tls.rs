@@ -154,7 +154,7 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
         text(&path)
     };
     let [ca, other] = [write("public", &public.pem()), write("other", &other.pem())];
-    let said = async |files: &TlsFiles, scheme: &str, ca: &str| {
+    let output_and_log = async |files: &TlsFiles, scheme: &str, ca: &str| {
         let settings = files.settings();
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let demo = Process::demo(&settings).await;
@@ -167,15 +167,15 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
         (ended.stdout, demo.ended().stderr)
     };
     let server = TlsFiles::of(&public.server(), None);
-    let (out, _) = said(&server, "https", &other).await;
+    let (out, _) = output_and_log(&server, "https", &other).await;
     assert!(out.contains("issued by a CA that is not trusted here"), "{out}");
     let nameless = TlsFiles::of(&public.client("nameless"), None);
-    let (out, _) = said(&nameless, "https", &ca).await;
+    let (out, _) = output_and_log(&nameless, "https", &ca).await;
     assert!(out.contains("the certificate is for another host name"), "{out}");
-    let (out, _) = said(&server, "http", &ca).await;
+    let (out, _) = output_and_log(&server, "http", &ca).await;
     assert!(out.contains("the answer is not valid HTTP: does the port speak TLS (https://)?"), "{out}");
     let authority = TlsFiles::of(&public.as_server(), None);
-    let (out, log) = said(&authority, "https", &ca).await;
+    let (out, log) = output_and_log(&authority, "https", &ca).await;
     assert!(out.contains("the certificate is a CA certificate: use a server certificate"), "{out}");
     assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");
 }

@@ -134,8 +134,8 @@ async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
     }
     process.signal("TERM");
     let ended = process.ended();
-    let said = ended.stderr.matches("cannot export spans").count();
-    assert_eq!(said, 1, "{}", ended.stderr);
+    let warnings = ended.stderr.matches("cannot export spans").count();
+    assert_eq!(warnings, 1, "{}", ended.stderr);
     assert!(!ended.stderr.contains("collector-secret"), "{}", ended.stderr);
 }
 
