@@ -47,7 +47,7 @@ fn main() {
     let seconds = std::env::var("OVERLOAD_SECONDS").map_or(8.0, |text| text.parse().unwrap());
     let folder = TempDir::new().unwrap();
     let connector = setting::start(&folder);
-    let run = |times: f64, seconds: f64| Run::of(&connector, times * CAPACITY, Duration::from_secs_f64(seconds));
+    let run = |times: f64, seconds: f64| Run::measure(&connector, times * CAPACITY, Duration::from_secs_f64(seconds));
     let mut broken = Vec::new();
     let mut check = |is_kept: bool, promise: String| {
         if !is_kept {
@@ -76,13 +76,13 @@ fn main() {
         let kept = run.goodput() / peak;
         println!("{times} x: {:.1} % of the best goodput", kept * 100.0);
         check(kept >= KEPT, format!("{times} x: goodput {:.0}, of {peak:.0} at best", run.goodput()));
-        check(run.only([200, 429]), format!("{times} x: answers other than 200 and 429: {}", run.statuses()));
+        check(run.has_only([200, 429]), format!("{times} x: answers other than 200 and 429: {}", run.statuses()));
         let (accepted, refused) = (run.percentile(200, 0.99), run.percentile(429, 0.99));
         check(accepted <= ACCEPTED, format!("{times} x: 99 % of the accepted within {accepted:?}"));
         check(refused <= REFUSED, format!("{times} x: 99 % of the refused within {refused:?}"));
     }
-    check(before.only([200, 200]), format!("before: {}", before.statuses()));
-    check(late.only([200, 200]), format!("5 s after the overload: {}", late.statuses()));
+    check(before.has_only([200, 200]), format!("before: {}", before.statuses()));
+    check(late.has_only([200, 200]), format!("5 s after the overload: {}", late.statuses()));
     let (was, is) = (before.percentile(200, 0.99), late.percentile(200, 0.99));
     check(
         is <= was * 2 + Duration::from_millis(10),

@@ -25,7 +25,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) const HEADINGS: &str = "                offered   200/s in time    200: 50 %      99 %      max    429: 50 %      99 %      max   cores: it, load   statuses";
 
-    pub(crate) fn of(connector: &Connector, rate: f64, time: Duration) -> Self {
+    pub(crate) fn measure(connector: &Connector, rate: f64, time: Duration) -> Self {
         let target = Target {
             address: connector.api,
             connections: CONNECTIONS,
@@ -33,11 +33,11 @@ impl Run {
             key: KEY.to_owned(),
             store: STORE.to_owned(),
         };
-        let of = [connector.process(), std::process::id()];
-        let before = of.map(processor_time);
+        let processes = [connector.process(), std::process::id()];
+        let before = processes.map(processor_time);
         let samples = load::run(&target, rate, |passed| passed >= time);
-        let after = of.map(processor_time);
-        let cores = [0, 1].map(|one| (after[one] - before[one]).as_secs_f64() / time.as_secs_f64());
+        let after = processes.map(processor_time);
+        let cores = [0, 1].map(|index| (after[index] - before[index]).as_secs_f64() / time.as_secs_f64());
         Self { samples, time, cores }
     }
 
@@ -54,8 +54,8 @@ impl Run {
         good.count() as f64 / self.time.as_secs_f64()
     }
 
-    /// Whether there were no other statuses.
-    pub(crate) fn only(&self, statuses: [u16; 2]) -> bool {
+    /// Whether all answers have one of these statuses.
+    pub(crate) fn has_only(&self, statuses: [u16; 2]) -> bool {
         self.samples.iter().all(|sample| statuses.contains(&sample.status))
     }
 

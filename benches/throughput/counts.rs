@@ -11,7 +11,7 @@ pub(crate) struct Counts {
 }
 
 /// Reads the counts from metrics. Panics if any scan was not answered with 200, or a log line was dropped.
-pub(crate) fn of(metrics: &str) -> Counts {
+pub(crate) fn read(metrics: &str) -> Counts {
     let others: Vec<_> =
         labelled(metrics, "connector_answers_total").filter(|(labels, count)| *count > 0 && !is_good(labels)).collect();
     assert!(others.is_empty(), "answers other than 200: {others:?}");
@@ -23,7 +23,7 @@ pub(crate) fn of(metrics: &str) -> Counts {
 }
 
 impl Counts {
-    /// The difference to earlier counts.
+    /// The difference from earlier counts.
     pub(crate) fn since(self, before: Self) -> Self {
         Self { answers: self.answers - before.answers, new: self.new - before.new }
     }

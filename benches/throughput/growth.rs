@@ -19,11 +19,11 @@ use crate::server::{DATABASE, connector, folder, sqlite};
 /// The numbers of recorded events.
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
-/// The keys of the shoppers, where the number of events grows.
+/// The keys of the shoppers in the measurements with a growing number of events.
 const REGULARS: Keys = Keys::badges(100_000);
 /// The maximum number of events of each kind for measuring the memory of one.
 const KINDS: u64 = 100_000;
-/// The number of starts, of which the median counts.
+/// The number of starts. The median of their times is reported.
 const STARTS: usize = 3;
 /// The time after which a started connector is idle.
 const REST: Duration = Duration::from_secs(2);
@@ -32,11 +32,11 @@ const MEMORY: &str = "memory:";
 /// The results of a connector with this many events or keys.
 pub(crate) struct Row {
     pub(crate) what: String,
-    /// The time until it is ready.
+    /// The time until the connector is ready.
     pub(crate) start: Option<Duration>,
     /// Memory before the first scan.
     pub(crate) resident: u64,
-    /// The part of it for each event or key.
+    /// The memory for each event or key.
     pub(crate) each: Option<f64>,
     /// The size of the database.
     pub(crate) disk: Option<u64>,
@@ -49,13 +49,13 @@ pub(crate) struct Row {
 #[derive(Default)]
 pub(crate) struct Growth {
     /// Memory of an idle connector without records, by engine.
-    pub(crate) at_rest: Vec<(&'static str, u64)>,
+    pub(crate) idle_memory_by_engine: Vec<(&'static str, u64)>,
     pub(crate) rows: Vec<Row>,
     /// For each kind of event, the number of events and the memory for one.
     pub(crate) kinds: Vec<(&'static str, u64, f64)>,
     /// Memory for an accepted entry, at the largest number of events.
-    pub(crate) an_event: f64,
-    /// The number of events that this machine's memory was too small for.
+    pub(crate) bytes_per_event: f64,
+    /// The number of events that do not fit into the memory of this machine.
     pub(crate) too_many: Option<u64>,
     /// The longest time for an answer while events were recorded.
     pub(crate) longest: Duration,
@@ -79,7 +79,7 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
 }
 
 impl Growth {
-    /// Adds a row and prints it at once, as the measurement takes long.
+    /// Adds a row and prints it immediately, because the measurement takes long.
     fn add(&mut self, row: Row) {
         print!("{}", report::growth_row(&row));
         self.rows.push(row);
@@ -91,7 +91,7 @@ impl Growth {
             let storage = if is_file { sqlite(folder.path()) } else { MEMORY.to_owned() };
             let connector = Connector::start(serve(&storage, None), folder.path());
             std::thread::sleep(REST);
-            self.at_rest.push((engine, resident(connector.process())));
+            self.idle_memory_by_engine.push((engine, resident(connector.process())));
         }
     }
 
@@ -104,7 +104,7 @@ impl Growth {
         for events in sizes.iter().copied() {
             // The measured runs have added events too.
             let missing = events.saturating_sub(record_count(&connector));
-            if missing as f64 * self.an_event > available() {
+            if missing as f64 * self.bytes_per_event > available() {
                 self.too_many = Some(events);
                 break;
             }
@@ -114,7 +114,7 @@ impl Growth {
             next += missing;
             let resident = resident(connector.process());
             let each = (resident - empty) as f64 / record_count(&connector) as f64;
-            self.an_event = each;
+            self.bytes_per_event = each;
             let recorded = Recorded { keys: REGULARS, events: next, scans_of_a_visit: 1 };
             let again = ask(&connector, &Scans::Recorded(recorded), time);
             let new = ask(&connector, &Scans::New(REGULARS), time);
@@ -147,7 +147,7 @@ impl Growth {
         import(folder.path(), REGULARS);
         let recorded = Recorded { keys: REGULARS, events, scans_of_a_visit: 2 };
         rows::write(folder.path(), recorded);
-        let (connector, start, resident) = started(&serve_file(folder.path()), folder.path());
+        let (connector, start, resident) = start_repeatedly(&serve_file(folder.path()), folder.path());
         assert_eq!(record_count(&connector), events, "the events in the database");
         let disk = database_size(folder.path());
         let again = ask(&connector, &Scans::Recorded(recorded), time);
@@ -161,8 +161,8 @@ impl Growth {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = Keys::badges(keys).directory_file(folder.path());
         let serve = || serve(MEMORY, Some(&directory));
-        let (connector, start, resident) = started(&serve, folder.path());
-        let fresh = self.at_rest[0].1;
+        let (connector, start, resident) = start_repeatedly(&serve, folder.path());
+        let fresh = self.idle_memory_by_engine[0].1;
         let each = resident.saturating_sub(fresh) as f64 / keys as f64;
         let new = ask(&connector, &Scans::New(Keys::badges(keys)), time);
         let what = format!("{} keys, memory", number(keys));
@@ -172,7 +172,7 @@ impl Growth {
     fn keys_in_sqlite(&mut self, keys: u64, time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
         self.import = import(folder.path(), Keys::badges(keys));
-        let (connector, start, resident) = started(&serve_file(folder.path()), folder.path());
+        let (connector, start, resident) = start_repeatedly(&serve_file(folder.path()), folder.path());
         self.ready_with_keys = (start, keys);
         let disk = database_size(folder.path());
         let new = ask(&connector, &Scans::New(Keys::badges(keys)), time);
@@ -203,9 +203,9 @@ fn serve_file(folder: &Path) -> impl Fn() -> Command {
     move || serve(&storage, None)
 }
 
-/// Starts it several times and leaves the last one running. Returns it with the median time of a start, and its memory
+/// Starts a connector several times, and leaves the last one running. Returns it, the median time of a start, and its memory
 /// when idle.
-fn started(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, u64) {
+fn start_repeatedly(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, u64) {
     let mut took = Vec::new();
     loop {
         let connector = Connector::start(serve(), folder);

@@ -76,7 +76,7 @@ pub(crate) struct Outcome {
 /// Runs the load on a connector, and waits until it is idle. Panics unless every answer was 200, the number of new
 /// events is as expected, and no log line was dropped.
 pub(crate) fn ask(connector: &Connector, scans: &Scans, connections: usize, time: Duration) -> Outcome {
-    let before = counts::of(&connector.metrics());
+    let before = counts::read(&connector.metrics());
     let outcome = run(connector.api, connector.process(), scans, connections, time);
     // Scans of closed connections still hold permits, which the next run might lack.
     let deadline = Instant::now() + PATIENCE;
@@ -89,7 +89,7 @@ pub(crate) fn ask(connector: &Connector, scans: &Scans, connections: usize, time
         std::thread::sleep(POLL_INTERVAL);
     };
     let connections = u64::try_from(connections).unwrap();
-    let Counts { answers, new } = counts::of(&metrics).since(before);
+    let Counts { answers, new } = counts::read(&metrics).since(before);
     let asked = outcome.requests..=outcome.requests + connections;
     assert!(asked.contains(&answers), "{answers} answers with 200 to {asked:?} requests");
     let expected = scans.new_events(answers, connections);

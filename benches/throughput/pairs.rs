@@ -25,8 +25,8 @@ pub(crate) struct Level {
 
 impl Level {
     /// The pairs of one kind, if it was measured.
-    pub(crate) fn of(&self, kind: Kind) -> Option<&[Pair]> {
-        self.rows.iter().find(|(of, _)| *of == kind).map(|(_, pairs)| &pairs[..])
+    pub(crate) fn pairs_of(&self, kind: Kind) -> Option<&[Pair]> {
+        self.rows.iter().find(|(row_kind, _)| *row_kind == kind).map(|(_, pairs)| &pairs[..])
     }
 
     /// All runs on the baseline.

@@ -85,7 +85,7 @@ pub(crate) fn draw(levels: &[Level]) -> String {
             svg += &format!(
                 "<path class=\"spread\" d=\"M{center:.1} {low:.1}V{high:.1}m-4 0h8M{center:.1} {low:.1}m-4 0h8\"/>\n"
             );
-            if let Some(pairs) = level.of(*kind) {
+            if let Some(pairs) = level.pairs_of(*kind) {
                 svg += &text("small", "middle", [center, high - 5.0], &format!("{:.2}", Spread::share(pairs).median));
             }
         }
@@ -110,7 +110,7 @@ fn legend(svg: &mut String) {
 fn throughput(level: &Level, kind: Kind) -> Spread {
     let outcomes: Vec<Outcome> = match kind {
         Kind::Baseline => level.baselines(),
-        kind => level.of(kind).unwrap().iter().map(|pair| pair.connector).collect(),
+        kind => level.pairs_of(kind).unwrap().iter().map(|pair| pair.connector).collect(),
     };
     Spread::throughput(&outcomes)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
+    pub(crate) fn from_figures(mut figures: Vec<f64>) -> Self {
         figures.sort_unstable_by(f64::total_cmp);
         let last = figures.len() - 1;
         Self {
@@ -28,17 +28,17 @@ impl Spread {
 
     /// The spread of the throughput.
     pub(crate) fn throughput(outcomes: &[Outcome]) -> Self {
-        Self::of(outcomes.iter().map(|outcome| outcome.throughput).collect())
+        Self::from_figures(outcomes.iter().map(|outcome| outcome.throughput).collect())
     }
 
     /// The spread of the connector's throughput as a share of the baseline's.
     pub(crate) fn share(pairs: &[Pair]) -> Self {
-        Self::of(pairs.iter().map(|pair| pair.connector.throughput / pair.baseline.throughput).collect())
+        Self::from_figures(pairs.iter().map(|pair| pair.connector.throughput / pair.baseline.throughput).collect())
     }
 
     /// The spread of the ratio of the 99th percentiles of latency: connector to baseline.
     pub(crate) fn tail(pairs: &[Pair]) -> Self {
-        Self::of(
+        Self::from_figures(
             pairs.iter().map(|Pair { baseline, connector }| seconds(connector, 1) / seconds(baseline, 1)).collect(),
         )
     }
@@ -57,9 +57,9 @@ pub(crate) fn summary(level: &Level, processor: &str) -> String {
         connections(level.connections)
     );
     for (kind, storage) in [(Kind::Memory, "`memory:`"), (Kind::Sqlite, "SQLite"), (Kind::Postgres, "PostgreSQL")] {
-        let Some(pairs) = level.of(kind) else { continue };
+        let Some(pairs) = level.pairs_of(kind) else { continue };
         let median = |figure: &dyn Fn(&Outcome) -> f64| {
-            Spread::of(pairs.iter().map(|pair| figure(&pair.connector)).collect()).median
+            Spread::from_figures(pairs.iter().map(|pair| figure(&pair.connector)).collect()).median
         };
         let throughput = median(&|outcome| outcome.throughput);
         let [half, most] = [0, 1].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
@@ -88,7 +88,7 @@ pub(crate) fn baseline_row(level: &Level) -> String {
 }
 
 fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String {
-    let median = |figure: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(figure).collect()).median;
+    let median = |figure: &dyn Fn(&Outcome) -> f64| Spread::from_figures(outcomes.iter().map(figure).collect()).median;
     let throughput = median(&|outcome| outcome.throughput);
     let [half, most, nearly] = [0, 1, 2].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
     let processor = median(&|outcome| outcome.processor * 1e6);
@@ -112,7 +112,7 @@ pub(crate) fn growth(growth: &Growth) -> String {
         text += &growth_row(row);
     }
     let rest: Vec<String> =
-        growth.at_rest.iter().map(|(engine, size)| format!("{} with {engine}", mb(*size))).collect();
+        growth.idle_memory_by_engine.iter().map(|(engine, size)| format!("{} with {engine}", mb(*size))).collect();
     text += &format!("\n- Memory of a connector after its start: {}.\n", rest.join(", "));
     for (kind, events, each) in &growth.kinds {
         text += &format!("- Memory of a recorded event: {each:.0} bytes ({} {kind}).\n", number(*events));

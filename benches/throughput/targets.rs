@@ -26,52 +26,53 @@ enum Bound {
 pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     let pairs = |kind, connections| {
         let level = levels.iter().find(move |level| level.connections == connections).unwrap();
-        level.of(kind).unwrap()
+        level.pairs_of(kind).unwrap()
     };
     let share = |kind, connections| Spread::share(pairs(kind, connections)).median;
     let least = levels.iter().map(|level| Spread::share(pairs(Kind::Memory, level.connections)).least).reduce(f64::min);
-    let at_rest = growth.at_rest.iter().map(|(_, bytes)| *bytes as f64 / 1e6).reduce(f64::max);
+    let idle_memory_by_engine =
+        growth.idle_memory_by_engine.iter().map(|(_, bytes)| *bytes as f64 / 1e6).reduce(f64::max);
     let (ready, keys) = growth.ready_with_keys;
     let events = "bytes for a recorded event in memory".to_owned();
     let targets = [
-        new(
+        target(
             "new scans in memory, 50 connections: share of the baseline",
             Bound::AtLeast(0.80),
             "",
             share(Kind::Memory, USUAL),
         ),
-        new(
+        target(
             "new scans in memory, any number of connections: lowest share of any pair",
             Bound::AtLeast(0.60),
             "",
             least.unwrap(),
         ),
-        new(
+        target(
             "retries in memory, 50 connections: share of the baseline",
             Bound::AtLeast(0.90),
             "",
             share(Kind::Replay, USUAL),
         ),
-        new(
+        target(
             "new scans on SQLite, 256 connections: share of the baseline",
             Bound::AtLeast(0.40),
             "",
             share(Kind::Sqlite, MANY),
         ),
-        new(
+        target(
             "new scans on SQLite, 256 connections: lowest share of any pair",
             Bound::AtLeast(0.20),
             "",
             Spread::share(pairs(Kind::Sqlite, MANY)).least,
         ),
-        new(
+        target(
             "new scans in memory, 50 connections: 99 % latency / baseline's",
             Bound::AtMost(1.5),
             "",
             Spread::tail(pairs(Kind::Memory, USUAL)).median,
         ),
-        Target { what: events, bound: Bound::AtMost(200.0), unit: "", measured: growth.an_event },
-        new("memory of a connector after its start", Bound::AtMost(20.0), " MB", at_rest.unwrap()),
+        Target { what: events, bound: Bound::AtMost(200.0), unit: "", measured: growth.bytes_per_event },
+        target("memory of a connector after its start", Bound::AtMost(20.0), " MB", idle_memory_by_engine.unwrap()),
         Target {
             what: format!("ready with {} keys in SQLite", crate::growth::number(keys)),
             bound: Bound::AtMost(100.0),
@@ -84,7 +85,7 @@ pub(crate) fn table(levels: &[Level], growth: &Growth) -> String {
     text
 }
 
-fn new(what: &str, bound: Bound, unit: &'static str, measured: f64) -> Target {
+fn target(what: &str, bound: Bound, unit: &'static str, measured: f64) -> Target {
     Target { what: what.to_owned(), bound, unit, measured }
 }
 

@@ -1,13 +1,13 @@
-//! Answers of the identity backend: those of the contract, and all others.
+//! Valid and malformed answers of the identity backend.
 
 use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
-use crate::{question_count, shopper, verify};
+use crate::{lookup_count, shopper, verify};
 
 /// A valid answer with this length in bytes.
-fn of_length(bytes: usize) -> String {
+fn answer_with_length(bytes: usize) -> String {
     let json = shopper().to_string();
     format!("{json}{}", " ".repeat(bytes - json.len()))
 }
@@ -16,12 +16,12 @@ fn of_length(bytes: usize) -> String {
 async fn a_malformed_answer_counts_as_not_found() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
-    let with = |member: &str, value: Value| {
+    let with_shopper_member = |member: &str, value: Value| {
         let mut answer = shopper();
         answer["shopper"][member] = value;
         answer.to_string()
     };
-    let beside = |member: &str, value: Value| {
+    let with_member = |member: &str, value: Value| {
         let mut answer = shopper();
         answer[member] = value;
         answer.to_string()
@@ -42,46 +42,46 @@ async fn a_malformed_answer_counts_as_not_found() {
         json!({ "shopper": null }).to_string(),
         json!({ "shopper": "v1" }).to_string(),
         json!({ "visitor": { "id": "v1", "type": "SHOPPER" } }).to_string(),
-        with("id", json!("")),
-        with("id", json!(1)),
-        with("id", Value::Null),
-        with("id", json!("v".repeat(256))),
-        with("id", json!("v\0")),
-        with("type", json!("shopper")),
-        with("type", json!("MANAGER")),
-        with("type", Value::Null),
-        with("account", json!("frozen")),
-        with("account", json!(true)),
-        with("flagged", json!(true)),
-        with("devices", json!(["d1"])),
-        with("paymentMethod", json!({})),
-        with("paymentMethod", json!("2029-06")),
-        with("paymentMethod", json!({ "lastMonth": "2029-13" })),
-        with("paymentMethod", json!({ "lastMonth": "06/29" })),
-        with("paymentMethod", json!({ "lastMonth": "2029-06", "id": "" })),
-        with("paymentMethod", json!({ "lastMonth": "2029-06", "id": "p".repeat(256) })),
-        with("paymentMethod", json!({ "lastMonth": "2029-06", "number": "4111" })),
-        beside("device", json!("")),
-        beside("device", json!("d".repeat(256))),
-        beside("device", json!("d\0")),
-        beside("device", json!(["d"])),
-        beside("channel", json!("NFC")),
-        beside("channel", json!("radio")),
-        beside("revoked", json!("false")),
-        beside("revoked", json!(0)),
-        beside("reason", json!("why not")),
-        of_length(16 * 1024 + 1),
-        of_length(1024 * 1024),
+        with_shopper_member("id", json!("")),
+        with_shopper_member("id", json!(1)),
+        with_shopper_member("id", Value::Null),
+        with_shopper_member("id", json!("v".repeat(256))),
+        with_shopper_member("id", json!("v\0")),
+        with_shopper_member("type", json!("shopper")),
+        with_shopper_member("type", json!("MANAGER")),
+        with_shopper_member("type", Value::Null),
+        with_shopper_member("account", json!("frozen")),
+        with_shopper_member("account", json!(true)),
+        with_shopper_member("flagged", json!(true)),
+        with_shopper_member("devices", json!(["d1"])),
+        with_shopper_member("paymentMethod", json!({})),
+        with_shopper_member("paymentMethod", json!("2029-06")),
+        with_shopper_member("paymentMethod", json!({ "lastMonth": "2029-13" })),
+        with_shopper_member("paymentMethod", json!({ "lastMonth": "06/29" })),
+        with_shopper_member("paymentMethod", json!({ "lastMonth": "2029-06", "id": "" })),
+        with_shopper_member("paymentMethod", json!({ "lastMonth": "2029-06", "id": "p".repeat(256) })),
+        with_shopper_member("paymentMethod", json!({ "lastMonth": "2029-06", "number": "4111" })),
+        with_member("device", json!("")),
+        with_member("device", json!("d".repeat(256))),
+        with_member("device", json!("d\0")),
+        with_member("device", json!(["d"])),
+        with_member("channel", json!("NFC")),
+        with_member("channel", json!("radio")),
+        with_member("revoked", json!("false")),
+        with_member("revoked", json!(0)),
+        with_member("reason", json!("why not")),
+        answer_with_length(16 * 1024 + 1),
+        answer_with_length(1024 * 1024),
     ];
     let (count, mut texts) = (bodies.len(), bodies.into_iter().map(Reply::from_200).collect::<Vec<_>>());
     texts.push(Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n\xff\xfe".to_vec()));
     for (number, reply) in texts.into_iter().enumerate() {
-        backend.always(reply.clone());
+        backend.set_reply(reply.clone());
         assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, &format!("{reply:?}"));
-        backend.always(Reply::json(&shopper()));
+        backend.set_reply(Reply::json(&shopper()));
         assert_granted(&verify(&server, &format!("key {number}")).await, "v1", "SHOPPER", "the next answer");
     }
-    assert_eq!(question_count(&server, "malformed").await, count as u64 + 1);
+    assert_eq!(lookup_count(&server, "malformed").await, count as u64 + 1);
 }
 
 impl Reply {
@@ -108,27 +108,27 @@ async fn a_valid_answer_is_accepted() {
         (shopper().to_string(), visitor("SHOPPER")),
         (without.to_string(), visitor("SHOPPER")),
         (format!(" \r\n\t{} \n", shopper()), visitor("SHOPPER")),
-        (of_length(16 * 1024), visitor("SHOPPER")),
+        (answer_with_length(16 * 1024), visitor("SHOPPER")),
         (full.to_string(), with_all),
     ]
     .into_iter()
     .enumerate()
     {
-        backend.always(Reply::Status(200, body.clone()));
+        backend.set_reply(Reply::Status(200, body.clone()));
         let answer = verify(&server, &format!("key {number}")).await;
         assert_eq!(answer.status, 200, "{body}: {}", answer.json());
         for member in ["visitorDetails", "shopperDeviceId"] {
             assert_eq!(answer.json().get(member), expected.get(member), "{body}");
         }
     }
-    assert_eq!(question_count(&server, "found").await, 5);
+    assert_eq!(lookup_count(&server, "found").await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_status_has_its_documented_meaning() {
     let backend = Backend::start().await;
     let elsewhere = Backend::start().await;
-    elsewhere.always(Reply::json(&shopper()));
+    elsewhere.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[]).await;
     let good = shopper().to_string();
     for (outcome, statuses) in [
@@ -138,37 +138,37 @@ async fn every_status_has_its_documented_meaning() {
     ] {
         for status in statuses {
             // The body does not matter, only the status.
-            backend.always(Reply::Status(*status, good.clone()));
+            backend.set_reply(Reply::Status(*status, good.clone()));
             let what = format!("{status}");
             assert_refused(&verify(&server, &what).await, 401, KEY_NOT_FOUND, &what);
         }
-        assert_eq!(question_count(&server, outcome).await, statuses.len() as u64, "{outcome}");
+        assert_eq!(lookup_count(&server, outcome).await, statuses.len() as u64, "{outcome}");
     }
     for status in [204, 304] {
-        backend.always(Reply::Bytes(format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()));
+        backend.set_reply(Reply::Bytes(format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()));
         assert_refused(&verify(&server, &status.to_string()).await, 401, KEY_NOT_FOUND, &status.to_string());
     }
     for status in [301, 302, 303, 307, 308] {
         let head = format!("HTTP/1.1 {status} X\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", elsewhere.url());
-        backend.always(Reply::Bytes(head.into_bytes()));
+        backend.set_reply(Reply::Bytes(head.into_bytes()));
         assert_refused(&verify(&server, &status.to_string()).await, 401, KEY_NOT_FOUND, &status.to_string());
     }
-    assert_eq!(elsewhere.asked().len(), 0, "no redirect is followed");
-    assert_eq!(question_count(&server, "malformed").await, 6 + 2 + 5);
+    assert_eq!(elsewhere.requests().len(), 0, "no redirect is followed");
+    assert_eq!(lookup_count(&server, "malformed").await, 6 + 2 + 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_429_of_the_backend_is_passed_on_and_not_recorded() {
     let backend = Backend::start().await;
-    backend.always(Reply::Status(429, String::new()));
+    backend.set_reply(Reply::Status(429, String::new()));
     let server = backend.connector(&[]).await;
     let body = crate::support::scan_with_key(b"badge");
     for _ in 0..3 {
-        assert_too_many(&server.verify(&retry(&body)).await, "too much");
+        assert_too_many(&server.verify(&retry(&body)).await, "the backend answered 429");
     }
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the retry");
-    assert_eq!((question_count(&server, "busy").await, server.sessions().await.len()), (3, 1));
+    assert_eq!((lookup_count(&server, "busy").await, server.sessions().await.len()), (3, 1));
 }
 
 /// An endless body, and one with a large content-length: the connector waits for neither.
@@ -183,11 +183,11 @@ async fn a_huge_answer_is_not_read_to_its_end() {
     .into_iter()
     .enumerate()
     {
-        backend.always(reply);
+        backend.set_reply(reply);
         // If the connector read on, the time-out would make this a 500.
-        assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, "huge");
+        assert_refused(&verify(&server, &format!("key {number}")).await, 401, KEY_NOT_FOUND, "a huge answer");
     }
-    assert_eq!(question_count(&server, "malformed").await, 2);
+    assert_eq!(lookup_count(&server, "malformed").await, 2);
 }
 
 /// The examples in `docs/identity-backend.md`.
@@ -200,9 +200,9 @@ async fn the_documented_examples_are_accepted() {
     let answers = [(200, ""), (401, FLAGGED), (401, INVALID_KEY)];
     assert_eq!(examples.len(), answers.len());
     for (number, (example, (status, message))) in examples.into_iter().zip(answers).enumerate() {
-        backend.always(Reply::Status(200, example.to_owned()));
+        backend.set_reply(Reply::Status(200, example.to_owned()));
         let answer = verify(&server, &format!("badge {number}")).await;
         assert_eq!((answer.status, answer.message().unwrap_or_default().as_str()), (status, message), "{example}");
     }
-    assert_eq!(question_count(&server, "found").await, 3);
+    assert_eq!(lookup_count(&server, "found").await, 3);
 }

@@ -1,5 +1,5 @@
-//! The circuit breaker. A key that makes the backend fail must not stop questions about other keys, nor cause a 500
-//! while the backend answers other questions.
+//! The circuit breaker. A key that makes the backend fail must not stop look-ups of other keys, nor cause a 500
+//! while the backend answers other look-ups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{self, Answer, Server, scan_with_key};
-use crate::{question_count, readiness, shopper, timed, until_up, verify};
+use crate::{lookup_count, readiness, shopper, timed, verify, wait_until_backend_is_used};
 
 /// Knows every key, except that it replies `poison` to keys that begin with "poison".
-fn poisoned(backend: &Backend, poison: Reply) {
-    backend.answers(move |question| {
-        let is_poison = question["value"].as_str().unwrap().starts_with("poison");
+fn answer_all_but_poison(backend: &Backend, poison: Reply) {
+    backend.set_answerer(move |lookup| {
+        let is_poison = lookup["value"].as_str().unwrap().starts_with("poison");
         if is_poison { poison.clone() } else { Reply::json(&shopper()) }
     });
 }
@@ -22,15 +22,15 @@ async fn an_unanswered_key_gets_429_while_other_keys_are_answered() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("directory.timeout", "300ms")]).await;
     for poison in [Reply::Status(500, String::new()), Reply::Bytes(Vec::new()), Reply::Silence] {
-        poisoned(&backend, poison.clone());
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "before");
+        answer_all_but_poison(&backend, poison.clone());
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "before the failure");
         let body = scan_with_key(b"poison");
         for _ in 0..10 {
             assert_too_many(&server.verify(&retry(&body)).await, &format!("{poison:?}"));
         }
         assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key meanwhile");
         assert_eq!(readiness(&server).await, "ready");
-        backend.always(Reply::json(&shopper()));
+        backend.set_reply(Reply::json(&shopper()));
         assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the 429 was not recorded");
     }
 }
@@ -50,29 +50,29 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
         for (kind, key) in
             [("identity_key", "poison".to_owned()), ("recognition_token", unsigned(&"poison7".repeat(5)[..32]))]
         {
-            // A new connector for each case, which has not sent a question yet.
+            // A new connector for each case, which has not sent a look-up request yet.
             let server = server.replica().await;
             let reply = poison.clone();
-            backend.answers(move |question| {
-                let is_poison = question["value"].as_str().unwrap().starts_with("poison");
+            backend.set_answerer(move |lookup| {
+                let is_poison = lookup["value"].as_str().unwrap().starts_with("poison");
                 if is_poison { reply.clone() } else { Reply::not_found() }
             });
-            let before = backend.asked().len();
+            let before = backend.requests().len();
             assert_too_many(&verify(&server, &key).await, &format!("{what}, {kind}"));
             assert_eq!(readiness(&server).await, "ready");
-            assert_eq!(question_count(&server, "made_up").await, 1, "{what}, {kind}");
-            let asked: Vec<_> = backend.asked()[before..].iter().map(support::backend::Asked::json).collect();
-            let made_up =
-                asked.iter().find(|question| question["value"].as_str().unwrap().starts_with("connectorprobe"));
+            assert_eq!(lookup_count(&server, "made_up").await, 1, "{what}, {kind}");
+            let asked: Vec<_> =
+                backend.requests()[before..].iter().map(support::backend::ReceivedRequest::json).collect();
+            let made_up = asked.iter().find(|lookup| lookup["value"].as_str().unwrap().starts_with("connectorprobe"));
             let made_up = made_up.unwrap_or_else(|| panic!("{what}: {asked:?}"));
             assert_eq!((made_up["kind"].as_str(), &made_up["storeId"]), (Some(kind), &asked[0]["storeId"]), "{what}");
             assert_eq!(made_up["value"].as_str().unwrap().len(), 32, "the length of a token");
         }
     }
-    let asked: Vec<_> = backend.asked().iter().map(support::backend::Asked::json).collect();
+    let asked: Vec<_> = backend.requests().iter().map(support::backend::ReceivedRequest::json).collect();
     let made_up: Vec<_> =
-        asked.iter().filter(|question| question["value"].as_str().unwrap().starts_with("connector")).collect();
-    let distinct: std::collections::HashSet<_> = made_up.iter().map(|question| question["value"].as_str()).collect();
+        asked.iter().filter(|lookup| lookup["value"].as_str().unwrap().starts_with("connector")).collect();
+    let distinct: std::collections::HashSet<_> = made_up.iter().map(|lookup| lookup["value"].as_str()).collect();
     assert_eq!((made_up.len(), distinct.len()), (8, 8), "all different");
 }
 
@@ -81,14 +81,14 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
 async fn many_unanswered_keys_among_answered_ones_do_not_open_the_breaker() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
-    poisoned(&backend, Reply::Status(503, String::new()));
+    answer_all_but_poison(&backend, Reply::Status(503, String::new()));
     for number in 0..50 {
         assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key");
         for twin in ["a", "b"] {
-            assert_too_many(&verify(&server, &format!("poison {number}{twin}")).await, "a poison");
+            assert_too_many(&verify(&server, &format!("poison {number}{twin}")).await, "an unanswered key");
         }
     }
-    assert_eq!((question_count(&server, "not_asked").await, question_count(&server, "unavailable").await), (0, 100));
+    assert_eq!((lookup_count(&server, "not_asked").await, lookup_count(&server, "unavailable").await), (0, 100));
 }
 
 /// An attacker who is alone at a gate does not affect later shoppers.
@@ -96,51 +96,52 @@ async fn many_unanswered_keys_among_answered_ones_do_not_open_the_breaker() {
 async fn one_unanswered_key_does_not_open_the_breaker() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[]).await);
-    poisoned(&backend, Reply::Status(500, String::new()));
-    let answers = at_once(&server, (0..100).map(|_| scan_with_key(b"poison")).collect()).await;
+    answer_all_but_poison(&backend, Reply::Status(500, String::new()));
+    let answers = verify_concurrently(&server, (0..100).map(|_| scan_with_key(b"poison")).collect()).await;
     answers.iter().for_each(|answer| assert_too_many(answer, "the key is the cause"));
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key, at once");
-    assert_eq!(question_count(&server, "not_asked").await, 0);
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key");
+    assert_eq!(lookup_count(&server, "not_asked").await, 0);
 }
 
 async fn many_scans(server: &Arc<Server>, name: &str, size: usize) -> Vec<Answer> {
-    at_once(server, (0..size).map(|number| scan_with_key(format!("{name} {number}").as_bytes())).collect()).await
+    verify_concurrently(server, (0..size).map(|number| scan_with_key(format!("{name} {number}").as_bytes())).collect())
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_unanswered_keys_open_the_breaker_so_that_later_scans_do_not_wait() {
     let backend = Backend::start().await;
-    backend.always(Reply::Silence);
+    backend.set_reply(Reply::Silence);
     let server = Arc::new(backend.connector(&[]).await);
     many_scans(&server, "first", 40).await;
     assert_eq!(readiness(&server).await, "degraded");
-    let asked = backend.asked().len();
+    let before = backend.requests().len();
     let mut waited = 0;
     for number in 0..20 {
         let (answer, elapsed) = timed(&server, &format!("later {number}")).await;
-        assert_refused(&answer, 500, OUR_FAULT, "not asked");
+        assert_refused(&answer, 500, OUR_FAULT, "the breaker is open");
         waited += usize::from(elapsed > Duration::from_millis(300));
     }
-    let more = backend.asked().len() - asked;
-    assert!(waited <= 10 && more <= 10, "{waited} of 20 waited, {more} were asked about");
-    until_up(&server, &backend).await;
+    let sent = backend.requests().len() - before;
+    assert!(waited <= 10 && sent <= 10, "{waited} of 20 scans waited, {sent} look-up requests were sent");
+    wait_until_backend_is_used(&server, &backend).await;
     for number in 0..20 {
-        assert_granted(&verify(&server, &format!("after {number}")).await, "v1", "SHOPPER", "all are asked about");
+        assert_granted(&verify(&server, &format!("after {number}")).await, "v1", "SHOPPER", "the breaker is closed");
     }
     assert_eq!(readiness(&server).await, "ready");
 }
 
-/// Many such keys at once, without any other scan.
+/// Many such keys at the same time, without any other scan.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_unanswered_keys_at_once_get_429() {
+async fn many_unanswered_keys_at_the_same_time_get_429() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[("directory.timeout", "1200ms")]).await);
     for (name, poison) in [("poison a", Reply::Status(500, String::new())), ("poison b", Reply::Silence)] {
-        poisoned(&backend, poison);
+        answer_all_but_poison(&backend, poison);
         many_scans(&server, name, 40).await.iter().for_each(|answer| assert_too_many(answer, name));
         assert_eq!(readiness(&server).await, "ready", "{name}");
     }
-    assert_eq!(question_count(&server, "not_asked").await, 0);
+    assert_eq!(lookup_count(&server, "not_asked").await, 0);
 }
 
 /// The backend recovers while an attacker keeps showing a key that is never answered.
@@ -148,10 +149,10 @@ async fn many_unanswered_keys_at_once_get_429() {
 async fn an_unanswered_key_cannot_keep_the_breaker_open() {
     let backend = Backend::start().await;
     let server = Arc::new(backend.connector(&[("directory.timeout", "400ms")]).await);
-    backend.always(Reply::Silence);
+    backend.set_reply(Reply::Silence);
     many_scans(&server, "first", 40).await;
     assert_eq!(readiness(&server).await, "degraded");
-    poisoned(&backend, Reply::Silence);
+    answer_all_but_poison(&backend, Reply::Silence);
     let attacker = tokio::spawn({
         let server = Arc::clone(&server);
         async move {

@@ -3,7 +3,7 @@
 use crate::support::Ended;
 
 #[test]
-fn check_config_shows_them_without_the_secret() {
+fn check_config_shows_settings_without_the_token() {
     let settings = [
         ("directory.url", "http://127.0.0.1:9/who"),
         ("directory.token", "s3cret-bearer"),
@@ -11,7 +11,7 @@ fn check_config_shows_them_without_the_secret() {
         ("directory.cache_for", "30s"),
         ("directory.max_in_flight", "7"),
     ];
-    let ended = Ended::of(&["check-config"], &settings);
+    let ended = Ended::run(&["check-config"], &settings);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     for setting in [
         "directory.url = \"http://127.0.0.1:9/who\"",
@@ -29,7 +29,7 @@ fn check_config_shows_them_without_the_secret() {
 }
 
 #[test]
-fn all_invalid_settings_are_named_at_once() {
+fn all_invalid_settings_are_reported_together() {
     let settings = [
         ("directory.url", "http://idp.example.com/who"),
         ("directory.timeout", "1300ms"),
@@ -37,7 +37,7 @@ fn all_invalid_settings_are_named_at_once() {
         ("directory.max_in_flight", "0"),
         ("directory.token", "with space"),
     ];
-    let ended = Ended::of(&["check-config"], &settings);
+    let ended = Ended::run(&["check-config"], &settings);
     assert_eq!(ended.code, Some(64));
     for wanted in [
         "directory.timeout = \"1300ms\": must be a duration with its unit, 50ms to 1200ms",
@@ -65,19 +65,19 @@ fn a_url_must_be_https_or_on_loopback_and_without_secrets() {
         "https://idp.example.com/who?key=s3cret",
         "https://idp.example.com/who#s3cret",
     ] {
-        let ended = Ended::of(&["check-config"], &[("directory.url", url)]);
+        let ended = Ended::run(&["check-config"], &[("directory.url", url)]);
         assert_eq!(ended.code, Some(64), "{url}: {}", ended.stdout);
         assert!(ended.stderr.contains("directory.url: must") && !ended.stderr.contains("s3cret"), "{}", ended.stderr);
     }
     for url in ["http://[::1]:8080/who", "http://localhost/", "http://127.0.0.2:1"] {
-        assert_eq!(Ended::of(&["check-config"], &[("directory.url", url)]).code, Some(0), "{url}");
+        assert_eq!(Ended::run(&["check-config"], &[("directory.url", url)]).code, Some(0), "{url}");
     }
 }
 
 #[test]
 fn settings_of_the_backend_need_its_url() {
     for setting in ["directory.token", "directory.ca", "directory.client_certificate", "directory.client_key"] {
-        let ended = Ended::of(&["check-config"], &[(setting, "Cargo.toml")]);
+        let ended = Ended::run(&["check-config"], &[(setting, "Cargo.toml")]);
         assert_eq!(ended.code, Some(64), "{setting}");
         assert!(ended.stderr.contains("set directory.url"), "{setting}: {}", ended.stderr);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{question_count, readiness, shopper, timed, until_up, verify};
+use crate::{lookup_count, readiness, shopper, timed, verify, wait_until_backend_is_used};
 
 /// The default time-out and a margin. On a busy machine one attempt may take longer.
 const IN_TIME: Duration = Duration::from_millis(1_450);
@@ -20,7 +20,7 @@ fn failure_replies() -> Vec<(&'static str, Reply)> {
         ("502", Reply::Status(502, "<html>Bad Gateway</html>".to_owned())),
         ("503", Reply::Status(503, shopper().to_string())),
         ("599", Reply::Status(599, String::new())),
-        ("a connection that ends at once", bytes("")),
+        ("a connection that is closed immediately", bytes("")),
         ("a head that ends half way", bytes("HTTP/1.1 200 OK\r\ncontent-le")),
         ("a body that ends half way", bytes("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"shopper\":")),
         ("a chunk that ends half way", bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n{")),
@@ -35,14 +35,14 @@ async fn without_an_answer_a_scan_gets_500_in_time_and_is_not_recorded() {
     let server = backend.connector(&[]).await;
     for (what, silence) in failure_replies() {
         assert_one_within(IN_TIME, what, async || {
-            // A new connector for each case, which has not sent a question yet.
+            // A new connector for each case, which has not sent a look-up request yet.
             let server = server.replica().await;
-            backend.always(silence.clone());
+            backend.set_reply(silence.clone());
             let body = scan_with_key(what.as_bytes());
             let began = std::time::Instant::now();
             assert_refused(&server.verify(&body).await, 500, OUR_FAULT, what);
             let took = began.elapsed();
-            backend.always(Reply::json(&shopper()));
+            backend.set_reply(Reply::json(&shopper()));
             assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", &format!("the retry after {what}"));
             assert_eq!(server.sessions().await.len(), 1, "{what}");
             took
@@ -56,13 +56,13 @@ async fn a_stalled_body_times_out_like_a_stalled_head() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("directory.timeout", "300ms")]).await;
     // The rest of the body never comes.
-    backend.always(Reply::Stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()));
-    assert_one_within(Duration::from_millis(900), "stalled", async || {
+    backend.set_reply(Reply::Stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()));
+    assert_one_within(Duration::from_millis(900), "a stalled body", async || {
         let server = server.replica().await;
         let (answer, elapsed) = timed(&server, "badge").await;
-        assert_refused(&answer, 500, OUR_FAULT, "stalled");
+        assert_refused(&answer, 500, OUR_FAULT, "the body stalls");
         assert!(elapsed > Duration::from_millis(290), "{elapsed:?}");
-        assert_eq!(question_count(&server, "timeout").await, 1);
+        assert_eq!(lookup_count(&server, "timeout").await, 1);
         elapsed
     })
     .await;
@@ -71,11 +71,15 @@ async fn a_stalled_body_times_out_like_a_stalled_head() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_answer_is_accepted_within_the_time_out() {
     let backend = Backend::start().await;
-    backend.always(Reply::After(Duration::from_millis(300), 200, shopper().to_string()));
+    backend.set_reply(Reply::After(Duration::from_millis(300), 200, shopper().to_string()));
     let server = backend.connector(&[]).await;
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "slow");
-    backend.always(Reply::After(Duration::from_millis(1_000), 200, shopper().to_string()));
-    assert_eq!(server.replica().await.verify(&scan_with_key(b"badge")).await.status, 500, "too slow");
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "a slow answer");
+    backend.set_reply(Reply::After(Duration::from_millis(1_000), 200, shopper().to_string()));
+    assert_eq!(
+        server.replica().await.verify(&scan_with_key(b"badge")).await.status,
+        500,
+        "an answer after the time-out"
+    );
 }
 
 /// Even with the longest time-out for the backend, a scan is answered within its own deadline.
@@ -83,36 +87,36 @@ async fn a_slow_answer_is_accepted_within_the_time_out() {
 async fn the_longest_time_out_ends_before_the_deadline_of_the_scan() {
     let backend = Backend::start().await;
     let server = backend.connector(&[("directory.timeout", "1200ms")]).await;
-    backend.always(Reply::Silence);
-    assert_one_within(Duration::from_millis(1_480), "silent", async || {
+    backend.set_reply(Reply::Silence);
+    assert_one_within(Duration::from_millis(1_480), "a backend that does not answer", async || {
         let server = server.replica().await;
         let (answer, elapsed) = timed(&server, "badge").await;
-        assert_refused(&answer, 500, OUR_FAULT, "silent");
-        assert_eq!(question_count(&server, "timeout").await, 1);
+        assert_refused(&answer, 500, OUR_FAULT, "the backend does not answer");
+        assert_eq!(lookup_count(&server, "timeout").await, 1);
         elapsed
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scans_fail_at_once_while_the_backend_is_down_and_pass_when_it_is_up() {
+async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[]).await;
     let recorded = scan_with_key(b"badge");
-    assert_granted(&server.verify(&recorded).await, "v1", "SHOPPER", "before");
+    assert_granted(&server.verify(&recorded).await, "v1", "SHOPPER", "before the failure");
     assert_eq!(readiness(&server).await, "ready");
     backend.stop().await;
     let mut took = Vec::new();
     for number in 0..10 {
         let (answer, elapsed) = timed(&server, &format!("badge {number}")).await;
-        assert_refused(&answer, 500, OUR_FAULT, "gone");
+        assert_refused(&answer, 500, OUR_FAULT, "the backend is down");
         took.push(elapsed);
     }
-    assert_most_within(50, Duration::from_millis(400), &took, "gone");
+    assert_most_within(50, Duration::from_millis(400), &took, "the backend is down");
     assert_eq!(readiness(&server).await, "degraded");
     assert_eq!(metric(&server, "connector_identity_backend_up").await, 0);
-    assert!(question_count(&server, "not_asked").await >= 5);
+    assert!(lookup_count(&server, "not_asked").await >= 5);
     assert_granted(&server.verify(&retry(&recorded)).await, "v1", "SHOPPER", "a recorded event, meanwhile");
     assert_granted(
         &verify(&server, "associate_key").await,
@@ -121,7 +125,7 @@ async fn scans_fail_at_once_while_the_backend_is_down_and_pass_when_it_is_up() {
         "a key of the directory",
     );
     backend.resume().await;
-    until_up(&server, &backend).await;
+    wait_until_backend_is_used(&server, &backend).await;
     assert_eq!(
         (readiness(&server).await.as_str(), metric(&server, "connector_identity_backend_up").await),
         ("ready", 1)
@@ -130,12 +134,12 @@ async fn scans_fail_at_once_while_the_backend_is_down_and_pass_when_it_is_up() {
 
 /// A server may close a connection just when it is used again. The connector then asks a second time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_is_sent_again_once_if_its_connection_closes() {
+async fn lookup_request_is_sent_again_once_if_its_connection_closes() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let seen = Arc::clone(&first);
-    backend.answers(move |_| {
+    backend.set_answerer(move |_| {
         if seen.swap(false, std::sync::atomic::Ordering::SeqCst) {
             Reply::Bytes(Vec::new())
         } else {
@@ -143,9 +147,9 @@ async fn a_question_is_sent_again_once_if_its_connection_closes() {
         }
     });
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "at the second attempt");
-    backend.always(Reply::Bytes(Vec::new()));
+    backend.set_reply(Reply::Bytes(Vec::new()));
     assert_eq!(server.replica().await.verify(&scan_with_key(b"other")).await.status, 500);
-    assert_eq!(backend.asked().len(), 6, "exactly twice each: two keys and one made-up key");
+    assert_eq!(backend.requests().len(), 6, "exactly twice each: two keys and one made-up key");
 }
 
 /// One connector sees all kinds of failure in turn.
@@ -159,19 +163,19 @@ async fn the_connector_recovers_after_every_kind_of_failure() {
         format!("badge {number}")
     };
     for round in 0..3 {
-        until_up(&server, &backend).await;
+        wait_until_backend_is_used(&server, &backend).await;
         let what = format!("round {round}");
         assert_granted(&verify(&server, &next()).await, "v1", "SHOPPER", &what);
         for silence in [Reply::Silence, Reply::Status(500, String::new())] {
-            backend.always(silence);
+            backend.set_reply(silence);
             for _ in 0..6 {
                 let (answer, elapsed) = timed(&server, &next()).await;
                 assert!([429, 500].contains(&answer.status), "{what}: {} {elapsed:?}", answer.status);
             }
-            until_up(&server, &backend).await;
+            wait_until_backend_is_used(&server, &backend).await;
         }
         for wrong in [Reply::Status(200, "nonsense".to_owned()), Reply::Endless, Reply::Status(401, String::new())] {
-            backend.always(wrong);
+            backend.set_reply(wrong);
             assert_refused(&verify(&server, &next()).await, 401, KEY_NOT_FOUND, &what);
         }
         backend.stop().await;
@@ -180,6 +184,6 @@ async fn the_connector_recovers_after_every_kind_of_failure() {
         }
         backend.resume().await;
     }
-    until_up(&server, &backend).await;
+    wait_until_backend_is_used(&server, &backend).await;
     assert_eq!(readiness(&server).await, "ready");
 }

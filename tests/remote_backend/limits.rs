@@ -1,4 +1,4 @@
-//! The limit of concurrent questions, and that cancelled scans release their permits.
+//! The limit of concurrent look-up requests. Cancelled scans release their permits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{context, directory_of, question_count, shopper, until, verify};
+use crate::{context, directory_of, lookup_count, shopper, verify, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_questions_are_limited() {
+async fn concurrent_lookup_requests_are_limited() {
     // Each look-up holds its permit until its time-out of 1.2 s. After half of that the connector also asks about a
     // made-up key, which would disturb the counts, so an attempt counts only if it ends before.
     let limit = Duration::from_millis(550);
     assert_one_within(limit, "while all permits are in use", async || {
         let backend = Backend::start().await;
-        backend.always(Reply::OnceReleased(200, shopper().to_string()));
+        backend.set_reply(Reply::OnceReleased(200, shopper().to_string()));
         let server =
             Arc::new(backend.connector(&[("directory.max_in_flight", "4"), ("directory.timeout", "1200ms")]).await);
         let began = Instant::now();
@@ -25,11 +25,11 @@ async fn concurrent_questions_are_limited() {
                 tokio::spawn(async move { verify(&server, &format!("first {number}")).await })
             })
             .collect();
-        while backend.under_way() < 4 {
+        while backend.in_flight() < 4 {
             if began.elapsed() > limit {
                 return Duration::MAX;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await; // a poll towards the limit above
+            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the limit
         }
         let in_flight = metric(&server, "connector_identity_backend_in_flight").await;
         let mut excess = Vec::new();
@@ -43,13 +43,13 @@ async fn concurrent_questions_are_limited() {
             return took;
         }
         assert_eq!(in_flight, 4);
-        excess.iter().for_each(|answer| assert_too_many(answer, "no permit"));
-        assert_granted(&associate, "associate-uuid-001", "ASSOCIATE", "needs no permit");
+        excess.iter().for_each(|answer| assert_too_many(answer, "no permit is free"));
+        assert_granted(&associate, "associate-uuid-001", "ASSOCIATE", "a key of the directory needs no permit");
         for answer in waiting {
-            assert_granted(&answer.await.unwrap(), "v1", "SHOPPER", "had a permit");
+            assert_granted(&answer.await.unwrap(), "v1", "SHOPPER", "a look-up with a permit");
         }
-        assert_eq!((backend.most_under_way(), question_count(&server, "full").await), (4, 5));
-        backend.always(Reply::json(&shopper()));
+        assert_eq!((backend.max_in_flight(), lookup_count(&server, "full").await), (4, 5));
+        backend.set_reply(Reply::json(&shopper()));
         assert_granted(&verify(&server, "excess 0").await, "v1", "SHOPPER", "a permit is free again");
         assert_eq!(metric(&server, "connector_identity_backend_in_flight").await, 0);
         took
@@ -60,21 +60,21 @@ async fn concurrent_questions_are_limited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scans_above_the_limit_pass_or_get_429() {
     let backend = Backend::start().await;
-    backend.always(Reply::After(Duration::from_millis(5), 200, shopper().to_string()));
+    backend.set_reply(Reply::After(Duration::from_millis(5), 200, shopper().to_string()));
     let server = Arc::new(backend.connector(&[("directory.max_in_flight", "8")]).await);
     let bodies: Vec<_> = (0..200).map(|number| scan_with_key(format!("badge {number}").as_bytes())).collect();
-    let answers = at_once(&server, bodies).await;
+    let answers = verify_concurrently(&server, bodies).await;
     let passed = answers.iter().filter(|answer| answer.status == 200).count();
     for answer in answers.iter().filter(|answer| answer.status != 200) {
-        assert_too_many(answer, "no permit");
+        assert_too_many(answer, "no permit is free");
     }
-    assert!(passed >= 8 && backend.most_under_way() <= 8, "{passed} passed, {} at once", backend.most_under_way());
+    assert!(passed >= 8 && backend.max_in_flight() <= 8, "{passed} passed, {} at once", backend.max_in_flight());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_hang_up_release_their_permits() {
+async fn disconnected_callers_release_their_permits() {
     let backend = Backend::start().await;
-    backend.always(Reply::Silence);
+    backend.set_reply(Reply::Silence);
     let server =
         Arc::new(backend.connector(&[("directory.max_in_flight", "4"), ("directory.timeout", "1200ms")]).await);
     for round in 0..3 {
@@ -84,21 +84,23 @@ async fn callers_that_hang_up_release_their_permits() {
                 tokio::spawn(async move { verify(&server, &format!("{round} {number}")).await })
             })
             .collect();
-        until("all permits are in use", async || backend.under_way() == 4).await;
+        wait_until("all permits are in use", async || backend.in_flight() == 4).await;
         callers.iter().for_each(tokio::task::JoinHandle::abort);
-        until("the backend sees the connections close", async || backend.under_way() == 0).await;
-        until("the permits are released", async || metric(&server, "connector_identity_backend_in_flight").await == 0)
-            .await;
+        wait_until("the backend sees the connections close", async || backend.in_flight() == 0).await;
+        wait_until("the permits are released", async || {
+            metric(&server, "connector_identity_backend_in_flight").await == 0
+        })
+        .await;
     }
-    backend.always(Reply::json(&shopper()));
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "afterwards");
+    backend.set_reply(Reply::json(&shopper()));
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "the permits are free again");
 }
 
 /// Look-ups are dropped when the process ends or the scan's deadline passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_look_up_releases_its_permit_at_once() {
+async fn dropped_lookup_releases_its_permit_immediately() {
     let backend = Backend::start().await;
-    backend.always(Reply::Silence);
+    backend.set_reply(Reply::Silence);
     let directory = Arc::new(directory_of(&backend, Duration::ZERO));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
@@ -106,14 +108,14 @@ async fn a_dropped_look_up_releases_its_permit_at_once() {
     };
     for round in 0..10 {
         let dropped: Vec<_> = (0..4).map(|number| tokio::spawn(look_up(round * 4 + number))).collect();
-        until("all permits are in use", async || backend.under_way() == 4).await;
+        wait_until("all permits are in use", async || backend.in_flight() == 4).await;
         for look_up in dropped {
             look_up.abort();
             assert!(look_up.await.unwrap_err().is_cancelled());
         }
         assert_eq!(directory.remote().unwrap().in_flight(), 0);
-        until("the backend sees the connections close", async || backend.under_way() == 0).await;
+        wait_until("the backend sees the connections close", async || backend.in_flight() == 0).await;
     }
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     assert!(look_up(200).await.unwrap().is_some());
 }

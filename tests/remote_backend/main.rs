@@ -16,13 +16,13 @@ mod support;
 use support::checks;
 
 mod answers;
+mod cache;
 mod circuit;
 mod configuration;
 mod failures;
 mod idle;
 mod limits;
-mod memory;
-mod questions;
+mod lookup_requests;
 mod random;
 mod secrets;
 mod tls;
@@ -61,34 +61,34 @@ async fn readiness(server: &Server) -> String {
     answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
 }
 
-/// The number of questions with this outcome.
-async fn question_count(server: &Server, outcome: &str) -> u64 {
+/// The number of look-ups with this outcome.
+async fn lookup_count(server: &Server, outcome: &str) -> u64 {
     let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
     let metrics = server.metrics().await;
     metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
 }
 
 /// Waits until the condition is true.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "{what}: not in time");
-        tokio::time::sleep(Duration::from_millis(10)).await; // a poll towards the deadline
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: timed out");
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline
     }
 }
 
-/// Makes the backend answer, and waits until the connector uses it.
-async fn until_up(server: &Server, backend: &Backend) {
-    backend.always(support::backend::Reply::json(&shopper()));
+/// Makes the backend answer, and waits until the connector accepts its answers.
+async fn wait_until_backend_is_used(server: &Server, backend: &Backend) {
+    backend.set_reply(support::backend::Reply::json(&shopper()));
     let mut number = 0;
-    until("the backend is asked again", async || {
+    wait_until("the backend is asked again", async || {
         number += 1;
         verify(server, &format!("is it back {number}")).await.status == 200
     })
     .await;
 }
 
-/// An empty directory that asks the backend, with up to four questions at once, without the rest of the service.
+/// An empty directory that uses the backend, with up to four look-ups at the same time, without the rest of the service.
 fn directory_of(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();

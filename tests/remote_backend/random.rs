@@ -99,7 +99,7 @@ fn expect_200_or_401(status: u16, what: &str) -> Result<(), String> {
 /// Checks that this answer of the backend is a 200 or a 401 for the gate, and that a retry gets the same answer.
 async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Result<(), String> {
     let what = format!("{reply:?}");
-    backend.always(reply);
+    backend.set_reply(reply);
     let key = format!("badge {}", new_id());
     let body = scan_with_key(key.as_bytes());
     let first = server.verify(&body).await;
@@ -111,7 +111,7 @@ async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Resul
 }
 
 #[test]
-fn any_body_of_a_200() {
+fn any_body_with_status_200_gets_200_or_401() {
     let bytes = vec(any::<u8>(), 0..600);
     check_property(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -120,14 +120,14 @@ fn any_body_of_a_200() {
 }
 
 #[test]
-fn any_json_that_resembles_an_answer() {
+fn json_that_resembles_an_answer_gets_200_or_401() {
     check_property(300, answer_like(), &[], &async |server, backend, json| {
         check_answer(server, backend, Reply::Status(200, json.to_string())).await
     });
 }
 
 #[test]
-fn a_good_answer_with_some_bytes_changed() {
+fn valid_answer_with_some_bytes_changed_gets_200_or_401() {
     let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
     check_property(300, changes, &[], &async |server, backend, changes| {
         check_answer(server, backend, Reply::Status(200, mutated(changes))).await
@@ -135,7 +135,7 @@ fn a_good_answer_with_some_bytes_changed() {
 }
 
 #[test]
-fn any_status_below_500_but_429() {
+fn any_status_below_500_except_429_gets_200_or_401() {
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
     check_property(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
         let has_none = status == 204 || status == 304;
@@ -149,7 +149,7 @@ fn any_status_below_500_but_429() {
     });
 }
 
-/// Checks that a question has the documented form and contains the key of the scan.
+/// Checks that a look-up request has the documented form and contains the key of the scan.
 fn is_documented(asked: &Value, shown: &[u8]) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{what}: {asked} for {}", String::from_utf8_lossy(shown)));
     let Some(shown) =
@@ -196,22 +196,22 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn any_question_has_the_documented_form() {
+fn lookup_request_for_any_key_has_the_documented_form() {
     check_property(500, any_key(), &[], &async |server, backend, key| {
-        let before = backend.asked().len();
+        let before = backend.requests().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         expect_200_or_401(answer.status, "")?;
-        backend.asked()[before..].iter().try_for_each(|asked| is_documented(&asked.json(), &key))
+        backend.requests()[before..].iter().try_for_each(|asked| is_documented(&asked.json(), &key))
     });
 }
 
 #[test]
-fn no_question_is_sent_for_an_unsigned_code() {
+fn no_lookup_request_is_sent_for_an_unsigned_code() {
     let key = base64([7; 32]);
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
     check_property(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
         let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
         expect_200_or_401(verify(server, &code).await.status, &code)?;
-        if backend.asked().is_empty() { Ok(()) } else { Err(code) }
+        if backend.requests().is_empty() { Ok(()) } else { Err(code) }
     });
 }

@@ -1,4 +1,4 @@
-//! No log line and no metric contains a key, a token or a credential, whatever the outcome of a question. A failure is
+//! No log line and no metric contains a key, a token or a credential, whatever the outcome of a look-up. A failure is
 //! logged once.
 
 use serde_json::json;
@@ -11,8 +11,8 @@ const KEY: &str = "s3cret-badge";
 const BEARER: &str = "s3cret-bearer-token";
 
 /// A different answer for each key, which repeats the key wherever it can.
-fn answer_for(question: &serde_json::Value) -> Reply {
-    let value = question["value"].as_str().unwrap();
+fn answer_for(lookup: &serde_json::Value) -> Reply {
+    let value = lookup["value"].as_str().unwrap();
     let echo = |name: &str| json!({ name: value, "shopper": { "id": value, "type": value } }).to_string();
     match value.rsplit('-').next().unwrap() {
         "found" => Reply::json(&json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })),
@@ -31,7 +31,7 @@ fn answer_for(question: &serde_json::Value) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_the_log_or_the_metrics() {
     let backend = Backend::start().await;
-    backend.answers(answer_for);
+    backend.set_answerer(answer_for);
     let url = backend.url();
     let settings = [
         ("directory.url", url.as_str()),
@@ -59,7 +59,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
     }
     let metrics = client.get(format!("{}/metrics", process.management)).bearer_auth(MANAGEMENT_TOKEN);
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
-    assert!(backend.asked().iter().any(|asked| asked.json()["value"] == token));
+    assert!(backend.requests().iter().any(|asked| asked.json()["value"] == token));
     process.signal("TERM");
     let log = process.ended().stderr;
     for secret in [KEY, BEARER, token, "5ecret", "s3cret"] {
@@ -76,7 +76,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_refuses_or_is_down_is_logged_once() {
     let backend = Backend::start().await;
-    backend.always(Reply::Status(401, String::new()));
+    backend.set_reply(Reply::Status(401, String::new()));
     let url = backend.url();
     let process = Process::demo(&[("directory.url", &url), ("log.format", "json")]).await;
     let client = client();

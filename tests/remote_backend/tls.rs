@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::certificates::{Authority, Certified};
-use crate::{question_count, shopper, verify};
+use crate::{lookup_count, shopper, verify};
 
 /// A TLS acceptor with this certificate. If `clients` is given, it requires a client certificate that this authority
 /// has signed.
@@ -42,8 +42,8 @@ impl Files {
         Self(TempDir::new().unwrap())
     }
 
-    /// The path of a new file.
-    fn with(&self, name: &str, content: &str) -> String {
+    /// Writes a file and returns its path.
+    fn write(&self, name: &str, content: &str) -> String {
         let path = self.0.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
@@ -52,14 +52,14 @@ impl Files {
     /// Certificate and key of a client.
     fn client(&self, authority: &Authority) -> [String; 2] {
         let Certified { certificate, key } = authority.client("connector");
-        [self.with("client.pem", &certificate), self.with("client.key", &key)]
+        [self.write("client.pem", &certificate), self.write("client.key", &key)]
     }
 }
 
 /// A backend with TLS that knows every key.
 async fn backend(tls: TlsAcceptor) -> Backend {
-    let backend = Backend::start_with(Some(tls)).await;
-    backend.always(Reply::json(&shopper()));
+    let backend = Backend::start_with_tls(Some(tls)).await;
+    backend.set_reply(Reply::json(&shopper()));
     backend
 }
 
@@ -67,19 +67,19 @@ async fn backend(tls: TlsAcceptor) -> Backend {
 async fn a_backend_with_a_certificate_of_the_configured_authority_is_trusted() {
     let (ours, files) = (Authority::new("ours"), Files::new());
     let backend = backend(acceptor(&ours.server(), None)).await;
-    let ca = files.with("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
+    let ca = files.write("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
     let server = backend.connector(&[("directory.ca", &ca), ("directory.token", "over-tls")]).await;
     for number in 0..5 {
         assert_granted(&verify(&server, &format!("badge {number}")).await, "v1", "SHOPPER", "over TLS");
     }
-    assert!(backend.asked()[0].head.contains("authorization: Bearer over-tls\n"));
+    assert!(backend.requests()[0].head.contains("authorization: Bearer over-tls\n"));
     assert_eq!(backend.connections(), 1, "a connection is used again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_sent_to_a_backend_with_another_certificate() {
     let (ours, other, files) = (Authority::new("ours"), Authority::new("other"), Files::new());
-    let ca = files.with("ca.pem", &ours.pem());
+    let ca = files.write("ca.pem", &ours.pem());
     for (what, tls) in [
         ("another authority's", acceptor(&other.server(), None)),
         ("another name's", acceptor(&ours.client("no name of a server"), None)),
@@ -87,7 +87,7 @@ async fn no_key_is_sent_to_a_backend_with_another_certificate() {
         let backend = backend(tls).await;
         let server = backend.connector(&[("directory.ca", &ca)]).await;
         assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, what);
-        assert_eq!((backend.asked().len(), question_count(&server, "unavailable").await), (0, 1), "{what}");
+        assert_eq!((backend.requests().len(), lookup_count(&server, "unavailable").await), (0, 1), "{what}");
     }
 }
 
@@ -97,32 +97,33 @@ async fn no_key_is_sent_to_a_backend_without_tls() {
     let (ours, files) = (Authority::new("ours"), Files::new());
     let plain = Backend::start().await;
     let url = plain.url().replace("http://127.0.0.1", "https://localhost");
-    let ca = files.with("ca.pem", &ours.pem());
+    let ca = files.write("ca.pem", &ours.pem());
     let server = plain.connector(&[("directory.url", &url), ("directory.ca", &ca)]).await;
     assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "no TLS");
-    assert_eq!(plain.asked().len(), 0);
+    assert_eq!(plain.requests().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_certificate_is_sent_to_a_backend_that_requires_it() {
     let (ours, clients, files) = (Authority::new("ours"), Authority::new("clients"), Files::new());
     let backend = backend(acceptor(&ours.server(), Some(&clients))).await;
-    let ca = files.with("ca.pem", &ours.pem());
+    let ca = files.write("ca.pem", &ours.pem());
     let [certificate, key] = files.client(&clients);
-    let with =
+    let settings =
         [("directory.ca", ca.as_str()), ("directory.client_certificate", &certificate), ("directory.client_key", &key)];
-    let server = backend.connector(&with).await;
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "with ours");
+    let server = backend.connector(&settings).await;
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "with a certificate of the configured authority");
 
-    let before = backend.asked().len();
-    let server = backend.connector(&with[..1]).await;
-    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "without");
+    let before = backend.requests().len();
+    let server = backend.connector(&settings[..1]).await;
+    assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "without a client certificate");
     let other_files = Files::new();
     let [certificate, key] = other_files.client(&Authority::new("other clients"));
-    let other = [with[0], ("directory.client_certificate", certificate.as_str()), ("directory.client_key", &key)];
-    let server = backend.connector(&other).await;
+    let other_settings =
+        [settings[0], ("directory.client_certificate", certificate.as_str()), ("directory.client_key", &key)];
+    let server = backend.connector(&other_settings).await;
     assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "with a certificate of another authority");
-    assert_eq!(backend.asked().len(), before);
+    assert_eq!(backend.requests().len(), before);
 }
 
 /// The start fails, and the message never contains the content of a file.
@@ -130,8 +131,8 @@ async fn the_client_certificate_is_sent_to_a_backend_that_requires_it() {
 async fn invalid_certificate_files_are_refused_at_the_start() {
     let (ours, files, others) = (Authority::new("ours"), Files::new(), Files::new());
     let ([certificate, key], [_, other_key]) = (files.client(&ours), others.client(&ours));
-    let empty = files.with("empty.pem", "");
-    let text = files.with("text.pem", "s3cret");
+    let empty = files.write("empty.pem", "");
+    let text = files.write("text.pem", "s3cret");
     for (settings, wanted) in [
         (vec![("directory.ca", "/nonexistent/ca.pem")], "directory.ca = \"/nonexistent/ca.pem\": cannot be read"),
         (vec![("directory.ca", empty.as_str())], "must be a PEM file with at least one certificate"),

@@ -76,7 +76,7 @@ async fn invalid_rows_are_refused_with_the_position_of_the_mistake() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_mistakes_of_a_body_are_reported_at_once() {
+async fn all_mistakes_of_a_body_are_reported_together() {
     let server = Server::demo(&[]).await;
     let flag = "invalid type: string, expected a boolean";
     let key = "must be 1 to 750 printable ASCII characters: a gate cannot send any other key";

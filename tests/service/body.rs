@@ -66,7 +66,7 @@ async fn bodies_of_up_to_64_kib_are_accepted() {
 
 /// The server does not wait for the body if `Content-Length` is too large.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_large_content_length_is_refused_at_once() {
+async fn too_large_content_length_is_refused_immediately() {
     let server = Server::demo(&[]).await;
     assert_one_within(AT_ONCE, "content-length too large", async || {
         let mut wire = Wire::connect(&server).await;

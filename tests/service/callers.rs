@@ -33,7 +33,7 @@ async fn with_callers(settings: &[(&str, &str)]) -> Server {
 async fn ask(server: &Server, keys: &[&str], body: impl ToString) -> Answer {
     let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).body(body.to_string());
     let request = keys.iter().fold(request, |request, key| request.header("X-Api-Key", *key));
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +94,7 @@ async fn another_caller_may_send_the_retry() {
     let body = scan_with("storeId", "STORE-002");
     let first = ask(&server, &[AMAZON], &body).await;
     let again = ask(&server, &[DESK], retry(&body)).await;
-    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
+    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "the first scan");
     assert_eq!((first.status, first.body), (again.status, again.body));
     assert_eq!(server.sessions().await.len(), 1);
 }
@@ -124,7 +124,7 @@ async fn unknown_callers_are_limited_by_address() {
     let server = with_callers(&settings).await;
     let from = async |address: &str, key: &str| {
         let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("X-Api-Key", key);
-        Answer::of(request.header("X-Forwarded-For", address).body("{}").send().await.unwrap()).await
+        Answer::read(request.header("X-Forwarded-For", address).body("{}").send().await.unwrap()).await
     };
     for address in ["192.0.2.1", "192.0.2.2"] {
         let mut refused = 0;
@@ -158,7 +158,7 @@ proptest! {
             for value in values {
                 let Ok(value) = reqwest::header::HeaderValue::from_bytes(&value) else { continue };
                 let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("X-Api-Key", value);
-                let answer = Answer::of(request.body(scan().to_string()).send().await.unwrap()).await;
+                let answer = Answer::read(request.body(scan().to_string()).send().await.unwrap()).await;
                 assert_refused(&answer, 401, UNAUTHORIZED, "a random key");
             }
         });

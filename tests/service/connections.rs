@@ -37,8 +37,8 @@ async fn pipelined_requests_are_answered_in_order() {
     let all = [scan().to_string(), associate, "{}".to_owned(), unknown, scan().to_string()];
     let mut wire = Wire::connect(&server).await;
     wire.send(all.map(|body| request(&body)).concat()).await;
-    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "first");
-    assert_granted(&wire.answer().await, "associate-uuid-001", "ASSOCIATE", "second");
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "the first scan");
+    assert_granted(&wire.answer().await, "associate-uuid-001", "ASSOCIATE", "the second scan");
     assert_refused(&wire.answer().await, 400, INVALID_BODY, "third");
     assert_refused(&wire.answer().await, 401, KEY_NOT_FOUND, "fourth");
     assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "fifth");

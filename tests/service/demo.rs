@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::checks::*;
 use crate::support::carts::ask_to_sign_in;
 use crate::support::shopper::context;
-use crate::support::{Answer, MANAGEMENT_TOKEN, Process, Server, scan_with_key, stranger};
+use crate::support::{Answer, MANAGEMENT_TOKEN, Process, Server, client_without_credentials, scan_with_key};
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -41,7 +41,7 @@ const ENDPOINTS: [(&str, &str); 7] = [
 fn requests(api: &str, calls: impl IntoIterator<Item = (&'static str, &'static str)>) -> Vec<(String, RequestBuilder)> {
     let body = json!({ "shopper": "shopper-uuid-001", "down": false }).to_string();
     let request = |(method, path): (&str, &str)| {
-        let request = stranger().request(method.parse().unwrap(), format!("{api}{path}"));
+        let request = client_without_credentials().request(method.parse().unwrap(), format!("{api}{path}"));
         (format!("{method} {path}"), request.body(body.clone()))
     };
     calls.into_iter().map(request).collect()
@@ -53,16 +53,16 @@ fn all_requests(api: &str) -> Vec<(String, RequestBuilder)> {
     requests(api, pages.into_iter().chain(PROVIDER).chain(ENDPOINTS))
 }
 
-fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
+fn with_headers(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 async fn send(request: RequestBuilder) -> Answer {
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 pub(crate) async fn ask(server: &Server, method: &str, path: &str) -> Answer {
-    send(stranger().request(method.parse().unwrap(), format!("{}{path}", server.api))).await
+    send(client_without_credentials().request(method.parse().unwrap(), format!("{}{path}", server.api))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,9 +136,9 @@ async fn serve_has_no_demo_on_any_port() {
             assert_error_form(&send(request.bearer_auth(MANAGEMENT_TOKEN)).await, 404, &what);
         }
     }
-    let root = send(stranger().get(format!("{}/", process.api))).await;
+    let root = send(client_without_credentials().get(format!("{}/", process.api))).await;
     assert_error_form(&root, 404, "the root of the API's port");
-    let carts = send(stranger().get(format!("{}/commerceapi/cart/", process.api))).await;
+    let carts = send(client_without_credentials().get(format!("{}/commerceapi/cart/", process.api))).await;
     assert_eq!(carts.status, 401, "the shopper's side is there");
 }
 
@@ -192,7 +192,7 @@ async fn requests_of_other_pages_are_refused() {
     ];
     for headers in refused {
         for (what, request) in all_requests(own) {
-            let answer = send(with(request, headers)).await;
+            let answer = send(with_headers(request, headers)).await;
             let message = "The demo answers requests of its own page only";
             let body = json!({ "message": message, "reason": "not_from_here" });
             assert_json(&answer, 403, &body, &format!("{what} {headers:?}"));
@@ -201,7 +201,7 @@ async fn requests_of_other_pages_are_refused() {
     }
     for headers in accepted {
         for (what, request) in all_requests(own) {
-            assert_eq!(send(with(request, headers)).await.status, 200, "{what} {headers:?}");
+            assert_eq!(send(with_headers(request, headers)).await.status, 200, "{what} {headers:?}");
         }
     }
     assert_granted(
@@ -219,17 +219,17 @@ async fn links_on_other_sites_open_the_page_only() {
     let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     for (what, request) in all_requests(&server.api) {
         let status = if what == "GET /demo" { 200 } else { 403 };
-        assert_eq!(send(with(request, &link)).await.status, status, "{what}");
+        assert_eq!(send(with_headers(request, &link)).await.status, status, "{what}");
     }
     for (what, headers) in [
         ("framed", [link[0], link[1], ("sec-fetch-dest", "iframe")]),
         ("fetched", [link[0], ("sec-fetch-mode", "no-cors"), link[2]]),
     ] {
-        let request = stranger().get(format!("{}/demo", server.api));
-        assert_eq!(send(with(request, &headers)).await.status, 403, "{what}");
+        let request = client_without_credentials().get(format!("{}/demo", server.api));
+        assert_eq!(send(with_headers(request, &headers)).await.status, 403, "{what}");
     }
-    let foreign = stranger().get(format!("{}/demo", server.api)).header("host", "evil.example");
-    assert_eq!(send(with(foreign, &link)).await.status, 403, "a foreign host");
+    let foreign = client_without_credentials().get(format!("{}/demo", server.api)).header("host", "evil.example");
+    assert_eq!(send(with_headers(foreign, &link)).await.status, 403, "a foreign host");
 }
 
 const KEY: &str = "the-key-of-a-published-demo";
@@ -250,7 +250,7 @@ async fn published_demo_needs_its_key() {
     ];
     for headers in without_key {
         for (what, request) in requests(&server.api, ENDPOINTS) {
-            let answer = send(with(request, headers)).await;
+            let answer = send(with_headers(request, headers)).await;
             assert_json(&answer, 401, &json!({ "message": KEY_IS_MISSING }), &format!("{what} {headers:?}"));
         }
     }
@@ -282,7 +282,7 @@ async fn published_demo_accepts_any_host_and_refuses_other_pages() {
     for (groups, status) in [(&accepted[..], 200), (&refused[..], 403)] {
         for headers in groups {
             for (what, request) in all_requests(&server.api) {
-                let answer = send(with(request.header("x-demo-key", KEY), headers)).await;
+                let answer = send(with_headers(request.header("x-demo-key", KEY), headers)).await;
                 assert_eq!(answer.status, status, "{what} {headers:?}");
             }
         }
@@ -298,7 +298,7 @@ async fn tokens_are_accepted_on_every_address() {
         let server = Server::published_on(address, KEY).await;
         let url = format!("{}/demo/sign-in", server.api);
         let body = json!({ "shopper": "shopper-uuid-001" }).to_string();
-        let token = send(stranger().post(url).header("x-demo-key", KEY).body(body)).await.json();
+        let token = send(client_without_credentials().post(url).header("x-demo-key", KEY).body(body)).await.json();
         let answer = context(&server, token["accessToken"].as_str().unwrap()).await;
         assert_eq!(answer.status, 200, "{address}");
     }
@@ -316,7 +316,7 @@ async fn backend_switch_makes_scans_fail_and_nothing_else() {
     let server = Server::demo(&[]).await;
     let switch = async |body: String| {
         let url = format!("{}/demo/backend", server.api);
-        send(stranger().put(url).header("origin", &server.api).body(body)).await
+        send(client_without_credentials().put(url).header("origin", &server.api).body(body)).await
     };
     assert_eq!(ask(&server, "GET", "/demo/backend").await.json(), json!({ "down": false }));
     for body in ["", "{}", "[true]", "true", r#"{"down": 1}"#, r#"{"down": null}"#, r#"{"down": true"#] {

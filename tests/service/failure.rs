@@ -45,9 +45,9 @@ async fn scan_key_code_is_decided_once_the_directory_answers() {
     let server = Server::demo(&[]).await;
     let body = scan_with_key(code(SCANNED_AT, "").as_bytes());
     server.faults.set(Some(Fault::Fail));
-    assert_our_fault(&server.verify(&body).await, "while it fails");
+    assert_our_fault(&server.verify(&body).await, "the directory fails");
     server.faults.set(None);
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the directory answers again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,17 +80,17 @@ async fn retry_after_a_single_failure_is_accepted() {
 async fn stalled_directory_gives_500_at_the_deadline() {
     let server = Arc::new(Server::demo(&[]).await);
     server.faults.set(Some(Fault::Stall));
-    assert_one_within(LATE, "stalled", async || {
+    assert_one_within(LATE, "a stalled directory", async || {
         let began = Instant::now();
-        for answer in at_once(&server, (0..16).map(|_| scan()).collect()).await {
-            assert_our_fault(&answer, "stalled");
+        for answer in verify_concurrently(&server, (0..16).map(|_| scan()).collect()).await {
+            assert_our_fault(&answer, "the directory stalls");
         }
         assert!(began.elapsed() > DEADLINE, "{:?}", began.elapsed());
         began.elapsed()
     })
     .await;
     server.faults.set(None);
-    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "the directory answers again");
     assert_eq!(server.sessions().await.len(), 1, "no recording began after the deadline");
 }
 
@@ -99,7 +99,7 @@ async fn deadline_starts_at_the_head_not_at_the_body() {
     let server = Server::demo(&[]).await;
     server.faults.set(Some(Fault::Stall));
     let body = scan().to_string();
-    assert_one_within(LATE, "stalled", async || {
+    assert_one_within(LATE, "a stalled directory", async || {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(&format!("content-length: {}\r\n", body.len())).await;
         assert!(wire.answer_within(Duration::from_millis(500)).await.is_none());
@@ -107,7 +107,7 @@ async fn deadline_starts_at_the_head_not_at_the_body() {
         if wire.elapsed() > Duration::from_millis(900) {
             return Duration::MAX; // the body was sent after its limit of a second
         }
-        assert_our_fault(&wire.answer().await, "stalled");
+        assert_our_fault(&wire.answer().await, "the directory stalls");
         assert!(wire.elapsed() > DEADLINE, "{:?}", wire.elapsed());
         wire.elapsed()
     })
@@ -119,12 +119,12 @@ async fn panic_gives_500_and_the_service_continues() {
     let server = Arc::new(Server::demo(&[]).await);
     let body = scan();
     server.faults.set(Some(Fault::Panic));
-    assert_our_fault(&server.verify(&body).await, "panicked");
-    for answer in at_once(&server, (0..16).map(|_| scan()).collect()).await {
-        assert_our_fault(&answer, "panicked");
+    assert_our_fault(&server.verify(&body).await, "a panic");
+    for answer in verify_concurrently(&server, (0..16).map(|_| scan()).collect()).await {
+        assert_our_fault(&answer, "a panic");
     }
     server.faults.set(None);
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the directory answers again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,9 +133,9 @@ async fn panic_does_not_affect_other_connections() {
     let mut bystander = Wire::connect(&server).await;
     let body = scan();
     bystander.send(request(&body.to_string())).await;
-    assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "before");
+    assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "before the panic");
     server.faults.set(Some(Fault::Panic));
-    assert_our_fault(&server.verify(&scan()).await, "panicked");
+    assert_our_fault(&server.verify(&scan()).await, "a panic");
     bystander.send(request(&retry(&body).to_string())).await;
     assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a recorded event, meanwhile");
     server.faults.set(None);
@@ -200,16 +200,16 @@ async fn unavailable_backend_key_of_the_demo_always_gives_500() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scan_of_a_caller_that_hangs_up_opens_one_session_after_the_retry() {
+async fn scan_of_a_disconnected_caller_opens_one_session_after_the_retry() {
     let server = Server::demo(&[]).await;
     let mut bodies: Vec<Value> = Vec::new();
     for number in 0..24 {
         let body = scan();
-        let whole = request(&body.to_string());
+        let full_request = request(&body.to_string());
         let mut wire = Wire::connect(&server).await;
-        // Some hang up within the head, some within the body, some after the whole request.
-        let part = if number % 3 == 0 { whole.len() } else { whole.len() * number / 24 };
-        wire.send(&whole.as_bytes()[..part]).await;
+        // Some clients disconnect within the head, some within the body, some after the whole request.
+        let part = if number % 3 == 0 { full_request.len() } else { full_request.len() * number / 24 };
+        wire.send(&full_request.as_bytes()[..part]).await;
         drop(wire);
         bodies.push(body);
     }

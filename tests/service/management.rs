@@ -4,17 +4,17 @@
 use serde_json::json;
 
 use crate::checks::assert_refused;
-use crate::support::{Answer, LISTS, Server, scan, stranger};
+use crate::support::{Answer, LISTS, Server, client_without_credentials, scan};
 
 const TOKEN: &str = "a-token-of-sixteen-or-more";
 
 async fn ask(server: &Server, path: &str, authorization: Option<&str>) -> Answer {
-    let request = stranger().get(format!("{}{path}", server.management));
+    let request = client_without_credentials().get(format!("{}{path}", server.management));
     let request = match authorization {
         Some(value) => request.header("authorization", value),
         None => request,
     };
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +46,7 @@ async fn metrics_and_administration_require_the_configured_token() {
         }
     }
     let url = format!("{}/admin/v1/stores", server.management);
-    let twice = stranger().get(url).header("authorization", &right).header("authorization", &right);
+    let twice = client_without_credentials().get(url).header("authorization", &right).header("authorization", &right);
     assert_eq!(twice.send().await.unwrap().status(), 401, "a proxy may have read the other of two headers");
     for path in ["/livez", "/readyz"] {
         assert_eq!(ask(&server, path, None).await.status, 200, "{path} needs no token");
@@ -79,13 +79,13 @@ async fn changes_require_the_token() {
     let (key, token) = (digest("identity-keys").await, digest("recognition-tokens").await);
     let customer = digest("customers").await;
     let before = server.everything().await;
-    let stranger = stranger();
+    let stranger = client_without_credentials();
     for (method, path, body) in CHANGES {
         let path = path.replace("<key>", &key).replace("<token>", &token).replace("<customer>", &customer);
         for authorization in ["", "Bearer ", "Bearer wrong-wrong-wrong-wrong"] {
             let url = format!("{}/admin/v1/{path}", server.management);
             let request = stranger.request(method.parse().unwrap(), url).header("authorization", authorization);
-            let answer = Answer::of(request.body(body).send().await.unwrap()).await;
+            let answer = Answer::read(request.body(body).send().await.unwrap()).await;
             assert_refused(&answer, 401, "Unauthorized", &path);
         }
     }

@@ -101,7 +101,7 @@ async fn all_exposed() -> Metrics {
     asking.verify(&scan_with_key(b"unknown_key")).await;
     let asking = exposed(&asking.metrics().await);
 
-    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let files = TlsFiles::create(&Authority::new("public").server(), None);
     let settings = files.settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let secure = Server::demo(&settings).await;

@@ -90,19 +90,19 @@ async fn while_full<T>(server: &Server, mut action: impl AsyncFnMut() -> Option<
 
 /// Waits until every permit is free.
 async fn wait_until_free(server: &Server) {
-    until(async || metric(server, "connector_places_taken").await == 0).await;
+    wait_until(async || metric(server, "connector_places_taken").await == 0).await;
 }
 
-async fn until(mut is_true: impl AsyncFnMut() -> bool) {
+async fn wait_until(mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !is_true().await {
+    while !condition().await {
         assert!(Instant::now() < deadline, "the condition is not true in time");
         tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline
     }
 }
 
 /// A request whose body never arrives. The server answers `100 Continue`, and waits for the body.
-async fn unfinished(server: &Server) -> Wire {
+async fn send_unfinished_request(server: &Server) -> Wire {
     let mut wire = Wire::connect(server).await;
     wire.send_head("expect: 100-continue\r\ncontent-length: 100\r\n").await;
     wire
@@ -135,7 +135,7 @@ async fn recorded_events_are_answered_during_overload() {
     let (again, _) = while_full(&server, async || {
         let mut others = Vec::new();
         for _ in 1..READ_OVER_LIMIT {
-            let mut wire = unfinished(&server).await;
+            let mut wire = send_unfinished_request(&server).await;
             assert_eq!(wire.answer().await.status, 100, "the body is asked for");
             others.push(wire);
         }
@@ -155,7 +155,7 @@ async fn body_of_the_65th_request_over_the_limit_is_not_read() {
     let (refusals, _) = while_full(&server, async || {
         let mut others = Vec::new();
         for _ in 0..READ_OVER_LIMIT {
-            let mut wire = unfinished(&server).await;
+            let mut wire = send_unfinished_request(&server).await;
             assert_eq!(wire.answer().await.status, 100, "the body is asked for");
             others.push(wire);
         }
@@ -185,7 +185,7 @@ async fn connection_stays_open_after_refusals() {
     let (refused, _) = while_full(&server, async || {
         let mut others = Vec::new();
         for _ in 0..READ_OVER_LIMIT {
-            others.push(unfinished(&server).await);
+            others.push(send_unfinished_request(&server).await);
         }
         for other in &mut others {
             assert_eq!(other.answer().await.status, 100, "the body is asked for");
@@ -221,17 +221,17 @@ async fn permits_are_released_and_retries_are_decided() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hanging_up_neither_frees_a_permit_early_nor_leaks_it() {
+async fn disconnecting_neither_frees_a_permit_early_nor_leaks_it() {
     let server = two_permits().await;
     let ((), full) = while_full(&server, async || Some(())).await;
     for wire in full.wires {
-        wire.hang_up();
+        wire.disconnect();
     }
     let answer = server.verify(&scan()).await;
     let was_full = full.since.elapsed() < STALLED;
     assert!(answer.status == 429 || !was_full, "{} after {:?}", answer.status, full.since.elapsed());
     wait_until_free(&server).await;
-    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "a permit is free again");
     for body in &full.scans {
         assert_granted(&server.verify(&retry(body)).await, "shopper-uuid-001", "SHOPPER", "a retry");
     }
@@ -242,14 +242,14 @@ async fn slow_senders_hold_no_permit() {
     let server = two_permits().await;
     let mut slow = Vec::new();
     for _ in 0..20 {
-        slow.push(unfinished(&server).await);
+        slow.push(send_unfinished_request(&server).await);
         assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "beside slow senders");
     }
     assert_eq!(metric(&server, "connector_overloaded_total").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rate_limit_is_charged_before_the_concurrency_limit() {
+async fn request_refused_by_max_in_flight_counts_against_the_rate_limit() {
     let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
     assert_one_within(STALLED, "while no permit is free", async || {
         let server = Server::demo(&settings).await; // a new server, which has charged no request yet
@@ -291,7 +291,7 @@ async fn burst_gets_only_200_or_429() {
     let server = std::sync::Arc::new(two_permits().await);
     server.faults.set(Some(Fault::Slow(Duration::from_millis(5))));
     let bodies: Vec<Value> = (0..300).map(|_| scan()).collect();
-    let answers = at_once(&server, bodies.clone()).await;
+    let answers = verify_concurrently(&server, bodies.clone()).await;
     let mut accepted = 0;
     for (answer, body) in answers.iter().zip(&bodies) {
         match answer.status {
@@ -320,7 +320,7 @@ async fn only_scans_with_a_permit_wait_for_the_directory() {
             let (client, url) = (server.client.clone(), format!("{}{}", server.api, crate::support::IDENTITY_KEYS));
             tokio::spawn(async move {
                 let began = Instant::now();
-                let answer = Answer::of(client.post(url).body(scan().to_string()).send().await.unwrap()).await;
+                let answer = Answer::read(client.post(url).body(scan().to_string()).send().await.unwrap()).await;
                 (answer, began.elapsed())
             })
         })

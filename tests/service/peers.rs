@@ -38,7 +38,7 @@ async fn counted(server: &Server, name: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |number| number.parse().unwrap())
 }
 
-async fn until_counted(server: &Server, name: &str, wanted: u64) {
+async fn wait_until_counted(server: &Server, name: &str, wanted: u64) {
     let waiting = async {
         while counted(server, name).await != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below
@@ -79,7 +79,7 @@ async fn assert_disconnected(server: &Server, stages: &[(&str, &[u8])]) {
     while let Some(ended) = peers.join_next().await {
         ended.unwrap();
     }
-    until_counted(server, "connections", 0).await;
+    wait_until_counted(server, "connections", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +102,7 @@ async fn stalled_client_is_disconnected_at_every_stage() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_stalls_in_the_handshake_is_disconnected() {
-    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let files = TlsFiles::create(&Authority::new("public").server(), None);
     let tls = files.settings();
     let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let server = Server::demo(&tls.chain(TIMEOUTS).collect::<Vec<_>>()).await;
@@ -151,7 +151,7 @@ async fn client_that_reads_answers_slowly_is_disconnected() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await; // the pause of a slow client
         }
-        until_counted(&server, "connections", 0).await;
+        wait_until_counted(&server, "connections", 0).await;
     }
 }
 
@@ -161,12 +161,12 @@ async fn gate_is_answered_while_silent_clients_use_all_connections() {
     // An idle connection, as a proxy keeps it: the flood from another address must not evict it.
     let mut gate = Wire::connect(&server).await;
     gate.send(request(&scan().to_string())).await;
-    assert_granted(&gate.answer().await, "shopper-uuid-001", "SHOPPER", "before");
+    assert_granted(&gate.answer().await, "shopper-uuid-001", "SHOPPER", "before the flood");
     let mut flood = Vec::new();
     for _ in 0..100 {
         flood.push(Wire::connect_from(FLOOD, &server).await.unwrap());
     }
-    until_counted(&server, "connections_opened_total", 101).await;
+    wait_until_counted(&server, "connections_opened_total", 101).await;
     assert!(counted(&server, "connections").await <= 8 + 64);
     assert!(counted(&server, "connections_turned_out_total").await >= 93);
 
@@ -183,7 +183,7 @@ async fn gate_is_answered_while_silent_clients_use_all_connections() {
     for evicted in flood.drain(..90) {
         wait_until_closed(evicted.into_stream(), "an old connection").await;
     }
-    until_counted(&server, "connections", 8).await;
+    wait_until_counted(&server, "connections", 8).await;
 }
 
 /// A connection that has sent a request, or sends its body slowly, can be evicted too.
@@ -214,12 +214,12 @@ async fn a_trusted_proxy_keeps_its_idle_connections() {
     for _ in 0..6 {
         proxy.push(Wire::connect(&server).await);
     }
-    until_counted(&server, "connections_opened_total", 6).await;
+    wait_until_counted(&server, "connections_opened_total", 6).await;
     let mut silent = Vec::new();
     for last in 2..=200 {
         silent.push(Wire::connect_from([127, 0, 0, last], &server).await.unwrap());
     }
-    until_counted(&server, "connections_opened_total", 6 + 199).await;
+    wait_until_counted(&server, "connections_opened_total", 6 + 199).await;
     for wire in &mut proxy {
         wire.send(request(&scan().to_string())).await;
         assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "a proxy's idle connection");
@@ -239,10 +239,10 @@ async fn endless_pipelining_does_not_delay_other_clients() {
     let mut took = Vec::new();
     for _ in 0..50 {
         let began = Instant::now();
-        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "meanwhile");
+        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "while another client pipelines");
         took.push(began.elapsed());
     }
-    assert_most_within(80, Duration::from_secs(1), &took, "meanwhile");
+    assert_most_within(80, Duration::from_secs(1), &took, "while another client pipelines");
     assert!(!asking.is_finished() && !reading.is_finished(), "the client still sends requests");
     asking.abort();
     reading.abort();
@@ -261,9 +261,9 @@ proptest! {
             let start = if valid_start { head("").replace("\r\n\r\n", "\r\n") } else { String::new() };
             let _ = wire.try_send([start.as_bytes(), &bytes].concat()).await;
             let _ = wire.finish_sending().await;
-            let said = wire.rest().await;
-            prop_assert!(!said.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&said));
-            assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "afterwards");
+            let answer = wire.rest().await;
+            prop_assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&answer));
+            assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "the server still answers");
             Ok(())
         })?;
     }

@@ -1,5 +1,5 @@
-//! The API contract's promise that no input causes a 500: every input gets a documented answer, in exactly its form. A
-//! 500 that a shopper can provoke could open a gate.
+//! Checks that every input gets a documented answer in the documented form, and never a 500. A
+//! 500 that a shopper can cause could open a gate.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn assert_documented<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let outcome = TestRunner::new(config).run(&strategy, |value| {
         let answer = runtime.block_on(server.post(request(value)));
-        documented(&answer).map_err(TestCaseError::fail)
+        check_documented(&answer).map_err(TestCaseError::fail)
     });
     // The server must be dropped within its runtime.
     runtime.block_on(async { drop(server) });
@@ -47,7 +47,7 @@ fn assert_documented<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec
 }
 
 /// Checks that the contract documents this answer. A 429 and a 500 fail the check.
-fn documented(answer: &Answer) -> Result<(), String> {
+fn check_documented(answer: &Answer) -> Result<(), String> {
     let shown = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
     let body: Value = serde_json::from_slice(&answer.body).map_err(|_| shown.clone())?;
     let Value::Object(members) = &body else { return Err(shown) };
@@ -62,7 +62,7 @@ fn documented(answer: &Answer) -> Result<(), String> {
                     .get("type")
                     .is_some_and(|kind| ["SHOPPER", "ASSOCIATE", "CASH_SHOPPER"].contains(&kind.as_str().unwrap_or("")))
         }
-        400 => names == BTreeSet::from(["message"]) && body["message"].as_str().is_some_and(documented_400),
+        400 => names == BTreeSet::from(["message"]) && body["message"].as_str().is_some_and(is_documented_400),
         401 => {
             let messages = [INVALID_KEY, KEY_EXPIRED, KEY_NOT_FOUND, FLAGGED, PAYMENT_EXPIRED, NO_CASH_HERE];
             names == BTreeSet::from(["message"]) && messages.contains(&body["message"].as_str().unwrap_or(""))
@@ -72,7 +72,7 @@ fn documented(answer: &Answer) -> Result<(), String> {
     if is_documented { Ok(()) } else { Err(shown) }
 }
 
-fn documented_400(message: &str) -> bool {
+fn is_documented_400(message: &str) -> bool {
     let missing = message.strip_prefix("Missing required field: ");
     missing.is_some_and(|field| FIELDS.contains(&field) && field != "keyChannel")
         || [
@@ -92,11 +92,11 @@ fn documented_400(message: &str) -> bool {
         .contains(&message)
 }
 
-fn with(path: &str, value: Value) -> Vec<u8> {
+fn body_with(path: &str, value: Value) -> Vec<u8> {
     scan_with(path, value).to_string().into_bytes()
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
+fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -140,72 +140,76 @@ fn mutated(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8>
 }
 
 #[test]
-fn any_bytes_as_the_body() {
+fn random_bytes_as_body_get_documented_answer() {
     assert_documented(vec(any::<u8>(), 0..2_000), |bytes| bytes);
 }
 
 #[test]
-fn any_text_as_the_body() {
+fn json_like_text_as_body_gets_documented_answer() {
     assert_documented("[\\[\\]{}\",:0-9a-z\\\\ ]{0,60}", String::into_bytes);
 }
 
 #[test]
-fn a_valid_body_with_some_bytes_changed() {
+fn valid_body_with_changed_bytes_gets_documented_answer() {
     assert_documented(mutations(), |mutations| mutated(&scan().to_string(), mutations));
 }
 
 #[test]
-fn any_json_as_the_body() {
-    assert_documented(any_json(), |value| value.to_string().into_bytes());
+fn random_json_as_body_gets_documented_answer() {
+    assert_documented(json_values(), |value| value.to_string().into_bytes());
 }
 
 #[test]
-fn any_json_as_any_field() {
-    assert_documented((prop::sample::select(&FIELDS[..]), any_json()), |(field, value)| with(field, value));
+fn random_json_in_each_field_gets_documented_answer() {
+    assert_documented((prop::sample::select(&FIELDS[..]), json_values()), |(field, value)| body_with(field, value));
 }
 
 #[test]
-fn any_string_as_any_field() {
-    assert_documented((prop::sample::select(&FIELDS[..]), any::<String>()), |(field, text)| with(field, json!(text)));
-}
-
-#[test]
-fn any_printable_string_as_any_field() {
-    assert_documented((prop::sample::select(&FIELDS[..]), "\\PC{0,300}"), |(field, text)| with(field, json!(text)));
-}
-
-#[test]
-fn any_string_as_an_unknown_members_name_and_value() {
-    assert_documented((any::<String>(), any_json()), |(name, value)| {
-        let named = FIELDS.contains(&name.as_str());
-        if named { scan().to_string().into_bytes() } else { with(&name.replace('.', ""), value) }
+fn random_string_in_each_field_gets_documented_answer() {
+    assert_documented((prop::sample::select(&FIELDS[..]), any::<String>()), |(field, text)| {
+        body_with(field, json!(text))
     });
 }
 
 #[test]
-fn any_bytes_as_the_decoded_key() {
+fn printable_string_in_each_field_gets_documented_answer() {
+    assert_documented((prop::sample::select(&FIELDS[..]), "\\PC{0,300}"), |(field, text)| {
+        body_with(field, json!(text))
+    });
+}
+
+#[test]
+fn unknown_member_gets_documented_answer() {
+    assert_documented((any::<String>(), json_values()), |(name, value)| {
+        let named = FIELDS.contains(&name.as_str());
+        if named { scan().to_string().into_bytes() } else { body_with(&name.replace('.', ""), value) }
+    });
+}
+
+#[test]
+fn random_bytes_as_key_get_documented_answer() {
     assert_documented(vec(any::<u8>(), 0..760), |key| scan_with_key(&key).to_string().into_bytes());
 }
 
 #[test]
-fn any_printable_ascii_as_the_decoded_key() {
+fn printable_ascii_as_key_gets_documented_answer() {
     assert_documented("[ -~]{0,200}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
 }
 
 #[test]
-fn any_letters_and_digits_after_the_prefix_of_a_scan_key_code() {
+fn random_scan_key_code_gets_documented_answer() {
     assert_documented("JWO(ACME)?[0-9A-Za-z]{0,160}", |key| scan_with_key(key.as_bytes()).to_string().into_bytes());
 }
 
 #[test]
-fn a_scan_key_code_with_some_bytes_changed() {
+fn scan_key_code_with_changed_bytes_gets_documented_answer() {
     assert_documented(mutations(), |mutations| {
         scan_with_key(&mutated(&code(SCANNED_AT, "Custom1"), mutations)).to_string().into_bytes()
     });
 }
 
 #[test]
-fn any_ten_digits_in_a_scan_key_code_at_any_time() {
+fn scan_key_code_with_random_time_gets_documented_answer() {
     let time = (0..=9_999_u32, 1..=12_u32, 1..=31_u32, 0..=23_u32, 0..=60_u32, "(\\.[0-9]{1,10})?");
     assert_documented(("[0-9]{10}", time), |(made, (year, month, day, hour, minute, fraction))| {
         let key = format!("{PREFIX}{TOKEN}{made}");
@@ -215,6 +219,6 @@ fn any_ten_digits_in_a_scan_key_code_at_any_time() {
 }
 
 #[test]
-fn any_base64_alphabet_as_the_key() {
-    assert_documented("[A-Za-z0-9+/=_ -]{0,80}", |key| with("identityKey", json!(key)));
+fn random_base64_text_as_key_gets_documented_answer() {
+    assert_documented("[A-Za-z0-9+/=_ -]{0,80}", |key| body_with("identityKey", json!(key)));
 }

@@ -51,7 +51,7 @@ async fn caller_is_served_again_after_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retries_and_invalid_requests_are_charged_too() {
+async fn retries_and_invalid_requests_count_against_the_allowance() {
     for body in
         [scan(), scan_with("identityKey", base64("unknown_key")), scan_with("storeId", "?"), json!({}), json!([])]
     {
@@ -83,7 +83,7 @@ async fn limited_request_is_refused_before_its_body_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_is_charged_before_its_body_is_read() {
+async fn request_counts_against_the_allowance_before_its_body_is_read() {
     let server = Server::demo(&LOW).await;
     let began = Instant::now();
     let mut waiting = Vec::new();
@@ -141,7 +141,7 @@ async fn liveness_and_readiness_are_not_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn liveness_and_readiness_are_not_charged() {
+async fn liveness_and_readiness_do_not_count_against_the_allowance() {
     let server = Server::demo(&LOW).await;
     for _ in 0..20 {
         crate::support::client().get(format!("{}/livez", server.api)).send().await.unwrap();

@@ -9,7 +9,7 @@ use crate::{
 };
 
 async fn ask(method: Method, url: String) -> Answer {
-    Answer::of(crate::support::client().request(method, url).body(scan().to_string()).send().await.unwrap()).await
+    Answer::read(crate::support::client().request(method, url).body(scan().to_string()).send().await.unwrap()).await
 }
 
 fn allowed(answer: &Answer) -> Vec<String> {

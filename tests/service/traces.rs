@@ -18,7 +18,7 @@ const PARENT: &str = "00f067aa0ba902b7";
 
 async fn ask(server: &Server, body: &Value, traceparent: &str) -> Answer {
     let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("traceparent", traceparent);
-    Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+    Answer::read(request.body(body.to_string()).send().await.unwrap()).await
 }
 
 /// A connector that traces this share of requests, and so many a second that callers request.

@@ -166,7 +166,7 @@ fn broken(body: Value, path: &str, value: Option<&Value>) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_mistakes_the_first_in_the_table_is_reported() {
+async fn first_mistake_in_the_table_is_reported() {
     let server = Server::demo(&[]).await;
     let mistakes = mistakes();
     for (position, (first, first_value, refusal)) in mistakes.iter().enumerate() {

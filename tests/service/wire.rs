@@ -91,7 +91,7 @@ impl Wire {
     }
 
     /// Resets the connection, as a process that is killed does.
-    pub(crate) fn hang_up(self) {
+    pub(crate) fn disconnect(self) {
         self.stream.set_zero_linger().unwrap();
     }
 

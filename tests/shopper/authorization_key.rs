@@ -4,15 +4,15 @@ use libtest_mimic::Trial;
 use reqwest::header::HeaderValue;
 
 use crate::checks::assert_too_many;
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{
     AUTH_KEY, TOKENS, UNLIMITED, ask_for_token, assert_unauthorized, reason_of, refusals, send,
 };
-use crate::support::trials::lone_properties;
-use crate::support::{Answer, Server, stranger};
+use crate::support::trials::properties_without_argument;
+use crate::support::{Answer, Server, client_without_credentials};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         exactly_one_right_key_is_accepted,
         two_keys_are_accepted_during_a_change,
         key_is_checked_before_the_body,
@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         wrong_keys_are_limited_per_caller_behind_a_proxy,
         wrong_keys_do_not_limit_clients_with_a_token,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 const MANY_FAILURES: (&str, &str) = ("commerce.failures_per_minute", "1000000");
@@ -29,7 +29,7 @@ const MANY_FAILURES: (&str, &str) = ("commerce.failures_per_minute", "1000000");
 async fn exactly_one_right_key_is_accepted() {
     let server = Server::demo(&[&UNLIMITED[..], &[MANY_FAILURES]].concat()).await;
     let with = async |keys: &[&[u8]]| {
-        let request = stranger().post(format!("{}{TOKENS}", server.shoppers));
+        let request = client_without_credentials().post(format!("{}{TOKENS}", server.shoppers));
         let add = |request: reqwest::RequestBuilder, key: &&[u8]| {
             request.header("X-AUTH-KEY", HeaderValue::from_bytes(key).unwrap())
         };
@@ -58,7 +58,8 @@ async fn exactly_one_right_key_is_accepted() {
         assert_eq!(reason, "wrong_auth_key", "{keys:?}");
     }
     assert_eq!(with(&[key]).await.status, 200);
-    let in_authorization = stranger().post(format!("{}{TOKENS}", server.shoppers)).bearer_auth(AUTH_KEY);
+    let in_authorization =
+        client_without_credentials().post(format!("{}{TOKENS}", server.shoppers)).bearer_auth(AUTH_KEY);
     assert_unauthorized(&send(in_authorization).await, "key in the Authorization header");
 }
 
@@ -121,7 +122,8 @@ async fn right_key_is_never_limited() {
 
 async fn wrong_keys_are_limited_per_caller_behind_a_proxy() {
     let ask = async |server: &Server, key: &str, caller: &str| {
-        let request = stranger().post(format!("{}{TOKENS}", server.shoppers)).header("x-auth-key", key);
+        let request =
+            client_without_credentials().post(format!("{}{TOKENS}", server.shoppers)).header("x-auth-key", key);
         send(request.header("x-forwarded-for", caller)).await
     };
     let few = ("commerce.failures_per_minute", "1");
@@ -130,7 +132,7 @@ async fn wrong_keys_are_limited_per_caller_behind_a_proxy() {
     let answered_401 = count_401(10, async || ask(&server, "wrong", "203.0.113.7, 192.0.2.1").await).await;
     assert!((1..=2).contains(&answered_401), "{answered_401}");
     assert_too_many(&ask(&server, "wrong", "192.0.2.1").await, "the same caller");
-    assert_unauthorized(&ask(&server, "wrong", "192.0.2.2").await, "another");
+    assert_unauthorized(&ask(&server, "wrong", "192.0.2.2").await, "another caller");
     // Without a trusted proxy the header is ignored.
     let server = Server::demo(&[&UNLIMITED[..], &[few]].concat()).await;
     count_401(10, async || ask(&server, "wrong", "192.0.2.1").await).await;

@@ -5,10 +5,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::checks::{assert_error_form, assert_refused};
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED, ask_for_token, claims, send, token};
-use crate::support::trials::lone_properties;
-use crate::support::{Answer, Server, stranger};
+use crate::support::trials::properties_without_argument;
+use crate::support::{Answer, Server, client_without_credentials};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 const OTHER: &str = "0f0e0d0c-1111-2222-3333-44445555abce";
@@ -16,7 +16,7 @@ const OTHER: &str = "0f0e0d0c-1111-2222-3333-44445555abce";
 const NAMES: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         request_without_an_id_gets_a_new_id,
         given_id_is_used_under_either_name,
         invalid_id_is_refused,
@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         paths_work_with_and_without_a_trailing_slash,
         other_method_or_path_gets_a_json_error,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 async fn ask(server: &Server, body: &str) -> Answer {
@@ -163,11 +163,12 @@ async fn paths_work_with_and_without_a_trailing_slash() {
     let server = Server::demo(&UNLIMITED).await;
     let bearer = token(&server, &json!({})).await;
     for path in [TOKENS, TOKENS.trim_end_matches('/')] {
-        let request = stranger().post(format!("{}{path}", server.shoppers)).header("X-Auth-Key", AUTH_KEY);
+        let request =
+            client_without_credentials().post(format!("{}{path}", server.shoppers)).header("X-Auth-Key", AUTH_KEY);
         assert_eq!(send(request).await.status, 200, "{path}");
     }
     for path in [CONTEXTS.to_owned(), format!("{CONTEXTS}/")] {
-        let request = stranger().get(format!("{}{path}", server.shoppers)).bearer_auth(&bearer);
+        let request = client_without_credentials().get(format!("{}{path}", server.shoppers)).bearer_auth(&bearer);
         assert_eq!(send(request).await.status, 200, "{path}");
     }
 }
@@ -175,7 +176,7 @@ async fn paths_work_with_and_without_a_trailing_slash() {
 async fn other_method_or_path_gets_a_json_error() {
     let server = Server::demo(&UNLIMITED).await;
     let with_everything = async |method: Method, path: &str| {
-        let request = stranger().request(method, format!("{}{path}", server.shoppers));
+        let request = client_without_credentials().request(method, format!("{}{path}", server.shoppers));
         send(request.header("x-auth-key", AUTH_KEY).bearer_auth("x").body(Value::Null.to_string())).await
     };
     for (path, allowed, others) in [

@@ -9,19 +9,19 @@ use reqwest::header::HeaderValue;
 use serde_json::json;
 
 use crate::checks::{assert_json, assert_refused};
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{
     CONTEXTS, Shopper, UNLIMITED, anonymous, assert_unauthorized, context, context_for, get, reason_of, send, token,
     with_token,
 };
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{Answer, Server};
 
 /// A path that needs both headers.
 const CART: &str = "/commerceapi/cart/";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         answer_has_the_published_form,
         context_is_opaque_and_each_one_is_new,
         context_request_needs_a_bearer_token,
@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         only_one_spelling_of_a_context_is_accepted,
         repeated_context_header_is_refused,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 /// The name and the bytes of a header. The bytes need not be text.
@@ -48,7 +48,7 @@ pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
 
 /// Whether the connector accepts this token with this context. A refusal must be the usual 401.
 pub(crate) async fn accepts_pair(server: &Server, token: &str, context: &str) -> bool {
-    let answer = with(server, token, context).await;
+    let answer = get_cart(server, token, context).await;
     if answer.status == 401 {
         assert_unauthorized(&answer, context);
     } else {
@@ -57,7 +57,7 @@ pub(crate) async fn accepts_pair(server: &Server, token: &str, context: &str) ->
     answer.status == 200
 }
 
-async fn with(server: &Server, token: &str, context: &str) -> Answer {
+async fn get_cart(server: &Server, token: &str, context: &str) -> Answer {
     let bearer = format!("Bearer {token}");
     cart(server, &[("authorization", bearer.as_bytes()), ("x-customer-context", context.as_bytes())]).await
 }
@@ -88,9 +88,9 @@ async fn context_is_opaque_and_each_one_is_new() {
     assert_ne!(shopper.context, again.context);
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(&shopper.context).unwrap();
     let id: uuid::Uuid = shopper.anonymous_id.as_deref().unwrap().parse().unwrap();
-    let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let contains = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
     assert!(
-        !holds(id.as_bytes()) && !holds(id.to_string().as_bytes()) && !holds(b"anonymous"),
+        !contains(id.as_bytes()) && !contains(id.to_string().as_bytes()) && !contains(b"anonymous"),
         "the context reveals the customer"
     );
     assert!(shopper.context.len() < 200, "too long for a header: {}", shopper.context.len());
@@ -99,9 +99,9 @@ async fn context_is_opaque_and_each_one_is_new() {
 async fn context_request_needs_a_bearer_token() {
     let server = Server::demo(&UNLIMITED).await;
     let token = token(&server, &json!({})).await;
-    let other = crate::support::shopper::token(&server, &json!({})).await;
+    let other_token = crate::support::shopper::token(&server, &json!({})).await;
     let without = send(get(&server, CONTEXTS)).await;
-    assert_unauthorized(&without, "nothing");
+    assert_unauthorized(&without, "no headers");
     for (value, reason) in [
         ("", "no_token"),
         ("Bearer", "no_token"),
@@ -118,7 +118,7 @@ async fn context_request_needs_a_bearer_token() {
         assert_eq!(found, reason, "{value}");
         assert_unauthorized(&answer, value);
     }
-    for second in [&token, &other] {
+    for second in [&token, &other_token] {
         let twice = get(&server, CONTEXTS).bearer_auth(&token).header("authorization", format!("Bearer {second}"));
         let (answer, found) = reason_of(&server, send(twice)).await;
         assert_eq!(found, "no_token", "two headers");
@@ -151,23 +151,23 @@ async fn both_headers_are_needed() {
 
 async fn context_is_valid_only_with_its_token() {
     let server = Server::demo(&UNLIMITED).await;
-    let one = anonymous(&server).await;
-    let other = anonymous(&server).await;
+    let first_shopper = anonymous(&server).await;
+    let second_shopper = anonymous(&server).await;
     server.clock.advance(Duration::from_secs(1));
-    let renewed = token(&server, &json!({ "anonymousId": one.anonymous_id })).await;
-    assert_ne!(renewed, one.token);
+    let renewed = token(&server, &json!({ "anonymousId": first_shopper.anonymous_id })).await;
+    assert_ne!(renewed, first_shopper.token);
     let renewed = with_token(&server, &renewed).await;
-    assert_eq!(renewed.anonymous_id, one.anonymous_id);
+    assert_eq!(renewed.anonymous_id, first_shopper.anonymous_id);
     for (token, context, what) in [
-        (&one.token, &other.context, "another customer's"),
-        (&other.token, &one.context, "the other customer's, with the roles swapped"),
-        (&renewed.token, &one.context, "with a renewed token of the same customer"),
-        (&one.token, &renewed.context, "the context of a renewed token"),
-        (&one.token, &one.token, "a token as the context"),
+        (&first_shopper.token, &second_shopper.context, "another customer's context"),
+        (&second_shopper.token, &first_shopper.context, "another customer's token"),
+        (&renewed.token, &first_shopper.context, "a renewed token of the same customer"),
+        (&first_shopper.token, &renewed.context, "the context of a renewed token"),
+        (&first_shopper.token, &first_shopper.token, "a token as the context"),
     ] {
         assert_context_refused(&server, token, context, "wrong_customer_context", what).await;
     }
-    for shopper in [one, other, renewed] {
+    for shopper in [first_shopper, second_shopper, renewed] {
         assert!(accepts_pair(&server, &shopper.token, &shopper.context).await);
     }
 }

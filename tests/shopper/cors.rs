@@ -5,22 +5,22 @@ use libtest_mimic::Trial;
 use reqwest::Method;
 
 use crate::checks::assert_refused;
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, send};
-use crate::support::trials::lone_properties;
-use crate::support::{Answer, IDENTITY_KEYS, Server, scan, stranger};
+use crate::support::trials::properties_without_argument;
+use crate::support::{Answer, IDENTITY_KEYS, Server, client_without_credentials, scan};
 
 const SHOP: &str = "https://shop.example.com";
 const APP: &str = "http://localhost:3000";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         no_page_may_call_without_allowed_origins,
         page_of_an_allowed_origin_may_call,
         page_of_another_origin_may_not_call,
         gate_endpoint_has_no_cors_headers,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 async fn with_origins() -> Server {
@@ -29,13 +29,15 @@ async fn with_origins() -> Server {
 
 /// The preflight request that a browser sends before a page's request.
 async fn preflight(server: &Server, path: &str, origin: &str, method: &str, headers: &str) -> Answer {
-    let request = stranger().request(Method::OPTIONS, format!("{}{path}", server.shoppers)).header("origin", origin);
+    let request = client_without_credentials()
+        .request(Method::OPTIONS, format!("{}{path}", server.shoppers))
+        .header("origin", origin);
     let request = request.header("access-control-request-method", method);
     send(request.header("access-control-request-headers", headers)).await
 }
 
 async fn post(server: &Server, path: &str, origin: &str, key: &str) -> Answer {
-    let request = stranger().post(format!("{}{path}", server.shoppers)).header("origin", origin);
+    let request = client_without_credentials().post(format!("{}{path}", server.shoppers)).header("origin", origin);
     send(request.header("x-auth-key", key).body(scan().to_string())).await
 }
 
@@ -91,7 +93,7 @@ async fn page_of_an_allowed_origin_may_call() {
         let exposed = header(&answer, "access-control-expose-headers").to_lowercase();
         assert!(exposed.contains("www-authenticate") && exposed.contains("retry-after"), "{exposed}");
     }
-    let wrong_method = stranger().put(format!("{}{TOKENS}", server.shoppers)).header("origin", SHOP);
+    let wrong_method = client_without_credentials().put(format!("{}{TOKENS}", server.shoppers)).header("origin", SHOP);
     let answer = send(wrong_method).await;
     assert_refused(&answer, 405, "Method not allowed", "PUT");
     assert_eq!((header(&answer, "access-control-allow-origin"), header(&answer, "allow")), (SHOP, "POST"));

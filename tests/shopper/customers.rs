@@ -4,22 +4,22 @@
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::against_a_provider;
 use crate::contexts::accepts_pair;
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous_with_id, context, with_token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         customer_of_a_provider_is_never_anonymous,
         each_provider_authenticates_only_its_own_customers,
         context_is_bound_to_the_customer_and_the_token,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 async fn customer_of_a_provider_is_never_anonymous() {
@@ -66,14 +66,14 @@ async fn context_is_bound_to_the_customer_and_the_token() {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
-    let one = with_token(&server, &rsa().token(&claims)).await;
+    let shopper = with_token(&server, &rsa().token(&claims)).await;
     let mut renewed = claims.clone();
     renewed["iat"] = 1.into();
     let renewed = with_token(&server, &rsa().token(&renewed)).await;
-    let mut other = claims;
-    other["sub"] = "customer-2".into();
-    let other = with_token(&server, &rsa().token(&other)).await;
-    let all = [&one, &renewed, &other];
+    let mut other_shopper = claims;
+    other_shopper["sub"] = "customer-2".into();
+    let other_shopper = with_token(&server, &rsa().token(&other_shopper)).await;
+    let all = [&shopper, &renewed, &other_shopper];
     for token in all {
         for context in all {
             let belong = token.token == context.token;

@@ -5,16 +5,16 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::checks::assert_one_within;
-use crate::key_rotation::{assert_unavailable, passes_eventually};
+use crate::key_rotation::{assert_unavailable, retry_until_accepted};
 use crate::support::keys::rsa;
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{context, reason_of};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         document_of_another_issuer_is_refused,
         keys_are_not_fetched_from_an_insecure_url,
         keys_may_be_on_another_port_of_the_same_machine,
@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         request_waits_only_briefly_for_a_slow_provider,
         documents_of_an_issuer_with_a_path_are_below_it,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 /// Asserts that a connector gets no keys with this discovery document.
@@ -118,7 +118,7 @@ async fn invalid_documents_are_refused() {
         provider.discovery(Document::JsonAs(status, good.clone()));
         assert_no_keys(&provider, &status.to_string()).await;
     }
-    let provider = Provider::down();
+    let provider = Provider::not_started();
     provider.resume().await;
     for keys in ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#, "{"] {
         provider.key_set(Document::Text(keys.to_owned()));
@@ -143,7 +143,7 @@ async fn huge_document_is_refused() {
     assert_unavailable(&context(&server, &token).await);
     let large = json!({ "keys": [rsa().jwk()], "padding": "x".repeat(400 * 1024) });
     provider.key_set(Document::Json(large));
-    passes_eventually(&server, &token).await;
+    retry_until_accepted(&server, &token).await;
 }
 
 async fn request_waits_only_briefly_for_a_slow_provider() {
@@ -158,7 +158,7 @@ async fn request_waits_only_briefly_for_a_slow_provider() {
         assert_unavailable(&context(&server, &token).await);
         let took = begun.elapsed();
         provider.discovery(Document::Json(good.clone()));
-        passes_eventually(&server, &token).await;
+        retry_until_accepted(&server, &token).await;
         took
     })
     .await;

@@ -3,15 +3,15 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::support::Server;
 use crate::support::keys::{rsa, token_under};
 use crate::support::provider::{AUDIENCE, Provider};
 use crate::support::shopper::{assert_token_refused, context, token, with_token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         unknown_issuer_is_refused,
         own_issuer_and_a_providers_issuer_are_separate,
         audience_must_be_configured,
@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         claims_that_are_not_an_object_are_refused,
         last_of_duplicate_claims_is_used,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 /// A provider, and a connector that trusts it.

@@ -3,15 +3,15 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::support::Server;
 use crate::support::keys::{Key, base64url, rsa, signed, token_under};
 use crate::support::provider::Provider;
 use crate::support::shopper::{assert_token_refused, context, with_token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         valid_token_is_accepted_with_each_allowed_algorithm,
         unsigned_token_is_refused,
         public_key_does_not_work_as_a_secret,
@@ -19,11 +19,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         header_with_keys_or_critical_extensions_is_refused,
         token_of_another_type_is_refused,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 /// A provider with the key [`rsa`], a connector that trusts it, and the claims of a valid token.
-pub(crate) async fn trusted() -> (Provider, Server, Value) {
+pub(crate) async fn start_with_trusted_provider() -> (Provider, Server, Value) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
@@ -65,7 +65,7 @@ async fn valid_token_is_accepted_with_each_allowed_algorithm() {
 }
 
 async fn unsigned_token_is_refused() {
-    let (_provider, server, claims) = trusted().await;
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     for alg in ["none", "None", "NONE", "nOnE", "", " RS256", "RS256 ", "rs256", "RS256\u{0}"] {
         let header = header_with(json!({ "alg": alg }));
         for token in
@@ -79,7 +79,7 @@ async fn unsigned_token_is_refused() {
 }
 
 async fn public_key_does_not_work_as_a_secret() {
-    let (_provider, server, claims) = trusted().await;
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     let (modulus, exponent) = rsa().rsa_parts();
     let pem = rsa().pem();
     let texts = [pem.clone(), pem.trim_end().to_owned(), base64url(&modulus), rsa().jwk().to_string()];
@@ -95,7 +95,7 @@ async fn public_key_does_not_work_as_a_secret() {
 }
 
 async fn algorithm_that_is_not_allowed_is_refused() {
-    let (_provider, server, claims) = trusted().await;
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     for alg in ["RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "HS256", "ES256K", "RSA1_5", "dir"] {
         let token = rsa().token_with(&header_with(json!({ "alg": alg })), &claims);
         assert_token_refused(&server, &token, "algorithm_not_allowed", alg).await;
@@ -103,7 +103,7 @@ async fn algorithm_that_is_not_allowed_is_refused() {
 }
 
 async fn header_with_keys_or_critical_extensions_is_refused() {
-    let (provider, server, claims) = trusted().await;
+    let (provider, server, claims) = start_with_trusted_provider().await;
     let other = Key::rsa("rsa");
     let keys_at = provider.url("/keys");
     for (name, value) in [
@@ -134,7 +134,7 @@ async fn header_with_keys_or_critical_extensions_is_refused() {
 }
 
 async fn token_of_another_type_is_refused() {
-    let (_provider, server, claims) = trusted().await;
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     for kind in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
         let token = rsa().token_with(&header_with(json!({ "typ": kind })), &claims);
         assert_eq!(context(&server, &token).await.status, 200, "{kind}");

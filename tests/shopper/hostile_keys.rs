@@ -5,37 +5,37 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::key_rotation::assert_unavailable;
 use crate::support::Server;
 use crate::support::keys::{Key, base64url, rsa, token_under};
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{assert_token_refused, context};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 /// The bytes of the modulus of RSA keys of 1024 and 2040 bits.
 const SHORT: [usize; 2] = [128, 255];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         published_symmetric_key_is_ignored,
         short_rsa_key_is_ignored,
         key_for_another_purpose_is_ignored,
         malformed_key_does_not_affect_the_others,
         leading_zeros_of_a_number_are_ignored,
-        key_that_can_verify_nothing_is_ignored,
+        unusable_key_is_ignored,
         token_is_verified_with_the_key_it_names,
         token_without_key_id_needs_a_single_key,
         key_is_used_only_with_its_own_algorithm,
         keys_for_algorithms_that_are_not_allowed_are_ignored,
         only_64_keys_are_kept,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 /// A provider that publishes these keys, valid or not, and a connector that trusts it.
-async fn publishing(keys: Vec<Value>) -> (Provider, Server) {
-    let provider = Provider::down();
+async fn start_with_published_keys(keys: Vec<Value>) -> (Provider, Server) {
+    let provider = Provider::not_started();
     provider.key_set(Document::Json(json!({ "keys": keys })));
     provider.resume().await;
     let server = provider.connector(&[("commerce.identity_providers.test.algorithms", "RS256,ES256,EdDSA")]).await;
@@ -43,14 +43,14 @@ async fn publishing(keys: Vec<Value>) -> (Provider, Server) {
 }
 
 /// The public part of a key with these changes.
-fn changed(key: &Key, changes: Value) -> Value {
+fn key_with_changes(key: &Key, changes: Value) -> Value {
     let mut jwk = key.jwk();
     let Value::Object(changes) = changes else { panic!("{changes}") };
     jwk.as_object_mut().unwrap().extend(changes);
     jwk
 }
 
-fn without(key: &Key, member: &str) -> Value {
+fn key_without_member(key: &Key, member: &str) -> Value {
     let mut jwk = key.jwk();
     jwk.as_object_mut().unwrap().remove(member);
     jwk
@@ -60,7 +60,7 @@ async fn published_symmetric_key_is_ignored() {
     let secret = b"a secret that a provider publishes";
     let oct = json!({ "kty": "oct", "kid": "oct", "alg": "HS256", "k": base64url(secret) });
     let disguised = json!({ "kty": "oct", "kid": "rsa2", "alg": "RS256", "use": "sig", "k": base64url(secret) });
-    let (provider, server) = publishing(vec![oct, disguised, rsa().jwk()]).await;
+    let (provider, server) = start_with_published_keys(vec![oct, disguised, rsa().jwk()]).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
     let header = json!({ "alg": "HS256", "typ": "JWT", "kid": "oct" });
@@ -75,14 +75,14 @@ async fn short_rsa_key_is_ignored() {
     let padded =
         json!({ "kty": "RSA", "kid": "short", "n": base64url([vec![0; 128], vec![0xc1; 128]].concat()), "e": "AQAB" });
     for weak in SHORT.map(short).into_iter().chain([padded]) {
-        let (provider, server) = publishing(vec![weak.clone(), rsa().jwk()]).await;
+        let (provider, server) = start_with_published_keys(vec![weak.clone(), rsa().jwk()]).await;
         let claims = provider.claims(server.clock.now());
         let token = rsa().token_with(&json!({ "alg": "RS256", "kid": "short" }), &claims);
         // The reason shows that the key was ignored, not that the signature was wrong.
         assert_token_refused(&server, &token, "unknown_signing_key", &weak.to_string()).await;
         assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "the other key is fine");
     }
-    let (provider, server) = publishing(vec![short(256)]).await;
+    let (provider, server) = start_with_published_keys(vec![short(256)]).await;
     let token = rsa().token_with(&json!({ "alg": "RS256", "kid": "short" }), &provider.claims(server.clock.now()));
     assert_token_refused(&server, &token, "wrong_signature", "2048 bits").await;
 }
@@ -106,8 +106,8 @@ async fn key_for_another_purpose_is_ignored() {
             (json!({ "kid": 5 }), false),
         ] {
             let spare = Key::ec("spare");
-            let jwk = changed(key, changes);
-            let (provider, server) = publishing(vec![jwk.clone(), spare.jwk()]).await;
+            let jwk = key_with_changes(key, changes);
+            let (provider, server) = start_with_published_keys(vec![jwk.clone(), spare.jwk()]).await;
             let token = key.token(&provider.claims(server.clock.now()));
             if is_kept {
                 assert_eq!(context(&server, &token).await.status, 200, "{jwk}");
@@ -130,14 +130,14 @@ async fn malformed_key_does_not_affect_the_others() {
         json!({ "kty": "RSA", "n": base64url(vec![0xc1; 256]), "e": "" }),
         json!({ "kty": "RSA", "n": 5, "e": "AQAB" }),
         json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA" }),
-        changed(&ec, json!({ "crv": "P-384" })),
-        changed(&ec, json!({ "crv": "secp256k1" })),
+        key_with_changes(&ec, json!({ "crv": "P-384" })),
+        key_with_changes(&ec, json!({ "crv": "secp256k1" })),
         json!({ "kty": "OKP", "crv": "X25519", "x": base64url([1; 32]) }),
         json!({ "kty": "OKP", "crv": "Ed25519", "x": "AA" }),
         json!({ "kty": "future", "alg": "ML-DSA-65" }),
     ];
     let keys = strange.into_iter().chain([rsa().jwk()]).collect();
-    let (provider, server) = publishing(keys).await;
+    let (provider, server) = start_with_published_keys(keys).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200);
     assert_token_refused(&server, &ec.token(&claims), "unknown_signing_key", "a key of another curve").await;
@@ -165,7 +165,7 @@ async fn leading_zeros_of_a_number_are_ignored() {
         (&ec, json!({ "x": x, "y": y })),
         (&short, json!({ "x": stripped[0], "y": stripped[1] })),
     ] {
-        let (provider, server) = publishing(vec![changed(key, changes.clone())]).await;
+        let (provider, server) = start_with_published_keys(vec![key_with_changes(key, changes.clone())]).await;
         let token = key.token(&provider.claims(server.clock.now()));
         assert_eq!(context(&server, &token).await.status, 200, "{changes}");
     }
@@ -176,7 +176,7 @@ fn coordinates(key: &Key) -> [Vec<u8>; 2] {
 }
 
 /// The reason must be the same as for an unknown key, not that of a wrong signature.
-async fn key_that_can_verify_nothing_is_ignored() {
+async fn unusable_key_is_ignored() {
     let [ec, ed] = [Key::ec("ec"), Key::ed("ed")];
     let number = |first: u8, length: usize| base64url([vec![first], vec![0xc1; length - 1]].concat());
     for (key, changes) in [
@@ -191,28 +191,29 @@ async fn key_that_can_verify_nothing_is_ignored() {
         (&ed, json!({ "x": number(0xc1, 31) })),
         (&ed, json!({ "x": number(0, 33) })),
     ] {
-        let (provider, server) = publishing(vec![changed(key, changes.clone()), Key::ec("spare").jwk()]).await;
+        let (provider, server) =
+            start_with_published_keys(vec![key_with_changes(key, changes.clone()), Key::ec("spare").jwk()]).await;
         let token = key.token(&provider.claims(server.clock.now()));
         assert_token_refused(&server, &token, "unknown_signing_key", &changes.to_string()).await;
     }
 }
 
 async fn token_is_verified_with_the_key_it_names() {
-    let [one, other] = [Key::ec("one"), Key::ec("other")];
-    let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
+    let [first_key, second_key] = [Key::ec("one"), Key::ec("other")];
+    let (provider, server) = start_with_published_keys(vec![first_key.jwk(), second_key.jwk()]).await;
     let claims = provider.claims(server.clock.now());
-    for key in [&one, &other] {
+    for key in [&first_key, &second_key] {
         assert_eq!(context(&server, &key.token(&claims)).await.status, 200, "{}", key.id);
     }
-    let swapped = one.token_with(&other.header(), &claims);
+    let swapped = first_key.token_with(&second_key.header(), &claims);
     assert_token_refused(&server, &swapped, "wrong_signature", "the id of the other key").await;
     for kid in ["", "One", "two", "../one", "one\u{0}", "' OR 1=1"] {
-        let token = one.token_with(&json!({ "alg": "ES256", "kid": kid }), &claims);
+        let token = first_key.token_with(&json!({ "alg": "ES256", "kid": kid }), &claims);
         assert_token_refused(&server, &token, "unknown_signing_key", kid).await;
     }
     // Two keys with the same id: either may have signed.
     let [twin, other_twin] = [Key::ec("twin"), Key::ec("twin")];
-    let (provider, server) = publishing(vec![twin.jwk(), other_twin.jwk()]).await;
+    let (provider, server) = start_with_published_keys(vec![twin.jwk(), other_twin.jwk()]).await;
     let claims = provider.claims(server.clock.now());
     for key in [&twin, &other_twin] {
         assert_eq!(context(&server, &key.token(&claims)).await.status, 200);
@@ -220,24 +221,41 @@ async fn token_is_verified_with_the_key_it_names() {
 }
 
 async fn token_without_key_id_needs_a_single_key() {
-    let [one, other] = [Key::ec("one"), Key::ec("other")];
-    let nameless = |key: &Key, claims: &Value| key.token_with(&json!({ "alg": key.algorithm() }), claims);
-    for keys in [vec![one.jwk()], vec![one.jwk(), rsa().jwk()], vec![without(&one, "kid")]] {
-        let (provider, server) = publishing(keys).await;
+    let [first_key, second_key] = [Key::ec("one"), Key::ec("other")];
+    let token_without_key_id = |key: &Key, claims: &Value| key.token_with(&json!({ "alg": key.algorithm() }), claims);
+    for keys in [vec![first_key.jwk()], vec![first_key.jwk(), rsa().jwk()], vec![key_without_member(&first_key, "kid")]]
+    {
+        let (provider, server) = start_with_published_keys(keys).await;
         let claims = provider.claims(server.clock.now());
-        assert_eq!(context(&server, &nameless(&one, &claims)).await.status, 200, "the only key for its algorithm");
-        assert_token_refused(&server, &nameless(&other, &claims), "wrong_signature", "signed by a stranger").await;
+        assert_eq!(
+            context(&server, &token_without_key_id(&first_key, &claims)).await.status,
+            200,
+            "the only key for its algorithm"
+        );
+        assert_token_refused(
+            &server,
+            &token_without_key_id(&second_key, &claims),
+            "wrong_signature",
+            "signed with an unpublished key",
+        )
+        .await;
     }
-    let (provider, server) = publishing(vec![one.jwk(), other.jwk()]).await;
+    let (provider, server) = start_with_published_keys(vec![first_key.jwk(), second_key.jwk()]).await;
     let claims = provider.claims(server.clock.now());
-    for key in [&one, &other] {
-        assert_token_refused(&server, &nameless(key, &claims), "unknown_signing_key", "one of two").await;
+    for key in [&first_key, &second_key] {
+        assert_token_refused(
+            &server,
+            &token_without_key_id(key, &claims),
+            "unknown_signing_key",
+            "two keys for this algorithm",
+        )
+        .await;
     }
 }
 
 async fn key_is_used_only_with_its_own_algorithm() {
     let [ec, ed] = [Key::ec("key"), Key::ed("key")];
-    let (provider, server) = publishing(vec![ec.jwk()]).await;
+    let (provider, server) = start_with_published_keys(vec![ec.jwk()]).await;
     let claims = provider.claims(server.clock.now());
     for algorithm in ["RS256", "EdDSA"] {
         for key in [&ec, &ed] {
@@ -257,8 +275,8 @@ async fn keys_for_algorithms_that_are_not_allowed_are_ignored() {
 
 async fn only_64_keys_are_kept() {
     let names: Vec<String> = (1..=80).map(|number| format!("key-{number}")).collect();
-    let keys = names.iter().map(|name| changed(rsa(), json!({ "kid": name }))).collect();
-    let (provider, server) = publishing(keys).await;
+    let keys = names.iter().map(|name| key_with_changes(rsa(), json!({ "kid": name }))).collect();
+    let (provider, server) = start_with_published_keys(keys).await;
     let claims = provider.claims(server.clock.now());
     let named = |name: &str| rsa().token_with(&json!({ "alg": "RS256", "kid": name }), &claims);
     for name in [&names[0], &names[63]] {

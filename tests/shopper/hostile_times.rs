@@ -5,15 +5,15 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::hostile_claims::Trusted;
 use crate::support::shopper::{assert_token_refused, context};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let properties =
-        lone_properties![expiry_is_required_and_must_be_in_the_future, start_may_be_at_most_a_minute_ahead];
-    against_a_provider(module_path!(), properties)
+        properties_without_argument![expiry_is_required_and_must_be_in_the_future, start_may_be_at_most_a_minute_ahead];
+    trials_with_provider(module_path!(), properties)
 }
 
 async fn expiry_is_required_and_must_be_in_the_future() {

@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::against_a_provider;
 use crate::checks::{assert_error_form, assert_too_many};
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{anonymous, assert_token_refused, context, reason_of};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{Answer, Server};
+use crate::trials_with_provider;
 
 const ES256: (&str, &str) = ("commerce.identity_providers.test.algorithms", "ES256");
 /// The deadline for anything that happens in the background.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         new_key_is_accepted_after_one_fetch,
-        key_replaced_under_the_same_id_is_accepted_at_once,
-        tokens_of_strangers_cause_at_most_one_fetch_a_minute,
-        tokens_of_strangers_do_not_delay_a_new_key,
+        key_replaced_under_the_same_id_is_accepted_immediately,
+        invalid_tokens_cause_at_most_one_fetch_a_minute,
+        invalid_tokens_do_not_delay_a_new_key,
         token_with_invalid_claims_causes_no_fetch,
         keys_are_kept_while_the_provider_is_down,
         withdrawn_key_is_refused_after_the_next_fetch,
@@ -32,11 +32,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         provider_that_is_down_at_the_start_is_tried_again,
         provider_that_is_down_does_not_affect_the_rest,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 /// Sends requests with a token until one is accepted.
-pub(crate) async fn passes_eventually(server: &Server, token: &str) {
+pub(crate) async fn retry_until_accepted(server: &Server, token: &str) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let answer = context(server, token).await;
@@ -44,8 +44,8 @@ pub(crate) async fn passes_eventually(server: &Server, token: &str) {
             return;
         }
         assert_unavailable(&answer);
-        assert!(Instant::now() < deadline, "not in time");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        assert!(Instant::now() < deadline, "the token is not accepted in time");
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
 }
 
@@ -71,7 +71,7 @@ async fn new_key_is_accepted_after_one_fetch() {
 }
 
 /// The provider does not announce its new key: it has the id of the old one, or no id.
-async fn key_replaced_under_the_same_id_is_accepted_at_once() {
+async fn key_replaced_under_the_same_id_is_accepted_immediately() {
     for name in [Some("key"), None] {
         let [old, new] = [Key::ec("key"), Key::ec("key")];
         let publish = |provider: &Provider, key: &Key| {
@@ -102,76 +102,76 @@ async fn key_replaced_under_the_same_id_is_accepted_at_once() {
     }
 }
 
-async fn tokens_of_strangers_cause_at_most_one_fetch_a_minute() {
-    let [one, other] = [Key::ec("one"), Key::ec("other")];
-    let provider = Provider::start(&[&one]).await;
+async fn invalid_tokens_cause_at_most_one_fetch_a_minute() {
+    let [published_key, other_key] = [Key::ec("one"), Key::ec("other")];
+    let provider = Provider::start(&[&published_key]).await;
     let server = provider.connector(&[ES256]).await;
     let claims = provider.claims(server.clock.now());
-    assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
-    let made_up = async |number: usize| {
-        let claims = of_stranger(&claims, number);
-        let unknown = other.token_with(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &claims);
+    assert_eq!(context(&server, &published_key.token(&claims)).await.status, 200);
+    let send_invalid_tokens = async |number: usize| {
+        let claims = claims_of_new_customer(&claims, number);
+        let unknown = other_key.token_with(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &claims);
         assert_token_refused(&server, &unknown, "unknown_signing_key", "made up").await;
-        let forged = other.token_with(&one.header(), &claims);
+        let forged = other_key.token_with(&published_key.header(), &claims);
         assert_token_refused(&server, &forged, "wrong_signature", "forged").await;
     };
     for number in 0..10 {
-        made_up(number).await;
+        send_invalid_tokens(number).await;
     }
     assert_eq!(provider.fetches(), 2, "one fetch for all of them");
     server.clock.advance(Duration::from_secs(59));
-    made_up(20).await;
-    assert_eq!(provider.fetches(), 2, "not yet");
+    send_invalid_tokens(20).await;
+    assert_eq!(provider.fetches(), 2, "no second fetch within a minute");
     server.clock.advance(Duration::from_secs(2));
-    made_up(21).await;
-    made_up(22).await;
+    send_invalid_tokens(21).await;
+    send_invalid_tokens(22).await;
     assert_eq!(provider.fetches(), 3, "one more fetch");
-    assert_eq!(context(&server, &one.token(&claims)).await.status, 200);
+    assert_eq!(context(&server, &published_key.token(&claims)).await.status, 200);
     // The limit also applies to simultaneous requests.
     server.clock.advance(Duration::from_secs(61));
-    let token = other.token(&claims);
-    let all = at_once((0..20).map(|_| context(&server, &token))).await;
+    let token = other_key.token(&claims);
+    let all = run_concurrently((0..20).map(|_| context(&server, &token))).await;
     assert!(all.iter().all(|answer| answer.status == 401));
     assert_eq!(provider.fetches(), 4, "one fetch for simultaneous requests");
 }
 
-/// Whatever strangers send, the first customer with a new key is accepted.
-async fn tokens_of_strangers_do_not_delay_a_new_key() {
+/// Invalid tokens do not delay the first valid token with a new key.
+async fn invalid_tokens_do_not_delay_a_new_key() {
     let [old, new, newest, other] = [Key::ec("old"), Key::ec("new"), Key::ec("new"), Key::ec("other")];
     let provider = Provider::start(&[&old]).await;
     let server = provider.connector(&[ES256]).await;
     let claims = provider.claims(server.clock.now());
     assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
-    let strangers = async || {
+    let send_invalid_tokens = async || {
         for (number, kid) in ["made-up", "made-up-too", "old", "new"].into_iter().enumerate() {
             let header = json!({ "alg": "ES256", "kid": kid });
-            let token = other.token_with(&header, &of_stranger(&claims, number));
+            let token = other.token_with(&header, &claims_of_new_customer(&claims, number));
             assert_eq!(context(&server, &token).await.status, 401, "{kid}");
         }
     };
-    strangers().await;
+    send_invalid_tokens().await;
     provider.publish(&[&new]);
     assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "a new id");
     // Fetches for customers have a limit as well.
     provider.publish(&[&newest]);
-    strangers().await;
+    send_invalid_tokens().await;
     assert_token_refused(&server, &newest.token(&claims), "wrong_signature", "before the next fetch is permitted")
         .await;
     server.clock.advance(Duration::from_secs(11));
-    strangers().await;
+    send_invalid_tokens().await;
     assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "the same id");
-    assert_eq!(provider.fetches(), 4, "one at the start, one for strangers, one for each change");
+    assert_eq!(provider.fetches(), 4, "one at the start, one for invalid tokens, one for each change");
 }
 
 /// The claims of a customer without an earlier valid token.
-fn of_stranger(claims: &Value, number: usize) -> Value {
+fn claims_of_new_customer(claims: &Value, number: usize) -> Value {
     let mut claims = claims.clone();
-    claims["sub"] = format!("stranger-{number}").into();
+    claims["sub"] = format!("customer-{number}").into();
     claims
 }
 
 /// Runs all futures concurrently.
-async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+async fn run_concurrently<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = futures.map(Box::pin).collect();
     let mut answers = Vec::new();
     std::future::poll_fn(|cx| {
@@ -228,8 +228,8 @@ async fn keys_are_kept_while_the_provider_is_down() {
     provider.resume().await;
     let deadline = Instant::now() + TIMEOUT;
     while context(&server, &new.token(&claims(&server))).await.status != 200 {
-        assert!(Instant::now() < deadline, "not in time");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        assert!(Instant::now() < deadline, "the token is not accepted in time");
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
 }
 
@@ -263,7 +263,7 @@ async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], num
         let answer = context(&server, token).await;
         (answer, began.elapsed())
     };
-    let asked = at_once(tokens.iter().map(ask)).await;
+    let asked = run_concurrently(tokens.iter().map(ask)).await;
     assert_eq!(provider.fetches(), 2, "a fetch is running");
     let waited = |took: &Duration| *took > Duration::from_millis(2_500);
     let long = asked.iter().filter(|(_, took)| waited(took)).count();
@@ -285,7 +285,7 @@ async fn at_most_32_requests_wait_for_a_hanging_provider() {
 }
 
 async fn provider_that_is_down_at_the_start_is_tried_again() {
-    let provider = Provider::down();
+    let provider = Provider::not_started();
     provider.publish(&[rsa()]);
     let server = provider.connector(&[]).await;
     let claims = provider.claims(server.clock.now());
@@ -297,11 +297,11 @@ async fn provider_that_is_down_at_the_start_is_tried_again() {
     late["exp"] = 5.into();
     assert_token_refused(&server, &rsa().token(&late), "token_expired", "the claims are checked without keys").await;
     provider.resume().await;
-    passes_eventually(&server, &token).await;
+    retry_until_accepted(&server, &token).await;
 }
 
 async fn provider_that_is_down_does_not_affect_the_rest() {
-    let [down, up] = [Provider::down(), Provider::start(&[rsa()]).await];
+    let [down, up] = [Provider::not_started(), Provider::start(&[rsa()]).await];
     let (issuer, audience) = (down.issuer(), "shop");
     let other = [
         ("commerce.identity_providers.down.issuer", &*issuer),

@@ -10,12 +10,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::checks::assert_too_many;
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::carts::signed_in;
 use crate::support::shopper::{
     AUTH_KEY, CONTEXTS, Shopper, TOKENS, ask_for_token, assert_unauthorized, context, get, refusals, send, token,
 };
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{Answer, Server, scan};
 
 /// One request a second: far less than these tests send.
@@ -24,7 +24,7 @@ const FEW: [(&str, &str); 2] = [("commerce.requests_per_second", "1"), ("commerc
 const MANY: usize = 30;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         valid_token_has_its_own_limit,
         requests_without_a_valid_token_are_limited_per_peer,
         callers_behind_a_trusted_proxy_are_limited_separately,
@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         max_in_flight_is_enforced_and_the_gate_still_answers,
         slow_senders_take_no_slot,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 /// Sends far too many requests. Returns whether one was refused with 429, in the right form.
@@ -49,10 +49,10 @@ async fn reaches_limit(ask: impl AsyncFn() -> Answer) -> bool {
 
 async fn valid_token_has_its_own_limit() {
     let server = Server::demo(&FEW).await;
-    let one = token(&server, &json!({})).await;
-    let other = token(&server, &json!({})).await;
-    assert!(reaches_limit(async || context(&server, &one).await).await);
-    assert_eq!(context(&server, &other).await.status, 200, "another shopper behind the same address");
+    let first_token = token(&server, &json!({})).await;
+    let second_token = token(&server, &json!({})).await;
+    assert!(reaches_limit(async || context(&server, &first_token).await).await);
+    assert_eq!(context(&server, &second_token).await.status, 200, "another shopper behind the same address");
     assert_unauthorized(&context(&server, "x").await, "the limit of the peer address is not used up");
     assert!(refusals(&server).await["rate_limited"] >= 1);
 }
@@ -99,7 +99,7 @@ async fn gate_has_its_own_limit() {
 }
 
 /// Sends a request whose body stays incomplete.
-async fn unfinished(server: &Server) -> TcpStream {
+async fn send_unfinished_request(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let head = format!("POST {TOKENS} HTTP/1.1\r\nhost: c\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 2\r\n\r\n{{");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -137,7 +137,7 @@ async fn slow_senders_take_no_slot() {
     let token = token(&server, &json!({})).await;
     let mut open_requests = Vec::new();
     for _ in 0..MANY {
-        open_requests.push(unfinished(&server).await);
+        open_requests.push(send_unfinished_request(&server).await);
         assert_eq!(context(&server, &token).await.status, 200);
     }
 }

@@ -24,9 +24,9 @@ mod cors;
 mod customers;
 mod discovery;
 mod hostile_claims;
+mod hostile_encoding;
 mod hostile_headers;
 mod hostile_keys;
-mod hostile_spelling;
 mod hostile_times;
 mod key_rotation;
 mod limits;
@@ -53,9 +53,9 @@ fn main() -> ExitCode {
         customers::trials(),
         discovery::trials(),
         hostile_claims::trials(),
+        hostile_encoding::trials(),
         hostile_headers::trials(),
         hostile_keys::trials(),
-        hostile_spelling::trials(),
         hostile_times::trials(),
         key_rotation::trials(),
         limits::trials(),
@@ -70,12 +70,12 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 
-/// Trials that need only a connector.
-fn on_the_demo(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
+/// Trials that need only the demo connector.
+fn demo_trials(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
     properties.iter().map(|property| trial("demo", module, *property, || None, || ())).collect()
 }
 
 /// Trials that also need a provider, which the trial itself runs.
-fn against_a_provider(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
+fn trials_with_provider(module: &str, properties: &[(&str, Property<()>)]) -> Vec<Trial> {
     properties.iter().map(|property| trial("provider", module, *property, || None, || ())).collect()
 }

@@ -5,13 +5,13 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::checks::assert_refused;
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, context, token};
-use crate::support::trials::lone_properties;
-use crate::support::{Answer, IDENTITY_KEYS, Server, scan, stranger};
+use crate::support::trials::properties_without_argument;
+use crate::support::{Answer, IDENTITY_KEYS, Server, client_without_credentials, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         shopper_endpoints_share_the_api_port_by_default,
         own_port_serves_only_shopper_endpoints,
         own_port_has_its_own_connection_limit,
@@ -19,14 +19,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         disabled_endpoints_are_not_served,
         management_port_has_no_shopper_endpoints,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 async fn ask(base: &str, path: &str) -> Answer {
     let post = path == TOKENS || path == IDENTITY_KEYS;
     let url = format!("{base}{path}");
-    let request = if post { stranger().post(url).body(scan().to_string()) } else { stranger().get(url) };
-    Answer::of(request.header("x-auth-key", AUTH_KEY).send().await.unwrap()).await
+    let request = if post {
+        client_without_credentials().post(url).body(scan().to_string())
+    } else {
+        client_without_credentials().get(url)
+    };
+    Answer::read(request.header("x-auth-key", AUTH_KEY).send().await.unwrap()).await
 }
 
 async fn shopper_endpoints_share_the_api_port_by_default() {

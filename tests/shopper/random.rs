@@ -9,25 +9,25 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use crate::against_a_provider;
 use crate::contexts::cart;
 use crate::support::keys::{rsa, signed};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous, assert_unauthorized, context_for, token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{Answer, Server};
+use crate::trials_with_provider;
 
 const CASES: u32 = 200;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         random_bytes_are_refused_as_a_token,
         random_json_is_refused_as_a_token,
         valid_token_with_random_changes_is_refused,
         random_signed_claims_are_refused,
         random_bytes_are_refused_as_a_context,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 async fn provider_and_connector() -> (Provider, Server) {

@@ -7,17 +7,17 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::contexts::accepts_pair;
-use crate::key_rotation::{assert_unavailable, passes_eventually};
+use crate::key_rotation::{assert_unavailable, retry_until_accepted};
 use crate::support::npm::{self, Script};
 use crate::support::shopper::{UNLIMITED, assert_token_refused, claims, context, part, with_token};
-use crate::support::trials::{lone_properties, trial};
-use crate::support::{Server, free_port, stranger};
+use crate::support::trials::{properties_without_argument, trial};
+use crate::support::{Server, client_without_credentials, free_port};
 
 /// The resource for which tokens are requested.
 const RESOURCE: &str = "https://shop.example.com/api";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         token_is_accepted,
         token_for_another_resource_is_refused,
         keys_may_change,
@@ -59,7 +59,7 @@ impl RealProvider {
     }
 
     async fn token(&self, resource: &str) -> String {
-        let request = stranger().post(self.url("/token")).basic_auth("app", Some("secret"));
+        let request = client_without_credentials().post(self.url("/token")).basic_auth("app", Some("secret"));
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let form = format!("grant_type=client_credentials&resource={resource}");
         let answer: Value = request.body(form).send().await.unwrap().json().await.unwrap();
@@ -125,5 +125,5 @@ async fn provider_may_be_down_and_come_back() {
     provider.restart(&["two"]);
     let token = provider.token(RESOURCE).await;
     assert_eq!(context(&server, &token).await.status, 200);
-    passes_eventually(&late, &token).await;
+    retry_until_accepted(&late, &token).await;
 }

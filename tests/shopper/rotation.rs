@@ -4,9 +4,9 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::contexts::accepts_pair;
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::shopper::{anonymous_with_id, assert_token_refused, context, token, with_token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{HASH_KEY, Server};
 
 const OLD: &str = "b2xkIHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
@@ -15,27 +15,27 @@ const OLD_CONTEXT: &str = "b2xkIGNvbnRleHQga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
 const NEW_CONTEXT: &str = "bmV3IGNvbnRleHQga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         first_key_signs_and_all_keys_verify,
         keys_can_be_read_from_a_file_with_one_key_a_line,
-        demo_without_keys_makes_random_ones,
+        demo_without_keys_creates_random_keys,
         connectors_with_the_same_keys_accept_each_others_tokens,
         first_context_key_seals_and_all_keys_open,
         connectors_with_the_same_keys_accept_each_others_contexts,
         context_is_refused_under_another_hash_key,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
-async fn with_keys(signing: &str, sealing: &str) -> Server {
+async fn start_with_keys(signing: &str, sealing: &str) -> Server {
     let keys = [("commerce.signing_keys", signing), ("commerce.context_keys", sealing)];
     Server::demo(&[&keys[..], &[("security.hash_key", HASH_KEY)]].concat()).await
 }
 
 async fn first_key_signs_and_all_keys_verify() {
-    let before = with_keys(OLD, OLD_CONTEXT).await;
-    let during = with_keys(&format!("{NEW}, {OLD}"), OLD_CONTEXT).await;
-    let after = with_keys(NEW, OLD_CONTEXT).await;
+    let before = start_with_keys(OLD, OLD_CONTEXT).await;
+    let during = start_with_keys(&format!("{NEW}, {OLD}"), OLD_CONTEXT).await;
+    let after = start_with_keys(NEW, OLD_CONTEXT).await;
     let old = token(&before, &json!({})).await;
     let new = token(&during, &json!({})).await;
     assert_eq!(context(&before, &old).await.status, 200);
@@ -45,7 +45,7 @@ async fn first_key_signs_and_all_keys_verify() {
     assert_eq!(context(&after, &new).await.status, 200);
     assert_token_refused(&before, &new, "wrong_signature", "the new key was not added yet").await;
     // A change begins by adding the new key at the end of the list on every connector.
-    let prepared = with_keys(&format!("{OLD},{NEW}"), OLD_CONTEXT).await;
+    let prepared = start_with_keys(&format!("{OLD},{NEW}"), OLD_CONTEXT).await;
     assert_eq!(context(&prepared, &new).await.status, 200);
     assert_eq!(context(&before, &token(&prepared, &json!({})).await).await.status, 200);
 }
@@ -55,30 +55,30 @@ async fn keys_can_be_read_from_a_file_with_one_key_a_line() {
     std::fs::write(file.path(), format!("{NEW}\r\n\n  {OLD}\n")).unwrap();
     let path = file.path().to_str().unwrap();
     let server = Server::demo(&[("commerce.signing_keys_file", path), ("commerce.context_keys_file", "")]).await;
-    let [old, new] = [with_keys(OLD, OLD_CONTEXT).await, with_keys(NEW, OLD_CONTEXT).await];
+    let [old, new] = [start_with_keys(OLD, OLD_CONTEXT).await, start_with_keys(NEW, OLD_CONTEXT).await];
     assert_eq!(context(&server, &token(&old, &json!({})).await).await.status, 200);
     assert_eq!(context(&new, &token(&server, &json!({})).await).await.status, 200);
 }
 
-async fn demo_without_keys_makes_random_ones() {
-    let [one, other] = [Server::demo(&[]).await, Server::demo(&[]).await];
-    let token = token(&one, &json!({})).await;
-    assert_eq!(context(&one, &token).await.status, 200);
-    assert_token_refused(&other, &token, "wrong_signature", "a token of another process").await;
+async fn demo_without_keys_creates_random_keys() {
+    let [first, second] = [Server::demo(&[]).await, Server::demo(&[]).await];
+    let token = token(&first, &json!({})).await;
+    assert_eq!(context(&first, &token).await.status, 200);
+    assert_token_refused(&second, &token, "wrong_signature", "a token of another process").await;
 }
 
 async fn connectors_with_the_same_keys_accept_each_others_tokens() {
-    let one = with_keys(OLD, OLD_CONTEXT).await;
-    let other = one.replica().await;
-    for (from, to) in [(&one, &other), (&other, &one)] {
+    let first = start_with_keys(OLD, OLD_CONTEXT).await;
+    let second = first.replica().await;
+    for (from, to) in [(&first, &second), (&second, &first)] {
         assert_eq!(context(to, &token(from, &json!({})).await).await.status, 200);
     }
 }
 
 async fn first_context_key_seals_and_all_keys_open() {
-    let before = with_keys(OLD, OLD_CONTEXT).await;
-    let during = with_keys(OLD, &format!("{NEW_CONTEXT},{OLD_CONTEXT}")).await;
-    let after = with_keys(OLD, NEW_CONTEXT).await;
+    let before = start_with_keys(OLD, OLD_CONTEXT).await;
+    let during = start_with_keys(OLD, &format!("{NEW_CONTEXT},{OLD_CONTEXT}")).await;
+    let after = start_with_keys(OLD, NEW_CONTEXT).await;
     let token = token(&before, &json!({})).await;
     let old = with_token(&before, &token).await;
     let new = with_token(&during, &token).await;
@@ -95,16 +95,16 @@ async fn first_context_key_seals_and_all_keys_open() {
 }
 
 async fn connectors_with_the_same_keys_accept_each_others_contexts() {
-    let one = with_keys(OLD, OLD_CONTEXT).await;
-    let other = one.replica().await;
-    let shopper = anonymous_with_id(&one, "0f0e0d0c-1111-2222-3333-44445555abcd").await;
-    assert!(accepts_pair(&other, &shopper.token, &shopper.context).await);
+    let first = start_with_keys(OLD, OLD_CONTEXT).await;
+    let second = first.replica().await;
+    let shopper = anonymous_with_id(&first, "0f0e0d0c-1111-2222-3333-44445555abcd").await;
+    assert!(accepts_pair(&second, &shopper.token, &shopper.context).await);
 }
 
 async fn context_is_refused_under_another_hash_key() {
-    let one = with_keys(OLD, OLD_CONTEXT).await;
+    let first = start_with_keys(OLD, OLD_CONTEXT).await;
     let keys = [("commerce.signing_keys", OLD), ("commerce.context_keys", OLD_CONTEXT)];
-    let other = Server::demo(&keys).await;
-    let shopper = crate::support::shopper::anonymous(&one).await;
-    assert!(!accepts_pair(&other, &shopper.token, &shopper.context).await);
+    let second = Server::demo(&keys).await;
+    let shopper = crate::support::shopper::anonymous(&first).await;
+    assert!(!accepts_pair(&second, &shopper.token, &shopper.context).await);
 }

@@ -4,19 +4,19 @@ use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::Server;
 use crate::support::carts::CARTS;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED, anonymous};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         reason_phrase_is_the_message,
         reason_phrase_never_contains_text_of_the_client,
         success_and_gate_answers_have_the_standard_phrase
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 /// Sends a request with these header lines and returns the raw answer.

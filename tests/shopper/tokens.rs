@@ -5,19 +5,19 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::Server;
 use crate::support::checks::assert_json;
 use crate::support::keys::token_under;
 use crate::support::shopper::{AUTH_KEY, UNLIMITED, ask_for_token, assert_token_refused, claims, context, part, token};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 
 /// A signing key of 32 bytes, also as the setting's value.
 const KEY: &[u8] = b"the signing key of these tests!!";
 const KEY_BASE64: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         answer_and_token_have_the_published_form,
         every_token_gets_a_new_id,
         token_expires_exactly_at_exp,
@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         times_and_audience_are_checked,
         id_must_be_a_guid,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 async fn answer_and_token_have_the_published_form() {
@@ -96,7 +96,7 @@ async fn lifetime_issuer_and_audience_are_configurable() {
 
 /// Another signer with our key, such as an older release, must write tokens in our form.
 async fn only_tokens_in_our_own_form_are_accepted_under_our_key() {
-    let server = with_known_key().await;
+    let server = start_with_known_key().await;
     let good = good_claims(&server);
     let header = json!({ "alg": "HS256", "typ": "JWT" });
     assert_eq!(
@@ -127,7 +127,7 @@ async fn only_tokens_in_our_own_form_are_accepted_under_our_key() {
 }
 
 async fn times_and_audience_are_checked() {
-    let server = with_known_key().await;
+    let server = start_with_known_key().await;
     let now = server.clock.now().timestamp();
     for (claim, value, reason) in [
         ("aud", json!("another audience"), "wrong_audience"),
@@ -148,7 +148,7 @@ async fn times_and_audience_are_checked() {
 }
 
 async fn id_must_be_a_guid() {
-    let server = with_known_key().await;
+    let server = start_with_known_key().await;
     for (claim, value) in [
         ("sub", json!("Anonymous")),
         ("sub", json!("customer-1")),
@@ -169,7 +169,7 @@ async fn id_must_be_a_guid() {
     }
 }
 
-async fn with_known_key() -> Server {
+async fn start_with_known_key() -> Server {
     Server::demo(&[&UNLIMITED[..], &[("commerce.signing_keys", KEY_BASE64)]].concat()).await
 }
 

@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::on_the_demo;
+use crate::demo_trials;
 use crate::support::carts::CARTS;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
 use crate::support::{Server, scan};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,32 +22,32 @@ const MAX_UNREAD: usize = 32 * 1024 * 1024;
 const CLIENTS: usize = 120;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         unread_answers_are_dropped_before_they_fill_the_memory,
         slow_reader_is_closed_after_the_answer_timeout,
     ];
-    on_the_demo(module_path!(), properties)
+    demo_trials(module_path!(), properties)
 }
 
 async fn unread_answers_are_dropped_before_they_fill_the_memory() {
     let settings = [("commerce.max_in_flight", "1000"), ("server.answer_timeout", "10m")];
     let server = Server::demo(&[&UNLIMITED[..], &settings].concat()).await;
-    let (shopper, carts) = full(&server).await;
+    let (shopper, carts) = shopper_with_full_carts(&server).await;
     let answer = carts.to_string().len();
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(ask(&server, &shopper).await);
+        clients.push(request_without_reading(&server, &shopper).await);
     }
     // The socket buffers of both sides hold part of each answer.
     let wanted = CLIENTS - MAX_UNREAD / (answer - 128 * 1024);
     let deadline = Instant::now() + TIMEOUT;
-    while closed(&server, "memory").await < wanted {
+    while count_closed_connections(&server, "memory").await < wanted {
         assert!(
             Instant::now() < deadline,
             "{} of {CLIENTS} closed, {answer} bytes each",
-            closed(&server, "memory").await
+            count_closed_connections(&server, "memory").await
         );
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
     assert_eq!(shopper.carts().await, carts, "a client that reads gets the whole answer");
     assert_eq!(server.verify(&scan()).await.status, 200, "the gate");
@@ -56,19 +56,19 @@ async fn unread_answers_are_dropped_before_they_fill_the_memory() {
 /// The answer has half a megabyte; the connector writes a piece when the client has read the one before.
 async fn slow_reader_is_closed_after_the_answer_timeout() {
     let server = Server::demo(&[&UNLIMITED[..], &[("server.answer_timeout", "1s")]].concat()).await;
-    let (shopper, _) = full(&server).await;
-    let mut stream = ask(&server, &shopper).await;
+    let (shopper, _) = shopper_with_full_carts(&server).await;
+    let mut stream = request_without_reading(&server, &shopper).await;
     let began = Instant::now();
     let mut some = vec![0; 96 * 1024];
-    while closed(&server, "timeout").await == 0 {
+    while count_closed_connections(&server, "timeout").await == 0 {
         assert!(began.elapsed() < Duration::from_secs(10), "the connection is not closed in time");
         let _ = timeout(Duration::from_millis(100), stream.read_exact(&mut some)).await; // may be closed already
         tokio::time::sleep(Duration::from_millis(600)).await; // what a slow client does
     }
 }
 
-/// A shopper with full carts, and these carts.
-async fn full(server: &Server) -> (Shopper, Value) {
+/// A shopper whose carts are full, and the carts.
+async fn shopper_with_full_carts(server: &Server) -> (Shopper, Value) {
     let shopper = anonymous(server).await;
     let cart = shopper.open("Default", "US").await;
     for first in [0, 500, 1000, 1500] {
@@ -81,7 +81,7 @@ async fn full(server: &Server) -> (Shopper, Value) {
 }
 
 /// Requests all carts without reading the answer.
-async fn ask(server: &Server, shopper: &Shopper) -> TcpStream {
+async fn request_without_reading(server: &Server, shopper: &Shopper) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(server.address()).await.unwrap();
@@ -93,8 +93,8 @@ async fn ask(server: &Server, shopper: &Shopper) -> TcpStream {
     stream
 }
 
-/// The number of connections closed because their clients did not read.
-async fn closed(server: &Server, reason: &str) -> usize {
+/// The number of connections closed because the client did not read the answer.
+async fn count_closed_connections(server: &Server, reason: &str) -> usize {
     let metrics = server.metrics().await;
     let name = format!("connector_answers_not_taken_total{{port=\"api\",reason=\"{reason}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |number| number.parse().unwrap())

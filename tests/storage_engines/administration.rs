@@ -6,11 +6,11 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, on_postgres, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine, trials_on_postgres};
 use crate::support::{Answer, Server, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let everywhere = on_every_engine(
+    let everywhere = trials_on_every_engine(
         module_path!(),
         properties![
             flag_denies_entry_until_it_is_removed,
@@ -20,7 +20,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             audit_lists_changes_newest_first,
         ],
     );
-    let shared = on_postgres(module_path!(), properties![change_at_one_connector_reaches_the_other_within_two_seconds]);
+    let shared =
+        trials_on_postgres(module_path!(), properties![change_at_one_connector_reaches_the_other_within_two_seconds]);
     everywhere.into_iter().chain(shared).collect()
 }
 
@@ -120,7 +121,7 @@ async fn new_shopper_enters_by_key_and_by_code(engine: Engine) {
         (&json!("new"), &json!("phone"), &json!("OPTICAL"))
     );
     let token = server.put("recognition-tokens", &json!({ "shopper": "new", "device": "phone" })).await;
-    let secret = token["token"].as_str().expect("shown once").to_owned();
+    let secret = token["token"].as_str().expect("the answer has the token").to_owned();
     assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{secret}");
 
     let expected = json!({ "visitorDetails": { "id": "new", "type": "SHOPPER" }, "shopperDeviceId": "phone" });
@@ -181,35 +182,36 @@ async fn audit_lists_changes_newest_first(engine: Engine) {
 }
 
 async fn change_at_one_connector_reaches_the_other_within_two_seconds(engine: Engine) {
-    let one = engine.demo(&[]).await;
-    let other = one.replica().await;
+    let first = engine.demo(&[]).await;
+    let second = first.replica().await;
     let mut took = Vec::new();
-    let mut wait_until = async |how: &str, is_so: fn(&Answer) -> bool| {
+    let mut wait_until = async |change: &str, condition: fn(&Answer) -> bool| {
         let changed = Instant::now();
         loop {
-            let asked = Instant::now();
-            if is_so(&other.verify(&scan()).await) {
-                return took.push(asked - changed);
+            let sent = Instant::now();
+            if condition(&second.verify(&scan()).await) {
+                return took.push(sent - changed);
             }
-            assert!(asked - changed < PATIENCE, "{how} does not take effect");
+            assert!(sent - changed < PATIENCE, "{change} does not take effect");
         }
     };
     for _ in 0..2 {
-        assert_eq!(other.verify(&scan()).await.status, 200);
-        set_flag(&one, "flag").await;
+        assert_eq!(second.verify(&scan()).await.status, 200);
+        set_flag(&first, "flag").await;
         wait_until("the flag", |answer| answer.message().as_deref() == Some(FLAGGED)).await;
-        set_flag(&one, "unflag").await;
+        set_flag(&first, "unflag").await;
         wait_until("unflagging", |answer| answer.status == 200).await;
-        one.put("stores/STORE-001", &json!({ "enabled": false })).await;
+        first.put("stores/STORE-001", &json!({ "enabled": false })).await;
         wait_until("disabling", |answer| answer.message().as_deref() == Some(INVALID_STORE)).await;
-        one.put("stores/STORE-001", &json!({})).await;
+        first.put("stores/STORE-001", &json!({})).await;
         wait_until("enabling", |answer| answer.status == 200).await;
     }
-    let digest = one.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": "shopper-uuid-001" })).await;
+    let digest =
+        first.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": "shopper-uuid-001" })).await;
     let path = format!("identity-keys/{}", digest["digest"].as_str().unwrap());
-    one.admin("POST", &format!("{path}/revoke")).await;
+    first.admin("POST", &format!("{path}/revoke")).await;
     wait_until("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
-    one.admin("DELETE", &path).await;
+    first.admin("DELETE", &path).await;
     wait_until("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
     assert_most_within(80, Duration::from_secs(2), &took, "a change");
 }

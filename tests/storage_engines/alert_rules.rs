@@ -10,10 +10,10 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::support::runbooks;
-use crate::support::trials::{lone_properties, trial};
+use crate::support::trials::{properties_without_argument, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         rules_are_valid_and_fire_as_tested,
         every_alert_fires_in_a_test,
         every_runbook_url_points_to_a_heading_of_the_operations_guide,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::engine::{Engine, in_memory, properties};
+use crate::engine::{Engine, properties, trials_in_memory};
 use crate::{
     checks::*,
     support::{Server, scan},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    in_memory(
+    trials_in_memory(
         module_path!(),
         properties![
             full_ledger_of_young_records_answers_429_and_keeps_them,

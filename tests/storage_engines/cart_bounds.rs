@@ -5,13 +5,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::carts::{CARTS, default};
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
-use crate::support::{Answer, Server, stranger};
+use crate::support::{Answer, Server, client_without_credentials};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             more_than_20_carts_are_refused,
@@ -103,7 +103,7 @@ async fn more_than_999_of_a_sku_are_refused(engine: Engine) {
         assert_changes_nothing(&shopper, &before, &answer, "too much").await;
     }
     shopper.add("a", 499).await;
-    assert_eq!(shopper.has().await, [default("a", 999)]);
+    assert_eq!(shopper.contents().await, [default("a", 999)]);
 }
 
 async fn invalid_quantity_is_refused(engine: Engine) {
@@ -259,6 +259,7 @@ async fn invalid_or_unknown_cart_id_is_not_found(engine: Engine) {
 
 /// Sends a request with any body, which need not be JSON.
 async fn raw(server: &Server, shopper: &Shopper, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
-    let request = stranger().request(method, format!("{}{path}", server.shoppers)).bearer_auth(&shopper.token);
-    Answer::of(request.header("x-customer-context", &shopper.context).body(body).send().await.unwrap()).await
+    let request =
+        client_without_credentials().request(method, format!("{}{path}", server.shoppers)).bearer_auth(&shopper.token);
+    Answer::read(request.header("x-customer-context", &shopper.context).body(body).send().await.unwrap()).await
 }

@@ -5,14 +5,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
-use crate::support::carts::{CARTS, content, default, of, signed_in};
+use crate::engine::{Engine, properties, trials_on_every_engine};
+use crate::support::carts::{CARTS, content, content_of, default, signed_in};
 use crate::support::keys::rsa;
 use crate::support::provider::Provider;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, with_token};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             migration_returns_the_merged_cart,
@@ -29,117 +29,117 @@ pub(crate) fn trials() -> Vec<Trial> {
 const GUID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 /// Migrates an anonymous shopper's carts, which must succeed. Returns the cart of the answer.
-pub(crate) async fn migrate(known: &Shopper, from: &Shopper) -> Value {
-    let answer = known.migrate(from.anonymous_id.as_deref().unwrap()).await;
+pub(crate) async fn migrate(customer: &Shopper, from: &Shopper) -> Value {
+    let answer = customer.migrate(from.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     answer.json()
 }
 
 async fn migration_returns_the_merged_cart(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let (known, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
-    known.add("a", 3).await;
-    let before = known.carts().await;
+    let (customer, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
+    customer.add("a", 3).await;
+    let before = customer.carts().await;
     guest.add("b", 1).await;
     guest.add("a", 2).await;
     guest.add_to("Other", "c", 1).await;
     let moved = guest.open("Other", "US").await;
-    let merged = migrate(&known, &guest).await;
+    let merged = migrate(&customer, &guest).await;
     assert_eq!(content(&merged), [default("a", 5), default("b", 1)]);
     for member in ["id", "name", "customerId", "market", "currency", "totalPrice", "notes"] {
         assert_eq!(merged[member], before[0][member], "{member}");
     }
-    assert_eq!(known.has().await, [default("a", 5), default("b", 1), of("Other", "c", 1)]);
-    assert_eq!(known.carts().await[0], merged);
-    assert_eq!(known.open("Other", "US").await, moved, "a cart that is moved without merging keeps its id");
+    assert_eq!(customer.contents().await, [default("a", 5), default("b", 1), content_of("Other", "c", 1)]);
+    assert_eq!(customer.carts().await[0], merged);
+    assert_eq!(customer.open("Other", "US").await, moved, "a cart that is moved without merging keeps its id");
     assert_eq!(guest.carts().await, json!([]));
 }
 
 async fn migration_returns_the_default_cart_or_the_last_changed_cart(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let (known, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
-    let nothing = migrate(&known, &guest).await;
+    let (customer, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
+    let nothing = migrate(&customer, &guest).await;
     assert_eq!(
         (content(&nothing), &nothing["customerId"]),
         (vec![], &json!("shopper-uuid-001")),
         "an empty cart, since there is none"
     );
-    assert_eq!(known.carts().await, json!([]), "no empty cart is stored");
+    assert_eq!(customer.carts().await, json!([]), "no empty cart is stored");
     guest.add_to("Second", "a", 1).await;
-    assert_eq!(migrate(&known, &guest).await["name"], "Second");
+    assert_eq!(migrate(&customer, &guest).await["name"], "Second");
     server.clock.advance(std::time::Duration::from_secs(1));
-    known.add_to("First", "a", 1).await;
-    assert_eq!(migrate(&known, &guest).await["name"], "First", "the cart that was changed last");
+    customer.add_to("First", "a", 1).await;
+    assert_eq!(migrate(&customer, &guest).await["name"], "First", "the cart that was changed last");
     guest.add("a", 1).await;
     server.clock.advance(std::time::Duration::from_secs(1));
-    known.add_to("First", "a", 1).await;
-    assert_eq!(migrate(&known, &guest).await["name"], "Default", "the default cart");
+    customer.add_to("First", "a", 1).await;
+    assert_eq!(migrate(&customer, &guest).await["name"], "Default", "the default cart");
 }
 
 async fn second_migration_moves_only_new_lines(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let (known, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
+    let (customer, guest) = (signed_in(&server, "shopper-uuid-001").await, anonymous(&server).await);
     guest.add("a", 2).await;
-    let first = migrate(&known, &guest).await;
-    assert_eq!(migrate(&known, &guest).await, first, "a second migration changes nothing");
-    assert_eq!(known.has().await, [default("a", 2)]);
+    let first = migrate(&customer, &guest).await;
+    assert_eq!(migrate(&customer, &guest).await, first, "a second migration changes nothing");
+    assert_eq!(customer.contents().await, [default("a", 2)]);
     guest.add("a", 1).await;
     guest.add("b", 1).await;
     let upper = guest.anonymous_id.as_ref().unwrap().to_uppercase();
-    assert_eq!(known.migrate(&upper).await.status, 200, "two spellings of one GUID");
-    assert_eq!(known.has().await, [default("a", 3), default("b", 1)]);
-    assert_eq!(guest.has().await, []);
+    assert_eq!(customer.migrate(&upper).await.status, 200, "two spellings of one GUID");
+    assert_eq!(customer.contents().await, [default("a", 3), default("b", 1)]);
+    assert_eq!(guest.contents().await, []);
 }
 
 async fn migration_without_sign_in_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let [one, other] = [anonymous(&server).await, anonymous(&server).await];
-    one.add("a", 1).await;
-    for to in [&one, &other] {
-        let answer = to.migrate(one.anonymous_id.as_deref().unwrap()).await;
+    let [first, second] = [anonymous(&server).await, anonymous(&server).await];
+    first.add("a", 1).await;
+    for to in [&first, &second] {
+        let answer = to.migrate(first.anonymous_id.as_deref().unwrap()).await;
         let body = answer.json();
         let message = body["message"].as_str().unwrap_or_default();
         assert!(message.contains(' '), "the message is a sentence: {body}");
         assert_json(&answer, 403, &json!({ "message": message, "reason": "not_signed_in" }), "anonymous");
     }
-    assert_eq!((one.has().await, other.has().await), (vec![default("a", 1)], vec![]));
+    assert_eq!((first.contents().await, second.contents().await), (vec![default("a", 1)], vec![]));
 }
 
 async fn invalid_anonymous_id_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, "shopper-uuid-001").await;
+    let customer = signed_in(&server, "shopper-uuid-001").await;
     let texts = ["", "anonymous", "shopper-uuid-001", &GUID[1..], &format!("{GUID} "), &GUID.replace('-', ""), "\0"];
     let texts = texts.map(|text| json!({ "anonymousId": text }));
     let others =
         [json!({ "anonymousId": 5 }), json!({ "anonymousId": null }), json!({ "anonymousID": GUID }), json!({})];
     for body in texts.into_iter().chain(others).chain([json!([]), json!(GUID), json!([GUID])]) {
-        let answer = known.request(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await;
+        let answer = customer.request(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await;
         assert_error_form(&answer, 400, &body.to_string());
         assert!(!answer.message().unwrap().contains(&GUID[1..20]), "the message does not repeat the id");
     }
-    assert_eq!(known.migrate(&format!("{{{GUID}}}")).await.status, 400, "braces are refused");
+    assert_eq!(customer.migrate(&format!("{{{GUID}}}")).await.status, 400, "braces are refused");
 }
 
 async fn migration_over_the_limits_changes_nothing(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, "shopper-uuid-001").await;
+    let customer = signed_in(&server, "shopper-uuid-001").await;
     for number in 0..15 {
-        known.open(&number.to_string(), "US").await;
+        customer.open(&number.to_string(), "US").await;
     }
     let guest = anonymous(&server).await;
     guest.add("a", 600).await;
     for number in 10..20 {
         guest.open(&number.to_string(), "US").await;
     }
-    let before = [known.carts().await, guest.carts().await];
-    let refused = known.migrate(guest.anonymous_id.as_ref().unwrap()).await;
+    let before = [customer.carts().await, guest.carts().await];
+    let refused = customer.migrate(guest.anonymous_id.as_ref().unwrap()).await;
     assert_error_form(&refused, 409, "21 carts");
     assert_eq!(refused.message().unwrap(), "there would be more than 20 carts: delete one first");
-    assert_eq!([known.carts().await, guest.carts().await], before, "the anonymous carts stay");
-    let first = known.open("0", "US").await;
-    known.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
-    assert_eq!(migrate(&known, &guest).await["name"], "Default");
-    assert_eq!(known.carts().await.as_array().unwrap().len(), 20);
+    assert_eq!([customer.carts().await, guest.carts().await], before, "the anonymous carts stay");
+    let first = customer.open("0", "US").await;
+    customer.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
+    assert_eq!(migrate(&customer, &guest).await["name"], "Default");
+    assert_eq!(customer.carts().await.as_array().unwrap().len(), 20);
 }
 
 async fn customers_with_the_same_name_have_separate_carts(engine: Engine) {
@@ -165,10 +165,10 @@ async fn customers_with_the_same_name_have_separate_carts(engine: Engine) {
         shopper.add(&index.to_string(), 1).await;
     }
     for (index, shopper) in all.iter().enumerate() {
-        assert_eq!(shopper.has().await, [default(&index.to_string(), 1)]);
+        assert_eq!(shopper.contents().await, [default(&index.to_string(), 1)]);
     }
     // The id in the request is only used as an anonymous id, never as the id of a signed-in customer.
     migrate(&all[2], &guest).await;
-    assert_eq!(all[2].has().await, [default("2", 1), default("0", 1)]);
-    assert_eq!(all[1].has().await, [default("1", 1)]);
+    assert_eq!(all[2].contents().await, [default("2", 1), default("0", 1)]);
+    assert_eq!(all[1].contents().await, [default("1", 1)]);
 }

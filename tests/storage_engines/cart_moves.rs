@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::cart_migration::migrate;
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, on_postgres, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine, trials_on_postgres};
 use crate::support::Server;
 use crate::support::carts::{default, signed_in};
 use crate::support::keys::rsa;
@@ -17,14 +17,17 @@ use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, 
 pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = properties![simultaneous_migrations_move_each_line_once];
     let shared = properties![simultaneous_migrations_at_two_connectors_move_each_line_once];
-    [on_every_engine(module_path!(), everywhere), on_postgres(module_path!(), shared)].into_iter().flatten().collect()
+    [trials_on_every_engine(module_path!(), everywhere), trials_on_postgres(module_path!(), shared)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 async fn simultaneous_migrations_move_each_line_once(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, "shopper-uuid-001").await;
-    assert_each_line_moves_once(&[(&server, &known), (&server, &known)]).await;
-    assert_all_lines_arrive(&[(&server, &known), (&server, &known)]).await;
+    let customer = signed_in(&server, "shopper-uuid-001").await;
+    assert_each_line_moves_once(&[(&server, &customer), (&server, &customer)]).await;
+    assert_all_lines_arrive(&[(&server, &customer), (&server, &customer)]).await;
 }
 
 async fn simultaneous_migrations_at_two_connectors_move_each_line_once(engine: Engine) {
@@ -34,34 +37,34 @@ async fn simultaneous_migrations_at_two_connectors_move_each_line_once(engine: E
     let keys = [base64([1; 32]), base64([2; 32])];
     let keys = [("commerce.signing_keys", keys[0].as_str()), ("commerce.context_keys", keys[1].as_str())];
     let settings: Vec<_> = UNLIMITED.into_iter().chain(trusting).chain(keys).collect();
-    let one = engine.demo(&settings).await;
-    let other = one.replica().await;
-    let token = rsa().token(&provider.claims(one.clock.now()));
-    let known = [with_token(&one, &token).await, with_token(&other, &token).await];
-    assert_each_line_moves_once(&[(&one, &known[0]), (&other, &known[1])]).await;
-    assert_all_lines_arrive(&[(&one, &known[0]), (&other, &known[1])]).await;
-    assert_eq!(known[0].carts().await, known[1].carts().await);
+    let first = engine.demo(&settings).await;
+    let second = first.replica().await;
+    let token = rsa().token(&provider.claims(first.clock.now()));
+    let customers = [with_token(&first, &token).await, with_token(&second, &token).await];
+    assert_each_line_moves_once(&[(&first, &customers[0]), (&second, &customers[1])]).await;
+    assert_all_lines_arrive(&[(&first, &customers[0]), (&second, &customers[1])]).await;
+    assert_eq!(customers[0].carts().await, customers[1].carts().await);
     // A token from one connector is accepted by the other.
-    let guest = anonymous(&one).await;
-    let there = guest.clone().at(&other);
-    there.add("a", 1).await;
-    assert_eq!(guest.has().await, [default("a", 1)]);
+    let guest = anonymous(&first).await;
+    let guest_at_second = guest.clone().at(&second);
+    guest_at_second.add("a", 1).await;
+    assert_eq!(guest.contents().await, [default("a", 1)]);
 }
 
 /// Adds lines and migrates the cart at the same time, at both connectors. Every line must arrive once.
 async fn assert_each_line_moves_once(connectors: &[(&Server, &Shopper); 2]) {
-    let known = connectors[0].1;
+    let customer = connectors[0].1;
     for round in 0..3 {
         let (id, shared) = (new_id(), format!("shared {round}"));
         let guests = [anonymous_with_id(connectors[0].0, &id).await, anonymous_with_id(connectors[1].0, &id).await];
         guests[0].add(&shared, 50).await;
         let mut working = JoinSet::new();
         for number in 0..20 {
-            let (guest, known) = (guests[number % 2].clone(), connectors[number % 2].1.clone());
+            let (guest, customer) = (guests[number % 2].clone(), connectors[number % 2].1.clone());
             let lines = json!([{ "sku": shared, "qty": 1 }, { "sku": format!("{round} {number}"), "qty": 1 }]);
             working.spawn(async move {
                 if number % 5 == 4 {
-                    assert_eq!(known.migrate(guest.anonymous_id.as_deref().unwrap()).await.status, 200);
+                    assert_eq!(customer.migrate(guest.anonymous_id.as_deref().unwrap()).await.status, 200);
                     return 0;
                 }
                 let cart = guest.open("Default", "US").await;
@@ -76,9 +79,9 @@ async fn assert_each_line_moves_once(connectors: &[(&Server, &Shopper); 2]) {
             });
         }
         let added: u64 = working.join_all().await.into_iter().sum();
-        assert_eq!(known.migrate(&id).await.status, 200);
-        assert_eq!(guests[0].has().await, []);
-        let has = known.has().await;
+        assert_eq!(customer.migrate(&id).await.status, 200);
+        assert_eq!(guests[0].contents().await, []);
+        let has = customer.contents().await;
         let own = has.iter().filter(|(_, _, sku, _)| sku.starts_with(&format!("{round} "))).count() as u64;
         assert!((added..=16).contains(&own), "{added} of {has:?}");
         assert!(has.contains(&default(&shared, 50 + own)), "{own}: {has:?}");
@@ -87,18 +90,18 @@ async fn assert_each_line_moves_once(connectors: &[(&Server, &Shopper); 2]) {
 
 /// Migrates the carts of many anonymous shoppers to one customer at the same time.
 async fn assert_all_lines_arrive(connectors: &[(&Server, &Shopper); 2]) {
-    let known = connectors[0].1;
+    let customer = connectors[0].1;
     let mut moving = JoinSet::new();
     let mut expected = Vec::new();
     for number in 0..16 {
-        let (server, known) = connectors[number % 2];
-        let (guest, known, sku) = (anonymous(server).await, known.clone(), format!("of {number:02}"));
+        let (server, customer) = connectors[number % 2];
+        let (guest, customer, sku) = (anonymous(server).await, customer.clone(), format!("of {number:02}"));
         guest.add(&sku, 1).await;
         expected.push(default(&sku, 1));
-        moving.spawn(async move { migrate(&known, &guest).await });
+        moving.spawn(async move { migrate(&customer, &guest).await });
     }
     moving.join_all().await;
-    let mut has = known.has().await;
+    let mut has = customer.contents().await;
     has.retain(|(_, _, sku, _)| sku.starts_with("of "));
     has.sort();
     assert_eq!(has, expected);

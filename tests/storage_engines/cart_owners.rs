@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
-use crate::support::carts::{CARTS, default, of, signed_in};
+use crate::engine::{Engine, properties, trials_on_every_engine};
+use crate::support::carts::{CARTS, content_of, default, signed_in};
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, assert_unauthorized};
-use crate::support::{Answer, Server, segment, stranger};
+use crate::support::{Answer, Server, client_without_credentials, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             cart_of_another_owner_is_not_found,
@@ -65,7 +65,7 @@ async fn cart_of_another_owner_is_not_found(engine: Engine) {
         }
     }
     for (shopper, cart) in all.iter().zip(carts) {
-        assert_eq!(shopper.has().await, [default("a", 1)]);
+        assert_eq!(shopper.contents().await, [default("a", 1)]);
         assert_eq!(shopper.open("Default", "US").await, cart);
     }
 }
@@ -88,15 +88,15 @@ async fn both_headers_are_required(engine: Engine) {
             (Some(&other.token), Some(&one.context)),
             (Some(&one.context), Some(&one.token)),
         ] {
-            let request = stranger().request(method.clone(), format!("{}{path}", server.shoppers));
+            let request = client_without_credentials().request(method.clone(), format!("{}{path}", server.shoppers));
             let request = token.into_iter().fold(request, RequestBuilder::bearer_auth);
             let request = context.into_iter().fold(request, |request, it| request.header("x-customer-context", it));
             let request = request.body(body.as_ref().map(Value::to_string).unwrap_or_default());
-            assert_unauthorized(&Answer::of(request.send().await.unwrap()).await, &format!("{method} {path}"));
+            assert_unauthorized(&Answer::read(request.send().await.unwrap()).await, &format!("{method} {path}"));
         }
     }
-    assert_eq!(one.has().await, [default("a", 1)]);
-    assert_eq!(other.has().await, []);
+    assert_eq!(one.contents().await, [default("a", 1)]);
+    assert_eq!(other.contents().await, []);
 }
 
 async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine) {
@@ -135,9 +135,13 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 10 - Duration::from_secs(1));
     let shopper = renewed(&server, &shopper).await;
-    assert_eq!(shopper.has().await, [default("a", 1), of("Other", "b", 1)], "one second before the expiry");
+    assert_eq!(
+        shopper.contents().await,
+        [default("a", 1), content_of("Other", "b", 1)],
+        "one second before the expiry"
+    );
     server.clock.advance(Duration::from_secs(1));
-    assert_eq!(shopper.has().await, [of("Other", "b", 1)], "reading a cart does not extend its life");
+    assert_eq!(shopper.contents().await, [content_of("Other", "b", 1)], "reading a cart does not extend its life");
     for (method, path, body) in requests(cart) {
         assert_error_form(&shopper.request(method, &path, body.as_ref()).await, 404, &path);
     }
@@ -148,13 +152,13 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     let known = signed_in(&server, SHOPPER).await;
     let answer = known.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
-    assert_eq!(known.has().await, [of("Other", "b", 2)], "a change extends the life of a cart");
+    assert_eq!(known.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
     let shopper = renewed(&server, &shopper).await;
     shopper.add("c", 1).await;
     server.clock.advance(DAY * 30);
     let known = signed_in(&server, SHOPPER).await;
     assert_eq!(known.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
-    assert_eq!(known.has().await, [of("Other", "b", 2)], "an expired cart is not migrated");
+    assert_eq!(known.contents().await, [content_of("Other", "b", 2)], "an expired cart is not migrated");
 }
 
 async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
@@ -162,7 +166,7 @@ async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
     signed_in(&server, SHOPPER).await.add("a", 1).await;
     for _ in 0..3 {
         server.clock.advance(DAY * 300);
-        assert_eq!(signed_in(&server, SHOPPER).await.has().await, [default("a", 1)]);
+        assert_eq!(signed_in(&server, SHOPPER).await.contents().await, [default("a", 1)]);
     }
 }
 
@@ -180,7 +184,7 @@ async fn erased_shopper_has_no_carts(engine: Engine) {
     // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
     assert_eq!(known.carts().await, json!([]));
     for shopper in [other, guest] {
-        assert_eq!(shopper.has().await, [default("a", 1), of("Other", "a", 1)]);
+        assert_eq!(shopper.contents().await, [default("a", 1), content_of("Other", "a", 1)]);
     }
 }
 

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
-use crate::support::carts::{CARTS, content, default, of, signed_in};
+use crate::engine::{Engine, properties, trials_on_every_engine};
+use crate::support::carts::{CARTS, content, content_of, default, signed_in};
 use crate::support::segment;
 use crate::support::shopper::{UNLIMITED, anonymous};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             cart_has_the_published_shape,
@@ -134,12 +134,12 @@ async fn cart_is_opened_once_per_name_and_market(engine: Engine) {
     assert_eq!(ids.len(), 4, "four different carts");
 
     // An existing cart keeps its currency. The name and the currency's symbol are optional.
-    let other = json!({ "name": "Default", "market": "US", "currency": { "code": "EUR", "symbol": "€" } });
-    let answer = shopper.request(Method::POST, CARTS, Some(&other)).await.json();
+    let other_currency = json!({ "name": "Default", "market": "US", "currency": { "code": "EUR", "symbol": "€" } });
+    let answer = shopper.request(Method::POST, CARTS, Some(&other_currency)).await.json();
     assert_eq!(answer["currency"], json!({ "code": "USD", "symbol": "" }));
-    let nameless = shopper.request(Method::POST, CARTS, Some(&unset(other.clone(), "name"))).await.json();
+    let nameless = shopper.request(Method::POST, CARTS, Some(&unset(other_currency.clone(), "name"))).await.json();
     assert_eq!(nameless, answer);
-    let answer = shopper.request(Method::POST, CARTS, Some(&set(other, "market", "FR"))).await.json();
+    let answer = shopper.request(Method::POST, CARTS, Some(&set(other_currency, "market", "FR"))).await.json();
     assert_eq!(answer["currency"], json!({ "code": "EUR", "symbol": "€" }));
 }
 
@@ -151,18 +151,18 @@ async fn post_adds_quantities_and_put_sets_them(engine: Engine) {
     let lines =
         json!([{ "sku": "a", "qty": 1 }, { "sku": "b", "qty": 2 }, { "sku": "a", "qty": 3 }, { "sku": "A", "qty": 1 }]);
     assert_eq!(shopper.lines(Method::POST, cart, &lines).await.status, 200);
-    assert_eq!(shopper.has().await, [default("a", 4), default("b", 2), default("A", 1)]);
+    assert_eq!(shopper.contents().await, [default("a", 4), default("b", 2), default("A", 1)]);
     let set = json!([{ "sku": "b", "qty": 7 }, { "sku": "a", "qty": 9 }, { "sku": "b", "qty": 8 }]);
     assert_eq!(shopper.lines(Method::PUT, cart, &set).await.status, 200);
     assert_eq!(
-        shopper.has().await,
+        shopper.contents().await,
         [default("a", 9), default("b", 8), default("A", 1)],
         "the last value of a repeated SKU is used"
     );
     for method in [Method::POST, Method::PUT] {
         assert_eq!(shopper.lines(method, cart, &json!([])).await.status, 200, "an empty list");
     }
-    assert_eq!(shopper.has().await, [default("a", 9), default("b", 8), default("A", 1)]);
+    assert_eq!(shopper.contents().await, [default("a", 9), default("b", 8), default("A", 1)]);
 }
 
 async fn put_requires_the_sku_of_the_line_id(engine: Engine) {
@@ -185,7 +185,7 @@ async fn put_requires_the_sku_of_the_line_id(engine: Engine) {
     }
     let set = json!([{ "id": 2, "sku": "b", "qty": 5 }, { "id": null, "sku": "a", "qty": 6 }]);
     assert_eq!(shopper.lines(Method::PUT, cart, &set).await.status, 200);
-    assert_eq!(shopper.has().await, [default("a", 6), default("b", 5)]);
+    assert_eq!(shopper.contents().await, [default("a", 6), default("b", 5)]);
 }
 
 async fn deleted_lines_and_carts_are_not_found(engine: Engine) {
@@ -198,7 +198,7 @@ async fn deleted_lines_and_carts_are_not_found(engine: Engine) {
     let line = format!("{CARTS}{cart}/lines/a");
     assert_eq!(shopper.request(Method::DELETE, &line, None).await.status, 200);
     assert_error_form(&shopper.request(Method::DELETE, &line, None).await, 404, "deleted");
-    assert_eq!(shopper.has().await, [default("b", 1), of("Other", "a", 1)]);
+    assert_eq!(shopper.contents().await, [default("b", 1), content_of("Other", "a", 1)]);
     let path = format!("{CARTS}{other}");
     assert_eq!(shopper.request(Method::DELETE, &path, None).await.status, 200);
     for method in [Method::GET, Method::DELETE] {
@@ -207,7 +207,7 @@ async fn deleted_lines_and_carts_are_not_found(engine: Engine) {
     for method in [Method::POST, Method::PUT] {
         assert_error_form(&shopper.lines(method, other, &json!([{ "sku": "a", "qty": 1 }])).await, 404, "deleted");
     }
-    assert_eq!(shopper.has().await, [default("b", 1)]);
+    assert_eq!(shopper.contents().await, [default("b", 1)]);
 }
 
 async fn every_sku_can_be_deleted_by_its_path(engine: Engine) {
@@ -221,11 +221,11 @@ async fn every_sku_can_be_deleted_by_its_path(engine: Engine) {
         let answer = shopper.lines(Method::POST, cart, &json!([{ "sku": sku, "qty": 1 }])).await;
         assert_eq!(answer.status, 200, "{sku}");
     }
-    assert_eq!(shopper.has().await, skus.map(|sku| default(sku, 1)));
+    assert_eq!(shopper.contents().await, skus.map(|sku| default(sku, 1)));
     for (index, sku) in skus.iter().enumerate() {
         let path = format!("{CARTS}{cart}/lines/{}", segment(sku));
         assert_eq!(shopper.request(Method::DELETE, &path, None).await.status, 200, "{sku}");
-        assert_eq!(shopper.has().await.len(), skus.len() - 1 - index, "{sku}");
+        assert_eq!(shopper.contents().await.len(), skus.len() - 1 - index, "{sku}");
     }
     for nothing in ["%", "%zz", "%FF", "%00", "%C3%A9", &"a".repeat(101)] {
         let answer = shopper.request(Method::DELETE, &format!("{CARTS}{cart}/lines/{nothing}"), None).await;
@@ -248,7 +248,8 @@ async fn no_simultaneous_addition_is_lost(engine: Engine) {
     // On a busy machine an addition may time out. It was then made completely or not at all.
     let (added, late): (Vec<_>, Vec<_>) = adding.join_all().await.into_iter().partition(|(_, status)| *status == 200);
     assert!(late.iter().all(|(_, status)| *status == 500) && added.len() > 8, "{late:?}");
-    let (shared, own): (Vec<_>, Vec<_>) = shopper.has().await.into_iter().partition(|(_, _, sku, _)| sku == "shared");
+    let (shared, own): (Vec<_>, Vec<_>) =
+        shopper.contents().await.into_iter().partition(|(_, _, sku, _)| sku == "shared");
     assert_eq!(shared, [default("shared", 2 * own.len() as u64)]);
     for (line, _) in &added {
         assert!(own.contains(line), "{line:?} is lost: {own:?}");

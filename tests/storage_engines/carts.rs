@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::checks::PATIENCE;
-use crate::engine::{self, Engine, on_own_postgres, on_postgres, on_sqlite, properties};
+use crate::engine::{self, Engine, properties, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres};
 use crate::support::Postgres;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,8 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         sweep_keeps_carts_in_use,
     ];
     let its_own =
-        on_own_postgres(module_path!(), properties![owner_without_carts_has_no_row, sweep_skips_locked_carts]);
-    [on_sqlite(module_path!(), shared), on_postgres(module_path!(), shared), its_own].into_iter().flatten().collect()
+        trials_with_own_postgres(module_path!(), properties![owner_without_carts_has_no_row, sweep_skips_locked_carts]);
+    [trials_on_sqlite(module_path!(), shared), trials_on_postgres(module_path!(), shared), its_own]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The number of connectors.
@@ -40,19 +43,19 @@ const CONNECTORS: usize = 3;
 /// Cart stores on one database.
 struct Connectors {
     stores: Vec<Arc<CartStore>>,
-    _kept: (Option<TempDir>, Option<engine::Database>),
+    _fixture: (Option<TempDir>, Option<engine::Database>),
 }
 
 impl Connectors {
-    async fn on(engine: Engine) -> Self {
-        let (mut stores, mut kept) = (Vec::new(), (None, None));
+    async fn start(engine: Engine) -> Self {
+        let (mut stores, mut fixture) = (Vec::new(), (None, None));
         match engine {
             Engine::Postgres => {
                 let database = engine::Database::new();
                 for _ in 0..CONNECTORS {
                     stores.push(connector(database.url()).await);
                 }
-                kept.1 = Some(database);
+                fixture.1 = Some(database);
             }
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
@@ -61,11 +64,11 @@ impl Connectors {
                 let database = database.open_carts(&location).await.unwrap();
                 let store = Arc::new(CartStore::in_database(database, 1000));
                 stores.extend(vec![store; CONNECTORS]);
-                kept.0 = Some(folder);
+                fixture.0 = Some(folder);
             }
             Engine::Memory => panic!("a store in memory cannot be shared"),
         }
-        Self { stores, _kept: kept }
+        Self { stores, _fixture: fixture }
     }
 
     /// The store of one connector.
@@ -86,7 +89,7 @@ impl Connectors {
     }
 
     /// Runs these migrations at the same time, distributed over the connectors. None may be refused.
-    async fn migrate_at_once(&self, moves: impl IntoIterator<Item = (u8, Customer)>) {
+    async fn migrate_concurrently(&self, moves: impl IntoIterator<Item = (u8, Customer)>) {
         let mut moving = JoinSet::new();
         for (number, (from, to)) in moves.into_iter().enumerate() {
             let store = self.one(number);
@@ -136,7 +139,7 @@ async fn add(store: &CartStore, customer: &Customer, sku: &str, pieces: u64, now
 }
 
 async fn cart_is_opened_once_across_connectors(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     for round in 1..=8 {
         let mut opening = JoinSet::new();
         for number in 0..12 {
@@ -151,7 +154,7 @@ async fn cart_is_opened_once_across_connectors(engine: Engine) {
 }
 
 async fn no_change_is_lost_across_connectors(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..24 {
         let store = connectors.one(number);
@@ -168,26 +171,26 @@ async fn no_change_is_lost_across_connectors(engine: Engine) {
 }
 
 async fn cart_is_migrated_once_across_connectors(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     for from in 1..=8 {
         let to = known(&from.to_string());
         add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
-        connectors.migrate_at_once(vec![(from, to.clone()); 9]).await;
+        connectors.migrate_concurrently(vec![(from, to.clone()); 9]).await;
         assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 2)]);
         assert_eq!(connectors.amounts(&anonymous(from)).await, []);
         add(&connectors.one(1), &anonymous(from), "a", 1, at(0)).await;
-        connectors.migrate_at_once(vec![(from, to.clone()); 2]).await;
+        connectors.migrate_concurrently(vec![(from, to.clone()); 2]).await;
         assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 3)], "with the line added since");
     }
 }
 
 async fn carts_of_many_anonymous_ids_merge_into_one_customer(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     for from in 1..=12 {
         add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
         add(&connectors.one(0), &anonymous(from), &format!("own {from:02}"), 1, at(0)).await;
     }
-    connectors.migrate_at_once((1..=12).map(|from| (from, known("k")))).await;
+    connectors.migrate_concurrently((1..=12).map(|from| (from, known("k")))).await;
     let mut expected = vec![("a".to_owned(), 24)];
     expected.extend((1..=12).map(|from| (format!("own {from:02}"), 1)));
     assert_eq!(connectors.amounts(&known("k")).await, expected);
@@ -195,20 +198,20 @@ async fn carts_of_many_anonymous_ids_merge_into_one_customer(engine: Engine) {
 
 /// Two migrations in opposite directions lock the same two rows.
 async fn carts_that_migrate_in_both_directions_are_kept(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     for round in 1..=20 {
         let (one, other) = (round, round + 100);
         add(&connectors.one(0), &anonymous(one), "a", 2, at(0)).await;
         add(&connectors.one(1), &anonymous(other), "a", 3, at(0)).await;
         let both_directions = [(one, anonymous(other)), (other, anonymous(one))];
-        connectors.migrate_at_once(both_directions.iter().chain(&both_directions).cloned()).await;
+        connectors.migrate_concurrently(both_directions.iter().chain(&both_directions).cloned()).await;
         let left = connectors.amounts(&anonymous(one)).await;
         assert_eq!([left, connectors.amounts(&anonymous(other)).await].concat(), [("a".to_owned(), 5)]);
     }
 }
 
 async fn lines_added_during_a_migration_are_kept(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..CONNECTORS {
         let store = connectors.one(number);
@@ -220,18 +223,18 @@ async fn lines_added_during_a_migration_are_kept(engine: Engine) {
         });
     }
     while !adding.is_empty() {
-        connectors.migrate_at_once(vec![(1, known("k")); 2]).await;
+        connectors.migrate_concurrently(vec![(1, known("k")); 2]).await;
         while let Some(done) = adding.try_join_next() {
             done.unwrap();
         }
     }
-    connectors.migrate_at_once([(1, known("k"))]).await;
+    connectors.migrate_concurrently([(1, known("k"))]).await;
     assert_eq!(connectors.amounts(&known("k")).await, [("a".to_owned(), 60)]);
 }
 
 /// Several connectors sweep while carts that are about to expire are changed.
 async fn sweep_keeps_carts_in_use(engine: Engine) {
-    let connectors = Connectors::on(engine).await;
+    let connectors = Connectors::start(engine).await;
     for number in 1..=120 {
         add(&connectors.one(0), &anonymous(number), "a", 1, at(0)).await;
     }
@@ -260,18 +263,18 @@ async fn owner_without_carts_has_no_row(postgres: Postgres) {
     let url = postgres.database();
     let store = connector(&url).await;
     let rows = || postgres.query(&url, "SELECT count(*) FROM basket").trim().to_owned();
-    let refuse = |carts: &mut Carts| {
+    let refused_change = |carts: &mut Carts| {
         open(carts, 1, at(0))?;
         Err::<(), _>(CartRefusal::NoSuchLine)
     };
-    assert_eq!(store.change(&anonymous(1), at(0), refuse).await.unwrap(), Err(CartRefusal::NoSuchLine));
+    assert_eq!(store.change(&anonymous(1), at(0), refused_change).await.unwrap(), Err(CartRefusal::NoSuchLine));
     assert_eq!(store.change(&anonymous(1), at(0), |carts| Ok(carts.all().len())).await.unwrap(), Ok(0));
     assert!(store.migrate(anonymous_id(1), &known("k"), at(0)).await.unwrap().unwrap().is_empty());
     assert_eq!(rows(), "0");
     add(&store, &anonymous(1), "a", 1, at(0)).await;
     let before = postgres.query(&url, "SELECT carts, changed_at, anonymous FROM basket");
     assert!(before.contains("\"a\"") && before.trim().ends_with("|0|1"), "{before}");
-    assert_eq!(store.change(&anonymous(1), at(9), refuse).await.unwrap(), Err(CartRefusal::NoSuchLine));
+    assert_eq!(store.change(&anonymous(1), at(9), refused_change).await.unwrap(), Err(CartRefusal::NoSuchLine));
     assert_eq!(postgres.query(&url, "SELECT carts, changed_at, anonymous FROM basket"), before);
     store.migrate(anonymous_id(1), &known("k"), at(0)).await.unwrap().unwrap();
     assert_eq!(postgres.query(&url, "SELECT anonymous FROM basket").trim(), "0");

@@ -13,11 +13,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_own_postgres, properties};
+use crate::engine::{properties, trials_with_own_postgres};
 use crate::support::{HASH_KEY, IDENTITY_KEYS, Postgres, Process, client, scan_with_key, sessions};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(module_path!(), properties![crashes_lose_and_duplicate_no_record])
+    trials_with_own_postgres(module_path!(), properties![crashes_lose_and_duplicate_no_record])
 }
 
 /// How often PostgreSQL is killed, unless `CONNECTOR_TEST_KILLS` is set.
@@ -66,7 +66,7 @@ impl Load {
                 return decision;
             }
             assert!(began.elapsed() < RECOVERY, "not answered: {body}");
-            tokio::time::sleep(BACK_OFF).await; // a poll towards the deadline
+            tokio::time::sleep(BACK_OFF).await; // poll until the deadline
         }
     }
 
@@ -132,7 +132,7 @@ impl Load {
         let (began, before) = (Instant::now(), self.decided.load(Ordering::Relaxed));
         while self.decided.load(Ordering::Relaxed) < before + 2 * CALLERS {
             assert!(began.elapsed() < RECOVERY, "no scan is answered");
-            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
         }
     }
 }

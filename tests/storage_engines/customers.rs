@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::hostile::{hostile, with_nul};
 use super::import::TestDatabase;
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_every_engine, on_postgres, on_sqlite, properties};
+use crate::engine::{Database, Engine, properties, trials_on_every_engine, trials_on_postgres, trials_on_sqlite};
 use crate::support::{HASH_KEY, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -34,7 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         shopper_erased_while_tokens_are_issued_has_none,
         sweep_keeps_unexpired_tokens,
     ];
-    let everywhere = on_every_engine(
+    let everywhere = trials_on_every_engine(
         module_path!(),
         properties![
             customer_is_shown_by_digest_and_never_by_name,
@@ -44,7 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             erased_shopper_has_no_customers,
         ],
     );
-    [everywhere, on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)]
+    [everywhere, trials_on_sqlite(module_path!(), on_disk), trials_on_postgres(module_path!(), on_disk)]
         .into_iter()
         .flatten()
         .collect()
@@ -66,7 +66,7 @@ async fn customer_is_shown_by_digest_and_never_by_name(engine: Engine) {
     let kept = server.put("customers", &row("hush-subject", SHOPPER)).await;
     let path = format!("customers/{}", digest(&kept));
     assert_eq!(kept, json!({ "digest": kept["digest"], "shopper": SHOPPER }));
-    assert_eq!(server.put("customers", &row("hush-subject", SHOPPER)).await, kept, "again");
+    assert_eq!(server.put("customers", &row("hush-subject", SHOPPER)).await, kept, "the same row again");
     assert_eq!(server.admin("GET", &path).await.json(), kept);
     assert_eq!(server.all("customers").await, std::slice::from_ref(&kept));
     assert!(!server.everything().await.contains("hush"));
@@ -88,7 +88,7 @@ async fn customer_is_linked_to_one_existing_shopper(engine: Engine) {
     assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "identified by digest");
     for refused in [row("a", "unknown"), row("b", "unknown"), set(other, "shopper", "unknown")] {
         let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
-        assert_refused(&answer, 400, "shopper: no such shopper", "unknown");
+        assert_refused(&answer, 400, "shopper: no such shopper", "an unknown shopper");
     }
     server.put("customers", &row("b", SHOPPER)).await;
     let shoppers: Vec<_> = server.all("customers").await.iter().map(|row| row["shopper"].clone()).collect();

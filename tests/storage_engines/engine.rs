@@ -31,11 +31,11 @@ impl Engine {
 
     /// The same, or the error if it does not start.
     pub(crate) async fn try_with_directory(self, directory: &Value) -> Result<Server, String> {
-        self.with_directory_and(directory, &[]).await
+        self.with_directory_and_settings(directory, &[]).await
     }
 
     /// The same with further settings.
-    pub(crate) async fn with_directory_and(
+    pub(crate) async fn with_directory_and_settings(
         self,
         directory: &Value,
         settings: &[(&str, &str)],
@@ -51,10 +51,10 @@ impl Engine {
             Self::Sqlite => Server::try_sqlite(settings).await?,
             Self::Postgres => {
                 let database = Database::new();
-                Server::try_postgres(database.url(), settings).await?.keeping_storage(database)
+                Server::try_postgres(database.url(), settings).await?.with_owned_storage(database)
             }
         };
-        Ok(server.sending_again())
+        Ok(server.resending_timed_out_scans())
     }
 
     fn name(self) -> &'static str {
@@ -75,42 +75,42 @@ impl Engine {
 }
 
 /// Tests of a property on every engine.
-pub(crate) fn on_every_engine(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+pub(crate) fn trials_on_every_engine(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     [Engine::Memory, Engine::Sqlite, Engine::Postgres]
-        .map(|engine| on(engine, module, properties))
+        .map(|engine| engine_trials(engine, module, properties))
         .into_iter()
         .flatten()
         .collect()
 }
 
 /// Tests of a property of the ledger in memory.
-pub(crate) fn in_memory(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
-    on(Engine::Memory, module, properties)
+pub(crate) fn trials_in_memory(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+    engine_trials(Engine::Memory, module, properties)
 }
 
 /// Tests of a property of a SQLite file.
-pub(crate) fn on_sqlite(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
-    on(Engine::Sqlite, module, properties)
+pub(crate) fn trials_on_sqlite(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+    engine_trials(Engine::Sqlite, module, properties)
 }
 
 /// Tests of a property of a database that connectors share.
-pub(crate) fn on_postgres(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
-    on(Engine::Postgres, module, properties)
+pub(crate) fn trials_on_postgres(module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+    engine_trials(Engine::Postgres, module, properties)
 }
 
 /// Tests that stop or break a PostgreSQL server. Each has its own server.
-pub(crate) fn on_own_postgres(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
+pub(crate) fn trials_with_own_postgres(module: &str, properties: &[(&str, Property<Postgres>)]) -> Vec<Trial> {
     let own = |property: &_| trial("postgres", module, *property, Postgres::missing, Postgres::start);
     properties.iter().map(own).collect()
 }
 
 /// Tests with Redis. Each has its own server.
-pub(crate) fn on_own_redis(module: &str, properties: &[(&str, Property<Redis>)]) -> Vec<Trial> {
+pub(crate) fn trials_with_own_redis(module: &str, properties: &[(&str, Property<Redis>)]) -> Vec<Trial> {
     let own = |property: &_| trial("redis", module, *property, Redis::missing, Redis::start);
     properties.iter().map(own).collect()
 }
 
-fn on(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
+fn engine_trials(engine: Engine, module: &str, properties: &[(&str, Property<Engine>)]) -> Vec<Trial> {
     properties
         .iter()
         .map(|property| trial(engine.name(), module, *property, engine.missing(), move || engine))

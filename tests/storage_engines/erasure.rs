@@ -10,20 +10,20 @@ use tokio::sync::Notify;
 
 use super::sessions::pass;
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, on_postgres, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine, trials_on_postgres};
 use crate::support::{Answer, Server, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let everywhere = on_every_engine(
+    let everywhere = trials_on_every_engine(
         module_path!(),
         properties![
             erasure_removes_the_name_and_keeps_the_visits,
             erasing_an_erased_or_unknown_shopper_succeeds,
-            shopper_who_scans_during_the_erasure_is_erased,
+            erasure_during_scans_is_complete,
             shopper_with_an_erased_id_is_a_new_shopper,
         ],
     );
-    let shared = on_postgres(module_path!(), properties![erasure_at_one_connector_reaches_the_other]);
+    let shared = trials_on_postgres(module_path!(), properties![erasure_at_one_connector_reaches_the_other]);
     everywhere.into_iter().chain(shared).collect()
 }
 
@@ -101,7 +101,7 @@ async fn erasing_an_erased_or_unknown_shopper_succeeds(engine: Engine) {
     assert_eq!(server.everything().await, after);
 }
 
-async fn shopper_who_scans_during_the_erasure_is_erased(engine: Engine) {
+async fn erasure_during_scans_is_complete(engine: Engine) {
     let server = Arc::new(engine.demo(&UNLIMITED).await);
     let let_in = erased_while_scanning(&server, &server).await;
     assert!(let_in > 0);
@@ -140,17 +140,17 @@ async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize 
     for scan in &accepted {
         while admitted_visitor(&other.verify(&retry(scan)).await) == SHOPPER {
             assert!(erased.elapsed() < PATIENCE, "{scan} is still answered with the name");
-            tokio::time::sleep(Duration::from_millis(50)).await; // a poll towards the deadline above
+            tokio::time::sleep(Duration::from_millis(50)).await; // poll until the deadline above
         }
     }
     accepted.len()
 }
 
 async fn erasure_at_one_connector_reaches_the_other(engine: Engine) {
-    let one = Arc::new(engine.demo(&UNLIMITED).await);
-    let other = Arc::new(one.replica().await);
-    assert!(erased_while_scanning(&one, &other).await > 0);
-    for server in [&one, &other] {
+    let first = Arc::new(engine.demo(&UNLIMITED).await);
+    let second = Arc::new(first.replica().await);
+    assert!(erased_while_scanning(&first, &second).await > 0);
+    for server in [&first, &second] {
         assert_name_is_gone(&server.everything().await);
         assert_refused(&server.verify(&scan_of(&new_id(), "device_shopper_key")).await, 401, KEY_NOT_FOUND, "erased");
     }

@@ -8,11 +8,11 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::support::backend::Backend;
-use crate::support::trials::{lone_properties, trial};
+use crate::support::trials::{properties_without_argument, trial};
 use crate::support::{Server, exposition, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![both_formats_are_valid_and_equal, invalid_metrics_are_detected];
+    let properties = properties_without_argument![both_formats_are_valid_and_equal, invalid_metrics_are_detected];
     let name = "prometheus_client";
     properties.iter().map(|property| trial(name, module_path!(), *property, exposition::missing, || ())).collect()
 }

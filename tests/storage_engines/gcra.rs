@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::engine::{on_own_redis, properties};
+use crate::engine::{properties, trials_with_own_redis};
 use crate::support::Redis;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         clock_set_back_locks_no_caller_out,
         unexpected_stored_values_lock_no_caller_out,
     ];
-    on_own_redis(module_path!(), properties)
+    trials_with_own_redis(module_path!(), properties)
 }
 
 const SCRIPT: &str = include_str!("../../src/rate_limit/redis/gcra.lua");

@@ -7,11 +7,11 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             hostile_store_id_is_unknown,

@@ -4,11 +4,11 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::{checks::*, support::Answer};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             after_an_acceptance_only_another_key_store_or_location_is_refused,
@@ -155,10 +155,15 @@ async fn repeated_rejection_counts_once(engine: Engine) {
     let server = engine.demo(&[]).await;
     let event = new_id();
     for _ in 0..20 {
-        assert_refused(&server.verify(&scan_of(&event, "unknown_key")).await, 401, KEY_NOT_FOUND, "again");
+        assert_refused(&server.verify(&scan_of(&event, "unknown_key")).await, 401, KEY_NOT_FOUND, "the same rejection");
     }
     for number in 2..=7 {
-        assert_refused(&server.verify(&scan_of(&event, &number.to_string())).await, 401, KEY_NOT_FOUND, "another");
+        assert_refused(
+            &server.verify(&scan_of(&event, &number.to_string())).await,
+            401,
+            KEY_NOT_FOUND,
+            "another rejection",
+        );
     }
     let answer = server.verify(&scan_of(&event, "valid_shopper_key")).await;
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "after seven rejections");
@@ -195,7 +200,7 @@ async fn accepted_scan_key_code_is_accepted_on_every_retry(engine: Engine) {
     let server = engine.demo(&[]).await;
     let body = scan_of(&new_id(), &code(SCANNED_AT, ""));
     let first = server.verify(&body).await;
-    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "first");
+    assert_granted(&first, "shopper-uuid-001", "SHOPPER", "the first scan");
     let later = set(body.clone(), "authEvent.timestamp", "2024-02-09T18:53:57Z");
     assert_same(&first, &server.verify(&later).await, "a new event would be expired an hour later");
     let another = set(later, "authEvent.id", new_id());

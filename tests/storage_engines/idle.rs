@@ -6,12 +6,12 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::engine::{on_own_postgres, on_own_redis, properties};
-use crate::outage::until;
+use crate::engine::{properties, trials_with_own_postgres, trials_with_own_redis};
+use crate::outage::wait_until;
 use crate::support::{HASH_KEY, Postgres, Process, Redis, client};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let postgres = on_own_postgres(
+    let postgres = trials_with_own_postgres(
         module_path!(),
         properties![
             idle_connector_detects_a_killed_database,
@@ -19,7 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             probe_leaves_no_row_behind,
         ],
     );
-    let redis = on_own_redis(module_path!(), properties![idle_connector_detects_a_killed_redis]);
+    let redis = trials_with_own_redis(module_path!(), properties![idle_connector_detects_a_killed_redis]);
     postgres.into_iter().chain(redis).collect()
 }
 
@@ -33,7 +33,7 @@ async fn metric(process: &Process, name: &str) -> Option<f64> {
 }
 
 async fn wait_for_metric(process: &Process, name: &str, value: f64) {
-    until(DETECTION_LIMIT, &format!("{name} {value}"), async || metric(process, name).await == Some(value)).await;
+    wait_until(DETECTION_LIMIT, &format!("{name} {value}"), async || metric(process, name).await == Some(value)).await;
 }
 
 async fn readiness(process: &Process) -> String {
@@ -82,7 +82,7 @@ async fn probe_leaves_no_row_behind(postgres: Postgres) {
     let url = postgres.database();
     let _process = Process::demo(&[("storage.url", &url), ("security.hash_key", HASH_KEY)]).await;
     let written = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'decision'";
-    until(DETECTION_LIMIT, "the database is probed", async || postgres.query(&url, written).trim() != "0").await;
+    wait_until(DETECTION_LIMIT, "the database is probed", async || postgres.query(&url, written).trim() != "0").await;
     let rows = "SELECT (SELECT count(*) FROM decision) + (SELECT count(*) FROM session)";
     assert_eq!(postgres.query(&url, rows).trim(), "0");
 }

@@ -7,17 +7,19 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_own_postgres, on_postgres, on_sqlite, postgres, properties};
+use crate::engine::{
+    Database, Engine, postgres, properties, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres,
+};
 use crate::hostile::hostile;
-use crate::outage::until;
+use crate::outage::wait_until;
 use crate::support::{Ended, HASH_KEY, Postgres, Server, environment, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = properties![thousands_of_rows_are_imported_and_exported, hostile_names_are_imported_and_exported];
     [
-        on_sqlite(module_path!(), everywhere),
-        on_postgres(module_path!(), everywhere),
-        on_postgres(
+        trials_on_sqlite(module_path!(), everywhere),
+        trials_on_postgres(module_path!(), everywhere),
+        trials_on_postgres(
             module_path!(),
             properties![
                 export_of_one_engine_is_imported_by_another,
@@ -25,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 refused_command_leaves_an_empty_database_empty,
             ],
         ),
-        on_own_postgres(module_path!(), properties![interrupted_import_can_be_repeated]),
+        trials_with_own_postgres(module_path!(), properties![interrupted_import_can_be_repeated]),
     ]
     .into_iter()
     .flatten()
@@ -54,7 +56,7 @@ impl TestDatabase {
     }
 
     /// A database on the test's own server.
-    pub(crate) fn on(url: String) -> Self {
+    pub(crate) fn at(url: String) -> Self {
         Self { url, folder: TempDir::new().unwrap(), _database: None }
     }
 
@@ -86,27 +88,27 @@ impl TestDatabase {
     /// Imports this content. Returns what the command prints.
     #[track_caller]
     pub(crate) fn import(&self, name: &str, content: &str) -> String {
-        let ended = Ended::of(&["import", &self.file(name, content), "--create"], &self.settings());
+        let ended = Ended::run(&["import", &self.file(name, content), "--create"], &self.settings());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout
     }
 
     #[track_caller]
     pub(crate) fn export(&self, format: &str) -> String {
-        let ended = Ended::of(&["export", "--format", format], &self.settings());
+        let ended = Ended::run(&["export", "--format", format], &self.settings());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout
     }
 
     /// A connector on this database, which adds the demo's data.
     async fn server(&self) -> Server {
-        Server::demo(&self.settings()).await.sending_again()
+        Server::demo(&self.settings()).await.resending_timed_out_scans()
     }
 
     /// A connector on this database with this directory file.
     pub(crate) async fn server_with(&self, directory: &str) -> Server {
         let file = self.file("directory.json", directory);
-        Server::demo(&[&self.settings()[..], &[("directory.file", &file)]].concat()).await.sending_again()
+        Server::demo(&[&self.settings()[..], &[("directory.file", &file)]].concat()).await.resending_timed_out_scans()
     }
 }
 
@@ -201,9 +203,9 @@ async fn running_connector_sees_an_import(engine: Engine) {
     let database = TestDatabase::new(engine);
     let server = database.server().await;
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
-    assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before");
+    assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before the import");
     database.import("a.jsonl", &many_rows().replace("\"RADIO\"", "null"));
-    until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
+    wait_until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
@@ -221,15 +223,15 @@ async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
         (&["import", &file], "--create"),
         (&["export"], "no connector database found"),
     ] {
-        let ended = Ended::of(arguments, &wrong);
+        let ended = Ended::run(arguments, &wrong);
         assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
         assert_eq!(tables(&database), "0", "{arguments:?}");
     }
-    let ended = Ended::of(&["import", &file, "--create"], &database.settings());
+    let ended = Ended::run(&["import", &file, "--create"], &database.settings());
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stderr, format!("importing into postgres://{name}, a new database\n"));
-    let ended = Ended::of(&["import", &file], &wrong);
+    let ended = Ended::run(&["import", &file], &wrong);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(ended.stderr.contains("was made with another hash key"), "{}", ended.stderr);
 }
@@ -256,7 +258,7 @@ pub(crate) fn started(database: &TestDatabase, arguments: &[&str]) -> Child {
 }
 
 async fn interrupted_import_can_be_repeated(server: Postgres) {
-    let database = TestDatabase::on(server.database());
+    let database = TestDatabase::at(server.database());
     database.import("none.jsonl", ""); // creates the schema
     let all = KEYS + KEYS / 10 + 1;
     let file = database.file("a.jsonl", &many_rows());
@@ -269,7 +271,7 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
         let held = server.begin(&database.url, "SELECT * FROM directory_version FOR UPDATE");
         let child = started(&database, &["import", &file]);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        until(PATIENCE, "the import waits", async || server.query(&database.url, waits).trim() != "0").await;
+        wait_until(PATIENCE, "the import waits", async || server.query(&database.url, waits).trim() != "0").await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         drop(held);

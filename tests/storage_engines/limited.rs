@@ -22,7 +22,7 @@ pub(crate) async fn replica(url: &str, settings: &[(&str, &str)]) -> Server {
 pub(crate) async fn replicas(redis: &Redis, settings: &[(&str, &str)]) -> [Server; 2] {
     let both = [replica(&redis.url(), settings).await, replica(&redis.url(), settings).await];
     for server in &both {
-        until(&server.management, |metrics| metrics.shared).await;
+        wait_for_metrics(&server.management, |metrics| metrics.shared).await;
     }
     both
 }
@@ -33,8 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) failures: u64,
 }
 
-/// Waits until the metrics of a management port are as wanted.
-pub(crate) async fn until(management: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+/// Waits until the metrics of a management port meet the condition.
+pub(crate) async fn wait_for_metrics(management: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = client().get(format!("{management}/metrics")).send().await.unwrap().text().await.unwrap();
@@ -43,11 +43,11 @@ pub(crate) async fn until(management: &str, wanted: impl Fn(&Metrics) -> bool) -
         let (shared, failures): (u64, u64) =
             (metric("connector_rate_limit_shared "), metric("connector_rate_limit_failures_total "));
         let metrics = Metrics { shared: shared == 1, failures };
-        if wanted(&metrics) {
+        if condition(&metrics) {
             return metrics;
         }
         assert!(Instant::now() < deadline, "{metrics:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
 }
 
@@ -58,13 +58,13 @@ pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attemp
     loop {
         let mut failures = [0; 2];
         for (server, failures) in both.iter().zip(&mut failures) {
-            *failures = until(&server.management, |metrics| metrics.shared).await.failures;
+            *failures = wait_for_metrics(&server.management, |metrics| metrics.shared).await.failures;
         }
         redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
         let outcome = attempt().await;
         let mut is_undisturbed = true;
         for (server, failures) in both.iter().zip(failures) {
-            is_undisturbed &= until(&server.management, |_| true).await.failures == failures;
+            is_undisturbed &= wait_for_metrics(&server.management, |_| true).await.failures == failures;
         }
         if is_undisturbed {
             return outcome;

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::sessions::pass;
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::{LISTS, Server, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             lists_are_complete_and_without_duplicates_while_rows_are_added,

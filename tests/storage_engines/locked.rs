@@ -1,4 +1,4 @@
-//! A scan whose rows are locked by another transaction: it and its retries fail in time, other scans pass, and the
+//! Another transaction locks the rows of a scan. The scan and its retries get a 500 in time, other scans pass, and the
 //! failures of this one key do not open the database's breaker.
 
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_own_postgres, properties};
-use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, until};
+use crate::engine::{properties, trials_with_own_postgres};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, wait_until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(
+    trials_with_own_postgres(
         module_path!(),
-        properties![locked_event_fails_only_its_own_scans, locked_sessions_fail_only_their_visitors_exit,],
+        properties![locked_event_blocks_only_its_own_scans, locked_session_blocks_only_exits,],
     )
 }
 
 /// Asserts that other scans pass and the connector stays ready while one scan and its retries fail.
-async fn assert_other_scans_pass(server: &Arc<Server>, stuck: &Value) {
+async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
     let retries = {
-        let (server, stuck) = (Arc::clone(server), stuck.clone());
+        let (server, locked_scan) = (Arc::clone(server), locked_scan.clone());
         tokio::spawn(async move {
             let mut failures = 0;
             for _ in 0..4 {
                 let mut running = JoinSet::new();
                 for _ in 0..4 {
-                    let (server, body) = (Arc::clone(&server), retry(&stuck));
+                    let (server, body) = (Arc::clone(&server), retry(&locked_scan));
                     running.spawn(async move { timed(&server, &body).await });
                 }
                 for outcome in running.join_all().await {
@@ -51,43 +51,43 @@ async fn assert_other_scans_pass(server: &Arc<Server>, stuck: &Value) {
 }
 
 /// An open transaction has inserted a record of the same event.
-async fn locked_event_fails_only_its_own_scans(postgres: Postgres) {
+async fn locked_event_blocks_only_its_own_scans(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
-    let (model, stuck) = (scan(), scan());
-    assert_eq!(server.verify(&model).await.status, 200);
+    let (recorded_scan, locked_scan) = (scan(), scan());
+    assert_eq!(server.verify(&recorded_scan).await.status, 200);
     let id = |body: &Value| body["authEvent"]["id"].as_str().unwrap().replace('-', "");
-    let kind =
+    let column_type =
         "SELECT data_type FROM information_schema.columns WHERE table_name = 'decision' AND column_name = 'event_id'";
-    let prefix = if postgres.query(&url, kind).trim() == "bytea" { "\\x" } else { "" };
-    let locked = postgres.begin(
+    let prefix = if postgres.query(&url, column_type).trim() == "bytea" { "\\x" } else { "" };
+    let transaction = postgres.begin(
         &url,
         &format!(
             "CREATE TEMP TABLE copy AS SELECT * FROM decision WHERE event_id = '{prefix}{}';
              UPDATE copy SET event_id = '{prefix}{}';
              INSERT INTO decision SELECT * FROM copy",
-            id(&model),
-            id(&stuck),
+            id(&recorded_scan),
+            id(&locked_scan),
         ),
     );
-    assert_other_scans_pass(&server, &stuck).await;
-    drop(locked);
-    until(RECOVERY, "the scan passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
-    assert_consistent(&server, &[model, stuck]).await;
+    assert_other_scans_pass(&server, &locked_scan).await;
+    drop(transaction);
+    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
+    assert_consistent(&server, &[recorded_scan, locked_scan]).await;
 }
 
-/// An open transaction has locked all sessions, of which an exit would close one.
-async fn locked_sessions_fail_only_their_visitors_exit(postgres: Postgres) {
+/// Another transaction locks all session rows. The exit must update one of these rows.
+async fn locked_session_blocks_only_exits(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
-    let (entry, stuck) = (scan(), scan_with("authEvent.location", "EXIT"));
+    let (entry, locked_scan) = (scan(), scan_with("authEvent.location", "EXIT"));
     assert_eq!(server.verify(&entry).await.status, 200);
-    let locked = postgres.begin(&url, "SELECT 1 FROM session FOR UPDATE");
-    assert_other_scans_pass(&server, &stuck).await;
-    drop(locked);
-    until(RECOVERY, "the scan passes", async || server.verify(&retry(&stuck)).await.status == 200).await;
+    let transaction = postgres.begin(&url, "SELECT 1 FROM session FOR UPDATE");
+    assert_other_scans_pass(&server, &locked_scan).await;
+    drop(transaction);
+    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
     let sessions = server.sessions().await;
     let of_shopper: Vec<_> = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").collect();
     assert_eq!((of_shopper.len(), &of_shopper[0]["state"]), (1, &json!("closed")));
-    assert_eq!(of_shopper[0]["exit"]["authEventId"], stuck["authEvent"]["id"]);
+    assert_eq!(of_shopper[0]["exit"]["authEventId"], locked_scan["authEvent"]["id"]);
 }

@@ -56,13 +56,13 @@ impl Source {
             { "id": "STRICT", "exitPolicy": "check_account" },
         ]);
         match self {
-            Self::Connector(engine) => engine.with_directory_and(&directory, &[]).await.unwrap(),
+            Self::Connector(engine) => engine.with_directory_and_settings(&directory, &[]).await.unwrap(),
             Self::Backend(engine) => {
                 let stores = json!({ "stores": directory["stores"] });
-                let backend = Backend::knowing(directory).await;
+                let backend = Backend::start_with_directory(directory).await;
                 let url = backend.url();
-                let server = engine.with_directory_and(&stores, &[("directory.url", &url)]).await.unwrap();
-                server.keeping_backend(backend)
+                let server = engine.with_directory_and_settings(&stores, &[("directory.url", &url)]).await.unwrap();
+                server.with_owned_backend(backend)
             }
         }
     }

@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::hostile::{hostile, with_nul};
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::{LISTS, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(module_path!(), properties![hostile_names_are_returned_unchanged, nul_is_refused_with_400])
+    trials_on_every_engine(module_path!(), properties![hostile_names_are_returned_unchanged, nul_is_refused_with_400])
 }
 
 async fn hostile_names_are_returned_unchanged(engine: Engine) {

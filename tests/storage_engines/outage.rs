@@ -9,11 +9,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_own_postgres, properties};
+use crate::engine::{properties, trials_with_own_postgres};
 use crate::support::{Answer, Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(
+    trials_with_own_postgres(
         module_path!(),
         properties![
             scans_fail_fast_and_recover_when_the_server_is_frozen,
@@ -52,11 +52,11 @@ pub(crate) fn assert_500_in_time((answer, elapsed): &(Answer, Duration), what: &
 }
 
 /// Polls a condition until it is true.
-pub(crate) async fn until(deadline: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
-    while !is_so().await {
+    while !condition().await {
         assert!(began.elapsed() < deadline, "{what}: not within {deadline:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
     }
 }
 
@@ -150,8 +150,8 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
     assert_eq!(readiness(&server).await, "degraded");
 
     recover(&postgres);
-    until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
-    until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
+    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
+    wait_until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
     asked.extend(recorded.into_iter().map(|(body, _)| body));
     assert_consistent(&server, &asked).await;
 }
@@ -170,7 +170,7 @@ async fn restarted_server_is_used_again(postgres: Postgres) {
     postgres.kill();
     postgres.restart();
     let body = scan();
-    until(RECOVERY, "a scan passes", async || {
+    wait_until(RECOVERY, "a scan passes", async || {
         let (answer, elapsed) = timed(&server, &retry(&body)).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
@@ -194,6 +194,6 @@ async fn many_scans_at_a_frozen_server_fail_in_time(postgres: Postgres) {
         assert_500_in_time(&outcome, "one of many scans");
     }
     postgres.resume();
-    until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
+    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
     assert_consistent(&server, &asked[..16]).await;
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_own_postgres, on_postgres, on_sqlite, properties};
+use crate::engine::{Engine, properties, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres};
 use crate::support::carts::{default, signed_in};
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
 use crate::support::{Postgres, Server};
@@ -20,10 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let few = properties![gates_open_with_the_fewest_connections];
     let its_own = properties![gates_open_while_apps_wait_for_a_cart];
     [
-        on_sqlite(module_path!(), shared),
-        on_postgres(module_path!(), shared),
-        on_postgres(module_path!(), few),
-        on_own_postgres(module_path!(), its_own),
+        trials_on_sqlite(module_path!(), shared),
+        trials_on_postgres(module_path!(), shared),
+        trials_on_postgres(module_path!(), few),
+        trials_with_own_postgres(module_path!(), its_own),
     ]
     .into_iter()
     .flatten()
@@ -73,7 +73,7 @@ async fn gates_open(engine: Engine, settings: &[(&str, &str)]) {
     assert!(scans > 3, "too few scans were sent: {scans}");
     for (phone, added, late) in working.join_all().await {
         assert!(added > 0, "the phones can change their carts");
-        let has = phone.has().await;
+        let has = phone.contents().await;
         let may_have = (added..=added + late).map(|qty| default("a", qty));
         assert!(
             may_have.into_iter().any(|line| has == [line]),

@@ -9,12 +9,12 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-use crate::engine::{on_own_postgres, properties};
-use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, until};
+use crate::engine::{properties, trials_with_own_postgres};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, wait_until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(
+    trials_with_own_postgres(
         module_path!(),
         properties![
             locked_table_fails_scans_in_time,
@@ -44,13 +44,13 @@ async fn locked_table_fails_scans_in_time(postgres: Postgres) {
         assert_500_in_time(&outcome, "while the table is locked");
     }
     // All scans so far have one shopper's key. Failures of several keys are needed to open the breaker.
-    until(RECOVERY, "the connector is degraded", async || {
+    wait_until(RECOVERY, "the connector is degraded", async || {
         server.verify(&scan_with_key(new_id().as_bytes())).await;
         readiness(&server).await == "degraded"
     })
     .await;
     drop(held);
-    until(RECOVERY, "a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
+    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
         .await;
     let sessions = server.sessions().await;
     let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
@@ -111,7 +111,7 @@ async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
             assert_eq!(readiness(&server).await, "ready");
             return;
         }
-        until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
+        wait_until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
     }
     panic!("some scans got a 500 each time");
 }
@@ -127,7 +127,7 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
         |is: &str| postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
     read_only("on");
     postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
-    until(RECOVERY, "the connector is degraded", async || {
+    wait_until(RECOVERY, "the connector is degraded", async || {
         let outcome = timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_500_in_time(&outcome, "while the server is read-only");
         readiness(&server).await == "degraded"
@@ -138,7 +138,7 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
         &url,
         &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
     );
-    until(RECOVERY, "a scan passes", async || {
+    wait_until(RECOVERY, "a scan passes", async || {
         let (answer, elapsed) = timed(&server, &scan()).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
@@ -209,7 +209,7 @@ async fn schema_is_migrated_while_another_connector_serves_scans(postgres: Postg
     let start = server.replica();
     tokio::pin!(start);
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    until(RECOVERY, "the migration waits", async || {
+    wait_until(RECOVERY, "the migration waits", async || {
         let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
         assert!(!is_early, "the migration did not wait for the change");
         postgres.query(&url, waits).trim() != "0"

@@ -6,14 +6,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::{
     checks::*,
     support::{Answer, Server, scan},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             sixty_four_identical_requests_get_the_same_bytes_and_open_one_session,
@@ -40,7 +40,7 @@ async fn open_and_closed(server: &Server) -> (usize, usize) {
 
 async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
-    let answers = decided_at_once(&server, vec![scan(); 64]).await;
+    let answers = verify_until_decided(&server, vec![scan(); 64]).await;
     assert_all_same(&answers);
     assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
     assert_eq!(server.sessions().await.len(), 1);
@@ -49,7 +49,7 @@ async fn sixty_four_identical_requests_get_the_same_bytes_and_open_one_session(e
 async fn sixty_four_retries_with_their_own_request_ids_are_one_scan(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     let body = scan_of(&new_id(), "device_shopper_key");
-    let answers = decided_at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
+    let answers = verify_until_decided(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
     assert_eq!(answers[0].json()["shopperDeviceId"], "device-abc-123");
     assert_eq!(server.sessions().await.len(), 1);
@@ -65,7 +65,7 @@ async fn retries_that_differ_in_irrelevant_members_are_one_scan(engine: Engine) 
         let body = set(retry(&scan_of(&event, "valid_shopper_key")), "authEvent.timestamp", time);
         set(body, "keyChannel", ["OPTICAL", "RADIO"][number % 2])
     });
-    let answers = decided_at_once(&server, bodies.collect()).await;
+    let answers = verify_until_decided(&server, bodies.collect()).await;
     assert_all_same(&answers);
     let expected = usize::from(answers[0].status == 200);
     assert_eq!(server.sessions().await.len(), expected);
@@ -74,7 +74,7 @@ async fn retries_that_differ_in_irrelevant_members_are_one_scan(engine: Engine) 
 async fn simultaneous_rejections_are_the_same(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
     let body = scan_of(&new_id(), "unknown_key");
-    let answers = decided_at_once(&server, (0..64).map(|_| retry(&body)).collect()).await;
+    let answers = verify_until_decided(&server, (0..64).map(|_| retry(&body)).collect()).await;
     assert_all_same(&answers);
     assert_refused(&answers[0], 401, KEY_NOT_FOUND, "one of 64");
     assert!(server.sessions().await.is_empty());
@@ -84,7 +84,7 @@ async fn simultaneous_rejections_are_the_same(engine: Engine) {
 /// answer.
 async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
     let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
-    let answers = decided_at_once(server, bodies).await;
+    let answers = verify_until_decided(server, bodies).await;
     let mut winner = None;
     for (index, request) in requests.iter().enumerate() {
         let own: Vec<_> = answers.iter().skip(index).step_by(requests.len()).collect();
@@ -131,7 +131,7 @@ async fn racing_acceptance_and_rejection_are_answered_consistently(engine: Engin
         let event = new_id();
         let requests = ["valid_shopper_key", "unknown_key"].map(|key| scan_of(&event, key));
         let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();
-        let answers = decided_at_once(&server, bodies).await;
+        let answers = verify_until_decided(&server, bodies).await;
         let (accepted, rejected): (Vec<_>, Vec<_>) =
             answers.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
         let only = |answers: Vec<(usize, Answer)>| answers.into_iter().map(|(_, answer)| answer).collect::<Vec<_>>();
@@ -153,10 +153,10 @@ async fn simultaneous_guesses_for_one_event_get_eight_rejections(engine: Engine)
     let server = Arc::new(engine.demo(&[]).await);
     let event = new_id();
     let guesses: Vec<_> = (0..32).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
-    let first = decided_at_once(&server, guesses.clone()).await;
+    let first = verify_until_decided(&server, guesses.clone()).await;
     let rejected = first.iter().filter(|answer| answer.status == 401).count();
     assert_eq!(rejected, 8);
-    let again = at_once(&server, guesses).await;
+    let again = verify_concurrently(&server, guesses).await;
     for (first, again) in first.iter().zip(&again) {
         assert_eq!((first.status, &first.body), (again.status, &again.body));
     }
@@ -168,7 +168,7 @@ async fn simultaneous_exits_of_one_event_close_one_session(engine: Engine) {
         server.verify(&scan()).await;
     }
     let exit = scan_with("authEvent.location", "EXIT");
-    let answers = decided_at_once(&server, (0..64).map(|_| retry(&exit)).collect()).await;
+    let answers = verify_until_decided(&server, (0..64).map(|_| retry(&exit)).collect()).await;
     assert_all_same(&answers);
     assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "one of 64");
     assert_eq!(open_and_closed(&server).await, (2, 1));
@@ -180,7 +180,7 @@ async fn simultaneous_exits_of_different_events_each_close_a_session(engine: Eng
         server.verify(&scan()).await;
     }
     let exits = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
-    let answers = decided_at_once(&server, exits).await;
+    let answers = verify_until_decided(&server, exits).await;
     assert_all_same(&answers);
     assert_eq!(open_and_closed(&server).await, (8, 16));
     let sessions = server.sessions().await;
@@ -190,7 +190,7 @@ async fn simultaneous_exits_of_different_events_each_close_a_session(engine: Eng
 
 async fn simultaneous_scans_of_different_events_each_open_a_session(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
-    let answers = decided_at_once(&server, (0..50).map(|_| scan()).collect()).await;
+    let answers = verify_until_decided(&server, (0..50).map(|_| scan()).collect()).await;
     assert_all_same(&answers);
     let sessions = server.sessions().await;
     let ids: BTreeSet<_> = sessions.iter().map(|session| session["id"].to_string()).collect();

@@ -6,9 +6,10 @@ use libtest_mimic::Trial;
 use tokio::task::JoinSet;
 
 use crate::checks::PATIENCE;
-use crate::engine::{on_own_redis, properties};
+use crate::engine::{properties, trials_with_own_redis};
 use crate::limited::{
-    BURST, LOW_LIMITS, assert_one_allowance, count_allowed, is_allowed, replica, replicas, undisturbed, until,
+    BURST, LOW_LIMITS, assert_one_allowance, count_allowed, is_allowed, replica, replicas, undisturbed,
+    wait_for_metrics,
 };
 use crate::support::certificates::Authority;
 use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, free_port, scan};
@@ -29,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         outage_is_logged_once_at_its_beginning_and_once_at_its_end,
         wrong_password_is_logged_once_and_never_shown,
     ];
-    on_own_redis(module_path!(), properties)
+    trials_with_own_redis(module_path!(), properties)
 }
 
 async fn two_replicas_share_one_allowance(redis: Redis) {
@@ -54,7 +55,7 @@ async fn simultaneous_requests_share_one_allowance(redis: Redis) {
         let (began, mut requests) = (Instant::now(), JoinSet::new());
         for number in 0..4 * BURST {
             let (url, body) = (format!("{}{IDENTITY_KEYS}", both[number % 2].api), scan().to_string());
-            requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
+            requests.spawn(async move { Answer::read(client().post(url).body(body).send().await.unwrap()).await });
         }
         (began, requests.join_all().await)
     })
@@ -71,7 +72,7 @@ async fn callers_are_distinguished_on_every_replica(redis: Redis) {
                 for (server, caller) in both.iter().zip(callers) {
                     let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
                     let request = request.header("x-forwarded-for", caller).body(scan().to_string());
-                    allowed += usize::from(is_allowed(&Answer::of(request.send().await.unwrap()).await));
+                    allowed += usize::from(is_allowed(&Answer::read(request.send().await.unwrap()).await));
                 }
             }
             (began, allowed)
@@ -93,7 +94,7 @@ async fn keys_of_idle_callers_expire(redis: Redis) {
     let deadline = Instant::now() + PATIENCE;
     while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
         assert!(Instant::now() < deadline, "keys were not removed: {keys:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
 }
 
@@ -101,20 +102,20 @@ async fn keys_of_idle_callers_expire(redis: Redis) {
 async fn assert_outage_fails_no_request(mut redis: Redis, fail: fn(&mut Redis), recover: fn(&mut Redis)) {
     let both = replicas(&redis, &LOW_LIMITS).await;
     assert_shared(&redis, &both).await;
-    let failures = until(&both[0].management, |_| true).await.failures;
+    let failures = wait_for_metrics(&both[0].management, |_| true).await.failures;
 
     fail(&mut redis);
     for server in &both {
         let began = Instant::now();
         assert!(is_allowed(&server.verify(&scan()).await), "the request that detects the outage");
         assert_one_allowance(1 + count_allowed(server).await, began);
-        let metrics = until(&server.management, |metrics| !metrics.shared).await;
+        let metrics = wait_for_metrics(&server.management, |metrics| !metrics.shared).await;
         assert!(metrics.failures > failures, "{metrics:?}");
     }
 
     recover(&mut redis);
     for server in &both {
-        until(&server.management, |metrics| metrics.shared).await;
+        wait_for_metrics(&server.management, |metrics| metrics.shared).await;
     }
     assert_shared(&redis, &both).await;
 }
@@ -134,7 +135,7 @@ async fn killed_server_fails_no_request_and_is_used_again(redis: Redis) {
 }
 
 async fn frozen_server_fails_no_request_and_is_used_again(redis: Redis) {
-    assert_outage_fails_no_request(redis, |redis| redis.stop(), |redis| redis.cont()).await;
+    assert_outage_fails_no_request(redis, |redis| redis.stop(), |redis| redis.continue_process()).await;
 }
 
 async fn read_only_server_is_not_used_until_it_accepts_writes(redis: Redis) {
@@ -143,15 +144,15 @@ async fn read_only_server_is_not_used_until_it_accepts_writes(redis: Redis) {
         redis::cmd("REPLICAOF").arg(host).arg(port).exec(&mut redis.connection()).unwrap();
     };
     replica_of("127.0.0.1", "1");
-    let lost = until(&server.management, |metrics| !metrics.shared).await;
-    until(&server.management, |metrics| {
+    let lost = wait_for_metrics(&server.management, |metrics| !metrics.shared).await;
+    wait_for_metrics(&server.management, |metrics| {
         assert!(!metrics.shared, "used although it is read-only: {metrics:?}");
         metrics.failures >= lost.failures + 3
     })
     .await;
     count_allowed(&server).await;
     replica_of("NO", "ONE");
-    until(&server.management, |metrics| metrics.shared).await;
+    wait_for_metrics(&server.management, |metrics| metrics.shared).await;
 }
 
 async fn unreachable_server_does_not_prevent_the_start(mut redis: Redis) {
@@ -159,9 +160,9 @@ async fn unreachable_server_does_not_prevent_the_start(mut redis: Redis) {
     let began = Instant::now();
     let server = replica(&redis.url(), &LOW_LIMITS).await;
     assert_one_allowance(count_allowed(&server).await, began);
-    assert!(!until(&server.management, |metrics| metrics.failures > 0).await.shared);
+    assert!(!wait_for_metrics(&server.management, |metrics| metrics.failures > 0).await.shared);
     redis.restart();
-    until(&server.management, |metrics| metrics.shared).await;
+    wait_for_metrics(&server.management, |metrics| metrics.shared).await;
     let began = Instant::now();
     assert_one_allowance(count_allowed(&server).await, began);
 }
@@ -170,7 +171,7 @@ async fn server_without_tls_fails_no_request(redis: Redis) {
     let server = replica(&redis.url().replace("redis://", "rediss://"), &LOW_LIMITS).await;
     let began = Instant::now();
     assert_one_allowance(count_allowed(&server).await, began);
-    let tried = until(&server.management, |metrics| metrics.failures >= 2).await;
+    let tried = wait_for_metrics(&server.management, |metrics| metrics.failures >= 2).await;
     assert!(!tried.shared, "{tried:?}");
 }
 
@@ -192,9 +193,9 @@ async fn server_certificate_is_checked_against_the_configured_ca(redis: Redis) {
     config.arg(&["tls-auth-clients", "no", "tls-port", &port.to_string()]).exec(&mut redis.connection()).unwrap();
     let url = format!("rediss://:{}@localhost:{port}", redis.password());
     let server = replica(&url, &[("rate_limit.ca", &ca)]).await;
-    until(&server.management, |metrics| metrics.shared).await;
+    wait_for_metrics(&server.management, |metrics| metrics.shared).await;
     let stranger = replica(&url, &[("rate_limit.ca", &others)]).await;
-    assert!(!until(&stranger.management, |metrics| metrics.failures >= 2).await.shared);
+    assert!(!wait_for_metrics(&stranger.management, |metrics| metrics.failures >= 2).await.shared);
     let plain = Server::try_demo(&[("rate_limit.url", &redis.url()), ("rate_limit.ca", &ca)]).await;
     assert!(plain.err().unwrap().contains("rate_limit.ca = "), "rate_limit.ca requires TLS");
 }
@@ -210,7 +211,7 @@ async fn callers_beyond_the_limit_share_one_allowance(redis: Redis) {
             let server = &both[number % 2];
             let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api));
             let request = request.header("x-forwarded-for", format!("192.0.2.{number}")).body(scan().to_string());
-            allowed += usize::from(is_allowed(&Answer::of(request.send().await.unwrap()).await));
+            allowed += usize::from(is_allowed(&Answer::read(request.send().await.unwrap()).await));
         }
         (began, allowed)
     })
@@ -225,18 +226,18 @@ async fn callers_beyond_the_limit_share_one_allowance(redis: Redis) {
 
 async fn outage_is_logged_once_at_its_beginning_and_once_at_its_end(redis: Redis) {
     let process = Process::demo(&[("rate_limit.url", &redis.url())]).await;
-    until(&process.management, |metrics| metrics.shared).await;
+    wait_for_metrics(&process.management, |metrics| metrics.shared).await;
     redis.stop();
     let mut requests = JoinSet::new();
     for _ in 0..3 * BURST {
         let (url, body) = (format!("{}{IDENTITY_KEYS}", process.api), scan().to_string());
-        requests.spawn(async move { Answer::of(client().post(url).body(body).send().await.unwrap()).await });
+        requests.spawn(async move { Answer::read(client().post(url).body(body).send().await.unwrap()).await });
     }
     assert!(requests.join_all().await.iter().all(is_allowed));
-    let lost = until(&process.management, |metrics| !metrics.shared).await;
-    until(&process.management, |metrics| metrics.failures > lost.failures + 1).await;
-    redis.cont();
-    until(&process.management, |metrics| metrics.shared).await;
+    let lost = wait_for_metrics(&process.management, |metrics| !metrics.shared).await;
+    wait_for_metrics(&process.management, |metrics| metrics.failures > lost.failures + 1).await;
+    redis.continue_process();
+    wait_for_metrics(&process.management, |metrics| metrics.shared).await;
     process.signal("TERM");
     let log = process.ended().stderr;
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("across replicas")).collect();
@@ -250,7 +251,7 @@ async fn outage_is_logged_once_at_its_beginning_and_once_at_its_end(redis: Redis
 async fn wrong_password_is_logged_once_and_never_shown(redis: Redis) {
     let url = format!("redis://:another-password@127.0.0.1:{}", redis.port());
     let process = Process::demo(&[("rate_limit.url", &url)]).await;
-    until(&process.management, |metrics| metrics.failures >= 2).await;
+    wait_for_metrics(&process.management, |metrics| metrics.failures >= 2).await;
     process.signal("TERM");
     let log = process.ended().stderr;
     let lines = log.lines().filter(|line| line.contains("across replicas")).count();

@@ -5,9 +5,11 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, on_own_postgres, on_postgres, on_sqlite, properties};
+use crate::engine::{
+    Engine, properties, trials_on_every_engine, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres,
+};
 use crate::import::{TestDatabase, started};
-use crate::outage::until;
+use crate::outage::wait_until;
 use crate::scan_key_codes::{request_code, scan_of_code};
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
@@ -16,10 +18,10 @@ use crate::support::{Postgres, Server};
 pub(crate) fn trials() -> Vec<Trial> {
     let in_databases = properties![import_removes_the_device_everywhere, directory_file_removes_the_device_everywhere];
     [
-        on_every_engine(module_path!(), properties![removed_device_is_in_no_answer]),
-        on_sqlite(module_path!(), in_databases),
-        on_postgres(module_path!(), in_databases),
-        on_own_postgres(module_path!(), properties![export_during_changes_can_be_imported]),
+        trials_on_every_engine(module_path!(), properties![removed_device_is_in_no_answer]),
+        trials_on_sqlite(module_path!(), in_databases),
+        trials_on_postgres(module_path!(), in_databases),
+        trials_with_own_postgres(module_path!(), properties![export_during_changes_can_be_imported]),
     ]
     .into_iter()
     .flatten()
@@ -132,7 +134,7 @@ async fn directory_file_removes_the_device_everywhere(engine: Engine) {
 
 /// Rows are added and changed between two reads of the export.
 async fn export_during_changes_can_be_imported(server: Postgres) {
-    let database = TestDatabase::on(server.database());
+    let database = TestDatabase::at(server.database());
     database.import("a.jsonl", &[shopper(&["d"]), key("a", Some("d"))].concat());
     let changes = "LOCK TABLE registration IN ACCESS EXCLUSIVE MODE;
         INSERT INTO shopper (id, type, account, devices) VALUES ('w', 'SHOPPER', 'active', '[]');
@@ -144,7 +146,7 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
     let output = database.path("b.jsonl");
     let child = started(&database, &["export", "--output", &output]);
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    until(PATIENCE, "the export waits", async || server.query(database.url(), waits).trim() != "0").await;
+    wait_until(PATIENCE, "the export waits", async || server.query(database.url(), waits).trim() != "0").await;
     held.commit();
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -153,7 +155,7 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
         stderr.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
         "{stderr}"
     );
-    let other = TestDatabase::on(server.database());
+    let other = TestDatabase::at(server.database());
     let export = std::fs::read_to_string(output).unwrap();
     assert!(other.import("a.jsonl", &export).contains(": 2 changed"), "{export}");
 }

@@ -10,12 +10,13 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Database, Engine, on_own_postgres, on_postgres, properties};
+use crate::engine::{Database, Engine, properties, trials_on_postgres, trials_with_own_postgres};
 use crate::support::{Answer, Postgres, Server, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = on_own_postgres(module_path!(), properties![rejection_being_written_precedes_an_acceptance]);
-    trials.extend(on_postgres(
+    let mut trials =
+        trials_with_own_postgres(module_path!(), properties![rejection_being_written_precedes_an_acceptance]);
+    trials.extend(trials_on_postgres(
         module_path!(),
         properties![
             duplicates_across_replicas_are_one_scan,
@@ -46,14 +47,14 @@ async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
 }
 
 /// Sends copies of each request at the same time, distributed over the replicas. Returns the answers to each request.
-async fn send_at_once(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
+async fn send_concurrently(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
     let copies = (CONCURRENT_REQUESTS / requests.len()).max(replicas.len());
     let to_replicas = |copy: usize| {
         requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
     };
     let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
     for (index, answer) in
-        decided_at_once_each((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
+        verify_on_servers_until_decided((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
     {
         answers[index % requests.len()].push(answer);
     }
@@ -82,7 +83,7 @@ async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
         let replicas = replicas(engine, count).await;
         for round in 1..=4 {
             let request = scan();
-            let answers = send_at_once(&replicas, std::slice::from_ref(&request)).await;
+            let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
             assert_all_same(&answers[0]);
             assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of them");
             assert_all_answer(&replicas, &request, &answers[0][0]).await;
@@ -99,7 +100,7 @@ async fn one_of_conflicting_acceptances_across_replicas_wins(engine: Engine) {
             let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
                 .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
             let mut accepted = Vec::new();
-            for (request, answers) in requests.iter().zip(send_at_once(&replicas, &requests).await) {
+            for (request, answers) in requests.iter().zip(send_concurrently(&replicas, &requests).await) {
                 assert_all_same(&answers);
                 match answers[0].status {
                     200 => accepted.push(answers[0].json()),
@@ -120,7 +121,7 @@ async fn guesses_across_replicas_get_eight_rejections(engine: Engine) {
         let event = new_id();
         let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
         let mut rejected = 0;
-        for (guess, answers) in guesses.iter().zip(send_at_once(&replicas, &guesses).await) {
+        for (guess, answers) in guesses.iter().zip(send_concurrently(&replicas, &guesses).await) {
             assert_all_same(&answers);
             match answers[0].status {
                 401 => rejected += 1,
@@ -139,7 +140,7 @@ async fn acceptance_and_rejections_across_replicas_are_answered_consistently(eng
         // Fewer than eight rejections, so the acceptance is recorded whenever it arrives.
         let requests =
             ["valid_shopper_key", "unknown_key", "invalid_key", "flagged_shopper_key"].map(|key| scan_of(&event, key));
-        let answers = send_at_once(&replicas, &requests).await;
+        let answers = send_concurrently(&replicas, &requests).await;
         for (request, answers) in requests.iter().zip(&answers) {
             assert_all_same(answers);
             assert_all_answer(&replicas, request, &answers[0]).await;
@@ -175,18 +176,18 @@ async fn rejection_being_written_precedes_an_acceptance(postgres: Postgres) {
             is_written.store(true, Ordering::Relaxed);
             answer
         };
-        let under_way = async {
+        let accept_during_the_write = async {
             let writes = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
             while postgres.query(&url, writes).trim() == "0" {
                 if is_written.load(Ordering::Relaxed) {
                     return None;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await; // a poll until the rejection is written
+                tokio::time::sleep(Duration::from_millis(5)).await; // poll until the rejection is written
             }
             let accepted = replicas[0].verify(&accepted).await;
             Some((accepted, replicas[1].verify(&retry(&rejected)).await))
         };
-        let (first, meanwhile) = tokio::join!(first, under_way);
+        let (first, meanwhile) = tokio::join!(first, accept_during_the_write);
         match meanwhile {
             Some((accepted, again)) if [&first, &accepted, &again].iter().all(|answer| answer.status != 500) => {
                 assert_granted(
@@ -211,7 +212,7 @@ async fn exits_across_replicas_close_the_oldest_sessions(engine: Engine) {
         assert_eq!(replicas[number % replicas.len()].verify(&scan()).await.status, 200);
     }
     let exits: Vec<_> = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
-    for (exit, answers) in exits.iter().zip(send_at_once(&replicas, &exits).await) {
+    for (exit, answers) in exits.iter().zip(send_concurrently(&replicas, &exits).await) {
         assert_all_same(&answers);
         assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "an exit");
         assert_all_answer(&replicas, exit, &answers[0]).await;

@@ -7,10 +7,10 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             record_is_kept_for_its_retention_and_then_its_id_is_new,
@@ -58,7 +58,7 @@ async fn rejection_is_kept_for_the_same_retention(engine: Engine) {
     let server = engine.demo(&[]).await;
     let rejected = scan_of(&new_id(), "expired_payment_key");
     let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
-    assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "first");
+    assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "the first scan");
     server.clock.advance(7 * DAY - 30 * SECOND);
     assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
     server.clock.advance(60 * SECOND);

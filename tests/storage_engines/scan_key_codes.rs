@@ -8,13 +8,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::carts::signed_in;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
 use crate::support::{Answer, secrets, segment};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             code_is_accepted_at_every_store,
@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             code_is_valid_at_every_gate_until_it_expires,
             code_may_name_a_device,
             unknown_or_invalid_device_is_refused,
-            shopper_who_would_be_denied_gets_no_code,
+            denied_shopper_gets_no_code,
             code_issued_before_the_flag_is_denied,
             codes_of_an_erased_shopper_are_denied,
         ],
@@ -155,7 +155,7 @@ async fn code_may_name_a_device(engine: Engine) {
     assert_json(&server.verify(&scan_of_code(&code)).await, 200, &expected, "with a device");
     for none in [None, Some(json!({})), Some(json!({ "deviceId": null }))] {
         let code = request_code(&app, none.as_ref()).await.json();
-        assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "without");
+        assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "without a device");
     }
 }
 
@@ -183,7 +183,7 @@ async fn assert_no_code(app: &Shopper, reason: &str) {
     assert_json(&answer, 403, &json!({ "message": message, "reason": reason }), reason);
 }
 
-async fn shopper_who_would_be_denied_gets_no_code(engine: Engine) {
+async fn denied_shopper_gets_no_code(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     assert_no_code(&anonymous(&server).await, "not_signed_in").await;
     assert_no_code(&signed_in(&server, "flagged-shopper-uuid-001").await, "account_flagged").await;
@@ -210,12 +210,12 @@ async fn code_issued_before_the_flag_is_denied(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let code = issue(&signed_in(&server, SHOPPER).await).await;
     let entry = scan_of_code(&code);
-    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "before");
+    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "before the flag");
     server.admin("POST", &format!("shoppers/{SHOPPER}/flag")).await;
-    assert_refused(&server.verify(&scan_of_code(&code)).await, 401, FLAGGED, "after");
+    assert_refused(&server.verify(&scan_of_code(&code)).await, 401, FLAGGED, "the shopper is flagged");
     assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "the recorded decision is repeated");
     server.admin("POST", &format!("shoppers/{SHOPPER}/unflag")).await;
-    assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "again");
+    assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "the flag is removed");
 }
 
 async fn codes_of_an_erased_shopper_are_denied(engine: Engine) {

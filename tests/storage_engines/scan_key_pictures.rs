@@ -15,13 +15,13 @@ use super::scan_key_codes::CODES;
 use crate::checks::*;
 use crate::support::carts::signed_in;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
-use crate::support::trials::{lone_properties, trial};
-use crate::support::{Answer, Server, stranger};
+use crate::support::trials::{properties_without_argument, trial};
+use crate::support::{Answer, Server, client_without_credentials};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let read = lone_properties![png_code_opens_the_gate, svg_code_opens_the_gate];
+    let read = properties_without_argument![png_code_opens_the_gate, svg_code_opens_the_gate];
     let read = read.iter().map(|property| trial("zbarimg", module_path!(), *property, zbarimg_missing, || ()));
-    let plain = lone_properties![json_is_sent_unless_a_picture_is_preferred];
+    let plain = properties_without_argument![json_is_sent_unless_a_picture_is_preferred];
     let plain = plain.iter().map(|property| trial("demo", module_path!(), *property, || None, || ()));
     read.chain(plain).collect()
 }
@@ -43,9 +43,9 @@ fn read(picture: &Path) -> String {
 
 /// Requests a code with this `Accept` header.
 async fn request_code(server: &Server, app: &Shopper, accept: &str) -> Answer {
-    let request = stranger().post(format!("{}{CODES}", server.shoppers)).bearer_auth(&app.token);
+    let request = client_without_credentials().post(format!("{}{CODES}", server.shoppers)).bearer_auth(&app.token);
     let request = request.header("x-customer-context", &app.context).header(ACCEPT, accept);
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 /// Asserts that the headers of a picture match its content, and that a gate accepts the code.

@@ -7,12 +7,12 @@ use reqwest::Method;
 
 use super::scan_key_codes::{CODES, SHOPPER, issue, scan_of_code};
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             oldest_codes_are_removed_at_the_limit,

@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use super::import::TestDatabase;
 use super::scan_key_codes::CODES;
 use crate::checks::*;
-use crate::engine::{Engine, on_postgres, on_sqlite, properties};
+use crate::engine::{Engine, properties, trials_on_postgres, trials_on_sqlite};
 use crate::support::shopper::CONTEXTS;
-use crate::support::{Answer, Process, client, scan, stranger};
+use crate::support::{Answer, Process, client, client_without_credentials, scan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let on_disk = properties![token_appears_only_in_its_answer];
-    [on_sqlite(module_path!(), on_disk), on_postgres(module_path!(), on_disk)].into_iter().flatten().collect()
+    [trials_on_sqlite(module_path!(), on_disk), trials_on_postgres(module_path!(), on_disk)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 const SHOPPER: &str = "shopper-uuid-001";
@@ -24,17 +27,20 @@ async fn token_appears_only_in_its_answer(engine: Engine) {
     let database = TestDatabase::new(engine);
     let process = Process::demo(&[&database.settings()[..], &[("log.level", "trace")]].concat()).await;
     let post = async |path: &str, body: Value| {
-        let request = stranger().post(format!("{}{path}", process.api)).body(body.to_string());
-        Answer::of(request.send().await.unwrap()).await.json()
+        let request = client_without_credentials().post(format!("{}{path}", process.api)).body(body.to_string());
+        Answer::read(request.send().await.unwrap()).await.json()
     };
     let token = post("/demo/sign-in", json!({ "shopper": SHOPPER })).await["accessToken"].as_str().unwrap().to_owned();
-    let request = stranger().get(format!("{}{CONTEXTS}", process.api)).bearer_auth(&token);
-    let context = Answer::of(request.send().await.unwrap()).await.json();
+    let request = client_without_credentials().get(format!("{}{CONTEXTS}", process.api)).bearer_auth(&token);
+    let context = Answer::read(request.send().await.unwrap()).await.json();
     let context = context["customerContext"].as_str().unwrap();
     let mut secrets = vec![token.clone(), context.to_owned()];
     for accept in ["application/json", "image/png", "image/svg+xml"] {
-        let request = stranger().post(format!("{}{CODES}", process.api)).bearer_auth(&token).header(ACCEPT, accept);
-        let answer = Answer::of(request.header("x-customer-context", context).send().await.unwrap()).await;
+        let request = client_without_credentials()
+            .post(format!("{}{CODES}", process.api))
+            .bearer_auth(&token)
+            .header(ACCEPT, accept);
+        let answer = Answer::read(request.header("x-customer-context", context).send().await.unwrap()).await;
         assert_eq!(answer.status, 200);
         let code = match answer.headers.get("x-scan-key-code") {
             Some(code) => code.to_str().unwrap().to_owned(),

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::sessions::{enter, pass, session};
 use crate::checks::*;
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             session_shows_visitor_store_and_times,

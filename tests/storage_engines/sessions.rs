@@ -6,14 +6,14 @@ use std::{collections::BTreeSet, time::Duration};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::engine::{Engine, on_every_engine, properties};
+use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::{
     checks::*,
     support::{Server, scan_with_key},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_every_engine(
+    trials_on_every_engine(
         module_path!(),
         properties![
             each_entry_opens_a_session_and_each_exit_closes_the_oldest,

@@ -11,11 +11,11 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::engine::{Engine, in_memory, on_every_engine, on_postgres, properties};
+use crate::engine::{Engine, properties, trials_in_memory, trials_on_every_engine, trials_on_postgres};
 use crate::support::{Answer, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let everywhere = on_every_engine(
+    let everywhere = trials_on_every_engine(
         module_path!(),
         properties![
             retry_gets_its_answer_and_second_event_is_denied,
@@ -31,8 +31,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             code_signed_with_another_key_is_the_same_code,
         ],
     );
-    let of_memory = in_memory(module_path!(), properties![evicted_record_frees_its_code]);
-    let shared = on_postgres(
+    let of_memory = trials_in_memory(module_path!(), properties![evicted_record_frees_its_code]);
+    let shared = trials_on_postgres(
         module_path!(),
         properties![
             one_event_with_a_code_is_accepted_across_replicas,
@@ -230,9 +230,9 @@ async fn one_of_32_simultaneous_events_with_one_code_is_accepted(engine: Engine)
     for round in 1..=8 {
         let code = signed(TOKEN, &round.to_string());
         let bodies: Vec<_> = (0..32).map(|_| event_with_code(&code)).collect();
-        let answers = decided_at_once(&server, bodies.clone()).await;
+        let answers = verify_until_decided(&server, bodies.clone()).await;
         assert_eq!(accepted(&answers), 1);
-        let again = at_once(&server, bodies.iter().map(retry).collect()).await;
+        let again = verify_concurrently(&server, bodies.iter().map(retry).collect()).await;
         for (first, again) in answers.iter().zip(&again) {
             assert_eq!((first.status, &first.body), (again.status, &again.body));
         }
@@ -244,7 +244,7 @@ async fn each_of_many_codes_opens_one_of_many_simultaneous_events(engine: Engine
     let server = Arc::new(server(engine, &[]).await);
     let codes: Vec<_> = (0..16).map(|number| signed(TOKEN, &format!("n{number}"))).collect();
     let bodies: Vec<_> = (0..8).flat_map(|_| codes.iter().map(|code| event_with_code(code))).collect();
-    let answers = decided_at_once(&server, bodies).await;
+    let answers = verify_until_decided(&server, bodies).await;
     assert_eq!(accepted(&answers), 16);
     for index in 0..16 {
         let of_one = answers.iter().skip(index).step_by(16).filter(|answer| answer.status == 200).count();
@@ -259,7 +259,7 @@ async fn code_is_free_after_its_retention(engine: Engine) {
     let second = Duration::from_secs(1);
     for _ in 0..3 {
         let event = event_with_code(&code);
-        assert_accepted(&server.verify(&event).await, "first");
+        assert_accepted(&server.verify(&event).await, "the first event");
         server.clock.advance(DAY);
         assert_accepted(&server.verify(&event).await, "its own event");
         assert_used(&server.verify(&event_with_code(&code)).await, "another event before the end of the retention");
@@ -355,7 +355,7 @@ async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
 /// Sends each body alternately to one of the two replicas, all at the same time.
 async fn send_to_both(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
     let to_one = |(index, body): (usize, Value)| (Arc::clone(&replicas[index % 2]), body);
-    decided_at_once_each(bodies.into_iter().enumerate().map(to_one).collect()).await
+    verify_on_servers_until_decided(bodies.into_iter().enumerate().map(to_one).collect()).await
 }
 
 async fn one_event_with_a_code_is_accepted_across_replicas(engine: Engine) {

@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::checks::PATIENCE;
-use crate::engine::{on_own_postgres, properties};
-use crate::outage::until;
+use crate::engine::{properties, trials_with_own_postgres};
+use crate::outage::wait_until;
 use crate::support::{HASH_KEY, Postgres, Starting};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(
+    trials_with_own_postgres(
         module_path!(),
         properties![
             start_waits_for_locked_migrations_up_to_its_limit,
             start_waits_for_a_read_only_server,
-            start_fails_at_once_without_privileges,
-            signal_ends_a_start_at_once_at_every_step,
+            start_fails_immediately_without_privileges,
+            signal_ends_a_start_immediately_at_every_step,
             refused_start_leaves_an_empty_database_empty,
         ],
     )
 }
 
 fn serve(url: &str) -> Starting {
-    Starting::of(&["serve"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
+    Starting::run(&["serve"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
 }
 
 fn stopped(process: Starting) {
@@ -42,7 +42,7 @@ async fn start_waits_for_locked_migrations_up_to_its_limit(postgres: Postgres) {
     let [released, held] =
         urls.each_ref().map(|url| postgres.begin(url, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE"));
     let [mut waits, gives_up] = urls.each_ref().map(|url| serve(url));
-    let export = Starting::of(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
+    let export = Starting::run(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
     let line = waits.logged("lock timeout");
     assert!(line.contains("does not answer yet") && line.contains("bringing its schema up to date"), "{line}");
     drop(released);
@@ -73,7 +73,7 @@ async fn start_waits_for_a_read_only_server(postgres: Postgres) {
     stopped(process);
 }
 
-async fn start_fails_at_once_without_privileges(postgres: Postgres) {
+async fn start_fails_immediately_without_privileges(postgres: Postgres) {
     let url = postgres.database();
     // The role owns the database but not the schema.
     postgres
@@ -84,7 +84,7 @@ async fn start_fails_at_once_without_privileges(postgres: Postgres) {
 }
 
 /// Locks the table that each step needs: the hash key, the schema, the directory.
-async fn signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
+async fn signal_ends_a_start_immediately_at_every_step(postgres: Postgres) {
     let url = postgres.database();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
     let mut process = serve(&url);
@@ -98,16 +98,16 @@ async fn signal_ends_a_start_at_once_at_every_step(postgres: Postgres) {
         ("_sqlx_migrations", "export", 1),
     ] {
         let held = postgres.begin(&url, &format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
-        let process = Starting::of(&[command], &settings);
+        let process = Starting::run(&[command], &settings);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        until(PATIENCE, "the start waits", async || postgres.query(&url, waits).trim() != "0").await;
+        wait_until(PATIENCE, "the start waits", async || postgres.query(&url, waits).trim() != "0").await;
         let began = Instant::now();
         process.signal("TERM");
         let (ended, log) = process.ended();
         assert_eq!(ended, Some(code), "{command}, {table}: {log:#?}");
         assert!(began.elapsed() < Duration::from_secs(3), "{command}, {table}: {:?}", began.elapsed());
         drop(held);
-        until(PATIENCE, "nothing waits", async || postgres.query(&url, waits).trim() == "0").await;
+        wait_until(PATIENCE, "nothing waits", async || postgres.query(&url, waits).trim() == "0").await;
     }
 }
 
@@ -117,7 +117,7 @@ async fn refused_start_leaves_an_empty_database_empty(postgres: Postgres) {
     std::fs::write(file.path(), r#"{"stores":[{"id":""}]}"#).unwrap();
     let file = file.path().to_str().unwrap();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("directory.file", file)];
-    let (code, log) = Starting::of(&["serve"], &settings).ended();
+    let (code, log) = Starting::run(&["serve"], &settings).ended();
     assert_eq!(code, Some(64), "{log:#?}");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(postgres.query(&url, tables).trim(), "0");

@@ -8,11 +8,11 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::checks::PATIENCE;
-use crate::engine::{on_own_postgres, properties};
+use crate::engine::{properties, trials_with_own_postgres};
 use crate::support::{Postgres, Server};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    on_own_postgres(
+    trials_with_own_postgres(
         module_path!(),
         properties![
             only_recorded_acceptances_use_codes,
@@ -72,7 +72,7 @@ impl TestDatabase {
         let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         while self.query(count) != [waiting.to_string()] {
             assert!(Instant::now() < deadline && !recording.is_finished(), "the batch does not wait for a lock");
-            thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
+            thread::sleep(Duration::from_millis(10)); // poll until the deadline above
         }
         recording
     }
@@ -128,13 +128,13 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
 async fn batches_lock_their_codes_before_their_events(postgres: Postgres) {
     let database = TestDatabase::new(postgres).await;
     let blocker = database.postgres.begin(&database.url, &call(&[job(0, 3, None)]));
-    let one = database.record_in_background(vec![job(0, 1, Some(0xa)), job(1, 3, Some(0xb))], 1);
-    let other = database.record_in_background(vec![job(0, 2, Some(0xb)), job(1, 4, Some(0xa))], 2);
+    let first_batch = database.record_in_background(vec![job(0, 1, Some(0xa)), job(1, 3, Some(0xb))], 1);
+    let second_batch = database.record_in_background(vec![job(0, 2, Some(0xb)), job(1, 4, Some(0xa))], 2);
     // A batch with other codes does not wait.
     assert_eq!(database.record(&[job(0, 5, Some(0xc)), job(1, 6, None)]), ["0|new|accepted", "1|new|accepted"]);
     drop(blocker);
-    assert_eq!(one.join().unwrap(), ["0|new|accepted", "1|new|accepted"]);
-    assert_eq!(other.join().unwrap(), ["0|new|key_already_used", "1|new|key_already_used"]);
+    assert_eq!(first_batch.join().unwrap(), ["0|new|accepted", "1|new|accepted"]);
+    assert_eq!(second_batch.join().unwrap(), ["0|new|key_already_used", "1|new|key_already_used"]);
 }
 
 /// Both batches wait for the middle code, which another transaction holds. In the order of events, each would by then
@@ -147,12 +147,12 @@ async fn codes_are_locked_in_their_own_order(postgres: Postgres) {
         let pairs = codes.into_iter().zip(events).enumerate();
         pairs.map(|(number, (code, event))| job(number, event, Some(code))).collect()
     };
-    let one = database.record_in_background(jobs([1, 5, 9], [1, 2, 3]), 1);
-    let other = database.record_in_background(jobs([9, 5, 1], [4, 5, 6]), 2);
+    let first_batch = database.record_in_background(jobs([1, 5, 9], [1, 2, 3]), 1);
+    let second_batch = database.record_in_background(jobs([9, 5, 1], [4, 5, 6]), 2);
     drop(middle);
     let all = |what: &str| [0, 1, 2].map(|number| format!("{number}|new|{what}"));
-    assert_eq!(one.join().unwrap(), all("accepted"));
-    assert_eq!(other.join().unwrap(), all("key_already_used"));
+    assert_eq!(first_batch.join().unwrap(), all("accepted"));
+    assert_eq!(second_batch.join().unwrap(), all("key_already_used"));
 }
 
 async fn uncommitted_transaction_uses_no_code(postgres: Postgres) {

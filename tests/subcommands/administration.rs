@@ -3,11 +3,11 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Process, client, stranger};
+use crate::support::{Answer, Process, client, client_without_credentials};
 
 async fn admin(process: &Process, method: Method, path: &str, body: Value) -> Answer {
     let request = client().request(method, format!("{}/admin/v1/{path}", process.management));
-    Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+    Answer::read(request.body(body.to_string()).send().await.unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +37,7 @@ async fn log_lines_have_the_endpoint_and_no_shopper_or_secret() {
     admin(&process, get.clone(), &format!("identity-keys/{key}"), Value::Null).await;
     admin(&process, get, &format!("recognition-tokens?cursor={token}"), Value::Null).await;
     let url = format!("{}/admin/v1/audit", process.management);
-    stranger().get(&url).bearer_auth(wrong).send().await.unwrap();
+    client_without_credentials().get(&url).bearer_auth(wrong).send().await.unwrap();
     let audit = client().get(&url).send().await.unwrap().text().await.unwrap();
     let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
     process.signal("TERM");
@@ -78,7 +78,8 @@ async fn log_lines_have_the_endpoint_and_no_shopper_or_secret() {
 async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
     let start = async |settings: &[(&str, &str)]| {
         let process = Process::demo(settings).await;
-        let open = stranger().get(format!("{}/admin/v1/sessions", process.management)).send().await.unwrap();
+        let open =
+            client_without_credentials().get(format!("{}/admin/v1/sessions", process.management)).send().await.unwrap();
         assert_eq!(open.status(), 401);
         process
     };
@@ -91,8 +92,12 @@ async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
         let (token, url) = rest.split_once("' ").unwrap();
         assert_eq!((before.trim_start(), url), ("curl -H", format!("{management}/admin/v1/sessions").as_str()));
         let token = token.to_owned();
-        let answer =
-            stranger().get(format!("{management}/admin/v1/sessions")).bearer_auth(&token).send().await.unwrap();
+        let answer = client_without_credentials()
+            .get(format!("{management}/admin/v1/sessions"))
+            .bearer_auth(&token)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200, "{line}");
         process.signal("TERM");
         let ended = process.ended();

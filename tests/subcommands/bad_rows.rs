@@ -53,7 +53,7 @@ identityKey,,,hush-6,vip,,
 }
 
 #[test]
-fn of_many_bad_rows_only_the_first_20_are_shown() {
+fn only_the_first_20_bad_rows_are_shown() {
     let database = Database::new();
     let lines: String = (1..=5000)
         .map(|number| format!("{{\"identityKey\":{{\"key\":\"hush-{number}\",\"shopper\":\"x\"}}}}\n"))

@@ -36,10 +36,10 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
 }
 
 #[test]
-fn all_mistakes_about_callers_are_reported_at_once() {
+fn all_mistakes_about_callers_are_reported_together() {
     let (key, empty) = (digest(KEY), digest(""));
     let three = format!("{},{},{}", digest("a"), digest("b"), digest("c"));
-    let ended = Ended::of(
+    let ended = Ended::run(
         &["check-config"],
         &[
             ("server.callers.plain.api_key_sha256", KEY),
@@ -81,17 +81,17 @@ fn all_mistakes_about_callers_are_reported_at_once() {
 #[test]
 fn off_loopback_a_configuration_without_callers_is_refused() {
     let open = ("server.bind", "0.0.0.0:0");
-    let alone = Ended::of(&["check-config"], &[open]);
+    let alone = Ended::run(&["check-config"], &[open]);
     assert_eq!(alone.code, Some(64));
     assert!(alone.stderr.contains("no caller is configured: configure server.callers"), "{}", alone.stderr);
-    let guarded = Ended::of(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
+    let guarded = Ended::run(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
     assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
     assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
 }
 
 /// Probes a connector. Returns the exit code, and a line for each check.
 fn probe(process: &Process, arguments: &[&str]) -> (Option<i32>, String) {
-    let ended = Ended::of(&[&["check-config", "--probe", &process.api], arguments].concat(), &[]);
+    let ended = Ended::run(&[&["check-config", "--probe", &process.api], arguments].concat(), &[]);
     assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{}{}", ended.stdout, ended.stderr);
     let (_, found) = ended.stdout.split_once(&process.api).unwrap_or_else(|| panic!("{}", ended.stderr));
     (ended.code, found.to_owned())
@@ -139,7 +139,7 @@ async fn a_probe_reports_an_open_connector_and_one_that_does_not_answer() {
 
 #[test]
 fn the_example_configuration_is_refused_until_its_placeholder_is_replaced() {
-    let ended = Ended::of(&["check-config", "--config", "deploy/connector.example.toml"], &[]);
+    let ended = Ended::run(&["check-config", "--config", "deploy/connector.example.toml"], &[]);
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
     let setting = "server.callers.amazon.api_key_sha256";
     let line = ended.stderr.lines().find(|line| line.contains(setting)).unwrap_or_else(|| panic!("{}", ended.stderr));

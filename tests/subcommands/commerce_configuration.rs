@@ -1,7 +1,7 @@
 //! Invalid settings of the shopper API (`commerce.*`): all mistakes are reported at once, and no key is repeated.
 
 use crate::support::shopper::{CONTEXTS, TOKENS};
-use crate::support::{Ended, Process, stranger};
+use crate::support::{Ended, Process, client_without_credentials};
 
 /// Two keys of 32 bytes each.
 pub(crate) const KEY: &str = "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE=";
@@ -15,7 +15,7 @@ const ENABLED: (&str, &str) = ("commerce.enabled", "true");
 /// The error of `serve` with these settings. `check-config` must refuse them as well.
 pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
     let [checked, served] = ["check-config", "serve"].map(|subcommand| {
-        let ended = Ended::of(&[subcommand], settings);
+        let ended = Ended::run(&[subcommand], settings);
         assert_eq!(ended.code, Some(64), "{settings:?}: {}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.stdout, "", "errors go to standard error");
         ended
@@ -55,9 +55,9 @@ fn serve_requires_the_keys_of_the_shopper_api() {
         assert_contains(&error, &[&format!("{setting}: is required with commerce.enabled")]);
     }
     assert_contains(&error, &["openssl rand -base64 32"]);
-    let off = Ended::of(&["check-config"], &[("commerce.enabled", "false"), ("storage.url", "memory:")]);
+    let off = Ended::run(&["check-config"], &[("commerce.enabled", "false"), ("storage.url", "memory:")]);
     assert_eq!(off.code, Some(0), "{}", off.stderr);
-    let on = Ended::of(&["check-config"], &enabled(&[]));
+    let on = Ended::run(&["check-config"], &enabled(&[]));
     assert_eq!(on.code, Some(0), "{}", on.stderr);
 }
 
@@ -67,7 +67,7 @@ async fn a_shopper_api_with_its_own_port_is_not_on_the_port_of_the_api() {
     let settings = enabled(&[("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME")]);
     let process = Process::start("serve", &settings).await;
     for path in [TOKENS, CONTEXTS, "/commerceapi/cart/", "/v1/scan-key-codes", "/demo", "/demo/stores"] {
-        let answer = stranger().get(format!("{}{path}", process.api)).send().await.unwrap();
+        let answer = client_without_credentials().get(format!("{}{path}", process.api)).send().await.unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
 }
@@ -78,7 +78,7 @@ fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
     let error = refused(&enabled(&open));
     assert_contains(&error, &["commerce.bind = \"\": must be a separate port", "commerce.share_port = true"]);
     for setting in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
-        let checked = Ended::of(&["check-config"], &enabled(&[&open[..], &[setting]].concat()));
+        let checked = Ended::run(&["check-config"], &enabled(&[&open[..], &[setting]].concat()));
         assert_eq!(checked.code, Some(0), "{setting:?}: {}", checked.stderr);
     }
 }
@@ -104,7 +104,7 @@ async fn valid_settings_that_may_be_a_mistake_are_warned_of_at_the_start() {
 }
 
 #[test]
-fn all_mistakes_are_reported_at_once_and_no_secret_is_repeated() {
+fn all_mistakes_are_reported_together_and_no_secret_is_repeated() {
     let keys = format!("{KEY},{SHORT}");
     let long = "x".repeat(256);
     let error = refused(&[
@@ -162,7 +162,7 @@ fn a_key_has_one_purpose_and_is_listed_once() {
     }
     // A signing key may be longer than 32 bytes, a context key may not.
     let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
-    assert_eq!(Ended::of(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
+    assert_eq!(Ended::run(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
     assert_contains(
         &refused(&enabled(&[("commerce.context_keys", long)])),
         &["commerce.context_keys: key 1 must be 32 bytes"],
@@ -204,6 +204,6 @@ fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
         );
     }
     let good = "https://shop.example.com, http://localhost:3000,https://shop.example.com:8443";
-    let checked = Ended::of(&["check-config"], &enabled(&[("commerce.allowed_origins", good)]));
+    let checked = Ended::run(&["check-config"], &enabled(&[("commerce.allowed_origins", good)]));
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
 }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
-use crate::support::{Answer, Process, stranger};
+use crate::support::{Answer, Process, client_without_credentials};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
 async fn send(request: reqwest::RequestBuilder) -> Answer {
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,12 +24,20 @@ async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     let process = Process::demo(&settings).await;
     let contexts = format!("{}{CONTEXTS}", process.api);
 
-    let request = stranger().post(format!("{}{TOKENS}", process.api)).body(json!({ "anonymousId": ID }).to_string());
+    let request = client_without_credentials()
+        .post(format!("{}{TOKENS}", process.api))
+        .body(json!({ "anonymousId": ID }).to_string());
     let answer = send(request.header("x-auth-key", AUTH_KEY)).await.json();
     let anonymous_token = answer["accessToken"].as_str().unwrap().to_owned();
-    let misplaced = stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", AUTH_KEY);
+    let misplaced =
+        client_without_credentials().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", AUTH_KEY);
     send(misplaced.body(json!({ "anonymousId": [ID], ID: anonymous_token }).to_string())).await;
-    send(stranger().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", "a-wrong-authorization-key")).await;
+    send(
+        client_without_credentials()
+            .post(format!("{}{TOKENS}", process.api))
+            .header("x-auth-key", "a-wrong-authorization-key"),
+    )
+    .await;
 
     let claims = provider.claims(chrono::DateTime::from(std::fs::metadata("/proc/self").unwrap().modified().unwrap()));
     let with = |claim: &str, value: Value| {
@@ -61,16 +69,16 @@ async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     ]);
     let mut bodies = Vec::new();
     for token in refused.values() {
-        let answer = send(stranger().get(&contexts).bearer_auth(token)).await;
+        let answer = send(client_without_credentials().get(&contexts).bearer_auth(token)).await;
         assert_eq!(answer.status, 401);
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
         bodies.push(answer.body);
     }
-    bodies.push(send(stranger().get(&contexts)).await.body);
+    bodies.push(send(client_without_credentials().get(&contexts)).await.body);
     assert!(bodies.iter().all(|body| body == br#"{"message":"Unauthorized"}"#));
     let mut secrets = vec![anonymous_token.clone(), provider_token.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
     for token in [&anonymous_token, &provider_token] {
-        let answer = send(stranger().get(&contexts).bearer_auth(token)).await;
+        let answer = send(client_without_credentials().get(&contexts).bearer_auth(token)).await;
         secrets.push(answer.json()["customerContext"].as_str().unwrap().to_owned());
     }
     secrets.extend(refused.values().cloned());

@@ -8,14 +8,14 @@ use std::process::Command;
 use crate::support::{Ended, Process, environment};
 
 fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
-    let ended = Ended::of(arguments, settings);
+    let ended = Ended::run(arguments, settings);
     assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.stdout, "", "errors go to standard error");
     ended.error()
 }
 
 #[test]
-fn all_invalid_settings_are_reported_at_once_with_valid_values() {
+fn all_invalid_settings_are_reported_with_valid_values() {
     let settings = [
         ("server.bind", "localhost:80"),
         ("server.idle_timeout", "75"),
@@ -71,7 +71,7 @@ fn an_empty_environment_variable_counts_as_unset() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
     let settings = [("rate_limit.burst", ""), ("server.bind", " \t"), ("ledger.retention", "\r\n")];
-    let shown = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &settings);
+    let shown = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &settings);
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     for line in ["rate_limit.burst = 7 ", "server.bind = \"127.0.0.1:8080\"", "ledger.retention = \"7d\""] {
         assert!(shown.stdout.contains(line), "{line}\n{}", shown.stdout);
@@ -94,7 +94,7 @@ fn off_loopback_serve_needs_credentials_and_demo_needs_publish() {
 async fn taken_ports_are_reported_with_variables_for_free_ports() {
     let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [api, management] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
-    let ended = Ended::of(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
+    let ended = Ended::run(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
     assert_eq!(ended.code, Some(1), "the port may become free, so this is not a usage error: {}", ended.stderr);
     for line in [format!("server.bind = {api}: another process"), format!("management.bind = {management}: another")] {
         assert!(ended.stderr.contains(&line), "{line}\n{}", ended.stderr);
@@ -116,7 +116,7 @@ async fn taken_ports_are_reported_with_variables_for_free_ports() {
 fn a_free_port_is_not_reported_with_a_taken_one() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ended = Ended::of(&["demo"], &[("server.bind", &address), ("management.bind", "127.0.0.1:0")]);
+    let ended = Ended::run(&["demo"], &[("server.bind", &address), ("management.bind", "127.0.0.1:0")]);
     assert_eq!(ended.code, Some(1));
     assert!(!ended.stderr.contains("CONNECTOR__MANAGEMENT__BIND"), "{}", ended.stderr);
 }
@@ -128,7 +128,7 @@ fn check_config_marks_changed_settings_with_their_source() {
     std::fs::write(file.path(), toml).unwrap();
     let path = file.path().to_str().unwrap();
     let settings = [("log.level", "debug"), ("management.token", "a-secret-of-sixteen-or-more")];
-    let shown = Ended::of(&["check-config", "--config", path], &settings).stdout;
+    let shown = Ended::run(&["check-config", "--config", path], &settings).stdout;
     let marked: Vec<(&str, &str)> = shown.lines().filter_map(|line| line.split_once('#')).collect();
     let marked: Vec<String> = marked.iter().map(|(setting, mark)| format!("{} #{mark}", setting.trim_end())).collect();
     assert_eq!(
@@ -198,13 +198,13 @@ fn connector_default_bind_applies_to_serve_and_not_to_demo() {
 
 #[test]
 fn the_printed_default_configuration_changes_nothing() {
-    let printed = Ended::of(&["default-config"], &[]).stdout;
+    let printed = Ended::run(&["default-config"], &[]).stdout;
     assert!(printed.contains("# The IP address and port of the API"), "with its comments: {printed}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), printed).unwrap();
-    let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &[]);
+    let checked = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &[]);
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
-    assert_eq!(checked.stdout, Ended::of(&["check-config"], &[]).stdout);
+    assert_eq!(checked.stdout, Ended::run(&["check-config"], &[]).stdout);
     assert!(!checked.stdout.contains('#'), "{}", checked.stdout);
 }
 
@@ -268,7 +268,7 @@ fn check_config_shows_the_settings_in_effect_and_no_secret() {
         ("management.token", "a-secret-of-sixteen-or-more"),
         ("rate_limit.burst", "7"),
     ];
-    let ended = Ended::of(&["check-config"], &settings);
+    let ended = Ended::run(&["check-config"], &settings);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("rate_limit.burst = 7 "), "{}", ended.stdout);
     assert!(ended.stdout.contains("management.token = (hidden)"), "{}", ended.stdout);
@@ -290,29 +290,29 @@ fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
     }"#;
     std::fs::write(file.path(), directory).unwrap();
     let path = ("directory.file", file.path().to_str().unwrap());
-    let bare = Ended::of(&["check-config"], &[path]).stdout;
+    let bare = Ended::run(&["check-config"], &[path]).stdout;
     assert!(
         bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
         "{bare}"
     );
     assert!(bare.contains("Default gate decision open, so that the gates open on a 500: 1 store."), "{bare}");
-    let set = Ended::of(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
+    let set = Ended::run(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
     assert!(!set.contains("Warning"), "{set}");
 }
 
 #[test]
 fn bad_usage_exits_with_64_and_help_with_0() {
     for arguments in [&["fly"][..], &[], &["serve", "--wings"], &["gate"], &["gate", "--url", "http://127.0.0.1:1"]] {
-        assert_eq!(Ended::of(arguments, &[]).code, Some(64), "{arguments:?}");
+        assert_eq!(Ended::run(arguments, &[]).code, Some(64), "{arguments:?}");
     }
     for arguments in [&["--help"][..], &["gate", "--help"], &["scan-key", "--help"], &["--version"]] {
-        assert_eq!(Ended::of(arguments, &[]).code, Some(0), "{arguments:?}");
+        assert_eq!(Ended::run(arguments, &[]).code, Some(0), "{arguments:?}");
     }
 }
 
 #[test]
 fn the_version_has_the_commit() {
-    let version = Ended::of(&["--version"], &[]).stdout;
+    let version = Ended::run(&["--version"], &[]).stdout;
     let commit = version.trim().strip_prefix(concat!("identity-connector ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
     let commit = commit.strip_suffix(')').unwrap();
     let is_commit = commit.len() >= 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());

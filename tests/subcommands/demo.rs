@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Process, stranger};
+use crate::support::{Answer, Process, client_without_credentials};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_and_a_closed_terminal_stop_the_demo() {
@@ -30,13 +30,13 @@ fn printed_token(demo: &Process) -> String {
 /// The status of a request for an anonymous customer's token.
 async fn anonymous_token_status(demo: &Process, key: &str) -> u16 {
     let url = format!("{}/commerceapi/authentication", demo.api);
-    Answer::of(stranger().post(url).header("X-Auth-Key", key).send().await.unwrap()).await.status
+    Answer::read(client_without_credentials().post(url).header("X-Auth-Key", key).send().await.unwrap()).await.status
 }
 
 /// The status of a request for the list of sessions.
 async fn sessions_status(demo: &Process, token: &str) -> u16 {
     let url = format!("{}/admin/v1/sessions", demo.management);
-    Answer::of(stranger().get(url).bearer_auth(token).send().await.unwrap()).await.status
+    Answer::read(client_without_credentials().get(url).bearer_auth(token).send().await.unwrap()).await.status
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,7 +57,8 @@ async fn published_demo_listens_off_loopback_with_random_keys() {
         assert_eq!(anonymous_token_status(&demo, "demo-authorization-key").await, 401, "the key of a local demo");
         assert_eq!(anonymous_token_status(&demo, &app_key).await, 200);
         let sign_in = format!("{}/demo/sign-in", demo.api);
-        let sign_in_request = || stranger().post(&sign_in).body(json!({ "shopper": "shopper-uuid-001" }).to_string());
+        let sign_in_request =
+            || client_without_credentials().post(&sign_in).body(json!({ "shopper": "shopper-uuid-001" }).to_string());
         assert_eq!(sign_in_request().send().await.unwrap().status(), 401, "without the page's key");
         assert_eq!(sign_in_request().header("X-Demo-Key", page_key).send().await.unwrap().status(), 200);
         seen.extend([app_key, page_key.to_owned(), token]);

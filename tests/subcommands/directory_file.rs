@@ -19,7 +19,7 @@ fn refused(content: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     let path = file.path().to_str().unwrap();
-    let ended = Ended::of(&["serve"], &[("directory.file", path), ("storage.url", "memory:")]);
+    let ended = Ended::run(&["serve"], &[("directory.file", path), ("storage.url", "memory:")]);
     assert_eq!(ended.code, Some(64), "{content}: {}", ended.stderr);
     assert!(ended.stderr.contains(path), "{}", ended.stderr);
     assert!(!ended.stderr.to_lowercase().contains("secret"), "{}", ended.stderr);
@@ -103,7 +103,7 @@ fn checked(content: &[u8]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     let path = file.path().to_str().unwrap();
-    let ended = Ended::of(&["check-config"], &[("directory.file", path), ("storage.url", "memory:")]);
+    let ended = Ended::run(&["check-config"], &[("directory.file", path), ("storage.url", "memory:")]);
     (ended.code, format!("{}{}", ended.stdout, ended.stderr))
 }
 
@@ -115,7 +115,7 @@ fn a_file_longer_than_8_mib_is_refused_with_a_hint_to_import_it() {
     let (code, output) = checked(of_length(0).as_bytes());
     assert_eq!(code, Some(0), "{output}");
     // An endless file is not read further than that.
-    let ended = Ended::of(&["serve"], &[("directory.file", "/dev/zero"), ("storage.url", "memory:")]);
+    let ended = Ended::run(&["serve"], &[("directory.file", "/dev/zero"), ("storage.url", "memory:")]);
     assert!(ended.code == Some(64) && ended.stderr.contains(what), "{}", ended.stderr);
 }
 
@@ -129,7 +129,7 @@ fn a_byte_order_mark_is_accepted_and_another_encoding_is_refused() {
 }
 
 #[test]
-fn several_mistakes_are_reported_at_once() {
+fn several_mistakes_are_reported_together() {
     let mut file = valid_file();
     file["stores"][0]["scanKeyWindowSeconds"] = json!(10);
     file["identityKeys"][0]["shopper"] = json!("unknown-shopper");

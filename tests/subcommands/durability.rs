@@ -141,7 +141,7 @@ async fn a_second_process_on_the_same_file_is_refused() {
     let folder = DatabaseFolder::new();
     let process = folder.start().await;
     let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-    let second = Ended::of(&["demo"], &[&ports[..], &[("storage.url", &folder.url())]].concat());
+    let second = Ended::run(&["demo"], &[&ports[..], &[("storage.url", &folder.url())]].concat());
     assert_eq!(second.code, Some(64));
     assert!(second.stderr.contains("in use by another connector"), "{}", second.stderr);
     assert_eq!(verify(&process.api, &scan()).await.unwrap().0, 200, "the first process still answers");
@@ -161,7 +161,7 @@ async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
     let url = folder.url();
     let start_error = |key: &str| {
         let settings = [("storage.url", url.as_str()), ("security.hash_key", key)];
-        let ended = Ended::of(&["demo"], &settings);
+        let ended = Ended::run(&["demo"], &settings);
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
         assert!(key.is_empty() || !ended.stderr.contains(key), "{}", ended.stderr);
         ended.stderr
@@ -176,11 +176,11 @@ async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
 
 #[test]
 fn a_database_path_that_cannot_be_written_is_reported() {
-    let ended = Ended::of(&["demo"], &[("storage.url", "sqlite:///proc/nowhere/connector.db")]);
+    let ended = Ended::run(&["demo"], &[("storage.url", "sqlite:///proc/nowhere/connector.db")]);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(ended.stderr.contains("storage.url: /proc/nowhere"), "{}", ended.stderr);
     for url in ["sqlite://", "mysql://x", "connector.db"] {
-        let ended = Ended::of(&["demo"], &[("storage.url", url)]);
+        let ended = Ended::run(&["demo"], &[("storage.url", url)]);
         assert!(ended.stderr.contains("must be memory:, sqlite://"), "{url}: {}", ended.stderr);
     }
 }

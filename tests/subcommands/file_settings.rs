@@ -54,7 +54,7 @@ fn a_sqlite_path_is_used_exactly_as_written() {
     for path in paths {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite://{path}");
-        let checked = Ended::of(&["check-config"], &[("storage.url", &url)]);
+        let checked = Ended::run(&["check-config"], &[("storage.url", &url)]);
         assert_eq!(checked.code, Some(0), "{path}: {}", checked.stderr);
         let (code, log) = served(folder.path(), &[("storage.url", &url)]);
         assert_eq!(code, Some(0), "{path}: {log}");
@@ -160,7 +160,7 @@ fn a_missing_file_is_reported_with_the_name_of_its_setting() {
         ("tls.client_authority", &tls),
         ("tls.key", &tls),
     ];
-    let defaults = Ended::of(&["default-config"], &[]).stdout;
+    let defaults = Ended::run(&["default-config"], &[]).stdout;
     let file_variants = defaults.lines().filter(|line| line.contains("_file = ")).count();
     assert_eq!(
         file_variants,
@@ -170,7 +170,7 @@ fn a_missing_file_is_reported_with_the_name_of_its_setting() {
     for (name, others) in file_settings {
         for path in ["/nonexistent/file", "src", "src/\u{1}none"] {
             let settings: Vec<_> = others.iter().copied().chain([(name, path)]).collect();
-            let ended = Ended::of(&["check-config"], &settings);
+            let ended = Ended::run(&["check-config"], &settings);
             assert_eq!(ended.code, Some(64), "{name} = {path}: {}", ended.stdout);
             assert!(ended.stderr.contains(name), "{name} = {path}: {}", ended.stderr);
         }
@@ -188,7 +188,7 @@ fn a_missing_file_is_reported_with_the_name_of_its_setting() {
 }
 
 fn checked(url: &str) -> Ended {
-    Ended::of(&["check-config"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
+    Ended::run(&["check-config"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Database {
     }
 
     fn run(&self, arguments: &[&str]) -> Ended {
-        let ended = Ended::of(arguments, &[("storage.url", &self.url()), ("security.hash_key", self.hash_key)]);
+        let ended = Ended::run(arguments, &[("storage.url", &self.url()), ("security.hash_key", self.hash_key)]);
         let output = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!output.contains("hush"), "{arguments:?} prints a key: {output}");
         ended
@@ -202,7 +202,7 @@ fn an_impossible_import_or_export_exits_with_64() {
     let ended = empty.run(&["export"]);
     assert!(ended.code == Some(64) && !Path::new(&empty.path("connector.db")).exists(), "{}", ended.stderr);
     for command in [&["import", &database.path("a.csv")][..], &["export"]] {
-        let ended = Ended::of(command, &[("storage.url", "memory:")]);
+        let ended = Ended::run(command, &[("storage.url", "memory:")]);
         assert!(ended.code == Some(64) && ended.stderr.contains("storage.url: memory:"), "{}", ended.stderr);
     }
 }

@@ -13,7 +13,7 @@ use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
 const STALLED: Duration = Duration::from_millis(1_400);
 
 /// Starts a demo in which the scan of one key stalls until its deadline.
-async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
+async fn start_with_stalling_key(settings: &[(&str, &str)]) -> Process {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), directory.to_string()).unwrap();
@@ -23,7 +23,7 @@ async fn with_stalling_key(settings: &[(&str, &str)]) -> Process {
 }
 
 /// Polls until a condition is true.
-async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+async fn wait_until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "timed out waiting for: {what}");
@@ -44,15 +44,15 @@ async fn readyz(url: &str) -> Option<u16> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
-    let process = with_stalling_key(&[("server.stop_delay", "3s")]).await;
+    let process = start_with_stalling_key(&[("server.stop_delay", "3s")]).await;
     assert_eq!(readyz(&process.api).await, Some(200));
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
-    until("the request runs", || in_flight(&process, 1)).await;
+    wait_until("the request runs", || in_flight(&process, 1)).await;
 
     process.signal("TERM");
-    until("not ready", || async { readyz(&process.management).await == Some(503) }).await;
-    until("no new connection", || async { readyz(&process.api).await.is_none() }).await;
+    wait_until("not ready", || async { readyz(&process.management).await == Some(503) }).await;
+    wait_until("no new connection", || async { readyz(&process.api).await.is_none() }).await;
 
     let answer = running.await.unwrap().unwrap();
     assert_eq!(answer.status().as_u16(), 500, "the scan reaches its deadline");
@@ -79,10 +79,10 @@ async fn silent_and_idle_clients_do_not_delay_the_stop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_outlast_the_grace_period_are_cut_off() {
-    let process = with_stalling_key(&[("server.grace_period", "0s")]).await;
+    let process = start_with_stalling_key(&[("server.grace_period", "0s")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
-    until("the request runs", || in_flight(&process, 1)).await;
+    wait_until("the request runs", || in_flight(&process, 1)).await;
     process.signal("INT");
     let ended = process.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -112,7 +112,7 @@ async fn a_client_that_sends_no_request_is_disconnected() {
 /// The answer takes half a second longer than `server.header_timeout`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_header_timeout_does_not_limit_the_answer() {
-    let process = with_stalling_key(&[("server.header_timeout", "1s")]).await;
+    let process = start_with_stalling_key(&[("server.header_timeout", "1s")]).await;
     let body = scan_with_key(b"slow").to_string();
     let answer = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await;
     assert_eq!(answer.unwrap().status().as_u16(), 500);
@@ -161,12 +161,12 @@ async fn a_client_that_closes_its_sending_half_gets_the_answer() {
 /// Both connections have a running request, so neither is closed for the third. The management port has its own limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_max_connections_a_connection_waits_for_a_free_slot() {
-    let process = with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
+    let process = start_with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let ask = || tokio::spawn(client().post(&url).body(scan_with_key(b"slow").to_string()).send());
     let began = Instant::now();
     let running = [ask(), ask()];
-    until("both requests run", || in_flight(&process, 2)).await;
+    wait_until("both requests run", || in_flight(&process, 2)).await;
     let third = tokio::spawn(client().get(format!("{}/livez", process.api)).send());
     assert_eq!(readyz(&process.management).await, Some(200));
     assert!(!third.is_finished() || began.elapsed() > STALLED);

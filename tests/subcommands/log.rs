@@ -11,7 +11,7 @@ use crate::support::checks::PATIENCE;
 use crate::support::{Answer, Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key};
 
 async fn post(process: &Process, body: impl Into<reqwest::Body>) -> Answer {
-    Answer::of(client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap()).await
+    Answer::read(client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body).send().await.unwrap()).await
 }
 
 async fn metrics(process: &Process) -> String {
@@ -234,21 +234,24 @@ async fn the_content_of_a_request_cannot_forge_a_log_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_whose_client_hung_up_is_logged() {
+async fn request_of_a_disconnected_client_is_logged() {
     let directory = json!({ "stores": [{ "id": "STORE-001" }], "faults": [{ "key": "slow", "fault": "stall" }] });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), directory.to_string()).unwrap();
     let process = Process::demo(&[("directory.file", file.path().to_str().unwrap())]).await;
     let request = scan_with_key(b"slow");
-    let hangs_up = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(request.to_string());
-    let hangs_up = tokio::spawn(hangs_up.send());
+    let disconnecting_request = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(request.to_string());
+    let disconnecting_request = tokio::spawn(disconnecting_request.send());
     let deadline = Instant::now() + PATIENCE;
     while !metrics(&process).await.contains("connector_places_taken 1\n") {
         assert!(Instant::now() < deadline, "the scan does not run");
         tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
     }
-    hangs_up.abort();
-    assert!(hangs_up.await.is_err_and(|error| error.is_cancelled()), "the client hung up before the answer");
+    disconnecting_request.abort();
+    assert!(
+        disconnecting_request.await.is_err_and(|error| error.is_cancelled()),
+        "the client disconnected before the answer"
+    );
     process.signal("TERM");
     let line = line_of(&process.ended().stderr, &request["requestId"]);
     assert_eq!((&line["reason"], &line["level"]), (&json!("deadline"), &json!("ERROR")));
@@ -273,14 +276,14 @@ fn the_error_that_stops_the_start_is_the_last_line_in_the_log_format() {
     ];
     for (code, settings, part) in failures {
         for _ in 0..5 {
-            let ended = Ended::of(&["serve"], settings);
+            let ended = Ended::run(&["serve"], settings);
             let (log, error) = (&ended.stderr, ended.error());
             assert!(ended.code == Some(code) && error.contains(part), "{part} is missing from {log}");
             for line in log.lines() {
                 let line = serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line} in {log}"));
                 assert!(line["timestamp"].is_string() && line["message"].is_string(), "{line}");
             }
-            let in_text = Ended::of(&["serve"], &[settings, &[("log.format", "text")]].concat());
+            let in_text = Ended::run(&["serve"], &[settings, &[("log.format", "text")]].concat());
             let (log, error) = (&in_text.stderr, in_text.error());
             assert_eq!(in_text.code, Some(code), "{log}");
             assert!(error.contains(part) && !error.contains("WARN"), "{log}");
@@ -288,7 +291,7 @@ fn the_error_that_stops_the_start_is_the_last_line_in_the_log_format() {
     }
     // A configuration file that cannot be read sets no format, but the environment does.
     for (format, is_json) in [("json", true), ("text", false)] {
-        let ended = Ended::of(&["serve", "--config", "/nonexistent"], &[("log.format", format)]);
+        let ended = Ended::run(&["serve", "--config", "/nonexistent"], &[("log.format", format)]);
         assert_eq!(ended.stderr.starts_with('{'), is_json, "{}", ended.stderr);
     }
 }

@@ -45,7 +45,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn of(process: &Process) -> Self {
+    fn connect(process: &Process) -> Self {
         let connection = TcpStream::connect(process.management.strip_prefix("http://").unwrap()).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { connection: BufReader::new(connection) }
@@ -113,7 +113,7 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
     for stop in [false, true] {
         let process = Process::demo(&[("commerce.enabled", "false")]).await;
         let address = process.api.strip_prefix("http://").unwrap().to_owned();
-        let mut watcher = Watcher::of(&process); // connected before the limit is lowered
+        let mut watcher = Watcher::connect(&process); // connected before the limit is lowered
         assert_eq!(watcher.accept_errors(), 0);
         // A limit of 0 allows no new descriptor. A limit equal to the number in use could allow one: that number may
         // have included a descriptor that was open only for a moment.

@@ -34,7 +34,7 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
     for good in
         ["https://login.example.com/tenant/v2.0", "http://127.0.0.1:9/x", "http://[::1]:9", "http://localhost:9"]
     {
-        let checked = Ended::of(&["check-config"], &enabled(&[(ISSUER, good), (AUDIENCE, "shop")]));
+        let checked = Ended::run(&["check-config"], &enabled(&[(ISSUER, good), (AUDIENCE, "shop")]));
         assert_eq!(checked.code, Some(0), "{good}: {}", checked.stderr);
     }
     let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
@@ -47,7 +47,7 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let empty = "[commerce.identity_providers.entra]\nalgorithms = []\ncustomer_claim = ''\n";
     std::fs::write(file.path(), empty).unwrap();
-    let checked = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&good));
+    let checked = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&good));
     assert_eq!(checked.code, Some(64), "{}", checked.stdout);
     assert_contains(
         &checked.stderr,
@@ -89,7 +89,7 @@ fn a_misspelt_provider_setting_is_reported_with_a_suggestion() {
     let section =
         "[commerce.identity_providers.\"En tra\"]\nissuer = \"https://login.example.com\"\naudience = [\"shop\"]\n";
     std::fs::write(file.path(), section).unwrap();
-    let ended = Ended::of(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&[]));
+    let ended = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &enabled(&[]));
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
     assert_contains(&ended.stderr, &["must have a name of 1 to 32 lower-case letters, digits, - and _"]);
 }
@@ -101,7 +101,7 @@ async fn a_provider_can_be_defined_by_variables_alone_or_by_a_file() {
     let section = "[commerce]\nenabled = true\n[commerce.identity_providers.okta]\nissuer = \"http://127.0.0.1:9/okta\"\naudience = [\"a\", \"b\"]\n";
     std::fs::write(&path, section).unwrap();
     let settings = enabled(&[(ISSUER, "http://127.0.0.1:9/entra"), (AUDIENCE, "shop")]);
-    let ended = Ended::of(&["check-config", "--config", path.to_str().unwrap()], &settings);
+    let ended = Ended::run(&["check-config", "--config", path.to_str().unwrap()], &settings);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_contains(
         &ended.stdout,

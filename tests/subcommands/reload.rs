@@ -41,7 +41,7 @@ impl Running {
     }
 
     /// Retries such a scan until its status is the expected one.
-    async fn until(&self, what: &str, api_key: &str, badge: &str, status: u16) {
+    async fn wait_until_status(&self, what: &str, api_key: &str, badge: &str, status: u16) {
         let deadline = Instant::now() + PATIENCE;
         while self.status(api_key, badge).await != status {
             assert!(Instant::now() < deadline, "timed out waiting for status {status}: {what}");
@@ -96,14 +96,14 @@ async fn a_changed_file_is_reloaded_without_a_signal() {
     let running = Running::start().await;
     assert_eq!((running.status("first", "a").await, running.status("second", "a").await), (200, 401));
     write(&running.file("connector.toml"), &callers(&["first", "second"]));
-    running.until("the new key", "second", "a", 200).await;
+    running.wait_until_status("the new key", "second", "a", 200).await;
     assert_eq!(running.status("first", "a").await, 200, "the old key is still valid");
     write(&running.file("connector.toml"), &callers(&["second"]));
-    running.until("the old key", "first", "a", 401).await;
+    running.wait_until_status("the old key", "first", "a", 401).await;
 
     assert_eq!(running.status("second", "b").await, 401);
     write(&running.file("directory.json"), &directory_with("b"));
-    running.until("the new badge", "second", "b", 200).await;
+    running.wait_until_status("the new badge", "second", "b", 200).await;
     let log = running.log();
     assert!(log.contains("callers reloaded") && log.contains("directory file imported"), "{log}");
 }
@@ -129,7 +129,7 @@ async fn invalid_files_change_nothing_and_valid_ones_are_loaded() {
     write(&running.file("connector.toml"), &callers(&["third"]));
     write(&running.file("directory.json"), &directory_with("c"));
     running.process.signal("HUP");
-    running.until("the valid files", "third", "c", 200).await;
+    running.wait_until_status("the valid files", "third", "c", 200).await;
     running.wait_for_metric("connector_reload_failed{setting=\"directory.file\"} 0\n").await;
     running.wait_for_metric("connector_caller_requests_total{caller=\"amazon\"} ").await;
     assert!(!running.log().contains("no digest"), "the invalid value may be a key, so it is not logged");

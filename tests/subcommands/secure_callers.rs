@@ -21,7 +21,7 @@ struct Connector {
 impl Connector {
     async fn new(clients: &str, subject: &str) -> Self {
         let public = Authority::new("public");
-        let files = TlsFiles::of(&public.server(), Some(&public));
+        let files = TlsFiles::create(&public.server(), Some(&public));
         files.write_authority(clients);
         let settings = files.settings();
         let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -59,7 +59,7 @@ impl Connector {
             write("key", &certified.key);
             all.extend(["--client-certificate", &certificate, "--client-key", &key]);
         }
-        Ended::of(&all, &[])
+        Ended::run(&all, &[])
     }
 
     /// Whether the gate opens.

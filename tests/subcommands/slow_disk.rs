@@ -37,7 +37,7 @@ async fn status(process: &Process) -> Value {
 }
 
 /// Waits until `/readyz` has this status.
-async fn becomes(process: &Process, wanted: &str) {
+async fn wait_for_status(process: &Process, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     while status(process).await != wanted {
         assert!(Instant::now() < deadline, "the status does not become {wanted}");
@@ -64,7 +64,7 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
             running.spawn(async move { verify(&api, &scan_with_key(&[b'k', b'0' + number])).await });
         }
         assert!(running.join_all().await.iter().all(|status| *status == 500));
-        becomes(&process, "degraded").await;
+        wait_for_status(&process, "degraded").await;
         let figures =
             ["connector_database_up ", "connector_database_slow ", "connector_breaker_open{backend=\"database\"} "];
         for (name, value) in figures.into_iter().zip([0.0, 1.0, 0.0]) {
@@ -74,7 +74,7 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
         let line = process.logged("a commit takes longer than 600ms: the disk of the SQLite file is slow");
         assert!(line.contains("WARN") && line.contains("connector.db"), "{line}");
         disk.set_delay(Duration::ZERO);
-        becomes(&process, "ready").await;
+        wait_for_status(&process, "ready").await;
         process.logged("the disk of the SQLite file is fast enough again");
     }
 }
@@ -102,7 +102,7 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
     disk.set_delay(Duration::from_millis(1600));
-    becomes(&process, "degraded").await;
+    wait_for_status(&process, "degraded").await;
     let mut gates = JoinSet::new();
     for _ in 0..24 {
         gates.spawn(gate(process.api.clone()));
@@ -115,7 +115,7 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
     longest.sort();
     assert!(longest[12] < Duration::from_secs(1), "half of the gates wait 1 s or longer for a refusal: {longest:?}");
     disk.set_delay(Duration::ZERO);
-    becomes(&process, "ready").await;
+    wait_for_status(&process, "ready").await;
 }
 
 /// Space to overwrite a row is not enough to insert a decision. The status must not alternate between the two.
@@ -142,7 +142,7 @@ async fn nearly_full(free_bytes: u64) {
     }
     assert_eq!(status(&process).await, "degraded");
     process.limit_files(None);
-    becomes(&process, "ready").await;
+    wait_for_status(&process, "ready").await;
     assert_eq!(verify(&process.api, &scan()).await, 200);
     process.signal("TERM");
     let log = process.ended().stderr;

@@ -173,7 +173,7 @@ async fn a_hard_link_does_not_bypass_the_lock() {
     std::fs::copy(connector.file("connector.db.key"), link.with_file_name("other.db.key")).unwrap();
     let url = format!("sqlite://{}", link.display());
     let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", &url)];
-    let second = Ended::of(&["demo"], &ports);
+    let second = Ended::run(&["demo"], &ports);
     assert_eq!(second.code, Some(64), "{}", second.stderr);
     assert!(second.stderr.contains("other.db has 2 names (hard links)"), "{}", second.stderr);
     assert_eq!(connector.verify(&scan()).await, 200, "the first connector still answers");

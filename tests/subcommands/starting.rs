@@ -13,7 +13,7 @@ const COMMANDS: [&[&str]; 3] = [&["serve"], &["import", "config/default.toml", "
 fn starting(address: &str) -> Vec<Starting> {
     let url = format!("postgres://connector:hush@{address}/connector");
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("log.format", "json")];
-    COMMANDS.iter().map(|arguments| Starting::of(arguments, &settings)).collect()
+    COMMANDS.iter().map(|arguments| Starting::run(arguments, &settings)).collect()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_start_gives_up_when_the_database_does_not_answer_for_30_s() {
 
 /// `serve` exits with 0, since it stopped as asked. `import` and `export` exit with 1, since their work is not done.
 #[test]
-fn a_signal_stops_a_start_at_once() {
+fn a_signal_stops_a_start_immediately() {
     let (_silent, address) = silent_server();
     for signal in ["TERM", "INT"] {
         for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
@@ -65,9 +65,9 @@ fn a_second_signal_stops_an_export_whose_output_is_not_read() {
     let rows: String = (0..5000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
     let file = folder.path().join("a.jsonl");
     std::fs::write(&file, rows).unwrap();
-    let imported = Ended::of(&["import", file.to_str().unwrap(), "--create"], &settings);
+    let imported = Ended::run(&["import", file.to_str().unwrap(), "--create"], &settings);
     assert_eq!(imported.code, Some(0), "{}", imported.stderr);
-    let mut process = Starting::unread(&["export"], &settings);
+    let mut process = Starting::run_with_unread_output(&["export"], &settings);
     let began = Instant::now();
     while !process.has_ended() && began.elapsed() < AT_ONCE {
         process.signal("TERM"); // signals that arrive together may count as one

@@ -19,7 +19,7 @@ struct Connector {
 impl Connector {
     async fn new() -> Self {
         let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-        let files = TlsFiles::of(&public.server(), Some(&clients));
+        let files = TlsFiles::create(&public.server(), Some(&clients));
         let settings = files.settings();
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let process = Process::demo(&settings).await;
@@ -41,7 +41,7 @@ impl Connector {
     fn gate(&self, options: &[&str]) -> Ended {
         let url = format!("https://localhost:{}", self.port());
         let arguments = ["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "5s", "--json"];
-        Ended::of(&[&arguments, options].concat(), &[])
+        Ended::run(&[&arguments, options].concat(), &[])
     }
 
     /// Writes a certificate and its key, and returns the paths.
@@ -111,7 +111,7 @@ async fn healthcheck_connects_with_tls() {
     let bind = format!("127.0.0.1:{}", connector.port());
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let settings: Vec<_> = settings.chain([("server.bind", bind.as_str())]).collect();
-    let ended = Ended::of(&["healthcheck"], &settings);
+    let ended = Ended::run(&["healthcheck"], &settings);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
     // The image runs its health check without arguments: the file has the address and the certificate.
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -122,7 +122,7 @@ async fn healthcheck_connects_with_tls() {
     let output = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     // With --url the certificate is verified, and the system does not trust this one.
-    let ended = Ended::of(&["healthcheck", "--url", &format!("https://localhost:{}", connector.port())], &settings);
+    let ended = Ended::run(&["healthcheck", "--url", &format!("https://localhost:{}", connector.port())], &settings);
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
 }
 
@@ -132,7 +132,7 @@ fn the_gate_reports_certificate_files_that_cannot_be_used() {
     let path = |name: &str| text(&folder.path().join(name));
     std::fs::write(Path::new(&path("nothing")), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
     let gate = |options: &[&str]| {
-        let ended = Ended::of(&[&["gate", "--url", "https://localhost:1", "--key", "k"], options].concat(), &[]);
+        let ended = Ended::run(&[&["gate", "--url", "https://localhost:1", "--key", "k"], options].concat(), &[]);
         assert_eq!(ended.code, Some(64), "{}{}", ended.stdout, ended.stderr);
         assert!(!ended.stderr.contains("c2VjcmV0"), "{}", ended.stderr);
         ended.stderr
@@ -161,20 +161,20 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
         let url = format!("{scheme}://localhost:{}", demo.api.rsplit(':').next().unwrap());
         let gate = ["gate", "--url", &url, "--key", "k", "--budget", "2s", "--ca", ca];
         let without_ca = if scheme == "http" { &gate[..7] } else { &gate };
-        let ended = Ended::of(without_ca, &[]);
+        let ended = Ended::run(without_ca, &[]);
         assert_eq!(ended.code, Some(2), "{}", ended.stdout);
         demo.signal("TERM");
         (ended.stdout, demo.ended().stderr)
     };
-    let server = TlsFiles::of(&public.server(), None);
+    let server = TlsFiles::create(&public.server(), None);
     let (out, _) = output_and_log(&server, "https", &other).await;
     assert!(out.contains("issued by a CA that is not trusted here"), "{out}");
-    let nameless = TlsFiles::of(&public.client("nameless"), None);
+    let nameless = TlsFiles::create(&public.client("nameless"), None);
     let (out, _) = output_and_log(&nameless, "https", &ca).await;
     assert!(out.contains("the certificate is for another host name"), "{out}");
     let (out, _) = output_and_log(&server, "http", &ca).await;
     assert!(out.contains("the answer is not valid HTTP: does the port speak TLS (https://)?"), "{out}");
-    let authority = TlsFiles::of(&public.as_server(), None);
+    let authority = TlsFiles::create(&public.as_server(), None);
     let (out, log) = output_and_log(&authority, "https", &ca).await;
     assert!(out.contains("the certificate is a CA certificate: use a server certificate"), "{out}");
     assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");

@@ -4,7 +4,7 @@ use crate::support::Ended;
 use crate::support::certificates::{Authority, TlsFiles, text};
 
 fn checked(settings: &[(&str, &str)]) -> (Option<i32>, String) {
-    let ended = Ended::of(&["check-config"], &[&[("storage.url", "memory:")], settings].concat());
+    let ended = Ended::run(&["check-config"], &[&[("storage.url", "memory:")], settings].concat());
     (ended.code, ended.stderr)
 }
 
@@ -19,7 +19,7 @@ fn assert_refused(settings: &[(&str, &str)], parts: &[&str]) {
 
 #[test]
 fn certificate_and_key_are_required_together() {
-    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let files = TlsFiles::create(&Authority::new("public").server(), None);
     let [certificate, key] = ["certificate", "key"].map(|name| text(&files.path(name)));
     assert_refused(&[("tls.certificate", &certificate)], &["tls.key = \"\": is required with tls.certificate"]);
     assert_refused(&[("tls.key", &key)], &["tls.certificate = \"\": is required with tls.key"]);
@@ -34,7 +34,7 @@ fn certificate_and_key_are_required_together() {
 fn unusable_files_are_refused_and_their_content_is_not_repeated() {
     let authority = Authority::new("public");
     let (server, other) = (authority.server(), authority.server());
-    let files = TlsFiles::of(&server, Some(&authority));
+    let files = TlsFiles::create(&server, Some(&authority));
     let names = ["certificate", "key", "client_authority"];
     let [certificate, key, clients] = names.map(|name| text(&files.path(name)));
     let settings = [
@@ -70,7 +70,7 @@ fn unusable_files_are_refused_and_their_content_is_not_repeated() {
 #[test]
 fn an_expired_certificate_is_only_a_warning() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.client_until("a server's", 1_600_000_000), None);
+    let files = TlsFiles::create(&authority.client_until("a server's", 1_600_000_000), None);
     let settings = files.settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
@@ -83,11 +83,11 @@ fn an_expired_certificate_is_only_a_warning() {
 #[test]
 fn the_shopper_api_cannot_share_a_port_that_requests_client_certificates() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), Some(&authority));
+    let files = TlsFiles::create(&authority.server(), Some(&authority));
     let settings = files.settings();
     let tls = settings.iter().filter(|(name, _)| name.starts_with("tls."));
     let shared: Vec<_> = tls.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let demo = |settings: &[(&str, &str)]| Ended::of(&["demo"], settings);
+    let demo = |settings: &[(&str, &str)]| Ended::run(&["demo"], settings);
     let refused = demo(&shared);
     assert_eq!(refused.code, Some(64), "{}", refused.stderr);
     assert!(

@@ -119,7 +119,7 @@ async fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
-    let collector = Collector::answering(StatusCode::FORBIDDEN).await;
+    let collector = Collector::start_with_status(StatusCode::FORBIDDEN).await;
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
         ("telemetry.otlp_headers", "authorization=Bearer collector-secret"),
@@ -140,7 +140,7 @@ async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
 }
 
 #[test]
-fn invalid_settings_are_reported_at_once_and_without_secrets() {
+fn invalid_settings_are_reported_together_and_without_secrets() {
     let long = "x".repeat(256);
     let bad = [
         ("storage.url", "memory:"),
@@ -150,7 +150,7 @@ fn invalid_settings_are_reported_at_once_and_without_secrets() {
         ("telemetry.callers_traces_per_second", "-1"),
         ("telemetry.service_name", &long),
     ];
-    let ended = Ended::of(&["check-config"], &bad);
+    let ended = Ended::run(&["check-config"], &bad);
     assert_eq!(ended.code, Some(64), "{}", ended.stdout);
     for wanted in [
         "telemetry.otlp_endpoint: must be an http or https URL without user, password and query",
@@ -165,7 +165,7 @@ fn invalid_settings_are_reported_at_once_and_without_secrets() {
 
     for (name, value) in [("telemetry.sample_ratio", "NaN"), ("telemetry.otlp_endpoint", "ftp://collector")] {
         assert_eq!(
-            Ended::of(&["check-config"], &[("storage.url", "memory:"), (name, value)]).code,
+            Ended::run(&["check-config"], &[("storage.url", "memory:"), (name, value)]).code,
             Some(64),
             "{value}"
         );
@@ -175,10 +175,10 @@ fn invalid_settings_are_reported_at_once_and_without_secrets() {
         ("telemetry.otlp_endpoint", "http://collector.example:4318"),
         ("telemetry.otlp_headers", "authorization=Bearer hidden"),
     ];
-    let ended = Ended::of(&["check-config"], &open);
+    let ended = Ended::run(&["check-config"], &open);
     assert!(ended.stderr.contains("must be an https URL when telemetry.otlp_headers is set"), "{}", ended.stderr);
     let ended =
-        Ended::of(&["check-config"], &[open[0], open[2], ("telemetry.otlp_endpoint", "https://collector.example")]);
+        Ended::run(&["check-config"], &[open[0], open[2], ("telemetry.otlp_endpoint", "https://collector.example")]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("telemetry.otlp_headers = (hidden)"), "{}", ended.stdout);
 }

@@ -35,7 +35,7 @@ impl Server {
     /// The same with a body.
     pub(crate) async fn admin_with(&self, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let url = format!("{}/admin/v1/{path}", self.management);
-        Answer::of(self.client.request(method.parse().unwrap(), url).body(body.into()).send().await.unwrap()).await
+        Answer::read(self.client.request(method.parse().unwrap(), url).body(body.into()).send().await.unwrap()).await
     }
 
     /// Puts a row, which must be accepted, and returns the answer.

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Server;
 use super::postgres::listener;
 
-/// The answer to a question.
+/// The answer to a look-up request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// This status and body.
@@ -44,9 +44,9 @@ impl Reply {
     }
 }
 
-/// A question that the backend received.
+/// A request that the backend received.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     /// Method and path.
     pub(crate) line: String,
     /// Its headers in small letters.
@@ -54,7 +54,7 @@ pub(crate) struct Asked {
     pub(crate) body: Vec<u8>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -72,36 +72,36 @@ pub(crate) struct Backend {
 
 struct State {
     answerer: Mutex<Answerer>,
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
     checks: Mutex<Vec<(Instant, String)>>,
     connections: AtomicUsize,
-    under_way: AtomicUsize,
-    most_under_way: AtomicUsize,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
     released: Notify,
 }
 
 impl Backend {
-    /// A backend that knows no key.
+    /// A backend that finds no key.
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with_tls(None).await
     }
 
     /// A backend that answers from the rows of this directory file.
-    pub(crate) async fn knowing(directory: Value) -> Self {
+    pub(crate) async fn start_with_directory(directory: Value) -> Self {
         let backend = Self::start().await;
-        backend.knows(directory);
+        backend.answer_from_directory(directory);
         backend
     }
 
     /// A backend with TLS, if `tls` is given.
-    pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+    pub(crate) async fn start_with_tls(tls: Option<TlsAcceptor>) -> Self {
         let state = State {
             answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
-            asked: Mutex::default(),
+            requests: Mutex::default(),
             checks: Mutex::default(),
             connections: AtomicUsize::new(0),
-            under_way: AtomicUsize::new(0),
-            most_under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(0),
             released: Notify::new(),
         };
         let (address, listener) = listener().await;
@@ -128,7 +128,7 @@ impl Backend {
                         None => serve_connection(stream, &state).await,
                         Some(tls) => match tls.accept(stream).await {
                             Ok(stream) => serve_connection(stream, &state).await,
-                            Err(_) => None, // one side does not trust the other
+                            Err(_) => None, // the TLS handshake failed: client or server rejected the certificate
                         },
                     }
                 });
@@ -146,23 +146,23 @@ impl Backend {
         }
     }
 
-    pub(crate) fn answers(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn set_answerer(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
         *self.state.answerer.lock().unwrap() = Arc::new(answerer);
     }
 
-    /// Gives every question the same answer.
-    pub(crate) fn always(&self, reply: Reply) {
-        self.answers(move |_| reply.clone());
+    /// Answers every look-up request with `reply`.
+    pub(crate) fn set_reply(&self, reply: Reply) {
+        self.set_answerer(move |_| reply.clone());
     }
 
     /// Answers from the rows of this directory file.
-    pub(crate) fn knows(&self, directory: Value) {
-        self.answers(move |question| {
-            answer_from(&directory, question).map_or_else(Reply::not_found, |json| Reply::json(&json))
+    pub(crate) fn answer_from_directory(&self, directory: Value) {
+        self.set_answerer(move |lookup| {
+            answer_from(&directory, lookup).map_or_else(Reply::not_found, |json| Reply::json(&json))
         });
     }
 
-    /// Sends all answers that wait as [`Reply::OnceReleased`].
+    /// Sends all answers held back by [`Reply::OnceReleased`].
     pub(crate) fn release(&self) {
         self.state.released.notify_waiters();
     }
@@ -172,9 +172,9 @@ impl Backend {
         self.state.checks.lock().unwrap().clone()
     }
 
-    /// All questions, without the connector's own checks.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.state.asked.lock().unwrap().clone()
+    /// All look-up requests, without the connector's own checks.
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.requests.lock().unwrap().clone()
     }
 
     /// The number of connections so far.
@@ -182,14 +182,14 @@ impl Backend {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// The number of questions under way now.
-    pub(crate) fn under_way(&self) -> usize {
-        self.state.under_way.load(Ordering::SeqCst)
+    /// The number of look-up requests in flight now.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.state.in_flight.load(Ordering::SeqCst)
     }
 
-    /// The largest number of questions under way at once so far.
-    pub(crate) fn most_under_way(&self) -> usize {
-        self.state.most_under_way.load(Ordering::SeqCst)
+    /// The largest number of look-up requests in flight at the same time so far.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.state.max_in_flight.load(Ordering::SeqCst)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -199,7 +199,7 @@ impl Backend {
         }
     }
 
-    /// A connector that asks this backend, without a request limit.
+    /// A connector that uses this backend, without a request limit.
     pub(crate) async fn connector(&self, settings: &[(&str, &str)]) -> Server {
         let url = self.url();
         let own = [
@@ -220,13 +220,13 @@ impl Drop for Backend {
 }
 
 /// The answer from these rows; `None` for an unknown key.
-pub(crate) fn answer_from(directory: &Value, question: &Value) -> Option<Value> {
-    let (list, member) = match question["kind"].as_str().unwrap() {
+pub(crate) fn answer_from(directory: &Value, lookup: &Value) -> Option<Value> {
+    let (list, member) = match lookup["kind"].as_str().unwrap() {
         "identity_key" => ("identityKeys", "key"),
         "recognition_token" => ("recognitionTokens", "token"),
         kind => panic!("{kind}?"),
     };
-    let row = directory[list].as_array()?.iter().find(|row| row[member] == question["value"])?;
+    let row = directory[list].as_array()?.iter().find(|row| row[member] == lookup["value"])?;
     let shopper = directory["shoppers"].as_array()?.iter().find(|shopper| shopper["id"] == row["shopper"]);
     let mut answer = row.clone();
     let members = answer.as_object_mut().unwrap();
@@ -244,53 +244,53 @@ pub(crate) fn answer_from(directory: &Value, question: &Value) -> Option<Value> 
 async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &State) -> Option<()> {
     let mut read = Vec::new();
     loop {
-        let asked = request(&mut stream, &mut read).await?;
-        let question: Value = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
-        match question["value"].as_str() {
+        let request = read_request(&mut stream, &mut read).await?;
+        let lookup: Value = serde_json::from_slice(&request.body).unwrap_or(json!(null));
+        match lookup["value"].as_str() {
             // The key of a check that the connector sends by itself, not for a scan.
             Some(key) if key.starts_with("connectorcheck") => {
                 state.checks.lock().unwrap().push((Instant::now(), key.to_owned()));
             }
-            _ => state.asked.lock().unwrap().push(asked),
+            _ => state.requests.lock().unwrap().push(request),
         }
         let answerer = Arc::clone(&state.answerer.lock().unwrap());
-        let before = UnderWay::begin(state);
-        let done = reply(&mut stream, answerer(&question), state).await;
-        drop(before);
-        done?;
+        let in_flight = InFlightGuard::begin(state);
+        let sent = send_reply(&mut stream, answerer(&lookup), state).await;
+        drop(in_flight);
+        sent?;
     }
 }
 
-struct UnderWay<'a>(&'a State);
+struct InFlightGuard<'a>(&'a State);
 
-impl<'a> UnderWay<'a> {
+impl<'a> InFlightGuard<'a> {
     fn begin(state: &'a State) -> Self {
-        let now = state.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        state.most_under_way.fetch_max(now, Ordering::SeqCst);
+        let now = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        state.max_in_flight.fetch_max(now, Ordering::SeqCst);
         Self(state)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Sends an answer. Returns `None` when the connection is closed.
-async fn reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, state: &State) -> Option<()> {
-    let whole = |status: u16, body: &str| {
+async fn send_reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Reply, state: &State) -> Option<()> {
+    let with_status = |status: u16, body: &str| {
         format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     };
     match reply {
-        Reply::Status(status, body) => stream.write_all(whole(status, &body).as_bytes()).await.ok(),
+        Reply::Status(status, body) => stream.write_all(with_status(status, &body).as_bytes()).await.ok(),
         Reply::After(time, status, body) => {
             unless_closed(stream, tokio::time::sleep(time)).await?;
-            stream.write_all(whole(status, &body).as_bytes()).await.ok()
+            stream.write_all(with_status(status, &body).as_bytes()).await.ok()
         }
         Reply::OnceReleased(status, body) => {
             unless_closed(stream, state.released.notified()).await?;
-            stream.write_all(whole(status, &body).as_bytes()).await.ok()
+            stream.write_all(with_status(status, &body).as_bytes()).await.ok()
         }
         Reply::Bytes(bytes) => {
             stream.write_all(&bytes).await.ok()?;
@@ -319,7 +319,7 @@ async fn unless_closed<S: AsyncRead + Unpin>(stream: &mut S, wait: impl Future<O
     }
 }
 
-async fn request<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) -> Option<Asked> {
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) -> Option<ReceivedRequest> {
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8(read[..end].to_vec()).unwrap();
@@ -333,7 +333,7 @@ async fn request<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) -> Op
                 let body = read[end + 4..end + 4 + length].to_vec();
                 let line = line.to_owned();
                 read.drain(..end + 4 + length);
-                return Some(Asked { line, head, body });
+                return Some(ReceivedRequest { line, head, body });
             }
         }
         let mut more = [0; 4096];

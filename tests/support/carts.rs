@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::checks::PATIENCE;
 use super::shopper::{Shopper, with_token};
-use super::{Answer, Server, stranger};
+use super::{Answer, Server, client_without_credentials};
 
 /// The path of the carts.
 pub(crate) const CARTS: &str = "/commerceapi/cart/";
@@ -18,7 +18,7 @@ pub(crate) type Content = (String, String, String, u64);
 /// Asks the demo's identity provider to sign a shopper in.
 pub(crate) async fn ask_to_sign_in(server: &Server, body: &Value) -> Answer {
     let url = format!("{}/demo/sign-in", server.api);
-    Answer::of(stranger().post(url).body(body.to_string()).send().await.unwrap()).await
+    Answer::read(client_without_credentials().post(url).body(body.to_string()).send().await.unwrap()).await
 }
 
 /// A demo shopper that is signed in.
@@ -31,20 +31,20 @@ pub(crate) async fn signed_in(server: &Server, shopper: &str) -> Shopper {
 impl Shopper {
     /// All carts, as the service answers them.
     pub(crate) async fn carts(&self) -> Value {
-        let answer = self.in_time(Method::GET, CARTS, None).await;
+        let answer = self.request_within_deadline(Method::GET, CARTS, None).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
         answer.json()
     }
 
     /// The lines of all carts.
-    pub(crate) async fn has(&self) -> Vec<Content> {
+    pub(crate) async fn contents(&self) -> Vec<Content> {
         self.carts().await.as_array().unwrap().iter().flat_map(content).collect()
     }
 
     /// Opens a cart with this name and market, with the request of the published client.
     pub(crate) async fn try_open(&self, name: &str, market: &str) -> Answer {
         let body = json!({ "id": -1, "name": name, "market": market, "currency": "USD" });
-        self.in_time(Method::POST, CARTS, Some(&body)).await
+        self.request_within_deadline(Method::POST, CARTS, Some(&body)).await
     }
 
     /// Opens a cart and returns its id.
@@ -74,11 +74,11 @@ impl Shopper {
     /// Moves the carts of this anonymous id to this shopper.
     pub(crate) async fn migrate(&self, anonymous_id: &str) -> Answer {
         let body = json!({ "anonymousId": anonymous_id });
-        self.in_time(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await
+        self.request_within_deadline(Method::POST, &format!("{CARTS}migrate"), Some(&body)).await
     }
 
     /// Repeats a request that timed out, as happens on a busy machine. Only for idempotent requests.
-    async fn in_time(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    async fn request_within_deadline(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.request(method.clone(), path, body).await;
@@ -102,10 +102,10 @@ pub(crate) fn content(cart: &Value) -> Vec<Content> {
 
 /// This quantity in the cart `Default`.
 pub(crate) fn default(sku: &str, qty: u64) -> Content {
-    of("Default", sku, qty)
+    content_of("Default", sku, qty)
 }
 
 /// This quantity in a cart with this name.
-pub(crate) fn of(name: &str, sku: &str, qty: u64) -> Content {
+pub(crate) fn content_of(name: &str, sku: &str, qty: u64) -> Content {
     (name.to_owned(), "US".to_owned(), sku.to_owned(), qty)
 }

@@ -29,7 +29,7 @@ pub(crate) struct Certified {
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name = named(&[(DnType::CommonName, name)]);
+        params.distinguished_name = distinguished_name(&[(DnType::CommonName, name)]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -56,7 +56,8 @@ impl Authority {
     /// A client certificate that expires at this Unix time.
     pub(crate) fn client_until(&self, name: &str, end: i64) -> Certified {
         let mut params = CertificateParams::default();
-        params.distinguished_name = named(&[(DnType::OrganizationName, "Example"), (DnType::CommonName, name)]);
+        params.distinguished_name =
+            distinguished_name(&[(DnType::OrganizationName, "Example"), (DnType::CommonName, name)]);
         if end < i64::MAX {
             params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end.try_into().unwrap());
         }
@@ -71,7 +72,7 @@ impl Authority {
 
     /// The configuration of a client that trusts this authority, sends `certificate`, and speaks these versions and
     /// `http/1.1`.
-    pub(crate) fn trusting(
+    pub(crate) fn client_config(
         &self,
         certificate: Option<&Certified>,
         versions: &[&'static SupportedProtocolVersion],
@@ -93,7 +94,7 @@ impl Authority {
     }
 }
 
-fn named(parts: &[(DnType, &str)]) -> DistinguishedName {
+fn distinguished_name(parts: &[(DnType, &str)]) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     parts.iter().for_each(|(kind, part)| name.push(kind.clone(), *part));
     name
@@ -102,12 +103,12 @@ fn named(parts: &[(DnType, &str)]) -> DistinguishedName {
 /// The files of the settings `tls.*`.
 pub(crate) struct TlsFiles {
     folder: TempDir,
-    asks: bool,
+    requests_client_certificates: bool,
 }
 
 impl TlsFiles {
-    pub(crate) fn of(server: &Certified, clients: Option<&Authority>) -> Self {
-        let files = Self { folder: TempDir::new().unwrap(), asks: clients.is_some() };
+    pub(crate) fn create(server: &Certified, clients: Option<&Authority>) -> Self {
+        let files = Self { folder: TempDir::new().unwrap(), requests_client_certificates: clients.is_some() };
         files.write(server);
         if let Some(authority) = clients {
             files.write_authority(&authority.pem());
@@ -130,7 +131,8 @@ impl TlsFiles {
 
     /// The settings with the paths of these files, and with a separate port for the shopper endpoints.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
-        let names = ["certificate", "key"].into_iter().chain(self.asks.then_some("client_authority"));
+        let names =
+            ["certificate", "key"].into_iter().chain(self.requests_client_certificates.then_some("client_authority"));
         let files = names.map(|name| (format!("tls.{name}"), text(&self.path(name))));
         files.chain([("commerce.bind".to_owned(), "127.0.0.1:0".to_owned())]).collect()
     }

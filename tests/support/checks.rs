@@ -141,20 +141,20 @@ pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
     assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{what}: Retry-After {seconds}");
 }
 
-/// Sends all bodies at the same instant, and returns the answers in the order of the bodies.
-pub(crate) async fn at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    together(each_to(server, bodies), Undecided::Return).await
+/// Sends all scans at the same time, and returns the answers in the order of the scans.
+pub(crate) async fn verify_concurrently(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
+    verify_all(pair_with_server(server, bodies), Undecided::Return).await
 }
 
-/// The same, but sends a scan again after a 429 or 500: on a busy machine many concurrent scans may be refused or miss
+/// Sends all scans at the same time, and repeats a scan after a 429 or 500: on a busy machine scans may be refused or miss
 /// their deadline.
-pub(crate) async fn decided_at_once(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
-    decided_at_once_each(each_to(server, bodies)).await
+pub(crate) async fn verify_until_decided(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
+    verify_on_servers_until_decided(pair_with_server(server, bodies)).await
 }
 
-/// The same, with a connector for each body.
-pub(crate) async fn decided_at_once_each(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
-    together(scans, Undecided::Retry).await
+/// Sends each scan to its own connector at the same time, and repeats a scan after a 429 or 500.
+pub(crate) async fn verify_on_servers_until_decided(scans: Vec<(Arc<Server>, Value)>) -> Vec<Answer> {
+    verify_all(scans, Undecided::Retry).await
 }
 
 /// What a client does after an answer without a decision, 429 or 500.
@@ -164,18 +164,18 @@ enum Undecided {
     Retry,
 }
 
-fn each_to(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)> {
+fn pair_with_server(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<(Arc<Server>, Value)> {
     bodies.into_iter().map(|body| (Arc::clone(server), body)).collect()
 }
 
-async fn together(scans: Vec<(Arc<Server>, Value)>, undecided: Undecided) -> Vec<Answer> {
+async fn verify_all(scans: Vec<(Arc<Server>, Value)>, undecided: Undecided) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(scans.len()));
     let mut running = JoinSet::new();
     for (index, (server, body)) in scans.into_iter().enumerate() {
         let start = Arc::clone(&start);
         running.spawn(async move {
             start.wait().await;
-            (index, ask(&server, &body, undecided).await)
+            (index, verify_with_retries(&server, &body, undecided).await)
         });
     }
     let mut answers = running.join_all().await;
@@ -183,14 +183,14 @@ async fn together(scans: Vec<(Arc<Server>, Value)>, undecided: Undecided) -> Vec
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-async fn ask(server: &Server, body: &Value, undecided: Undecided) -> Answer {
+async fn verify_with_retries(server: &Server, body: &Value, undecided: Undecided) -> Answer {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = server.verify(body).await;
         match answer.status {
             _ if undecided == Undecided::Return || Instant::now() > deadline => return answer,
-            429 => assert_too_many(&answer, "busy"),
-            500 => assert_refused(&answer, 500, OUR_FAULT, "late"),
+            429 => assert_too_many(&answer, "a scan on a busy machine"),
+            500 => assert_refused(&answer, 500, OUR_FAULT, "a scan that misses its deadline"),
             _ => return answer,
         }
         tokio::time::sleep(Duration::from_secs(1)).await; // Retry-After is at least one second

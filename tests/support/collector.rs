@@ -29,11 +29,11 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        Self::answering(StatusCode::OK).await
+        Self::start_with_status(StatusCode::OK).await
     }
 
     /// A collector that answers with this status.
-    pub(crate) async fn answering(status: StatusCode) -> Self {
+    pub(crate) async fn start_with_status(status: StatusCode) -> Self {
         let sent = Sent::default();
         let take = move |State(sent): State<Sent>, headers: HeaderMap, body: Bytes| async move {
             sent.lock().unwrap().push((headers, body));
@@ -67,15 +67,15 @@ impl Collector {
     }
 
     /// Waits until the received spans meet the condition, and returns them.
-    pub(crate) async fn wait_until(&self, is_wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+    pub(crate) async fn wait_until(&self, condition: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let spans: Vec<Span> = self.spans().into_iter().map(|(_, span)| span).collect();
-            if is_wanted(&spans) {
+            if condition(&spans) {
                 return spans;
             }
             assert!(Instant::now() < deadline, "received: {spans:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // a poll towards the deadline above
+            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use {
     process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, environment, sessions, stranger},
+    server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, client_without_credentials, environment, sessions},
     slow_disk::SlowDisk,
     starting::{Starting, silent_server},
 };

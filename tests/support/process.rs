@@ -192,7 +192,7 @@ impl Process {
 
 impl Ended {
     /// Runs a subcommand that ends by itself.
-    pub(crate) fn of(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let output = Command::new(env!("CARGO_BIN_EXE_identity-connector"))
             .args(arguments)
             .envs(environment(settings))
@@ -256,6 +256,6 @@ fn wait(child: &mut Child) -> ExitStatus {
             return status;
         }
         assert!(Instant::now() < deadline, "the process did not end");
-        std::thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
+        std::thread::sleep(Duration::from_millis(10)); // poll until the deadline above
     }
 }

@@ -60,18 +60,18 @@ impl Provider {
     /// Starts a provider that publishes these public keys.
     pub(crate) async fn start(keys: &[&Key]) -> Self {
         let (address, listener) = listener().await;
-        let provider = Self::at(address);
+        let provider = Self::with_address(address);
         provider.publish(keys);
         provider.serve(listener);
         provider
     }
 
     /// A provider that is not started yet.
-    pub(crate) fn down() -> Self {
-        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
+    pub(crate) fn not_started() -> Self {
+        Self::with_address(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
     }
 
-    fn at(address: SocketAddr) -> Self {
+    fn with_address(address: SocketAddr) -> Self {
         let inner = Inner {
             discovery: Mutex::new(Document::Status(404)),
             keys: Mutex::new(Document::Status(404)),

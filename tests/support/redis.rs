@@ -61,7 +61,7 @@ impl Redis {
     }
 
     /// Continues after [`Redis::stop`].
-    pub(crate) fn cont(&self) {
+    pub(crate) fn continue_process(&self) {
         self.signal("CONT");
     }
 
@@ -140,6 +140,6 @@ fn spawn(port: u16, password: &str, folder: &TempDir, deadline: Instant) -> Opti
             let _ = child.wait();
             panic!("redis-server did not answer");
         }
-        std::thread::sleep(Duration::from_millis(10)); // a poll towards the deadline above
+        std::thread::sleep(Duration::from_millis(10)); // poll until the deadline above
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Server {
     running: JoinHandle<()>,
     settings: Vec<(String, String)>,
     /// Whether scans that time out are sent again.
-    sends_again: bool,
+    resends_timed_out_scans: bool,
     /// The folder or server of its database, dropped together with it.
     storage: Option<Box<dyn Any + Send + Sync>>,
     /// The identity backend that it asks, dropped together with it.
@@ -83,7 +83,7 @@ impl Server {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite://{}", folder.path().join("connector.db").display());
         let settings = [&[("storage.url", url.as_str())], settings].concat();
-        Ok(Self::try_demo(&settings).await?.keeping_storage(folder))
+        Ok(Self::try_demo(&settings).await?.with_owned_storage(folder))
     }
 
     /// A connector with this PostgreSQL database.
@@ -105,7 +105,7 @@ impl Server {
         let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings = self.settings.iter().cloned().chain(own).collect();
         let mut replica = Self::start(settings, self.clock.clone(), |_| ()).await.unwrap();
-        replica.sends_again = self.sends_again;
+        replica.resends_timed_out_scans = self.resends_timed_out_scans;
         replica
     }
 
@@ -154,7 +154,7 @@ impl Server {
             stop: Some(stop),
             running,
             settings,
-            sends_again: false,
+            resends_timed_out_scans: false,
             storage: None,
             backend: None,
         })
@@ -162,19 +162,19 @@ impl Server {
 
     /// Sends scans again that time out, as a gate does: on a busy machine the database may be slower than a scan's
     /// deadline. A 429 or 500 that comes sooner is returned.
-    pub(crate) fn sending_again(mut self) -> Self {
-        self.sends_again = true;
+    pub(crate) fn resending_timed_out_scans(mut self) -> Self {
+        self.resends_timed_out_scans = true;
         self
     }
 
     /// Keeps the folder or server of its database as long as the connector.
-    pub(crate) fn keeping_storage(mut self, storage: impl Any + Send + Sync) -> Self {
+    pub(crate) fn with_owned_storage(mut self, storage: impl Any + Send + Sync) -> Self {
         self.storage = Some(Box::new(storage));
         self
     }
 
     /// Keeps the identity backend that it asks as long as the connector.
-    pub(crate) fn keeping_backend(mut self, backend: impl Any + Send + Sync) -> Self {
+    pub(crate) fn with_owned_backend(mut self, backend: impl Any + Send + Sync) -> Self {
         self.backend = Some(Box::new(backend));
         self
     }
@@ -198,7 +198,7 @@ impl Server {
             let sent = Instant::now();
             let answer = self.post(body.to_string()).await;
             let timed_out = matches!(answer.status, 429 | 500) && sent.elapsed() >= TIME_OUT;
-            if !self.sends_again || !timed_out || Instant::now() > deadline {
+            if !self.resends_timed_out_scans || !timed_out || Instant::now() > deadline {
                 return answer;
             }
         }
@@ -206,7 +206,7 @@ impl Server {
 
     pub(crate) async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
         let url = format!("{}{IDENTITY_KEYS}", self.api);
-        Answer::of(self.client.post(url).body(body.into()).send().await.unwrap()).await
+        Answer::read(self.client.post(url).body(body.into()).send().await.unwrap()).await
     }
 
     /// All sessions, newest first.
@@ -250,7 +250,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads an answer. Asserts the headers of every answer: `no-store`, `nosniff`, and no name of the server software.
-    pub(crate) async fn of(response: reqwest::Response) -> Self {
+    pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let values = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
         // hyper itself answers a head that is too long.
@@ -296,7 +296,7 @@ pub(crate) fn client() -> reqwest::Client {
 }
 
 /// An HTTP client without credentials.
-pub(crate) fn stranger() -> reqwest::Client {
+pub(crate) fn client_without_credentials() -> reqwest::Client {
     plain_client().build().unwrap()
 }
 

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::checks::assert_refused;
-use super::{Answer, Server, secrets, stranger};
+use super::{Answer, Server, client_without_credentials, secrets};
 
 /// The demo's `X-Auth-Key`.
 pub(crate) const AUTH_KEY: &str = "demo-authorization-key";
@@ -67,13 +67,13 @@ impl Shopper {
 
     /// Sends a request to a shopper endpoint, with token and customer context.
     pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let request = stranger().request(method, format!("{}{path}", self.shoppers));
+        let request = client_without_credentials().request(method, format!("{}{path}", self.shoppers));
         let request = request.bearer_auth(&self.token).header("x-customer-context", &self.context);
         let request = match body {
             Some(body) => request.body(body.to_string()),
             None => request,
         };
-        Answer::of(request.send().await.unwrap()).await
+        Answer::read(request.send().await.unwrap()).await
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn token(server: &Server, body: &Value) -> String {
 
 /// Asks for an anonymous token with this key and body.
 pub(crate) async fn ask_for_token(server: &Server, key: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
-    let request = stranger().post(format!("{}{TOKENS}", server.shoppers)).body(body);
+    let request = client_without_credentials().post(format!("{}{TOKENS}", server.shoppers)).body(body);
     let request = key.into_iter().fold(request, |request, key| request.header("x-auth-key", key));
     send(request).await
 }
@@ -104,11 +104,11 @@ pub(crate) async fn context_for(server: &Server, authorization: &[u8]) -> Answer
 
 /// A request without any credentials.
 pub(crate) fn get(server: &Server, path: &str) -> RequestBuilder {
-    stranger().get(format!("{}{path}", server.shoppers))
+    client_without_credentials().get(format!("{}{path}", server.shoppers))
 }
 
 pub(crate) async fn send(request: RequestBuilder) -> Answer {
-    Answer::of(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }
 
 /// A part of a token: 0 is the header, 1 the claims.

@@ -19,12 +19,12 @@ pub(crate) struct Starting {
 
 impl Starting {
     /// Runs a subcommand with its arguments, on free ports.
-    pub(crate) fn of(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::spawn(arguments, settings, Stdio::null())
     }
 
-    /// The same, and waits for the first byte on standard output. The rest is not read.
-    pub(crate) fn unread(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    /// Runs a subcommand, and waits for the first byte on its standard output. The rest is not read.
+    pub(crate) fn run_with_unread_output(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut process = Self::spawn(arguments, settings, Stdio::piped());
         process.child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         process

@@ -1,11 +1,11 @@
-//! Tests that need a server, and are skipped if it is not installed.
+//! Tests that need a server. They are skipped if it is not installed.
 
 use std::pin::Pin;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use tokio::runtime::Builder;
 
-/// The test function; its argument is what it tests.
+/// A test function. Its argument is the subject of the test, such as a storage engine.
 pub(crate) type Property<Subject> = fn(Subject) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// A list of async functions with their names. The compiler reports a function that is not listed as dead code.
@@ -16,13 +16,13 @@ macro_rules! properties {
 }
 pub(crate) use properties;
 
-/// The same for functions without an argument.
-macro_rules! lone_properties {
+/// A list like that of `properties!`, of functions without an argument.
+macro_rules! properties_without_argument {
     ($($property:ident),* $(,)?) => {
         &[$((stringify!($property), (|()| Box::pin($property())) as $crate::support::trials::Property<()>)),*]
     };
 }
-pub(crate) use lone_properties;
+pub(crate) use properties_without_argument;
 
 /// A test named `group::module::property`, with its own runtime. `missing` returns what must be installed, if anything
 /// is missing.
@@ -36,7 +36,7 @@ pub(crate) fn trial<Subject: 'static>(
     let module = module.rsplit("::").next().unwrap_or(module);
     Trial::ignorable_test(format!("{group}::{module}::{name}"), move || {
         if let Some(reason) = missing() {
-            return without(reason);
+            return ignore_or_fail(reason);
         }
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let subject = subject();
@@ -46,7 +46,7 @@ pub(crate) fn trial<Subject: 'static>(
 }
 
 /// Ignores the test, or fails it if `CONNECTOR_TEST_SERVERS` is `required`.
-fn without(reason: String) -> Result<Completion, Failed> {
+fn ignore_or_fail(reason: String) -> Result<Completion, Failed> {
     match std::env::var("CONNECTOR_TEST_SERVERS").as_deref() {
         Ok("required") => Err(reason.into()),
         _ => Ok(Completion::ignored_with(reason)),

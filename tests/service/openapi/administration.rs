@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::contract::{Seen, calls, check};
 use crate::checks::PATIENCE;
-use crate::support::{Answer, Server, client, scan, stranger};
+use crate::support::{Answer, Server, client, client_without_credentials, scan};
 
 /// The example body of a call.
 fn example(id: &str) -> String {
@@ -68,13 +68,14 @@ async fn administration_matches_the_document() {
         seen.ask(id, 200, client.get(at(list))).await;
         seen.ask(id, 200, client.get(at(&format!("{list}?limit=1")))).await;
         seen.ask(id, 400, client.get(at(&format!("{list}?limit=0")))).await;
-        seen.ask(id, 401, stranger().get(at(list))).await;
+        seen.ask(id, 401, client_without_credentials().get(at(list))).await;
     }
     seen.ask("deleteShopper", 204, client.delete(at("shoppers/shopper-7"))).await;
     seen.assert_every_success("administration");
 
     let closed = Server::demo(&[("management.token", "")]).await;
-    seen.ask("listStores", 401, stranger().get(format!("{}/admin/v1/stores", closed.management))).await;
+    seen.ask("listStores", 401, client_without_credentials().get(format!("{}/admin/v1/stores", closed.management)))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +91,7 @@ async fn operations_endpoints_match_the_document() {
     ] {
         seen.ask(id, 200, client().get(format!("{}/{path}", server.management))).await;
     }
-    seen.ask("metrics", 401, stranger().get(format!("{}/metrics", server.management))).await;
+    seen.ask("metrics", 401, client_without_credentials().get(format!("{}/metrics", server.management))).await;
     seen.assert_every_success("operations");
 }
 
@@ -99,7 +100,7 @@ async fn readyz_of_a_stopping_connector_matches_the_document() {
     // The management port stays open during this delay.
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let (client, url) = (client(), format!("{}/readyz", server.management));
-    let ask = async || Answer::of(client.get(&url).send().await.unwrap()).await;
+    let ask = async || Answer::read(client.get(&url).send().await.unwrap()).await;
     check("readyz", &ask().await);
     server.ask_to_stop();
     let deadline = Instant::now() + PATIENCE;

@@ -30,7 +30,7 @@ impl Seen {
     pub(super) fn ask(&self, id: &str, status: u16, request: RequestBuilder) -> impl Future<Output = Answer> {
         let id = id.to_owned();
         async move {
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::read(request.send().await.unwrap()).await;
             assert_eq!(answer.status, status, "{id}: {}", String::from_utf8_lossy(&answer.body));
             check(&id, &answer);
             self.0.lock().unwrap().insert((id, status));

@@ -22,28 +22,28 @@ fn messages(status: &str) -> BTreeSet<String> {
 }
 
 /// A scan with this value at a JSON pointer.
-fn with(pointer: &str, value: Value) -> Value {
+fn scan_with_value_at(pointer: &str, value: Value) -> Value {
     let mut scan = scan();
     *scan.pointer_mut(pointer).unwrap() = value;
     scan
 }
 
-/// Scans with every documented mistake.
-fn mistakes() -> Vec<Value> {
+/// One invalid scan for each documented mistake.
+fn invalid_scans() -> Vec<Value> {
     let long = |length| json!("A".repeat(length));
-    let mut mistakes = vec![
+    let mut scans = vec![
         json!([]),
-        with("/requestId", json!("x")),
-        with("/identityKey", json!("?")),
-        with("/identityKey", long(1001)),
-        with("/storeId", json!("NOWHERE")),
-        with("/storeId", long(256)),
-        with("/authEvent", json!([])),
-        with("/authEvent/id", json!("x")),
-        with("/authEvent/timestamp", json!("x")),
-        with("/authEvent/location", json!("ROOF")),
+        scan_with_value_at("/requestId", json!("x")),
+        scan_with_value_at("/identityKey", json!("?")),
+        scan_with_value_at("/identityKey", long(1001)),
+        scan_with_value_at("/storeId", json!("NOWHERE")),
+        scan_with_value_at("/storeId", long(256)),
+        scan_with_value_at("/authEvent", json!([])),
+        scan_with_value_at("/authEvent/id", json!("x")),
+        scan_with_value_at("/authEvent/timestamp", json!("x")),
+        scan_with_value_at("/authEvent/location", json!("ROOF")),
     ];
-    mistakes.extend(
+    scans.extend(
         [
             "/requestId",
             "/identityKey",
@@ -53,12 +53,12 @@ fn mistakes() -> Vec<Value> {
             "/authEvent/timestamp",
             "/authEvent/location",
         ]
-        .map(|pointer| with(pointer, Value::Null)),
+        .map(|pointer| scan_with_value_at(pointer, Value::Null)),
     );
     let mut channel = scan();
     channel["keyChannel"] = json!("X");
-    mistakes.push(channel);
-    mistakes
+    scans.push(channel);
+    scans
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,8 +67,8 @@ async fn exactly_the_documented_statuses_and_messages_occur() {
     let single_use = [("scan_key.single_use", "true"), ("scan_key.signing_keys", signing_key)];
     let server = Server::demo(&single_use).await;
     let mut answers = Vec::new();
-    for mistake in mistakes() {
-        answers.push(server.verify(&mistake).await);
+    for invalid_scan in invalid_scans() {
+        answers.push(server.verify(&invalid_scan).await);
     }
     // Another key for an event that has been accepted.
     let accepted = scan();
@@ -133,12 +133,12 @@ async fn documented_scan_schema_matches_the_parser() {
     let server = Server::demo(&[]).await;
     let schema = &DOCUMENT["components"]["schemas"]["Scan"];
     let scan_as_declared = validator(schema);
-    for mistake in mistakes().into_iter().filter(|mistake| {
+    for invalid_scan in invalid_scans().into_iter().filter(|invalid_scan| {
         // A schema cannot tell whether a store exists, or whether a text is Base64.
-        mistake["storeId"] != "NOWHERE" && mistake["identityKey"] != "?"
+        invalid_scan["storeId"] != "NOWHERE" && invalid_scan["identityKey"] != "?"
     }) {
-        assert!(!scan_as_declared.is_valid(&mistake), "{mistake}");
-        assert_eq!(server.verify(&mistake).await.status, 400);
+        assert!(!scan_as_declared.is_valid(&invalid_scan), "{invalid_scan}");
+        assert_eq!(server.verify(&invalid_scan).await.status, 400);
     }
     let mut whole = scan();
     whole["keyChannel"] = json!("RADIO");

@@ -12,7 +12,7 @@ use identity_connector::http::document;
 use serde_json::{Map, Value, json};
 
 use self::contract::{DOCUMENT, calls};
-use crate::support::{Answer, Server, stranger};
+use crate::support::{Answer, Server, client_without_credentials};
 
 #[test]
 fn document_in_docs_is_up_to_date() {
@@ -48,8 +48,8 @@ fn refusals_share_one_schema_and_credentials_are_defined() {
 async fn management_port_serves_the_document_without_a_token() {
     let server = Server::demo(&[]).await;
     let get = async |path: &str| {
-        let request = stranger().get(format!("{}{path}", server.management));
-        Answer::of(request.send().await.unwrap()).await
+        let request = client_without_credentials().get(format!("{}{path}", server.management));
+        Answer::read(request.send().await.unwrap()).await
     };
     let answer = get("/openapi.json").await;
     assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (200, "application/json"));

@@ -52,7 +52,8 @@ async fn probes_are_answered_on_every_port() {
     let server = Server::demo(&[("commerce.bind", "127.0.0.1:0")]).await;
     for port in [&server.api, &server.management, &server.shoppers] {
         for path in ["livez", "readyz"] {
-            let answer = crate::support::Answer::of(client().get(format!("{port}/{path}")).send().await.unwrap()).await;
+            let answer =
+                crate::support::Answer::read(client().get(format!("{port}/{path}")).send().await.unwrap()).await;
             assert_eq!(answer.status, 200);
             super::contract::check(path, &answer);
         }

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::contract::{DOCUMENT, Seen, assert_valid, calls, validator};
 use crate::support::carts::signed_in;
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, Shopper, anonymous};
-use crate::support::{Server, stranger};
+use crate::support::{Server, client_without_credentials};
 
 const CART: &str = "/commerceapi/cart";
 const CODES: &str = "/v1/scan-key-codes";
 
 /// A request with both credentials of a shopper.
-fn of(shopper: &Shopper, server: &Server, method: Method, path: &str) -> RequestBuilder {
-    let request = stranger().request(method, format!("{}{path}", server.shoppers));
+fn shopper_request(shopper: &Shopper, server: &Server, method: Method, path: &str) -> RequestBuilder {
+    let request = client_without_credentials().request(method, format!("{}{path}", server.shoppers));
     request.bearer_auth(&shopper.token).header("x-customer-context", &shopper.context)
 }
 
@@ -27,7 +27,7 @@ fn body(name: &str, body: &Value) -> String {
 async fn shopper_endpoints_match_the_document() {
     let server = Server::demo(&[("commerce.failures_per_minute", "1")]).await;
     let seen = Seen::default();
-    let tokens = || stranger().post(format!("{}/commerceapi/authentication", server.shoppers));
+    let tokens = || client_without_credentials().post(format!("{}/commerceapi/authentication", server.shoppers));
     for wanted in
         [json!({}), json!({ "anonymousId": null }), json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" })]
     {
@@ -53,11 +53,11 @@ async fn shopper_endpoints_match_the_document() {
     seen.ask("anonymousToken", 429, tokens()).await;
 
     let (guest, shopper) = (anonymous(&server).await, signed_in(&server, "shopper-uuid-001").await);
-    let contexts = || stranger().get(format!("{}{CONTEXTS}", server.shoppers));
+    let contexts = || client_without_credentials().get(format!("{}{CONTEXTS}", server.shoppers));
     seen.ask("customerContext", 200, contexts().bearer_auth(&shopper.token)).await;
     seen.ask("customerContext", 401, contexts()).await;
 
-    let ask = |shopper: &Shopper, method: Method, path: &str| of(shopper, &server, method, path);
+    let ask = |shopper: &Shopper, method: Method, path: &str| shopper_request(shopper, &server, method, path);
     seen.ask("carts", 200, ask(&guest, Method::GET, CART)).await;
     for (market, currency) in [("DE", json!("EUR")), ("GB", json!({ "code": "GBP", "symbol": "£" }))] {
         let body = body("NewCart", &json!({ "market": market, "currency": currency }));
@@ -97,7 +97,7 @@ async fn shopper_endpoints_match_the_document() {
     seen.ask("removeFromCart", 200, ask(&shopper, Method::DELETE, &format!("{cart}/lines/SKU-1"))).await;
     seen.ask("removeFromCart", 404, ask(&shopper, Method::DELETE, &format!("{cart}/lines/SKU-1"))).await;
     seen.ask("deleteCart", 200, ask(&shopper, Method::DELETE, &cart)).await;
-    seen.ask("deleteCart", 401, stranger().delete(format!("{}{cart}", server.shoppers))).await;
+    seen.ask("deleteCart", 401, client_without_credentials().delete(format!("{}{cart}", server.shoppers))).await;
 
     let device = body("ScanKeyCodeRequest", &json!({ "deviceId": "device-abc-123" }));
     seen.ask("scanKeyCode", 200, ask(&shopper, Method::POST, CODES).body(device)).await;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{PATIENCE, ask_once, assert_answered, serving, until_failed};
+use super::{PATIENCE, ask_once, assert_answered, serving, wait_until_failed};
 use crate::support::Server;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
@@ -31,16 +31,16 @@ async fn exchange(server: &Server, bytes: &[u8], ends: bool) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_is_not_answered() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), None);
+    let files = TlsFiles::create(&authority.server(), None);
     let server = serving(&files, &[]).await;
     let said = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
     assert!(!String::from_utf8_lossy(&said).contains("HTTP"), "{said:?}");
-    until_failed(&server, "not_tls", 1).await;
+    wait_until_failed(&server, "not_tls", 1).await;
     exchange(&server, &[0; 4096], false).await;
-    until_failed(&server, "not_tls", 2).await;
+    wait_until_failed(&server, "not_tls", 2).await;
     exchange(&server, &[22, 3, 1], true).await;
-    until_failed(&server, "hung_up", 1).await;
-    assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "afterwards");
+    wait_until_failed(&server, "hung_up", 1).await;
+    assert_answered(ask_once(&server, &authority.client_config(None, VERSIONS)).await, "the server still answers");
 }
 
 struct Port {
@@ -52,7 +52,7 @@ struct Port {
 static PORT: LazyLock<Port> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
+    let files = TlsFiles::create(&authority.server(), Some(&Authority::new("clients")));
     let server = runtime.block_on(serving(&files, &[]));
     Port { runtime, authority, server }
 });
@@ -76,7 +76,7 @@ proptest! {
             }
             all.extend(&bytes);
             exchange(server, &all, true).await;
-            assert_answered(ask_once(server, &authority.trusting(None, VERSIONS)).await, "afterwards");
+            assert_answered(ask_once(server, &authority.client_config(None, VERSIONS)).await, "the server still answers");
         });
     }
 }

@@ -83,7 +83,7 @@ async fn failures(server: &Server, reason: &str) -> u64 {
 }
 
 /// Waits until so many handshakes have failed for this reason.
-async fn until_failed(server: &Server, reason: &str, times: u64) {
+async fn wait_until_failed(server: &Server, reason: &str, times: u64) {
     let waiting = async {
         while failures(server, reason).await < times {
             tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below

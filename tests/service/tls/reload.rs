@@ -6,11 +6,11 @@ use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
-    let files = TlsFiles::of(&old.server(), None);
+    let files = TlsFiles::create(&old.server(), None);
     let server = serving(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
-    let mut open = Secure::connect(&server, &old.trusting(None, VERSIONS)).await.unwrap();
-    assert_answered(open.ask().await, "before");
+    let mut open = Secure::connect(&server, &old.client_config(None, VERSIONS)).await.unwrap();
+    assert_answered(open.ask().await, "before the reload");
     assert!(!tls.reload().unwrap(), "nothing has changed");
 
     files.write(&new.server());
@@ -18,19 +18,19 @@ async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
     let head = open.ask().await.unwrap();
     assert!(!head.to_lowercase().contains("connection: close"), "{head}");
     assert_answered(open.ask().await, "the open connection, afterwards");
-    assert_answered(ask_once(&server, &new.trusting(None, VERSIONS)).await, "a new connection");
-    assert!(ask_once(&server, &old.trusting(None, VERSIONS)).await.is_err(), "the old certificate is not used");
+    assert_answered(ask_once(&server, &new.client_config(None, VERSIONS)).await, "a new connection");
+    assert!(ask_once(&server, &old.client_config(None, VERSIONS)).await.is_err(), "the old certificate is not used");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failed_reload_keeps_the_previous_files() {
     let authority = Authority::new("public");
     let (first, second) = (authority.server(), authority.server());
-    let files = TlsFiles::of(&first, Some(&Authority::new("clients")));
+    let files = TlsFiles::create(&first, Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
     let still_works =
-        async || assert_answered(ask_once(&server, &authority.trusting(None, VERSIONS)).await, "still served");
+        async || assert_answered(ask_once(&server, &authority.client_config(None, VERSIONS)).await, "still served");
 
     // One file is replaced, and the other is not yet.
     std::fs::write(files.path("certificate"), &second.certificate).unwrap();
@@ -58,13 +58,13 @@ async fn failed_reload_keeps_the_previous_files() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_of_a_removed_authority_is_refused() {
     let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
-    let files = TlsFiles::of(&public.server(), Some(&old));
+    let files = TlsFiles::create(&public.server(), Some(&old));
     let server = serving(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
     let [old_client, new_client] =
-        [&old, &new].map(|authority| public.trusting(Some(&authority.client("gateway")), VERSIONS));
+        [&old, &new].map(|authority| public.client_config(Some(&authority.client("gateway")), VERSIONS));
     let mut open = Secure::connect(&server, &old_client).await.unwrap();
-    assert_answered(open.ask().await, "before");
+    assert_answered(open.ask().await, "before the reload");
     assert!(ask_once(&server, &new_client).await.is_err(), "not yet");
 
     // To change an authority, first trust both: no client notices.

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::{PATIENCE, Secure, ask_once, assert_answered, serving, until_failed};
+use super::{PATIENCE, Secure, ask_once, assert_answered, serving, wait_until_failed};
 use crate::checks::assert_granted;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
@@ -14,10 +14,10 @@ use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), None);
+    let files = TlsFiles::create(&authority.server(), None);
     let server = serving(&files, &[]).await;
     for (offered, spoken) in [(&[&TLS12][..], TLSv1_2), (&[&TLS13], TLSv1_3), (VERSIONS, TLSv1_3)] {
-        let mut connection = Secure::connect(&server, &authority.trusting(None, offered)).await.unwrap();
+        let mut connection = Secure::connect(&server, &authority.client_config(None, offered)).await.unwrap();
         assert_answered(connection.ask().await, &format!("{spoken:?}"));
         assert_eq!(connection.0.get_ref().1.protocol_version(), Some(spoken));
     }
@@ -26,13 +26,13 @@ async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scan_over_tls_is_accepted() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), None);
+    let files = TlsFiles::create(&authority.server(), None);
     let server = serving(&files, &[]).await;
     let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
     let url = format!("https://localhost:{}{IDENTITY_KEYS}", server.address().port());
     let answer = client.post(url).body(scan().to_string()).send().await.unwrap();
-    assert_granted(&Answer::of(answer).await, "shopper-uuid-001", "SHOPPER", "over TLS");
+    assert_granted(&Answer::read(answer).await, "shopper-uuid-001", "SHOPPER", "over TLS");
 }
 
 fn length(bytes: &[u8]) -> u8 {
@@ -59,7 +59,7 @@ fn hello_of_1_1() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_1_1_is_refused_with_an_alert() {
-    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let files = TlsFiles::create(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(&hello_of_1_1()).await.unwrap();
@@ -67,31 +67,31 @@ async fn tls_1_1_is_refused_with_an_alert() {
     timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end").unwrap();
     let (alert, fatal, protocol_version) = (21, 2, 70);
     assert_eq!((said[0], &said[5..]), (alert, &[fatal, protocol_version][..]), "{said:?}");
-    until_failed(&server, "version", 1).await;
+    wait_until_failed(&server, "version", 1).await;
 }
 
 /// HTTP/2 is not offered: it would need other limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alpn_agrees_on_http_1_1_only() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), None);
+    let files = TlsFiles::create(&authority.server(), None);
     let server = serving(&files, &[]).await;
     for (offered, agreed) in [(&["h2", "http/1.1"][..], Some("http/1.1")), (&[], None)] {
-        let mut config = authority.trusting(None, VERSIONS);
+        let mut config = authority.client_config(None, VERSIONS);
         config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
         let mut connection = Secure::connect(&server, &config).await.unwrap();
         assert_answered(connection.ask().await, "HTTP/1.1");
         assert_eq!(connection.0.get_ref().1.alpn_protocol(), agreed.map(str::as_bytes));
     }
-    let mut only_h2 = authority.trusting(None, VERSIONS);
+    let mut only_h2 = authority.client_config(None, VERSIONS);
     only_h2.alpn_protocols = vec![b"h2".to_vec()];
     assert!(ask_once(&server, &only_h2).await.is_err());
-    until_failed(&server, "alpn", 1).await;
+    wait_until_failed(&server, "alpn", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
-    let files = TlsFiles::of(&Authority::new("public").server(), None);
+    let files = TlsFiles::create(&Authority::new("public").server(), None);
     let server = serving(&files, &[]).await;
     let year_4096 = 67_090_118_400_u64;
     let wanted = format!("connector_tls_certificate_expires_seconds {year_4096}\n");
@@ -103,12 +103,12 @@ async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shopper_port_uses_tls_without_client_certificates() {
     let authority = Authority::new("public");
-    let files = TlsFiles::of(&authority.server(), Some(&Authority::new("clients")));
+    let files = TlsFiles::create(&authority.server(), Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
     let shoppers = server.shoppers.strip_prefix("http://").unwrap();
     // A certificate that the API's port would refuse is ignored.
     let unknown = Authority::new("others").client("client");
-    for config in [authority.trusting(None, VERSIONS), authority.trusting(Some(&unknown), VERSIONS)] {
+    for config in [authority.client_config(None, VERSIONS), authority.client_config(Some(&unknown), VERSIONS)] {
         let mut connection = Secure::connect_to(shoppers, &config).await.unwrap();
         assert_answered(connection.ask().await, "the shopper's port");
     }

@@ -1,4 +1,4 @@
-//! Questions to the backend: only documented ones, and only if they are needed.
+//! Look-up requests to the backend have the documented form, and are sent only if they are needed.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use identity_connector::domain::scan_key_code::RecognitionToken;
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::support::backend::{Asked, Backend, Reply};
+use crate::support::backend::{Backend, ReceivedRequest, Reply};
 use crate::support::{Ended, scan, scan_with_key};
 use crate::{context, directory_of, shopper, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_is_the_documented_json() {
+async fn lookup_request_is_the_documented_json() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.token", "a-bearer-token")]).await;
     let key = r#"badge "47"\"#;
     let at = |channel: Value| set(scan_with_key(key.as_bytes()), "keyChannel", channel);
@@ -30,8 +30,8 @@ async fn a_question_is_the_documented_json() {
     let body = scan_with_key(code(SCANNED_AT, "custom").replace(TOKEN, &token).as_bytes());
     assert_granted(&server.verify(&set(body, "storeId", "STORE-002")).await, "v1", "SHOPPER", "a code");
     expected.push(json!({ "kind": "recognition_token", "value": token, "channel": "OPTICAL", "storeId": "STORE-002" }));
-    let asked = backend.asked();
-    assert_eq!(asked.iter().map(Asked::json).collect::<Vec<_>>(), expected);
+    let asked = backend.requests();
+    assert_eq!(asked.iter().map(ReceivedRequest::json).collect::<Vec<_>>(), expected);
     for asked in &asked {
         assert_eq!(asked.line, "POST /identities HTTP/1.1");
         for header in ["content-type: application/json\n", "authorization: Bearer a-bearer-token\n"] {
@@ -42,52 +42,52 @@ async fn a_question_is_the_documented_json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_token_none_is_sent() {
+async fn request_without_configured_token_has_no_authorization_header() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     verify(&server, "badge").await;
-    assert!(!backend.asked()[0].head.contains("authorization"));
+    assert!(!backend.requests()[0].head.contains("authorization"));
 }
 
 /// The directory's own registration takes precedence over the backend, also if it is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_of_the_directory_are_not_asked_about() {
+async fn keys_of_the_directory_are_not_looked_up() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&json!({ "shopper": { "id": "other", "type": "ASSOCIATE" } })));
+    backend.set_reply(Reply::json(&json!({ "shopper": { "id": "other", "type": "ASSOCIATE" } })));
     let server = backend.connector(&[]).await;
     assert_granted(&verify(&server, "valid_shopper_key").await, "shopper-uuid-001", "SHOPPER", "a key");
     assert_granted(&verify(&server, &code(SCANNED_AT, "")).await, "shopper-uuid-001", "SHOPPER", "a token");
     assert_refused(&verify(&server, "invalid_key").await, 401, INVALID_KEY, "revoked");
     assert_refused(&verify(&server, "flagged_shopper_key").await, 401, FLAGGED, "flagged");
-    assert_eq!(backend.asked().len(), 0);
+    assert_eq!(backend.requests().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_later_registration_takes_effect_at_once() {
+async fn later_registration_takes_effect_immediately() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
     assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "as the backend says");
     server.put("identity-keys", &json!({ "key": "badge", "shopper": "associate-uuid-001" })).await;
     assert_granted(&verify(&server, "badge").await, "associate-uuid-001", "ASSOCIATE", "as is registered here");
-    assert_eq!(backend.asked().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recorded_event_is_not_asked_about() {
+async fn recorded_event_is_not_looked_up() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[]).await;
     let body = scan_with_key(b"badge");
-    assert_granted(&server.verify(&body).await, "v1", "SHOPPER", "the first time");
-    backend.always(Reply::not_found());
-    assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "again");
-    assert_eq!(backend.asked().len(), 1);
+    assert_granted(&server.verify(&body).await, "v1", "SHOPPER", "the first scan");
+    backend.set_reply(Reply::not_found());
+    assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the recorded decision");
+    assert_eq!(backend.requests().len(), 1);
 }
 
-/// The request, and the prefix, form, time and signature of a code, are checked before the backend is asked.
+/// The request, and the prefix, form, time and signature of a code, are checked before a look-up request is sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn invalid_keys_and_requests_are_not_asked_about() {
+async fn invalid_keys_and_requests_are_not_looked_up() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
     let good = code(SCANNED_AT, "");
@@ -115,13 +115,13 @@ async fn invalid_keys_and_requests_are_not_asked_about() {
     ] {
         assert_eq!(server.verify(&body).await.status, 400, "{body}");
     }
-    assert_eq!(backend.asked().len(), 0);
+    assert_eq!(backend.requests().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
+async fn only_a_signed_code_is_looked_up() {
     let backend = Backend::start().await;
-    backend.always(Reply::json(&shopper()));
+    backend.set_reply(Reply::json(&shopper()));
     let key = base64([7; 32]);
     let server = backend.connector(&[("scan_key.signing_keys", &key)]).await;
     let token = "a".repeat(32);
@@ -129,20 +129,20 @@ async fn an_unsigned_code_is_not_asked_about_and_a_signed_one_is() {
     for bad in [unsigned.clone(), unsigned + &"0".repeat(17)] {
         assert_refused(&verify(&server, &bad).await, 401, INVALID_KEY, &bad);
     }
-    assert_eq!(backend.asked().len(), 0);
-    let made = Ended::of(
+    assert_eq!(backend.requests().len(), 0);
+    let made = Ended::run(
         &["scan-key", "--token", &token, "--timestamp", "2024-02-09T17:53:57Z"],
         &[("scan_key.signing_keys", &key), ("scan_key.customer_prefix", "ACME")],
     );
     let signed = made.stdout.lines().flat_map(str::split_whitespace).find(|word| word.starts_with("JWOACME"));
     let signed = signed.unwrap_or_else(|| panic!("{} {}", made.stdout, made.stderr));
     assert_granted(&verify(&server, signed).await, "v1", "SHOPPER", "a signed one");
-    assert_eq!(backend.asked()[0].json()["value"], token.as_str());
+    assert_eq!(backend.requests()[0].json()["value"], token.as_str());
 }
 
 /// The token of a code for an app, which the backend does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_issued_token_is_not_asked_about() {
+async fn issued_token_is_not_looked_up() {
     let backend = Backend::start().await;
     let directory = directory_of(&backend, Duration::ZERO);
     let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
@@ -153,7 +153,7 @@ async fn an_issued_token_is_not_asked_about() {
     let issued = IssuedToken { digest, shopper, device: None, promised_until: at(60), expires_at: at(60) };
     directory.issue(issued, 1, at(0)).await.unwrap();
     let found = directory.recognition_token(&token, at(59), &context(1)).await.unwrap();
-    assert!(matches!(found, Some(Registration::Active { .. })) && backend.asked().is_empty());
+    assert!(matches!(found, Some(Registration::Active { .. })) && backend.requests().is_empty());
     assert_eq!(directory.recognition_token(&token, at(60), &context(1)).await.unwrap(), None);
-    assert_eq!(backend.asked().len(), 1, "once it has expired");
+    assert_eq!(backend.requests().len(), 1, "once it has expired");
 }

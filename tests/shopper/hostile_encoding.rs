@@ -1,28 +1,28 @@
-//! Tokens in another spelling than the standard one.
+//! Tokens in a non-canonical encoding.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use libtest_mimic::Trial;
 
-use crate::against_a_provider;
-use crate::hostile_headers::trusted;
+use crate::hostile_headers::start_with_trusted_provider;
 use crate::support::keys::{Key, base64url, rsa};
 use crate::support::provider::Provider;
 use crate::support::shopper::{assert_token_refused, assert_unauthorized, context};
-use crate::support::trials::lone_properties;
+use crate::support::trials::properties_without_argument;
+use crate::trials_with_provider;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let properties = lone_properties![
+    let properties = properties_without_argument![
         invalid_header_is_refused,
         token_has_three_parts_and_at_most_8_kib,
-        only_one_spelling_of_a_token_is_accepted,
+        only_the_canonical_token_encoding_is_accepted,
         token_with_a_changed_bit_is_refused,
     ];
-    against_a_provider(module_path!(), properties)
+    trials_with_provider(module_path!(), properties)
 }
 
 async fn invalid_header_is_refused() {
-    let (_provider, server, claims) = trusted().await;
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     let deep = format!(r#"{{"alg":{}{}}}"#, "[".repeat(1500), "]".repeat(1500));
     for header in [
         "",
@@ -57,7 +57,7 @@ async fn invalid_header_is_refused() {
 }
 
 async fn token_has_three_parts_and_at_most_8_kib() {
-    let (_provider, server, mut claims) = trusted().await;
+    let (_provider, server, mut claims) = start_with_trusted_provider().await;
     let token = rsa().token(&claims);
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     for malformed in [
@@ -92,27 +92,27 @@ async fn token_has_three_parts_and_at_most_8_kib() {
     assert_eq!(huge.status, 431, "beyond the limit for HTTP headers");
 }
 
-async fn only_one_spelling_of_a_token_is_accepted() {
-    let (_provider, server, claims) = trusted().await;
+async fn only_the_canonical_token_encoding_is_accepted() {
+    let (_provider, server, claims) = start_with_trusted_provider().await;
     let token = rsa().token(&claims);
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     let bytes = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
     // 256 bytes of signature end in a character with four unused bits.
-    let spare = |part: &str| {
+    let set_unused_bits = |part: &str| {
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let (rest, last) = part.split_at(part.len() - 1);
         let index = alphabet.find(last).unwrap();
         format!("{rest}{}", &alphabet[index + 1..index + 2])
     };
-    for (again, what) in [
+    for (variant, what) in [
         (format!("{header}.{payload}.{signature}=="), "a padded signature"),
         (format!("{header}.{payload}.{}", BASE64_URL_SAFE.encode(bytes(signature))), "a padded signature"),
-        (format!("{header}.{payload}.{}", spare(signature)), "trailing bits"),
+        (format!("{header}.{payload}.{}", set_unused_bits(signature)), "unused bits set"),
         (format!("{header}.{payload}.{signature}A"), "one more character"),
         (format!("{header}.{payload}.{}", &signature[..signature.len() - 1]), "one character less"),
         (format!("{header}.{payload}.{}", BASE64_STANDARD.encode(bytes(signature))), "the other alphabet"),
     ] {
-        assert_token_refused(&server, &again, "wrong_signature", what).await;
+        assert_token_refused(&server, &variant, "wrong_signature", what).await;
     }
     // Correctly signed, but in another form of Base64.
     for (header, payload) in [
