@@ -67,7 +67,7 @@ impl Connector {
         }
     }
 
-    /// Its process id.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }

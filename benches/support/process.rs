@@ -11,7 +11,7 @@ impl Process {
         Self(child)
     }
 
-    /// Its process id.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }

@@ -203,8 +203,8 @@ fn serve_file(folder: &Path) -> impl Fn() -> Command {
     move || serve(&storage, None)
 }
 
-/// Starts a connector several times, and leaves the last one running. Returns it, the median time of a start, and its memory
-/// when idle.
+/// Starts a connector several times, and leaves the last one running. Returns it, the median time of a start, and its
+/// memory when idle.
 fn start_repeatedly(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, Duration, u64) {
     let mut took = Vec::new();
     loop {

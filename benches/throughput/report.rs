@@ -49,7 +49,7 @@ pub(crate) fn connections(number: usize) -> String {
     format!("{number} connection{}", if number == 1 { "" } else { "s" })
 }
 
-/// What one connector does on each storage, for the head of the page.
+/// Throughput and latency of one connector on each storage, for the head of the page.
 pub(crate) fn summary(level: &Level, processor: &str) -> String {
     let mut text = format!(
         "One connector on one processor ({processor}), over {}, measured with wrk ([how](#how-it-is-measured)):\n\n\

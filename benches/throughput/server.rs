@@ -25,7 +25,7 @@ pub(crate) const HASH_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 /// The number of shoppers, each with a Scan Key Code.
 const SHOPPERS: u64 = 1000;
 
-/// What is measured.
+/// The measured kinds of scans, and where they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Baseline,
@@ -85,12 +85,12 @@ impl Drop for Database<'_> {
 }
 
 impl<'p> Server<'p> {
-    /// Starts it on a free port with an empty ledger, and waits until it is ready.
+    /// Starts a server on a free port with an empty ledger, and waits until it is ready.
     pub(crate) fn start(kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         Self::start_under(&[], kind, postgres)
     }
 
-    /// The same, run under another program such as valgrind.
+    /// Starts a server under another program, such as valgrind.
     pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&'p Postgres>) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
         if kind == Kind::Baseline {

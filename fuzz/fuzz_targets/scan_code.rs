@@ -46,7 +46,7 @@ fn read(format: &ScanKeyFormat, text: &str) {
     }
 }
 
-/// The same for a code in Base64, as a gate sends it.
+/// Reads a code in Base64, as a gate sends it.
 fn read_base64(format: &ScanKeyFormat, text: &str) {
     let Ok(key) = IdentityKey::from_base64(text) else { return };
     assert!(!key.as_bytes().is_empty());

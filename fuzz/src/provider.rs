@@ -33,7 +33,7 @@ impl Provider {
         Self { issuer, key }
     }
 
-    /// Its issuer name.
+    /// The issuer name.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }

@@ -88,7 +88,8 @@ async fn wait_until_backend_is_used(server: &Server, backend: &Backend) {
     .await;
 }
 
-/// An empty directory that uses the backend, with up to four look-ups at the same time, without the rest of the service.
+/// An empty directory that uses the backend, with at most four look-ups at the same time. The rest of the service is
+/// left out.
 fn directory_of(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();

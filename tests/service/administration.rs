@@ -1,5 +1,5 @@
-//! What the administration refuses: the answer names the position of the mistake and a valid value, and never contains
-//! a key.
+//! Requests that the administration refuses. The answer has the position of the mistake and a valid value, and never
+//! contains a key.
 
 use serde_json::{Value, json};
 

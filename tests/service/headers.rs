@@ -1,4 +1,4 @@
-//! The security headers of every answer: no caching, no content sniffing, no name of the software. [`Answer::of`]
+//! The security headers of every answer: no caching, no content sniffing, no name of the software. [`Answer::read`]
 //! checks them, so most other tests do too; these tests make every call.
 
 use std::collections::BTreeSet;

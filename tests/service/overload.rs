@@ -252,7 +252,7 @@ async fn slow_senders_hold_no_permit() {
 async fn request_refused_by_max_in_flight_counts_against_the_rate_limit() {
     let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
     assert_one_within(STALLED, "while no permit is free", async || {
-        let server = Server::demo(&settings).await; // a new server, which has charged no request yet
+        let server = Server::demo(&settings).await; // a new server, whose allowances are full
         let Some(full) = Full::attempt(&server).await else { return Duration::MAX };
         let mut answers = Vec::new();
         for _ in 0..10 {
@@ -261,7 +261,10 @@ async fn request_refused_by_max_in_flight_counts_against_the_rate_limit() {
         let took = full.since.elapsed();
         if full.is_still_full() {
             answers.iter().for_each(|answer| assert_too_many(answer, "over one of the two limits"));
-            assert!(metric(&server, "connector_rate_limited_total").await >= 4, "they were charged");
+            assert!(
+                metric(&server, "connector_rate_limited_total").await >= 4,
+                "requests refused by max_in_flight count against the rate limit"
+            );
             assert!(metric(&server, "connector_overloaded_total").await >= 1);
         }
         took

@@ -64,7 +64,7 @@ async fn without_trusted_proxies_the_header_is_ignored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_behind_a_trusted_proxy_have_separate_allowances() {
-    // Also in the form of an IPv6 socket.
+    // An IPv6 socket shows the address of the proxy as an IPv4-mapped address.
     for proxy in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
         let caller = Caller::new(Some(proxy)).await;
         assert!(!caller.share_one_allowance(|number| vec![format!("203.0.113.{number}")]).await, "{proxy}");

@@ -120,8 +120,8 @@ async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine)
     }
 }
 
-/// The same anonymous shopper with a new token, since tokens expire earlier than carts.
-async fn renewed(server: &Server, shopper: &Shopper) -> Shopper {
+/// Returns the anonymous shopper with a new token, because tokens expire earlier than carts.
+async fn renew_token(server: &Server, shopper: &Shopper) -> Shopper {
     anonymous_with_id(server, shopper.anonymous_id.as_deref().unwrap()).await
 }
 
@@ -131,10 +131,10 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     shopper.add("a", 1).await;
     let cart = shopper.open("Default", "US").await;
     server.clock.advance(DAY * 20);
-    let shopper = renewed(&server, &shopper).await;
+    let shopper = renew_token(&server, &shopper).await;
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 10 - Duration::from_secs(1));
-    let shopper = renewed(&server, &shopper).await;
+    let shopper = renew_token(&server, &shopper).await;
     assert_eq!(
         shopper.contents().await,
         [default("a", 1), content_of("Other", "b", 1)],
@@ -153,7 +153,7 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     let answer = known.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     assert_eq!(known.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
-    let shopper = renewed(&server, &shopper).await;
+    let shopper = renew_token(&server, &shopper).await;
     shopper.add("c", 1).await;
     server.clock.advance(DAY * 30);
     let known = signed_in(&server, SHOPPER).await;

@@ -29,12 +29,12 @@ impl Engine {
         self.try_with_directory(directory).await.unwrap()
     }
 
-    /// The same, or the error if it does not start.
+    /// Starts a connector with this directory, or returns the error of the start.
     pub(crate) async fn try_with_directory(self, directory: &Value) -> Result<Server, String> {
         self.with_directory_and_settings(directory, &[]).await
     }
 
-    /// The same with further settings.
+    /// Starts a connector with this directory and further settings.
     pub(crate) async fn with_directory_and_settings(
         self,
         directory: &Value,
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// What the engine needs and this machine does not have.
+    /// Returns what must be installed for the engine, if anything is missing.
     pub(crate) fn missing(self) -> fn() -> Option<String> {
         match self {
             Self::Memory | Self::Sqlite => || None,

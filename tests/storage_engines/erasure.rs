@@ -103,14 +103,14 @@ async fn erasing_an_erased_or_unknown_shopper_succeeds(engine: Engine) {
 
 async fn erasure_during_scans_is_complete(engine: Engine) {
     let server = Arc::new(engine.demo(&UNLIMITED).await);
-    let let_in = erased_while_scanning(&server, &server).await;
-    assert!(let_in > 0);
+    let accepted_scans = erase_during_scans(&server, &server).await;
+    assert!(accepted_scans > 0);
     assert_name_is_gone(&server.everything().await);
 }
 
 /// Erases the shopper at one connector while another, or the same, keeps answering new scans and retries of the
 /// shopper. Returns the number of accepted scans. Afterwards no answer may contain the name.
-async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize {
+async fn erase_during_scans(one: &Arc<Server>, other: &Arc<Server>) -> usize {
     let (is_erased, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let scanning = tokio::spawn({
         let (other, is_erased) = (Arc::clone(other), Arc::clone(&is_erased));
@@ -149,7 +149,7 @@ async fn erased_while_scanning(one: &Arc<Server>, other: &Arc<Server>) -> usize 
 async fn erasure_at_one_connector_reaches_the_other(engine: Engine) {
     let first = Arc::new(engine.demo(&UNLIMITED).await);
     let second = Arc::new(first.replica().await);
-    assert!(erased_while_scanning(&first, &second).await > 0);
+    assert!(erase_during_scans(&first, &second).await > 0);
     for server in [&first, &second] {
         assert_name_is_gone(&server.everything().await);
         assert_refused(&server.verify(&scan_of(&new_id(), "device_shopper_key")).await, 401, KEY_NOT_FOUND, "erased");

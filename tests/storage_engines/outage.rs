@@ -1,4 +1,4 @@
-//! A database that is frozen, killed or restarted: scans fail in time, soon at once, recorded decisions are still
+//! A database that is frozen, killed or restarted: scans fail in time, later ones immediately; recorded decisions are still
 //! answered, and scans pass again when the database is back.
 
 use std::sync::Arc;

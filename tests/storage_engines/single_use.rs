@@ -209,7 +209,7 @@ async fn rejection_of_a_used_code_is_recorded_like_others(engine: Engine) {
     assert_used(&server.verify(&scan_of(&event, &code)).await, "as recorded");
     assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third");
 
-    // It counts as one of eight rejections. A ninth request is refused, and uses no code.
+    // The rejection of a used code counts as one of eight rejections. A ninth request is refused, and uses no code.
     let event = new_id();
     for number in 1..=7 {
         assert_refused(
@@ -282,7 +282,7 @@ async fn other_codes_and_static_keys_are_not_affected(engine: Engine) {
     }
     for _ in 0..3 {
         assert_accepted(&server.verify(&scan_of(&new_id(), "valid_shopper_key")).await, "a static key");
-        // It starts like a code, but is a registered key.
+        // The key starts like a code, but is registered.
         let answer = server.verify(&scan_of(&new_id(), "JWOIMAG18bc0554d045a48b29afa9e2aaac14ae")).await;
         assert_accepted(&answer, "the key of Amazon's mock requests");
     }

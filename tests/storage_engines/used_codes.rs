@@ -64,7 +64,7 @@ impl TestDatabase {
         self.query(&call(jobs))
     }
 
-    /// The same in the background. Returns once `waiting` connections wait for a lock.
+    /// Records jobs in the background. Returns when `waiting` connections wait for a lock.
     fn record_in_background(&self, jobs: Vec<Value>, waiting: usize) -> JoinHandle<Vec<String>> {
         let database = self.clone();
         let recording = thread::spawn(move || database.record(&jobs));
@@ -103,7 +103,7 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
     assert_eq!(database.query(decisions), ["01|0|v|opened", "02|1||", "03|1||"]);
     assert_eq!(database.query("SELECT count(*) FROM session"), ["1"]);
 
-    // The same within one batch, also with a job of the previous release, which has no code.
+    // One batch has the same code twice, and a job of the previous release, which has no code.
     let both = database.record(&[job(0, 5, Some(0xc)), job(1, 4, Some(0xc)), job(2, 6, None), job(3, 5, Some(0xd))]);
     assert_eq!(both, ["0|new|key_already_used", "1|new|accepted", "2|new|accepted", "3|new|accepted"]);
     assert_eq!(database.used(), ["0a 01", "0c 04", "0d 05"]);

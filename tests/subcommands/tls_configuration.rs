@@ -66,7 +66,7 @@ fn unusable_files_are_refused_and_their_content_is_not_repeated() {
     assert_refused(&settings, &unreadable.each_ref().map(String::as_str));
 }
 
-/// It is no error, which would stop a connector whose clients do not check the expiry.
+/// An error would stop a connector whose clients do not check the expiry.
 #[test]
 fn an_expired_certificate_is_only_a_warning() {
     let authority = Authority::new("public");

@@ -32,7 +32,7 @@ impl Server {
         self.admin_with(method, path, Vec::new()).await
     }
 
-    /// The same with a body.
+    /// Sends a request with a body.
     pub(crate) async fn admin_with(&self, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let url = format!("{}/admin/v1/{path}", self.management);
         Answer::read(self.client.request(method.parse().unwrap(), url).body(body.into()).send().await.unwrap()).await

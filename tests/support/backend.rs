@@ -49,7 +49,7 @@ impl Reply {
 pub(crate) struct ReceivedRequest {
     /// Method and path.
     pub(crate) line: String,
-    /// Its headers in small letters.
+    /// The headers in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }

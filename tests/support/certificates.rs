@@ -38,7 +38,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// Its own certificate and key, as a misconfigured server might use them.
+    /// The authority's own certificate and key, as a misconfigured server might use them.
     pub(crate) fn as_server(&self) -> Certified {
         Certified { certificate: self.pem(), key: self.0.key().serialize_pem() }
     }

@@ -146,8 +146,8 @@ pub(crate) async fn verify_concurrently(server: &Arc<Server>, bodies: Vec<Value>
     verify_all(pair_with_server(server, bodies), Undecided::Return).await
 }
 
-/// Sends all scans at the same time, and repeats a scan after a 429 or 500: on a busy machine scans may be refused or miss
-/// their deadline.
+/// Sends all scans at the same time, and repeats a scan after a 429 or 500. On a busy machine many concurrent scans may
+/// be refused or miss their deadline.
 pub(crate) async fn verify_until_decided(server: &Arc<Server>, bodies: Vec<Value>) -> Vec<Answer> {
     verify_on_servers_until_decided(pair_with_server(server, bodies)).await
 }
@@ -157,7 +157,7 @@ pub(crate) async fn verify_on_servers_until_decided(scans: Vec<(Arc<Server>, Val
     verify_all(scans, Undecided::Retry).await
 }
 
-/// What a client does after an answer without a decision, 429 or 500.
+/// The reaction of a client to an answer without a decision (429 or 500).
 #[derive(Clone, Copy, PartialEq)]
 enum Undecided {
     Return,

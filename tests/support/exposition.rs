@@ -55,7 +55,7 @@ impl Parser {
     }
 }
 
-/// What must be installed to read metrics; `None` if nothing is missing.
+/// Returns what must be installed to read metrics; `None` if nothing is missing.
 pub(crate) fn missing() -> Option<String> {
     PARSER.is_none().then(|| "prometheus_client is not installed (Debian: python3-prometheus-client)".to_owned())
 }

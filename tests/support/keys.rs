@@ -52,7 +52,7 @@ impl Key {
         Self { id, pair: Pair::Ed(Ed25519KeyPair::generate().unwrap()) }
     }
 
-    /// Its signature algorithm.
+    /// The signature algorithm.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Rsa(_) => "RS256",
@@ -95,7 +95,7 @@ impl Key {
         der.as_ref().to_vec()
     }
 
-    /// The same as PEM.
+    /// The public key as PEM.
     pub(crate) fn pem(&self) -> String {
         let text = BASE64_STANDARD.encode(self.der());
         let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();

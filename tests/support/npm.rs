@@ -11,7 +11,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm")
 }
 
-/// What must be installed to run a script that needs this package; `None` if nothing is missing.
+/// Returns what must be installed to run a script that needs this package; `None` if nothing is missing.
 pub(crate) fn missing(package: &str) -> Option<String> {
     let version = Command::new("node").arg("--version").output().ok();
     let version = version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();

@@ -56,7 +56,7 @@ struct Running {
 }
 
 impl Postgres {
-    /// What must be installed to start one; `None` if nothing is missing.
+    /// Returns what must be installed to start a server; `None` if nothing is missing.
     pub(crate) fn missing() -> Option<String> {
         postgres_binaries().is_none().then(|| "needs PostgreSQL (Debian: postgresql)".to_owned())
     }
@@ -146,7 +146,7 @@ impl Postgres {
 
     /// Starts it again with the same port and data, and waits until it answers.
     pub(crate) fn restart(&self) {
-        // It cannot start before the last process of the previous run has ended.
+        // The server cannot start before the last process of the previous run has ended.
         let deadline = Instant::now() + PATIENCE;
         while !self.try_run() {
             assert!(Instant::now() < deadline, "{}", self.log());

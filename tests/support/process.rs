@@ -180,7 +180,7 @@ impl Process {
         Ended { code, stdout, stderr }
     }
 
-    /// Its whole output, checked for secrets. Call it after its end.
+    /// The complete output, checked for secrets. To be called after the process has ended.
     fn written(&mut self) -> [String; 2] {
         self.end = None;
         let written = [&mut self.stdout, &mut self.stderr].map(|text| text.take().unwrap().join().unwrap());

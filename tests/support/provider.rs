@@ -108,7 +108,7 @@ impl Provider {
         }
     }
 
-    /// Its issuer name.
+    /// The issuer name.
     pub(crate) fn issuer(&self) -> String {
         self.url("")
     }

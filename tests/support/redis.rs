@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Redis {
     child: Child,
     port: u16,
-    /// Also shows that the server on this port is ours: another process may have taken the port.
+    /// The password also shows that the server on this port is ours: another process may have taken the port.
     password: String,
     folder: TempDir,
 }
 
 impl Redis {
-    /// What must be installed to start one; `None` if nothing is missing.
+    /// Returns what must be installed to start a server; `None` if nothing is missing.
     pub(crate) fn missing() -> Option<String> {
         binary().is_none().then(|| "needs redis-server or valkey-server (Debian: redis-server)".to_owned())
     }

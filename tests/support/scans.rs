@@ -10,7 +10,7 @@ pub(crate) fn scan() -> Value {
     scan_with_key(b"valid_shopper_key")
 }
 
-/// The same with this key, which is given before Base64.
+/// A scan of this key. The function encodes the key in Base64.
 pub(crate) fn scan_with_key(key: &[u8]) -> Value {
     json!({
         "requestId": Uuid::new_v4(),

@@ -119,7 +119,7 @@ impl Write for Watched {
 }
 
 /// Checks the metrics of a connector that is about to end, if it still answers: no secrets, and readable for a scraper.
-/// It blocks, because it is called from `drop`.
+/// Blocks, because it is called from `drop`.
 pub(crate) fn assert_none_in_metrics(management: &str, token: &str) {
     if let Some(metrics) = metrics(management.trim_start_matches("http://"), token) {
         assert_none_in(&metrics, "the metrics");

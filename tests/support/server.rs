@@ -54,7 +54,7 @@ impl Server {
         Self::try_demo(settings).await.unwrap()
     }
 
-    /// The same, or the error at the start.
+    /// Starts the demo, or returns the error of the start.
     pub(crate) async fn try_demo(settings: &[(&str, &str)]) -> Result<Self, String> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::start(settings, ManualClock::starting_at(Clock::System.now()), |_| ()).await
@@ -65,7 +65,7 @@ impl Server {
         Self::published_on(Ipv4Addr::UNSPECIFIED.into(), key).await
     }
 
-    /// The same on this address.
+    /// Starts a published demo on this address.
     pub(crate) async fn published_on(address: IpAddr, key: &str) -> Self {
         let publish = |config: &mut Config| {
             config.server.bind = SocketAddr::new(address, 0);
@@ -100,7 +100,7 @@ impl Server {
         self.replica_with(&[]).await
     }
 
-    /// The same, with other values for some settings.
+    /// Starts a replica with other values for some settings.
     pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings = self.settings.iter().cloned().chain(own).collect();

@@ -60,7 +60,7 @@ pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
 }
 
 impl Shopper {
-    /// The same shopper at another connector.
+    /// Returns the shopper with another connector.
     pub(crate) fn at(self, server: &Server) -> Self {
         Self { shoppers: server.shoppers.clone(), ..self }
     }
@@ -96,7 +96,7 @@ pub(crate) async fn context(server: &Server, token: &str) -> Answer {
     send(get(server, CONTEXTS).bearer_auth(token)).await
 }
 
-/// The same with any `authorization` header, which need not be text.
+/// Requests a context with any `authorization` header, which need not be text.
 pub(crate) async fn context_for(server: &Server, authorization: &[u8]) -> Answer {
     let authorization = HeaderValue::from_bytes(authorization).expect("bytes that a header can have");
     send(get(server, CONTEXTS).header("authorization", authorization)).await

@@ -99,7 +99,7 @@ pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
 }
 
 pub(crate) fn validator(schema: &Value) -> jsonschema::Validator {
-    // Its references point into the document.
+    // References in the schema point into the document.
     let mut schema = schema.clone();
     schema.as_object_mut().unwrap().insert("components".to_owned(), json!(DOCUMENT["components"]));
     jsonschema::options().with_draft(Draft::Draft202012).build(&schema).unwrap()
