@@ -91,7 +91,7 @@ impl Keys {
         let mut lines = BufWriter::new(File::create(&file).unwrap());
         writeln!(lines, "{}", json!({ "store": { "id": STORE } })).unwrap();
         self.profiles().for_each(|shopper| writeln!(lines, "{}", json!({ "shopper": shopper })).unwrap());
-        self.registered().for_each(|one| writeln!(lines, "{}", json!({ "identityKey": one })).unwrap());
+        self.registered().for_each(|row| writeln!(lines, "{}", json!({ "identityKey": row })).unwrap());
         lines.flush().unwrap();
         file
     }

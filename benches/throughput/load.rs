@@ -107,7 +107,7 @@ pub(crate) fn run(address: SocketAddr, process: u32, scans: &Scans, connections:
         .args(["--script", script, &format!("http://{address}{IDENTITY_KEYS}"), "--", STORE, &connections.to_string()])
         .args(scans.arguments())
         .output()
-        .expect("wrk (Debian: wrk) and taskset (util-linux)");
+        .expect("wrk (Debian: wrk) and taskset (util-linux) are installed");
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers = text.lines().find_map(|line| line.strip_prefix("RESULT "));
     let numbers: Vec<u64> = numbers

@@ -50,7 +50,7 @@ pub(crate) fn commit() -> Option<String> {
 pub(crate) fn use_load_processor() {
     let mut taskset = Command::new("taskset");
     taskset.args(["--cpu-list", "--pid", load::PROCESSOR, &std::process::id().to_string()]).stdout(Stdio::null());
-    assert!(taskset.status().expect("taskset (util-linux)").success(), "taskset");
+    assert!(taskset.status().expect("taskset (util-linux) is installed").success(), "taskset failed");
 }
 
 /// The time to write 4 KiB to the disk: median and 99th percentile.

@@ -70,7 +70,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let word = arguments.first().map(String::as_str).filter(|word| word.parse::<u64>().is_err());
     let numbers = arguments.iter().skip(usize::from(word.is_some()));
-    let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("a number")).collect();
+    let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("each argument is a number")).collect();
     let number = |index: usize, default| numbers.get(index).copied().unwrap_or(default);
     match word {
         Some("baseline") => baseline::serve(),

@@ -52,8 +52,8 @@ pub(crate) fn write(extent: &Extent) {
 /// The page with this text between the marks of a part.
 fn replace(page: &str, part: &str, text: &str) -> String {
     let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {part}: {edge} -->"));
-    let (before, rest) = page.split_once(&begin).expect("the begin mark of the part");
-    let (_, after) = rest.split_once(&end).expect("the end mark of the part");
+    let (before, rest) = page.split_once(&begin).expect("the page has the begin mark of the part");
+    let (_, after) = rest.split_once(&end).expect("the page has the end mark of the part");
     format!("{before}{begin}\n{text}{end}{after}")
 }
 

@@ -70,12 +70,12 @@ fn check(answer: &Answer) {
     match answer.status {
         200 => {
             let json = answer.json();
-            let members = json.as_object().expect("an object");
+            let members = json.as_object().expect("the answer is a JSON object");
             assert!(members.keys().all(|name| name == "visitorDetails" || name == "shopperDeviceId"), "{json}");
-            let visitor = json["visitorDetails"].as_object().expect("a visitor");
+            let visitor = json["visitorDetails"].as_object().expect("a 200 has visitorDetails");
             assert_eq!(visitor.keys().collect::<Vec<_>>(), ["id", "type"], "{json}");
             assert!(visitor["id"].is_string(), "{json}");
-            let kind = visitor["type"].as_str().expect("a type");
+            let kind = visitor["type"].as_str().expect("a visitor has a type");
             assert!(["SHOPPER", "ASSOCIATE", "CASH_SHOPPER"].contains(&kind), "{json}");
         }
         400 => {

@@ -56,16 +56,16 @@ async fn sign_in(connector: &mut Connector) -> Known {
     for _ in 0..2 {
         let token = connector.anonymous_token().await;
         let answer = connector.context_of(token.as_bytes()).await.json();
-        contexts.push((token, answer["customerContext"].as_str().expect("a context").to_owned()));
+        contexts.push((token, answer["customerContext"].as_str().expect("a 200 has a customerContext").to_owned()));
     }
-    let [(token, context), (_, other_context)] = contexts.try_into().expect("two");
+    let [(token, context), (_, other_context)] = contexts.try_into().expect("there are two contexts");
     Known { token, context, other_context }
 }
 
 /// Each pair of bytes in `changes` is a position and the bits to flip there. A single byte at the end is the number of
 /// bytes to cut off.
 fn changed(context: &str, changes: &[u8]) -> Vec<u8> {
-    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(context).expect("Base64");
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(context).expect("the context is Base64");
     let (changes, cut) = changes.as_chunks::<2>();
     for [position, bits] in changes {
         let position = usize::from(*position) % bytes.len();
@@ -76,9 +76,9 @@ fn changed(context: &str, changes: &[u8]) -> Vec<u8> {
 }
 
 fn sealed(token: &str, content: &[u8]) -> Vec<u8> {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, CONTEXT_KEY).expect("a key"));
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, CONTEXT_KEY).expect("the key has 32 bytes"));
     let mut sealed = content.to_vec();
     let bound_to = Aad::from(digest(&SHA256, token.as_bytes()));
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), bound_to, &mut sealed).expect("sealed");
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), bound_to, &mut sealed).expect("sealing succeeds");
     base64url([&[1][..], &[0; 12], &sealed].concat()).into_bytes()
 }

@@ -24,7 +24,7 @@ fn format(choice: u8) -> ScanKeyFormat {
     let unit = if choice & 1 == 0 { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds };
     let keys = SigningKeys::new((choice & 2 != 0).then_some([1; 32]));
     let prefix = if choice & 4 == 0 { "ACME" } else { "aVeryLongPrefix0123456789" };
-    ScanKeyFormat::new(prefix, unit, keys).expect("a format")
+    ScanKeyFormat::new(prefix, unit, keys).expect("the prefix and the keys are valid")
 }
 
 /// A code that can be read is the same when it is written again.
@@ -68,7 +68,7 @@ fn write(format: &ScanKeyFormat, text: &str) {
         for position in 0..written.len() {
             let mut other = written.clone().into_bytes();
             other[position] = if other[position] == b'a' { b'b' } else { b'a' };
-            assert!(format.read(std::str::from_utf8(&other).expect("ASCII")).is_none(), "changed at {position}");
+            assert!(format.read(std::str::from_utf8(&other).expect("the changed code is ASCII")).is_none(), "changed at {position}");
         }
     }
 }

@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         match answer.status {
             200 => {
                 assert!(is_valid(&token, connector), "{}", String::from_utf8_lossy(&token));
-                let context = answer.json()["customerContext"].as_str().expect("a context").to_owned();
+                let context = answer.json()["customerContext"].as_str().expect("a 200 has a customerContext").to_owned();
                 assert_eq!(connector.carts(&token, context.as_bytes()).await.status, 200);
             }
             401 => assert_eq!(answer.message(), "Unauthorized"),
@@ -68,16 +68,16 @@ fn ours([header, claims]: &[Vec<u8>; 2]) -> Vec<u8> {
 
 /// Whether a token is valid, checked independently of the connector's code.
 fn is_valid(token: &[u8], connector: &Connector) -> bool {
-    let token = std::str::from_utf8(token).expect("a token in ASCII");
-    let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().expect("three parts");
+    let token = std::str::from_utf8(token).expect("an accepted token is ASCII");
+    let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().expect("an accepted token has three parts");
     let [head, payload, signature] =
-        [header, claims, signature].map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).expect("Base64"));
+        [header, claims, signature].map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).expect("each part is Base64"));
     let message = format!("{header}.{claims}");
-    let payload: Value = serde_json::from_slice(&payload).expect("JSON");
+    let payload: Value = serde_json::from_slice(&payload).expect("the claims are JSON");
     // Unknown members may have any JSON value, including numbers that are out of range, so the values stay unparsed.
-    let head = String::from_utf8(head).expect("a text");
-    let head: BTreeMap<String, &RawValue> = serde_json::from_str(&head).expect("an object");
-    let algorithm: String = serde_json::from_str(head["alg"].get()).expect("a text");
+    let head = String::from_utf8(head).expect("the header is UTF-8");
+    let head: BTreeMap<String, &RawValue> = serde_json::from_str(&head).expect("the header is a JSON object");
+    let algorithm: String = serde_json::from_str(head["alg"].get()).expect("alg is a string");
     let is_for = |audience: &str| {
         payload["aud"] == audience || payload["aud"].as_array().is_some_and(|all| all.contains(&audience.into()))
     };

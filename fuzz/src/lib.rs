@@ -40,7 +40,7 @@ pub struct Connector {
 }
 
 thread_local! {
-    static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     static CONNECTOR: RefCell<Option<Connector>> = const { RefCell::new(None) };
 }
 
@@ -52,7 +52,7 @@ pub fn with_connector<T>(act: impl AsyncFnOnce(&mut Connector) -> T) -> T {
                 if connector.is_none() {
                     *connector = Some(Connector::start().await);
                 }
-                act(connector.as_mut().expect("started")).await
+                act(connector.as_mut().expect("the connector has started")).await
             })
         })
     })
@@ -79,9 +79,9 @@ impl Connector {
         ];
         let environment = settings.into_iter().map(|(name, value)| (format!("CONNECTOR__{name}").into(), value.into()));
         let sources = Sources { environment: environment.collect(), ..Sources::default() };
-        let config = Config::load(Mode::Demo, &sources).expect("valid settings");
-        let clock = ManualClock::starting_at(DateTime::from_timestamp(NOW, 0).expect("a time"));
-        let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default()).await.expect("it starts");
+        let config = Config::load(Mode::Demo, &sources).expect("the settings are valid");
+        let clock = ManualClock::starting_at(DateTime::from_timestamp(NOW, 0).expect("NOW is a valid time"));
+        let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default()).await.expect("the connector starts");
         let api = app.api_address();
         tokio::spawn(app.run(std::future::pending()));
         let mut connector = Self { clock, provider, api, wire: None };
@@ -148,7 +148,7 @@ impl Connector {
             "POST /commerceapi/authentication HTTP/1.1\r\nhost: x\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 0\r\n\r\n"
         );
         let answer = self.ask(head.as_bytes()).await;
-        answer.json()["accessToken"].as_str().expect("a token").to_owned()
+        answer.json()["accessToken"].as_str().expect("the answer has an accessToken").to_owned()
     }
 }
 

@@ -272,15 +272,16 @@ async fn unknown_resources_get_404_and_wrong_methods_405() {
 async fn generated_tokens_are_shown_once_and_given_tokens_never() {
     let server = Server::demo(&[]).await;
     let row = json!({ "shopper": "shopper-uuid-001" });
-    let [one, other] = [server.put("recognition-tokens", &row).await, server.put("recognition-tokens", &row).await];
-    assert!(one["token"] != other["token"] && one["digest"] != other["digest"]);
+    let [first_token, second_token] =
+        [server.put("recognition-tokens", &row).await, server.put("recognition-tokens", &row).await];
+    assert!(first_token["token"] != second_token["token"] && first_token["digest"] != second_token["digest"]);
     let given = server.put("recognition-tokens", &set(row.clone(), "token", "G".repeat(32))).await;
     assert!(given.get("token").is_none(), "{given}");
     // The token in the answer is the stored one.
-    let again = server.put("recognition-tokens", &set(row, "token", one["token"].clone())).await;
-    assert_eq!(again["digest"], one["digest"]);
+    let again = server.put("recognition-tokens", &set(row, "token", first_token["token"].clone())).await;
+    assert_eq!(again["digest"], first_token["digest"]);
     let everything = server.everything().await;
-    for token in [&one["token"], &other["token"], &json!("G".repeat(32))] {
+    for token in [&first_token["token"], &second_token["token"], &json!("G".repeat(32))] {
         assert!(!everything.contains(token.as_str().unwrap()), "{everything}");
     }
 }

@@ -128,10 +128,10 @@ async fn sender_of_a_too_long_body_can_finish_and_read_the_answer() {
                 if answered.is_some_and(|answered| answered.elapsed() >= reading_on) {
                     return Duration::MAX;
                 }
-                sent.expect("the server reads on");
+                sent.expect("the server continues to read");
             }
             assert_refused(&wire.answer().await, 400, INVALID_BODY, &headers);
-            answered.expect("it was answered").elapsed()
+            answered.expect("the request was answered").elapsed()
         })
         .await;
     }

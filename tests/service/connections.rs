@@ -59,6 +59,6 @@ async fn too_long_head_is_refused() {
 
     let mut too_long = Wire::connect(&server).await;
     let _ = too_long.try_send(padded(256 * 1024)).await; // the server may close the connection before everything is sent
-    let said = too_long.rest().await;
-    assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
+    let answer = too_long.rest().await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
 }

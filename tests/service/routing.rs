@@ -13,7 +13,7 @@ async fn ask(method: Method, url: String) -> Answer {
 }
 
 fn allowed(answer: &Answer) -> Vec<String> {
-    let allow = answer.headers.get("allow").expect("Allow").to_str().unwrap();
+    let allow = answer.headers.get("allow").expect("the answer has an Allow header").to_str().unwrap();
     allow.split(',').map(|method| method.trim().to_owned()).collect()
 }
 

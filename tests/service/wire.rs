@@ -72,11 +72,11 @@ impl Wire {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the server reads on");
+        self.try_send(bytes).await.expect("the server continues to read");
     }
 
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the server reads")
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the server reads in time")
     }
 
     /// Closes the sending side of the connection; the receiving side stays open.
@@ -86,7 +86,7 @@ impl Wire {
 
     /// Waits until an answer begins to arrive, without reading it.
     pub(crate) async fn is_answered(&self) {
-        let length = timeout(PATIENCE, self.stream.peek(&mut [0])).await.expect("an answer").unwrap();
+        let length = timeout(PATIENCE, self.stream.peek(&mut [0])).await.expect("the server answers in time").unwrap();
         assert!(length > 0, "the server closed the connection");
     }
 
@@ -101,7 +101,7 @@ impl Wire {
 
     /// The next answer, including interim ones (1xx).
     pub(crate) async fn answer(&mut self) -> Answer {
-        self.answer_within(PATIENCE).await.expect("an answer")
+        self.answer_within(PATIENCE).await.expect("the server answers in time")
     }
 
     /// The next answer, or `None` if it does not arrive in time.
@@ -111,7 +111,7 @@ impl Wire {
 
     /// Everything that the server sends until it closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
-        while timeout(PATIENCE, self.read_more()).await.expect("the server closes the connection") {}
+        while timeout(PATIENCE, self.read_more()).await.expect("the server closes the connection in time") {}
         std::mem::take(&mut self.unread)
     }
 
@@ -162,7 +162,7 @@ fn unchunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     loop {
         let line = bytes[at..].windows(2).position(|end| end == b"\r\n")?;
         let size = std::str::from_utf8(&bytes[at..at + line]).unwrap();
-        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        let size = usize::from_str_radix(size, 16).expect("a chunk starts with its size");
         at += line + 2;
         body.extend_from_slice(bytes.get(at..at + size)?);
         at += size + 2;

@@ -51,32 +51,32 @@ async fn request_without_an_id_gets_a_new_id() {
         &nulls,
     ] {
         let answers = [ask(&server, body).await, ask(&server, body).await];
-        let [one, other] = answers.each_ref().map(|answer| {
+        let [first_id, second_id] = answers.each_ref().map(|answer| {
             assert_eq!(answer.status, 200, "{body:?}");
             id_in(answer)
         });
-        assert_ne!(one, other, "{body:?}");
+        assert_ne!(first_id, second_id, "{body:?}");
     }
 }
 
 async fn given_id_is_used_under_either_name() {
     let server = Server::demo(&UNLIMITED).await;
-    let [one, other] = NAMES;
+    let [first_name, second_name] = NAMES;
     let upper = ID.to_uppercase();
     for body in [
-        json!({ one: ID }),
-        json!({ other: ID }),
-        json!({ one: upper }),
-        json!({ one: ID, other: ID }),
-        json!({ one: ID, other: upper }),
-        json!({ one: null, other: ID }),
-        json!({ one: ID, other: null }),
+        json!({ first_name: ID }),
+        json!({ second_name: ID }),
+        json!({ first_name: upper }),
+        json!({ first_name: ID, second_name: ID }),
+        json!({ first_name: ID, second_name: upper }),
+        json!({ first_name: null, second_name: ID }),
+        json!({ first_name: ID, second_name: null }),
     ] {
         assert_eq!(id_in(&ask(&server, &body.to_string()).await), ID, "{body}");
     }
     // Any version and variant is accepted.
     for id in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
-        assert_eq!(claims(&token(&server, &json!({ other: id })).await)["jti"], id);
+        assert_eq!(claims(&token(&server, &json!({ second_name: id })).await)["jti"], id);
     }
     let escaped = r#"{"anonymous\u0049d":"0f0e0d0c-1111-2222-3333-44445555\u0061bcd"}"#;
     assert_eq!(id_in(&ask(&server, escaped).await), ID);
@@ -84,7 +84,7 @@ async fn given_id_is_used_under_either_name() {
 
 async fn invalid_id_is_refused() {
     let server = Server::demo(&UNLIMITED).await;
-    let [one, other] = NAMES;
+    let [first_name, second_name] = NAMES;
     for name in NAMES {
         let message = format!("{name}: must be a GUID or null");
         for value in [
@@ -106,10 +106,10 @@ async fn invalid_id_is_refused() {
             assert_refused(&ask(&server, &body).await, 400, &message, &body);
         }
     }
-    let differ = json!({ one: ID, other: OTHER }).to_string();
-    let message = format!("{one} and {other}: must be the same, or only one of them given");
+    let differ = json!({ first_name: ID, second_name: OTHER }).to_string();
+    let message = format!("{first_name} and {second_name}: must be the same, or only one of them given");
     assert_refused(&ask(&server, &differ).await, 400, &message, "two ids that differ");
-    for (given, wrong) in [(one, other), (other, one)] {
+    for (given, wrong) in [(first_name, second_name), (second_name, first_name)] {
         let body = json!({ given: ID, wrong: "x" }).to_string();
         assert_refused(&ask(&server, &body).await, 400, &format!("{wrong}: must be a GUID or null"), &body);
     }

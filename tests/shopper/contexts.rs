@@ -41,7 +41,7 @@ type Header<'a> = (&'a str, &'a [u8]);
 /// Asks for the cart with these headers.
 pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
     let request = headers.iter().fold(get(server, CART), |request, (name, value)| {
-        request.header(*name, HeaderValue::from_bytes(value).expect("valid in a header"))
+        request.header(*name, HeaderValue::from_bytes(value).expect("the bytes are valid in a header"))
     });
     send(request).await
 }

@@ -40,8 +40,8 @@ async fn customer_of_a_provider_is_never_anonymous() {
 }
 
 async fn each_provider_authenticates_only_its_own_customers() {
-    let [one, other] = [Key::rsa("key"), Key::rsa("key")];
-    let [first, second] = [Provider::start(&[&one]).await, Provider::start(&[&other]).await];
+    let [first_key, second_key] = [Key::rsa("key"), Key::rsa("key")];
+    let [first, second] = [Provider::start(&[&first_key]).await, Provider::start(&[&second_key]).await];
     let issuer = second.issuer();
     let settings = [
         ("commerce.identity_providers.second.issuer", &*issuer),
@@ -53,13 +53,13 @@ async fn each_provider_authenticates_only_its_own_customers() {
     let mut of_second = second.claims(server.clock.now());
     of_second["aud"] = "other-shop".into();
     of_second["oid"] = "customer-1".into();
-    assert_eq!(context(&server, &one.token(&of_first)).await.status, 200);
-    assert_eq!(context(&server, &other.token(&of_second)).await.status, 200);
+    assert_eq!(context(&server, &first_key.token(&of_first)).await.status, 200);
+    assert_eq!(context(&server, &second_key.token(&of_second)).await.status, 200);
     // The key and the audience of one provider are not accepted for the other.
-    assert_eq!(context(&server, &other.token(&of_first)).await.status, 401);
-    assert_eq!(context(&server, &one.token(&of_second)).await.status, 401);
+    assert_eq!(context(&server, &second_key.token(&of_first)).await.status, 401);
+    assert_eq!(context(&server, &first_key.token(&of_second)).await.status, 401);
     of_second["aud"] = "shop".into();
-    assert_eq!(context(&server, &other.token(&of_second)).await.status, 401);
+    assert_eq!(context(&server, &second_key.token(&of_second)).await.status, 401);
 }
 
 async fn context_is_bound_to_the_customer_and_the_token() {

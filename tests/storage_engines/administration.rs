@@ -64,14 +64,14 @@ async fn revoked_key_is_invalid_and_deleted_key_is_unknown(engine: Engine) {
     ] {
         let again = || set(retry(&scan), "authEvent.id", new_id());
         assert_refused(&server.verify(&again()).await, 401, KEY_NOT_FOUND, list);
-        let kept = server.put(list, &row).await;
-        let digest = kept["digest"].as_str().unwrap();
+        let stored = server.put(list, &row).await;
+        let digest = stored["digest"].as_str().unwrap();
         let path = format!("{list}/{digest}");
-        assert_eq!(server.admin("GET", &path).await.json(), kept);
+        assert_eq!(server.admin("GET", &path).await.json(), stored);
         assert_granted(&server.verify(&again()).await, "shopper-uuid-001", "SHOPPER", list);
 
         let revoked = server.admin("POST", &format!("{path}/revoke")).await;
-        assert_json(&revoked, 200, &set(kept.clone(), "revoked", true), list);
+        assert_json(&revoked, 200, &set(stored.clone(), "revoked", true), list);
         assert_refused(&server.verify(&again()).await, 401, INVALID_KEY, list);
         // A key may be identified by its digest alone.
         let by_digest = json!({ "digest": digest, "shopper": "associate-uuid-001" });
@@ -88,10 +88,10 @@ async fn revoked_key_is_invalid_and_deleted_key_is_unknown(engine: Engine) {
 
 async fn disabled_store_denies_entries_and_accepts_exits(engine: Engine) {
     let server = engine.demo(&[]).await;
-    let kept = server.admin("GET", "stores/STORE-001").await.json();
-    assert_eq!(kept["defaultGateDecision"], "closed");
+    let stored = server.admin("GET", "stores/STORE-001").await.json();
+    assert_eq!(stored["defaultGateDecision"], "closed");
     assert_eq!(server.verify(&scan()).await.status, 200);
-    server.put("stores/STORE-001", &set(kept.clone(), "enabled", false)).await;
+    server.put("stores/STORE-001", &set(stored.clone(), "enabled", false)).await;
     assert_refused(&server.verify(&scan()).await, 400, INVALID_STORE, "disabled");
     assert_eq!(server.verify(&scan_with("authEvent.location", "EXIT")).await.status, 200);
     assert_eq!(server.put("stores/STORE-001", &json!({ "takesCash": true })).await["takesCash"], true);
@@ -115,9 +115,9 @@ async fn new_shopper_enters_by_key_and_by_code(engine: Engine) {
     });
     assert_eq!(server.put("shoppers/new", &shopper).await, shopper);
     let key = json!({ "key": "new-badge", "shopper": "new", "device": "phone", "channel": "OPTICAL" });
-    let kept = server.put("identity-keys", &key).await;
+    let stored = server.put("identity-keys", &key).await;
     assert_eq!(
-        (&kept["shopper"], &kept["device"], &kept["channel"]),
+        (&stored["shopper"], &stored["device"], &stored["channel"]),
         (&json!("new"), &json!("phone"), &json!("OPTICAL"))
     );
     let token = server.put("recognition-tokens", &json!({ "shopper": "new", "device": "phone" })).await;

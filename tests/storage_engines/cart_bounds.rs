@@ -228,8 +228,8 @@ async fn invalid_body_is_refused(engine: Engine) {
         assert_error_form(&answer, 413, "too long");
         assert_eq!(shopper.carts().await, before);
     }
-    let one = json!({ "sku": "a", "qty": 2 });
-    assert_changes_nothing(&shopper, &before, &shopper.lines(Method::POST, cart, &one).await, "no array").await;
+    let line_object = json!({ "sku": "a", "qty": 2 });
+    assert_changes_nothing(&shopper, &before, &shopper.lines(Method::POST, cart, &line_object).await, "no array").await;
 }
 
 async fn invalid_or_unknown_cart_id_is_not_found(engine: Engine) {

@@ -47,17 +47,17 @@ fn requests(cart: u64) -> [(Method, String, Option<Value>); 5] {
 
 async fn cart_of_another_owner_is_not_found(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, SHOPPER).await;
-    let other = signed_in(&server, "associate-uuid-001").await;
-    let [guest, stranger] = [anonymous(&server).await, anonymous(&server).await];
-    let all = [known, other, guest, stranger];
+    let customer = signed_in(&server, SHOPPER).await;
+    let other_customer = signed_in(&server, "associate-uuid-001").await;
+    let [guest, other_guest] = [anonymous(&server).await, anonymous(&server).await];
+    let all = [customer, other_customer, guest, other_guest];
     let mut carts = Vec::new();
     for shopper in &all {
         shopper.add("a", 1).await;
         carts.push(shopper.open("Default", "US").await);
     }
     for (index, shopper) in all.iter().enumerate() {
-        for (_, cart) in carts.iter().enumerate().filter(|(whose, _)| *whose != index) {
+        for (_, cart) in carts.iter().enumerate().filter(|(owner, _)| *owner != index) {
             for (method, path, body) in requests(*cart) {
                 let answer = shopper.request(method.clone(), &path, body.as_ref()).await;
                 assert_error_form(&answer, 404, &format!("{method} {path}"));
@@ -72,9 +72,9 @@ async fn cart_of_another_owner_is_not_found(engine: Engine) {
 
 async fn both_headers_are_required(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let [one, other] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
-    one.add("a", 1).await;
-    let cart = one.open("Default", "US").await;
+    let [customer, guest] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
+    customer.add("a", 1).await;
+    let cart = customer.open("Default", "US").await;
     let open = (Method::POST, CARTS.to_owned(), Some(json!({ "name": "n", "market": "US", "currency": "USD" })));
     let migrate = (Method::POST, format!("{CARTS}migrate"), Some(json!({ "anonymousId": new_id() })));
     let all = [(Method::GET, CARTS.to_owned(), None), open, migrate];
@@ -82,11 +82,11 @@ async fn both_headers_are_required(engine: Engine) {
     for (method, path, body) in requests(cart).into_iter().chain(all).chain([code]) {
         for (token, context) in [
             (None, None),
-            (Some(&one.token), None),
-            (None, Some(&one.context)),
-            (Some(&one.token), Some(&other.context)),
-            (Some(&other.token), Some(&one.context)),
-            (Some(&one.context), Some(&one.token)),
+            (Some(&customer.token), None),
+            (None, Some(&customer.context)),
+            (Some(&customer.token), Some(&guest.context)),
+            (Some(&guest.token), Some(&customer.context)),
+            (Some(&customer.context), Some(&customer.token)),
         ] {
             let request = client_without_credentials().request(method.clone(), format!("{}{path}", server.shoppers));
             let request = token.into_iter().fold(request, RequestBuilder::bearer_auth);
@@ -95,8 +95,8 @@ async fn both_headers_are_required(engine: Engine) {
             assert_unauthorized(&Answer::read(request.send().await.unwrap()).await, &format!("{method} {path}"));
         }
     }
-    assert_eq!(one.contents().await, [default("a", 1)]);
-    assert_eq!(other.contents().await, []);
+    assert_eq!(customer.contents().await, [default("a", 1)]);
+    assert_eq!(guest.contents().await, []);
 }
 
 async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine) {
@@ -149,16 +149,16 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
 
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 20);
-    let known = signed_in(&server, SHOPPER).await;
-    let answer = known.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
+    let customer = signed_in(&server, SHOPPER).await;
+    let answer = customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
-    assert_eq!(known.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
+    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
     let shopper = renew_token(&server, &shopper).await;
     shopper.add("c", 1).await;
     server.clock.advance(DAY * 30);
-    let known = signed_in(&server, SHOPPER).await;
-    assert_eq!(known.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
-    assert_eq!(known.contents().await, [content_of("Other", "b", 2)], "an expired cart is not migrated");
+    let customer = signed_in(&server, SHOPPER).await;
+    assert_eq!(customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
+    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "an expired cart is not migrated");
 }
 
 async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
@@ -172,17 +172,17 @@ async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
 
 async fn erased_shopper_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, SHOPPER).await;
+    let customer = signed_in(&server, SHOPPER).await;
     let other = signed_in(&server, "associate-uuid-001").await;
     let guest = anonymous(&server).await;
-    for shopper in [&known, &other, &guest] {
+    for shopper in [&customer, &other, &guest] {
         shopper.add("a", 1).await;
         shopper.add_to("Other", "a", 1).await;
     }
     let path = format!("shoppers/{}", segment(SHOPPER));
     assert_eq!(server.admin("DELETE", &path).await.status, 204);
     // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
-    assert_eq!(known.carts().await, json!([]));
+    assert_eq!(customer.carts().await, json!([]));
     for shopper in [other, guest] {
         assert_eq!(shopper.contents().await, [default("a", 1), content_of("Other", "a", 1)]);
     }

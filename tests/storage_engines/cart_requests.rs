@@ -57,10 +57,10 @@ fn published_line(id: u64, sku: &str, qty: u64) -> Value {
 
 async fn cart_has_the_published_shape(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, "shopper-uuid-001").await;
+    let customer_app = signed_in(&server, "shopper-uuid-001").await;
     let guest = anonymous(&server).await;
     let anonymous_id = guest.anonymous_id.clone().unwrap();
-    for (shopper, customer) in [(&known, "shopper-uuid-001"), (&guest, &*anonymous_id)] {
+    for (shopper, customer) in [(&customer_app, "shopper-uuid-001"), (&guest, &*anonymous_id)] {
         assert_json(&shopper.request(Method::GET, CARTS, None).await, 200, &json!([]), "no carts");
         let opened = shopper.try_open("Default", "US").await;
         let id = opened.json()["id"].clone();
@@ -70,12 +70,12 @@ async fn cart_has_the_published_shape(engine: Engine) {
         let changed =
             |lines: &Value| json!({ "cart": published(&id, customer, lines), "hasErrors": false, "errors": [] });
         let cart = id.as_u64().unwrap();
-        let one = json!([published_line(1, "a", 2)]);
+        let first_line = json!([published_line(1, "a", 2)]);
         let answer = shopper.lines(Method::POST, cart, &json!([{ "sku": "a", "qty": 2 }])).await;
-        assert_json(&answer, 200, &changed(&one), "POST of lines");
-        let two = json!([published_line(1, "a", 2), published_line(2, "b", 1)]);
+        assert_json(&answer, 200, &changed(&first_line), "POST of lines");
+        let both_lines = json!([published_line(1, "a", 2), published_line(2, "b", 1)]);
         let answer = shopper.lines(Method::POST, cart, &json!([{ "id": -1, "sku": "b", "qty": 1 }])).await;
-        assert_json(&answer, 200, &changed(&two), "the second line");
+        assert_json(&answer, 200, &changed(&both_lines), "the second line");
         let set = json!([published_line(1, "a", 5), published_line(2, "b", 1)]);
         let answer = shopper.lines(Method::PUT, cart, &json!([{ "id": 1, "sku": "a", "qty": 5 }])).await;
         assert_json(&answer, 200, &changed(&set), "PUT of lines");
@@ -85,10 +85,10 @@ async fn cart_has_the_published_shape(engine: Engine) {
             assert_json(&shopper.request(Method::GET, path, None).await, 200, &all, path);
         }
         let answer = shopper.request(Method::DELETE, &format!("{CARTS}{id}/lines/b"), None).await;
-        let left = json!([published_line(1, "a", 5)]);
-        assert_json(&answer, 200, &changed(&left), "DELETE of a line");
+        let remaining_line = json!([published_line(1, "a", 5)]);
+        assert_json(&answer, 200, &changed(&remaining_line), "DELETE of a line");
         let answer = shopper.request(Method::DELETE, &format!("{CARTS}{id}"), None).await;
-        assert_json(&answer, 200, &changed(&left), "DELETE of the cart returns the deleted cart");
+        assert_json(&answer, 200, &changed(&remaining_line), "DELETE of the cart returns the deleted cart");
         assert_eq!(answer.headers["cache-control"], "no-store");
         assert_eq!(shopper.carts().await, json!([]));
     }

@@ -200,13 +200,13 @@ async fn carts_of_many_anonymous_ids_merge_into_one_customer(engine: Engine) {
 async fn carts_that_migrate_in_both_directions_are_kept(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     for round in 1..=20 {
-        let (one, other) = (round, round + 100);
-        add(&connectors.one(0), &anonymous(one), "a", 2, at(0)).await;
-        add(&connectors.one(1), &anonymous(other), "a", 3, at(0)).await;
-        let both_directions = [(one, anonymous(other)), (other, anonymous(one))];
+        let (first, second) = (round, round + 100);
+        add(&connectors.one(0), &anonymous(first), "a", 2, at(0)).await;
+        add(&connectors.one(1), &anonymous(second), "a", 3, at(0)).await;
+        let both_directions = [(first, anonymous(second)), (second, anonymous(first))];
         connectors.migrate_concurrently(both_directions.iter().chain(&both_directions).cloned()).await;
-        let left = connectors.amounts(&anonymous(one)).await;
-        assert_eq!([left, connectors.amounts(&anonymous(other)).await].concat(), [("a".to_owned(), 5)]);
+        let remaining = connectors.amounts(&anonymous(first)).await;
+        assert_eq!([remaining, connectors.amounts(&anonymous(second)).await].concat(), [("a".to_owned(), 5)]);
     }
 }
 

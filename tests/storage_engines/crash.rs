@@ -76,10 +76,10 @@ impl Load {
         let event = event(&body);
         self.sent.lock().unwrap().insert(event.clone(), (body.clone(), None));
         while !self.is_over.load(Ordering::Relaxed) {
-            let [one, other] = self.connectors.lock().unwrap().clone();
-            let (one, other) = tokio::join!(self.ask(&one, &body), self.ask(&other, &body));
+            let [first, second] = self.connectors.lock().unwrap().clone();
+            let (first, second) = tokio::join!(self.ask(&first, &body), self.ask(&second, &body));
             let mut is_decided = false;
-            for decision in [one, other].into_iter().flatten() {
+            for decision in [first, second].into_iter().flatten() {
                 assert_ne!(decision.0, 400, "{event} is used only once");
                 let mut sent = self.sent.lock().unwrap();
                 let (_, known) = sent.get_mut(&event).unwrap();

@@ -63,12 +63,12 @@ fn digest(row: &Value) -> String {
 
 async fn customer_is_shown_by_digest_and_never_by_name(engine: Engine) {
     let server = engine.demo(&[]).await;
-    let kept = server.put("customers", &row("hush-subject", SHOPPER)).await;
-    let path = format!("customers/{}", digest(&kept));
-    assert_eq!(kept, json!({ "digest": kept["digest"], "shopper": SHOPPER }));
-    assert_eq!(server.put("customers", &row("hush-subject", SHOPPER)).await, kept, "the same row again");
-    assert_eq!(server.admin("GET", &path).await.json(), kept);
-    assert_eq!(server.all("customers").await, std::slice::from_ref(&kept));
+    let stored = server.put("customers", &row("hush-subject", SHOPPER)).await;
+    let path = format!("customers/{}", digest(&stored));
+    assert_eq!(stored, json!({ "digest": stored["digest"], "shopper": SHOPPER }));
+    assert_eq!(server.put("customers", &row("hush-subject", SHOPPER)).await, stored, "the same row again");
+    assert_eq!(server.admin("GET", &path).await.json(), stored);
+    assert_eq!(server.all("customers").await, std::slice::from_ref(&stored));
     assert!(!server.everything().await.contains("hush"));
 
     assert_eq!(server.admin("DELETE", &path).await.status, 204);
@@ -82,11 +82,15 @@ async fn customer_is_shown_by_digest_and_never_by_name(engine: Engine) {
 
 async fn customer_is_linked_to_one_existing_shopper(engine: Engine) {
     let server = engine.demo(&[]).await;
-    let kept = server.put("customers", &row("a", SHOPPER)).await;
-    let other = json!({ "digest": kept["digest"], "shopper": "associate-uuid-001" });
-    assert_eq!(server.put("customers", &row("a", "associate-uuid-001")).await, other);
-    assert_eq!(server.put("customers", &set(other.clone(), "shopper", SHOPPER)).await, kept, "identified by digest");
-    for refused in [row("a", "unknown"), row("b", "unknown"), set(other, "shopper", "unknown")] {
+    let stored = server.put("customers", &row("a", SHOPPER)).await;
+    let relinked = json!({ "digest": stored["digest"], "shopper": "associate-uuid-001" });
+    assert_eq!(server.put("customers", &row("a", "associate-uuid-001")).await, relinked);
+    assert_eq!(
+        server.put("customers", &set(relinked.clone(), "shopper", SHOPPER)).await,
+        stored,
+        "identified by digest"
+    );
+    for refused in [row("a", "unknown"), row("b", "unknown"), set(relinked, "shopper", "unknown")] {
         let answer = server.admin_with("PUT", "customers", refused.to_string()).await;
         assert_refused(&answer, 400, "shopper: no such shopper", "an unknown shopper");
     }
@@ -121,15 +125,15 @@ async fn customers_with_unusual_names_are_distinct(engine: Engine) {
 async fn audit_lists_links_by_digest(engine: Engine) {
     let server = engine.demo(&[]).await;
     let before = server.all("audit").await.len();
-    let kept = server.put("customers", &row("hush", SHOPPER)).await;
+    let stored = server.put("customers", &row("hush", SHOPPER)).await;
     server.put("customers", &row("hush", SHOPPER)).await; // changes nothing
     server.put("customers", &row("hush", "associate-uuid-001")).await;
-    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await;
-    server.admin("DELETE", &format!("customers/{}", digest(&kept))).await; // answers 404
+    server.admin("DELETE", &format!("customers/{}", digest(&stored))).await;
+    server.admin("DELETE", &format!("customers/{}", digest(&stored))).await; // answers 404
     let audit = server.all("audit").await;
     let new = audit.iter().take(audit.len() - before);
     let listed: Vec<_> = new.map(|row| ["action", "kind", "subject"].map(|member| row[member].clone())).collect();
-    let expected = ["deleted", "put", "put"].map(|action| [json!(action), json!("customer"), kept["digest"].clone()]);
+    let expected = ["deleted", "put", "put"].map(|action| [json!(action), json!("customer"), stored["digest"].clone()]);
     assert_eq!(listed, expected);
 }
 
@@ -260,13 +264,13 @@ async fn two_connectors_create_one_shopper(engine: Engine) {
 }
 
 async fn token_is_valid_at_both_connectors_until_it_expires(engine: Engine) {
-    let ([one, other], _kept) = two_directories(engine).await;
-    assert_eq!(issue(&one, 0, 60).await, Issued::Refused(Refusal::NotFound));
-    new_shopper(&one).await;
+    let ([first_directory, second_directory], _fixture) = two_directories(engine).await;
+    assert_eq!(issue(&first_directory, 0, 60).await, Issued::Refused(Refusal::NotFound));
+    new_shopper(&first_directory).await;
     for number in 0..3 {
-        assert_eq!(find_token(&other, number, 0).await, None);
-        assert_eq!(issue(&one, number, 60).await, Issued::Done);
-        for directory in [&other, &one] {
+        assert_eq!(find_token(&second_directory, number, 0).await, None);
+        assert_eq!(issue(&first_directory, number, 60).await, Issued::Done);
+        for directory in [&second_directory, &first_directory] {
             let Some(Registration::Active { holder, .. }) = find_token(directory, number, 59).await else {
                 panic!("{number}")
             };
@@ -281,17 +285,17 @@ async fn number_of_tokens_is_limited_across_connectors(engine: Engine) {
     new_shopper(&directories[0]).await;
     for round in 0..10 {
         let first = 4 * round;
-        let [one, other] = &directories;
+        let [first_directory, second_directory] = &directories;
         let results = tokio::join!(
-            issue(one, first, 60),
-            issue(other, first + 1, 60),
-            issue(one, first + 2, 60),
-            issue(other, first + 3, 60),
+            issue(first_directory, first, 60),
+            issue(second_directory, first + 1, 60),
+            issue(first_directory, first + 2, 60),
+            issue(second_directory, first + 3, 60),
         );
         assert_eq!(results, (Issued::Done, Issued::Done, Issued::Done, Issued::Done));
         let mut valid = 0;
         for number in 0..first + 4 {
-            valid += usize::from(find_token(one, number, 0).await.is_some());
+            valid += usize::from(find_token(first_directory, number, 0).await.is_some());
         }
         assert_eq!(valid, 3, "after {} were issued", first + 4);
     }
@@ -322,11 +326,11 @@ async fn shopper_erased_while_tokens_are_issued_has_none(engine: Engine) {
 }
 
 async fn sweep_keeps_unexpired_tokens(engine: Engine) {
-    let ([one, other], _kept) = two_directories(engine).await;
-    new_shopper(&one).await;
-    issue(&one, 0, 60).await;
-    issue(&one, 1, 61).await;
-    let (swept, as_well) = tokio::join!(one.sweep(at(60)), other.sweep(at(60)));
+    let ([first_directory, second_directory], _fixture) = two_directories(engine).await;
+    new_shopper(&first_directory).await;
+    issue(&first_directory, 0, 60).await;
+    issue(&first_directory, 1, 61).await;
+    let (swept, as_well) = tokio::join!(first_directory.sweep(at(60)), second_directory.sweep(at(60)));
     swept.and(as_well).unwrap();
-    assert!(find_token(&other, 0, 0).await.is_none() && find_token(&other, 1, 0).await.is_some());
+    assert!(find_token(&second_directory, 0, 0).await.is_none() && find_token(&second_directory, 1, 0).await.is_some());
 }

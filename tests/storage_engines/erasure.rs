@@ -110,22 +110,22 @@ async fn erasure_during_scans_is_complete(engine: Engine) {
 
 /// Erases the shopper at one connector while another, or the same, keeps answering new scans and retries of the
 /// shopper. Returns the number of accepted scans. Afterwards no answer may contain the name.
-async fn erase_during_scans(one: &Arc<Server>, other: &Arc<Server>) -> usize {
+async fn erase_during_scans(erasing_server: &Arc<Server>, scanning_server: &Arc<Server>) -> usize {
     let (is_erased, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let scanning = tokio::spawn({
-        let (other, is_erased) = (Arc::clone(other), Arc::clone(&is_erased));
+        let (scanning_server, is_erased) = (Arc::clone(scanning_server), Arc::clone(&is_erased));
         let has_begun = Arc::clone(&has_begun);
         async move {
             let mut accepted = Vec::new();
             while !is_erased.load(Ordering::Acquire) {
                 let scan = scan_of(&new_id(), "device_shopper_key");
-                if other.verify(&scan).await.status == 200 {
+                if scanning_server.verify(&scan).await.status == 200 {
                     accepted.push(scan);
                     has_begun.notify_one();
                 }
                 // A retry puts a record that was evicted from the cache back into it.
                 for scan in accepted.iter().rev().take(20) {
-                    admitted_visitor(&other.verify(&retry(scan)).await);
+                    admitted_visitor(&scanning_server.verify(&retry(scan)).await);
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await; // leaves time for other tests
             }
@@ -133,12 +133,12 @@ async fn erase_during_scans(one: &Arc<Server>, other: &Arc<Server>) -> usize {
         }
     });
     has_begun.notified().await;
-    erase(one, SHOPPER).await;
+    erase(erasing_server, SHOPPER).await;
     let erased = Instant::now();
     is_erased.store(true, Ordering::Release);
     let accepted = scanning.await.unwrap();
     for scan in &accepted {
-        while admitted_visitor(&other.verify(&retry(scan)).await) == SHOPPER {
+        while admitted_visitor(&scanning_server.verify(&retry(scan)).await) == SHOPPER {
             assert!(erased.elapsed() < PATIENCE, "{scan} is still answered with the name");
             tokio::time::sleep(Duration::from_millis(50)).await; // poll until the deadline above
         }

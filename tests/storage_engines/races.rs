@@ -95,7 +95,7 @@ async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
             _ => assert_refused(own[0], 400, ALREADY_USED, &request.to_string()),
         }
     }
-    server.verify(&requests[winner.expect("one acceptance")]).await
+    server.verify(&requests[winner.expect("one request is accepted")]).await
 }
 
 async fn one_of_two_shoppers_of_one_event_is_accepted(engine: Engine) {
@@ -109,7 +109,7 @@ async fn one_of_two_shoppers_of_one_event_is_accepted(engine: Engine) {
         assert_eq!(sessions.len(), round);
         let of_event =
             |session: &&Value| session["entry"]["authEventId"].as_str().unwrap().eq_ignore_ascii_case(&event);
-        let session = sessions.iter().find(of_event).expect("the event's session");
+        let session = sessions.iter().find(of_event).expect("the event has a session");
         assert_eq!(session["visitor"], winner.json()["visitorDetails"]);
     }
 }

@@ -83,14 +83,14 @@ async fn callers_are_distinguished_on_every_replica(redis: Redis) {
 }
 
 async fn keys_of_idle_callers_expire(redis: Redis) {
-    let [one, other] = replicas(&redis, &[("rate_limit.requests_per_second", "10"), LOW_LIMITS[1]]).await;
-    for server in [&one, &other] {
+    let [first, second] = replicas(&redis, &[("rate_limit.requests_per_second", "10"), LOW_LIMITS[1]]).await;
+    for server in [&first, &second] {
         server.verify(&scan()).await;
     }
     let mut connection = redis.connection();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
     assert!(keys.iter().all(|key| key.starts_with("connector:rate_limit:")), "{keys:?}");
-    drop([one, other]); // otherwise they would keep testing the connection
+    drop([first, second]); // otherwise they would keep testing the connection
     let deadline = Instant::now() + PATIENCE;
     while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
         assert!(Instant::now() < deadline, "keys were not removed: {keys:?}");

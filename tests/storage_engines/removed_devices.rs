@@ -81,8 +81,8 @@ async fn removed_device_is_in_no_answer(engine: Engine) {
     }
     assert_eq!(device_of(&server, &scan_of(&new_id(), "other")).await.as_deref(), Some("lost"));
     let path = format!("identity-keys/{}", revoked["digest"].as_str().unwrap());
-    let kept = server.admin("GET", &path).await.json();
-    assert_eq!((kept.get("device"), &kept["revoked"]), (None, &json!(true)));
+    let stored = server.admin("GET", &path).await.json();
+    assert_eq!((stored.get("device"), &stored["revoked"]), (None, &json!(true)));
     assert_refused(&server.verify(&scan_of_code(&codes[0])).await, 401, KEY_NOT_FOUND, "a code of the removed device");
     assert_eq!(device_of(&server, &scan_of_code(&codes[1])).await.as_deref(), Some("kept"));
     assert_eq!(device_of(&server, &scan_of_code(&without)).await, None);

@@ -294,7 +294,7 @@ async fn wrong_hash_key_is_refused(_: Engine) {
     let database = Database::new();
     let refusal = async |settings: &[(&str, &str)]| {
         let settings = [&[("storage.url", database.url())], settings].concat();
-        Server::try_demo(&settings).await.err().expect("it does not start")
+        Server::try_demo(&settings).await.err().expect("the start fails")
     };
     assert!(refusal(&[]).await.contains("security.hash_key"), "it is required");
     drop(Server::postgres(database.url(), &[]).await);

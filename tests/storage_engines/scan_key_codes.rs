@@ -43,7 +43,7 @@ pub(crate) async fn issue(shopper: &Shopper) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.json());
     let code = answer.json();
     for secret in ["scanKeyCode", "identityKey"] {
-        secrets::keep(code[secret].as_str().expect("a text").trim_end_matches('='));
+        secrets::keep(code[secret].as_str().expect("the member is a string").trim_end_matches('='));
     }
     code
 }

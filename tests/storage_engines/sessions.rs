@@ -53,7 +53,7 @@ async fn exit(server: &Server) -> String {
 pub(crate) async fn session(server: &Server, entry: &str) -> Value {
     let sessions = server.sessions().await;
     let of_entry = |session: &Value| session["entry"]["authEventId"].as_str().unwrap().eq_ignore_ascii_case(entry);
-    sessions.into_iter().find(of_entry).expect("the event's session")
+    sessions.into_iter().find(of_entry).expect("the event has a session")
 }
 
 async fn state(server: &Server, entry: &str) -> String {

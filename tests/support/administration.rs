@@ -42,11 +42,11 @@ impl Server {
     pub(crate) async fn put(&self, path: &str, row: &Value) -> Value {
         let answer = self.admin_with("PUT", path, row.to_string()).await;
         assert_eq!(answer.status, 200, "{path} {row}: {}", answer.json());
-        let kept = answer.json();
+        let stored = answer.json();
         // This answer alone contains a generated token. No answer may contain a key or token that a request has set.
-        let secrets = [&kept["token"], &row["token"], &row["key"]].map(Value::as_str);
+        let secrets = [&stored["token"], &row["token"], &row["key"]].map(Value::as_str);
         secrets.into_iter().flatten().for_each(secrets::keep);
-        kept
+        stored
     }
 
     /// One page of a list, and the cursor of the next page.

@@ -25,7 +25,7 @@ pub(crate) async fn ask_to_sign_in(server: &Server, body: &Value) -> Answer {
 pub(crate) async fn signed_in(server: &Server, shopper: &str) -> Shopper {
     let answer = ask_to_sign_in(server, &json!({ "shopper": shopper })).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-    with_token(server, answer.json()["accessToken"].as_str().expect("a text")).await
+    with_token(server, answer.json()["accessToken"].as_str().expect("the answer has an accessToken")).await
 }
 
 impl Shopper {
@@ -51,7 +51,7 @@ impl Shopper {
     pub(crate) async fn open(&self, name: &str, market: &str) -> u64 {
         let answer = self.try_open(name, market).await;
         assert_eq!(answer.status, 200, "{}", answer.json());
-        answer.json()["id"].as_u64().expect("a number")
+        answer.json()["id"].as_u64().expect("the cart id is a number")
     }
 
     /// Adds lines to a cart, or sets them.
@@ -91,10 +91,10 @@ impl Shopper {
 
 /// The lines of a cart.
 pub(crate) fn content(cart: &Value) -> Vec<Content> {
-    let text = |of: &Value, member: &str| of[member].as_str().expect("a text").to_owned();
-    let lines = cart["forms"][0]["shipments"][0]["lines"].as_array().expect("lines").iter();
+    let text = |json: &Value, member: &str| json[member].as_str().expect("the member is a string").to_owned();
+    let lines = cart["forms"][0]["shipments"][0]["lines"].as_array().expect("the cart has lines").iter();
     let line = |line: &Value| {
-        let qty = line["qty"].as_u64().expect("a number");
+        let qty = line["qty"].as_u64().expect("qty is a number");
         (text(cart, "name"), text(cart, "market"), text(line, "sku"), qty)
     };
     lines.map(line).collect()

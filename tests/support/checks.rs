@@ -87,7 +87,7 @@ pub(crate) fn code(seconds: i64, custom: &str) -> String {
 }
 
 pub(crate) fn instant(text: &Value) -> DateTime<Utc> {
-    text.as_str().expect("a time is a string").parse().expect("a time reads as RFC 3339")
+    text.as_str().expect("the time is a string").parse().expect("the time is in the form of RFC 3339")
 }
 
 /// A valid body with the text `members` added at the outer level.
@@ -137,7 +137,7 @@ pub(crate) fn assert_error_form(answer: &Answer, status: u16, what: &str) {
 #[track_caller]
 pub(crate) fn assert_too_many(answer: &Answer, what: &str) {
     assert_refused(answer, 429, TOO_MANY, what);
-    let seconds = answer.headers.get("retry-after").expect("Retry-After").to_str().unwrap();
+    let seconds = answer.headers.get("retry-after").expect("the answer has a Retry-After header").to_str().unwrap();
     assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{what}: Retry-After {seconds}");
 }
 
@@ -232,7 +232,7 @@ pub(crate) async fn metric(server: &Server, name: &str) -> u64 {
     let lines = text.lines().filter_map(|line| line.strip_prefix(name));
     let of_this_name = lines.filter(|rest| rest.starts_with([' ', '{']));
     let values = of_this_name.filter_map(|rest| rest.rsplit(' ').next());
-    values.map(|value| value.trim_end_matches(".0").parse::<u64>().expect("a count")).sum()
+    values.map(|value| value.trim_end_matches(".0").parse::<u64>().expect("the metric is a whole number")).sum()
 }
 
 /// Asserts that this body is refused as an invalid body.

@@ -68,7 +68,7 @@ impl Postgres {
 
     /// With settings such as `fsync=off`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        let binaries = postgres_binaries().expect("PostgreSQL's binaries");
+        let binaries = postgres_binaries().expect("PostgreSQL is installed");
         let folder = TempDir::new().unwrap();
         let user = User::for_folder(folder.path());
         let password = Uuid::new_v4().simple().to_string();
@@ -137,7 +137,7 @@ impl Postgres {
 
     /// Kills every process of the server at once, like a power failure.
     pub(crate) fn kill(&self) {
-        let mut running = self.running.lock().unwrap().take().expect("it runs");
+        let mut running = self.running.lock().unwrap().take().expect("the server is running");
         signal("STOP", &[running.server]);
         signal("KILL", &[vec![running.server], children(running.server)].concat());
         running.watch.stdin.take().unwrap().write_all(b"keep\n").unwrap();
@@ -223,7 +223,7 @@ impl Postgres {
     }
 
     fn server(&self) -> u32 {
-        self.running.lock().unwrap().as_ref().expect("it runs").server
+        self.running.lock().unwrap().as_ref().expect("the server is running").server
     }
 
     fn log(&self) -> String {

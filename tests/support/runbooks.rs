@@ -8,8 +8,8 @@ pub(crate) const TEMPLATE: &str = r#"{{ with query "connector:runbook:info" }}{{
 
 /// The address in the recording rule.
 pub(crate) fn address(rules: &str) -> &str {
-    let rule = rules.split("- record: connector:runbook:info\n").nth(1).expect("the recording rule");
-    rule.split("labels: { url: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("its url label")
+    let rule = rules.split("- record: connector:runbook:info\n").nth(1).expect("the file has the recording rule");
+    rule.split("labels: { url: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("the rule has a url label")
 }
 
 /// Each alert with the anchor in its `runbook_url`.
@@ -32,8 +32,8 @@ pub(crate) fn anchors(markdown: &str) -> BTreeSet<String> {
     let headings = markdown.lines().filter_map(|line| line.strip_prefix("##"));
     headings
         .map(|heading| {
-            let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-            kept.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+            let anchor = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            anchor.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
         })
         .collect()
 }

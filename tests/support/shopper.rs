@@ -47,11 +47,11 @@ pub(crate) async fn with_token(server: &Server, token: &str) -> Shopper {
     let answer = context(server, token).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     let answer = answer.json();
-    let is_anonymous = answer["isAnonymous"].as_bool().expect("a boolean");
+    let is_anonymous = answer["isAnonymous"].as_bool().expect("isAnonymous is a boolean");
     let shopper = Shopper {
         token: token.to_owned(),
-        context: answer["customerContext"].as_str().expect("a text").to_owned(),
-        anonymous_id: is_anonymous.then(|| claims(token)["jti"].as_str().expect("an id").to_owned()),
+        context: answer["customerContext"].as_str().expect("the answer has a customerContext").to_owned(),
+        anonymous_id: is_anonymous.then(|| claims(token)["jti"].as_str().expect("jti is a string").to_owned()),
         shoppers: server.shoppers.clone(),
     };
     let secrets = [Some(&shopper.token), Some(&shopper.context), shopper.anonymous_id.as_ref()];
@@ -81,7 +81,7 @@ impl Shopper {
 pub(crate) async fn token(server: &Server, body: &Value) -> String {
     let answer = ask_for_token(server, Some(AUTH_KEY), body.to_string()).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-    answer.json()["accessToken"].as_str().expect("a text").to_owned()
+    answer.json()["accessToken"].as_str().expect("the answer has an accessToken").to_owned()
 }
 
 /// Asks for an anonymous token with this key and body.
@@ -98,7 +98,7 @@ pub(crate) async fn context(server: &Server, token: &str) -> Answer {
 
 /// Requests a context with any `authorization` header, which need not be text.
 pub(crate) async fn context_for(server: &Server, authorization: &[u8]) -> Answer {
-    let authorization = HeaderValue::from_bytes(authorization).expect("bytes that a header can have");
+    let authorization = HeaderValue::from_bytes(authorization).expect("the bytes are valid in a header");
     send(get(server, CONTEXTS).header("authorization", authorization)).await
 }
 
@@ -113,8 +113,8 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
 
 /// A part of a token: 0 is the header, 1 the claims.
 pub(crate) fn part(token: &str, index: usize) -> Value {
-    let part = token.split('.').nth(index).expect("a token has three parts");
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("Base64")).expect("JSON")
+    let part = token.split('.').nth(index).expect("the token has three parts");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("the part is Base64")).expect("the part is JSON")
 }
 
 pub(crate) fn claims(token: &str) -> Value {

@@ -72,7 +72,7 @@ fn chromium() -> Option<PathBuf> {
 async fn passes(case: &'static str) {
     let server = if case == PUBLISHED { Server::published(KEY).await } else { Server::demo(&[]).await };
     let environment = [
-        ("CHROMIUM", chromium().expect("`missing` found it")),
+        ("CHROMIUM", chromium().expect("Chromium is installed")),
         ("CONNECTOR", env!("CARGO_BIN_EXE_identity-connector").into()),
         ("DEMO_KEY", KEY.into()),
     ];

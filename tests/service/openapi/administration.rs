@@ -43,16 +43,16 @@ async fn administration_matches_the_document() {
     {
         let put_id = format!("put{name}");
         let row = seen.ask(&put_id, 200, put(path, example(&put_id))).await.json();
-        let one = at(&format!("{path}/{}", row["digest"].as_str().unwrap()));
-        seen.ask(&format!("get{name}"), 200, client.get(&one)).await;
+        let row_url = at(&format!("{path}/{}", row["digest"].as_str().unwrap()));
+        seen.ask(&format!("get{name}"), 200, client.get(&row_url)).await;
         if name != "Customer" {
-            seen.ask(&format!("revoke{name}"), 200, client.post(format!("{one}/revoke"))).await;
+            seen.ask(&format!("revoke{name}"), 200, client.post(format!("{row_url}/revoke"))).await;
             let none = at(&format!("{path}/{}/revoke", "0".repeat(64)));
             seen.ask(&format!("revoke{name}"), 404, client.post(none)).await;
         }
         seen.ask(&put_id, 400, put(path, r#"{"shopper":"unknown"}"#.to_owned())).await;
-        seen.ask(&format!("delete{name}"), 204, client.delete(&one)).await;
-        seen.ask(&format!("get{name}"), 404, client.get(&one)).await;
+        seen.ask(&format!("delete{name}"), 204, client.delete(&row_url)).await;
+        seen.ask(&format!("get{name}"), 404, client.get(&row_url)).await;
         seen.ask(&format!("get{name}"), 400, client.get(at(&format!("{path}/x")))).await;
     }
     for (list, id) in [

@@ -16,8 +16,8 @@ use crate::support::{Answer, Server, client_without_credentials};
 
 #[test]
 fn document_in_docs_is_up_to_date() {
-    let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
-    assert!(kept == document(), "docs/openapi.json is stale; update it: cargo run -- openapi > docs/openapi.json");
+    let stored = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap_or_default();
+    assert!(stored == document(), "docs/openapi.json is stale; update it: cargo run -- openapi > docs/openapi.json");
 }
 
 #[test]

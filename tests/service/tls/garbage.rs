@@ -33,8 +33,8 @@ async fn plain_http_is_not_answered() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), None);
     let server = serving(&files, &[]).await;
-    let said = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
-    assert!(!String::from_utf8_lossy(&said).contains("HTTP"), "{said:?}");
+    let answer = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
     wait_until_failed(&server, "not_tls", 1).await;
     exchange(&server, &[0; 4096], false).await;
     wait_until_failed(&server, "not_tls", 2).await;

@@ -40,7 +40,7 @@ impl Secure {
         let stream = TcpStream::connect(address).await?;
         let connector = TlsConnector::from(Arc::new(config.clone()));
         let handshake = connector.connect("localhost".try_into().unwrap(), stream);
-        Ok(Self(timeout(PATIENCE, handshake).await.expect("an end of the handshake")?))
+        Ok(Self(timeout(PATIENCE, handshake).await.expect("the handshake ends in time")?))
     }
 
     /// Requests `/livez`, and returns the head of the answer.
@@ -49,7 +49,7 @@ impl Secure {
         self.0.flush().await?;
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         loop {
-            match timeout(PATIENCE, self.0.read(&mut piece)).await.expect("an answer")? {
+            match timeout(PATIENCE, self.0.read(&mut piece)).await.expect("the server answers in time")? {
                 0 => return Err(Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
                 length => said.extend_from_slice(&piece[..length]),
             }

@@ -63,10 +63,13 @@ async fn tls_1_1_is_refused_with_an_alert() {
     let server = serving(&files, &[]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(&hello_of_1_1()).await.unwrap();
-    let mut said = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end").unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("the server closes the connection in time")
+        .unwrap();
     let (alert, fatal, protocol_version) = (21, 2, 70);
-    assert_eq!((said[0], &said[5..]), (alert, &[fatal, protocol_version][..]), "{said:?}");
+    assert_eq!((answer[0], &answer[5..]), (alert, &[fatal, protocol_version][..]), "{answer:?}");
     wait_until_failed(&server, "version", 1).await;
 }
 
