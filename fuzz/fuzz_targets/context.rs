@@ -79,6 +79,7 @@ fn sealed(token: &str, content: &[u8]) -> Vec<u8> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, CONTEXT_KEY).expect("the key has 32 bytes"));
     let mut sealed = content.to_vec();
     let bound_to = Aad::from(digest(&SHA256, token.as_bytes()));
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), bound_to, &mut sealed).expect("sealing succeeds");
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), bound_to, &mut sealed)
+        .expect("sealing succeeds");
     base64url([&[1][..], &[0; 12], &sealed].concat()).into_bytes()
 }

@@ -68,7 +68,10 @@ fn write(format: &ScanKeyFormat, text: &str) {
         for position in 0..written.len() {
             let mut other = written.clone().into_bytes();
             other[position] = if other[position] == b'a' { b'b' } else { b'a' };
-            assert!(format.read(std::str::from_utf8(&other).expect("the changed code is ASCII")).is_none(), "changed at {position}");
+            assert!(
+                format.read(std::str::from_utf8(&other).expect("the changed code is ASCII")).is_none(),
+                "changed at {position}"
+            );
         }
     }
 }

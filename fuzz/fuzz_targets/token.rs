@@ -33,7 +33,8 @@ fuzz_target!(|data: &[u8]| {
         match answer.status {
             200 => {
                 assert!(is_valid(&token, connector), "{}", String::from_utf8_lossy(&token));
-                let context = answer.json()["customerContext"].as_str().expect("a 200 has a customerContext").to_owned();
+                let context =
+                    answer.json()["customerContext"].as_str().expect("a 200 has a customerContext").to_owned();
                 assert_eq!(connector.carts(&token, context.as_bytes()).await.status, 200);
             }
             401 => assert_eq!(answer.message(), "Unauthorized"),
@@ -69,7 +70,8 @@ fn ours([header, claims]: &[Vec<u8>; 2]) -> Vec<u8> {
 /// Whether a token is valid, checked independently of the connector's code.
 fn is_valid(token: &[u8], connector: &Connector) -> bool {
     let token = std::str::from_utf8(token).expect("an accepted token is ASCII");
-    let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().expect("an accepted token has three parts");
+    let [header, claims, signature] =
+        token.split('.').collect::<Vec<_>>().try_into().expect("an accepted token has three parts");
     let [head, payload, signature] =
         [header, claims, signature].map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).expect("each part is Base64"));
     let message = format!("{header}.{claims}");

@@ -81,7 +81,9 @@ impl Connector {
         let sources = Sources { environment: environment.collect(), ..Sources::default() };
         let config = Config::load(Mode::Demo, &sources).expect("the settings are valid");
         let clock = ManualClock::starting_at(DateTime::from_timestamp(NOW, 0).expect("NOW is a valid time"));
-        let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default()).await.expect("the connector starts");
+        let app = app::build_with(config, Clock::Manual(clock.clone()), Faults::default())
+            .await
+            .expect("the connector starts");
         let api = app.api_address();
         tokio::spawn(app.run(std::future::pending()));
         let mut connector = Self { clock, provider, api, wire: None };

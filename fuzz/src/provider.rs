@@ -18,7 +18,8 @@ pub struct Provider {
 
 impl Provider {
     pub(crate) async fn start() -> Self {
-        let key = Ed25519KeyPair::from_seed_unchecked(b"the fuzzers' own provider key 32").expect("the seed has 32 bytes");
+        let key =
+            Ed25519KeyPair::from_seed_unchecked(b"the fuzzers' own provider key 32").expect("the seed has 32 bytes");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let issuer = format!("http://{}", listener.local_addr().expect("the listener has an address"));
         let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") });

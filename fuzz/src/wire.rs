@@ -44,7 +44,8 @@ impl Answer {
         let head = std::str::from_utf8(&bytes[..end]).expect("the head is ASCII").to_ascii_lowercase();
         let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("the head has a status");
         let length = head.split_once("\r\ncontent-length: ").expect("the head has a content-length").1;
-        let length: usize = length.split("\r\n").next().and_then(|length| length.parse().ok()).expect("the head has a content-length");
+        let length: usize =
+            length.split("\r\n").next().and_then(|length| length.parse().ok()).expect("the head has a content-length");
         let body = bytes.get(end..end + length)?.to_vec();
         Some(Self { status, head, body })
     }

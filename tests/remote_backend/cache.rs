@@ -25,7 +25,7 @@ async fn a_known_key_is_cached_by_key_store_and_channel() {
     backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
     for _ in 0..5 {
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "cached");
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "a cached answer");
     }
     assert_eq!(
         (backend.requests().len(), metric(&server, "connector_identity_backend_remembered_total").await),

@@ -73,7 +73,7 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
     let made_up: Vec<_> =
         asked.iter().filter(|lookup| lookup["value"].as_str().unwrap().starts_with("connector")).collect();
     let distinct: std::collections::HashSet<_> = made_up.iter().map(|lookup| lookup["value"].as_str()).collect();
-    assert_eq!((made_up.len(), distinct.len()), (8, 8), "all different");
+    assert_eq!((made_up.len(), distinct.len()), (8, 8), "each made-up key is different");
 }
 
 /// Many distinct keys do not open it either, while other keys are answered in between.

@@ -57,8 +57,8 @@ async fn keys_of_the_directory_are_not_looked_up() {
     let server = backend.connector(&[]).await;
     assert_granted(&verify(&server, "valid_shopper_key").await, "shopper-uuid-001", "SHOPPER", "a key");
     assert_granted(&verify(&server, &code(SCANNED_AT, "")).await, "shopper-uuid-001", "SHOPPER", "a token");
-    assert_refused(&verify(&server, "invalid_key").await, 401, INVALID_KEY, "revoked");
-    assert_refused(&verify(&server, "flagged_shopper_key").await, 401, FLAGGED, "flagged");
+    assert_refused(&verify(&server, "invalid_key").await, 401, INVALID_KEY, "a revoked key");
+    assert_refused(&verify(&server, "flagged_shopper_key").await, 401, FLAGGED, "a flagged shopper");
     assert_eq!(backend.requests().len(), 0);
 }
 
@@ -67,9 +67,14 @@ async fn later_registration_takes_effect_immediately() {
     let backend = Backend::start().await;
     backend.set_reply(Reply::json(&shopper()));
     let server = backend.connector(&[("directory.cache_for", "60s")]).await;
-    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "as the backend says");
+    assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "the registration at the backend");
     server.put("identity-keys", &json!({ "key": "badge", "shopper": "associate-uuid-001" })).await;
-    assert_granted(&verify(&server, "badge").await, "associate-uuid-001", "ASSOCIATE", "as is registered here");
+    assert_granted(
+        &verify(&server, "badge").await,
+        "associate-uuid-001",
+        "ASSOCIATE",
+        "the registration in the directory",
+    );
     assert_eq!(backend.requests().len(), 1);
 }
 
@@ -136,7 +141,7 @@ async fn only_a_signed_code_is_looked_up() {
     );
     let signed = made.stdout.lines().flat_map(str::split_whitespace).find(|word| word.starts_with("JWOACME"));
     let signed = signed.unwrap_or_else(|| panic!("{} {}", made.stdout, made.stderr));
-    assert_granted(&verify(&server, signed).await, "v1", "SHOPPER", "a signed one");
+    assert_granted(&verify(&server, signed).await, "v1", "SHOPPER", "a signed code");
     assert_eq!(backend.requests()[0].json()["value"], token.as_str());
 }
 
@@ -155,5 +160,5 @@ async fn issued_token_is_not_looked_up() {
     let found = directory.recognition_token(&token, at(59), &context(1)).await.unwrap();
     assert!(matches!(found, Some(Registration::Active { .. })) && backend.requests().is_empty());
     assert_eq!(directory.recognition_token(&token, at(60), &context(1)).await.unwrap(), None);
-    assert_eq!(backend.requests().len(), 1, "once it has expired");
+    assert_eq!(backend.requests().len(), 1, "an expired token is looked up");
 }

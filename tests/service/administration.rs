@@ -218,11 +218,11 @@ async fn bodies_that_are_not_a_row_are_refused() {
         assert!(!answer.message().unwrap().contains(SECRET), "{answer:?}", answer = answer.json());
     }
     let deep = format!("{{\"key\":{}1{}}}", "[".repeat(30_000), "]".repeat(30_000));
-    assert_error_form(&server.admin_with("PUT", "identity-keys", deep).await, 400, "deep");
+    assert_error_form(&server.admin_with("PUT", "identity-keys", deep).await, 400, "deeply nested JSON");
     let padded = |length: usize| format!("{}{{}}", " ".repeat(length - 2));
     assert_eq!(server.admin_with("PUT", "stores/S", padded(64 * 1024)).await.status, 200);
     let too_long = server.admin_with("PUT", "stores/S", padded(64 * 1024 + 1)).await;
-    assert_refused(&too_long, 413, "the body: is longer than 64 KiB", "one byte more");
+    assert_refused(&too_long, 413, "the body: is longer than 64 KiB", "one byte above the limit");
     assert_refused(
         &server.admin_with("PUT", "stores/S", padded(900_000)).await,
         413,

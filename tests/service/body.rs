@@ -143,7 +143,7 @@ async fn waiting_for_the_rest_of_a_too_long_body_times_out() {
     let mut wire = Wire::connect(&server).await;
     wire.send_head(&length(8 * LIMIT)).await;
     wire.send(vec![b'x'; LIMIT + 1]).await;
-    assert_refused(&wire.answer().await, 400, INVALID_BODY, "too long");
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "a body that is too long");
     // `rest` waits for less than the 75 s after which an idle connection is closed.
     assert!(wire.rest().await.is_empty(), "the connection is closed without the rest of the body");
 }
@@ -176,7 +176,7 @@ async fn endless_body_is_answered_when_it_exceeds_the_limit() {
             }
             sent.expect("the server reads until it answers");
         };
-        assert_refused(&answer, 400, INVALID_BODY, "endless");
+        assert_refused(&answer, 400, INVALID_BODY, "an endless body");
         wire.elapsed()
     })
     .await;
@@ -271,7 +271,7 @@ async fn truncated_body_on_a_half_closed_connection_is_answered() {
     wire.send_head(&length(body.len() + 1)).await;
     wire.send(&body).await;
     wire.finish_sending().await.unwrap();
-    assert_refused(&wire.answer().await, 400, INVALID_BODY, "cut short");
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "a truncated body");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

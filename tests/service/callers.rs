@@ -78,7 +78,12 @@ async fn probes_and_shopper_endpoints_need_no_api_key() {
 async fn caller_is_limited_to_its_own_stores() {
     let server = with_callers(&[]).await;
     let at = |store: &str| scan_with("storeId", store);
-    assert_granted(&ask(&server, &[DESK], at("STORE-002")).await, "shopper-uuid-001", "SHOPPER", "its own");
+    assert_granted(
+        &ask(&server, &[DESK], at("STORE-002")).await,
+        "shopper-uuid-001",
+        "SHOPPER",
+        "a store of this caller",
+    );
     let body = set(at("STORE-001"), "authEvent.id", new_id());
     assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "the store of another caller");
     assert_granted(&ask(&server, &[AMAZON], &body).await, "shopper-uuid-001", "SHOPPER", "nothing was recorded");
@@ -111,7 +116,7 @@ async fn callers_have_separate_allowances_and_unknown_callers_use_none() {
         // Both keys of a caller share one allowance.
         while ask(&server, &[keys[passed % keys.len()]], "{}").await.status == 400 {
             passed += 1;
-            assert!(passed < 20, "never limited");
+            assert!(passed < 20, "the rate limit is not applied");
         }
         assert!((3..10).contains(&passed), "{passed} passed");
     }
@@ -136,7 +141,7 @@ async fn unknown_callers_are_limited_by_address() {
             }
             assert_refused(&answer, 401, UNAUTHORIZED, address);
             refused += 1;
-            assert!(refused < 10, "never limited");
+            assert!(refused < 10, "the rate limit is not applied");
         }
         assert!(refused >= 5, "{refused}");
         assert_refused(&from(address, AMAZON).await, 400, "Invalid request body", "valid credentials");

@@ -23,9 +23,9 @@ async fn connection_is_kept_alive_for_many_scans() {
     let mut wire = Wire::connect(&server).await;
     for _ in 0..5 {
         wire.send(request(&scan().to_string())).await;
-        assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "kept alive");
+        assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "the next request on the connection");
         wire.send(request("not json")).await;
-        assert_refused(&wire.answer().await, 400, INVALID_BODY, "kept alive");
+        assert_refused(&wire.answer().await, 400, INVALID_BODY, "the next request on the connection");
     }
 }
 
@@ -39,9 +39,9 @@ async fn pipelined_requests_are_answered_in_order() {
     wire.send(all.map(|body| request(&body)).concat()).await;
     assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "the first scan");
     assert_granted(&wire.answer().await, "associate-uuid-001", "ASSOCIATE", "the second scan");
-    assert_refused(&wire.answer().await, 400, INVALID_BODY, "third");
-    assert_refused(&wire.answer().await, 401, KEY_NOT_FOUND, "fourth");
-    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "fifth");
+    assert_refused(&wire.answer().await, 400, INVALID_BODY, "the third scan");
+    assert_refused(&wire.answer().await, 401, KEY_NOT_FOUND, "the fourth scan");
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "the fifth scan");
 }
 
 /// A head may have about 16 KiB. hyper refuses a much longer one without reading it.

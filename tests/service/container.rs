@@ -75,10 +75,10 @@ fn every_pod_runs_unprivileged_with_a_read_only_root() {
             continue;
         }
         let lines = lines(&path);
-        for never in
+        for forbidden in
             ["privileged: true", "Unconfined", "hostNetwork", "hostPID", "hostIPC", "hostPath", "add:", "runAsUser: 0"]
         {
-            assert!(!lines.iter().any(|line| line.contains(never)), "{never} in {}", path.display());
+            assert!(!lines.iter().any(|line| line.contains(forbidden)), "{forbidden} in {}", path.display());
         }
         let (templates, containers) = (count(&lines, "template:"), count(&lines, "containers:"));
         assert_eq!(templates, containers, "{}", path.display());
@@ -119,10 +119,10 @@ fn every_compose_service_runs_unprivileged_with_a_read_only_root() {
     let services = under("services:");
     let is_name = |line: &&String| line.starts_with("  ") && !line.starts_with("   ");
     let merged = count(&services, "<<: *hardened") + count(&services, "<<: *connector");
-    assert_eq!(services.iter().filter(is_name).count(), merged, "every service");
+    assert_eq!(services.iter().filter(is_name).count(), merged, "every service has the restrictions");
     for file in ["compose.yaml", "deploy/compose.yaml", "deploy/compose.shoppers.yaml"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
-        for never in [
+        for forbidden in [
             "privileged",
             "cap_add",
             "read_only: false",
@@ -132,7 +132,7 @@ fn every_compose_service_runs_unprivileged_with_a_read_only_root() {
             "unconfined",
             "user: \"0",
         ] {
-            assert!(!text.contains(never), "{never} in {file}");
+            assert!(!text.contains(forbidden), "{forbidden} in {file}");
         }
     }
 }

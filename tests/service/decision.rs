@@ -151,8 +151,8 @@ async fn cash_shopper_is_accepted_only_where_cash_is_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disabled_store_refuses_entry_and_allows_exit() {
     let server = with_shopper("SHOPPER", &json!({}), &[]).await;
-    assert_refused(&server.verify(&scan_at("SHUT", "ENTRY")).await, 400, INVALID_STORE, "in");
-    assert_granted(&server.verify(&scan_at("SHUT", "EXIT")).await, "v1", "SHOPPER", "out");
+    assert_refused(&server.verify(&scan_at("SHUT", "ENTRY")).await, 400, INVALID_STORE, "entry");
+    assert_granted(&server.verify(&scan_at("SHUT", "EXIT")).await, "v1", "SHOPPER", "exit");
     let unknown_key = set(scan_at("SHUT", "ENTRY"), "identityKey", base64("unknown_key"));
     assert_refused(&server.verify(&unknown_key).await, 400, INVALID_STORE, "the store comes before the key");
 }
@@ -178,7 +178,7 @@ async fn payment_source_is_sent_only_if_configured() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payment_source_is_absent_without_a_payment_method() {
     let server = with_shopper("ASSOCIATE", &json!({}), &[("answer.payment_source", "true")]).await;
-    assert_granted(&server.verify(&scan_at(STORE, "ENTRY")).await, "v1", "ASSOCIATE", "no method");
+    assert_granted(&server.verify(&scan_at(STORE, "ENTRY")).await, "v1", "ASSOCIATE", "no payment method");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

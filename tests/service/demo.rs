@@ -329,7 +329,7 @@ async fn backend_switch_makes_scans_fail_and_nothing_else() {
         assert_eq!(ask(&server, "GET", "/demo/backend").await.json(), body);
         assert_eq!(server.verify(&scan_with_key(b"device_shopper_key")).await.status, if down { 500 } else { 200 });
     }
-    assert_error_form(&server.verify(&scan).await, 500, "down");
+    assert_error_form(&server.verify(&scan).await, 500, "the backend is switched off");
     for path in ["/demo/shoppers", "/demo/stores"] {
         assert_eq!(ask(&server, "GET", path).await.status, 200, "{path} while the backend is down");
     }

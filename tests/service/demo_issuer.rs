@@ -35,7 +35,7 @@ async fn only_known_shoppers_can_sign_in() {
     assert_eq!(claims["sub"], "shopper-uuid-001");
     assert_eq!(context(&server, token).await.json()["isAnonymous"], false);
     server.clock.advance(std::time::Duration::from_secs(3600));
-    assert_eq!(context(&server, token).await.status, 401, "it expires");
+    assert_eq!(context(&server, token).await.status, 401, "the token has expired");
     assert_eq!(server.all("customers").await.len(), 1);
 }
 
@@ -58,9 +58,9 @@ async fn discovery_leads_to_the_key_that_signed() {
         (1, vec!["alg", "crv", "kid", "kty", "use", "x"]),
         "no secret"
     );
-    let other = Server::demo(&[]).await;
-    assert_ne!(ask(&other, "GET", "/demo/keys").await.json()["keys"], keys, "each demo has its own keys");
-    assert_eq!(context(&other, token).await.status, 401);
+    let other_demo = Server::demo(&[]).await;
+    assert_ne!(ask(&other_demo, "GET", "/demo/keys").await.json()["keys"], keys, "each demo has its own keys");
+    assert_eq!(context(&other_demo, token).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

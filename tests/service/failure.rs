@@ -59,8 +59,8 @@ async fn failures_are_not_recorded() {
         assert_our_fault(&server.verify(&scan_of(&event, "valid_shopper_key")).await, "during the fault");
         server.faults.set(None);
         // If the first request were recorded as accepted, this one would be refused as already used.
-        let other = server.verify(&scan_of(&event, "associate_key")).await;
-        assert_granted(&other, "associate-uuid-001", "ASSOCIATE", "another key under the same event");
+        let other_answer = server.verify(&scan_of(&event, "associate_key")).await;
+        assert_granted(&other_answer, "associate-uuid-001", "ASSOCIATE", "another key under the same event");
         let first = server.verify(&scan_of(&event, "valid_shopper_key")).await;
         assert_refused(&first, 400, ALREADY_USED, "the first key, after the second");
     }
@@ -72,8 +72,8 @@ async fn retry_after_a_single_failure_is_accepted() {
     let server = Server::demo(&[]).await;
     let body = scan();
     server.faults.fail_next(1);
-    assert_our_fault(&server.verify(&body).await, "the first");
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the second");
+    assert_our_fault(&server.verify(&body).await, "the first attempt");
+    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,8 +195,8 @@ async fn unavailable_backend_key_of_the_demo_always_gives_500() {
             assert_our_fault(&server.verify(&body).await, store);
         }
     }
-    let other = set(body, "identityKey", base64("valid_shopper_key"));
-    assert_granted(&server.verify(&other).await, "shopper-uuid-001", "SHOPPER", "the same event");
+    let scan_of_same_event = set(body, "identityKey", base64("valid_shopper_key"));
+    assert_granted(&server.verify(&scan_of_same_event).await, "shopper-uuid-001", "SHOPPER", "the same event");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,8 +121,8 @@ async fn overload_is_refused_and_not_recorded() {
     assert_too_many(&answer, "while no permit is free");
     wait_until_free(&server).await;
     // If the refusal were recorded, this request would be answered from that record, or refused as already used.
-    let other = set(retry(&body), "identityKey", base64("associate_key"));
-    assert_granted(&server.verify(&other).await, "associate-uuid-001", "ASSOCIATE", "the true decision");
+    let scan_with_other_key = set(retry(&body), "identityKey", base64("associate_key"));
+    assert_granted(&server.verify(&scan_with_other_key).await, "associate-uuid-001", "ASSOCIATE", "the true decision");
     assert!(metric(&server, "connector_overloaded_total").await >= 1);
 }
 
@@ -198,10 +198,10 @@ async fn connection_stays_open_after_refusals() {
         is_awaited(&others[0]).then_some(refused)
     })
     .await;
-    refused.iter().for_each(|answer| assert_too_many(answer, "kept alive"));
+    refused.iter().for_each(|answer| assert_too_many(answer, "the next request on the connection"));
     wait_until_free(&server).await;
     wire.send(request(&scan().to_string())).await;
-    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "kept alive");
+    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "the next request on the connection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +210,7 @@ async fn permits_are_released_and_retries_are_decided() {
     for _ in 0..2 {
         let mut full = Full::start(&server).await;
         for wire in &mut full.wires {
-            assert_refused(&wire.answer().await, 500, OUR_FAULT, "it stalled");
+            assert_refused(&wire.answer().await, 500, OUR_FAULT, "the scan that held the permit");
         }
         wait_until_free(&server).await;
         for body in &full.scans {

@@ -109,7 +109,7 @@ async fn token_may_identify_the_device_and_be_revoked() {
     let expected = json!({ "visitorDetails": { "id": "v1", "type": "SHOPPER" }, "shopperDeviceId": "d1" });
     assert_json(&verify(&server, &format!("{PREFIX}{first}{SCANNED_AT}")).await, 200, &expected, "with a device");
     let answer = verify(&server, &format!("{PREFIX}{gone}{SCANNED_AT}")).await;
-    assert_refused(&answer, 401, INVALID_KEY, "revoked");
+    assert_refused(&answer, 401, INVALID_KEY, "a revoked token");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +130,7 @@ async fn account_rules_apply_to_codes() {
         "recognitionTokens": [{ "token": TOKEN, "shopper": "v1" }],
     });
     let server = Server::with_directory(directory, &[]).await;
-    assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "flagged");
+    assert_refused(&verify(&server, &code(SCANNED_AT, "")).await, 401, FLAGGED, "a flagged shopper");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,7 +157,7 @@ async fn form_is_checked_before_age_and_age_before_token() {
 async fn without_a_configured_prefix_every_code_is_refused() {
     let server = Server::demo(&[("scan_key.customer_prefix", "")]).await;
     for code in [code(SCANNED_AT, ""), format!("JWO{}", "a".repeat(46)), format!("JWO{TOKEN}{SCANNED_AT}guest")] {
-        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), "no prefix");
+        assert_outcome(&verify(&server, &code).await, Some(INVALID_KEY), "no configured prefix");
     }
     assert_outcome(&verify(&server, "valid_shopper_key").await, None, "a registered key is not affected");
 }

@@ -154,7 +154,12 @@ async fn unknown_members_are_ignored() {
 
 async fn long_or_broken_body_is_not_a_500() {
     let server = Server::demo(&UNLIMITED).await;
-    assert_refused(&ask(&server, &" ".repeat(65 * 1024)).await, 413, "the body: is longer than 64 KiB", "too long");
+    assert_refused(
+        &ask(&server, &" ".repeat(65 * 1024)).await,
+        413,
+        "the body: is longer than 64 KiB",
+        "a body that is too long",
+    );
     let not_text = ask_for_token(&server, Some(AUTH_KEY), vec![b'{', 0xff, b'}']).await;
     assert_refused(&not_text, 400, "the body: is not UTF-8", "not UTF-8");
 }

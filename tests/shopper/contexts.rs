@@ -198,7 +198,7 @@ async fn context_with_a_changed_bit_is_refused() {
         assert!(!accepts_pair(&server, &shopper.token, &context).await, "{length} bytes");
     }
     let longer = BASE64_URL_SAFE_NO_PAD.encode([&bytes[..], &[0]].concat());
-    assert_context_refused(&server, &shopper.token, &longer, "wrong_customer_context", "longer").await;
+    assert_context_refused(&server, &shopper.token, &longer, "wrong_customer_context", "a longer context").await;
     let long = "A".repeat(8_000);
     assert_context_refused(&server, &shopper.token, &long, "wrong_customer_context", "over-long").await;
     assert!(accepts_pair(&server, &shopper.token, &shopper.context).await);
@@ -216,7 +216,7 @@ async fn only_one_spelling_of_a_context_is_accepted() {
     let bearer = format!("Bearer {}", shopper.token);
     let not_text = [shopper.context.as_bytes(), b"\xff"].concat();
     let answer = cart(&server, &[("authorization", bearer.as_bytes()), ("x-customer-context", &not_text)]).await;
-    assert_refused(&answer, 401, "Unauthorized", "not text");
+    assert_refused(&answer, 401, "Unauthorized", "a context that is not text");
 }
 
 async fn repeated_context_header_is_refused() {

@@ -76,8 +76,8 @@ async fn context_is_bound_to_the_customer_and_the_token() {
     let all = [&shopper, &renewed, &other_shopper];
     for token in all {
         for context in all {
-            let belong = token.token == context.token;
-            assert_eq!(accepts_pair(&server, &token.token, &context.context).await, belong);
+            let is_own_context = token.token == context.token;
+            assert_eq!(accepts_pair(&server, &token.token, &context.context).await, is_own_context);
         }
     }
 }

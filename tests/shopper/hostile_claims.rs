@@ -102,11 +102,11 @@ async fn own_issuer_and_a_providers_issuer_are_separate() {
         let token = token_under(key, &header, claims);
         assert_token_refused(server, &token, "algorithm_not_allowed", "under our own key").await;
     }
-    // A stranger's key under the id of the provider's key.
-    let other = Trusted::new(&[]).await;
-    let stranger = crate::support::keys::Key::rsa("rsa");
-    let token = stranger.token(&other.claims());
-    assert_token_refused(&other.server, &token, "wrong_signature", "a stranger's key with the same id").await;
+    // Another key with the id of the provider's key.
+    let other_provider = Trusted::new(&[]).await;
+    let forging_key = crate::support::keys::Key::rsa("rsa");
+    let token = forging_key.token(&other_provider.claims());
+    assert_token_refused(&other_provider.server, &token, "wrong_signature", "another key with the same id").await;
 }
 
 async fn audience_must_be_configured() {

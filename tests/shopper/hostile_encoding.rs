@@ -87,7 +87,7 @@ async fn token_has_three_parts_and_at_most_8_kib() {
     };
     assert_eq!(longest.len(), 8 * 1024);
     assert_eq!(context(&server, &longest).await.status, 200, "8 KiB");
-    assert_token_refused(&server, &format!("{longest}A"), "token_too_long", "one byte more").await;
+    assert_token_refused(&server, &format!("{longest}A"), "token_too_long", "8 KiB and one byte").await;
     let huge = context(&server, &"A".repeat(1024 * 1024)).await;
     assert_eq!(huge.status, 431, "beyond the limit for HTTP headers");
 }

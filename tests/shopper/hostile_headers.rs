@@ -104,12 +104,12 @@ async fn algorithm_that_is_not_allowed_is_refused() {
 
 async fn header_with_keys_or_critical_extensions_is_refused() {
     let (provider, server, claims) = start_with_trusted_provider().await;
-    let other = Key::rsa("rsa");
+    let other_key = Key::rsa("rsa");
     let keys_at = provider.url("/keys");
     for (name, value) in [
         ("jku", json!(keys_at)),
         ("jku", json!("https://evil.example/keys")),
-        ("jwk", other.jwk()),
+        ("jwk", other_key.jwk()),
         ("jwk", json!({})),
         ("x5u", json!(keys_at)),
         ("x5c", json!(["AAAA"])),
@@ -121,7 +121,7 @@ async fn header_with_keys_or_critical_extensions_is_refused() {
     ] {
         for value in [value, Value::Null] {
             let header = header_with(json!({ name: value }));
-            for key in [rsa(), &other] {
+            for key in [rsa(), &other_key] {
                 let token = key.token_with(&header, &claims);
                 assert_token_refused(&server, &token, "token_header_not_allowed", &header.to_string()).await;
             }
@@ -141,7 +141,7 @@ async fn token_of_another_type_is_refused() {
     }
     let mut without = rsa().header();
     without.as_object_mut().unwrap().remove("typ");
-    assert_eq!(context(&server, &rsa().token_with(&without, &claims)).await.status, 200, "without a type");
+    assert_eq!(context(&server, &rsa().token_with(&without, &claims)).await.status, 200, "a token without a type");
     for kind in
         ["logout+jwt", "dpop+jwt", "secevent+jwt", "application/logout+jwt", "JWE", "JOSE", "", "jwt ", "at+jwt;x"]
     {

@@ -52,7 +52,7 @@ pub(crate) async fn retry_until_accepted(server: &Server, token: &str) {
 /// Asserts the 503 for a provider whose keys were never fetched.
 #[track_caller]
 pub(crate) fn assert_unavailable(answer: &Answer) {
-    assert_error_form(answer, 503, "without keys");
+    assert_error_form(answer, 503, "no keys were fetched");
     let seconds = answer.headers["retry-after"].to_str().unwrap();
     assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "Retry-After {seconds}");
 }
@@ -97,7 +97,7 @@ async fn key_replaced_under_the_same_id_is_accepted_immediately() {
             200,
             "{name:?}: the first token with the new key"
         );
-        assert_token_refused(&server, &token(&old, &claims), "wrong_signature", "withdrawn").await;
+        assert_token_refused(&server, &token(&old, &claims), "wrong_signature", "a withdrawn key").await;
         assert_eq!(provider.fetches(), 2, "{name:?}");
     }
 }
@@ -111,9 +111,9 @@ async fn invalid_tokens_cause_at_most_one_fetch_a_minute() {
     let send_invalid_tokens = async |number: usize| {
         let claims = claims_of_new_customer(&claims, number);
         let unknown = other_key.token_with(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &claims);
-        assert_token_refused(&server, &unknown, "unknown_signing_key", "made up").await;
+        assert_token_refused(&server, &unknown, "unknown_signing_key", "a made-up key id").await;
         let forged = other_key.token_with(&published_key.header(), &claims);
-        assert_token_refused(&server, &forged, "wrong_signature", "forged").await;
+        assert_token_refused(&server, &forged, "wrong_signature", "a forged signature").await;
     };
     for number in 0..10 {
         send_invalid_tokens(number).await;
@@ -151,7 +151,7 @@ async fn invalid_tokens_do_not_delay_a_new_key() {
     };
     send_invalid_tokens().await;
     provider.publish(&[&new]);
-    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "a new id");
+    assert_eq!(context(&server, &new.token(&claims)).await.status, 200, "a new key with a new id");
     // Fetches for customers have a limit as well.
     provider.publish(&[&newest]);
     send_invalid_tokens().await;
@@ -159,7 +159,7 @@ async fn invalid_tokens_do_not_delay_a_new_key() {
         .await;
     server.clock.advance(Duration::from_secs(11));
     send_invalid_tokens().await;
-    assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "the same id");
+    assert_eq!(context(&server, &newest.token(&claims)).await.status, 200, "a new key with the same id");
     assert_eq!(provider.fetches(), 4, "one at the start, one for invalid tokens, one for each change");
 }
 
@@ -218,7 +218,13 @@ async fn keys_are_kept_while_the_provider_is_down() {
         provider.key_set(broken);
         provider.resume().await;
         server.clock.advance(Duration::from_secs(61));
-        assert_token_refused(&server, &new.token(&claims(&server)), "unknown_signing_key", "broken").await;
+        assert_token_refused(
+            &server,
+            &new.token(&claims(&server)),
+            "unknown_signing_key",
+            "a new key while the provider is down",
+        )
+        .await;
         assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
         provider.stop().await;
     }
@@ -241,7 +247,7 @@ async fn withdrawn_key_is_refused_after_the_next_fetch() {
     assert_eq!(context(&server, &old.token(&claims)).await.status, 200);
     provider.publish(&[&new]);
     assert_eq!(context(&server, &new.token(&claims)).await.status, 200);
-    assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "withdrawn").await;
+    assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "a withdrawn key").await;
 }
 
 /// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider hangs. Returns
@@ -311,7 +317,7 @@ async fn provider_that_is_down_does_not_affect_the_rest() {
     assert_unavailable(&context(&server, &rsa().token(&down.claims(server.clock.now()))).await);
     assert_eq!(context(&server, &rsa().token(&up.claims(server.clock.now()))).await.status, 200);
     anonymous(&server).await;
-    assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate");
+    assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate is still answered");
     let ready = crate::support::shopper::send(crate::support::shopper::get(&server, "/readyz")).await;
     assert_eq!(ready.status, 200, "the connector stays ready");
 }

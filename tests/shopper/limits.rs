@@ -126,7 +126,7 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
     assert!(refusals(&server).await["overloaded"] >= 1);
     server.faults.set(None);
     for _ in 0..MANY {
-        assert_eq!(server.verify(&scan()).await.status, 200, "the gate");
+        assert_eq!(server.verify(&scan()).await.status, 200, "the gate is still answered");
     }
     assert_eq!(send(get(&server, "/livez")).await.status, 200);
     stuck.iter().for_each(tokio::task::JoinHandle::abort);

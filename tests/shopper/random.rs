@@ -82,8 +82,8 @@ fn json_like() -> impl Strategy<Value = String> {
 async fn random_bytes_are_refused_as_a_token() {
     let (_provider, server) = provider_and_connector().await;
     check_random(header_bytes(300), async |bytes| {
-        assert_401(&context_for(&server, &bytes).await, "alone");
-        assert_401(&context_for(&server, &[b"Bearer ", &bytes[..]].concat()).await, "as a token");
+        assert_401(&context_for(&server, &bytes).await, "random bytes without a scheme");
+        assert_401(&context_for(&server, &[b"Bearer ", &bytes[..]].concat()).await, "random bytes as a bearer token");
     });
 }
 

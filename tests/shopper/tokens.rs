@@ -69,7 +69,7 @@ async fn token_expires_exactly_at_exp() {
     server.clock.advance(left - Duration::from_nanos(1));
     assert_eq!(context(&server, &token).await.status, 200, "a nanosecond before");
     server.clock.advance(Duration::from_nanos(1));
-    assert_token_refused(&server, &token, "token_expired", "at exp").await;
+    assert_token_refused(&server, &token, "token_expired", "at the time exp").await;
     server.clock.advance(Duration::from_secs(365 * 24 * 60 * 60));
     assert_token_refused(&server, &token, "token_expired", "a year later").await;
 }
@@ -120,8 +120,8 @@ async fn only_tokens_in_our_own_form_are_accepted_under_our_key() {
     let unsigned = token_under(KEY, &header, &good);
     let unsigned = &unsigned[..=unsigned.rfind('.').unwrap()];
     assert_token_refused(&server, unsigned, "wrong_signature", "no signature").await;
-    let other = token_under(b"another key that is not configured", &header, &good);
-    assert_token_refused(&server, &other, "wrong_signature", "another key").await;
+    let foreign_token = token_under(b"another key that is not configured", &header, &good);
+    assert_token_refused(&server, &foreign_token, "wrong_signature", "another key").await;
     let empty = token_under(b"", &header, &good);
     assert_token_refused(&server, &empty, "wrong_signature", "an empty key").await;
 }

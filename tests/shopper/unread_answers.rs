@@ -50,7 +50,7 @@ async fn unread_answers_are_dropped_before_they_fill_the_memory() {
         tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
     }
     assert_eq!(shopper.carts().await, carts, "a client that reads gets the whole answer");
-    assert_eq!(server.verify(&scan()).await.status, 200, "the gate");
+    assert_eq!(server.verify(&scan()).await.status, 200, "the gate is still answered");
 }
 
 /// The answer has half a megabyte; the connector writes a piece when the client has read the one before.

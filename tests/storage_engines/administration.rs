@@ -37,11 +37,11 @@ async fn flag_denies_entry_until_it_is_removed(engine: Engine) {
     for _ in 0..2 {
         assert_eq!(set_flag(&server, "flag").await["account"], "flagged");
     }
-    assert_refused(&server.verify(&scan()).await, 401, FLAGGED, "flagged");
+    assert_refused(&server.verify(&scan()).await, 401, FLAGGED, "the shopper is flagged");
     let exit = server.verify(&scan_with("authEvent.location", "EXIT")).await;
     assert_granted(&exit, "shopper-uuid-001", "SHOPPER", "exits are accepted");
     assert_eq!(set_flag(&server, "unflag").await["account"], "active");
-    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "unflagged");
+    assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "the flag is removed");
     for how in ["flag", "unflag"] {
         assert_error_form(&server.admin("POST", &format!("shoppers/unknown/{how}")).await, 404, how);
     }
@@ -92,7 +92,7 @@ async fn disabled_store_denies_entries_and_accepts_exits(engine: Engine) {
     assert_eq!(stored["defaultGateDecision"], "closed");
     assert_eq!(server.verify(&scan()).await.status, 200);
     server.put("stores/STORE-001", &set(stored.clone(), "enabled", false)).await;
-    assert_refused(&server.verify(&scan()).await, 400, INVALID_STORE, "disabled");
+    assert_refused(&server.verify(&scan()).await, 400, INVALID_STORE, "entry to a disabled store");
     assert_eq!(server.verify(&scan_with("authEvent.location", "EXIT")).await.status, 200);
     assert_eq!(server.put("stores/STORE-001", &json!({ "takesCash": true })).await["takesCash"], true);
     assert_eq!(
@@ -101,7 +101,12 @@ async fn disabled_store_denies_entries_and_accepts_exits(engine: Engine) {
         "omitted members get their defaults"
     );
     assert_eq!(server.admin("DELETE", "stores/STORE-001").await.status, 204);
-    assert_refused(&server.verify(&scan_with("authEvent.location", "EXIT")).await, 400, INVALID_STORE, "deleted");
+    assert_refused(
+        &server.verify(&scan_with("authEvent.location", "EXIT")).await,
+        400,
+        INVALID_STORE,
+        "exit from a deleted store",
+    );
     for method in ["GET", "DELETE"] {
         assert_error_form(&server.admin(method, "stores/STORE-001").await, 404, method);
     }
@@ -126,10 +131,10 @@ async fn new_shopper_enters_by_key_and_by_code(engine: Engine) {
 
     let expected = json!({ "visitorDetails": { "id": "new", "type": "SHOPPER" }, "shopperDeviceId": "phone" });
     for scan in [scan_of(&new_id(), "new-badge"), fresh_code(&secret)] {
-        assert_json(&server.verify(&scan).await, 200, &expected, "new");
+        assert_json(&server.verify(&scan).await, 200, &expected, "the new shopper");
     }
     let by_radio = set(scan_of(&new_id(), "new-badge"), "keyChannel", "RADIO");
-    assert_refused(&server.verify(&by_radio).await, 401, INVALID_KEY, "by radio");
+    assert_refused(&server.verify(&by_radio).await, 401, INVALID_KEY, "the key on another channel");
     let expired = json!({ "type": "SHOPPER", "paymentMethod": { "lastMonth": "2023-12" } });
     server.put("shoppers/new", &expired).await;
     assert_refused(
@@ -213,5 +218,5 @@ async fn change_at_one_connector_reaches_the_other_within_two_seconds(engine: En
     wait_until("revoking", |answer| answer.message().as_deref() == Some(INVALID_KEY)).await;
     first.admin("DELETE", &path).await;
     wait_until("deleting", |answer| answer.message().as_deref() == Some(KEY_NOT_FOUND)).await;
-    assert_most_within(80, Duration::from_secs(2), &took, "a change");
+    assert_most_within(80, Duration::from_secs(2), &took, "time until a change takes effect");
 }

@@ -111,7 +111,7 @@ async fn full_ledger_says_when_the_oldest_record_may_be_evicted(engine: Engine) 
     fill(&server, CAPACITY).await;
     server.clock.advance(4 * MINUTE);
     let answer = accept(&server, &new_id()).await;
-    assert_too_many(&answer, "full");
+    assert_too_many(&answer, "the ledger is full");
     let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((360..=362).contains(&seconds), "six minutes: {seconds}");
 }

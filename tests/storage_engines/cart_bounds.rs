@@ -49,7 +49,7 @@ async fn more_than_20_carts_are_refused(engine: Engine) {
     }
     let before = shopper.carts().await;
     let answer = shopper.try_open("20", "US").await;
-    assert_conflict(&shopper, &before, &answer, "one more").await;
+    assert_conflict(&shopper, &before, &answer, "one above the limit").await;
     let first = shopper.open("0", "US").await;
     shopper.request(Method::DELETE, &format!("{CARTS}{first}"), None).await;
     shopper.open("20", "US").await;
@@ -68,7 +68,7 @@ async fn more_than_2000_lines_in_all_carts_are_refused(engine: Engine) {
     }
     let before = shopper.carts().await;
     let answer = shopper.lines(Method::POST, other, &lines(0..1)).await;
-    assert_conflict(&shopper, &before, &answer, "one more").await;
+    assert_conflict(&shopper, &before, &answer, "one above the limit").await;
     assert_eq!(
         shopper.lines(Method::POST, cart, &lines(99..100)).await.status,
         200,
@@ -100,7 +100,7 @@ async fn more_than_999_of_a_sku_are_refused(engine: Engine) {
     for too_much in [json!([{ "sku": "b", "qty": 1 }, { "sku": "a", "qty": 500 }]), json!([{ "sku": "a", "qty": 999 }])]
     {
         let answer = shopper.lines(Method::POST, cart, &too_much).await;
-        assert_changes_nothing(&shopper, &before, &answer, "too much").await;
+        assert_changes_nothing(&shopper, &before, &answer, "beyond the limit").await;
     }
     shopper.add("a", 499).await;
     assert_eq!(shopper.contents().await, [default("a", 999)]);
@@ -225,11 +225,17 @@ async fn invalid_body_is_refused(engine: Engine) {
         }
         let too_long = format!("[{{\"sku\":\"a\",\"qty\":2}}{}]", " ".repeat(64 * 1024));
         let answer = raw(&server, &shopper, method.clone(), path, too_long).await;
-        assert_error_form(&answer, 413, "too long");
+        assert_error_form(&answer, 413, "a body that is too long");
         assert_eq!(shopper.carts().await, before);
     }
     let line_object = json!({ "sku": "a", "qty": 2 });
-    assert_changes_nothing(&shopper, &before, &shopper.lines(Method::POST, cart, &line_object).await, "no array").await;
+    assert_changes_nothing(
+        &shopper,
+        &before,
+        &shopper.lines(Method::POST, cart, &line_object).await,
+        "an object instead of an array",
+    )
+    .await;
 }
 
 async fn invalid_or_unknown_cart_id_is_not_found(engine: Engine) {

@@ -100,7 +100,7 @@ async fn migration_without_sign_in_is_refused(engine: Engine) {
         let body = answer.json();
         let message = body["message"].as_str().unwrap_or_default();
         assert!(message.contains(' '), "the message is a sentence: {body}");
-        assert_json(&answer, 403, &json!({ "message": message, "reason": "not_signed_in" }), "anonymous");
+        assert_json(&answer, 403, &json!({ "message": message, "reason": "not_signed_in" }), "an anonymous shopper");
     }
     assert_eq!((first.contents().await, second.contents().await), (vec![default("a", 1)], vec![]));
 }

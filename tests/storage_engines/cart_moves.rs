@@ -81,10 +81,10 @@ async fn assert_each_line_moves_once(connectors: &[(&Server, &Shopper); 2]) {
         let added: u64 = working.join_all().await.into_iter().sum();
         assert_eq!(customer.migrate(&id).await.status, 200);
         assert_eq!(guests[0].contents().await, []);
-        let has = customer.contents().await;
-        let own = has.iter().filter(|(_, _, sku, _)| sku.starts_with(&format!("{round} "))).count() as u64;
-        assert!((added..=16).contains(&own), "{added} of {has:?}");
-        assert!(has.contains(&default(&shared, 50 + own)), "{own}: {has:?}");
+        let contents = customer.contents().await;
+        let own = contents.iter().filter(|(_, _, sku, _)| sku.starts_with(&format!("{round} "))).count() as u64;
+        assert!((added..=16).contains(&own), "{added} of {contents:?}");
+        assert!(contents.contains(&default(&shared, 50 + own)), "{own}: {contents:?}");
     }
 }
 

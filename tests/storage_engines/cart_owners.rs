@@ -173,9 +173,9 @@ async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
 async fn erased_shopper_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let customer = signed_in(&server, SHOPPER).await;
-    let other = signed_in(&server, "associate-uuid-001").await;
+    let other_customer = signed_in(&server, "associate-uuid-001").await;
     let guest = anonymous(&server).await;
-    for shopper in [&customer, &other, &guest] {
+    for shopper in [&customer, &other_customer, &guest] {
         shopper.add("a", 1).await;
         shopper.add_to("Other", "a", 1).await;
     }
@@ -183,7 +183,7 @@ async fn erased_shopper_has_no_carts(engine: Engine) {
     assert_eq!(server.admin("DELETE", &path).await.status, 204);
     // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
     assert_eq!(customer.carts().await, json!([]));
-    for shopper in [other, guest] {
+    for shopper in [other_customer, guest] {
         assert_eq!(shopper.contents().await, [default("a", 1), content_of("Other", "a", 1)]);
     }
 }

@@ -197,15 +197,19 @@ async fn deleted_lines_and_carts_are_not_found(engine: Engine) {
     let (cart, other) = (shopper.open("Default", "US").await, shopper.open("Other", "US").await);
     let line = format!("{CARTS}{cart}/lines/a");
     assert_eq!(shopper.request(Method::DELETE, &line, None).await.status, 200);
-    assert_error_form(&shopper.request(Method::DELETE, &line, None).await, 404, "deleted");
+    assert_error_form(&shopper.request(Method::DELETE, &line, None).await, 404, "a deleted line or cart");
     assert_eq!(shopper.contents().await, [default("b", 1), content_of("Other", "a", 1)]);
     let path = format!("{CARTS}{other}");
     assert_eq!(shopper.request(Method::DELETE, &path, None).await.status, 200);
     for method in [Method::GET, Method::DELETE] {
-        assert_error_form(&shopper.request(method, &path, None).await, 404, "deleted");
+        assert_error_form(&shopper.request(method, &path, None).await, 404, "a deleted line or cart");
     }
     for method in [Method::POST, Method::PUT] {
-        assert_error_form(&shopper.lines(method, other, &json!([{ "sku": "a", "qty": 1 }])).await, 404, "deleted");
+        assert_error_form(
+            &shopper.lines(method, other, &json!([{ "sku": "a", "qty": 1 }])).await,
+            404,
+            "a deleted line or cart",
+        );
     }
     assert_eq!(shopper.contents().await, [default("b", 1)]);
 }

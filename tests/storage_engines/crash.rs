@@ -116,8 +116,8 @@ impl Load {
             Some((401, _)) => again = set(again, "authEvent.timestamp", "2019-06-01T00:00:00Z"),
             // Without the record, this request would be denied because of its key.
             Some(_) => {
-                let other = set(body.clone(), "identityKey", base64("unknown_key"));
-                assert_eq!(self.decision_of(&apis[0], &other).await.0, 400, "{body}");
+                let scan_with_other_key = set(body.clone(), "identityKey", base64("unknown_key"));
+                assert_eq!(self.decision_of(&apis[0], &scan_with_other_key).await.0, 400, "{body}");
             }
             None => {}
         }

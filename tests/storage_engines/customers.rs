@@ -142,9 +142,9 @@ async fn erased_shopper_has_no_customers(engine: Engine) {
     for subject in ["a", "b"] {
         server.put("customers", &row(subject, SHOPPER)).await;
     }
-    let other = server.put("customers", &row("c", "associate-uuid-001")).await;
+    let other_row = server.put("customers", &row("c", "associate-uuid-001")).await;
     assert_eq!(server.admin("DELETE", &format!("shoppers/{SHOPPER}")).await.status, 204);
-    assert_eq!(server.all("customers").await, [other]);
+    assert_eq!(server.all("customers").await, [other_row]);
     server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "SHOPPER" })).await;
     assert_eq!(
         server.all("customers").await.len(),

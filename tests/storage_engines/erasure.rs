@@ -76,8 +76,8 @@ async fn erasure_removes_the_name_and_keeps_the_visits(engine: Engine) {
         assert_refused(&server.verify(&scan_of(&new_id(), key)).await, 401, KEY_NOT_FOUND, key);
     }
     let code = scan_with("identityKey", base64(code(SCANNED_AT, "")));
-    assert_refused(&server.verify(&code).await, 401, KEY_NOT_FOUND, "their token");
-    assert_error_form(&server.admin("GET", &format!("shoppers/{SHOPPER}")).await, 404, "the shopper");
+    assert_refused(&server.verify(&code).await, 401, KEY_NOT_FOUND, "the token of the erased shopper");
+    assert_error_form(&server.admin("GET", &format!("shoppers/{SHOPPER}")).await, 404, "the erased shopper");
 
     let after = [server.all("sessions").await, server.all("decisions").await.split_off(4)].map(without_names);
     assert_eq!(after, [sessions, decisions], "nothing else has changed");
@@ -152,7 +152,12 @@ async fn erasure_at_one_connector_reaches_the_other(engine: Engine) {
     assert!(erase_during_scans(&first, &second).await > 0);
     for server in [&first, &second] {
         assert_name_is_gone(&server.everything().await);
-        assert_refused(&server.verify(&scan_of(&new_id(), "device_shopper_key")).await, 401, KEY_NOT_FOUND, "erased");
+        assert_refused(
+            &server.verify(&scan_of(&new_id(), "device_shopper_key")).await,
+            401,
+            KEY_NOT_FOUND,
+            "the shopper is erased",
+        );
     }
 }
 
@@ -163,7 +168,12 @@ async fn shopper_with_an_erased_id_is_a_new_shopper(engine: Engine) {
     erase(&server, SHOPPER).await;
     server.put(&format!("shoppers/{SHOPPER}"), &json!({ "type": "ASSOCIATE" })).await;
     server.put("identity-keys", &json!({ "key": "valid_shopper_key", "shopper": SHOPPER })).await;
-    assert_granted(&server.verify(&scan_of(&new_id(), "valid_shopper_key")).await, SHOPPER, "ASSOCIATE", "back");
+    assert_granted(
+        &server.verify(&scan_of(&new_id(), "valid_shopper_key")).await,
+        SHOPPER,
+        "ASSOCIATE",
+        "a new shopper with the erased id",
+    );
     assert_ne!(
         admitted_visitor(&server.verify(&retry(&entry)).await),
         SHOPPER,

@@ -178,8 +178,8 @@ async fn event_id_is_case_insensitive(engine: Engine) {
         let event = new_id();
         let accepted = server.verify(&scan_of(&first(&event), "valid_shopper_key")).await;
         assert_same(&accepted, &server.verify(&scan_of(&again(&event), "valid_shopper_key")).await, &event);
-        let other = server.verify(&scan_of(&again(&event), "associate_key")).await;
-        assert_refused(&other, 400, ALREADY_USED, &event);
+        let answer_to_other_key = server.verify(&scan_of(&again(&event), "associate_key")).await;
+        assert_refused(&answer_to_other_key, 400, ALREADY_USED, &event);
     }
     assert_eq!(server.sessions().await.len(), 2);
 }

@@ -78,8 +78,8 @@ async fn registered_key_finds_its_shopper_and_similar_keys_do_not(source: Source
         "identityKeys": [{ "key": "Badge 1", "shopper": "v1" }, { "key": "badge-2", "shopper": "v2" }],
     });
     let server = source.connector(directory).await;
-    assert_granted(&verify(&server, "Badge 1").await, "v1", "SHOPPER", "the first");
-    assert_granted(&verify(&server, "badge-2").await, "v2", "ASSOCIATE", "the second");
+    assert_granted(&verify(&server, "Badge 1").await, "v1", "SHOPPER", "the first key");
+    assert_granted(&verify(&server, "badge-2").await, "v2", "ASSOCIATE", "the second key");
     for near in ["badge 1", "Badge 1 ", " Badge 1", "Badge", "Badge 11", "v1", "\"", "null"] {
         assert_refused(&verify(&server, near).await, 401, KEY_NOT_FOUND, near);
     }
@@ -185,19 +185,19 @@ async fn account_of_the_shopper_decides(source: Source) {
 }
 
 async fn token_finds_its_shopper(source: Source) {
-    let other = "f".repeat(32);
+    let other_token = "f".repeat(32);
     let directory = json!({
         "shoppers": [{ "id": "v1", "type": "SHOPPER" }],
-        "identityKeys": [{ "key": other, "shopper": "v1" }],
+        "identityKeys": [{ "key": other_token, "shopper": "v1" }],
         "recognitionTokens": [{ "token": TOKEN, "shopper": "v1" }],
     });
     let server = source.connector(directory).await;
     assert_granted(&verify(&server, &code(SCANNED_AT, "custom")).await, "v1", "SHOPPER", "a code");
     assert_refused(&verify(&server, TOKEN).await, 401, KEY_NOT_FOUND, "a token is no key");
-    let code_of_a_key = code(SCANNED_AT, "").replace(TOKEN, &other);
+    let code_of_a_key = code(SCANNED_AT, "").replace(TOKEN, &other_token);
     assert_refused(&verify(&server, &code_of_a_key).await, 401, KEY_NOT_FOUND, "a key is no token");
     let other_case = code(SCANNED_AT, "").replace(TOKEN, &TOKEN.to_uppercase());
-    assert_refused(&verify(&server, &other_case).await, 401, KEY_NOT_FOUND, "case matters");
+    assert_refused(&verify(&server, &other_case).await, 401, KEY_NOT_FOUND, "the token in another case");
 }
 
 async fn ids_may_have_255_characters_of_any_kind(source: Source) {

@@ -73,11 +73,11 @@ async fn gates_open(engine: Engine, settings: &[(&str, &str)]) {
     assert!(scans > 3, "too few scans were sent: {scans}");
     for (phone, added, late) in working.join_all().await {
         assert!(added > 0, "the phones can change their carts");
-        let has = phone.contents().await;
+        let contents = phone.contents().await;
         let may_have = (added..=added + late).map(|qty| default("a", qty));
         assert!(
-            may_have.into_iter().any(|line| has == [line]),
-            "{added} changes were confirmed, {late} timed out: {has:?}"
+            may_have.into_iter().any(|line| contents == [line]),
+            "{added} changes were confirmed, {late} timed out: {contents:?}"
         );
     }
 }

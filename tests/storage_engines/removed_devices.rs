@@ -107,9 +107,9 @@ fn key(key: &str, device: Option<&str>) -> String {
 /// Exports the database, and asserts that the export can be imported.
 fn exported(database: &TestDatabase, engine: Engine) -> String {
     let export = database.export("jsonl");
-    let other = TestDatabase::new(engine);
-    other.import("a.jsonl", &export);
-    assert_eq!(other.export("jsonl"), export);
+    let other_database = TestDatabase::new(engine);
+    other_database.import("a.jsonl", &export);
+    assert_eq!(other_database.export("jsonl"), export);
     export
 }
 
@@ -155,7 +155,7 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
         stderr.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
         "{stderr}"
     );
-    let other = TestDatabase::at(server.database());
+    let other_database = TestDatabase::at(server.database());
     let export = std::fs::read_to_string(output).unwrap();
-    assert!(other.import("a.jsonl", &export).contains(": 2 changed"), "{export}");
+    assert!(other_database.import("a.jsonl", &export).contains(": 2 changed"), "{export}");
 }

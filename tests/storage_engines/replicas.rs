@@ -84,7 +84,7 @@ async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
             let request = scan();
             let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
             assert_all_same(&answers[0]);
-            assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of them");
+            assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of the duplicates");
             assert_all_answer(&replicas, &request, &answers[0][0]).await;
             assert_eq!(sessions(&replicas).await.len(), round);
         }
@@ -271,11 +271,11 @@ async fn record_outlives_its_store_on_every_replica(engine: Engine) {
     let before = engine.demo(&[("directory.file", file.path().to_str().unwrap())]).await;
     let request = scan_with("storeId", "S");
     let answer = before.verify(&request).await;
-    assert_granted(&answer, "v", "SHOPPER", "enabled");
+    assert_granted(&answer, "v", "SHOPPER", "while the store is enabled");
 
     std::fs::write(file.path(), directory(false).to_string()).unwrap();
     let after = before.replica().await;
-    assert_refused(&after.verify(&scan_with("storeId", "S")).await, 400, INVALID_STORE, "disabled");
+    assert_refused(&after.verify(&scan_with("storeId", "S")).await, 400, INVALID_STORE, "a disabled store");
     assert_all_answer(&[before, after].map(Arc::new), &request, &answer).await;
 }
 
@@ -296,9 +296,9 @@ async fn wrong_hash_key_is_refused(_: Engine) {
         let settings = [&[("storage.url", database.url())], settings].concat();
         Server::try_demo(&settings).await.err().expect("the start fails")
     };
-    assert!(refusal(&[]).await.contains("security.hash_key"), "it is required");
+    assert!(refusal(&[]).await.contains("security.hash_key"), "the hash key is required");
     drop(Server::postgres(database.url(), &[]).await);
-    let other = base64([7; 32]);
-    let refused = refusal(&[("security.hash_key", &other)]).await;
-    assert!(refused.contains("security.hash_key") && !refused.contains(&other), "{refused}");
+    let other_hash_key = base64([7; 32]);
+    let refused = refusal(&[("security.hash_key", &other_hash_key)]).await;
+    assert!(refused.contains("security.hash_key") && !refused.contains(&other_hash_key), "{refused}");
 }

@@ -60,7 +60,7 @@ async fn rejection_is_kept_for_the_same_retention(engine: Engine) {
     let in_time = set(rejected.clone(), "authEvent.timestamp", "2019-06-01T00:00:00Z");
     assert_refused(&server.verify(&rejected).await, 401, PAYMENT_EXPIRED, "the first scan");
     server.clock.advance(7 * DAY - 30 * SECOND);
-    assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "recorded");
+    assert_refused(&server.verify(&in_time).await, 401, PAYMENT_EXPIRED, "the recorded rejection");
     server.clock.advance(60 * SECOND);
     assert_granted(&server.verify(&in_time).await, "expired-payment-uuid-001", "SHOPPER", "the event is new again");
 }

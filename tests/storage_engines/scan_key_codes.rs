@@ -135,10 +135,10 @@ async fn code_is_valid_at_every_gate_until_it_expires(engine: Engine) {
         // For other tokens, only the store's current window counts.
         for token in [TOKEN.to_owned(), "f".repeat(32)] {
             let text = format!("{PREFIX}{token}{}", made_at.timestamp());
-            let other = json!({ "identityKey": base64(text), "madeAt": code["madeAt"] });
+            let other_answer = json!({ "identityKey": base64(text), "madeAt": code["madeAt"] });
             let last = made_at + TimeDelta::seconds(30) + network;
-            assert_ne!(server.verify(&scan(&other, last)).await.json()["message"], KEY_EXPIRED, "{what}");
-            assert_refused(&server.verify(&scan(&other, last + late)).await, 401, KEY_EXPIRED, &what);
+            assert_ne!(server.verify(&scan(&other_answer, last)).await.json()["message"], KEY_EXPIRED, "{what}");
+            assert_refused(&server.verify(&scan(&other_answer, last + late)).await, 401, KEY_EXPIRED, &what);
         }
     }
     // A new code has the shorter window.
@@ -162,9 +162,9 @@ async fn code_may_name_a_device(engine: Engine) {
 async fn unknown_or_invalid_device_is_refused(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
-    let other = signed_in(&server, "associate-uuid-001").await;
+    let other_customer = signed_in(&server, "associate-uuid-001").await;
     let unknown = json!({ "message": "This device is not registered with your account.", "reason": "unknown_device" });
-    for (app, device) in [(&other, "device-abc-123"), (&app, "nope"), (&app, "DEVICE-abc-123")] {
+    for (app, device) in [(&other_customer, "device-abc-123"), (&app, "nope"), (&app, "DEVICE-abc-123")] {
         assert_json(&request_code(app, Some(&json!({ "deviceId": device }))).await, 400, &unknown, device);
     }
     let bad = [json!(""), json!("a\0"), json!("d".repeat(256)), json!(5), json!([])];
@@ -225,7 +225,7 @@ async fn codes_of_an_erased_shopper_are_denied(engine: Engine) {
     server.verify(&scan_of_code(&used)).await;
     assert_eq!(server.admin("DELETE", &format!("shoppers/{}", segment(SHOPPER))).await.status, 204);
     for code in [&unused, &used] {
-        assert_refused(&server.verify(&scan_of_code(code)).await, 401, KEY_NOT_FOUND, "erased");
+        assert_refused(&server.verify(&scan_of_code(code)).await, 401, KEY_NOT_FOUND, "a code of the erased shopper");
     }
     assert_no_code(&app, "not_linked").await;
     // A new shopper with the same id does not get these codes.

@@ -45,7 +45,11 @@ async fn oldest_codes_are_removed_at_the_limit(engine: Engine) {
         "ASSOCIATE",
         "each shopper has a separate limit",
     );
-    assert_outcome(&server.verify(&scan_with("identityKey", base64(code(SCANNED_AT, "")))).await, None, "not issued");
+    assert_outcome(
+        &server.verify(&scan_with("identityKey", base64(code(SCANNED_AT, "")))).await,
+        None,
+        "a token that was not issued",
+    );
 }
 
 async fn token_expires_after_its_lifetime(engine: Engine) {
@@ -56,7 +60,7 @@ async fn token_expires_after_its_lifetime(engine: Engine) {
     server.clock.advance(Duration::from_secs(179));
     assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "one second before its end");
     server.clock.advance(Duration::from_secs(1));
-    assert_refused(&server.verify(&scan_of_code(&code)).await, 401, KEY_NOT_FOUND, "at its end");
+    assert_refused(&server.verify(&scan_of_code(&code)).await, 401, KEY_NOT_FOUND, "at the end of its lifetime");
     assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "the recorded decision is repeated");
 }
 
@@ -70,9 +74,9 @@ async fn signed_code_opens_once(engine: Engine) {
         let text = code["scanKeyCode"].as_str().unwrap();
         assert_eq!((text.len(), &text[..7]), (66, PREFIX), "with a signature of 17 characters");
         let (first, second) = (scan_of_code(&code), scan_of_code(&code));
-        assert_granted(&server.verify(&first).await, SHOPPER, "SHOPPER", "once");
-        assert_refused(&server.verify(&second).await, 401, "Identity key already used", "not twice");
-        assert_granted(&server.verify(&retry(&first)).await, SHOPPER, "SHOPPER", "a retry");
+        assert_granted(&server.verify(&first).await, SHOPPER, "SHOPPER", "the first use");
+        assert_refused(&server.verify(&second).await, 401, "Identity key already used", "the second use");
+        assert_granted(&server.verify(&retry(&first)).await, SHOPPER, "SHOPPER", "a retry of the first use");
         let last = if text.ends_with('a') { 'b' } else { 'a' };
         let forged = base64(format!("{}{last}", &text[..65]));
         assert_refused(

@@ -88,10 +88,10 @@ fn assert_used(answer: &Answer, what: &str) {
 fn accepted(answers: &[Answer]) -> usize {
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     for answer in refused {
-        assert_used(answer, "one of many");
+        assert_used(answer, "one of many events");
     }
     for answer in &accepted {
-        assert_accepted(answer, "one of many");
+        assert_accepted(answer, "one of many events");
     }
     accepted.len()
 }
@@ -113,13 +113,13 @@ async fn retry_gets_its_answer_and_second_event_is_denied(engine: Engine) {
 async fn exit_uses_a_code(engine: Engine) {
     let server = server(engine, &[]).await;
     let [entry, exit] = [signed(TOKEN, "in"), signed(TOKEN, "out")];
-    assert_accepted(&server.verify(&event_with_code(&entry)).await, "in");
+    assert_accepted(&server.verify(&event_with_code(&entry)).await, "entry");
     assert_used(&server.verify(&at_exit(&event_with_code(&entry))).await, "out with the code that was used");
     assert_eq!(server.sessions().await[0]["state"], "open", "a rejection closes nothing");
     let out = at_exit(&event_with_code(&exit));
-    assert_accepted(&server.verify(&out).await, "out");
-    assert_accepted(&server.verify(&retry(&out)).await, "out again");
-    assert_used(&server.verify(&at_exit(&event_with_code(&exit))).await, "out twice");
+    assert_accepted(&server.verify(&out).await, "exit");
+    assert_accepted(&server.verify(&retry(&out)).await, "a retry of the exit");
+    assert_used(&server.verify(&at_exit(&event_with_code(&exit))).await, "a second exit with the code");
     assert_used(&server.verify(&event_with_code(&exit)).await, "in with a code that was used to go out");
     let sessions = server.sessions().await;
     assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
@@ -171,7 +171,7 @@ async fn rejection_uses_no_code(engine: Engine) {
         assert_refused(&server.verify(&set(unused.clone(), path, value)).await, 400, message, message);
     }
     let old = set(event_with_code(&code), "authEvent.timestamp", "2024-02-09T17:56:57Z");
-    assert_refused(&server.verify(&old).await, 401, KEY_EXPIRED, "too late");
+    assert_refused(&server.verify(&old).await, 401, KEY_EXPIRED, "the code has expired");
     let used_event = new_id();
     accept(&server, &used_event).await;
     assert_refused(
@@ -186,11 +186,11 @@ async fn rejection_uses_no_code(engine: Engine) {
 async fn rejection_of_a_used_code_is_recorded_like_others(engine: Engine) {
     let server = server(engine, &[]).await;
     let code = signed(TOKEN, "");
-    assert_accepted(&server.verify(&event_with_code(&code)).await, "uses the code");
+    assert_accepted(&server.verify(&event_with_code(&code)).await, "an event that uses the code");
     let records = metric(&server, "connector_ledger_records").await;
     let event = new_id();
     for _ in 0..3 {
-        assert_used(&server.verify(&scan_of(&event, &code)).await, "recorded once");
+        assert_used(&server.verify(&scan_of(&event, &code)).await, "the recorded rejection");
     }
     assert_eq!(metric(&server, "connector_ledger_records").await, records + 1);
     let listed: Value = server
@@ -207,7 +207,7 @@ async fn rejection_of_a_used_code_is_recorded_like_others(engine: Engine) {
     // After a rejection, another key is decided again. Then both records are kept.
     assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another event"))).await, "another code");
     assert_used(&server.verify(&scan_of(&event, &code)).await, "as recorded");
-    assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third");
+    assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third key");
 
     // The rejection of a used code counts as one of eight rejections. A ninth request is refused, and uses no code.
     let event = new_id();
@@ -301,13 +301,13 @@ async fn unsigned_or_changed_code_is_invalid(engine: Engine) {
     let good = signed(TOKEN, "guest");
     let mut changed = good.clone();
     changed.replace_range(49..50, "G");
-    let other = "f".repeat(32);
+    let other_token = "f".repeat(32);
     for (code, message) in [
         (code(SCANNED_AT, "guest"), INVALID_KEY),
         (code(SCANNED_AT - 1000, "guest"), INVALID_KEY), // the signature is checked before the age
         (changed, INVALID_KEY),
-        (good.replace(TOKEN, &other), INVALID_KEY), // and before the token
-        (signed(&other, "guest"), KEY_NOT_FOUND),
+        (good.replace(TOKEN, &other_token), INVALID_KEY), // and before the token
+        (signed(&other_token, "guest"), KEY_NOT_FOUND),
     ] {
         assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, &code);
     }
@@ -397,12 +397,12 @@ async fn codes_in_any_order_cause_no_deadlock_across_replicas(engine: Engine) {
 /// code.
 async fn replica_without_single_use_shares_the_database(engine: Engine) {
     let first = server(engine, &[]).await;
-    let other = first.replica_with(&[("scan_key.single_use", "false")]).await;
+    let replica_without_single_use = first.replica_with(&[("scan_key.single_use", "false")]).await;
     let code = signed(TOKEN, "");
-    assert_accepted(&other.verify(&event_with_code(&code)).await, "does not use the code");
+    assert_accepted(&replica_without_single_use.verify(&event_with_code(&code)).await, "does not use the code");
     let event = event_with_code(&code);
     assert_accepted(&first.verify(&event).await, "used");
-    assert_accepted(&other.verify(&event).await, "the record of the other replica");
+    assert_accepted(&replica_without_single_use.verify(&event).await, "the record of the other replica");
     assert_used(&first.verify(&event_with_code(&code)).await, "used");
-    assert_accepted(&other.verify(&event_with_code(&code)).await, "does not check used codes");
+    assert_accepted(&replica_without_single_use.verify(&event_with_code(&code)).await, "does not check used codes");
 }

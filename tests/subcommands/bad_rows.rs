@@ -75,8 +75,8 @@ fn a_key_is_checked_against_the_devices_of_its_shopper_in_the_file() {
     database.refuses("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
     database.refuses("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
     database.imports("b.jsonl", key);
-    let other = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
-    database.imports("b.jsonl", format!("{other}{changed}"));
+    let other_row = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
+    database.imports("b.jsonl", format!("{other_row}{changed}"));
 }
 
 #[test]

@@ -163,11 +163,11 @@ fn digests_are_valid_only_with_the_hash_key_that_made_them() {
     let database = Database::new();
     database.imports("a.csv", TABLE);
     let (lines, table) = (database.export(&[]), database.export(&["--format", "csv"]));
-    let other = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
-    other.refuses("a.jsonl", &lines, 64, "security.hash_key");
-    other.refuses("a.csv", &table, 64, "security.hash_key");
+    let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
+    other_database.refuses("a.jsonl", &lines, 64, "security.hash_key");
+    other_database.refuses("a.csv", &table, 64, "security.hash_key");
     let (_, without) = lines.split_once('\n').unwrap();
-    for database in [&database, &other] {
+    for database in [&database, &other_database] {
         database.refuses("a.jsonl", without, 1, "line 4: identityKey.digest");
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
@@ -242,15 +242,15 @@ fn a_refused_import_creates_no_database() {
     let source = Database::new();
     source.imports("a.csv", TABLE);
     let export = source.export(&[]);
-    let other = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
+    let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
     let keyless = Database { hash_key: "", ..Database::new() };
-    for database in [&other, &keyless] {
+    for database in [&other_database, &keyless] {
         database.refuses("a.jsonl", &export, 64, "security.hash_key");
         database.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
         database.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
         assert_eq!(file_names(database), ["a.jsonl"]);
     }
-    let right = Database { hash_key: HASH_KEY, ..other };
+    let right = Database { hash_key: HASH_KEY, ..other_database };
     assert!(right.imports("a.jsonl", &export).contains(": 7 changed"));
 }
 

@@ -116,11 +116,11 @@ async fn authorities_and_certificates_are_reloaded_without_a_restart() {
     assert!(connector.opens(Some(&after)));
 
     // From now on the server has a certificate of a third authority.
-    let other = Authority::new("other");
-    connector.files.write(&other.server());
+    let other_authority = Authority::new("other");
+    connector.files.write(&other_authority.server());
     connector.process.signal("HUP");
     connector.wait_until_it_opens(&after, false); // the gate does not trust that authority yet
-    std::fs::write(connector.folder.path().join("public"), other.pem()).unwrap();
+    std::fs::write(connector.folder.path().join("public"), other_authority.pem()).unwrap();
     assert!(connector.opens(Some(&after)));
 }
 

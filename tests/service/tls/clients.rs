@@ -82,7 +82,7 @@ async fn no_session_is_resumed_with_client_certificates() {
         let mut kinds = Vec::new();
         for _ in 0..2 {
             let mut connection = Secure::connect(&server, &config).await.unwrap();
-            assert_answered(connection.ask().await, "resumed or not");
+            assert_answered(connection.ask().await, "a resumed or full handshake");
             kinds.push(connection.0.get_ref().1.handshake_kind());
         }
         // Without client certificates, resumption saves phones a signature, and proves here that the test can detect

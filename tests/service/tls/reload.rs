@@ -29,8 +29,12 @@ async fn failed_reload_keeps_the_previous_files() {
     let files = TlsFiles::create(&first, Some(&Authority::new("clients")));
     let server = serving(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
-    let still_works =
-        async || assert_answered(ask_once(&server, &authority.client_config(None, VERSIONS)).await, "still served");
+    let still_works = async || {
+        assert_answered(
+            ask_once(&server, &authority.client_config(None, VERSIONS)).await,
+            "the previous certificate is still used",
+        )
+    };
 
     // One file is replaced, and the other is not yet.
     std::fs::write(files.path("certificate"), &second.certificate).unwrap();
@@ -65,7 +69,7 @@ async fn client_of_a_removed_authority_is_refused() {
         [&old, &new].map(|authority| public.client_config(Some(&authority.client("gateway")), VERSIONS));
     let mut open = Secure::connect(&server, &old_client).await.unwrap();
     assert_answered(open.ask().await, "before the reload");
-    assert!(ask_once(&server, &new_client).await.is_err(), "not yet");
+    assert!(ask_once(&server, &new_client).await.is_err(), "the new authority is not loaded yet");
 
     // To change an authority, first trust both: no client notices.
     files.write_authority(&format!("{}{}", old.pem(), new.pem()));
