@@ -100,7 +100,7 @@ impl Answers {
         prepared
     }
 
-    /// Sends the prepared requests. This is what is counted.
+    /// Sends the prepared requests. Only these are counted.
     pub(crate) fn ask(&mut self) {
         let Self { runtime, router, requests, answers, .. } = self;
         runtime.block_on(async {

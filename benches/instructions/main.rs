@@ -29,8 +29,9 @@ use identity_connector::http::read_scan;
 const TIMES: u64 = 100;
 /// The allowed increase over the baseline, in percent.
 const MARGIN: u64 = 5;
-/// Makes the C library copy memory without `rep movsb`. Valgrind counts every byte of it as an instruction: nearly half
-/// of the count of a replay, although it takes almost no time. Whether the library uses it depends on the processor.
+/// Makes the C library copy memory without `rep movsb`. Valgrind counts each byte that this instruction copies as an
+/// instruction: nearly half of the count of a replay, although it takes almost no time. Whether the C library uses it
+/// depends on the processor.
 const COPIES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS");
 /// The baseline of each case: instructions for [`TIMES`] repetitions.
 const BASELINES: &str = include_str!("baselines.txt");

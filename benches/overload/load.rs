@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 use uuid::Uuid;
 
-/// When a gate gives up. A request that is not sent by then is not sent at all.
+/// The time-out of a gate. A request that could not be sent before it is not sent.
 const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The address and the content of the requests.
@@ -36,11 +36,11 @@ pub(crate) struct Target {
 /// The result of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// When it was due, from the start of the run.
+    /// The time when the request was due, from the start of the run.
     pub(crate) due: Duration,
-    /// The status of the answer. 0: the connection failed. 1: not sent, because the gate had given up.
+    /// The status of the answer. 0: the connection failed. 1: not sent before the time-out of the gate.
     pub(crate) status: u16,
-    /// The time from when it was due to its result.
+    /// The time from when the request was due to its result.
     pub(crate) took: Duration,
 }
 

@@ -36,7 +36,7 @@ const CAPACITY: f64 = MAX_IN_FLIGHT as f64 * 1000.0 / SLOW.as_millis() as f64;
 const TIMES: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 /// The minimum goodput of each run, as a share of the best one.
 const KEPT: f64 = 0.95;
-/// The maximum 99th percentile of latency: of accepted scans, and of refused ones. A refused scan may wait shortly for
+/// The maximum 99th percentile of latency: of accepted scans, and of refused ones. A refused scan may wait briefly for
 /// a permit.
 const ACCEPTED: Duration = Duration::from_millis(1_500);
 const REFUSED: Duration = Duration::from_millis(100);

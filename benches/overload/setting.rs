@@ -17,7 +17,7 @@ pub(crate) const KEY: &str = "slow_badge";
 /// The store of all scans.
 pub(crate) const STORE: &str = "STORE-001";
 
-/// Starts it, with its files in this folder.
+/// Starts the connector, with its files in this folder.
 pub(crate) fn start(folder: &TempDir) -> Connector {
     let directory = json!({
         "stores": [{ "id": STORE }],

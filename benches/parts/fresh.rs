@@ -15,8 +15,8 @@ impl<T, Make: FnMut() -> T> Fresh<T, Make> {
         Self { current: Arc::new(make()), make, number: 0 }
     }
 
-    /// The ledger or connector for the next event, and the event's number. The measured function must return the
-    /// former, so that dropping it is not measured.
+    /// The ledger or connector for the next event, and the number of the event. The measured function must return the
+    /// ledger or connector, so that dropping it is not measured.
     pub(crate) fn next(&mut self) -> (Arc<T>, u64) {
         self.number += 1;
         if self.number.is_multiple_of(CAPACITY) {

@@ -26,7 +26,7 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Starts a command that runs the binary, and waits until it is ready. Its log is written to the folder.
+    /// Starts a command that runs the binary, and waits until the connector is ready. The log is written to the folder.
     pub(crate) fn start(mut command: Command, folder: &Path) -> Self {
         let path = folder.join("log");
         // In append mode, so that writing continues at the end after the file was truncated.
@@ -72,7 +72,7 @@ impl Connector {
         self.process.id()
     }
 
-    /// Truncates its log, which gets one line for every request.
+    /// Truncates the log, which gets one line for every request.
     pub(crate) fn empty_log(&self) {
         self.log.set_len(0).unwrap();
     }
@@ -87,7 +87,7 @@ impl Connector {
         answer
     }
 
-    /// Sends SIGTERM and waits for its end.
+    /// Sends SIGTERM and waits until the connector has ended.
     pub(crate) fn stop(self) {
         self.process.stop();
     }

@@ -20,7 +20,7 @@ impl Process {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Sends SIGTERM and waits for its end.
+    /// Sends SIGTERM and waits until the process has ended.
     pub(crate) fn stop(mut self) {
         let kill = Command::new("kill").arg(self.id().to_string()).status();
         assert!(kill.unwrap().success(), "kill");

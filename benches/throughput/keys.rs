@@ -40,8 +40,8 @@ impl Keys {
         Self { form: Form::Badge, number }
     }
 
-    /// The text before and after the digits. The length of the former is a multiple of three, so that the digits have
-    /// their own characters in Base64.
+    /// The text before and after the digits. The length of the text before them is a multiple of three, so that the
+    /// digits have their own characters in Base64.
     fn prefix_and_suffix(self) -> (&'static str, &'static str) {
         match self.form {
             Form::Code => ("JWOACME00000000000000000000000000", "1795867200"),

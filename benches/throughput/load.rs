@@ -18,9 +18,9 @@ use crate::server::STORE;
 pub(crate) const PROCESSOR: &str = "1";
 /// The length of the warm-up run.
 pub(crate) const WARM: Duration = Duration::from_secs(1);
-/// The maximum time for scans under way to finish after a run.
+/// The maximum time for running scans to finish after a run.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The interval for checking that.
+/// The interval for checking whether scans have finished.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The scans of a run.

@@ -149,7 +149,7 @@ impl<'p> Server<'p> {
         run(time)
     }
 
-    /// Stops it, and waits for its end.
+    /// Stops the server, and waits until it has ended.
     pub(crate) fn stop(self) {
         match self.runs {
             Runs::Baseline(process) => process.stop(),

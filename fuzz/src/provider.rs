@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{NOW, base64url};
 
-/// The audience of its tokens.
+/// The audience of the tokens.
 pub const AUDIENCE: &str = "shop";
 
 /// A provider. Its issuer name contains its port, which differs in each run.
@@ -56,14 +56,14 @@ impl Provider {
         format!("{message}.{signature}")
     }
 
-    /// Whether it has signed this.
+    /// Whether the provider has signed this message.
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.key.public_key().as_ref()).verify(message, signature).is_ok()
     }
 }
 
 impl Provider {
-    /// Whether the claims name it as the issuer.
+    /// Whether the claims name this provider as the issuer.
     pub fn is_named_by(&self, claims: &Value) -> bool {
         claims["iss"] == self.issuer.as_str()
     }

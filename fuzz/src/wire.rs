@@ -12,7 +12,7 @@ pub struct Wire(TcpStream);
 /// An answer.
 pub struct Answer {
     pub status: u16,
-    /// In small letters, including the empty line at its end.
+    /// The head in lower case, including the empty line at its end.
     head: String,
     pub body: Vec<u8>,
 }

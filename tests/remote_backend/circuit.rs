@@ -61,17 +61,17 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
             assert_too_many(&verify(&server, &key).await, &format!("{what}, {kind}"));
             assert_eq!(readiness(&server).await, "ready");
             assert_eq!(lookup_count(&server, "made_up").await, 1, "{what}, {kind}");
-            let asked: Vec<_> =
+            let lookups: Vec<_> =
                 backend.requests()[before..].iter().map(support::backend::ReceivedRequest::json).collect();
-            let made_up = asked.iter().find(|lookup| lookup["value"].as_str().unwrap().starts_with("connectorprobe"));
-            let made_up = made_up.unwrap_or_else(|| panic!("{what}: {asked:?}"));
-            assert_eq!((made_up["kind"].as_str(), &made_up["storeId"]), (Some(kind), &asked[0]["storeId"]), "{what}");
+            let made_up = lookups.iter().find(|lookup| lookup["value"].as_str().unwrap().starts_with("connectorprobe"));
+            let made_up = made_up.unwrap_or_else(|| panic!("{what}: {lookups:?}"));
+            assert_eq!((made_up["kind"].as_str(), &made_up["storeId"]), (Some(kind), &lookups[0]["storeId"]), "{what}");
             assert_eq!(made_up["value"].as_str().unwrap().len(), 32, "the length of a token");
         }
     }
-    let asked: Vec<_> = backend.requests().iter().map(support::backend::ReceivedRequest::json).collect();
+    let lookups: Vec<_> = backend.requests().iter().map(support::backend::ReceivedRequest::json).collect();
     let made_up: Vec<_> =
-        asked.iter().filter(|lookup| lookup["value"].as_str().unwrap().starts_with("connector")).collect();
+        lookups.iter().filter(|lookup| lookup["value"].as_str().unwrap().starts_with("connector")).collect();
     let distinct: std::collections::HashSet<_> = made_up.iter().map(|lookup| lookup["value"].as_str()).collect();
     assert_eq!((made_up.len(), distinct.len()), (8, 8), "each made-up key is different");
 }

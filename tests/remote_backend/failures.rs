@@ -33,11 +33,11 @@ fn failure_replies() -> Vec<(&'static str, Reply)> {
 async fn without_an_answer_a_scan_gets_500_in_time_and_is_not_recorded() {
     let backend = Backend::start().await;
     let server = backend.connector(&[]).await;
-    for (what, silence) in failure_replies() {
+    for (what, failure) in failure_replies() {
         assert_one_within(IN_TIME, what, async || {
             // A new connector for each case, which has not sent a look-up request yet.
             let server = server.replica().await;
-            backend.set_reply(silence.clone());
+            backend.set_reply(failure.clone());
             let body = scan_with_key(what.as_bytes());
             let began = std::time::Instant::now();
             assert_refused(&server.verify(&body).await, 500, OUR_FAULT, what);
@@ -166,16 +166,18 @@ async fn the_connector_recovers_after_every_kind_of_failure() {
         wait_until_backend_is_used(&server, &backend).await;
         let what = format!("round {round}");
         assert_granted(&verify(&server, &next()).await, "v1", "SHOPPER", &what);
-        for silence in [Reply::Silence, Reply::Status(500, String::new())] {
-            backend.set_reply(silence);
+        for failure in [Reply::Silence, Reply::Status(500, String::new())] {
+            backend.set_reply(failure);
             for _ in 0..6 {
                 let (answer, elapsed) = timed(&server, &next()).await;
                 assert!([429, 500].contains(&answer.status), "{what}: {} {elapsed:?}", answer.status);
             }
             wait_until_backend_is_used(&server, &backend).await;
         }
-        for wrong in [Reply::Status(200, "nonsense".to_owned()), Reply::Endless, Reply::Status(401, String::new())] {
-            backend.set_reply(wrong);
+        for invalid_reply in
+            [Reply::Status(200, "nonsense".to_owned()), Reply::Endless, Reply::Status(401, String::new())]
+        {
+            backend.set_reply(invalid_reply);
             assert_refused(&verify(&server, &next()).await, 401, KEY_NOT_FOUND, &what);
         }
         backend.stop().await;

@@ -30,12 +30,12 @@ async fn lookup_request_is_the_documented_json() {
     let body = scan_with_key(code(SCANNED_AT, "custom").replace(TOKEN, &token).as_bytes());
     assert_granted(&server.verify(&set(body, "storeId", "STORE-002")).await, "v1", "SHOPPER", "a code");
     expected.push(json!({ "kind": "recognition_token", "value": token, "channel": "OPTICAL", "storeId": "STORE-002" }));
-    let asked = backend.requests();
-    assert_eq!(asked.iter().map(ReceivedRequest::json).collect::<Vec<_>>(), expected);
-    for asked in &asked {
-        assert_eq!(asked.line, "POST /identities HTTP/1.1");
+    let requests = backend.requests();
+    assert_eq!(requests.iter().map(ReceivedRequest::json).collect::<Vec<_>>(), expected);
+    for request in &requests {
+        assert_eq!(request.line, "POST /identities HTTP/1.1");
         for header in ["content-type: application/json\n", "authorization: Bearer a-bearer-token\n"] {
-            assert!(asked.head.contains(header), "{}", asked.head);
+            assert!(request.head.contains(header), "{}", request.head);
         }
     }
     assert_eq!(backend.connections(), 1, "a connection is used again");

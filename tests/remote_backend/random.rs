@@ -150,34 +150,35 @@ fn any_status_below_500_except_429_gets_200_or_401() {
 }
 
 /// Checks that a look-up request has the documented form and contains the key of the scan.
-fn is_documented(asked: &Value, shown: &[u8]) -> Result<(), String> {
-    let wrong = |what: &str| Err(format!("{what}: {asked} for {}", String::from_utf8_lossy(shown)));
-    let Some(shown) =
-        std::str::from_utf8(shown).ok().filter(|shown| shown.bytes().all(|byte| (0x20..=0x7e).contains(&byte)))
+fn is_documented(lookup: &Value, scanned_key: &[u8]) -> Result<(), String> {
+    let mismatch = |what: &str| Err(format!("{what}: {lookup} for {}", String::from_utf8_lossy(scanned_key)));
+    let Some(scanned_key) = std::str::from_utf8(scanned_key)
+        .ok()
+        .filter(|scanned_key| scanned_key.bytes().all(|byte| (0x20..=0x7e).contains(&byte)))
     else {
-        return wrong("an unreadable key");
+        return mismatch("an unreadable key");
     };
-    let names: Vec<&str> = asked.as_object().unwrap().keys().map(String::as_str).collect();
+    let names: Vec<&str> = lookup.as_object().unwrap().keys().map(String::as_str).collect();
     if names != ["channel", "kind", "storeId", "value"]
-        || asked["storeId"] != "STORE-001"
-        || asked["channel"] != "OPTICAL"
+        || lookup["storeId"] != "STORE-001"
+        || lookup["channel"] != "OPTICAL"
     {
-        return wrong("members");
+        return mismatch("members");
     }
-    let value = asked["value"].as_str().unwrap();
-    let looks_like_a_code = shown.starts_with("JWO") && shown.len() >= 49;
-    match asked["kind"].as_str().unwrap() {
-        "identity_key" if !looks_like_a_code && value == shown => Ok(()),
+    let value = lookup["value"].as_str().unwrap();
+    let looks_like_a_code = scanned_key.starts_with("JWO") && scanned_key.len() >= 49;
+    match lookup["kind"].as_str().unwrap() {
+        "identity_key" if !looks_like_a_code && value == scanned_key => Ok(()),
         "recognition_token" if looks_like_a_code => {
-            let at = &shown[PREFIX.len() + 32..][..10];
-            let is_good = shown.starts_with(PREFIX)
-                && shown.len() <= 154
-                && shown.bytes().all(|byte| byte.is_ascii_alphanumeric())
-                && &shown[PREFIX.len()..][..32] == value
+            let at = &scanned_key[PREFIX.len() + 32..][..10];
+            let is_good = scanned_key.starts_with(PREFIX)
+                && scanned_key.len() <= 154
+                && scanned_key.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                && &scanned_key[PREFIX.len()..][..32] == value
                 && at.parse::<i64>().is_ok_and(|at| (SCANNED_AT - 75..=SCANNED_AT + 15).contains(&at));
-            if is_good { Ok(()) } else { wrong("not a valid code") }
+            if is_good { Ok(()) } else { mismatch("not a valid code") }
         }
-        _ => wrong("kind and value"),
+        _ => mismatch("kind and value"),
     }
 }
 
@@ -201,7 +202,7 @@ fn lookup_request_for_any_key_has_the_documented_form() {
         let before = backend.requests().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         expect_200_or_401(answer.status, "")?;
-        backend.requests()[before..].iter().try_for_each(|asked| is_documented(&asked.json(), &key))
+        backend.requests()[before..].iter().try_for_each(|request| is_documented(&request.json(), &key))
     });
 }
 

@@ -59,7 +59,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
     }
     let metrics = client.get(format!("{}/metrics", process.management)).bearer_auth(MANAGEMENT_TOKEN);
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
-    assert!(backend.requests().iter().any(|asked| asked.json()["value"] == token));
+    assert!(backend.requests().iter().any(|request| request.json()["value"] == token));
     process.signal("TERM");
     let log = process.ended().stderr;
     for secret in [KEY, BEARER, token, "5ecret", "s3cret"] {

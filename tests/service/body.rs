@@ -14,14 +14,14 @@ use crate::{
 const LIMIT: usize = 64 * 1024;
 const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 
-/// An answer "at once" waits for neither of the contract's time limits.
-const AT_ONCE: Duration = Duration::from_millis(700);
+/// The maximum time for an immediate answer: less than both time limits of the contract.
+const IMMEDIATE: Duration = Duration::from_millis(700);
 
 fn length(bytes: usize) -> String {
     format!("content-length: {bytes}\r\n")
 }
 
-/// A valid body of exactly so many bytes.
+/// A valid body of exactly this many bytes.
 fn body_of(bytes: usize) -> String {
     let body = scan_with("padding", "").to_string();
     let padding = "x".repeat(bytes - body.len());
@@ -33,7 +33,7 @@ fn body_of(bytes: usize) -> String {
 /// The limit of a second for a body, and a margin.
 const LATE: Duration = Duration::from_millis(1_500);
 
-/// How long after the head an incomplete body was answered, which must not be less than about a second.
+/// The time from the head to the answer to an incomplete body. Asserts that it is about a second or more.
 #[track_caller]
 fn time_until_answer(wire: &Wire, what: &str) -> Duration {
     let elapsed = wire.elapsed();
@@ -68,7 +68,7 @@ async fn bodies_of_up_to_64_kib_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_content_length_is_refused_immediately() {
     let server = Server::demo(&[]).await;
-    assert_one_within(AT_ONCE, "content-length too large", async || {
+    assert_one_within(IMMEDIATE, "content-length too large", async || {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(&length(LIMIT + 1)).await;
         assert_refused(&wire.answer().await, 400, INVALID_BODY, "content-length too large");
@@ -89,7 +89,7 @@ async fn white_space_counts_towards_the_limit() {
 async fn too_long_body_is_answered_while_it_is_being_sent() {
     let server = Server::demo(&[]).await;
     for headers in [length(8 * LIMIT), CHUNKED.to_owned()] {
-        assert_one_within(AT_ONCE, &headers, async || {
+        assert_one_within(IMMEDIATE, &headers, async || {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(&headers).await;
             let sent = vec![b'x'; LIMIT + 1];
@@ -165,7 +165,7 @@ async fn reading_of_a_too_long_body_stops_at_a_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_body_is_answered_when_it_exceeds_the_limit() {
     let server = Server::demo(&[]).await;
-    assert_one_within(AT_ONCE, "endless", async || {
+    assert_one_within(IMMEDIATE, "endless", async || {
         let mut wire = Wire::connect(&server).await;
         wire.send_head(CHUNKED).await;
         let answer = loop {
@@ -291,7 +291,7 @@ async fn malformed_chunks_get_400() {
 async fn missing_body_counts_as_empty() {
     let server = Server::demo(&[]).await;
     for headers in ["", "content-length: 0\r\n"] {
-        assert_one_within(AT_ONCE, headers, async || {
+        assert_one_within(IMMEDIATE, headers, async || {
             let mut wire = Wire::connect(&server).await;
             wire.send_head(headers).await;
             assert_refused(&wire.answer().await, 400, INVALID_BODY, headers);

@@ -88,9 +88,9 @@ async fn caller_is_limited_to_its_own_stores() {
     assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "the store of another caller");
     assert_granted(&ask(&server, &[AMAZON], &body).await, "shopper-uuid-001", "SHOPPER", "nothing was recorded");
     assert_refused(&ask(&server, &[DESK], &body).await, 400, INVALID_STORE, "recorded by another caller");
-    let wrong = unset(body, "authEvent");
+    let invalid_body = unset(body, "authEvent");
     let message = "Missing required field: authEvent";
-    assert_refused(&ask(&server, &[DESK], wrong).await, 400, message, "missing fields are reported first");
+    assert_refused(&ask(&server, &[DESK], invalid_body).await, 400, message, "missing fields are reported first");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

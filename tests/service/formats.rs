@@ -28,7 +28,7 @@ async fn uuids_of_any_case_version_and_variant_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_uuids_are_refused() {
     let server = Server::demo(&[]).await;
-    for wrong in [
+    for invalid in [
         "not-a-valid-uuid",
         "a1b2c3d4e5f67890abcdef1234567890",
         "{a1b2c3d4-e5f6-7890-abcd-ef1234567890}",
@@ -54,10 +54,10 @@ async fn malformed_uuids_are_refused() {
         "a1b2c3d4-e5f6-7890-abcd",
         "obLD1OX2eJCrze8SNFZ4kA==",
     ] {
-        let answer = server.verify(&scan_with("requestId", wrong)).await;
-        assert_refused(&answer, 400, "Invalid requestId format", wrong);
-        let answer = server.verify(&scan_with("authEvent.id", wrong)).await;
-        assert_refused(&answer, 400, "Invalid authEvent.id format", wrong);
+        let answer = server.verify(&scan_with("requestId", invalid)).await;
+        assert_refused(&answer, 400, "Invalid requestId format", invalid);
+        let answer = server.verify(&scan_with("authEvent.id", invalid)).await;
+        assert_refused(&answer, 400, "Invalid authEvent.id format", invalid);
     }
 }
 
@@ -86,7 +86,7 @@ async fn base64_padding_is_optional() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_base64_is_refused() {
     let server = Server::demo(&[]).await;
-    for (wrong, mistake) in [
+    for (invalid, defect) in [
         ("", "empty"),
         ("!!!not-base64!!!", "not of the alphabet"),
         ("YQ=", "half the padding"),
@@ -119,8 +119,8 @@ async fn malformed_base64_is_refused() {
         ("YWJj.", "a dot"),
         ("ＹWJj", "a wide letter"),
     ] {
-        let answer = server.verify(&scan_with("identityKey", wrong)).await;
-        assert_refused(&answer, 400, BAD_KEY, &format!("{mistake}: {wrong:?}"));
+        let answer = server.verify(&scan_with("identityKey", invalid)).await;
+        assert_refused(&answer, 400, BAD_KEY, &format!("{defect}: {invalid:?}"));
     }
 }
 
@@ -163,7 +163,7 @@ async fn every_documented_timestamp_form_is_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_timestamps_are_refused() {
     let server = Server::demo(&[]).await;
-    for wrong in [
+    for invalid in [
         "not-a-timestamp",
         "2024-02-09",
         "17:53:57Z",
@@ -233,8 +233,8 @@ async fn malformed_timestamps_are_refused() {
         "Fri, 09 Feb 2024 17:53:57 GMT",
         "1707501237",
     ] {
-        let answer = server.verify(&scan_with("authEvent.timestamp", wrong)).await;
-        assert_refused(&answer, 400, "Invalid authEvent.timestamp format", wrong);
+        let answer = server.verify(&scan_with("authEvent.timestamp", invalid)).await;
+        assert_refused(&answer, 400, "Invalid authEvent.timestamp format", invalid);
     }
 }
 

@@ -23,7 +23,7 @@ async fn metrics_and_administration_require_the_configured_token() {
     server.verify(&scan()).await;
     let lists = LISTS.map(|(list, _)| format!("/admin/v1/{list}"));
     let right = format!("Bearer {TOKEN}");
-    let wrong = [
+    let invalid_credentials = [
         None,
         Some(String::new()),
         Some("Bearer".to_owned()),
@@ -35,7 +35,7 @@ async fn metrics_and_administration_require_the_configured_token() {
         Some(format!("Bearer {}", TOKEN.trim_end_matches('e'))),
     ];
     for path in lists.iter().map(String::as_str).chain(["/metrics", "/admin/v1/stores/STORE-001"]) {
-        for authorization in &wrong {
+        for authorization in &invalid_credentials {
             let answer = ask(&server, path, authorization.as_deref()).await;
             assert_eq!(answer.status, 401, "{path} {authorization:?}");
             assert_eq!(answer.json(), json!({ "message": "Unauthorized" }));

@@ -13,7 +13,7 @@ use crate::{
     wire::{Wire, request},
 };
 
-/// How many bodies are read at a time while no permit is free.
+/// The number of bodies that are read at the same time while no permit is free.
 const READ_OVER_LIMIT: usize = 64;
 /// A stalled scan holds its permit at least this long: its deadline is 1.5 s after its head.
 const STALLED: Duration = Duration::from_millis(1_400);
@@ -108,7 +108,7 @@ async fn send_unfinished_request(server: &Server) -> Wire {
     wire
 }
 
-/// Whether the server still waits for the body of an [`unfinished`] request: it does so for a second.
+/// Whether the server still waits for the body of a request sent by [`send_unfinished_request`]. It waits a second.
 fn is_awaited(unfinished: &Wire) -> bool {
     unfinished.elapsed() < Duration::from_millis(900)
 }

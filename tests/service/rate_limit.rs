@@ -15,7 +15,7 @@ const BURST: usize = 5;
 /// A burst of five requests, then one a second.
 const LOW: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "5")];
 
-/// Sends `body` until it gets a 429, and returns how many requests passed before.
+/// Sends `body` until it gets a 429, and returns the number of requests that passed before.
 async fn exhaust(server: &Server, body: &Value) -> usize {
     for passed in 0..100 {
         let answer = server.verify(body).await;
@@ -27,7 +27,7 @@ async fn exhaust(server: &Server, body: &Value) -> usize {
     panic!("no 429 after a hundred requests")
 }
 
-/// How many more requests `LOW` allows after this time, at most.
+/// The maximum number of further requests that `LOW` allows after this time.
 fn refilled(since: Instant) -> usize {
     usize::try_from(since.elapsed().as_secs()).unwrap() + 1
 }

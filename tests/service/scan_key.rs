@@ -29,24 +29,24 @@ async fn a_code_has_49_to_154_characters() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_with_other_characters_than_letters_and_digits_is_invalid() {
     let server = Server::demo(&[]).await;
-    let good = code(SCANNED_AT, "Az09");
-    assert_outcome(&verify(&server, &good).await, None, &good);
-    for position in 3..good.len() {
-        for wrong in ["@", " ", "-"] {
-            let mut bad = good.clone();
-            bad.replace_range(position..=position, wrong);
-            assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
+    let valid_code = code(SCANNED_AT, "Az09");
+    assert_outcome(&verify(&server, &valid_code).await, None, &valid_code);
+    for position in 3..valid_code.len() {
+        for character in ["@", " ", "-"] {
+            let mut invalid_code = valid_code.clone();
+            invalid_code.replace_range(position..=position, character);
+            assert_outcome(&verify(&server, &invalid_code).await, Some(INVALID_KEY), &invalid_code);
         }
     }
-    for bad in [
-        format!("{good} "),
-        format!("{good}_"),
-        format!("{good}="),
-        format!(" {good}"),
-        format!("{good}\n"),
-        format!("{good}é"),
+    for invalid_code in [
+        format!("{valid_code} "),
+        format!("{valid_code}_"),
+        format!("{valid_code}="),
+        format!(" {valid_code}"),
+        format!("{valid_code}\n"),
+        format!("{valid_code}é"),
     ] {
-        assert_outcome(&verify(&server, &bad).await, Some(INVALID_KEY), &bad);
+        assert_outcome(&verify(&server, &invalid_code).await, Some(INVALID_KEY), &invalid_code);
     }
 }
 

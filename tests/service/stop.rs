@@ -43,7 +43,7 @@ async fn unready_server_still_serves_during_the_stop_delay() {
     }
 }
 
-/// Both on an open connection and on a connection that is still in the accept queue.
+/// The request is sent on an open connection, and on a connection that is still in the accept queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_sent_at_the_moment_of_the_stop_is_answered() {
     for _ in 0..20 {
@@ -115,7 +115,7 @@ async fn request_with_an_incomplete_body_at_the_stop_is_answered() {
 }
 
 /// When every connection is in a request, none can be evicted: a new connection waits until one is answered. A stop is
-/// noticed meanwhile.
+/// noticed while it waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn active_connection_is_not_evicted_and_a_stop_is_noticed() {
     // The stalled scan runs for 1.5 s. An attempt counts if it ends before that.

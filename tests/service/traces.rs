@@ -21,7 +21,7 @@ async fn ask(server: &Server, body: &Value, traceparent: &str) -> Answer {
     Answer::read(request.body(body.to_string()).send().await.unwrap()).await
 }
 
-/// A connector that traces this share of requests, and so many a second that callers request.
+/// A connector that traces this share of requests, and at most `requested` traces a second that callers request.
 async fn traced(collector: &Collector, ratio: &str, requested: &str) -> Server {
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
@@ -109,10 +109,10 @@ async fn traces_requested_by_callers_are_limited() {
     let server = traced(&collector, "0", "3").await;
     let began = Instant::now();
     for number in 0..60 {
-        // Trace ids that a sampler by trace id would all select.
+        // A sampler by trace id would select each of these trace ids.
         ask(&server, &scan(), &format!("00-{:032x}-{PARENT}-01", number + 1)).await;
     }
-    // A burst of three, then three a second.
+    // The limit allows a burst of three, then three a second.
     let most = 3 + 3 * (began.elapsed().as_secs() + 1);
     collector.wait_until(|spans| scans(spans).len() >= 3).await;
     server.stopped().await;
@@ -189,7 +189,7 @@ async fn unreachable_collector_delays_no_answer() {
     for endpoint in [silent, closed] {
         let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
         let server = Server::demo(&settings).await;
-        // More spans than the queue holds.
+        // These are more spans than the queue holds.
         let mut took = Vec::new();
         for _ in 0..1_500 {
             let began = Instant::now();

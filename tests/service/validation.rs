@@ -69,9 +69,9 @@ async fn a_field_that_is_not_a_string_gets_its_own_refusal() {
     let server = Server::demo(&[]).await;
     for (path, refusal) in REQUIRED.into_iter().filter(|(path, _)| *path != "authEvent") {
         let valid = scan().pointer(&format!("/{}", path.replace('.', "/"))).unwrap().clone();
-        for wrong in not_strings(&valid) {
-            let answer = server.verify(&scan_with(path, wrong.clone())).await;
-            assert_refused(&answer, 400, refusal, &format!("{path} {wrong}"));
+        for invalid in not_strings(&valid) {
+            let answer = server.verify(&scan_with(path, invalid.clone())).await;
+            assert_refused(&answer, 400, refusal, &format!("{path} {invalid}"));
         }
     }
 }
@@ -82,9 +82,9 @@ async fn an_auth_event_that_is_not_an_object_gets_its_own_refusal() {
     let event = scan()["authEvent"].clone();
     let positional = json!([event["id"], event["timestamp"], event["location"]]);
     let as_text = json!(event.to_string());
-    for wrong in [json!(true), json!(0), json!(""), json!("ENTRY"), json!([]), json!([event]), positional, as_text] {
-        let answer = server.verify(&scan_with("authEvent", wrong.clone())).await;
-        assert_refused(&answer, 400, "Invalid authEvent format", &wrong.to_string());
+    for invalid in [json!(true), json!(0), json!(""), json!("ENTRY"), json!([]), json!([event]), positional, as_text] {
+        let answer = server.verify(&scan_with("authEvent", invalid.clone())).await;
+        assert_refused(&answer, 400, "Invalid authEvent format", &invalid.to_string());
     }
 }
 
@@ -112,18 +112,18 @@ async fn key_channel_may_be_absent_or_null() {
 async fn a_key_channel_is_one_of_two_words_exactly() {
     let server = Server::demo(&[]).await;
     let words = ["", "optical", "Radio", "BLUETOOTH", " OPTICAL", "OPTICAL ", "OPTICAL\u{0}", "OPTICALRADIO", "null"];
-    for wrong in words.map(Value::from).into_iter().chain(not_strings(&json!("OPTICAL"))) {
-        let answer = server.verify(&scan_with("keyChannel", wrong.clone())).await;
-        assert_refused(&answer, 400, "Invalid keyChannel value", &wrong.to_string());
+    for invalid in words.map(Value::from).into_iter().chain(not_strings(&json!("OPTICAL"))) {
+        let answer = server.verify(&scan_with("keyChannel", invalid.clone())).await;
+        assert_refused(&answer, 400, "Invalid keyChannel value", &invalid.to_string());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_location_is_one_of_two_words_exactly() {
     let server = Server::demo(&[]).await;
-    for wrong in ["entry", "Exit", "INVALID", " ENTRY", "ENTRY ", "EXIT\n", "ENTRYEXIT", "0"] {
-        let answer = server.verify(&scan_with("authEvent.location", wrong)).await;
-        assert_refused(&answer, 400, "Invalid authEvent.location value", wrong);
+    for invalid in ["entry", "Exit", "INVALID", " ENTRY", "ENTRY ", "EXIT\n", "ENTRYEXIT", "0"] {
+        let answer = server.verify(&scan_with("authEvent.location", invalid)).await;
+        assert_refused(&answer, 400, "Invalid authEvent.location value", invalid);
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn chunk(data: &[u8]) -> Vec<u8> {
 pub(crate) struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// When the last head was sent.
+    /// The time when the last head was sent.
     since: Instant,
 }
 

@@ -39,7 +39,7 @@ async fn exactly_one_right_key_is_accepted() {
     let upper = AUTH_KEY.to_uppercase();
     let longer = format!("{AUTH_KEY}y");
     let bearer = format!("Bearer {AUTH_KEY}");
-    let wrong: [&[&[u8]]; 11] = [
+    let wrong_keys: [&[&[u8]]; 11] = [
         &[],
         &[b""],
         &[b"x"],
@@ -52,7 +52,7 @@ async fn exactly_one_right_key_is_accepted() {
         &[key, key],
         &[key, b"x"],
     ];
-    for keys in wrong {
+    for keys in wrong_keys {
         let (answer, reason) = reason_of(&server, with(keys)).await;
         assert_unauthorized(&answer, &format!("{keys:?}"));
         assert_eq!(reason, "wrong_auth_key", "{keys:?}");
@@ -106,8 +106,8 @@ async fn too_many_wrong_keys_get_429() {
     assert!((1..=2).contains(&answered_401), "{answered_401}");
     let right = ask_for_token(&server, Some(AUTH_KEY), "").await;
     assert_eq!(right.status, 200, "another client at the same address, with the right key");
-    let wrong = ask_for_token(&server, Some("wrong"), "").await;
-    let wait: u64 = wrong.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    let refused = ask_for_token(&server, Some("wrong"), "").await;
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((2..=60).contains(&wait), "{wait}");
     assert!(refusals(&server).await["auth_key_failures"] >= 18);
     assert_eq!(server.verify(&crate::support::scan()).await.status, 200, "the gate is not limited");

@@ -66,7 +66,7 @@ async fn unknown_issuer_is_refused() {
     let trusted = Trusted::new(&[]).await;
     let issuer = trusted.provider.issuer();
     trusted.assert_accepted("iss", Some(json!(issuer))).await;
-    for wrong in [
+    for invalid in [
         json!(format!("{issuer}/")),
         json!(issuer.to_uppercase()),
         json!(issuer.replace("http:", "https:")),
@@ -78,7 +78,7 @@ async fn unknown_issuer_is_refused() {
         json!(5),
         Value::Null,
     ] {
-        trusted.assert_refused("iss", Some(wrong), "unknown_issuer").await;
+        trusted.assert_refused("iss", Some(invalid), "unknown_issuer").await;
     }
     trusted.assert_refused("iss", None, "unknown_issuer").await;
 }
@@ -147,7 +147,7 @@ async fn customer_claim_is_required() {
     for name in ["x".to_owned(), "x".repeat(255), "ß".repeat(255), "a b\n\u{1F600}".to_owned(), "'; --".to_owned()] {
         trusted.assert_accepted("sub", Some(json!(name))).await;
     }
-    for wrong in [
+    for invalid in [
         json!(""),
         json!("x".repeat(256)),
         json!("ß".repeat(256)),
@@ -159,7 +159,7 @@ async fn customer_claim_is_required() {
         json!({ "sub": "customer-1" }),
         Value::Null,
     ] {
-        trusted.assert_refused("sub", Some(wrong), "no_customer").await;
+        trusted.assert_refused("sub", Some(invalid), "no_customer").await;
     }
     trusted.assert_refused("sub", None, "no_customer").await;
 }

@@ -25,7 +25,7 @@ async fn expiry_is_required_and_must_be_in_the_future() {
     for past in [json!(now), json!(now - 1), json!(now - 3600), json!(0), json!(-1), json!(now as f64 + 0.01)] {
         trusted.assert_refused("exp", Some(past), "token_expired").await;
     }
-    for wrong in [
+    for invalid in [
         json!((now + 60).to_string()),
         json!("never"),
         json!(true),
@@ -38,7 +38,7 @@ async fn expiry_is_required_and_must_be_in_the_future() {
         json!(i64::MIN),
         Value::Null,
     ] {
-        trusted.assert_refused("exp", Some(wrong), "malformed_token").await;
+        trusted.assert_refused("exp", Some(invalid), "malformed_token").await;
     }
     trusted.assert_refused("exp", None, "malformed_token").await;
     // The token expires exactly at `exp` by the connector's clock.
@@ -65,8 +65,9 @@ async fn start_may_be_at_most_a_minute_ahead() {
         for future in [json!(now + 61), json!(now + 3600), json!(4_102_444_800_u64)] {
             trusted.assert_refused(claim, Some(future), "token_not_yet_valid").await;
         }
-        for wrong in [json!(now.to_string()), json!(false), json!([now]), json!(1e300), json!(u64::MAX), Value::Null] {
-            trusted.assert_refused(claim, Some(wrong), "malformed_token").await;
+        for invalid in [json!(now.to_string()), json!(false), json!([now]), json!(1e300), json!(u64::MAX), Value::Null]
+        {
+            trusted.assert_refused(claim, Some(invalid), "malformed_token").await;
         }
     }
     let token = trusted.token("nbf", Some(json!(now + 61)));

@@ -211,7 +211,7 @@ async fn keys_are_kept_while_the_provider_is_down() {
     provider.stop().await;
     let unknown = new.token(&claims(&server));
     assert_token_refused(&server, &unknown, "unknown_signing_key", "the provider is down").await;
-    assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
+    assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "the previous keys are kept");
     server.clock.advance(Duration::from_secs(3600));
     assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "an hour later");
     for broken in [Document::Status(500), Document::Text("<html>".to_owned()), Document::Json(json!({"keys": []}))] {
@@ -225,11 +225,11 @@ async fn keys_are_kept_while_the_provider_is_down() {
             "a new key while the provider is down",
         )
         .await;
-        assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "kept");
+        assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "the previous keys are kept");
         provider.stop().await;
     }
-    // The provider is back with another key: the key is fetched without a request for it, since a failed fetch is
-    // repeated.
+    // The provider is available again, with another key. The connector repeats a failed fetch, so it gets the key
+    // without a request that needs it.
     provider.publish(&[&new]);
     provider.resume().await;
     let deadline = Instant::now() + TIMEOUT;
@@ -251,7 +251,7 @@ async fn withdrawn_key_is_refused_after_the_next_fetch() {
 }
 
 /// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider hangs. Returns
-/// the answers that came at once, and how many requests waited.
+/// the immediate answers, and the number of requests that waited.
 async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], number: usize) -> (Vec<Answer>, usize) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(settings).await;
@@ -269,25 +269,25 @@ async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], num
         let answer = context(&server, token).await;
         (answer, began.elapsed())
     };
-    let asked = run_concurrently(tokens.iter().map(ask)).await;
+    let answers = run_concurrently(tokens.iter().map(ask)).await;
     assert_eq!(provider.fetches(), 2, "a fetch is running");
     let waited = |took: &Duration| *took > Duration::from_millis(2_500);
-    let long = asked.iter().filter(|(_, took)| waited(took)).count();
+    let long = answers.iter().filter(|(_, took)| waited(took)).count();
     assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "a token with a known key does not wait");
-    (asked.into_iter().filter(|(_, took)| !waited(took)).map(|(answer, _)| answer).collect(), long)
+    (answers.into_iter().filter(|(_, took)| !waited(took)).map(|(answer, _)| answer).collect(), long)
 }
 
 async fn client_with_made_up_keys_is_limited_before_it_waits() {
     let few = [("commerce.requests_per_second", "1"), ("commerce.burst", "5")];
-    let (at_once, waited) = send_made_up_tokens_while_provider_hangs(&few, 30).await;
+    let (immediate, waited) = send_made_up_tokens_while_provider_hangs(&few, 30).await;
     assert!((1..=8).contains(&waited), "{waited} waited");
-    assert!(at_once.iter().all(|answer| answer.status == 429), "the other requests are refused at once");
+    assert!(immediate.iter().all(|answer| answer.status == 429), "the other requests are refused immediately");
 }
 
 async fn at_most_32_requests_wait_for_a_hanging_provider() {
-    let (at_once, waited) = send_made_up_tokens_while_provider_hangs(&[], 100).await;
+    let (immediate, waited) = send_made_up_tokens_while_provider_hangs(&[], 100).await;
     assert!((1..=32).contains(&waited), "{waited} waited");
-    at_once.iter().for_each(|answer| assert_too_many(answer, "too many requests wait"));
+    immediate.iter().for_each(|answer| assert_too_many(answer, "too many requests wait"));
 }
 
 async fn provider_that_is_down_at_the_start_is_tried_again() {

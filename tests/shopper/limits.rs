@@ -112,7 +112,7 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
     let token = token(&server, &json!({})).await;
     // Three requests hang in the directory; then the directory works again.
     server.faults.set(Some(Fault::Stall));
-    let stuck: Vec<_> = (0..3).map(|_| tokio::spawn(ask_for_code(shopper.clone()))).collect();
+    let hanging_requests: Vec<_> = (0..3).map(|_| tokio::spawn(ask_for_code(shopper.clone()))).collect();
     let deadline = Instant::now() + Duration::from_secs(20);
     let refused = loop {
         let answer = context(&server, &token).await;
@@ -129,7 +129,7 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
         assert_eq!(server.verify(&scan()).await.status, 200, "the gate is still answered");
     }
     assert_eq!(send(get(&server, "/livez")).await.status, 200);
-    stuck.iter().for_each(tokio::task::JoinHandle::abort);
+    hanging_requests.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 async fn slow_senders_take_no_slot() {

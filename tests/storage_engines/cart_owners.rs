@@ -190,13 +190,13 @@ async fn erased_shopper_has_no_carts(engine: Engine) {
 
 async fn unlinked_customer_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    let known = signed_in(&server, SHOPPER).await;
-    known.add("a", 1).await;
+    let customer = signed_in(&server, SHOPPER).await;
+    customer.add("a", 1).await;
     let list = server.client.get(format!("{}/admin/v1/customers", server.management)).send().await.unwrap();
     let list: Value = list.json().await.unwrap();
     let digest = list["customers"][0]["digest"].as_str().unwrap();
     assert_eq!(server.admin("DELETE", &format!("customers/{digest}")).await.status, 204);
-    assert_eq!(known.carts().await, json!([]));
+    assert_eq!(customer.carts().await, json!([]));
 }
 
 async fn number_of_anonymous_customers_with_carts_is_limited(engine: Engine) {
@@ -212,7 +212,7 @@ async fn number_of_anonymous_customers_with_carts_is_limited(engine: Engine) {
         assert!(owners.len() <= 4, "more customers than the limit");
     };
     // In a database, owners are counted from time to time. An owner who arrives during a count is counted twice until
-    // the next one.
+    // the next count.
     assert!(owners.len() >= 3, "{}", owners.len());
     let (shopper, answer) = refused;
     assert_too_many(&answer, "beyond the limit");

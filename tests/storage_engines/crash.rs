@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials_with_own_postgres(module_path!(), properties![crashes_lose_and_duplicate_no_record])
 }
 
-/// How often PostgreSQL is killed, unless `CONNECTOR_TEST_KILLS` is set.
+/// The number of times that PostgreSQL is killed, unless `CONNECTOR_TEST_KILLS` is set.
 const KILLS: usize = 3;
 /// The number of concurrent callers.
 const CALLERS: usize = 8;

@@ -62,7 +62,7 @@ impl Script {
         }
     }
 
-    /// Charges a request at a time in microseconds. Returns how long the request would have to wait.
+    /// Counts a request at a time in microseconds. Returns the time that the request would have to wait.
     fn charge(&mut self, micros: u64) -> Option<Duration> {
         let mut call = self.script.key("caller");
         for part in [self.interval, self.tolerance] {

@@ -209,21 +209,21 @@ async fn running_connector_sees_an_import(engine: Engine) {
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
-/// No table and no hash key may be left: the correct key would not match that one.
+/// No table and no hash key may remain in the database: the correct key would not match a remaining one.
 async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
     let source = TestDatabase::new(Engine::Sqlite);
     source.import("a.jsonl", &many_rows());
     let export = source.export("jsonl");
     let database = TestDatabase::new(Engine::Postgres);
     let file = database.file("a.jsonl", &export);
-    let wrong = [("storage.url", database.url.as_str()), ("security.hash_key", OTHER_KEY)];
+    let wrong_hash_key = [("storage.url", database.url.as_str()), ("security.hash_key", OTHER_KEY)];
     let name = database.url.rsplit('@').next().unwrap();
     for (arguments, part) in [
         (&["import", &file, "--create"][..], "this file was exported with a different hash key"),
         (&["import", &file], "--create"),
         (&["export"], "no connector database found"),
     ] {
-        let ended = Ended::run(arguments, &wrong);
+        let ended = Ended::run(arguments, &wrong_hash_key);
         assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
         assert_eq!(tables(&database), "0", "{arguments:?}");
@@ -231,7 +231,7 @@ async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
     let ended = Ended::run(&["import", &file, "--create"], &database.settings());
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stderr, format!("importing into postgres://{name}, a new database\n"));
-    let ended = Ended::run(&["import", &file], &wrong);
+    let ended = Ended::run(&["import", &file], &wrong_hash_key);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(ended.stderr.contains("was made with another hash key"), "{}", ended.stderr);
 }
@@ -267,7 +267,7 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
         server.query(&database.url, count).trim().parse::<usize>().unwrap()
     };
     for signal in ["INT", "KILL"] {
-        // Blocked at its first batch until the signal has been sent.
+        // The import is blocked at its first batch until the signal has been sent.
         let held = server.begin(&database.url, "SELECT * FROM directory_version FOR UPDATE");
         let child = started(&database, &["import", &file]);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";

@@ -7,7 +7,7 @@ use crate::support::{Answer, Redis, Server, client, scan};
 
 pub(crate) const BURST: usize = 20;
 
-/// A caller may send twenty requests at once, and then one a second.
+/// A caller may send a burst of twenty requests, and then one a second.
 pub(crate) const LOW_LIMITS: [(&str, &str); 2] = [("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "20")];
 
 /// The time limit of a request to Redis.
@@ -85,8 +85,8 @@ pub(crate) fn is_allowed(answer: &Answer) -> bool {
     }
 }
 
-/// Sends three bursts of requests one after another, and returns how many were allowed. None may wait for a Redis that
-/// is unreachable.
+/// Sends three bursts of requests one after another, and returns the number that was allowed. None may wait for a Redis
+/// that is unreachable.
 pub(crate) async fn count_allowed(server: &Server) -> usize {
     let (mut allowed, mut took) = (0, Vec::new());
     for _ in 0..3 * BURST {
@@ -98,7 +98,7 @@ pub(crate) async fn count_allowed(server: &Server) -> usize {
     allowed
 }
 
-/// How many requests one allowance may allow since it was full.
+/// The maximum number of requests that one allowance permits since it was full.
 pub(crate) fn allowance(since: Instant) -> std::ops::RangeInclusive<usize> {
     BURST..=BURST + 1 + usize::try_from(since.elapsed().as_secs()).unwrap()
 }

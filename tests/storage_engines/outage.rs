@@ -1,5 +1,5 @@
-//! A database that is frozen, killed or restarted: scans fail in time, later ones immediately; recorded decisions are still
-//! answered, and scans pass again when the database is back.
+//! A database that is frozen, killed or restarted. The first scans fail in time, later ones immediately. Recorded
+//! decisions are still answered, and scans pass again when the database is available.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,14 +24,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     )
 }
 
-/// The contract's 1.5 s, and a wide margin for a busy machine. A scan that waited for the database to come back would
-/// take longer.
+/// The contract's 1.5 s, and a wide margin for a busy machine. A scan that waited until the database is available again
+/// would take longer.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(4);
 /// The time limit of an answer that does not wait for the database.
 const IMMEDIATE: Duration = Duration::from_millis(100);
-/// The number of failures of different keys after which scans must fail at once.
+/// The number of failures of different keys after which scans must fail immediately.
 const MAX_FAILURES: usize = 16;
-/// The time limit for scans to pass after the database is back: 5 s, and a wide margin for a busy machine.
+/// The time limit for scans to pass after the database is available: 5 s, and a wide margin for a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
 pub(crate) async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {

@@ -27,8 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     )
 }
 
-/// No record can be written. Every scan fails in time, soon at once, and none of them is recorded later, when its
-/// shopper has left.
+/// No record can be written. Every scan fails in time, later ones immediately, and none of them is recorded later, when
+/// its shopper has left.
 async fn locked_table_fails_scans_in_time(postgres: Postgres) {
     let url = postgres.database();
     let server = Arc::new(Server::postgres(&url, &[]).await);
@@ -90,7 +90,7 @@ async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
          CREATE VIEW registration AS SELECT r.* FROM (SELECT pg_sleep(0.1)::TEXT AS slept OFFSET 0) AS slowly,
              LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
     );
-    // On a busy machine many scans at once may miss their deadline because they get no processor. Then fewer are tried.
+    // On a busy machine many concurrent scans may miss their deadline because they get no processor. Then fewer are tried.
     for scans in [400, 200, 100] {
         let mut under_way = JoinSet::new();
         for _ in 0..scans {

@@ -1,4 +1,5 @@
-//! Connectors that share a database act as one: it makes no difference which of them receives a scan, or //! several receive it at the same time.
+//! Connectors that share a database act as one: it makes no difference which of them receives a scan, or
+//! whether several receive it at the same time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -129,7 +129,8 @@ async fn page_has_the_requested_size_and_invalid_query_is_refused(engine: Engine
         assert_eq!(page.get("nextCursor").is_some(), sessions < 3, "{query}");
     }
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "cursor=x", "cursor=-1"] {
-        let wrong = json!({ "message": "limit must be 1 to 1000, cursor must be the nextCursor of the page before" });
-        assert_eq!(ask(query).await, (400, wrong), "{query}");
+        let expected =
+            json!({ "message": "limit must be 1 to 1000, cursor must be the nextCursor of the page before" });
+        assert_eq!(ask(query).await, (400, expected), "{query}");
     }
 }

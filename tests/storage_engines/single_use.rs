@@ -352,7 +352,7 @@ async fn replicas(engine: Engine) -> [Arc<Server>; 2] {
     [first, second].map(Arc::new)
 }
 
-/// Sends each body alternately to one of the two replicas, all at the same time.
+/// Sends the bodies alternately to the two replicas, all at the same time.
 async fn send_to_both(replicas: &[Arc<Server>; 2], bodies: Vec<Value>) -> Vec<Answer> {
     let to_one = |(index, body): (usize, Value)| (Arc::clone(&replicas[index % 2]), body);
     verify_on_servers_until_decided(bodies.into_iter().enumerate().map(to_one).collect()).await

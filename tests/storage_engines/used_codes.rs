@@ -137,8 +137,8 @@ async fn batches_lock_their_codes_before_their_events(postgres: Postgres) {
     assert_eq!(second_batch.join().unwrap(), ["0|new|key_already_used", "1|new|key_already_used"]);
 }
 
-/// Both batches wait for the middle code, which another transaction holds. In the order of events, each would by then
-/// hold a code that the other needs next.
+/// Both batches wait for the middle code, which another transaction holds. If codes were locked in the order of events,
+/// each batch would by then hold a code that the other needs next.
 async fn codes_are_locked_in_their_own_order(postgres: Postgres) {
     let database = TestDatabase::new(postgres).await;
     let middle = "SELECT pg_advisory_xact_lock(('x' || repeat('05', 8))::BIT(64)::BIGINT)";

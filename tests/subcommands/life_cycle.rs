@@ -158,7 +158,8 @@ async fn a_client_that_closes_its_sending_half_gets_the_answer() {
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"\"SHOPPER\"}}"), "{answer:?}");
 }
 
-/// Both connections have a running request, so neither is closed for the third. The management port has its own limit.
+/// Both open connections have a running request, so neither is closed when the third arrives. The management port has
+/// its own limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_max_connections_a_connection_waits_for_a_free_slot() {
     let process = start_with_stalling_key(&[("server.max_connections", "2"), ("commerce.enabled", "false")]).await;

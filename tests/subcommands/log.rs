@@ -299,7 +299,7 @@ fn the_error_that_stops_the_start_is_the_last_line_in_the_log_format() {
 /// A log collector that is stuck keeps the pipe open and reads nothing. The test logs far more than a pipe can buffer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blocked_log_reader_does_not_delay_scans() {
-    let process = Process::with_stuck_log(&[("log.level", "trace")]).await;
+    let process = Process::with_unread_log(&[("log.level", "trace")]).await;
     let client = client();
     for number in 0..1000 {
         let answer = client.post(format!("{}{IDENTITY_KEYS}", process.api)).body(scan().to_string());

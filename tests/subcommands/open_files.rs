@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{MANAGEMENT_TOKEN, Process, environment};
 
-/// How long a test waits for an expected event.
+/// The maximum time that a test waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `serve` in memory with the limit of open files that `ulimit` sets, stops it once it is ready, and returns its

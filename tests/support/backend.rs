@@ -110,7 +110,7 @@ impl Backend {
         backend
     }
 
-    /// Starts it again, on the same port.
+    /// Starts the backend again, on the same port.
     pub(crate) async fn resume(&self) {
         self.serve(TcpListener::bind(self.address).await.unwrap());
     }
@@ -137,7 +137,7 @@ impl Backend {
         *self.running.lock().unwrap() = Some(running);
     }
 
-    /// Stops it: closes all connections and refuses new ones.
+    /// Stops the backend: closes all connections and refuses new ones.
     pub(crate) async fn stop(&self) {
         let running = self.running.lock().unwrap().take();
         if let Some(running) = running {

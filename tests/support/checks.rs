@@ -11,7 +11,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{Answer, Server, scan, scan_with_key};
 
-/// How long a test waits for a condition before it fails.
+/// The maximum time that a test waits for a condition.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const INVALID_BODY: &str = "Invalid request body";
@@ -72,7 +72,7 @@ pub(crate) fn scan_of(event: &str, key: &str) -> Value {
     set(scan_with_key(key.as_bytes()), "authEvent.id", event)
 }
 
-/// The same event with a new requestId, as a gate sends it again.
+/// A retry of a scan, as a gate sends it: the same event with a new requestId.
 pub(crate) fn retry(body: &Value) -> Value {
     set(body.clone(), "requestId", new_id())
 }

@@ -39,7 +39,7 @@ impl User {
             String::from_utf8(output.stdout).ok()?.trim().parse().ok()
         };
         let other = |name| Some(Self::Other { uid: id("-u", name)?, gid: id("-g", name)? });
-        other("postgres").or_else(|| other("nobody")).expect("the user postgres or nobody exists")
+        other("postgres").or_else(|| other("nobody")).expect("an unprivileged user exists")
     }
 
     /// Makes this user the owner of these paths.

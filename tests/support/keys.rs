@@ -115,7 +115,7 @@ impl Key {
         }
     }
 
-    /// The header of its tokens.
+    /// The header of tokens that are signed with this key.
     pub(crate) fn header(&self) -> Value {
         json!({ "alg": self.algorithm(), "typ": "at+jwt", "kid": self.id })
     }

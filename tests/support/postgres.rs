@@ -61,12 +61,12 @@ impl Postgres {
         postgres_binaries().is_none().then(|| "needs PostgreSQL (Debian: postgresql)".to_owned())
     }
 
-    /// With the default settings: a confirmed commit is on the disk.
+    /// Starts a server with the default settings: a confirmed commit is on the disk.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// With settings such as `fsync=off`.
+    /// Starts a server with settings such as `fsync=off`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         let binaries = postgres_binaries().expect("PostgreSQL is installed");
         let folder = TempDir::new().unwrap();
@@ -124,7 +124,7 @@ impl Postgres {
     /// connections.
     pub(crate) fn pause(&self) {
         let server = self.server();
-        // The first process first, so that it starts no new ones.
+        // The parent process is suspended first, so that it starts no new ones.
         signal("STOP", &[server]);
         signal("STOP", &children(server));
     }
@@ -135,7 +135,7 @@ impl Postgres {
         signal("CONT", &[vec![server], children(server)].concat());
     }
 
-    /// Kills every process of the server at once, like a power failure.
+    /// Kills all processes of the server, like a power failure.
     pub(crate) fn kill(&self) {
         let mut running = self.running.lock().unwrap().take().expect("the server is running");
         signal("STOP", &[running.server]);
@@ -144,7 +144,7 @@ impl Postgres {
         running.watch.wait().unwrap();
     }
 
-    /// Starts it again with the same port and data, and waits until it answers.
+    /// Starts the server again with the same port and data, and waits until it answers.
     pub(crate) fn restart(&self) {
         // The server cannot start before the last process of the previous run has ended.
         let deadline = Instant::now() + PATIENCE;
@@ -153,7 +153,7 @@ impl Postgres {
         }
     }
 
-    /// Stops it and removes its folder.
+    /// Stops the server and removes its folder.
     pub(crate) fn stop(&self) {
         let Some(mut running) = self.running.lock().unwrap().take() else { return };
         signal("CONT", &children(running.server));
@@ -173,7 +173,7 @@ impl Postgres {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Tries to start it. Returns whether it answers.
+    /// Tries to start the server. Returns whether it answers.
     fn try_run(&self) -> bool {
         let fixed = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "dynamic_shared_memory_type=mmap"];
         // An unusual time zone, which must not affect any answer.
@@ -237,7 +237,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A listener on a free port of [`PORTS`]. It is bound at once, so that no other test can take the port.
+/// A listener on a free port of [`PORTS`]. It is bound immediately, so that no other test can take the port.
 pub(crate) async fn listener() -> (SocketAddr, tokio::net::TcpListener) {
     loop {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));

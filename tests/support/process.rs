@@ -21,7 +21,7 @@ pub(crate) struct Process {
     stderr: Option<JoinHandle<String>>,
     /// Dropped when the process has ended.
     end: Option<mpsc::Sender<()>>,
-    /// The token of its management port.
+    /// The token of the management port.
     token: String,
 }
 
@@ -52,17 +52,17 @@ impl Process {
         Self::spawn("demo", settings, variables, |_| false).await
     }
 
-    /// Starts `demo`. Its log is read until it is ready and not afterwards, while the pipe stays open.
-    pub(crate) async fn with_stuck_log(settings: &[(&str, &str)]) -> Self {
+    /// Starts `demo`. Its log is read only until the process is ready, while the pipe stays open.
+    pub(crate) async fn with_unread_log(settings: &[(&str, &str)]) -> Self {
         Self::spawn("demo", settings, &[], |is_ready| is_ready).await
     }
 
-    /// `stuck` returns whether to stop reading the log; its argument is whether the line was `ready`.
+    /// `stop_reading` returns whether to stop reading the log. Its argument is whether the line was `ready`.
     async fn spawn(
         subcommand: &str,
         settings: &[(&str, &str)],
         variables: &[(&str, &str)],
-        stuck: fn(bool) -> bool,
+        stop_reading: fn(bool) -> bool,
     ) -> Self {
         let defaults = [
             ("server.bind", "127.0.0.1:0"),
@@ -103,7 +103,7 @@ impl Process {
                 text.push_str(&line);
                 text.push('\n');
                 let _ = log.send(line); // fails if the receiver is dropped
-                let is_stuck = stuck(ports.is_some());
+                let is_stuck = stop_reading(ports.is_some());
                 if let Some(ports) = ports {
                     let _ = ready.send(ports);
                 }
@@ -143,19 +143,19 @@ impl Process {
         next(&self.logged, part).unwrap_or_else(|| panic!("nothing logged has {part}"))
     }
 
-    /// Kills it, like a crash.
+    /// Kills the process, like a crash.
     pub(crate) fn kill(self) {
         drop(self);
     }
 
-    /// Limits the size of its files, to simulate a full disk; `None` removes the limit.
+    /// Limits the size of the files of the process, to simulate a full disk; `None` removes the limit.
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--fsize={limit}:unlimited"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
     }
 
-    /// Limits the number of its open files from now on.
+    /// Limits the number of open files of the process from now on.
     pub(crate) fn limit_open_files(&self, files: usize) {
         let (pid, limit) = (format!("--pid={}", self.child.id()), format!("--nofile={files}:"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success(), "prlimit");
@@ -173,7 +173,7 @@ impl Process {
         assert!(sent.success(), "kill -{name}");
     }
 
-    /// Waits for its end, and returns exit code and output.
+    /// Waits until the process has ended, and returns exit code and output.
     pub(crate) fn ended(mut self) -> Ended {
         let code = wait(&mut self.child).code();
         let [stdout, stderr] = self.written();
@@ -225,7 +225,7 @@ impl Ended {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // After `ended` there is nothing left to check.
+        // If the process has ended, `ended` has checked its output.
         if self.stderr.is_some() {
             secrets::assert_none_in_metrics(&self.management, &self.token);
             let _ = self.child.kill();

@@ -20,7 +20,7 @@ use super::keys::Key;
 use super::postgres::{free_port, listener};
 use super::shopper::UNLIMITED;
 
-/// The audience of its tokens.
+/// The audience of the tokens.
 pub(crate) const AUDIENCE: &str = "shop";
 
 /// The answer to a request for a document.
@@ -84,7 +84,7 @@ impl Provider {
         provider
     }
 
-    /// Starts it, on the same port.
+    /// Starts the provider, on the same port.
     pub(crate) async fn resume(&self) {
         self.serve(TcpListener::bind(self.address).await.unwrap());
     }
@@ -99,7 +99,7 @@ impl Provider {
         *self.running.lock().unwrap() = Some(running);
     }
 
-    /// Stops it: new connections are refused.
+    /// Stops the provider: new connections are refused.
     pub(crate) async fn stop(&self) {
         let running = self.running.lock().unwrap().take();
         if let Some(running) = running {
@@ -131,17 +131,17 @@ impl Provider {
         *self.published.0.discovery.lock().unwrap() = document;
     }
 
-    /// The number of requests for its keys.
+    /// The number of requests for the keys.
     pub(crate) fn fetches(&self) -> usize {
         self.published.0.fetches.load(Ordering::SeqCst)
     }
 
-    /// The number of requests for its discovery document.
+    /// The number of requests for the discovery document.
     pub(crate) fn discoveries(&self) -> usize {
         self.published.0.discoveries.load(Ordering::SeqCst)
     }
 
-    /// The settings for a connector that trusts it.
+    /// The settings for a connector that trusts this provider.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
             ("commerce.identity_providers.test.issuer", self.issuer()),

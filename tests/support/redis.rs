@@ -24,7 +24,7 @@ impl Redis {
         binary().is_none().then(|| "needs redis-server or valkey-server (Debian: redis-server)".to_owned())
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts the server, and waits until it answers.
     pub(crate) fn start() -> Self {
         let (folder, password) = (TempDir::new().unwrap(), Uuid::new_v4().simple().to_string());
         super::secrets::keep(&password);
@@ -50,12 +50,12 @@ impl Redis {
         &self.password
     }
 
-    /// A new connection to it.
+    /// A new connection to the server.
     pub(crate) fn connection(&self) -> redis::Connection {
         connect(&self.url()).unwrap()
     }
 
-    /// Suspends it: it accepts connections but does not answer.
+    /// Suspends the server, so that it accepts connections but does not answer.
     pub(crate) fn stop(&self) {
         self.signal("STOP");
     }
@@ -65,13 +65,13 @@ impl Redis {
         self.signal("CONT");
     }
 
-    /// Kills it. Its data is lost.
+    /// Kills the server. Its data is lost.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same port after [`Redis::kill`].
+    /// Starts the server again on the same port after [`Redis::kill`].
     pub(crate) fn restart(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         self.child = loop {
@@ -115,7 +115,7 @@ fn connect(url: &str) -> redis::RedisResult<redis::Connection> {
     Ok(connection)
 }
 
-/// Starts a server. Returns `None` if it ends at once, because another process has the port.
+/// Starts a server. Returns `None` if it ends immediately, because another process has the port.
 fn spawn(port: u16, password: &str, folder: &TempDir, deadline: Instant) -> Option<Child> {
     let mut child = Command::new(binary().unwrap())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--requirepass", password])

@@ -34,7 +34,7 @@ pub(crate) struct Server {
     pub(crate) faults: Faults,
     pub(crate) clock: ManualClock,
     pub(crate) client: reqwest::Client,
-    /// TLS, which can be reloaded while it runs.
+    /// TLS, which can be reloaded while the connector runs.
     pub(crate) tls: Option<Tls>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -42,14 +42,14 @@ pub(crate) struct Server {
     settings: Vec<(String, String)>,
     /// Whether scans that time out are sent again.
     resends_timed_out_scans: bool,
-    /// The folder or server of its database, dropped together with it.
+    /// The folder or server of the database, dropped together with the connector.
     storage: Option<Box<dyn Any + Send + Sync>>,
-    /// The identity backend that it asks, dropped together with it.
+    /// The identity backend, dropped together with the connector.
     backend: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Server {
-    /// Starts it with these settings, such as `("rate_limit.burst", "5")`.
+    /// Starts the connector with these settings, such as `("rate_limit.burst", "5")`.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
         Self::try_demo(settings).await.unwrap()
     }
@@ -160,20 +160,20 @@ impl Server {
         })
     }
 
-    /// Sends scans again that time out, as a gate does: on a busy machine the database may be slower than a scan's
+    /// Sends scans that time out again, as a gate does. On a busy machine the database may be slower than a scan's
     /// deadline. A 429 or 500 that comes sooner is returned.
     pub(crate) fn resending_timed_out_scans(mut self) -> Self {
         self.resends_timed_out_scans = true;
         self
     }
 
-    /// Keeps the folder or server of its database as long as the connector.
+    /// Keeps the folder or server of the database until the connector is dropped.
     pub(crate) fn with_owned_storage(mut self, storage: impl Any + Send + Sync) -> Self {
         self.storage = Some(Box::new(storage));
         self
     }
 
-    /// Keeps the identity backend that it asks as long as the connector.
+    /// Keeps the identity backend until the connector is dropped.
     pub(crate) fn with_owned_backend(mut self, backend: impl Any + Send + Sync) -> Self {
         self.backend = Some(Box::new(backend));
         self
@@ -221,12 +221,12 @@ impl Server {
         metrics
     }
 
-    /// Asks it to stop, as SIGTERM does, without waiting.
+    /// Asks the connector to stop, as SIGTERM does, without waiting.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the connector has stopped.
     pub(crate) async fn stopped(mut self) {
         self.ask_to_stop();
         tokio::time::timeout(Duration::from_secs(20), &mut self.running).await.unwrap().unwrap();

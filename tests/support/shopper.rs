@@ -151,7 +151,7 @@ pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     refused.filter_map(reason).collect()
 }
 
-/// Sends a request, and returns the `reason` of its refusal. No other request may be sent meanwhile.
+/// Sends a request, and returns the `reason` of its refusal. No other request may be sent at the same time.
 pub(crate) async fn reason_of<T>(server: &Server, request: impl Future<Output = T>) -> (T, String) {
     let before = refusals(server).await;
     let outcome = request.await;
@@ -161,7 +161,7 @@ pub(crate) async fn reason_of<T>(server: &Server, request: impl Future<Output = 
     (outcome, reasons.join(" and "))
 }
 
-/// Asserts that a token gets no customer context, for this `reason`, which the answer does not tell.
+/// Asserts that a token gets no customer context, for this `reason`, which the answer does not contain.
 pub(crate) async fn assert_token_refused(server: &Server, token: &str, reason: &str, what: &str) {
     let (answer, found) = reason_of(server, context(server, token)).await;
     assert_eq!(found, reason, "{what}: {}", answer.status);

@@ -69,7 +69,7 @@ impl Starting {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end, and returns its exit code and all lines of the log.
+    /// Waits until the process has ended, and returns its exit code and all lines of the log.
     pub(crate) fn ended(mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

@@ -21,7 +21,7 @@ impl Transaction {
 }
 
 impl Transaction {
-    /// Commits it, which releases its locks.
+    /// Commits the transaction, which releases its locks.
     pub(crate) fn commit(mut self) {
         writeln!(self.input.as_mut().unwrap(), "COMMIT;").unwrap();
     }

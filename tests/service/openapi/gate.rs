@@ -140,17 +140,19 @@ async fn documented_scan_schema_matches_the_parser() {
         assert!(!scan_as_declared.is_valid(&invalid_scan), "{invalid_scan}");
         assert_eq!(server.verify(&invalid_scan).await.status, 400);
     }
-    let mut whole = scan();
-    whole["keyChannel"] = json!("RADIO");
-    whole["new"] = json!({ "member": [] });
-    whole["authEvent"]["timestamp"] = json!("2024-02-09T17:53:57.123456789+00:00");
-    whole["authEvent"]["location"] = json!("EXIT");
-    whole["authEvent"]["id"] = json!(Uuid::new_v4().to_string().to_uppercase());
+    let mut complete_scan = scan();
+    complete_scan["keyChannel"] = json!("RADIO");
+    complete_scan["new"] = json!({ "member": [] });
+    complete_scan["authEvent"]["timestamp"] = json!("2024-02-09T17:53:57.123456789+00:00");
+    complete_scan["authEvent"]["location"] = json!("EXIT");
+    complete_scan["authEvent"]["id"] = json!(Uuid::new_v4().to_string().to_uppercase());
     let (_, _, call) = calls().find(|(_, _, call)| call["operationId"] == CALL).unwrap();
     let mut null = scan();
     null["keyChannel"] = Value::Null;
-    for good in [whole, scan(), null, call["requestBody"]["content"]["application/json"]["example"].clone()] {
-        assert_valid(schema, &good, "a good scan");
-        assert_eq!(server.verify(&good).await.status, 200, "{good}");
+    for valid_scan in
+        [complete_scan, scan(), null, call["requestBody"]["content"]["application/json"]["example"].clone()]
+    {
+        assert_valid(schema, &valid_scan, "a good scan");
+        assert_eq!(server.verify(&valid_scan).await.status, 200, "{valid_scan}");
     }
 }

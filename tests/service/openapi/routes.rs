@@ -63,7 +63,7 @@ async fn probes_are_answered_on_every_port() {
 /// A router does not list its routes, so this test searches the source for them.
 #[test]
 fn every_path_in_the_source_is_in_the_document() {
-    let known: BTreeSet<&str> = calls().map(|(_, path, _)| path).collect();
+    let documented: BTreeSet<&str> = calls().map(|(_, path, _)| path).collect();
     let mut found = 0;
     for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
         let code = text.split("#[cfg(test)]").next().unwrap();
@@ -77,9 +77,9 @@ fn every_path_in_the_source_is_in_the_document() {
                 || word == "/lines";
             if is_path && !is_other {
                 found += 1;
-                let is_known = known.contains(word)
+                let is_known = documented.contains(word)
                     || word == "/commerceapi/"
-                    || known.iter().any(|path| *path == format!("{word}/migrate"));
+                    || documented.iter().any(|path| *path == format!("{word}/migrate"));
                 assert!(is_known, "{word} is not in the document");
             }
         }

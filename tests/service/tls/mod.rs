@@ -74,7 +74,7 @@ fn assert_answered(head: std::io::Result<String>, what: &str) {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{what}: {head}");
 }
 
-/// How many handshakes failed for this reason.
+/// The number of handshakes that failed for this reason.
 async fn failures(server: &Server, reason: &str) -> u64 {
     let name = format!("connector_tls_handshake_failures_total{{port=\"api\",reason=\"{reason}\"}} ");
     let metrics = server.metrics().await;
@@ -82,7 +82,7 @@ async fn failures(server: &Server, reason: &str) -> u64 {
     line.map_or(0, |number| number.parse().unwrap())
 }
 
-/// Waits until so many handshakes have failed for this reason.
+/// Waits until this number of handshakes has failed for this reason.
 async fn wait_until_failed(server: &Server, reason: &str, times: u64) {
     let waiting = async {
         while failures(server, reason).await < times {
