@@ -22,7 +22,7 @@ use show::TextReport;
 
 pub(super) const HELP: &str = "\
 Example:
-  identity-connector gate --url http://127.0.0.1:8080 --key valid_shopper_key
+  identity-connector gate --url http://127.0.0.1:8080 --key badge-4711
 
 Exit codes:
   0   the gate opens
@@ -38,7 +38,7 @@ const NO_ANSWER: u8 = 2;
 pub(super) struct GateArgs {
     #[arg(long, help = "Send the scan to the connector at this base URL, such as http://127.0.0.1:8080")]
     url: String,
-    /// Scan this registered identity key, as text and not in Base64, such as valid_shopper_key
+    /// Scan this registered identity key, as text and not in Base64, such as badge-4711
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     key: Option<SecretString>,
     /// Scan this Scan Key Code, as text, such as JWOACME0123456789abcdef0123456789abcdef1900000000
