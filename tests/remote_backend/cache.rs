@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{directory_of, shopper, verify, wait_until};
+use crate::{directory_with_backend, shopper, verify, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_default_no_answer_is_cached() {
@@ -93,6 +93,6 @@ async fn a_change_of_the_directory_clears_the_cache() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_maximum_staleness_is_the_time_for_which_answers_are_cached() {
     let backend = Backend::start().await;
-    assert_eq!(directory_of(&backend, Duration::ZERO).max_staleness(), Duration::ZERO);
-    assert_eq!(directory_of(&backend, Duration::from_secs(7)).max_staleness(), Duration::from_secs(7));
+    assert_eq!(directory_with_backend(&backend, Duration::ZERO).max_staleness(), Duration::ZERO);
+    assert_eq!(directory_with_backend(&backend, Duration::from_secs(7)).max_staleness(), Duration::from_secs(7));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{self, Answer, Server, scan_with_key};
-use crate::{lookup_count, readiness, shopper, timed, verify, wait_until_backend_is_used};
+use crate::{lookup_count, readiness, shopper, verify, verify_timed, wait_until_backend_is_used};
 
 /// Knows every key, except that it replies `poison` to keys that begin with "poison".
 fn answer_all_but_poison(backend: &Backend, poison: Reply) {
@@ -118,7 +118,7 @@ async fn many_unanswered_keys_open_the_breaker_so_that_later_scans_do_not_wait()
     let before = backend.requests().len();
     let mut waited = 0;
     for number in 0..20 {
-        let (answer, elapsed) = timed(&server, &format!("later {number}")).await;
+        let (answer, elapsed) = verify_timed(&server, &format!("later {number}")).await;
         assert_refused(&answer, 500, OUR_FAULT, "the breaker is open");
         waited += usize::from(elapsed > Duration::from_millis(300));
     }

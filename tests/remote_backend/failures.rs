@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{lookup_count, readiness, shopper, timed, verify, wait_until_backend_is_used};
+use crate::{lookup_count, readiness, shopper, verify, verify_timed, wait_until_backend_is_used};
 
 /// The default time-out and a margin. On a busy machine one attempt may take longer.
 const IN_TIME: Duration = Duration::from_millis(1_450);
@@ -59,7 +59,7 @@ async fn a_stalled_body_times_out_like_a_stalled_head() {
     backend.set_reply(Reply::Stalled(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()));
     assert_one_within(Duration::from_millis(900), "a stalled body", async || {
         let server = server.replica().await;
-        let (answer, elapsed) = timed(&server, "badge").await;
+        let (answer, elapsed) = verify_timed(&server, "badge").await;
         assert_refused(&answer, 500, OUR_FAULT, "the body stalls");
         assert!(elapsed > Duration::from_millis(290), "{elapsed:?}");
         assert_eq!(lookup_count(&server, "timeout").await, 1);
@@ -90,7 +90,7 @@ async fn the_longest_time_out_ends_before_the_deadline_of_the_scan() {
     backend.set_reply(Reply::Silence);
     assert_one_within(Duration::from_millis(1_480), "a backend that does not answer", async || {
         let server = server.replica().await;
-        let (answer, elapsed) = timed(&server, "badge").await;
+        let (answer, elapsed) = verify_timed(&server, "badge").await;
         assert_refused(&answer, 500, OUR_FAULT, "the backend does not answer");
         assert_eq!(lookup_count(&server, "timeout").await, 1);
         elapsed
@@ -109,7 +109,7 @@ async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up
     backend.stop().await;
     let mut took = Vec::new();
     for number in 0..10 {
-        let (answer, elapsed) = timed(&server, &format!("badge {number}")).await;
+        let (answer, elapsed) = verify_timed(&server, &format!("badge {number}")).await;
         assert_refused(&answer, 500, OUR_FAULT, "the backend is down");
         took.push(elapsed);
     }
@@ -169,7 +169,7 @@ async fn the_connector_recovers_after_every_kind_of_failure() {
         for failure in [Reply::Silence, Reply::Status(500, String::new())] {
             backend.set_reply(failure);
             for _ in 0..6 {
-                let (answer, elapsed) = timed(&server, &next()).await;
+                let (answer, elapsed) = verify_timed(&server, &next()).await;
                 assert!([429, 500].contains(&answer.status), "{what}: {} {elapsed:?}", answer.status);
             }
             wait_until_backend_is_used(&server, &backend).await;

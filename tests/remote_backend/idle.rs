@@ -37,14 +37,14 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
         wait_for_line(&process, "connector_identity_backend_up 0").await;
         wait_for_line(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
         assert_eq!(readiness(&process).await, "degraded", "{cause}");
-        let line = process.logged("the identity backend does not answer: scans get a 500");
+        let line = process.wait_for_log("the identity backend does not answer: scans get a 500");
         assert!(line.contains(cause), "{line}");
         match cause {
             "connection refused" => backend.resume().await,
             _ => backend.set_reply(Reply::not_found()),
         }
         wait_for_line(&process, "connector_identity_backend_up 1").await;
-        process.logged("the identity backend answers again");
+        process.wait_for_log("the identity backend answers again");
     }
     assert_eq!(backend.requests().len(), 0, "no look-up requests for scans");
 }

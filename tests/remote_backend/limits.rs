@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
-use crate::{context, directory_of, lookup_count, shopper, verify, wait_until};
+use crate::{context, directory_with_backend, lookup_count, shopper, verify, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_lookup_requests_are_limited() {
@@ -101,7 +101,7 @@ async fn disconnected_callers_release_their_permits() {
 async fn dropped_lookup_releases_its_permit_immediately() {
     let backend = Backend::start().await;
     backend.set_reply(Reply::Silence);
-    let directory = Arc::new(directory_of(&backend, Duration::ZERO));
+    let directory = Arc::new(directory_with_backend(&backend, Duration::ZERO));
     let look_up = |number: u8| {
         let directory = Arc::clone(&directory);
         async move { directory.identity_key(&format!("badge {number}"), &context(number)).await }

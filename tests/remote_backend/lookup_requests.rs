@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::checks::*;
 use crate::support::backend::{Backend, ReceivedRequest, Reply};
 use crate::support::{Ended, scan, scan_with_key};
-use crate::{context, directory_of, shopper, verify};
+use crate::{context, directory_with_backend, shopper, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lookup_request_is_the_documented_json() {
@@ -149,7 +149,7 @@ async fn only_a_signed_code_is_looked_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn issued_token_is_not_looked_up() {
     let backend = Backend::start().await;
-    let directory = directory_of(&backend, Duration::ZERO);
+    let directory = directory_with_backend(&backend, Duration::ZERO);
     let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
     let (shopper, token) = (VisitorId::parse("v").unwrap(), RecognitionToken::parse(&"t".repeat(32)).unwrap());
     let customer = Customer::Anonymous(AnonymousId::from_random_bytes([7; 16]));

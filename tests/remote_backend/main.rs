@@ -48,7 +48,7 @@ async fn verify(server: &Server, key: &str) -> Answer {
     server.verify(&scan_with_key(key.as_bytes())).await
 }
 
-async fn timed(server: &Server, key: &str) -> (Answer, Duration) {
+async fn verify_timed(server: &Server, key: &str) -> (Answer, Duration) {
     let began = Instant::now();
     let answer = verify(server, key).await;
     (answer, began.elapsed())
@@ -90,7 +90,7 @@ async fn wait_until_backend_is_used(server: &Server, backend: &Backend) {
 
 /// An empty directory that uses the backend, with at most four look-ups at the same time. The rest of the service is
 /// left out.
-fn directory_of(backend: &Backend, cache_for: Duration) -> Directory {
+fn directory_with_backend(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
     Directory::in_memory(HashKey::new(&[7; 32])).with_remote(Remote::new(settings))

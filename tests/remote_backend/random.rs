@@ -35,7 +35,7 @@ fn check_property<S: Strategy>(
 }
 
 /// JSON that resembles an answer.
-fn answer_like() -> impl Strategy<Value = Value> {
+fn answer_like_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
         prop::sample::select(
             &["SHOPPER", "ASSOCIATE", "CASH_SHOPPER", "active", "flagged", "2029-06", "OPTICAL", "RADIO", ""][..]
@@ -73,7 +73,7 @@ fn answer_like() -> impl Strategy<Value = Value> {
 }
 
 /// A valid answer with these changes.
-fn mutated(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
+fn mutate(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
     let full = json!({
         "shopper": { "id": "v1", "type": "SHOPPER", "account": "active", "paymentMethod": { "lastMonth": "2029-06", "id": "pm" } },
         "device": "d1", "channel": "OPTICAL", "revoked": false,
@@ -121,7 +121,7 @@ fn any_body_with_status_200_gets_200_or_401() {
 
 #[test]
 fn json_that_resembles_an_answer_gets_200_or_401() {
-    check_property(300, answer_like(), &[], &async |server, backend, json| {
+    check_property(300, answer_like_json(), &[], &async |server, backend, json| {
         check_answer(server, backend, Reply::Status(200, json.to_string())).await
     });
 }
@@ -130,7 +130,7 @@ fn json_that_resembles_an_answer_gets_200_or_401() {
 fn valid_answer_with_some_bytes_changed_gets_200_or_401() {
     let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
     check_property(300, changes, &[], &async |server, backend, changes| {
-        check_answer(server, backend, Reply::Status(200, mutated(changes))).await
+        check_answer(server, backend, Reply::Status(200, mutate(changes))).await
     });
 }
 
@@ -150,7 +150,7 @@ fn any_status_below_500_except_429_gets_200_or_401() {
 }
 
 /// Checks that a look-up request has the documented form and contains the key of the scan.
-fn is_documented(lookup: &Value, scanned_key: &[u8]) -> Result<(), String> {
+fn check_documented_form(lookup: &Value, scanned_key: &[u8]) -> Result<(), String> {
     let mismatch = |what: &str| Err(format!("{what}: {lookup} for {}", String::from_utf8_lossy(scanned_key)));
     let Some(scanned_key) = std::str::from_utf8(scanned_key)
         .ok()
@@ -183,7 +183,7 @@ fn is_documented(lookup: &Value, scanned_key: &[u8]) -> Result<(), String> {
 }
 
 /// Keys of every kind: bytes, printable texts, valid codes, and codes with a wrong prefix, time or character.
-fn any_key() -> impl Strategy<Value = Vec<u8>> {
+fn keys_of_every_kind() -> impl Strategy<Value = Vec<u8>> {
     let near = -100..100_i64;
     let a_code = ("(ACME|ACMX|acme)", "[0-9a-f]{32}", near, "[0-9A-Za-z]{0,10}[-@ ]?[0-9A-Za-z]{0,90}");
     prop_oneof![
@@ -198,11 +198,11 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn lookup_request_for_any_key_has_the_documented_form() {
-    check_property(500, any_key(), &[], &async |server, backend, key| {
+    check_property(500, keys_of_every_kind(), &[], &async |server, backend, key| {
         let before = backend.requests().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         expect_200_or_401(answer.status, "")?;
-        backend.requests()[before..].iter().try_for_each(|request| is_documented(&request.json(), &key))
+        backend.requests()[before..].iter().try_for_each(|request| check_documented_form(&request.json(), &key))
     });
 }
 

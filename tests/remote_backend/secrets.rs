@@ -61,7 +61,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
     assert!(backend.requests().iter().any(|request| request.json()["value"] == token));
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     for secret in [KEY, BEARER, token, "5ecret", "s3cret"] {
         for form in [secret.to_owned(), base64(secret)] {
             assert!(!log.contains(&form), "{form} is in the log: {log}");
@@ -92,7 +92,7 @@ async fn a_backend_that_refuses_or_is_down_is_logged_once() {
         ask(number).await;
     }
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     for (part, extra) in [
         ("the identity backend refuses a question", "\"status\":401"),
         ("the identity backend does not answer", "\"error\":\"connection refused\""),

@@ -57,7 +57,7 @@ impl Files {
 }
 
 /// A backend with TLS that knows every key.
-async fn backend(tls: TlsAcceptor) -> Backend {
+async fn start_tls_backend(tls: TlsAcceptor) -> Backend {
     let backend = Backend::start_with_tls(Some(tls)).await;
     backend.set_reply(Reply::json(&shopper()));
     backend
@@ -66,7 +66,7 @@ async fn backend(tls: TlsAcceptor) -> Backend {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_with_a_certificate_of_the_configured_authority_is_trusted() {
     let (ours, files) = (Authority::new("ours"), Files::new());
-    let backend = backend(acceptor(&ours.server(), None)).await;
+    let backend = start_tls_backend(acceptor(&ours.server(), None)).await;
     let ca = files.write("ca.pem", &format!("{}{}", Authority::new("another").pem(), ours.pem()));
     let server = backend.connector(&[("directory.ca", &ca), ("directory.token", "over-tls")]).await;
     for number in 0..5 {
@@ -84,7 +84,7 @@ async fn no_key_is_sent_to_a_backend_with_another_certificate() {
         ("another authority's", acceptor(&other.server(), None)),
         ("another name's", acceptor(&ours.client("no name of a server"), None)),
     ] {
-        let backend = backend(tls).await;
+        let backend = start_tls_backend(tls).await;
         let server = backend.connector(&[("directory.ca", &ca)]).await;
         assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, what);
         assert_eq!((backend.requests().len(), lookup_count(&server, "unavailable").await), (0, 1), "{what}");
@@ -106,7 +106,7 @@ async fn no_key_is_sent_to_a_backend_without_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_certificate_is_sent_to_a_backend_that_requires_it() {
     let (ours, clients, files) = (Authority::new("ours"), Authority::new("clients"), Files::new());
-    let backend = backend(acceptor(&ours.server(), Some(&clients))).await;
+    let backend = start_tls_backend(acceptor(&ours.server(), Some(&clients))).await;
     let ca = files.write("ca.pem", &ours.pem());
     let [certificate, key] = files.client(&clients);
     let settings =

@@ -22,7 +22,7 @@ fn length(bytes: usize) -> String {
 }
 
 /// A valid body of exactly this many bytes.
-fn body_of(bytes: usize) -> String {
+fn body_with_length(bytes: usize) -> String {
     let body = scan_with("padding", "").to_string();
     let padding = "x".repeat(bytes - body.len());
     let body = scan_with("padding", padding).to_string();
@@ -45,7 +45,7 @@ fn time_until_answer(wire: &Wire, what: &str) -> Duration {
 async fn bodies_of_up_to_64_kib_are_accepted() {
     let server = Server::demo(&[]).await;
     for (bytes, passes) in [(LIMIT - 1, true), (LIMIT, true), (LIMIT + 1, false), (2 * LIMIT, false)] {
-        let body = body_of(bytes);
+        let body = body_with_length(bytes);
         let mut with_length = Wire::connect(&server).await;
         with_length.send(request(&body)).await;
         let mut chunked = Wire::connect(&server).await;

@@ -33,11 +33,11 @@ fn scan_at(store: &str, location: &str) -> Value {
     set(set(scan_with_key(b"key"), "storeId", store), "authEvent.location", location)
 }
 
-fn flagged() -> Value {
+fn flagged_account() -> Value {
     json!({ "account": "flagged" })
 }
 
-fn expired() -> Value {
+fn expired_payment_method() -> Value {
     json!({ "paymentMethod": { "id": "pm-1", "lastMonth": "2020-01" } })
 }
 
@@ -45,11 +45,11 @@ fn expired() -> Value {
 async fn the_first_account_rule_that_applies_decides() {
     let both = json!({ "account": "flagged", "paymentMethod": { "id": "pm-1", "lastMonth": "2020-01" } });
     for (kind, shopper, message) in [
-        ("SHOPPER", flagged(), FLAGGED),
-        ("ASSOCIATE", flagged(), FLAGGED),
-        ("CASH_SHOPPER", flagged(), FLAGGED),
-        ("SHOPPER", expired(), PAYMENT_EXPIRED),
-        ("CASH_SHOPPER", expired(), PAYMENT_EXPIRED),
+        ("SHOPPER", flagged_account(), FLAGGED),
+        ("ASSOCIATE", flagged_account(), FLAGGED),
+        ("CASH_SHOPPER", flagged_account(), FLAGGED),
+        ("SHOPPER", expired_payment_method(), PAYMENT_EXPIRED),
+        ("CASH_SHOPPER", expired_payment_method(), PAYMENT_EXPIRED),
         ("SHOPPER", both.clone(), FLAGGED),
         ("CASH_SHOPPER", both, FLAGGED),
         ("CASH_SHOPPER", json!({}), NO_CASH_HERE),
@@ -109,7 +109,9 @@ async fn payment_method_is_valid_until_the_end_of_its_month() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn account_rules_are_skipped_at_exit() {
-    for (kind, shopper) in [("SHOPPER", flagged()), ("SHOPPER", expired()), ("CASH_SHOPPER", json!({}))] {
+    for (kind, shopper) in
+        [("SHOPPER", flagged_account()), ("SHOPPER", expired_payment_method()), ("CASH_SHOPPER", json!({}))]
+    {
         let server = with_shopper(kind, &shopper, &[]).await;
         for store in [STORE, "LENIENT"] {
             let answer = server.verify(&scan_at(store, "EXIT")).await;
@@ -121,8 +123,8 @@ async fn account_rules_are_skipped_at_exit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_may_check_account_rules_at_exit() {
     for (kind, shopper, message) in [
-        ("SHOPPER", flagged(), FLAGGED),
-        ("SHOPPER", expired(), PAYMENT_EXPIRED),
+        ("SHOPPER", flagged_account(), FLAGGED),
+        ("SHOPPER", expired_payment_method(), PAYMENT_EXPIRED),
         ("CASH_SHOPPER", json!({}), NO_CASH_HERE),
     ] {
         let server = with_shopper(kind, &shopper, &[]).await;

@@ -7,7 +7,7 @@ use identity_connector::directory::Fault;
 use reqwest::{Method, StatusCode};
 
 use crate::openapi::contract::calls;
-use crate::openapi::routes::filled;
+use crate::openapi::routes::fill_parameters;
 use crate::support::{Answer, IDENTITY_KEYS, Server, client, client_without_credentials, scan};
 use crate::wire::Wire;
 
@@ -24,7 +24,8 @@ async fn every_answer_of_every_port_has_the_security_headers() {
     ];
     let server = Server::demo(&settings).await;
     let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"];
-    let paths: BTreeSet<String> = calls().map(|(_, path, _)| filled(path)).chain(["/nowhere".to_owned()]).collect();
+    let paths: BTreeSet<String> =
+        calls().map(|(_, path, _)| fill_parameters(path)).chain(["/nowhere".to_owned()]).collect();
     let mut seen = BTreeSet::new();
     for port in [&server.api, &server.shoppers, &server.management] {
         for path in &paths {

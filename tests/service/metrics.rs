@@ -44,7 +44,7 @@ fn label_names(between: &str) -> BTreeSet<String> {
 }
 
 /// The metrics in the text of a scrape.
-fn exposed(text: &str) -> Metrics {
+fn exposed_metrics(text: &str) -> Metrics {
     let mut metrics = Metrics::new();
     for line in text.lines() {
         if let Some(described) = line.strip_prefix("# TYPE ") {
@@ -57,7 +57,7 @@ fn exposed(text: &str) -> Metrics {
             metrics.insert(format!("{name}{suffix}"), (kind.to_owned(), BTreeSet::new()));
         } else if let (Some((name, between)), false) = (line.split_once('{'), line.starts_with('#')) {
             let labels = label_names(between.rsplit_once('}').unwrap().0);
-            let name = base(name, &metrics).to_owned();
+            let name = histogram_of_sample(name, &metrics).to_owned();
             metrics
                 .get_mut(&name)
                 .unwrap_or_else(|| panic!("{name}?"))
@@ -69,13 +69,13 @@ fn exposed(text: &str) -> Metrics {
 }
 
 /// The name of a histogram for the name of one of its samples.
-fn base<'a>(name: &'a str, metrics: &Metrics) -> &'a str {
+fn histogram_of_sample<'a>(name: &'a str, metrics: &Metrics) -> &'a str {
     let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
     parts.into_iter().find(|name| metrics.get(*name).is_some_and(|(kind, _)| kind == "histogram")).unwrap_or(name)
 }
 
 /// The metrics in the tables of `docs/metrics.md`.
-fn documented() -> Metrics {
+fn documented_metrics() -> Metrics {
     let text = file("docs/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
@@ -88,18 +88,18 @@ fn documented() -> Metrics {
 }
 
 /// The metrics of connectors that have served every kind of request.
-async fn all_exposed() -> Metrics {
-    let plain = exposed(&after_some_requests().await.metrics().await);
+async fn all_exposed_metrics() -> Metrics {
+    let plain = exposed_metrics(&after_some_requests().await.metrics().await);
     let digest = hex::encode(Sha256::digest("the-key-of-amazon"));
     let called = Server::demo(&[("server.callers.amazon.api_key_sha256", digest.as_str())]).await;
     let request = called.client.post(format!("{}{IDENTITY_KEYS}", called.api)).header("x-api-key", "the-key-of-amazon");
     request.body(scan().to_string()).send().await.unwrap();
-    let called = exposed(&called.metrics().await);
+    let called = exposed_metrics(&called.metrics().await);
 
     let backend = Backend::start().await;
     let asking = backend.connector(&[]).await;
     asking.verify(&scan_with_key(b"unknown_key")).await;
-    let asking = exposed(&asking.metrics().await);
+    let asking = exposed_metrics(&asking.metrics().await);
 
     let files = TlsFiles::create(&Authority::new("public").server(), None);
     let settings = files.settings();
@@ -111,7 +111,7 @@ async fn all_exposed() -> Metrics {
         assert!(Instant::now() < deadline, "{}", secure.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
     }
-    let secure = exposed(&secure.metrics().await);
+    let secure = exposed_metrics(&secure.metrics().await);
     plain.into_iter().chain(called).chain(asking).chain(secure).fold(
         Metrics::new(),
         |mut all, (name, (kind, labels))| {
@@ -136,7 +136,7 @@ async fn after_some_requests() -> Server {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documented_metrics_match_exposed_metrics() {
-    let (exposed, documented) = (all_exposed().await, documented());
+    let (exposed, documented) = (all_exposed_metrics().await, documented_metrics());
     let names = |metrics: &Metrics| metrics.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&exposed), names(&documented), "exposed and documented");
     for (name, metric) in &exposed {
@@ -167,24 +167,24 @@ fn used_metrics(query: &str) -> Vec<(String, BTreeSet<String>)> {
 }
 
 /// Every text value of a member of that name, at any depth.
-fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
+fn collect_texts<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(object) => {
             found.extend(object.get(name).and_then(Value::as_str));
-            object.values().for_each(|value| members(value, name, found));
+            object.values().for_each(|value| collect_texts(value, name, found));
         }
-        Value::Array(array) => array.iter().for_each(|value| members(value, name, found)),
+        Value::Array(array) => array.iter().for_each(|value| collect_texts(value, name, found)),
         _ => {}
     }
 }
 
 #[test]
 fn dashboard_and_alert_rules_use_existing_metrics() {
-    let documented = documented();
+    let documented = documented_metrics();
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
     let mut queries = Vec::new();
-    members(&dashboard, "expr", &mut queries);
-    members(&dashboard, "definition", &mut queries);
+    collect_texts(&dashboard, "expr", &mut queries);
+    collect_texts(&dashboard, "definition", &mut queries);
     // A rule's expression is the text from its `expr` to its annotations.
     let rules = file("deploy/alerts.yml");
     let rules: Vec<&str> =
@@ -192,8 +192,9 @@ fn dashboard_and_alert_rules_use_existing_metrics() {
     let mut used = 0;
     for query in queries.iter().chain(&rules) {
         for (name, labels) in used_metrics(query) {
-            let metric =
-                documented.get(base(&name, &documented)).unwrap_or_else(|| panic!("{name} is not documented: {query}"));
+            let metric = documented
+                .get(histogram_of_sample(&name, &documented))
+                .unwrap_or_else(|| panic!("{name} is not documented: {query}"));
             for label in labels {
                 let is_everywhere = ["job", "instance", "le"].contains(&label.as_str());
                 // A query of two metrics groups by the labels of either.

@@ -19,11 +19,12 @@ const READ_OVER_LIMIT: usize = 64;
 const STALLED: Duration = Duration::from_millis(1_400);
 
 /// A server with two permits.
-async fn two_permits() -> Server {
+async fn server_with_two_permits() -> Server {
     Server::demo(&[("server.max_in_flight", "2")]).await
 }
 
-/// Scans that hold both permits of [`two_permits`] for 1.5 s, while the directory works for all other requests.
+/// Scans that hold both permits of [`server_with_two_permits`] for 1.5 s, while the directory works for all other
+/// requests.
 struct Full {
     scans: Vec<Value>,
     wires: Vec<Wire>,
@@ -34,7 +35,7 @@ impl Full {
     async fn start(server: &Server) -> Self {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(full) = Self::attempt(server).await {
+            if let Some(full) = Self::try_start(server).await {
                 return full;
             }
             assert!(Instant::now() < deadline, "this machine is too busy");
@@ -43,7 +44,7 @@ impl Full {
     }
 
     /// Returns `None` on a busy machine, if the first permit is free before the second is taken.
-    async fn attempt(server: &Server) -> Option<Self> {
+    async fn try_start(server: &Server) -> Option<Self> {
         server.faults.set(Some(Fault::Stall));
         let since = Instant::now();
         let (mut scans, mut wires) = (Vec::new(), Vec::new());
@@ -109,13 +110,13 @@ async fn send_unfinished_request(server: &Server) -> Wire {
 }
 
 /// Whether the server still waits for the body of a request sent by [`send_unfinished_request`]. It waits a second.
-fn is_awaited(unfinished: &Wire) -> bool {
+fn body_is_awaited(unfinished: &Wire) -> bool {
     unfinished.elapsed() < Duration::from_millis(900)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overload_is_refused_and_not_recorded() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let body = scan();
     let (answer, _) = while_full(&server, async || Some(server.verify(&body).await)).await;
     assert_too_many(&answer, "while no permit is free");
@@ -128,7 +129,7 @@ async fn overload_is_refused_and_not_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recorded_events_are_answered_during_overload() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let recorded = scan();
     let first = server.verify(&recorded).await;
     assert_eq!(first.status, 200);
@@ -151,7 +152,7 @@ async fn recorded_events_are_answered_during_overload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn body_of_the_65th_request_over_the_limit_is_not_read() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let (refusals, _) = while_full(&server, async || {
         let mut others = Vec::new();
         for _ in 0..READ_OVER_LIMIT {
@@ -169,7 +170,7 @@ async fn body_of_the_65th_request_over_the_limit_is_not_read() {
             wire.send_head(headers).await;
             refusals.push(wire.answer().await);
         }
-        is_awaited(&others[0]).then_some(refusals)
+        body_is_awaited(&others[0]).then_some(refusals)
     })
     .await;
     for answer in refusals {
@@ -180,7 +181,7 @@ async fn body_of_the_65th_request_over_the_limit_is_not_read() {
 /// A caller that was refused without reading its body can send its next request on the same connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_stays_open_after_refusals() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let mut wire = Wire::connect(&server).await;
     let (refused, _) = while_full(&server, async || {
         let mut others = Vec::new();
@@ -195,7 +196,7 @@ async fn connection_stays_open_after_refusals() {
             wire.send(request(&scan().to_string())).await;
             refused.push(wire.answer().await);
         }
-        is_awaited(&others[0]).then_some(refused)
+        body_is_awaited(&others[0]).then_some(refused)
     })
     .await;
     refused.iter().for_each(|answer| assert_too_many(answer, "the next request on the connection"));
@@ -206,7 +207,7 @@ async fn connection_stays_open_after_refusals() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn permits_are_released_and_retries_are_decided() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     for _ in 0..2 {
         let mut full = Full::start(&server).await;
         for wire in &mut full.wires {
@@ -222,7 +223,7 @@ async fn permits_are_released_and_retries_are_decided() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disconnecting_neither_frees_a_permit_early_nor_leaks_it() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let ((), full) = while_full(&server, async || Some(())).await;
     for wire in full.wires {
         wire.disconnect();
@@ -239,7 +240,7 @@ async fn disconnecting_neither_frees_a_permit_early_nor_leaks_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_senders_hold_no_permit() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let mut slow = Vec::new();
     for _ in 0..20 {
         slow.push(send_unfinished_request(&server).await);
@@ -253,7 +254,7 @@ async fn request_refused_by_max_in_flight_counts_against_the_rate_limit() {
     let settings = [("server.max_in_flight", "2"), ("rate_limit.requests_per_second", "1"), ("rate_limit.burst", "6")];
     assert_one_within(STALLED, "while no permit is free", async || {
         let server = Server::demo(&settings).await; // a new server, whose allowances are full
-        let Some(full) = Full::attempt(&server).await else { return Duration::MAX };
+        let Some(full) = Full::try_start(&server).await else { return Duration::MAX };
         let mut answers = Vec::new();
         for _ in 0..10 {
             answers.push(server.verify(&scan()).await);
@@ -274,7 +275,7 @@ async fn request_refused_by_max_in_flight_counts_against_the_rate_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_and_metrics_are_answered_during_overload() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     let (places, _) = while_full(&server, async || {
         for port in [&server.api, &server.management] {
             for path in ["/livez", "/readyz"] {
@@ -291,7 +292,7 @@ async fn probes_and_metrics_are_answered_during_overload() {
 /// scans are recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn burst_gets_only_200_or_429() {
-    let server = std::sync::Arc::new(two_permits().await);
+    let server = std::sync::Arc::new(server_with_two_permits().await);
     server.faults.set(Some(Fault::Slow(Duration::from_millis(5))));
     let bodies: Vec<Value> = (0..300).map(|_| scan()).collect();
     let answers = verify_concurrently(&server, bodies.clone()).await;
@@ -315,7 +316,7 @@ async fn burst_gets_only_200_or_429() {
 /// A scan with a permit that stalls past its deadline gets a 500. A scan without a permit gets a 429, never a 500.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_scans_with_a_permit_wait_for_the_directory() {
-    let server = two_permits().await;
+    let server = server_with_two_permits().await;
     server.faults.set(Some(Fault::Stall));
     let began = Instant::now();
     let scans: Vec<JoinHandle<(Answer, Duration)>> = (0..40)

@@ -32,19 +32,19 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const NO_SHOPPERS: (&str, &str) = ("commerce.enabled", "false");
 
 /// The value of a metric for the API's port.
-async fn counted(server: &Server, name: &str) -> u64 {
+async fn connection_metric(server: &Server, name: &str) -> u64 {
     let name = format!("connector_{name}{{port=\"api\"}} ");
     let metrics = server.metrics().await;
     metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |number| number.parse().unwrap())
 }
 
-async fn wait_until_counted(server: &Server, name: &str, wanted: u64) {
+async fn wait_until_metric_is(server: &Server, name: &str, wanted: u64) {
     let waiting = async {
-        while counted(server, name).await != wanted {
+        while connection_metric(server, name).await != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below
         }
     };
-    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{name} is {}", counted(server, name).await);
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{name} is {}", connection_metric(server, name).await);
 }
 
 /// Waits until the server has closed the connection, and ignores what it sends before.
@@ -79,7 +79,7 @@ async fn assert_disconnected(server: &Server, stages: &[(&str, &[u8])]) {
     while let Some(ended) = peers.join_next().await {
         ended.unwrap();
     }
-    wait_until_counted(server, "connections", 0).await;
+    wait_until_metric_is(server, "connections", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +151,7 @@ async fn client_that_reads_answers_slowly_is_disconnected() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await; // the pause of a slow client
         }
-        wait_until_counted(&server, "connections", 0).await;
+        wait_until_metric_is(&server, "connections", 0).await;
     }
 }
 
@@ -166,9 +166,9 @@ async fn gate_is_answered_while_silent_clients_use_all_connections() {
     for _ in 0..100 {
         flood.push(Wire::connect_from(FLOOD, &server).await.unwrap());
     }
-    wait_until_counted(&server, "connections_opened_total", 101).await;
-    assert!(counted(&server, "connections").await <= 8 + 64);
-    assert!(counted(&server, "connections_turned_out_total").await >= 93);
+    wait_until_metric_is(&server, "connections_opened_total", 101).await;
+    assert!(connection_metric(&server, "connections").await <= 8 + 64);
+    assert!(connection_metric(&server, "connections_turned_out_total").await >= 93);
 
     gate.send(request(&scan().to_string())).await;
     assert_granted(&gate.answer().await, "shopper-uuid-001", "SHOPPER", "on the idle connection");
@@ -183,7 +183,7 @@ async fn gate_is_answered_while_silent_clients_use_all_connections() {
     for evicted in flood.drain(..90) {
         wait_until_closed(evicted.into_stream(), "an old connection").await;
     }
-    wait_until_counted(&server, "connections", 8).await;
+    wait_until_metric_is(&server, "connections", 8).await;
 }
 
 /// A connection that has sent a request, or sends its body slowly, can be evicted too.
@@ -214,12 +214,12 @@ async fn a_trusted_proxy_keeps_its_idle_connections() {
     for _ in 0..6 {
         proxy.push(Wire::connect(&server).await);
     }
-    wait_until_counted(&server, "connections_opened_total", 6).await;
+    wait_until_metric_is(&server, "connections_opened_total", 6).await;
     let mut silent = Vec::new();
     for last in 2..=200 {
         silent.push(Wire::connect_from([127, 0, 0, last], &server).await.unwrap());
     }
-    wait_until_counted(&server, "connections_opened_total", 6 + 199).await;
+    wait_until_metric_is(&server, "connections_opened_total", 6 + 199).await;
     for wire in &mut proxy {
         wire.send(request(&scan().to_string())).await;
         assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "a proxy's idle connection");

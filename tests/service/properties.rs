@@ -124,7 +124,7 @@ fn mutations() -> impl Strategy<Value = Vec<(u8, prop::sample::Index, u8)>> {
     vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 1..6)
 }
 
-fn mutated(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
+fn mutate(text: &str, mutations: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for (kind, position, byte) in mutations {
         let at = position.index(bytes.len() + 1);
@@ -151,7 +151,7 @@ fn json_like_text_as_body_gets_documented_answer() {
 
 #[test]
 fn valid_body_with_changed_bytes_gets_documented_answer() {
-    assert_documented(mutations(), |mutations| mutated(&scan().to_string(), mutations));
+    assert_documented(mutations(), |mutations| mutate(&scan().to_string(), mutations));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn random_scan_key_code_gets_documented_answer() {
 #[test]
 fn scan_key_code_with_changed_bytes_gets_documented_answer() {
     assert_documented(mutations(), |mutations| {
-        scan_with_key(&mutated(&code(SCANNED_AT, "Custom1"), mutations)).to_string().into_bytes()
+        scan_with_key(&mutate(&code(SCANNED_AT, "Custom1"), mutations)).to_string().into_bytes()
     });
 }
 

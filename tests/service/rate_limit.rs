@@ -28,7 +28,7 @@ async fn exhaust(server: &Server, body: &Value) -> usize {
 }
 
 /// The maximum number of further requests that `LOW` allows after this time.
-fn refilled(since: Instant) -> usize {
+fn max_refill(since: Instant) -> usize {
     usize::try_from(since.elapsed().as_secs()).unwrap() + 1
 }
 
@@ -37,7 +37,7 @@ async fn requests_after_the_burst_get_429() {
     let server = Server::demo(&LOW).await;
     let began = Instant::now();
     let passed = exhaust(&server, &scan()).await;
-    assert!((BURST..=BURST + refilled(began)).contains(&passed), "{passed} requests");
+    assert!((BURST..=BURST + max_refill(began)).contains(&passed), "{passed} requests");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +59,7 @@ async fn retries_and_invalid_requests_count_against_the_allowance() {
         let began = Instant::now();
         exhaust(&server, &body).await;
         let passed = exhaust(&server, &scan()).await;
-        assert!(passed <= refilled(began), "{passed} requests after {body}");
+        assert!(passed <= max_refill(began), "{passed} requests after {body}");
     }
 }
 
@@ -94,7 +94,7 @@ async fn request_counts_against_the_allowance_before_its_body_is_read() {
         waiting.push(wire);
     }
     let passed = exhaust(&server, &scan()).await;
-    assert!(passed <= refilled(began), "{passed} requests");
+    assert!(passed <= max_refill(began), "{passed} requests");
     for mut wire in waiting {
         assert_refused(&wire.answer().await, 400, INVALID_BODY, "the body never arrived");
     }

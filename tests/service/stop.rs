@@ -10,7 +10,7 @@ use crate::checks::{OUR_FAULT, PATIENCE, assert_granted, assert_one_within, asse
 use crate::support::{Answer, Server, scan};
 use crate::wire::{Wire, request};
 
-fn is_last(answer: &Answer) -> bool {
+fn has_connection_close(answer: &Answer) -> bool {
     answer.headers.get("connection").is_some_and(|value| value == "close")
 }
 
@@ -22,7 +22,7 @@ async fn unready_server_still_serves_during_the_stop_delay() {
     let mut server = Server::demo(&[("server.stop_delay", "5m")]).await;
     let mut open = Wire::connect(&server).await;
     open.send(request(&scan().to_string())).await;
-    assert!(!is_last(&open.answer().await), "not before the stop");
+    assert!(!has_connection_close(&open.answer().await), "not before the stop");
     server.ask_to_stop();
     let unready = async {
         loop {
@@ -38,7 +38,7 @@ async fn unready_server_still_serves_during_the_stop_delay() {
         wire.send(request(&scan().to_string())).await;
         let answer = wire.answer().await;
         assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "during the stop delay");
-        assert!(is_last(&answer), "{:?}", answer.headers);
+        assert!(has_connection_close(&answer), "{:?}", answer.headers);
         assert!(wire.rest().await.is_empty(), "the connection is closed");
     }
 }
@@ -52,7 +52,7 @@ async fn request_sent_at_the_moment_of_the_stop_is_answered() {
             let mut server = Server::demo(&[]).await;
             let mut open = Wire::connect(&server).await;
             open.send(request(&scan().to_string())).await;
-            assert!(!is_last(&open.answer().await));
+            assert!(!has_connection_close(&open.answer().await));
             let address = server.address();
             let new = tokio::task::spawn_blocking(move || StdStream::connect(address).unwrap()).await.unwrap();
             let stopped = Instant::now();

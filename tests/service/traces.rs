@@ -22,7 +22,7 @@ async fn ask(server: &Server, body: &Value, traceparent: &str) -> Answer {
 }
 
 /// A connector that traces this share of requests, and at most `requested` traces a second that callers request.
-async fn traced(collector: &Collector, ratio: &str, requested: &str) -> Server {
+async fn start_tracing_server(collector: &Collector, ratio: &str, requested: &str) -> Server {
     let settings = [
         ("telemetry.otlp_endpoint", collector.url.as_str()),
         ("telemetry.sample_ratio", ratio),
@@ -47,7 +47,7 @@ async fn one_scan(collector: &Collector) -> (Span, Vec<Span>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
     let collector = Collector::start().await;
-    let server = traced(&collector, "1", "0").await;
+    let server = start_tracing_server(&collector, "1", "0").await;
     let body = scan();
     assert_eq!(ask(&server, &body, &format!("00-{TRACE}-{PARENT}-01")).await.status, 200);
 
@@ -84,7 +84,7 @@ async fn scan_span_joins_the_callers_trace_with_a_child_span_for_each_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_marks_its_span_and_probes_are_not_traced() {
     let collector = Collector::start().await;
-    let server = traced(&collector, "1", "0").await;
+    let server = start_tracing_server(&collector, "1", "0").await;
     for path in ["/livez", "/readyz", "/nowhere"] {
         server.client.get(format!("{}{path}", server.api)).send().await.unwrap();
     }
@@ -106,7 +106,7 @@ async fn fault_marks_its_span_and_probes_are_not_traced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traces_requested_by_callers_are_limited() {
     let collector = Collector::start().await;
-    let server = traced(&collector, "0", "3").await;
+    let server = start_tracing_server(&collector, "0", "3").await;
     let began = Instant::now();
     for number in 0..60 {
         // A sampler by trace id would select each of these trace ids.
@@ -124,7 +124,7 @@ async fn traces_requested_by_callers_are_limited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_traced_with_ratio_0_and_no_caller_traces() {
     let collector = Collector::start().await;
-    let server = traced(&collector, "0", "0").await;
+    let server = start_tracing_server(&collector, "0", "0").await;
     for flags in ["00", "01"] {
         assert_eq!(ask(&server, &scan(), &format!("00-{TRACE}-{PARENT}-{flags}")).await.status, 200);
     }
@@ -137,7 +137,7 @@ async fn queued_spans_are_exported_at_the_stop() {
     // A stop waits at most a second for the last spans.
     assert_one_within(Duration::from_secs(1), "a stop", async || {
         let collector = Collector::start().await;
-        let server = traced(&collector, "1", "0").await;
+        let server = start_tracing_server(&collector, "1", "0").await;
         for _ in 0..20 {
             server.verify(&scan()).await;
         }
@@ -177,14 +177,14 @@ async fn exports_carry_the_configured_headers_and_service_name() {
 }
 
 /// A collector that accepts connections and never answers.
-async fn silent() -> (String, TcpListener) {
+async fn start_silent_collector() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     (format!("http://{}", listener.local_addr().unwrap()), listener)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable_collector_delays_no_answer() {
-    let (silent, _listener) = silent().await;
+    let (silent, _listener) = start_silent_collector().await;
     let closed = "http://127.0.0.1:1".to_owned(); // no process listens on this port
     for endpoint in [silent, closed] {
         let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
@@ -206,7 +206,7 @@ async fn unreachable_collector_delays_no_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_exported() {
     let collector = Collector::start().await;
-    let server = traced(&collector, "1", "0").await;
+    let server = start_tracing_server(&collector, "1", "0").await;
     let keys: [&[u8]; 7] = [
         b"valid_shopper_key",
         b"device_shopper_key",
@@ -257,7 +257,7 @@ fn trace_headers_do_not_change_the_answer() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (server, _collector) = runtime.block_on(async {
         let collector = Collector::start().await;
-        (traced(&collector, "0.5", "1000").await, collector)
+        (start_tracing_server(&collector, "0.5", "1000").await, collector)
     });
     let similar = "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{1,3}";
     let headers = prop_oneof![similar.prop_map(String::from), "[ -~]{0,80}".prop_map(String::from)];

@@ -158,7 +158,7 @@ fn mistakes() -> Vec<(&'static str, Option<Value>, String)> {
     all
 }
 
-fn broken(body: Value, path: &str, value: Option<&Value>) -> Value {
+fn scan_with_mistake(body: Value, path: &str, value: Option<&Value>) -> Value {
     match value {
         Some(value) => set(body, path, value.clone()),
         None => unset(body, path),
@@ -171,8 +171,8 @@ async fn first_mistake_in_the_table_is_reported() {
     let mistakes = mistakes();
     for (position, (first, first_value, refusal)) in mistakes.iter().enumerate() {
         for (second, second_value, _) in mistakes[position..].iter().filter(|(second, ..)| second != first) {
-            let body = broken(scan(), second, second_value.as_ref());
-            let body = broken(body, first, first_value.as_ref());
+            let body = scan_with_mistake(scan(), second, second_value.as_ref());
+            let body = scan_with_mistake(body, first, first_value.as_ref());
             assert_refused(&server.verify(&body).await, 400, refusal, &body.to_string());
         }
     }
@@ -182,7 +182,7 @@ async fn first_mistake_in_the_table_is_reported() {
 async fn invalid_json_is_reported_before_other_mistakes() {
     let server = Server::demo(&[]).await;
     for (path, value, _) in mistakes() {
-        let body = format!("{}}}", broken(scan(), path, value.as_ref()));
+        let body = format!("{}}}", scan_with_mistake(scan(), path, value.as_ref()));
         assert_refused(&server.post(body.clone()).await, 400, INVALID_BODY, &body);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 type Header<'a> = (&'a str, &'a [u8]);
 
 /// Asks for the cart with these headers.
-pub(crate) async fn cart(server: &Server, headers: &[Header<'_>]) -> Answer {
+pub(crate) async fn request_cart(server: &Server, headers: &[Header<'_>]) -> Answer {
     let request = headers.iter().fold(get(server, CART), |request, (name, value)| {
         request.header(*name, HeaderValue::from_bytes(value).expect("the bytes are valid in a header"))
     });
@@ -59,7 +59,7 @@ pub(crate) async fn accepts_pair(server: &Server, token: &str, context: &str) ->
 
 async fn get_cart(server: &Server, token: &str, context: &str) -> Answer {
     let bearer = format!("Bearer {token}");
-    cart(server, &[("authorization", bearer.as_bytes()), ("x-customer-context", context.as_bytes())]).await
+    request_cart(server, &[("authorization", bearer.as_bytes()), ("x-customer-context", context.as_bytes())]).await
 }
 
 /// Asserts that the context is refused with this token, for this reason.
@@ -143,7 +143,7 @@ async fn both_headers_are_needed() {
         (&[("x-customer-context", context.as_bytes())], "no_token"),
     ];
     for (headers, reason) in only {
-        let (answer, found) = reason_of(&server, cart(&server, headers)).await;
+        let (answer, found) = reason_of(&server, request_cart(&server, headers)).await;
         assert_unauthorized(&answer, reason);
         assert_eq!(found, reason);
     }
@@ -215,7 +215,8 @@ async fn only_one_spelling_of_a_context_is_accepted() {
     }
     let bearer = format!("Bearer {}", shopper.token);
     let not_text = [shopper.context.as_bytes(), b"\xff"].concat();
-    let answer = cart(&server, &[("authorization", bearer.as_bytes()), ("x-customer-context", &not_text)]).await;
+    let answer =
+        request_cart(&server, &[("authorization", bearer.as_bytes()), ("x-customer-context", &not_text)]).await;
     assert_refused(&answer, 401, "Unauthorized", "a context that is not text");
 }
 
@@ -226,7 +227,7 @@ async fn repeated_context_header_is_refused() {
     let good = ("x-customer-context", context.as_bytes());
     for second in [good, ("x-customer-context", b"x"), ("x-customer-context", b"")] {
         for both in [[good, second], [second, good]] {
-            let answer = cart(&server, &[&[("authorization", bearer.as_bytes())][..], &both].concat()).await;
+            let answer = request_cart(&server, &[&[("authorization", bearer.as_bytes())][..], &both].concat()).await;
             assert_unauthorized(&answer, "two headers");
         }
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use crate::contexts::cart;
+use crate::contexts::request_cart;
 use crate::support::keys::{rsa, signed};
 use crate::support::provider::Provider;
 use crate::support::shopper::{anonymous, assert_unauthorized, context_for, token};
@@ -131,6 +131,6 @@ async fn random_bytes_are_refused_as_a_context() {
     let base64 = "[A-Za-z0-9_-]{0,200}".prop_map(String::into_bytes);
     check_random(prop_oneof![header_bytes(300), base64], async |bytes| {
         let headers = [("authorization", bearer.as_bytes()), ("x-customer-context", &bytes[..])];
-        assert_401(&cart(&server, &headers).await, &String::from_utf8_lossy(&bytes));
+        assert_401(&request_cart(&server, &headers).await, &String::from_utf8_lossy(&bytes));
     });
 }

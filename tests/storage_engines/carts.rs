@@ -72,7 +72,7 @@ impl Connectors {
     }
 
     /// The store of one connector.
-    fn one(&self, number: usize) -> Arc<CartStore> {
+    fn store(&self, number: usize) -> Arc<CartStore> {
         Arc::clone(&self.stores[number % self.stores.len()])
     }
 
@@ -92,7 +92,7 @@ impl Connectors {
     async fn migrate_concurrently(&self, moves: impl IntoIterator<Item = (u8, Customer)>) {
         let mut moving = JoinSet::new();
         for (number, (from, to)) in moves.into_iter().enumerate() {
-            let store = self.one(number);
+            let store = self.store(number);
             moving.spawn(async move { store.migrate(anonymous_id(from), &to, at(1)).await.unwrap().unwrap() });
         }
         moving.join_all().await;
@@ -143,13 +143,13 @@ async fn cart_is_opened_once_across_connectors(engine: Engine) {
     for round in 1..=8 {
         let mut opening = JoinSet::new();
         for number in 0..12 {
-            let store = connectors.one(number);
+            let store = connectors.store(number);
             let change = move |carts: &mut Carts| open(carts, number as u64 + 1, at(0));
             opening.spawn(async move { store.change(&anonymous(round), at(0), change).await.unwrap().unwrap() });
         }
         let ids = opening.join_all().await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        assert_eq!(connectors.one(0).get(&anonymous(round), at(0)).await.unwrap().all().len(), 1);
+        assert_eq!(connectors.store(0).get(&anonymous(round), at(0)).await.unwrap().all().len(), 1);
     }
 }
 
@@ -157,7 +157,7 @@ async fn no_change_is_lost_across_connectors(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..24 {
-        let store = connectors.one(number);
+        let store = connectors.store(number);
         adding.spawn(async move {
             for sku in [format!("own {number:02}"), "shared".to_owned()] {
                 add(&store, &known("k"), &sku, 3, at(0)).await;
@@ -174,11 +174,11 @@ async fn cart_is_migrated_once_across_connectors(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     for from in 1..=8 {
         let to = known(&from.to_string());
-        add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
+        add(&connectors.store(0), &anonymous(from), "a", 2, at(0)).await;
         connectors.migrate_concurrently(vec![(from, to.clone()); 9]).await;
         assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 2)]);
         assert_eq!(connectors.amounts(&anonymous(from)).await, []);
-        add(&connectors.one(1), &anonymous(from), "a", 1, at(0)).await;
+        add(&connectors.store(1), &anonymous(from), "a", 1, at(0)).await;
         connectors.migrate_concurrently(vec![(from, to.clone()); 2]).await;
         assert_eq!(connectors.amounts(&to).await, [("a".to_owned(), 3)], "with the line added since");
     }
@@ -187,8 +187,8 @@ async fn cart_is_migrated_once_across_connectors(engine: Engine) {
 async fn carts_of_many_anonymous_ids_merge_into_one_customer(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     for from in 1..=12 {
-        add(&connectors.one(0), &anonymous(from), "a", 2, at(0)).await;
-        add(&connectors.one(0), &anonymous(from), &format!("own {from:02}"), 1, at(0)).await;
+        add(&connectors.store(0), &anonymous(from), "a", 2, at(0)).await;
+        add(&connectors.store(0), &anonymous(from), &format!("own {from:02}"), 1, at(0)).await;
     }
     connectors.migrate_concurrently((1..=12).map(|from| (from, known("k")))).await;
     let mut expected = vec![("a".to_owned(), 24)];
@@ -201,8 +201,8 @@ async fn carts_that_migrate_in_both_directions_are_kept(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     for round in 1..=20 {
         let (first, second) = (round, round + 100);
-        add(&connectors.one(0), &anonymous(first), "a", 2, at(0)).await;
-        add(&connectors.one(1), &anonymous(second), "a", 3, at(0)).await;
+        add(&connectors.store(0), &anonymous(first), "a", 2, at(0)).await;
+        add(&connectors.store(1), &anonymous(second), "a", 3, at(0)).await;
         let both_directions = [(first, anonymous(second)), (second, anonymous(first))];
         connectors.migrate_concurrently(both_directions.iter().chain(&both_directions).cloned()).await;
         let remaining = connectors.amounts(&anonymous(first)).await;
@@ -214,7 +214,7 @@ async fn lines_added_during_a_migration_are_kept(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     let mut adding = JoinSet::new();
     for number in 0..CONNECTORS {
-        let store = connectors.one(number);
+        let store = connectors.store(number);
         adding.spawn(async move {
             for _ in 0..10 {
                 add(&store, &anonymous(1), "a", 1, at(0)).await;
@@ -236,11 +236,11 @@ async fn lines_added_during_a_migration_are_kept(engine: Engine) {
 async fn sweep_keeps_carts_in_use(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     for number in 1..=120 {
-        add(&connectors.one(0), &anonymous(number), "a", 1, at(0)).await;
+        add(&connectors.store(0), &anonymous(number), "a", 1, at(0)).await;
     }
     let mut working = JoinSet::new();
     for number in 0..CONNECTORS {
-        let (sweeping, adding) = (connectors.one(number), connectors.one(number + 1));
+        let (sweeping, adding) = (connectors.store(number), connectors.store(number + 1));
         working.spawn(async move { sweeping.sweep(at(MONTH)).await.unwrap() });
         working.spawn(async move {
             for number_in_use in (1..=120).skip(number).step_by(CONNECTORS * 2) {
@@ -249,9 +249,9 @@ async fn sweep_keeps_carts_in_use(engine: Engine) {
         });
     }
     working.join_all().await;
-    connectors.one(0).sweep(at(MONTH)).await.unwrap();
+    connectors.store(0).sweep(at(MONTH)).await.unwrap();
     for number in 1..=120_u8 {
-        let carts = connectors.one(0).get(&anonymous(number), at(0)).await.unwrap();
+        let carts = connectors.store(0).get(&anonymous(number), at(0)).await.unwrap();
         let skus: Vec<_> = carts.all().iter().flat_map(|cart| &cart.lines).map(|line| line.sku.as_str()).collect();
         let is_in_use = usize::from(number - 1) % (CONNECTORS * 2) < CONNECTORS;
         assert_eq!(skus, if is_in_use { vec!["b"] } else { vec![] }, "{number}");

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::hostile::{hostile, with_nul};
+use super::hostile::{hostile_texts, texts_with_nul};
 use super::import::TestDatabase;
 use crate::checks::*;
 use crate::engine::{Database, Engine, properties, trials_on_every_engine, trials_on_postgres, trials_on_sqlite};
@@ -102,7 +102,7 @@ async fn customer_is_linked_to_one_existing_shopper(engine: Engine) {
 /// Customers' names are not stored, so any text is allowed. Shoppers' ids are stored.
 async fn customers_with_unusual_names_are_distinct(engine: Engine) {
     let server = engine.demo(&[]).await;
-    let names: Vec<_> = hostile().into_iter().chain(with_nul()).collect();
+    let names: Vec<_> = hostile_texts().into_iter().chain(texts_with_nul()).collect();
     let mut digests = BTreeSet::new();
     for name in &names {
         for (issuer, subject) in [(name.as_str(), "s"), ("i", name.as_str()), (name, name)] {
@@ -112,11 +112,11 @@ async fn customers_with_unusual_names_are_distinct(engine: Engine) {
     }
     let listed: Vec<_> = server.all("customers").await.iter().map(digest).collect();
     assert_eq!(listed, digests.into_iter().collect::<Vec<_>>(), "ordered by digest");
-    for name in hostile() {
+    for name in hostile_texts() {
         server.put(&format!("shoppers/{}", segment(&name)), &json!({ "type": "SHOPPER" })).await;
         assert_eq!(server.put("customers", &row("s", &name)).await["shopper"], *name);
     }
-    for name in with_nul() {
+    for name in texts_with_nul() {
         let answer = server.admin_with("PUT", "customers", row("s", &name).to_string()).await;
         assert_error_form(&answer, 400, &name);
     }

@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Hostile texts of 1 to 255 characters.
-pub(crate) fn hostile() -> Vec<String> {
+pub(crate) fn hostile_texts() -> Vec<String> {
     let mut texts: Vec<_> = [
         "'",
         "\"",
@@ -74,14 +74,14 @@ pub(crate) fn hostile() -> Vec<String> {
 }
 
 /// Texts with a NUL character, which ends a string in C.
-pub(crate) fn with_nul() -> Vec<String> {
+pub(crate) fn texts_with_nul() -> Vec<String> {
     ["\0", "STORE-001\0", "\0STORE-001", "STORE-002\0\0", "a\0b"].map(str::to_owned).into()
 }
 
 async fn hostile_store_id_is_unknown(engine: Engine) {
     let server = engine.demo(&[]).await;
     let similar = ["STORE-001 ", " STORE-001", "store-001", "STORE-00_", "STORE%", "ＳＴＯＲＥ-001"].map(str::to_owned);
-    for store in hostile().into_iter().chain(with_nul()).chain(similar) {
+    for store in hostile_texts().into_iter().chain(texts_with_nul()).chain(similar) {
         for location in ["ENTRY", "EXIT"] {
             let body = set(scan_with("storeId", store.as_str()), "authEvent.location", location);
             assert_refused(&server.verify(&body).await, 400, INVALID_STORE, &store);
@@ -95,7 +95,7 @@ async fn hostile_key_is_denied_and_recorded(engine: Engine) {
     let server = engine.demo(&[]).await;
     let beyond_text =
         [&b"\xff\xfe"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\x80", b"\xf8\x88\x80\x80\x80"].map(<[u8]>::to_vec);
-    let texts = hostile().into_iter().chain(with_nul()).map(String::into_bytes);
+    let texts = hostile_texts().into_iter().chain(texts_with_nul()).map(String::into_bytes);
     for key in texts.filter(|key| key.len() <= 750).chain(beyond_text) {
         let shown = String::from_utf8_lossy(&key).into_owned();
         let is_text = key.iter().all(|byte| (0x20..=0x7e).contains(byte));
@@ -163,14 +163,14 @@ async fn assert_named_exactly(server: &Server, names: &[String]) {
 }
 
 async fn names_are_returned_byte_for_byte(engine: Engine) {
-    let names = hostile();
+    let names = hostile_texts();
     let server = engine.with_directory(&directory(&names)).await;
     assert_named_exactly(&server, &names).await;
 }
 
 /// PostgreSQL's text type cannot store NUL. The start must fail then, since at a gate it would cause a 500.
 async fn name_with_nul_is_refused_at_the_start_or_returned(engine: Engine) {
-    for name in with_nul() {
+    for name in texts_with_nul() {
         let names = [name];
         match engine.try_with_directory(&directory(&names)).await {
             Ok(server) => assert_named_exactly(&server, &names).await,

@@ -55,7 +55,7 @@ async fn wait_for_outage(process: &Process) -> String {
     wait_for_metric(process, "connector_database_up", 0.0).await;
     wait_for_metric(process, "connector_breaker_open{backend=\"database\"}", 1.0).await;
     assert_eq!(readiness(process).await, "degraded");
-    process.logged("the database does not answer: scans get a 500")
+    process.wait_for_log("the database does not answer: scans get a 500")
 }
 
 async fn idle_connector_detects_a_killed_database(postgres: Postgres) {
@@ -66,7 +66,7 @@ async fn idle_connector_detects_a_killed_database(postgres: Postgres) {
     postgres.restart();
     wait_for_metric(&process, "connector_database_up", 1.0).await;
     assert_eq!(readiness(&process).await, "ready");
-    process.logged("the database answers again");
+    process.wait_for_log("the database answers again");
 }
 
 async fn idle_connector_detects_a_frozen_database(postgres: Postgres) {
@@ -92,7 +92,7 @@ async fn idle_connector_detects_a_killed_redis(mut redis: Redis) {
     wait_for_metric(&process, "connector_rate_limit_shared", 1.0).await;
     redis.kill();
     wait_for_metric(&process, "connector_rate_limit_shared", 0.0).await;
-    let line = process.logged("rate limits are not shared between replicas");
+    let line = process.wait_for_log("rate limits are not shared between replicas");
     assert!(line.contains("Connection refused"), "{line}");
     redis.restart();
     wait_for_metric(&process, "connector_rate_limit_shared", 1.0).await;

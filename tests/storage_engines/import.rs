@@ -10,7 +10,7 @@ use crate::checks::*;
 use crate::engine::{
     Database, Engine, postgres, properties, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres,
 };
-use crate::hostile::hostile;
+use crate::hostile::hostile_texts;
 use crate::outage::wait_until;
 use crate::support::{Ended, HASH_KEY, Postgres, Server, environment, scan_with_key};
 
@@ -138,7 +138,7 @@ fn many_rows() -> String {
 }
 
 fn rows_with_hostile_names() -> String {
-    let names = hostile();
+    let names = hostile_texts();
     let store = |name: &String| json!({ "store": { "id": name } });
     let shopper = |name: &String| {
         json!({ "shopper": {
@@ -246,7 +246,7 @@ fn tables(database: &TestDatabase) -> String {
 const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// Starts an import or export as a process that ends by itself.
-pub(crate) fn started(database: &TestDatabase, arguments: &[&str]) -> Child {
+pub(crate) fn spawn_command(database: &TestDatabase, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_identity-connector"))
         .args(arguments)
         .envs(environment(&database.settings()))
@@ -269,7 +269,7 @@ async fn interrupted_import_can_be_repeated(server: Postgres) {
     for signal in ["INT", "KILL"] {
         // The import is blocked at its first batch until the signal has been sent.
         let held = server.begin(&database.url, "SELECT * FROM directory_version FOR UPDATE");
-        let child = started(&database, &["import", &file]);
+        let child = spawn_command(&database, &["import", &file]);
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         wait_until(PATIENCE, "the import waits", async || server.query(&database.url, waits).trim() != "0").await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();

@@ -53,7 +53,11 @@ pub(crate) async fn wait_for_metrics(management: &str, condition: impl Fn(&Metri
 
 /// Repeats an attempt, each time with full allowances, until both connectors have reached Redis for every request. On a
 /// busy machine Redis may not answer within its 100 ms, and the connector then counts locally.
-pub(crate) async fn undisturbed<T>(redis: &Redis, both: &[Server; 2], mut attempt: impl AsyncFnMut() -> T) -> T {
+pub(crate) async fn repeat_until_undisturbed<T>(
+    redis: &Redis,
+    both: &[Server; 2],
+    mut attempt: impl AsyncFnMut() -> T,
+) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut failures = [0; 2];

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::*;
 use crate::engine::{properties, trials_with_own_postgres};
-use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, wait_until};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -29,7 +29,7 @@ async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
                 let mut running = JoinSet::new();
                 for _ in 0..4 {
                     let (server, body) = (Arc::clone(&server), retry(&locked_scan));
-                    running.spawn(async move { timed(&server, &body).await });
+                    running.spawn(async move { verify_timed(&server, &body).await });
                 }
                 for outcome in running.join_all().await {
                     assert_500_in_time(&outcome, "the locked scan");
@@ -41,7 +41,7 @@ async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
     };
     let mut passed = 0;
     while !retries.is_finished() || passed < 20 {
-        let (answer, elapsed) = timed(server, &scan_with_key(b"associate_key")).await;
+        let (answer, elapsed) = verify_timed(server, &scan_with_key(b"associate_key")).await;
         assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "another scan");
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         assert_eq!(readiness(server).await, "ready");

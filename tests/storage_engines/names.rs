@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::hostile::{hostile, with_nul};
+use super::hostile::{hostile_texts, texts_with_nul};
 use crate::checks::*;
 use crate::engine::{Engine, properties, trials_on_every_engine};
 use crate::support::{LISTS, segment};
@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 async fn hostile_names_are_returned_unchanged(engine: Engine) {
     let server = engine.demo(&[]).await;
-    for name in hostile() {
+    for name in hostile_texts() {
         let path = format!("shoppers/{}", segment(&name));
         let shopper =
             json!({ "type": "SHOPPER", "devices": [name], "paymentMethod": { "id": name, "lastMonth": "2030-01" } });
@@ -35,7 +35,7 @@ async fn hostile_names_are_returned_unchanged(engine: Engine) {
 
 async fn nul_is_refused_with_400(engine: Engine) {
     let server = engine.demo(&[]).await;
-    for name in with_nul().into_iter().chain(["x".repeat(256)]) {
+    for name in texts_with_nul().into_iter().chain(["x".repeat(256)]) {
         let encoded = segment(&name);
         for path in ["stores", "shoppers"] {
             for (method, row) in [("GET", ""), ("PUT", "{\"type\":\"SHOPPER\"}"), ("PUT", "{}"), ("DELETE", "")] {

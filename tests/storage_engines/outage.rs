@@ -34,7 +34,7 @@ const MAX_FAILURES: usize = 16;
 /// The time limit for scans to pass after the database is available: 5 s, and a wide margin for a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
-pub(crate) async fn timed(server: &Server, body: &Value) -> (Answer, Duration) {
+pub(crate) async fn verify_timed(server: &Server, body: &Value) -> (Answer, Duration) {
     let began = Instant::now();
     let answer = server.verify(body).await;
     (answer, began.elapsed())
@@ -105,7 +105,7 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
     let mut under_way = JoinSet::new();
     for body in asked.clone() {
         let server = Arc::clone(&server);
-        under_way.spawn(async move { timed(&server, &body).await });
+        under_way.spawn(async move { verify_timed(&server, &body).await });
     }
     fail(&postgres);
     for (answer, elapsed) in under_way.join_all().await {
@@ -120,7 +120,7 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
     let mut failures = 0;
     loop {
         let body = another_scan();
-        let outcome = timed(&server, &body).await;
+        let outcome = verify_timed(&server, &body).await;
         assert_500_in_time(&outcome, "during the outage");
         asked.push(body);
         failures += 1;
@@ -135,7 +135,7 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
     let mut waits = Vec::new();
     for _ in 0..21 {
         let body = another_scan();
-        let outcome = timed(&server, &body).await;
+        let outcome = verify_timed(&server, &body).await;
         assert_500_in_time(&outcome, "after the outage was detected");
         asked.push(body);
         waits.push(outcome.1);
@@ -143,7 +143,7 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
     waits.sort();
     assert!(waits[10] < IMMEDIATE, "half of the scans wait longer: {waits:?}");
     for (body, first) in &recorded {
-        let (again, elapsed) = timed(&server, &retry(body)).await;
+        let (again, elapsed) = verify_timed(&server, &retry(body)).await;
         assert_all_same([first, &again]);
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
     }
@@ -171,7 +171,7 @@ async fn restarted_server_is_used_again(postgres: Postgres) {
     postgres.restart();
     let body = scan();
     wait_until(RECOVERY, "a scan passes", async || {
-        let (answer, elapsed) = timed(&server, &retry(&body)).await;
+        let (answer, elapsed) = verify_timed(&server, &retry(&body)).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
     })
@@ -188,7 +188,7 @@ async fn many_scans_at_a_frozen_server_fail_in_time(postgres: Postgres) {
     let mut under_way = JoinSet::new();
     for body in asked.clone() {
         let server = Arc::clone(&server);
-        under_way.spawn(async move { timed(&server, &body).await });
+        under_way.spawn(async move { verify_timed(&server, &body).await });
     }
     for outcome in under_way.join_all().await {
         assert_500_in_time(&outcome, "one of many scans");

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::*;
 use crate::engine::{properties, trials_with_own_postgres};
-use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, timed, wait_until};
+use crate::outage::{RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until};
 use crate::support::{Postgres, Server, scan, scan_with_key};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -38,7 +38,7 @@ async fn locked_table_fails_scans_in_time(postgres: Postgres) {
     let mut under_way = JoinSet::new();
     for body in asked.clone() {
         let server = Arc::clone(&server);
-        under_way.spawn(async move { timed(&server, &body).await });
+        under_way.spawn(async move { verify_timed(&server, &body).await });
     }
     for outcome in under_way.join_all().await {
         assert_500_in_time(&outcome, "while the table is locked");
@@ -70,7 +70,7 @@ async fn lists_take_no_connection_from_scans(postgres: Postgres) {
     }
     // A rejection touches no session.
     for _ in 0..20 {
-        let (answer, elapsed) = timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        let (answer, elapsed) = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_refused(&answer, 401, KEY_NOT_FOUND, "while the lists wait");
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         assert_eq!(readiness(&server).await, "ready");
@@ -95,7 +95,7 @@ async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
         let mut under_way = JoinSet::new();
         for _ in 0..scans {
             let server = Arc::clone(&server);
-            under_way.spawn(async move { timed(&server, &scan_with_key(new_id().as_bytes())).await });
+            under_way.spawn(async move { verify_timed(&server, &scan_with_key(new_id().as_bytes())).await });
         }
         let (mut decided, mut faults) = (0, 0);
         for (answer, elapsed) in under_way.join_all().await {
@@ -128,7 +128,7 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
     read_only("on");
     postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
     wait_until(RECOVERY, "the connector is degraded", async || {
-        let outcome = timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        let outcome = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_500_in_time(&outcome, "while the server is read-only");
         readiness(&server).await == "degraded"
     })
@@ -139,7 +139,7 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
         &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
     );
     wait_until(RECOVERY, "a scan passes", async || {
-        let (answer, elapsed) = timed(&server, &scan()).await;
+        let (answer, elapsed) = verify_timed(&server, &scan()).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
     })
@@ -216,7 +216,7 @@ async fn schema_is_migrated_while_another_connector_serves_scans(postgres: Postg
     })
     .await;
     for _ in 0..20 {
-        let (answer, elapsed) = timed(&server, &scan()).await;
+        let (answer, elapsed) = verify_timed(&server, &scan()).await;
         assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "during the migration");
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
     }

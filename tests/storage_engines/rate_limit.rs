@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::checks::PATIENCE;
 use crate::engine::{properties, trials_with_own_redis};
 use crate::limited::{
-    BURST, LOW_LIMITS, assert_one_allowance, count_allowed, is_allowed, replica, replicas, undisturbed,
+    BURST, LOW_LIMITS, assert_one_allowance, count_allowed, is_allowed, repeat_until_undisturbed, replica, replicas,
     wait_for_metrics,
 };
 use crate::support::certificates::Authority;
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 async fn two_replicas_share_one_allowance(redis: Redis) {
     let both = replicas(&redis, &LOW_LIMITS).await;
-    let (began, [of_one, of_other]) = undisturbed(&redis, &both, async || {
+    let (began, [of_one, of_other]) = repeat_until_undisturbed(&redis, &both, async || {
         let (began, mut allowed) = (Instant::now(), [0; 2]);
         for _ in 0..3 * BURST {
             for (server, allowed) in both.iter().zip(&mut allowed) {
@@ -51,7 +51,7 @@ async fn two_replicas_share_one_allowance(redis: Redis) {
 
 async fn simultaneous_requests_share_one_allowance(redis: Redis) {
     let both = replicas(&redis, &LOW_LIMITS).await;
-    let (began, answers) = undisturbed(&redis, &both, async || {
+    let (began, answers) = repeat_until_undisturbed(&redis, &both, async || {
         let (began, mut requests) = (Instant::now(), JoinSet::new());
         for number in 0..4 * BURST {
             let (url, body) = (format!("{}{IDENTITY_KEYS}", both[number % 2].api), scan().to_string());
@@ -66,7 +66,7 @@ async fn simultaneous_requests_share_one_allowance(redis: Redis) {
 async fn callers_are_distinguished_on_every_replica(redis: Redis) {
     let both = replicas(&redis, &[LOW_LIMITS[0], LOW_LIMITS[1], ("server.trusted_proxies", "127.0.0.1")]).await;
     for callers in [["192.0.2.1", "192.0.2.1"], ["192.0.2.2", "::ffff:192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
-        let (began, allowed) = undisturbed(&redis, &both, async || {
+        let (began, allowed) = repeat_until_undisturbed(&redis, &both, async || {
             let (began, mut allowed) = (Instant::now(), 0);
             for _ in 0..2 * BURST {
                 for (server, caller) in both.iter().zip(callers) {
@@ -122,7 +122,7 @@ async fn assert_outage_fails_no_request(mut redis: Redis, fail: fn(&mut Redis), 
 
 /// Asserts that both connectors together allow one allowance.
 async fn assert_shared(redis: &Redis, both: &[Server; 2]) {
-    let (began, allowed) = undisturbed(redis, both, async || {
+    let (began, allowed) = repeat_until_undisturbed(redis, both, async || {
         let began = Instant::now();
         (began, count_allowed(&both[0]).await + count_allowed(&both[1]).await)
     })
@@ -205,7 +205,7 @@ async fn callers_beyond_the_limit_share_one_allowance(redis: Redis) {
     let settings =
         [LOW_LIMITS[0], LOW_LIMITS[1], ("rate_limit.max_callers", "10"), ("server.trusted_proxies", "127.0.0.1")];
     let both = replicas(&redis, &settings).await;
-    let (began, allowed) = undisturbed(&redis, &both, async || {
+    let (began, allowed) = repeat_until_undisturbed(&redis, &both, async || {
         let (began, mut allowed) = (Instant::now(), 0);
         for number in 0..60 {
             let server = &both[number % 2];
@@ -239,7 +239,7 @@ async fn outage_is_logged_once_at_its_beginning_and_once_at_its_end(redis: Redis
     redis.continue_process();
     wait_for_metrics(&process.management, |metrics| metrics.shared).await;
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("replicas")).collect();
     assert_eq!(lines.len(), 3, "{lines:#?}");
     for (line, level) in lines.iter().zip(["INFO", "WARN", "INFO"]) {
@@ -253,7 +253,7 @@ async fn wrong_password_is_logged_once_and_never_shown(redis: Redis) {
     let process = Process::demo(&[("rate_limit.url", &url)]).await;
     wait_for_metrics(&process.management, |metrics| metrics.failures >= 2).await;
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     let lines = log.lines().filter(|line| line.contains("replicas")).count();
     assert!(lines == 1 && !log.contains("another-password"), "{log}");
 }

@@ -8,7 +8,7 @@ use crate::checks::*;
 use crate::engine::{
     Engine, properties, trials_on_every_engine, trials_on_postgres, trials_on_sqlite, trials_with_own_postgres,
 };
-use crate::import::{TestDatabase, started};
+use crate::import::{TestDatabase, spawn_command};
 use crate::outage::wait_until;
 use crate::scan_key_codes::{request_code, scan_of_code};
 use crate::support::carts::signed_in;
@@ -105,7 +105,7 @@ fn key(key: &str, device: Option<&str>) -> String {
 }
 
 /// Exports the database, and asserts that the export can be imported.
-fn exported(database: &TestDatabase, engine: Engine) -> String {
+fn export_and_reimport(database: &TestDatabase, engine: Engine) -> String {
     let export = database.export("jsonl");
     let other_database = TestDatabase::new(engine);
     other_database.import("a.jsonl", &export);
@@ -119,7 +119,7 @@ async fn import_removes_the_device_everywhere(engine: Engine) {
     // Key `a` is not in the second file. Key `b` gets another device, although it comes before its shopper.
     database.import("a.jsonl", &[key("b", Some("kept")), shopper(&["kept"])].concat());
     expected.import("a.jsonl", &[shopper(&["kept"]), key("a", None), key("b", Some("kept"))].concat());
-    assert_eq!(exported(&database, engine), expected.export("jsonl"));
+    assert_eq!(export_and_reimport(&database, engine), expected.export("jsonl"));
 }
 
 async fn directory_file_removes_the_device_everywhere(engine: Engine) {
@@ -129,7 +129,7 @@ async fn directory_file_removes_the_device_everywhere(engine: Engine) {
     let file = json!({ "stores": [{ "id": "S" }], "shoppers": [{ "id": "v", "type": "SHOPPER", "devices": ["new"] }] });
     drop(database.server_with(&file.to_string()).await);
     expected.import("a.jsonl", &[store, &shopper(&["new"]), &key("a", None)].concat());
-    assert_eq!(exported(&database, engine), expected.export("jsonl"));
+    assert_eq!(export_and_reimport(&database, engine), expected.export("jsonl"));
 }
 
 /// Rows are added and changed between two reads of the export.
@@ -144,7 +144,7 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
         UPDATE registration SET device_id = 'e' WHERE shopper_id = 'v'";
     let held = server.begin(database.url(), changes);
     let output = database.path("b.jsonl");
-    let child = started(&database, &["export", "--output", &output]);
+    let child = spawn_command(&database, &["export", "--output", &output]);
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     wait_until(PATIENCE, "the export waits", async || server.query(database.url(), waits).trim() != "0").await;
     held.commit();

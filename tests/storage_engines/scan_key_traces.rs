@@ -60,7 +60,7 @@ async fn token_appears_only_in_its_answer(engine: Engine) {
     }
     assert_eq!(seen[0].1.matches("\"digest\"").count(), 1, "only the demo's own token: {}", seen[0].1);
     process.signal("TERM");
-    seen.push(("log".to_owned(), process.ended().stderr));
+    seen.push(("log".to_owned(), process.wait_for_end().stderr));
     seen.push(("export".to_owned(), database.export("jsonl")));
     seen.extend(database.files());
     for (source, text) in seen {

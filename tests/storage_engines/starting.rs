@@ -26,9 +26,9 @@ fn serve(url: &str) -> Starting {
     Starting::run(&["serve"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
 }
 
-fn stopped(process: Starting) {
+fn stop(process: Starting) {
     process.signal("TERM");
-    let (code, log) = process.ended();
+    let (code, log) = process.wait_for_end();
     assert_eq!(code, Some(0), "{log:#?}");
 }
 
@@ -36,20 +36,20 @@ async fn start_waits_for_locked_migrations_up_to_its_limit(postgres: Postgres) {
     let urls = [postgres.database(), postgres.database()];
     for url in &urls {
         let mut process = serve(url);
-        process.logged("\"message\":\"ready\"");
-        stopped(process);
+        process.wait_for_log("\"message\":\"ready\"");
+        stop(process);
     }
     let [released, held] =
         urls.each_ref().map(|url| postgres.begin(url, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE"));
     let [mut waits, gives_up] = urls.each_ref().map(|url| serve(url));
     let export = Starting::run(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
-    let line = waits.logged("lock timeout");
+    let line = waits.wait_for_log("lock timeout");
     assert!(line.contains("does not answer yet") && line.contains("bringing its schema up to date"), "{line}");
     drop(released);
-    waits.logged("\"message\":\"ready\"");
-    stopped(waits);
+    waits.wait_for_log("\"message\":\"ready\"");
+    stop(waits);
     for process in [gives_up, export] {
-        let (code, log) = process.ended();
+        let (code, log) = process.wait_for_end();
         assert_eq!(code, Some(1), "{log:#?}");
         let last = log.last().unwrap();
         assert!(last.contains("no answer within 30 s") && last.contains("lock timeout"), "{log:#?}");
@@ -62,15 +62,15 @@ async fn start_waits_for_a_read_only_server(postgres: Postgres) {
     let name = url.rsplit('/').next().unwrap();
     postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     let mut process = serve(&url);
-    let line = process.logged("does not answer yet");
+    let line = process.wait_for_log("does not answer yet");
     assert!(
         line.contains("read-only transaction") && line.contains("it is a standby; set the primary's address"),
         "{line}"
     );
     let allowed = format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET ALL");
     postgres.query(&url, &allowed);
-    process.logged("\"message\":\"ready\"");
-    stopped(process);
+    process.wait_for_log("\"message\":\"ready\"");
+    stop(process);
 }
 
 async fn start_fails_immediately_without_privileges(postgres: Postgres) {
@@ -78,7 +78,7 @@ async fn start_fails_immediately_without_privileges(postgres: Postgres) {
     // The role owns the database but not the schema.
     postgres
         .query(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; REVOKE CREATE ON SCHEMA public FROM connector");
-    let (code, log) = serve(&url).ended();
+    let (code, log) = serve(&url).wait_for_end();
     assert_eq!(code, Some(64), "{log:#?}");
     assert!(log.last().unwrap().contains("permission denied for schema public"), "{log:#?}");
 }
@@ -88,8 +88,8 @@ async fn signal_ends_a_start_immediately_at_every_step(postgres: Postgres) {
     let url = postgres.database();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
     let mut process = serve(&url);
-    process.logged("\"message\":\"ready\"");
-    stopped(process);
+    process.wait_for_log("\"message\":\"ready\"");
+    stop(process);
     for (table, command, code) in [
         ("property", "serve", 0),
         ("_sqlx_migrations", "serve", 0),
@@ -103,7 +103,7 @@ async fn signal_ends_a_start_immediately_at_every_step(postgres: Postgres) {
         wait_until(PATIENCE, "the start waits", async || postgres.query(&url, waits).trim() != "0").await;
         let began = Instant::now();
         process.signal("TERM");
-        let (ended, log) = process.ended();
+        let (ended, log) = process.wait_for_end();
         assert_eq!(ended, Some(code), "{command}, {table}: {log:#?}");
         assert!(began.elapsed() < Duration::from_secs(3), "{command}, {table}: {:?}", began.elapsed());
         drop(held);
@@ -117,7 +117,7 @@ async fn refused_start_leaves_an_empty_database_empty(postgres: Postgres) {
     std::fs::write(file.path(), r#"{"stores":[{"id":""}]}"#).unwrap();
     let file = file.path().to_str().unwrap();
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("directory.file", file)];
-    let (code, log) = Starting::run(&["serve"], &settings).ended();
+    let (code, log) = Starting::run(&["serve"], &settings).wait_for_end();
     assert_eq!(code, Some(64), "{log:#?}");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(postgres.query(&url, tables).trim(), "0");

@@ -78,7 +78,7 @@ impl TestDatabase {
     }
 
     /// The used codes and their events, by the first byte of each.
-    fn used(&self) -> Vec<String> {
+    fn used_codes(&self) -> Vec<String> {
         self.query("SELECT left(encode(digest, 'hex'), 2) || ' ' || left(encode(event_id, 'hex'), 2) FROM used_code ORDER BY 1")
     }
 }
@@ -97,7 +97,7 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
         denied[name] = value;
     }
     assert_eq!(database.record(&[denied]), ["0|new|account_flagged"]);
-    assert_eq!(database.used(), ["0a 01"]);
+    assert_eq!(database.used_codes(), ["0a 01"]);
     let decisions =
         "SELECT left(encode(event_id, 'hex'), 2), place, visitor_id, session_effect FROM decision ORDER BY 1";
     assert_eq!(database.query(decisions), ["01|0|v|opened", "02|1||", "03|1||"]);
@@ -106,7 +106,7 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
     // One batch has the same code twice, and a job of the previous release, which has no code.
     let both = database.record(&[job(0, 5, Some(0xc)), job(1, 4, Some(0xc)), job(2, 6, None), job(3, 5, Some(0xd))]);
     assert_eq!(both, ["0|new|key_already_used", "1|new|accepted", "2|new|accepted", "3|new|accepted"]);
-    assert_eq!(database.used(), ["0a 01", "0c 04", "0d 05"]);
+    assert_eq!(database.used_codes(), ["0a 01", "0c 04", "0d 05"]);
 
     // A decision may be swept before its code. The code is then still free for its own event.
     database.query("DELETE FROM decision WHERE event_id = decode(repeat('04', 16), 'hex')");
@@ -121,7 +121,7 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
         database.record(&[later(job(0, 1, Some(0xd))), later(job(1, 7, Some(0xa)))]),
         ["0|new|accepted", "1|new|accepted"]
     );
-    assert_eq!(database.used(), ["0a 07", "0c 04", "0d 01"]);
+    assert_eq!(database.used_codes(), ["0a 07", "0c 04", "0d 01"]);
 }
 
 /// One batch is blocked between its two codes. If it locked them one by one, another batch could hold the second.
@@ -169,5 +169,5 @@ async fn uncommitted_transaction_uses_no_code(postgres: Postgres) {
     let second = database.record_in_background(vec![job(0, 3, Some(0xb))], 1);
     drop(first);
     assert_eq!(second.join().unwrap(), ["0|new|accepted"]);
-    assert_eq!(database.used(), ["0a 02", "0b 03"]);
+    assert_eq!(database.used_codes(), ["0a 02", "0b 03"]);
 }

@@ -41,7 +41,7 @@ async fn log_lines_have_the_endpoint_and_no_shopper_or_secret() {
     let audit = client().get(&url).send().await.unwrap().text().await.unwrap();
     let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
 
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let lines = lines.filter(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/admin/")));
@@ -87,7 +87,7 @@ async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
     for _ in 0..2 {
         let process = start(&[("management.token", "")]).await;
         let management = process.management.clone();
-        let line = process.printed("/admin/v1/sessions");
+        let line = process.wait_for_output("/admin/v1/sessions");
         let (before, rest) = line.split_once(" 'Authorization: Bearer ").unwrap();
         let (token, url) = rest.split_once("' ").unwrap();
         assert_eq!((before.trim_start(), url), ("curl -H", format!("{management}/admin/v1/sessions").as_str()));
@@ -100,7 +100,7 @@ async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
             .unwrap();
         assert_eq!(answer.status(), 200, "{line}");
         process.signal("TERM");
-        let ended = process.ended();
+        let ended = process.wait_for_end();
         assert!(!ended.stderr.contains(&token), "{}", ended.stderr);
         tokens.push(token);
     }
@@ -110,7 +110,7 @@ async fn a_demo_generates_a_token_and_prints_a_command_with_it() {
 
     let process = start(&[]).await;
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     assert!(ended.stdout.contains("Bearer <management.token>"), "{}", ended.stdout);
     assert!(!ended.stdout.contains("the-management-token-of-tests"), "a configured token is not printed");
 }

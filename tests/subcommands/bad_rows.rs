@@ -6,7 +6,7 @@ use crate::import::{Database, TABLE};
 #[test]
 fn a_file_with_bad_rows_is_imported_only_with_skip_bad_rows() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let bad = "record,id,type,key,shopper,device,scanKeyWindowSeconds
 shopper,new,SHOPPER,,,,
 shopper,,SHOPPER,,,,
@@ -41,9 +41,9 @@ identityKey,,,hush-6,vip,,
         "line 17: identityKey.shopper: no such shopper",
     ];
     for error in errors {
-        database.refuses("b.csv", bad, 1, error);
+        database.assert_import_refused("b.csv", bad, 1, error);
     }
-    database.refuses("b.csv", bad, 1, "13 rows cannot be imported");
+    database.assert_import_refused("b.csv", bad, 1, "13 rows cannot be imported");
     let ended = database.import("b.csv", bad, &["--skip-bad-rows"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains(errors[0]) && ended.stderr.contains(errors[12]), "{}", ended.stderr);
@@ -69,20 +69,20 @@ fn only_the_first_20_bad_rows_are_shown() {
 #[test]
 fn a_key_is_checked_against_the_devices_of_its_shopper_in_the_file() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let key = "{\"identityKey\":{\"key\":\"hush\",\"shopper\":\"shopper-1\",\"device\":\"phone-1\"}}\n";
     let changed = "{\"shopper\":{\"id\":\"shopper-1\",\"type\":\"SHOPPER\",\"devices\":[\"phone-2\",\"phone-3\"]}}\n";
-    database.refuses("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
-    database.refuses("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
-    database.imports("b.jsonl", key);
+    database.assert_import_refused("b.jsonl", format!("{key}{changed}"), 1, "line 1: identityKey.device");
+    database.assert_import_refused("b.jsonl", format!("{changed}{key}"), 1, "line 2: identityKey.device");
+    database.import_successfully("b.jsonl", key);
     let other_row = key.replace("phone-1", "phone-3").replace("hush", "hush-hush");
-    database.imports("b.jsonl", format!("{other_row}{changed}"));
+    database.import_successfully("b.jsonl", format!("{other_row}{changed}"));
 }
 
 #[test]
 fn a_customer_needs_an_existing_shopper_and_may_occur_once() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let customers = "record,issuer,subject,shopper
 customer,hush,hush-1,unknown-shopper
 customer,hush,hush-2,shopper-1
@@ -97,10 +97,10 @@ customer,,hush-3,
         "line 6: customer.issuer: is missing",
         "line 6: customer.shopper: is missing",
     ] {
-        database.refuses("b.csv", customers, 1, what);
+        database.assert_import_refused("b.csv", customers, 1, what);
     }
     let digest = format!("{{\"customer\":{{\"digest\":\"{}\",\"shopper\":\"clerk\"}}}}\n", "0".repeat(64));
-    database.refuses(
+    database.assert_import_refused(
         "b.jsonl",
         digest,
         1,

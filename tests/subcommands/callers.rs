@@ -22,7 +22,7 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     let statuses = (status_with(Some(KEY)).await, status_with(Some("another-key")).await, status_with(None).await);
     assert_eq!(statuses, (200, 401, 401));
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     for parts in [
         &[r#""level":"INFO""#, r#""caller":"amazon""#, r#""status":200"#][..],
         &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "unknown API key, from 127.0.0.1"],

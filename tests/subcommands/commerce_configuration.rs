@@ -13,7 +13,7 @@ pub(crate) const AUTH_KEY: &str = "an-authorization-key-of-the-tests";
 const ENABLED: (&str, &str) = ("commerce.enabled", "true");
 
 /// The error of `serve` with these settings. `check-config` must refuse them as well.
-pub(crate) fn refused(settings: &[(&str, &str)]) -> String {
+pub(crate) fn error_of_refused_start(settings: &[(&str, &str)]) -> String {
     let [checked, served] = ["check-config", "serve"].map(|subcommand| {
         let ended = Ended::run(&[subcommand], settings);
         assert_eq!(ended.code, Some(64), "{settings:?}: {}{}", ended.stdout, ended.stderr);
@@ -50,7 +50,7 @@ pub(crate) fn enabled<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a 
 
 #[test]
 fn serve_requires_the_keys_of_the_shopper_api() {
-    let error = refused(&[ENABLED]);
+    let error = error_of_refused_start(&[ENABLED]);
     for setting in ["commerce.authorization_key", "commerce.signing_keys", "commerce.context_keys"] {
         assert_contains(&error, &[&format!("{setting}: is required with commerce.enabled")]);
     }
@@ -75,7 +75,7 @@ async fn a_shopper_api_with_its_own_port_is_not_on_the_port_of_the_api() {
 #[test]
 fn off_loopback_the_shopper_api_needs_its_own_port_or_share_port() {
     let open = [("server.bind", "0.0.0.0:0"), ("server.allow_unauthenticated", "true")];
-    let error = refused(&enabled(&open));
+    let error = error_of_refused_start(&enabled(&open));
     assert_contains(&error, &["commerce.bind = \"\": must be a separate port", "commerce.share_port = true"]);
     for setting in [("commerce.share_port", "true"), ("commerce.bind", "127.0.0.1:1"), ("server.bind", "127.0.0.1:0")] {
         let checked = Ended::run(&["check-config"], &enabled(&[&open[..], &[setting]].concat()));
@@ -96,7 +96,7 @@ async fn valid_settings_that_may_be_a_mistake_are_warned_of_at_the_start() {
     ] {
         let process = Process::start("serve", &enabled(&settings)).await;
         process.signal("TERM");
-        let log = process.ended().stderr;
+        let log = process.wait_for_end().stderr;
         for warning in [unsigned, no_codes] {
             assert_eq!(log.contains(warning), expected.contains(&warning), "{settings:?}: {warning}\n{log}");
         }
@@ -107,7 +107,7 @@ async fn valid_settings_that_may_be_a_mistake_are_warned_of_at_the_start() {
 fn all_mistakes_are_reported_together_and_no_secret_is_repeated() {
     let keys = format!("{KEY},{SHORT}");
     let long = "x".repeat(256);
-    let error = refused(&[
+    let error = error_of_refused_start(&[
         ENABLED,
         ("commerce.authorization_key", "short-key"),
         ("commerce.signing_keys", &keys),
@@ -148,30 +148,30 @@ fn all_mistakes_are_reported_together_and_no_secret_is_repeated() {
 #[test]
 fn a_key_has_one_purpose_and_is_listed_once() {
     let both = format!("{OTHER}, {KEY}");
-    let error = refused(&enabled(&[("commerce.context_keys", &both)]));
+    let error = error_of_refused_start(&enabled(&[("commerce.context_keys", &both)]));
     assert_contains(&error, &["commerce.context_keys: must not contain a key of commerce.signing_keys"]);
     let twice = format!("{KEY},{OTHER},{KEY}");
-    let error = refused(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
+    let error = error_of_refused_start(&enabled(&[("commerce.signing_keys", &twice), ("commerce.context_keys", "")]));
     assert_contains(
         &error,
         &["commerce.signing_keys: key 3 is the same as key 1", "commerce.context_keys: is required"],
     );
     for bad in ["not Base64!", KEY.trim_start_matches('d'), SHORT] {
-        let error = refused(&enabled(&[("commerce.signing_keys", bad)]));
+        let error = error_of_refused_start(&enabled(&[("commerce.signing_keys", bad)]));
         assert_contains(&error, &["commerce.signing_keys: key 1 must be at least 32 bytes in Base64"]);
     }
     // A signing key may be longer than 32 bytes, a context key may not.
     let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
     assert_eq!(Ended::run(&["check-config"], &enabled(&[("commerce.signing_keys", long)])).code, Some(0));
     assert_contains(
-        &refused(&enabled(&[("commerce.context_keys", long)])),
+        &error_of_refused_start(&enabled(&[("commerce.context_keys", long)])),
         &["commerce.context_keys: key 1 must be 32 bytes"],
     );
     let (file, missing) = (tempfile::NamedTempFile::new().unwrap(), "/nonexistent/keys");
     std::fs::write(file.path(), format!("{OTHER}\n")).unwrap();
     let path = file.path().to_str().unwrap();
     assert_contains(
-        &refused(&enabled(&[
+        &error_of_refused_start(&enabled(&[
             ("commerce.signing_keys_file", path),
             ("commerce.context_keys", ""),
             ("commerce.context_keys_file", missing),
@@ -197,7 +197,7 @@ fn an_origin_is_a_scheme_a_host_and_an_optional_port() {
         "ftp://shop.example.com",
         "https://me@shop.example.com",
     ] {
-        let error = refused(&enabled(&[("commerce.allowed_origins", bad)]));
+        let error = error_of_refused_start(&enabled(&[("commerce.allowed_origins", bad)]));
         assert_contains(
             &error,
             &["commerce.allowed_origins", &format!("{bad:?} is not a web origin such as https://shop.example.com")],

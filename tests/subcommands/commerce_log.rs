@@ -92,7 +92,7 @@ async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     let metrics = format!("{}/metrics", process.management);
     let metrics = crate::support::client().get(metrics).send().await.unwrap().text().await.unwrap();
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     let output = [ended.stderr, ended.stdout, metrics].concat();
     for secret in &secrets {
         assert!(!output.contains(secret.as_str()), "{secret} is in\n{output}");
@@ -127,9 +127,9 @@ async fn ignored_provider_keys_are_counted_in_the_log() {
     let settings = provider.settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let process = Process::demo(&settings).await;
-    let fetched: Value = serde_json::from_str(&process.logged("\"unfit\":2")).unwrap();
+    let fetched: Value = serde_json::from_str(&process.wait_for_log("\"unfit\":2")).unwrap();
     assert_eq!((&fetched["provider"], &fetched["keys"]), (&json!("test"), &json!(64)), "{fetched}");
-    let warning: Value = serde_json::from_str(&process.logged("more than 64 keys")).unwrap();
+    let warning: Value = serde_json::from_str(&process.wait_for_log("more than 64 keys")).unwrap();
     let found = (&warning["level"], &warning["provider"], &warning["dropped"]);
     assert_eq!(found, (&json!("WARN"), &json!("test"), &json!(3)), "{warning}");
 }

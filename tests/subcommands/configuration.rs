@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Ended, Process, environment};
 
-fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+fn error_of_refused_command(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let ended = Ended::run(arguments, settings);
     assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.stdout, "", "errors go to standard error");
@@ -25,7 +25,7 @@ fn all_invalid_settings_are_reported_with_valid_values() {
         ("server.bnd", "127.0.0.1:1"),
         ("log.level", "loud"),
     ];
-    let error = refused(&["serve"], &settings);
+    let error = error_of_refused_command(&["serve"], &settings);
     for wanted in [
         "server.bind = \"localhost:80\": must be an IP address and a port",
         "server.idle_timeout = \"75\": must be a duration with its unit, 1s to 1h",
@@ -42,13 +42,15 @@ fn all_invalid_settings_are_reported_with_valid_values() {
 
 #[test]
 fn a_missing_or_malformed_configuration_file_is_refused() {
-    assert!(refused(&["demo", "--config", "/nonexistent/c.toml"], &[]).contains("/nonexistent/c.toml"));
+    assert!(
+        error_of_refused_command(&["demo", "--config", "/nonexistent/c.toml"], &[]).contains("/nonexistent/c.toml")
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[server\n").unwrap();
     let path = file.path().to_str().unwrap();
-    assert!(refused(&["demo", "--config", path], &[]).contains(path));
+    assert!(error_of_refused_command(&["demo", "--config", path], &[]).contains(path));
     std::fs::write(file.path(), "[server]\nbinds = 1\n").unwrap();
-    assert!(refused(&["demo", "--config", path], &[]).contains("server.binds: unknown setting"));
+    assert!(error_of_refused_command(&["demo", "--config", path], &[]).contains("server.binds: unknown setting"));
 }
 
 #[test]
@@ -82,11 +84,17 @@ fn an_empty_environment_variable_counts_as_unset() {
 fn off_loopback_serve_needs_credentials_and_demo_needs_publish() {
     let directory = ("directory.file", "config/demo-data.json");
     let open = ("server.bind", "0.0.0.0:0");
-    assert!(refused(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
-    assert!(refused(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")]).contains("management.token"));
-    assert!(refused(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback"));
+    assert!(error_of_refused_command(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
     assert!(
-        refused(&["demo"], &[("management.bind", "[::]:0")]).contains("pass --publish to listen on other addresses")
+        error_of_refused_command(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")])
+            .contains("management.token")
+    );
+    assert!(
+        error_of_refused_command(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback")
+    );
+    assert!(
+        error_of_refused_command(&["demo"], &[("management.bind", "[::]:0")])
+            .contains("pass --publish to listen on other addresses")
     );
 }
 
@@ -109,7 +117,7 @@ async fn taken_ports_are_reported_with_variables_for_free_ports() {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let demo = Process::demo(&settings).await;
     assert_eq!(demo.api, format!("http://{}", settings[0].1));
-    demo.printed(&format!("  API         {}", demo.api));
+    demo.wait_for_output(&format!("  API         {}", demo.api));
 }
 
 #[test]
@@ -227,7 +235,7 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
     let own = std::fs::metadata("/proc/self").unwrap().uid();
     let (uid, command) =
         if own == 0 { (UNPRIVILEGED, format!("chown {UNPRIVILEGED}")) } else { (own, "chmod u+rwX".into()) };
-    let refused = |settings: &[(&str, &str)]| {
+    let error_of_refused_start = |settings: &[(&str, &str)]| {
         let mut run = if own == 0 { Command::new("setpriv") } else { Command::new(&program) };
         if own == 0 {
             run.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", &program]);
@@ -245,16 +253,16 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
         (vec![("directory.file", closed.as_str()), ("storage.url", "memory:")], &closed),
         (vec![("storage.url", database.as_str())], &data),
     ] {
-        let error = refused(&settings);
+        let error = error_of_refused_start(&settings);
         let help =
             format!("Permission denied (os error 13): this process runs as uid {uid}; to fix it: {command} {file}");
         assert!(error.contains(&help), "{settings:?}: {error}");
     }
     // The default is sqlite://data/connector.db. This user cannot create its folder, so the command has its full path.
     if own == 0 {
-        let error = refused(&[]);
+        let error = error_of_refused_start(&[]);
         assert!(error.contains(&format!("install -d -m 0700 -o {uid} {data}/data")), "{error}");
-        let error = refused(&[("storage.url", "sqlite:///etc/connector.db")]);
+        let error = error_of_refused_start(&[("storage.url", "sqlite:///etc/connector.db")]);
         assert!(!error.contains("chown") && error.contains("use a file in a separate folder"), "{error}");
     }
 }
@@ -278,7 +286,7 @@ fn check_config_shows_the_settings_in_effect_and_no_secret() {
         ended.stdout
     );
     assert!(!ended.stdout.contains("a-secret"), "{}", ended.stdout);
-    refused(&["check-config"], &[("directory.file", "/nonexistent/d.json")]);
+    error_of_refused_command(&["check-config"], &[("directory.file", "/nonexistent/d.json")]);
 }
 
 #[test]

@@ -9,20 +9,20 @@ async fn ctrl_c_and_a_closed_terminal_stop_the_demo() {
     for signal in ["INT", "HUP", "TERM"] {
         let demo = Process::demo(&[]).await;
         demo.signal(signal);
-        let ended = demo.ended();
+        let ended = demo.wait_for_end();
         assert_eq!(ended.code, Some(0), "SIG{signal}: {}", ended.stderr);
         assert!(ended.stderr.contains("\"stopped\""), "SIG{signal}: {}", ended.stderr);
     }
 }
 
 /// The value that the demo prints after this name.
-fn printed(demo: &Process, name: &str) -> String {
-    demo.printed(&format!("  {name} ")).split_whitespace().nth(name.split(' ').count()).unwrap().to_owned()
+fn printed_value(demo: &Process, name: &str) -> String {
+    demo.wait_for_output(&format!("  {name} ")).split_whitespace().nth(name.split(' ').count()).unwrap().to_owned()
 }
 
 /// The token in the printed command that lists sessions.
 fn printed_token(demo: &Process) -> String {
-    let line = demo.printed("/admin/v1/sessions");
+    let line = demo.wait_for_output("/admin/v1/sessions");
     let (_, rest) = line.split_once("Bearer ").unwrap();
     rest.split('\'').next().unwrap().to_owned()
 }
@@ -48,9 +48,9 @@ async fn published_demo_listens_off_loopback_with_random_keys() {
         for url in [&mut demo.api, &mut demo.management] {
             *url = url.replace("0.0.0.0", "127.0.0.1");
         }
-        let page = printed(&demo, "Page");
-        assert_eq!(printed(&demo, "API"), demo.api, "the printed URL can be used on this machine");
-        let app_key = printed(&demo, "App key");
+        let page = printed_value(&demo, "Page");
+        assert_eq!(printed_value(&demo, "API"), demo.api, "the printed URL can be used on this machine");
+        let app_key = printed_value(&demo, "App key");
         let token = printed_token(&demo);
         assert_eq!(sessions_status(&demo, &token).await, 200);
         let (_, page_key) = page.split_once("/demo#key=").unwrap_or_else(|| panic!("{page}"));

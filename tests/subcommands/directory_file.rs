@@ -15,7 +15,7 @@ fn valid_file() -> Value {
 }
 
 /// Starts `serve` with a file of this content, which must fail, and returns the error.
-fn refused(content: &str) -> String {
+fn error_of_refused_start(content: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     let path = file.path().to_str().unwrap();
@@ -27,7 +27,7 @@ fn refused(content: &str) -> String {
 }
 
 /// Sets one value in a valid file. The error must begin with this field path.
-fn refused_at(pointer: &str, value: Value, field_path: &str) {
+fn assert_refused_at(pointer: &str, value: Value, field_path: &str) {
     let mut file = valid_file();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     let parent = file.pointer_mut(parent).unwrap();
@@ -35,7 +35,7 @@ fn refused_at(pointer: &str, value: Value, field_path: &str) {
         Value::Array(rows) => rows.push(value),
         _ => parent[field] = value,
     }
-    let error = refused(&file.to_string());
+    let error = error_of_refused_start(&file.to_string());
     assert!(error.contains(&format!("\n  {field_path}: ")), "{field_path} is not in\n{error}");
 }
 
@@ -88,18 +88,18 @@ fn an_invalid_field_is_reported_with_its_path() {
         ),
         ("/faults", json!([{ "key": "secret", "fault": "fail" }]), "faults"),
     ] {
-        refused_at(pointer, value, field_path);
+        assert_refused_at(pointer, value, field_path);
     }
 }
 
 /// A valid file that is this many bytes longer than 8 MiB.
-fn of_length(more_than_8_mib: usize) -> String {
+fn file_with_length(more_than_8_mib: usize) -> String {
     let text = valid_file().to_string();
     format!("{text}{}", " ".repeat(8 * 1024 * 1024 + more_than_8_mib - text.len()))
 }
 
 /// The exit code and the output of `check-config` with a file of this content.
-fn checked(content: &[u8]) -> (Option<i32>, String) {
+fn check_config(content: &[u8]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     let path = file.path().to_str().unwrap();
@@ -109,10 +109,10 @@ fn checked(content: &[u8]) -> (Option<i32>, String) {
 
 #[test]
 fn a_file_longer_than_8_mib_is_refused_with_a_hint_to_import_it() {
-    let error = refused(&of_length(1));
+    let error = error_of_refused_start(&file_with_length(1));
     let what = "the file: is longer than 8 MiB, the limit for a file that is read at each start";
     assert!(error.contains(what) && error.contains("identity-connector import"), "{error}");
-    let (code, output) = checked(of_length(0).as_bytes());
+    let (code, output) = check_config(file_with_length(0).as_bytes());
     assert_eq!(code, Some(0), "{output}");
     // An endless file is not read further than that.
     let ended = Ended::run(&["serve"], &[("directory.file", "/dev/zero"), ("storage.url", "memory:")]);
@@ -121,10 +121,10 @@ fn a_file_longer_than_8_mib_is_refused_with_a_hint_to_import_it() {
 
 #[test]
 fn a_byte_order_mark_is_accepted_and_another_encoding_is_refused() {
-    let (code, output) = checked(format!("\u{feff}{}", valid_file()).as_bytes());
+    let (code, output) = check_config(format!("\u{feff}{}", valid_file()).as_bytes());
     assert!(code == Some(0) && output.contains("The directory file has 1 store"), "{output}");
     let utf_16: Vec<u8> = format!("\u{feff}{}", valid_file()).encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let (code, output) = checked(&utf_16);
+    let (code, output) = check_config(&utf_16);
     assert!(code == Some(64) && output.contains("the file: is not UTF-8: save it as UTF-8"), "{output}");
 }
 
@@ -133,15 +133,15 @@ fn several_mistakes_are_reported_together() {
     let mut file = valid_file();
     file["stores"][0]["scanKeyWindowSeconds"] = json!(10);
     file["identityKeys"][0]["shopper"] = json!("unknown-shopper");
-    let error = refused(&file.to_string());
+    let error = error_of_refused_start(&file.to_string());
     assert!(error.contains("stores[0].scanKeyWindowSeconds") && error.contains("identityKeys[0].shopper"), "{error}");
 }
 
 #[test]
 fn a_file_that_is_not_a_directory_is_refused_with_the_line() {
-    assert!(refused("{\n  \"stores\": [\n").contains("line 3"));
-    assert!(refused("").contains("line 1"));
-    assert!(refused("[]").contains("line 1"));
-    assert!(refused("{\"stores\":[{\"id\":\"S\"}]} {}").contains("end of the file"));
-    assert!(refused("{\"stores\":[]}").contains("stores: is empty"));
+    assert!(error_of_refused_start("{\n  \"stores\": [\n").contains("line 3"));
+    assert!(error_of_refused_start("").contains("line 1"));
+    assert!(error_of_refused_start("[]").contains("line 1"));
+    assert!(error_of_refused_start("{\"stores\":[{\"id\":\"S\"}]} {}").contains("end of the file"));
+    assert!(error_of_refused_start("{\"stores\":[]}").contains("stores: is empty"));
 }

@@ -71,7 +71,7 @@ async fn a_restart_keeps_answers_and_sessions() {
     let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     let listed = sessions(&process.management).await;
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     assert_eq!(ended.code, Some(0));
     assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
     assert!(
@@ -152,7 +152,7 @@ async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
     let folder = DatabaseFolder::new();
     let process = folder.start().await;
     process.signal("TERM");
-    process.ended();
+    process.wait_for_end();
     let key = folder.file("new/connector.db.key");
     for file in [&key, &folder.file("new/connector.db")] {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");

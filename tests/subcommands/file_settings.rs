@@ -7,18 +7,18 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::open_files::stopped_when_ready;
+use crate::open_files::run_until_ready;
 use crate::support::{Ended, HASH_KEY, environment};
 
 /// Runs `serve` in a folder, stops it once it is ready, and returns its exit code and log.
-fn served(folder: &Path, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+fn serve_and_stop(folder: &Path, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
     let mut command = Command::new("timeout");
     command
         .args(["--preserve-status", "60", env!("CARGO_BIN_EXE_identity-connector"), "serve"])
         .envs(environment(ports.iter().chain(settings)))
         .current_dir(folder);
-    stopped_when_ready(command)
+    run_until_ready(command)
 }
 
 /// The relative paths of all files in a folder and its subfolders.
@@ -56,7 +56,7 @@ fn a_sqlite_path_is_used_exactly_as_written() {
         let url = format!("sqlite://{path}");
         let checked = Ended::run(&["check-config"], &[("storage.url", &url)]);
         assert_eq!(checked.code, Some(0), "{path}: {}", checked.stderr);
-        let (code, log) = served(folder.path(), &[("storage.url", &url)]);
+        let (code, log) = serve_and_stop(folder.path(), &[("storage.url", &url)]);
         assert_eq!(code, Some(0), "{path}: {log}");
         assert_eq!(files(folder.path()), files_of(path), "{path}");
         let content = std::fs::read(folder.path().join(path)).unwrap();
@@ -79,13 +79,14 @@ fn white_space_around_a_path_is_ignored() {
         ("storage.url_file", file.path().to_str().unwrap()),
         ("storage.url_file", &format!("{}\r", file.path().display())),
     ] {
-        let (code, log) = served(folder.path(), &[setting]);
+        let (code, log) = serve_and_stop(folder.path(), &[setting]);
         assert_eq!(code, Some(0), "{setting:?}: {log}");
         assert_eq!(files(folder.path()), files_of("data/c.db"), "{setting:?}");
     }
     let directory = folder.path().join("directory.json");
     std::fs::write(&directory, r#"{"stores":[{"id":"S"}]}"#).unwrap();
-    let (code, log) = served(folder.path(), &[("storage.url", "memory: "), ("directory.file", " directory.json\r")]);
+    let (code, log) =
+        serve_and_stop(folder.path(), &[("storage.url", "memory: "), ("directory.file", " directory.json\r")]);
     assert!(code == Some(0) && log.contains("directory file imported"), "{log}");
 }
 
@@ -133,7 +134,7 @@ fn a_damaged_sqlite_file_ends_the_start_with_64() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("c.db"), [&b"SQLite format 3\0"[..], &[0x5a; 4096]].concat()).unwrap();
     let settings = [("storage.url", "sqlite://c.db"), ("security.hash_key", HASH_KEY)];
-    let (code, log) = served(folder.path(), &settings);
+    let (code, log) = serve_and_stop(folder.path(), &settings);
     assert!(code == Some(64) && log.contains("storage.url"), "{code:?}: {log}");
 }
 
@@ -187,19 +188,19 @@ fn a_missing_file_is_reported_with_the_name_of_its_setting() {
     assert_eq!(variable(" \t").status.code(), Some(0), "a blank variable counts as unset");
 }
 
-fn checked(url: &str) -> Ended {
+fn check_config(url: &str) -> Ended {
     Ended::run(&["check-config"], &[("storage.url", url), ("security.hash_key", HASH_KEY)])
 }
 
 #[test]
 fn a_missing_postgresql_certificate_is_reported_without_connecting() {
     for name in ["sslrootcert", "sslcert", "sslkey"] {
-        let ended = checked(&format!("postgres://u@127.0.0.1:1/d?sslmode=verify-full&{name}=/nonexistent/x.pem"));
+        let ended = check_config(&format!("postgres://u@127.0.0.1:1/d?sslmode=verify-full&{name}=/nonexistent/x.pem"));
         assert_eq!(ended.code, Some(64), "{name}: {}", ended.stdout);
         let what = format!("storage.url: {name} = \"/nonexistent/x.pem\": cannot be read: No such file");
         assert!(ended.stderr.contains(&what), "{}", ended.stderr);
     }
-    let ended = checked("postgres://u@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=Cargo.toml");
+    let ended = check_config("postgres://u@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=Cargo.toml");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
@@ -215,7 +216,7 @@ fn a_password_with_unescaped_characters_is_reported() {
         "postgres://u:hush#er@db.example.com/d",
         "postgresql://u:12#hush@db.example.com/d",
     ] {
-        let ended = checked(url);
+        let ended = check_config(url);
         assert_eq!(ended.code, Some(64), "{url}: {}", ended.stdout);
         assert!(ended.stderr.contains("storage.url: ") && ended.stderr.contains("write @ as %40, / as %2F"), "{url}");
         assert!(!ended.stderr.contains("hush"), "{}", ended.stderr);
@@ -226,7 +227,7 @@ fn a_password_with_unescaped_characters_is_reported() {
         "postgres://db.example.com/d?user=u@server&password=p@ss",
         "postgres:///d?host=/run/postgresql",
     ] {
-        let ended = checked(url);
+        let ended = check_config(url);
         assert_eq!(ended.code, Some(0), "{url}: {}", ended.stderr);
     }
 }

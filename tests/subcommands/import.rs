@@ -70,7 +70,7 @@ impl Database {
 
     /// Imports a file, which must succeed, and returns the standard output.
     #[track_caller]
-    pub(crate) fn imports(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn import_successfully(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let ended = self.import(name, content, &[]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let line = ended.stderr.strip_prefix(&format!("importing into {}", self.url())).unwrap();
@@ -88,7 +88,7 @@ impl Database {
 
     /// Imports a file, which must fail with this exit code and message, and must change nothing.
     #[track_caller]
-    pub(crate) fn refuses(&self, name: &str, content: impl AsRef<[u8]>, code: i32, what: &str) {
+    pub(crate) fn assert_import_refused(&self, name: &str, content: impl AsRef<[u8]>, code: i32, what: &str) {
         let before = Path::new(&self.path("connector.db")).exists().then(|| self.export(&[]));
         let ended = self.import(name, content, &[]);
         assert_eq!(ended.code, Some(code), "{}", ended.stderr);
@@ -102,14 +102,14 @@ impl Database {
 #[test]
 fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
     let (table, lines) = (Database::new(), Database::new());
-    let output = table.imports("a.csv", TABLE);
+    let output = table.import_successfully("a.csv", TABLE);
     assert!(
         output.starts_with(
             "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 unchanged"
         ),
         "{output}"
     );
-    lines.imports("a.ndjson", json_lines());
+    lines.import_successfully("a.ndjson", json_lines());
     assert_eq!(table.export(&[]), lines.export(&[]));
     assert_eq!(table.export(&["--format", "csv"]), lines.export(&["--format", "csv"]));
     let rows: Vec<Value> = table.export(&[]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -123,31 +123,31 @@ fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
 #[test]
 fn an_import_changes_only_rows_that_are_new_or_different() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let before = database.export(&[]);
-    assert!(database.imports("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
-    assert!(database.imports("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
+    assert!(database.import_successfully("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
+    assert!(database.import_successfully("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
     assert_eq!(database.export(&[]), before);
     let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
-    assert!(database.imports("b.csv", more).contains(": 2 changed, 0 unchanged"));
+    assert!(database.import_successfully("b.csv", more).contains(": 2 changed, 0 unchanged"));
 }
 
 #[test]
 fn byte_order_marks_and_windows_line_ends_are_accepted() {
     let (unix, windows) = (Database::new(), Database::new());
-    unix.imports("a.csv", TABLE);
+    unix.import_successfully("a.csv", TABLE);
     let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
-    windows.imports("a.csv", dos(TABLE));
+    windows.import_successfully("a.csv", dos(TABLE));
     assert_eq!(unix.export(&[]), windows.export(&[]));
-    assert!(windows.imports("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 unchanged"));
-    windows.refuses("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
-    windows.refuses("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
+    assert!(windows.import_successfully("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 unchanged"));
+    windows.assert_import_refused("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
+    windows.assert_import_refused("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
 }
 
 #[test]
 fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     for (name, format) in [("out.csv", "csv"), ("out.JSONL", "jsonl")] {
         let path = database.path(name);
         std::fs::write(&path, "old content").unwrap();
@@ -161,20 +161,25 @@ fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
 #[test]
 fn digests_are_valid_only_with_the_hash_key_that_made_them() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let (lines, table) = (database.export(&[]), database.export(&["--format", "csv"]));
     let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
-    other_database.refuses("a.jsonl", &lines, 64, "security.hash_key");
-    other_database.refuses("a.csv", &table, 64, "security.hash_key");
+    other_database.assert_import_refused("a.jsonl", &lines, 64, "security.hash_key");
+    other_database.assert_import_refused("a.csv", &table, 64, "security.hash_key");
     let (_, without) = lines.split_once('\n').unwrap();
     for database in [&database, &other_database] {
-        database.refuses("a.jsonl", without, 1, "line 4: identityKey.digest");
+        database.assert_import_refused("a.jsonl", without, 1, "line 4: identityKey.digest");
     }
     let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
-    database.refuses("a.jsonl", later, 64, "version 2");
-    database.refuses("a.jsonl", format!("{lines}{lines}"), 1, "line 9: export: is allowed in the first row only");
+    database.assert_import_refused("a.jsonl", later, 64, "version 2");
+    database.assert_import_refused(
+        "a.jsonl",
+        format!("{lines}{lines}"),
+        1,
+        "line 9: export: is allowed in the first row only",
+    );
     let again = Database::new();
-    again.imports("a.csv", &table);
+    again.import_successfully("a.csv", &table);
     assert_eq!(again.export(&[]), lines);
 }
 
@@ -183,16 +188,16 @@ fn an_impossible_import_or_export_exits_with_64() {
     let database = Database::new();
     let ended = database.run(&["import", &database.path("none.csv")]);
     assert!(ended.code == Some(64) && ended.stderr.contains("none.csv"), "{}", ended.stderr);
-    database.refuses("a.txt", TABLE, 64, "--format");
+    database.assert_import_refused("a.txt", TABLE, 64, "--format");
     assert_eq!(database.import("a.txt", TABLE, &["--format", "csv"]).code, Some(0));
     assert_eq!(database.run(&["import", "/dev/null", "--format", "csv"]).code, Some(64));
-    database.refuses(
+    database.assert_import_refused(
         "a.csv",
         TABLE.trim_start_matches("record,"),
         64,
         "line 1, the header: the first column must be record",
     );
-    database.refuses(
+    database.assert_import_refused(
         "a.csv",
         format!("{TABLE}store,{}", "hush".repeat(300_000)),
         64,
@@ -232,32 +237,32 @@ fn a_new_database_is_created_only_with_create() {
         }
         assert_eq!(file_names(&database), before);
     }
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     assert_eq!(database.run(&["import", &path]).code, Some(0), "the database exists now");
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
 }
 
 #[test]
 fn a_refused_import_creates_no_database() {
     let source = Database::new();
-    source.imports("a.csv", TABLE);
+    source.import_successfully("a.csv", TABLE);
     let export = source.export(&[]);
     let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
     let keyless = Database { hash_key: "", ..Database::new() };
     for database in [&other_database, &keyless] {
-        database.refuses("a.jsonl", &export, 64, "security.hash_key");
-        database.refuses("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
-        database.refuses("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
+        database.assert_import_refused("a.jsonl", &export, 64, "security.hash_key");
+        database.assert_import_refused("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
+        database.assert_import_refused("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
         assert_eq!(file_names(database), ["a.jsonl"]);
     }
     let right = Database { hash_key: HASH_KEY, ..other_database };
-    assert!(right.imports("a.jsonl", &export).contains(": 7 changed"));
+    assert!(right.import_successfully("a.jsonl", &export).contains(": 7 changed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn import_and_export_are_refused_while_a_connector_uses_the_file() {
     let database = Database::new();
-    database.imports("a.csv", TABLE);
+    database.import_successfully("a.csv", TABLE);
     let before = database.export(&[]);
     let running = Process::start("serve", &[("storage.url", &database.url()), ("security.hash_key", HASH_KEY)]).await;
     for command in [&["import", &database.path("a.csv")][..], &["export"]] {
@@ -265,6 +270,6 @@ async fn import_and_export_are_refused_while_a_connector_uses_the_file() {
         assert!(ended.code == Some(64) && ended.stderr.contains("in use by another connector"), "{}", ended.stderr);
     }
     running.signal("TERM");
-    assert_eq!(running.ended().code, Some(0));
+    assert_eq!(running.wait_for_end().code, Some(0));
     assert_eq!(database.export(&[]), before);
 }

@@ -56,7 +56,7 @@ async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
 
     let answer = running.await.unwrap().unwrap();
     assert_eq!(answer.status().as_u16(), 500, "the scan reaches its deadline");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
 }
@@ -73,7 +73,7 @@ async fn silent_and_idle_clients_do_not_delay_the_stop() {
     assert!(idle.get(format!("{}/livez", process.api)).send().await.is_ok());
 
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0), "it stops long before the grace period ends");
+    assert_eq!(process.wait_for_end().code, Some(0), "it stops long before the grace period ends");
     drop((silent, half));
 }
 
@@ -84,7 +84,7 @@ async fn requests_that_outlast_the_grace_period_are_cut_off() {
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
     wait_until("the request runs", || in_flight(&process, 1)).await;
     process.signal("INT");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(running.await.unwrap().is_err(), "the request was cut off");
     assert!(ended.stderr.contains("requests were cut off at the end of server.grace_period"), "{}", ended.stderr);
@@ -192,7 +192,7 @@ async fn serve_starts_with_an_empty_directory_and_logs_it() {
         (400, r#"{"message":"Invalid storeId"}"#)
     );
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     assert!(ended.stderr.contains("the directory has no store"), "{}", ended.stderr);
     assert_eq!(ended.code, Some(0));
 }

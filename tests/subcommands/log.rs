@@ -48,7 +48,7 @@ async fn a_log_line_has_the_decision_its_reason_and_the_duration() {
     }
 
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     for (request, status, decision, reason, level) in [
         (&accepted, 200, json!("accepted"), "accepted", "INFO"),
         (&denied, 401, json!("denied"), "account_flagged", "INFO"),
@@ -106,7 +106,7 @@ async fn a_flood_of_refusals_is_logged_in_part_and_the_rest_counted() {
     let kinds: Vec<_> = kinds.iter().map(|(_, _, kinds)| *kinds).collect();
     let all = asked * kinds.len();
     while logged.values().map(|(lines, counted)| lines + counted).sum::<usize>() < all {
-        let line: Value = serde_json::from_str(&process.logged("reason")).unwrap();
+        let line: Value = serde_json::from_str(&process.wait_for_log("reason")).unwrap();
         if line["status"] == 200 {
             continue; // the demo fetches the keys of its own identity provider
         }
@@ -150,7 +150,7 @@ async fn scans_refused_by_max_in_flight_are_logged_once_a_second() {
     }
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().all(|line| line["status"] != 429), "{log}");
     let warnings: Vec<_> = lines.iter().filter(|line| line["refused"].is_u64()).collect();
@@ -190,7 +190,7 @@ async fn no_secret_reaches_the_log_or_the_metrics() {
     }
     let metrics = metrics(&process).await;
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     let output = [ended.stderr, metrics].concat();
     assert!(output.contains("key_not_found") && output.contains("connector_answers_total"), "{output}");
     for secret in keys.into_iter().chain([token]) {
@@ -213,7 +213,7 @@ async fn a_panic_is_logged_with_its_location_and_without_its_message() {
     assert_eq!((answer.status, answer.message().as_deref()), (500, Some("Internal server error")));
     assert_eq!(post(&process, scan().to_string()).await.status, 401, "the connector still answers");
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     assert_eq!(line_of(&log, &request["requestId"])["reason"], "panic");
     assert!(log.contains("faults.rs") && !log.contains("injected panic"), "{log}");
 }
@@ -226,7 +226,7 @@ async fn the_content_of_a_request_cannot_forge_a_log_line() {
         request["storeId"] = json!("S\n2026-01-01T00:00:00Z INFO forged\u{1b}[31m");
         assert_eq!(post(&process, request.to_string()).await.status, 400);
         process.signal("TERM");
-        let log = process.ended().stderr;
+        let log = process.wait_for_end().stderr;
         assert!(log.contains("forged"), "the store id is logged\n{log}");
         assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
         assert!(!log.contains('\u{1b}'), "{log}");
@@ -253,7 +253,7 @@ async fn request_of_a_disconnected_client_is_logged() {
         "the client disconnected before the answer"
     );
     process.signal("TERM");
-    let line = line_of(&process.ended().stderr, &request["requestId"]);
+    let line = line_of(&process.wait_for_end().stderr, &request["requestId"]);
     assert_eq!((&line["reason"], &line["level"]), (&json!("deadline"), &json!("ERROR")));
 }
 
@@ -307,5 +307,5 @@ async fn a_blocked_log_reader_does_not_delay_scans() {
         assert!(answer.is_ok_and(|answer| answer.status().as_u16() == 200), "scan {number}");
     }
     process.signal("TERM");
-    assert_eq!(process.ended().code, Some(0), "it stops on SIGTERM");
+    assert_eq!(process.wait_for_end().code, Some(0), "it stops on SIGTERM");
 }

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `serve` in memory with the limit of open files that `ulimit` sets, stops it once it is ready, and returns its
 /// exit code and log.
-fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+fn serve_and_stop_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let defaults = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", "memory:")];
     // `timeout` passes SIGTERM on. Its own limit ends a process that neither becomes ready nor exits.
     let script = format!("ulimit {ulimit} || exit 99; exec timeout --preserve-status 60 \"$0\" serve");
@@ -20,11 +20,11 @@ fn started_within(ulimit: &str, settings: &[(&str, &str)]) -> (Option<i32>, Stri
     command
         .args(["-c", &script, env!("CARGO_BIN_EXE_identity-connector")])
         .envs(environment(defaults.iter().chain(settings)));
-    stopped_when_ready(command)
+    run_until_ready(command)
 }
 
 /// Runs `serve`, stops it once it is ready, and returns its exit code and log.
-pub(crate) fn stopped_when_ready(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn run_until_ready(mut command: Command) -> (Option<i32>, String) {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut log = String::new();
@@ -75,17 +75,17 @@ impl Watcher {
 
 #[test]
 fn the_connector_raises_its_limit_as_far_as_it_needs() {
-    let (code, log) = started_within("-Sn 256", &[("server.max_connections", "700")]);
+    let (code, log) = serve_and_stop_within("-Sn 256", &[("server.max_connections", "700")]);
     assert_eq!(code, Some(0), "{log}");
     // 700 connections and 64 that are being closed, 32 and 32 on the management port, and 100 other files.
     assert!(log.contains("raised the limit of open files") && log.contains("\"to\":928"), "{log}");
-    let (_, log) = started_within("-Sn 1024", &[("server.max_connections", "700")]);
+    let (_, log) = serve_and_stop_within("-Sn 1024", &[("server.max_connections", "700")]);
     assert!(!log.contains("the limit of open files"), "the limit is high enough: {log}");
 }
 
 #[test]
 fn max_connections_above_the_limit_of_open_files_is_refused() {
-    let (code, log) = started_within("-n 512", &[("server.max_connections", "700")]);
+    let (code, log) = serve_and_stop_within("-n 512", &[("server.max_connections", "700")]);
     assert_eq!(code, Some(64), "{log}");
     let parts = ["server.max_connections: 732 connections", "need 928 open files", "may have 512", "by 416"];
     let script = "ulimit -n 512 || exit 99; exec \"$0\" check-config";
@@ -96,13 +96,13 @@ fn max_connections_above_the_limit_of_open_files_is_refused() {
             assert!(output.contains(part), "{part:?} is missing from {output}");
         }
     }
-    let (code, log) = started_within("-n 512", &[("server.max_connections", "284")]);
+    let (code, log) = serve_and_stop_within("-n 512", &[("server.max_connections", "284")]);
     assert_eq!(code, Some(0), "416 connections fewer, as the error says: {log}");
 }
 
 #[test]
 fn a_small_limit_is_enough_for_a_few_connections() {
-    let (code, log) = started_within("-n 256", &[("server.max_connections", "40")]);
+    let (code, log) = serve_and_stop_within("-n 256", &[("server.max_connections", "40")]);
     assert_eq!(code, Some(0), "{log}");
 }
 
@@ -140,7 +140,7 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
             assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
             process.signal("TERM");
         }
-        let ended = process.ended();
+        let ended = process.wait_for_end();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let is_warning =
             |line: &&str| line.contains("cannot accept new connections") && line.contains("\"port\":\"api\"");

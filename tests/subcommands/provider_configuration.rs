@@ -1,6 +1,6 @@
 //! Valid and invalid configurations of OpenID providers.
 
-use crate::commerce_configuration::{AUTH_KEY, KEY, OTHER, assert_contains, enabled, refused};
+use crate::commerce_configuration::{AUTH_KEY, KEY, OTHER, assert_contains, enabled, error_of_refused_start};
 use crate::support::{Ended, Process, client};
 
 const ISSUER: &str = "commerce.identity_providers.entra.issuer";
@@ -8,7 +8,7 @@ const AUDIENCE: &str = "commerce.identity_providers.entra.audience";
 
 #[test]
 fn missing_and_invalid_settings_of_a_provider_are_reported() {
-    let error = refused(&enabled(&[("commerce.identity_providers.entra.customer_claim", "sub")]));
+    let error = error_of_refused_start(&enabled(&[("commerce.identity_providers.entra.customer_claim", "sub")]));
     assert_contains(
         &error,
         &[
@@ -28,7 +28,7 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
         "JhooseCommerceApi",
         &format!("https://login.example.com/{}", "x".repeat(230)),
     ] {
-        let error = refused(&enabled(&[(ISSUER, bad), (AUDIENCE, "shop")]));
+        let error = error_of_refused_start(&enabled(&[(ISSUER, bad), (AUDIENCE, "shop")]));
         assert_contains(&error, &[&format!("{ISSUER} = {bad:?}: must be")]);
     }
     for good in
@@ -40,7 +40,7 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
     let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
     for bad in ["HS256", "none", "RS256,PS256", "rs256", ","] {
         let algorithms = ("commerce.identity_providers.entra.algorithms", bad);
-        let error = refused(&enabled(&[&good[..], &[algorithms]].concat()));
+        let error = error_of_refused_start(&enabled(&[&good[..], &[algorithms]].concat()));
         assert_contains(&error, &["algorithms", "must be one or more of RS256, ES256 and EdDSA"]);
     }
     // Only a file can set an empty value: an empty variable counts as unset.
@@ -54,7 +54,10 @@ fn missing_and_invalid_settings_of_a_provider_are_reported() {
         &["must be one or more of RS256, ES256 and EdDSA", "entra.customer_claim = \"\": must name a claim"],
     );
     let policy = ("commerce.identity_providers.entra.unknown_customers", "welcome");
-    assert_contains(&refused(&enabled(&[&good[..], &[policy]].concat())), &["must be link_only or create_shopper"]);
+    assert_contains(
+        &error_of_refused_start(&enabled(&[&good[..], &[policy]].concat())),
+        &["must be link_only or create_shopper"],
+    );
 }
 
 #[test]
@@ -67,9 +70,12 @@ fn each_provider_and_the_connector_need_different_issuers() {
         ("commerce.identity_providers.okta.audience", "shop"),
     ];
     let refusal = "is already the issuer of another provider, or commerce.issuer";
-    assert_contains(&refused(&enabled(&providers)), &["commerce.identity_providers.okta.issuer", refusal]);
+    assert_contains(
+        &error_of_refused_start(&enabled(&providers)),
+        &["commerce.identity_providers.okta.issuer", refusal],
+    );
     let same_as_connector = [(ISSUER, url), (AUDIENCE, "shop"), ("commerce.issuer", url)];
-    assert_contains(&refused(&enabled(&same_as_connector)), &[ISSUER, refusal]);
+    assert_contains(&error_of_refused_start(&enabled(&same_as_connector)), &[ISSUER, refusal]);
 }
 
 #[test]
@@ -77,7 +83,7 @@ fn a_misspelt_provider_setting_is_reported_with_a_suggestion() {
     let good = [(ISSUER, "https://login.example.com"), (AUDIENCE, "shop")];
     let misspelt =
         [("commerce.identity_providers.entra.audiense", "shop"), ("commerce.identity_provider.okta.issuer", "x")];
-    let error = refused(&enabled(&[&good[..], &misspelt].concat()));
+    let error = error_of_refused_start(&enabled(&[&good[..], &misspelt].concat()));
     assert_contains(
         &error,
         &[

@@ -65,7 +65,7 @@ impl Running {
     /// Stops the connector and returns its log.
     fn log(self) -> String {
         self.process.signal("TERM");
-        self.process.ended().stderr
+        self.process.wait_for_end().stderr
     }
 }
 
@@ -115,8 +115,8 @@ async fn invalid_files_change_nothing_and_valid_ones_are_loaded() {
         write(&running.file("connector.toml"), bad);
         write(&running.file("directory.json"), "{");
         running.process.signal("HUP");
-        running.process.logged("\"setting\":\"server.callers\"");
-        running.process.logged("\"setting\":\"directory.file\"");
+        running.process.wait_for_log("\"setting\":\"server.callers\"");
+        running.process.wait_for_log("\"setting\":\"directory.file\"");
         assert_eq!((running.status("first", "a").await, running.status("", "a").await), (200, 401), "{bad:?}");
         for setting in ["server.callers", "directory.file"] {
             running.wait_for_metric(&format!("connector_reload_failed{{setting=\"{setting}\"}} 1\n")).await;
@@ -124,7 +124,7 @@ async fn invalid_files_change_nothing_and_valid_ones_are_loaded() {
     }
     fs::remove_file(running.file("connector.toml")).unwrap();
     running.process.signal("HUP");
-    running.process.logged("No such file");
+    running.process.wait_for_log("No such file");
     assert_eq!(running.status("first", "a").await, 200);
     write(&running.file("connector.toml"), &callers(&["third"]));
     write(&running.file("directory.json"), &directory_with("c"));
@@ -141,5 +141,5 @@ async fn changed_settings_that_need_a_restart_are_logged() {
     let text = format!("{}[rate_limit]\nburst = 7\n[session]\nmax_age = \"3h\"\n", callers(&["first"]));
     write(&running.file("connector.toml"), &text);
     running.process.signal("HUP");
-    running.process.logged("\"settings\":\"rate_limit.burst, session.max_age\"");
+    running.process.wait_for_log("\"settings\":\"rate_limit.burst, session.max_age\"");
 }

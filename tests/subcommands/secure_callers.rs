@@ -63,14 +63,14 @@ impl Connector {
     }
 
     /// Whether the gate opens.
-    fn opens(&self, certified: Option<&Certified>) -> bool {
+    fn gate_opens(&self, certified: Option<&Certified>) -> bool {
         let url = self.url();
         self.run(&["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "4s"], certified).code == Some(0)
     }
 
-    fn wait_until_it_opens(&self, certified: &Certified, opens: bool) {
+    fn wait_until_gate_opens(&self, certified: &Certified, opens: bool) {
         let deadline = Instant::now() + PATIENCE;
-        while self.opens(Some(certified)) != opens {
+        while self.gate_opens(Some(certified)) != opens {
             assert!(Instant::now() < deadline, "timed out waiting for: the gate opens = {opens}");
         }
     }
@@ -81,10 +81,10 @@ async fn only_the_configured_subject_and_authority_are_accepted() {
     let clients = Authority::new("clients");
     let connector = Connector::new(&clients.pem(), "CN=gateway,O=Example").await;
     let gateway = clients.client("gateway");
-    assert!(connector.opens(Some(&gateway)));
-    assert!(!connector.opens(None), "no certificate");
-    assert!(!connector.opens(Some(&clients.client("another"))), "another subject of the same authority");
-    assert!(!connector.opens(Some(&connector.public.client("gateway"))), "the same subject of another authority");
+    assert!(connector.gate_opens(Some(&gateway)));
+    assert!(!connector.gate_opens(None), "no certificate");
+    assert!(!connector.gate_opens(Some(&clients.client("another"))), "another subject of the same authority");
+    assert!(!connector.gate_opens(Some(&connector.public.client("gateway"))), "the same subject of another authority");
 
     let url = connector.url();
     let probe = connector.run(&["check-config", "--probe", &url, "--store", "STORE-001"], Some(&gateway));
@@ -94,7 +94,7 @@ async fn only_the_configured_subject_and_authority_are_accepted() {
     }
 
     connector.process.signal("TERM");
-    let log = connector.process.ended().stderr;
+    let log = connector.process.wait_for_end().stderr;
     let cause = r#"no caller has client certificate subject \"CN=another,O=Example\""#;
     assert!(log.contains(cause), "the operator needs it for the configuration\n{log}");
 }
@@ -104,24 +104,24 @@ async fn authorities_and_certificates_are_reloaded_without_a_restart() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let connector = Connector::new(&old.pem(), "CN=gateway,O=Example").await;
     let (before, after) = (old.client("gateway"), new.client("gateway"));
-    assert!(connector.opens(Some(&before)) && !connector.opens(Some(&after)));
+    assert!(connector.gate_opens(Some(&before)) && !connector.gate_opens(Some(&after)));
     connector.files.write_authority(&[old.pem(), new.pem()].concat());
-    connector.wait_until_it_opens(&after, true);
-    assert!(connector.opens(Some(&before)), "the old authority is still accepted");
+    connector.wait_until_gate_opens(&after, true);
+    assert!(connector.gate_opens(Some(&before)), "the old authority is still accepted");
     connector.files.write_authority("no certificate");
-    connector.process.logged("reload failed; keeping the previous version");
-    assert!(connector.opens(Some(&after)), "an unusable file changes nothing");
+    connector.process.wait_for_log("reload failed; keeping the previous version");
+    assert!(connector.gate_opens(Some(&after)), "an unusable file changes nothing");
     connector.files.write_authority(&new.pem());
-    connector.wait_until_it_opens(&before, false);
-    assert!(connector.opens(Some(&after)));
+    connector.wait_until_gate_opens(&before, false);
+    assert!(connector.gate_opens(Some(&after)));
 
     // From now on the server has a certificate of a third authority.
     let other_authority = Authority::new("other");
     connector.files.write(&other_authority.server());
     connector.process.signal("HUP");
-    connector.wait_until_it_opens(&after, false); // the gate does not trust that authority yet
+    connector.wait_until_gate_opens(&after, false); // the gate does not trust that authority yet
     std::fs::write(connector.folder.path().join("public"), other_authority.pem()).unwrap();
-    assert!(connector.opens(Some(&after)));
+    assert!(connector.gate_opens(Some(&after)));
 }
 
 /// An AWS API Gateway has such a certificate.
@@ -136,6 +136,9 @@ async fn a_self_signed_certificate_may_be_its_own_authority() {
     };
     let gateway = certified("ApiGateway");
     let connector = Connector::new(&gateway.certificate, "CN=ApiGateway").await;
-    assert!(connector.opens(Some(&gateway)));
-    assert!(!connector.opens(Some(&certified("ApiGateway"))), "another self-signed certificate with the same subject");
+    assert!(connector.gate_opens(Some(&gateway)));
+    assert!(
+        !connector.gate_opens(Some(&certified("ApiGateway"))),
+        "another self-signed certificate with the same subject"
+    );
 }

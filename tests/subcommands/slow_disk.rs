@@ -71,11 +71,11 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
             assert_eq!(metric(&process, name).await, value, "{name}");
         }
         assert!(metric(&process, "connector_database_failures_total ").await > failures);
-        let line = process.logged("a commit takes longer than 600ms: the disk of the SQLite file is slow");
+        let line = process.wait_for_log("a commit takes longer than 600ms: the disk of the SQLite file is slow");
         assert!(line.contains("WARN") && line.contains("connector.db"), "{line}");
         disk.set_delay(Duration::ZERO);
         wait_for_status(&process, "ready").await;
-        process.logged("the disk of the SQLite file is fast enough again");
+        process.wait_for_log("the disk of the SQLite file is fast enough again");
     }
 }
 
@@ -122,12 +122,12 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nearly_full_disk_stays_degraded_until_space_is_free() {
     for kib in [8, 40] {
-        nearly_full(kib * 1024).await;
+        fill_disk_nearly(kib * 1024).await;
     }
 }
 
 /// Sends scans with this much space left for the write-ahead log.
-async fn nearly_full(free_bytes: u64) {
+async fn fill_disk_nearly(free_bytes: u64) {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let process = Process::demo(&[("storage.url", &url), ("rate_limit.burst", "1000000")]).await;
@@ -145,7 +145,7 @@ async fn nearly_full(free_bytes: u64) {
     wait_for_status(&process, "ready").await;
     assert_eq!(verify(&process.api, &scan()).await, 200);
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     let changes = log.lines().filter(|line| line.contains("\"message\":\"the database ")).count();
     assert!(changes <= 4, "{changes} lines about changes of the status");
 }

@@ -137,7 +137,7 @@ async fn erasing_fails_while_a_reader_keeps_the_name_in_the_log() {
     let reader = reader(&connector.file("connector.db")).await;
     let erase = format!("shoppers/{}", NAMES[0]);
     assert_eq!(connector.admin("DELETE", &erase, &json!(null)).await, 500);
-    assert!(connector.process.logged("\"status\":500").contains("another process reads the SQLite file"));
+    assert!(connector.process.wait_for_log("\"status\":500").contains("another process reads the SQLite file"));
     assert_eq!(connector.verify(&scan()).await, 200, "scans are not blocked");
     reader.close().await.unwrap();
     assert_eq!(connector.admin("DELETE", &erase, &json!(null)).await, 204);

@@ -21,7 +21,7 @@ fn a_start_gives_up_when_the_database_does_not_answer_for_30_s() {
     let (_silent, address) = silent_server();
     let began = Instant::now();
     for (process, command) in starting(&address).into_iter().zip(COMMANDS) {
-        let (code, log) = process.ended();
+        let (code, log) = process.wait_for_end();
         assert_eq!(code, Some(1), "{command:?}: {log:#?}");
         assert!(began.elapsed() > Duration::from_secs(29), "{command:?} after {:?}", began.elapsed());
         let waits: Vec<_> = log.iter().filter(|line| line.contains("the database does not answer yet")).collect();
@@ -45,10 +45,10 @@ fn a_signal_stops_a_start_immediately() {
     let (_silent, address) = silent_server();
     for signal in ["TERM", "INT"] {
         for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
-            process.logged("the database does not answer yet");
+            process.wait_for_log("the database does not answer yet");
             let began = Instant::now();
             process.signal(signal);
-            let (code, log) = process.ended();
+            let (code, log) = process.wait_for_end();
             assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to stop: {log:#?}", began.elapsed());
             assert_eq!(code, Some(i32::from(command[0] != "serve")), "{command:?}: {log:#?}");
             assert!(log.last().unwrap().contains("stopped before"), "{command:?}: {log:#?}");
@@ -74,6 +74,6 @@ fn a_second_signal_stops_an_export_whose_output_is_not_read() {
         std::thread::sleep(Duration::from_millis(20)); // poll until the deadline
     }
     assert!(process.has_ended(), "the export still runs");
-    let (code, log) = process.ended();
+    let (code, log) = process.wait_for_end();
     assert_eq!(code, Some(1), "{log:#?}");
 }

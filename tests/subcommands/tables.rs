@@ -27,7 +27,7 @@ fn a_wrong_quote_affects_only_its_row() {
     ] {
         let database = Database::new();
         let table = keys(5000).replacen("hush-7,", &format!("{cell},"), 1);
-        database.refuses("a.csv", &table, 1, what);
+        database.assert_import_refused("a.csv", &table, 1, what);
         let ended = database.import("a.csv", &table, &["--skip-bad-rows"]);
         assert_eq!(ended.code, Some(0), "{cell}: {}", ended.stderr);
         assert!(ended.stderr.contains("1 row cannot be imported") && ended.stderr.contains(what), "{}", ended.stderr);
@@ -37,19 +37,19 @@ fn a_wrong_quote_affects_only_its_row() {
     let database = Database::new();
     let table =
         "record,id,type,devices\nshopper,s1,SHOPPER,\"phone\nshopper,s2,SHOPPER,phone\nshopper,s3,SHOPPER,phone\"\n";
-    database.refuses("a.csv", table, 1, "line 2: row: has a quote that is not closed");
+    database.assert_import_refused("a.csv", table, 1, "line 2: row: has a quote that is not closed");
     let ended = database.import("a.csv", table, &["--skip-bad-rows"]);
     assert!(ended.stdout.contains("1 shopper, ") && ended.stdout.contains("2 skipped"), "{}", ended.stdout);
     // A cell with correct quotes.
-    database.imports("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
+    database.import_successfully("a.csv", keys(1).replace("hush-0", "\"hush, \"\"0\"\"\""));
 }
 
 #[test]
 fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
     let database = Database::new();
-    database.imports("a.jsonl", "{\"store\":{\"id\":\"S\\nT\"}}\n{\"store\":{\"id\":\"U\"}}\n");
+    database.import_successfully("a.jsonl", "{\"store\":{\"id\":\"S\\nT\"}}\n{\"store\":{\"id\":\"U\"}}\n");
     let export = database.export(&["--format", "csv"]);
-    Database::new().imports("a.csv", &export);
+    Database::new().import_successfully("a.csv", &export);
     for broken in [export.replacen("S\nT\"", "S\nT", 1), export.replacen(",U,", ",U\",", 1)] {
         assert_ne!(broken, export);
         let ended = Database::new().import("a.csv", broken, &["--skip-bad-rows"]);
@@ -66,20 +66,21 @@ fn an_export_with_a_wrong_quote_is_refused_as_a_whole() {
 #[test]
 fn semicolons_and_tabs_are_accepted_as_separators() {
     let by_commas = Database::new();
-    by_commas.imports("a.csv", TABLE);
+    by_commas.import_successfully("a.csv", TABLE);
     for separator in [";", "\t"] {
         let table = TABLE.replace(',', separator).replacen("record", "\"record\"", 1);
         let database = Database::new();
-        database.imports("a.csv", table);
+        database.import_successfully("a.csv", table);
         assert_eq!(database.export(&[]), by_commas.export(&[]), "{separator:?}");
     }
-    by_commas.refuses("a.csv", TABLE.replace('\n', "\r"), 64, "lines end in CR alone");
+    by_commas.assert_import_refused("a.csv", TABLE.replace('\n', "\r"), 64, "lines end in CR alone");
 }
 
 #[test]
 fn a_row_of_empty_cells_is_ignored() {
     let database = Database::new();
-    let output = database.imports("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
+    let output =
+        database.import_successfully("a.csv", keys(2).replace("identityKey", ",,,,,\n,,\n\"\",\n\nidentityKey"));
     assert!(output.contains("3 changed"), "{output}");
 }
 
@@ -89,13 +90,13 @@ fn an_invalid_flag_or_number_is_reported_with_valid_values() {
     let head = "record,id,enabled,takesCash,scanKeyWindowSeconds\n";
     for word in ["WAHR", "yes", "1", "0", "ja", "true ", "hush"] {
         let what = "line 2: takesCash: must be true or false, or empty for its default";
-        database.refuses("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
+        database.assert_import_refused("a.csv", format!("{head}store,S,True,{word},\n"), 1, what);
     }
     for number in ["60s", "45.0", "-1", "hush"] {
         let what = "line 2: scanKeyWindowSeconds: must be a whole number, digits only";
-        database.refuses("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
+        database.assert_import_refused("a.csv", format!("{head}store,S,,,{number}\n"), 1, what);
     }
-    database.imports("a.csv", format!("{head}store,S,FALSE,True,45\n"));
+    database.import_successfully("a.csv", format!("{head}store,S,FALSE,True,45\n"));
 }
 
 #[test]
@@ -132,13 +133,13 @@ customer,,,,,vip\u{a0},https://hush,2E+15
     // JSON lines get the same warning. An export gets none, since no spreadsheet has changed it.
     let ended = database.import("a.jsonl", "{\"store\":{\"id\":\"S \"}}\n", &[]);
     assert!(ended.stderr.contains("1 row may contain a mistake:\n  line 1: store.id: begins"), "{}", ended.stderr);
-    Database::new().imports("b.csv", database.export(&["--format", "csv"]));
+    Database::new().import_successfully("b.csv", database.export(&["--format", "csv"]));
 }
 
 #[test]
 fn a_directory_file_is_recognised() {
     let table = Database::new();
-    table.imports("a.csv", TABLE);
+    table.import_successfully("a.csv", TABLE);
     let file = format!(
         r#"{{
   "recognitionTokens": [{{ "token": "{}", "shopper": "shopper-1", "device": "phone-2" }}],
@@ -158,7 +159,7 @@ fn a_directory_file_is_recognised() {
     );
     for (name, file) in [("directory.json", file.clone()), ("a.jsonl", format!("\u{feff}{file}"))] {
         let database = Database::new();
-        assert!(database.imports(name, file).contains("7 changed"));
+        assert!(database.import_successfully(name, file).contains("7 changed"));
         assert_eq!(database.export(&[]), table.export(&[]));
     }
     let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown-shopper\" }}, {{ \"token\"", "h".repeat(32));
@@ -170,7 +171,7 @@ fn a_directory_file_is_recognised() {
         "  identityKeys[1]: identityKey.channel: unknown variant, expected",
         "  recognitionTokens[0]: recognitionToken.shopper: no such shopper in",
     ] {
-        table.refuses("directory.json", &wrong, 1, what);
+        table.assert_import_refused("directory.json", &wrong, 1, what);
     }
     for (broken, what) in [
         (file.replacen("\"stores\"", "\"shops\"", 1), "line 3: must be one of stores, shoppers"),
@@ -179,6 +180,6 @@ fn a_directory_file_is_recognised() {
         (file.trim_end().trim_end_matches('}').to_owned(), "line 13: this directory file is not"),
         (format!("{file}{{}}"), "line 14: this directory file is not"),
     ] {
-        table.refuses("directory.json", broken, 64, what);
+        table.assert_import_refused("directory.json", broken, 64, what);
     }
 }

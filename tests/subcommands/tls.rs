@@ -71,7 +71,7 @@ async fn the_log_has_the_subject_of_the_gates_certificate() {
     assert_eq!(refused.code, Some(2), "the system does not trust the test's authority: {}", refused.stdout);
 
     connector.process.signal("TERM");
-    let log = connector.process.ended().stderr;
+    let log = connector.process.wait_for_end().stderr;
     let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let scans = lines.iter().filter(|line| line["path"] == "/v1/identity/identity-keys");
     let names: Vec<_> = scans.map(|line| line["clientCertificate"].as_str()).collect();
@@ -95,7 +95,8 @@ async fn a_flood_of_refused_certificates_is_logged_in_part_and_the_rest_counted(
     let seconds = began.elapsed().as_secs() + 2;
     let (mut lines, mut counted) = (0, 0);
     while lines + counted < 100 {
-        let line: serde_json::Value = serde_json::from_str(&connector.process.logged("client certificate")).unwrap();
+        let line: serde_json::Value =
+            serde_json::from_str(&connector.process.wait_for_log("client certificate")).unwrap();
         match line["count"].as_u64() {
             Some(count) => counted += count,
             None => lines += 1,
@@ -164,7 +165,7 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
         let ended = Ended::run(without_ca, &[]);
         assert_eq!(ended.code, Some(2), "{}", ended.stdout);
         demo.signal("TERM");
-        (ended.stdout, demo.ended().stderr)
+        (ended.stdout, demo.wait_for_end().stderr)
     };
     let server = TlsFiles::create(&public.server(), None);
     let (out, _) = output_and_log(&server, "https", &other).await;

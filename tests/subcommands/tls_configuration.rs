@@ -3,14 +3,14 @@
 use crate::support::Ended;
 use crate::support::certificates::{Authority, TlsFiles, text};
 
-fn checked(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+fn check_config(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let ended = Ended::run(&["check-config"], &[&[("storage.url", "memory:")], settings].concat());
     (ended.code, ended.stderr)
 }
 
 #[track_caller]
 fn assert_refused(settings: &[(&str, &str)], parts: &[&str]) {
-    let (code, error) = checked(settings);
+    let (code, error) = check_config(settings);
     assert_eq!(code, Some(64), "{settings:?}: {error}");
     for part in parts {
         assert!(error.contains(part), "{part:?} is missing from\n{error}");
@@ -27,7 +27,7 @@ fn certificate_and_key_are_required_together() {
         &[("tls.client_authority", &certificate)],
         &["tls.client_authority", "needs tls.certificate and tls.key"],
     );
-    assert_eq!(checked(&[("tls.certificate", &certificate), ("tls.key", &key)]).0, Some(0));
+    assert_eq!(check_config(&[("tls.certificate", &certificate), ("tls.key", &key)]).0, Some(0));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn unusable_files_are_refused_and_their_content_is_not_repeated() {
             &format!("tls.client_authority = {clients:?}: must contain certificates"),
         ],
     );
-    let error = checked(&settings).1;
+    let error = check_config(&settings).1;
     assert!(!error.contains("c2VjcmV0") && !server.key.lines().any(|line| error.contains(line)), "{error}");
     for name in names {
         std::fs::remove_file(files.path(name)).unwrap();
@@ -75,7 +75,7 @@ fn an_expired_certificate_is_only_a_warning() {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
     process.signal("TERM");
-    let log = process.ended().stderr;
+    let log = process.wait_for_end().stderr;
     assert!(log.contains("tls.certificate has expired: clients refuse it"), "{log}");
 }
 
@@ -98,14 +98,14 @@ fn the_shopper_api_cannot_share_a_port_that_requests_client_certificates() {
     // Without client certificates or without the shopper API, one port is enough.
     let without: Vec<_> = shared.iter().copied().filter(|(name, _)| *name != "tls.client_authority").collect();
     assert_eq!(
-        checked(&[&without[..], &ENABLED].concat()).0,
+        check_config(&[&without[..], &ENABLED].concat()).0,
         Some(0),
         "{}",
-        checked(&[&without[..], &ENABLED].concat()).1
+        check_config(&[&without[..], &ENABLED].concat()).1
     );
-    assert_eq!(checked(&shared).0, Some(0), "{}", checked(&shared).1);
-    assert_eq!(checked(&[&shared[..], &ENABLED].concat()).0, Some(64));
-    assert_eq!(checked(&[&shared[..], &ENABLED, &[("commerce.bind", "127.0.0.1:1")]].concat()).0, Some(0));
+    assert_eq!(check_config(&shared).0, Some(0), "{}", check_config(&shared).1);
+    assert_eq!(check_config(&[&shared[..], &ENABLED].concat()).0, Some(64));
+    assert_eq!(check_config(&[&shared[..], &ENABLED, &[("commerce.bind", "127.0.0.1:1")]].concat()).0, Some(0));
 }
 
 /// The settings that `serve` requires for the shopper API.

@@ -295,7 +295,7 @@ async fn healthcheck_exits_0_only_if_the_connector_is_ready() {
     let port = bind.rsplit_once(':').unwrap().1;
     assert_eq!(Ended::run(&["healthcheck"], &[("server.bind", &format!("0.0.0.0:{port}"))]).code, Some(0));
     demo.signal("TERM");
-    demo.ended();
+    demo.wait_for_end();
     let down = Ended::run(&["healthcheck"], &[("server.bind", &bind)]);
     assert_eq!(down.code, Some(1));
     assert!(down.stderr.contains("not ready: connection refused"), "{}", down.stderr);

@@ -50,7 +50,7 @@ async fn a_log_line_has_the_trace_id_only_with_traces_enabled() {
     collector.wait_until(|spans| spans.iter().filter(is_scan).count() == 3).await;
     traced.signal("TERM");
     plain.signal("TERM");
-    let (traced, plain) = (log(&traced.ended()), log(&plain.ended()));
+    let (traced, plain) = (log(&traced.wait_for_end()), log(&plain.wait_for_end()));
     assert_eq!(line(&traced, &ids[0])["traceId"], TRACE);
     assert_eq!(line(&traced, &ids[3])["traceId"], TRACE);
     let own = line(&traced, &ids[1])["traceId"].as_str().unwrap().to_owned();
@@ -104,7 +104,7 @@ async fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
         ask(&process, None).await;
         let began = Instant::now();
         process.signal("TERM");
-        let ended = process.ended();
+        let ended = process.wait_for_end();
         let took = began.elapsed();
         assert_eq!(ended.code, Some(0));
         assert!(
@@ -133,7 +133,7 @@ async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
         ask(&process, None).await;
     }
     process.signal("TERM");
-    let ended = process.ended();
+    let ended = process.wait_for_end();
     let warnings = ended.stderr.matches("cannot export spans").count();
     assert_eq!(warnings, 1, "{}", ended.stderr);
     assert!(!ended.stderr.contains("collector-secret"), "{}", ended.stderr);

@@ -133,13 +133,13 @@ impl Process {
         }
     }
 
-    /// The next line on standard output that contains this text.
-    pub(crate) fn printed(&self, part: &str) -> String {
+    /// Waits for the next line on standard output that contains this text, and returns it.
+    pub(crate) fn wait_for_output(&self, part: &str) -> String {
         next(&self.printed, part).unwrap_or_else(|| panic!("nothing printed has {part}"))
     }
 
-    /// The next line of the log that contains this text.
-    pub(crate) fn logged(&self, part: &str) -> String {
+    /// Waits for the next line of the log that contains this text, and returns it.
+    pub(crate) fn wait_for_log(&self, part: &str) -> String {
         next(&self.logged, part).unwrap_or_else(|| panic!("nothing logged has {part}"))
     }
 
@@ -174,7 +174,7 @@ impl Process {
     }
 
     /// Waits until the process has ended, and returns exit code and output.
-    pub(crate) fn ended(mut self) -> Ended {
+    pub(crate) fn wait_for_end(mut self) -> Ended {
         let code = wait(&mut self.child).code();
         let [stdout, stderr] = self.written();
         Ended { code, stdout, stderr }
@@ -225,7 +225,7 @@ impl Ended {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // If the process has ended, `ended` has checked its output.
+        // If the process has ended, `wait_for_end` has checked its output.
         if self.stderr.is_some() {
             secrets::assert_none_in_metrics(&self.management, &self.token);
             let _ = self.child.kill();

@@ -48,7 +48,7 @@ impl Starting {
 
     /// Waits for a line of the log that contains this text, and returns it.
     #[track_caller]
-    pub(crate) fn logged(&mut self, part: &str) -> String {
+    pub(crate) fn wait_for_log(&mut self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.log.push(line.clone());
@@ -70,7 +70,7 @@ impl Starting {
     }
 
     /// Waits until the process has ended, and returns its exit code and all lines of the log.
-    pub(crate) fn ended(mut self) -> (Option<i32>, Vec<String>) {
+    pub(crate) fn wait_for_end(mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.log.push(line);

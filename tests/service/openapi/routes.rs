@@ -20,7 +20,7 @@ fn port<'a>(server: &'a Server, call: &Value) -> &'a str {
 }
 
 /// Replaces each parameter in a path with a value.
-pub(crate) fn filled(path: &str) -> String {
+pub(crate) fn fill_parameters(path: &str) -> String {
     path.replace("{id}", "1").replace("{digest}", &"0".repeat(64)).replace("{sku}", "SKU-1")
 }
 
@@ -38,7 +38,7 @@ async fn documented_paths_accept_exactly_the_documented_methods() {
     for (path, (port, methods)) in paths {
         let slashed = path.starts_with("/commerceapi/").then(|| format!("{path}/"));
         for path in [path.to_owned()].into_iter().chain(slashed) {
-            let url = format!("{port}{}", filled(&path));
+            let url = format!("{port}{}", fill_parameters(&path));
             let answer = client().request(Method::from_bytes(b"PROPFIND").unwrap(), url).send().await.unwrap();
             assert_eq!(answer.status(), 405, "{path}");
             let allowed = answer.headers()["allow"].to_str().unwrap().split(',').map(|method| method.trim().to_owned());

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{PATIENCE, ask_once, assert_answered, serving, wait_until_failed};
+use super::{PATIENCE, ask_once, assert_answered, start_with_tls, wait_until_failed};
 use crate::support::Server;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
@@ -32,7 +32,7 @@ async fn exchange(server: &Server, bytes: &[u8], ends: bool) -> Vec<u8> {
 async fn plain_http_is_not_answered() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let answer = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
     wait_until_failed(&server, "not_tls", 1).await;
@@ -53,7 +53,7 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), Some(&Authority::new("clients")));
-    let server = runtime.block_on(serving(&files, &[]));
+    let server = runtime.block_on(start_with_tls(&files, &[]));
     Port { runtime, authority, server }
 });
 

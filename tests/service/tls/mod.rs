@@ -20,7 +20,7 @@ use crate::checks::PATIENCE;
 use crate::support::Server;
 use crate::support::certificates::TlsFiles;
 
-async fn serving(files: &TlsFiles, settings: &[(&str, &str)]) -> Server {
+async fn start_with_tls(files: &TlsFiles, settings: &[(&str, &str)]) -> Server {
     let tls = files.settings();
     let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     Server::demo(&tls.chain(settings.iter().copied()).collect::<Vec<_>>()).await

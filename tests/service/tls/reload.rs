@@ -1,13 +1,13 @@
 //! Reload of certificate and authorities while connections are open.
 
-use super::{Secure, ask_once, assert_answered, serving};
+use super::{Secure, ask_once, assert_answered, start_with_tls};
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::create(&old.server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
     let mut open = Secure::connect(&server, &old.client_config(None, VERSIONS)).await.unwrap();
     assert_answered(open.ask().await, "before the reload");
@@ -27,7 +27,7 @@ async fn failed_reload_keeps_the_previous_files() {
     let authority = Authority::new("public");
     let (first, second) = (authority.server(), authority.server());
     let files = TlsFiles::create(&first, Some(&Authority::new("clients")));
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
     let still_works = async || {
         assert_answered(
@@ -63,7 +63,7 @@ async fn failed_reload_keeps_the_previous_files() {
 async fn client_of_a_removed_authority_is_refused() {
     let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
     let files = TlsFiles::create(&public.server(), Some(&old));
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let tls = server.tls.clone().unwrap();
     let [old_client, new_client] =
         [&old, &new].map(|authority| public.client_config(Some(&authority.client("gateway")), VERSIONS));

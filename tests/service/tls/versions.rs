@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::{PATIENCE, Secure, ask_once, assert_answered, serving, wait_until_failed};
+use super::{PATIENCE, Secure, ask_once, assert_answered, start_with_tls, wait_until_failed};
 use crate::checks::assert_granted;
 use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
@@ -15,7 +15,7 @@ use crate::support::{Answer, IDENTITY_KEYS, Server, scan};
 async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     for (offered, spoken) in [(&[&TLS12][..], TLSv1_2), (&[&TLS13], TLSv1_3), (VERSIONS, TLSv1_3)] {
         let mut connection = Secure::connect(&server, &authority.client_config(None, offered)).await.unwrap();
         assert_answered(connection.ask().await, &format!("{spoken:?}"));
@@ -27,7 +27,7 @@ async fn tls_1_2_and_1_3_are_accepted_and_1_3_is_preferred() {
 async fn scan_over_tls_is_accepted() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
     let url = format!("https://localhost:{}{IDENTITY_KEYS}", server.address().port());
@@ -60,7 +60,7 @@ fn hello_of_1_1() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_1_1_is_refused_with_an_alert() {
     let files = TlsFiles::create(&Authority::new("public").server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(&hello_of_1_1()).await.unwrap();
     let mut answer = Vec::new();
@@ -78,7 +78,7 @@ async fn tls_1_1_is_refused_with_an_alert() {
 async fn alpn_agrees_on_http_1_1_only() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     for (offered, agreed) in [(&["h2", "http/1.1"][..], Some("http/1.1")), (&[], None)] {
         let mut config = authority.client_config(None, VERSIONS);
         config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -95,7 +95,7 @@ async fn alpn_agrees_on_http_1_1_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
     let files = TlsFiles::create(&Authority::new("public").server(), None);
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let year_4096 = 67_090_118_400_u64;
     let wanted = format!("connector_tls_certificate_expires_seconds {year_4096}\n");
     assert!(server.metrics().await.contains(&wanted), "{}", server.metrics().await);
@@ -107,7 +107,7 @@ async fn management_port_is_plain_http_and_shows_the_certificates_expiry() {
 async fn shopper_port_uses_tls_without_client_certificates() {
     let authority = Authority::new("public");
     let files = TlsFiles::create(&authority.server(), Some(&Authority::new("clients")));
-    let server = serving(&files, &[]).await;
+    let server = start_with_tls(&files, &[]).await;
     let shoppers = server.shoppers.strip_prefix("http://").unwrap();
     // A certificate that the API's port would refuse is ignored.
     let unknown = Authority::new("others").client("client");
