@@ -166,7 +166,7 @@ async fn invalid_tokens_do_not_delay_a_new_key() {
 /// The claims of a customer without an earlier valid token.
 fn claims_of_new_customer(claims: &Value, number: usize) -> Value {
     let mut claims = claims.clone();
-    claims["sub"] = format!("customer-{number}").into();
+    claims["sub"] = format!("new-customer-{number}").into();
     claims
 }
 
