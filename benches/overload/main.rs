@@ -68,7 +68,7 @@ fn main() {
     let after = run(0.5, (RECOVERY * 2).as_secs_f64());
     println!("{}", after.row("after"));
     let (early, late) = after.split_at(RECOVERY);
-    println!("{}", early.row("  at once"));
+    println!("{}", early.row("  first 5 s"));
     println!("{}", late.row("  5 s later"));
 
     let peak = runs.iter().map(Run::goodput).fold(0.0, f64::max);

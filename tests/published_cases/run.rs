@@ -67,7 +67,8 @@ impl RequestStep {
         Ok(answers)
     }
 
-    /// Sends twice the burst at once. The burst must pass, and of the rest no more than the limit refills meanwhile.
+    /// Sends twice the burst at the same time. The burst must pass, and of the rest at most the number that the limit
+    /// refills during the test.
     async fn exceed_limit(&self, limit: RateLimit, beyond: &Answer, to: &Connector) -> Result<Vec<Received>, String> {
         let burst = usize::try_from(limit.burst).map_err(|error| error.to_string())?;
         let begun = Instant::now();
@@ -85,7 +86,7 @@ impl RequestStep {
         if passed < limit.burst || u64::from(passed) > u64::from(limit.burst) + refilled || passed == 2 * limit.burst {
             let all = answers.len();
             return Err(format!(
-                "{passed} of {all} requests passed: burst {burst}, and at most {refilled} refilled meanwhile"
+                "{passed} of {all} requests passed: burst {burst}, and at most {refilled} refilled during the test"
             ));
         }
         Ok(answers)

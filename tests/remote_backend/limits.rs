@@ -68,7 +68,11 @@ async fn scans_above_the_limit_pass_or_get_429() {
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_too_many(answer, "no permit is free");
     }
-    assert!(passed >= 8 && backend.max_in_flight() <= 8, "{passed} passed, {} at once", backend.max_in_flight());
+    assert!(
+        passed >= 8 && backend.max_in_flight() <= 8,
+        "{passed} scans passed, {} look-ups at the same time",
+        backend.max_in_flight()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

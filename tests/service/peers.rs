@@ -226,7 +226,7 @@ async fn a_trusted_proxy_keeps_its_idle_connections() {
     }
 }
 
-/// One client sends a thousand requests at once on one connection, again and again. Other clients are still answered
+/// One client repeatedly sends a thousand pipelined requests on one connection. Other clients are still answered
 /// soon.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_pipelining_does_not_delay_other_clients() {

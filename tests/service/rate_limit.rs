@@ -46,7 +46,7 @@ async fn caller_is_served_again_after_waiting() {
     exhaust(&server, &scan()).await;
     let deadline = Instant::now() + PATIENCE;
     while server.verify(&scan()).await.status == 429 {
-        assert!(Instant::now() < deadline, "requests are still refused after the wait");
+        assert!(Instant::now() < deadline, "requests are still refused at the deadline");
     }
 }
 
@@ -117,7 +117,7 @@ async fn limited_request_is_not_recorded() {
         if answer.status != 429 {
             break answer;
         }
-        assert!(Instant::now() < deadline, "requests are still refused after the wait");
+        assert!(Instant::now() < deadline, "requests are still refused at the deadline");
     };
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the retry");
     assert_eq!(server.sessions().await.len(), accepted + 1);

@@ -63,7 +63,7 @@ async fn request_sent_at_the_moment_of_the_stop_is_answered() {
                 if wire.try_send(request(&scan().to_string())).await.is_ok() {
                     sent = stopped.elapsed();
                 } else {
-                    assert!(stopped.elapsed() > Duration::from_millis(200), "the connection is closed at once");
+                    assert!(stopped.elapsed() > Duration::from_millis(200), "the connection is closed immediately");
                     return Duration::MAX;
                 }
             }

@@ -27,8 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         token_with_invalid_claims_causes_no_fetch,
         keys_are_kept_while_the_provider_is_down,
         withdrawn_key_is_refused_after_the_next_fetch,
-        client_with_made_up_keys_is_limited_before_it_waits,
-        at_most_32_requests_wait_for_a_hanging_provider,
+        client_with_made_up_key_ids_is_limited_before_it_waits,
+        at_most_32_requests_wait_for_a_silent_provider,
         provider_that_is_down_at_the_start_is_tried_again,
         provider_that_is_down_does_not_affect_the_rest,
     ];
@@ -222,7 +222,7 @@ async fn keys_are_kept_while_the_provider_is_down() {
             &server,
             &new.token(&claims(&server)),
             "unknown_signing_key",
-            "a new key while the provider is down",
+            "a new key while the document is invalid",
         )
         .await;
         assert_eq!(context(&server, &rsa().token(&claims(&server))).await.status, 200, "the previous keys are kept");
@@ -250,9 +250,12 @@ async fn withdrawn_key_is_refused_after_the_next_fetch() {
     assert_token_refused(&server, &old.token(&claims), "unknown_signing_key", "a withdrawn key").await;
 }
 
-/// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider hangs. Returns
+/// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider does not answer. Returns
 /// the immediate answers, and the number of requests that waited.
-async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], number: usize) -> (Vec<Answer>, usize) {
+async fn send_invalid_tokens_while_the_provider_is_silent(
+    settings: &[(&str, &str)],
+    number: usize,
+) -> (Vec<Answer>, usize) {
     let provider = Provider::start(&[rsa()]).await;
     let server = provider.connector(settings).await;
     let claims = provider.claims(server.clock.now());
@@ -277,15 +280,15 @@ async fn send_made_up_tokens_while_provider_hangs(settings: &[(&str, &str)], num
     (answers.into_iter().filter(|(_, took)| !waited(took)).map(|(answer, _)| answer).collect(), long)
 }
 
-async fn client_with_made_up_keys_is_limited_before_it_waits() {
+async fn client_with_made_up_key_ids_is_limited_before_it_waits() {
     let few = [("commerce.requests_per_second", "1"), ("commerce.burst", "5")];
-    let (immediate, waited) = send_made_up_tokens_while_provider_hangs(&few, 30).await;
+    let (immediate, waited) = send_invalid_tokens_while_the_provider_is_silent(&few, 30).await;
     assert!((1..=8).contains(&waited), "{waited} waited");
     assert!(immediate.iter().all(|answer| answer.status == 429), "the other requests are refused immediately");
 }
 
-async fn at_most_32_requests_wait_for_a_hanging_provider() {
-    let (immediate, waited) = send_made_up_tokens_while_provider_hangs(&[], 100).await;
+async fn at_most_32_requests_wait_for_a_silent_provider() {
+    let (immediate, waited) = send_invalid_tokens_while_the_provider_is_silent(&[], 100).await;
     assert!((1..=32).contains(&waited), "{waited} waited");
     immediate.iter().for_each(|answer| assert_too_many(answer, "too many requests wait"));
 }

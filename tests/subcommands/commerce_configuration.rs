@@ -1,4 +1,4 @@
-//! Invalid settings of the shopper API (`commerce.*`): all mistakes are reported at once, and no key is repeated.
+//! Invalid settings of the shopper API (`commerce.*`): all mistakes are reported together, and no key is repeated.
 
 use crate::support::shopper::{CONTEXTS, TOKENS};
 use crate::support::{Ended, Process, client_without_credentials};

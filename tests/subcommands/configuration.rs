@@ -1,4 +1,4 @@
-//! Invalid usage and configuration: exit code 64, all mistakes reported at once, no secret in the output.
+//! Invalid usage and configuration: exit code 64, all mistakes reported together, no secret in the output.
 
 use std::fs::Permissions;
 use std::net::TcpListener;

@@ -63,7 +63,7 @@ async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_and_idle_clients_do_not_delay_the_stop() {
-    // Longer than `Process::ended` waits.
+    // Longer than `Process::wait_for_end` waits.
     let process = Process::demo(&[("server.grace_period", "60s")]).await;
     let address = process.api.strip_prefix("http://").unwrap().to_owned();
     let silent = TcpStream::connect(&address).unwrap();

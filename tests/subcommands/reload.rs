@@ -70,7 +70,7 @@ impl Running {
 }
 
 fn write(path: &Path, text: &str) {
-    // A rename replaces the file at once, so that the connector never reads half of it.
+    // A rename replaces the file atomically, so that the connector never reads half of it.
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(new, path).unwrap();

@@ -1,5 +1,5 @@
 //! A database server that accepts connections and never answers. `serve`, `import` and `export` log that they wait,
-//! stop at once on a signal, and give up after 30 s.
+//! stop immediately on a signal, and give up after 30 s.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn a_signal_stops_a_start_immediately() {
 
 /// The pipe is full and blocks the thread that would handle the first signal.
 #[test]
-fn a_second_signal_stops_an_export_whose_output_is_not_read() {
+fn second_signal_stops_an_export_with_unread_output() {
     let folder = tempfile::TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("c.db").display());
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
