@@ -59,7 +59,7 @@ async function everyState(page, url, check) {
 
 export const accessibilityCases = {
   async axe_finds_nothing_on_the_demo_page(page, url) {
-    // During a transition, the contrast would be that of a mixed colour.
+    // During a transition, the measured contrast would be that of a mixed colour.
     await page.emulateMedia({ reducedMotion: "reduce" });
     await everyState(page, url, async (name) => {
       for (const colorScheme of ["light", "dark"]) {

@@ -1,6 +1,6 @@
 // A real OpenID provider for the tests, on loopback: `node provider.mjs PORT KID…`. It has an RSA key of each name and signs
 // with the first. Its one client, `app` with the secret `secret`, gets access tokens without a browser. It prints `ready` when
-// it accepts requests, and exits when its standard input is closed, also because the process that started it has died.
+// it accepts requests, and exits when its standard input is closed, which also happens when the process that started it ends.
 
 import { generateKeyPairSync } from "node:crypto";
 import Provider from "oidc-provider";

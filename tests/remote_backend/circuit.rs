@@ -28,7 +28,7 @@ async fn an_unanswered_key_gets_429_while_other_keys_are_answered() {
         for _ in 0..10 {
             assert_too_many(&server.verify(&retry(&body)).await, &format!("{poison:?}"));
         }
-        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key meanwhile");
+        assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key, while one key fails");
         assert_eq!(readiness(&server).await, "ready");
         backend.set_reply(Reply::json(&shopper()));
         assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the 429 was not recorded");

@@ -117,7 +117,12 @@ async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up
     assert_eq!(readiness(&server).await, "degraded");
     assert_eq!(metric(&server, "connector_identity_backend_up").await, 0);
     assert!(lookup_count(&server, "not_asked").await >= 5);
-    assert_granted(&server.verify(&retry(&recorded)).await, "v1", "SHOPPER", "a recorded event, meanwhile");
+    assert_granted(
+        &server.verify(&retry(&recorded)).await,
+        "v1",
+        "SHOPPER",
+        "a recorded event, while other scans fail",
+    );
     assert_granted(
         &verify(&server, "associate_key").await,
         "associate-uuid-001",

@@ -137,7 +137,7 @@ async fn panic_does_not_affect_other_connections() {
     server.faults.set(Some(Fault::Panic));
     assert_our_fault(&server.verify(&scan()).await, "a panic");
     bystander.send(request(&retry(&body).to_string())).await;
-    assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a recorded event, meanwhile");
+    assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a recorded event, while scans panic");
     server.faults.set(None);
     bystander.send(request(&scan().to_string())).await;
     assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a new event, afterwards");

@@ -105,7 +105,7 @@ async fn retry_gets_its_answer_and_second_event_is_denied(engine: Engine) {
         assert_used(&server.verify(&retry(&second)).await, "another event");
         assert_used(&server.verify(&set(retry(&second), "authEvent.id", new_id())).await, "a third event");
     }
-    assert_refused(&server.verify(&exit_of(&first)).await, 400, ALREADY_USED, "the same event elsewhere");
+    assert_refused(&server.verify(&exit_of(&first)).await, 400, ALREADY_USED, "the same event at another location");
     assert_used(&server.verify(&set(event_with_code(&code), "storeId", "STORE-002")).await, "another store");
     assert_eq!(server.sessions().await.len(), 1);
 }
@@ -115,7 +115,7 @@ async fn exit_uses_a_code(engine: Engine) {
     let [entry, exit] = [signed_code(TOKEN, "in"), signed_code(TOKEN, "out")];
     assert_accepted(&server.verify(&event_with_code(&entry)).await, "entry");
     assert_used(&server.verify(&exit_of(&event_with_code(&entry))).await, "out with the code that was used");
-    assert_eq!(server.sessions().await[0]["state"], "open", "a rejection closes nothing");
+    assert_eq!(server.sessions().await[0]["state"], "open", "a rejection closes no session");
     let out = exit_of(&event_with_code(&exit));
     assert_accepted(&server.verify(&out).await, "exit");
     assert_accepted(&server.verify(&retry(&out)).await, "a retry of the exit");
@@ -311,7 +311,7 @@ async fn unsigned_or_changed_code_is_invalid(engine: Engine) {
     ] {
         assert_refused(&server.verify(&event_with_code(&code)).await, 401, message, &code);
     }
-    assert_accepted(&server.verify(&event_with_code(&good)).await, "as it was signed");
+    assert_accepted(&server.verify(&event_with_code(&good)).await, "the unchanged signed code");
 }
 
 /// During a key rotation two signing keys are valid. A code that is signed with either key is the same code.
@@ -328,7 +328,7 @@ async fn code_signed_with_another_key_is_the_same_code(engine: Engine) {
         }
     }
     let unused = code_signed_with(other_key, TOKEN, "unused");
-    assert_accepted(&server.verify(&event_with_code(&unused)).await, "the other key verifies");
+    assert_accepted(&server.verify(&event_with_code(&unused)).await, "a code signed with the other key");
 }
 
 /// A full ledger evicts a record before its retention ends, and frees its code.
