@@ -181,7 +181,11 @@ mod tests {
         });
         sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         assert!(!erasing.is_finished());
-        administration.ledger.record(entry, DateTime::UNIX_EPOCH, far_deadline()).await.expect("recorded");
+        administration
+            .ledger
+            .record(entry, DateTime::UNIX_EPOCH, far_deadline())
+            .await
+            .expect("the decision is recorded");
         erasing.await.expect("no panic").expect("erased");
         let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
         let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;
@@ -207,7 +211,7 @@ mod tests {
             subject: SubjectId::parse("s").expect("a subject"),
         };
         let shopper = VisitorId::parse("v").expect("an id");
-        administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("linked");
+        administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("the customer is linked");
         let erasing = tokio::spawn({
             let administration = administration.clone();
             async move { administration.erase(shopper).await }
@@ -218,9 +222,14 @@ mod tests {
         let open = move |carts: &mut Carts| {
             carts.open(name, market, currency, CartId::from_random_bytes([1; 8]), now).map(drop)
         };
-        administration.carts.change(&customer, now, open).await.expect("written").expect("within the limits");
+        administration
+            .carts
+            .change(&customer, now, open)
+            .await
+            .expect("the carts are written")
+            .expect("within the limits");
         erasing.await.expect("no panic").expect("erased");
-        assert!(administration.carts.get(&customer, now).await.expect("read").is_empty());
+        assert!(administration.carts.get(&customer, now).await.expect("the carts are read").is_empty());
     }
 
     #[test]

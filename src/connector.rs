@@ -48,7 +48,7 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// Why a scan is not decided: a mistake of the sender, or a limit that the connector has reached for the moment.
+/// Why a scan is not decided: the request is wrong, or the connector has reached a limit for the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The store is unknown, or it is disabled and the scan is at its entry.
@@ -92,7 +92,7 @@ pub struct Connector {
     /// Whether a Scan Key Code is valid for one auth event only.
     pub single_use: bool,
     /// Whether answers contain the payment source.
-    pub tell_payment_source: bool,
+    pub include_payment_source: bool,
     /// The metrics.
     pub metrics: Metrics,
 }
@@ -196,7 +196,7 @@ impl Connector {
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let context = ScanContext { subject, store: store.id.clone(), channel: scan.channel, deadline };
         let decision = match self.identify(scan, &store, now, &context).await? {
-            Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
+            Ok(holder) => decide(&scan.event, &store, holder, self.include_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
         Ok(Some((store.id.clone(), decision)))
@@ -322,7 +322,7 @@ mod tests {
             hash_key,
             scan_key: None,
             single_use: false,
-            tell_payment_source: false,
+            include_payment_source: false,
             metrics: Metrics::new(),
         })
     }

@@ -38,9 +38,10 @@ pub(super) fn source(reader: &Reader, mode: Mode) -> DirectorySource {
     }
 }
 
-/// `None` if no identity backend is configured, or if its settings are not valid; the mistakes are noted.
+/// `None` if no identity backend is configured, or if its settings are not valid; the errors are reported through
+/// `reader`.
 pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
-    let mistakes = reader.mistakes();
+    let problems_before = reader.problem_count();
     let limits = Limits {
         timeout: reader.duration("directory.timeout", TIMEOUT.0..=TIMEOUT.1),
         cache_for: reader.duration("directory.cache_for", Duration::ZERO..=MINUTE),
@@ -77,8 +78,8 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
         }
     }
     // The URL may contain a password, so it is not printed.
-    let url = parse_url(&url).map_err(|what| reader.refuse_secret("directory.url", what)).ok()?;
-    if reader.mistakes() > mistakes {
+    let url = parse_url(&url).map_err(|message| reader.refuse_secret("directory.url", message)).ok()?;
+    if reader.problem_count() > problems_before {
         return None;
     }
     let credentials = Credentials { token, authorities, certificate: certificate.zip(key) };

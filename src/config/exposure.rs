@@ -7,7 +7,7 @@ use super::layers::CALLERS;
 use super::reader::Reader;
 use super::{Config, Mode};
 
-/// Notes every unsafe combination.
+/// Reports every unsafe combination.
 pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
     let overlap = |one: SocketAddr, other: SocketAddr| {
         let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();

@@ -20,7 +20,7 @@ fn default_settings_are_as_documented() {
 }
 
 #[test]
-fn one_error_lists_every_mistake_without_secrets() {
+fn one_error_lists_all_problems_without_secrets() {
     let error = load(
         Mode::Serve,
         &[
@@ -56,7 +56,7 @@ fn one_error_lists_every_mistake_without_secrets() {
 fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let toml = "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n[scan_key]\ncustomer_prefix = 'SHOP'\n";
-    std::fs::write(file.path(), toml).expect("written");
+    std::fs::write(file.path(), toml).expect("the file is written");
     let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".into(), "9".into())]);
     let sources = Sources { file: Some(file.path().to_owned()), environment, ..Sources::default() };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
@@ -172,7 +172,7 @@ fn values_of_the_wrong_kind_are_refused_without_repeating_them() {
         ("[management]\ntoken = 'hush-hush-hush-hush-hush", "line 2: "),
         ("[management]\ntoken = 'hush hush hush hush'", "printable ASCII without spaces"),
     ] {
-        std::fs::write(file.path(), toml).expect("written");
+        std::fs::write(file.path(), toml).expect("the file is written");
         let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
         let error = Config::load(Mode::Demo, &sources).expect_err(toml).to_string();
         assert!(error.contains(wanted) && !error.contains("hush"), "{toml}\n{error}");
@@ -182,7 +182,7 @@ fn values_of_the_wrong_kind_are_refused_without_repeating_them() {
 #[test]
 fn a_secret_is_read_from_the_file_of_its_file_variant() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("written");
+    std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     let config = load(Mode::Demo, &[("CONNECTOR__MANAGEMENT__TOKEN_FILE", path)]).expect("valid");
     let token = config.management.token.expect("a token");
@@ -200,14 +200,15 @@ fn urls_with_a_password_are_never_shown() {
     let setting = "CONNECTOR__RATE_LIMIT__URL";
     let good = "redis://connector:s3cret@valkey.internal:6379/2";
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), format!("{good}\n")).expect("written");
+    std::fs::write(file.path(), format!("{good}\n")).expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     for given in [(setting, good), ("CONNECTOR__RATE_LIMIT__URL_FILE", path)] {
         let config = load(Mode::Demo, &[given]).expect("valid");
         assert!(config.shared_rate_limit.is_some() && !format!("{config:?}").contains("s3cret"), "{config:?}");
     }
     let environment = HashMap::from([(setting.into(), good.into())]);
-    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    let effective =
+        effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
     assert!(effective.iter().any(|s| s.name == "rate_limit.url" && s.value == "(hidden)"), "{effective:?}");
 
     assert!(load(Mode::Demo, &[]).expect("valid").shared_rate_limit.is_none());
@@ -232,11 +233,12 @@ fn key(byte: u8) -> String {
 #[test]
 fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuration_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("written");
+    std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     let list = format!("{}, {}", key(1), key(2));
     let toml = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2))).expect("written");
+    std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2)))
+        .expect("the file is written");
     let in_toml = Sources { file: Some(toml.path().to_owned()), ..Sources::default() };
     let both = [
         load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &list)]).expect("valid"),
@@ -252,7 +254,8 @@ fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuratio
     assert!(codes.iter().all(|code| code.len() == 66 && *code == codes[0]), "{codes:?}");
 
     let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), list.into())]);
-    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    let effective =
+        effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
     assert!(effective.iter().any(|s| s.name == "scan_key.signing_keys" && s.value == "(hidden)"), "{effective:?}");
 }
 
@@ -283,7 +286,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");
     for (content, wanted) in [("\n", "contains no key"), ("hush-hush\n", "key 1 must be at least 32 bytes")] {
-        std::fs::write(file.path(), content).expect("written");
+        std::fs::write(file.path(), content).expect("the file is written");
         let error = load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect_err(content);
         assert!(error.contains(&format!("scan_key.signing_keys_file: {wanted}")) && !error.contains("hush"), "{error}");
     }
@@ -300,7 +303,8 @@ fn a_list_of_secrets_may_require_an_exact_length() {
     let setting = "scan_key.signing_keys";
     let read = |bytes| {
         let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
-        let layers = Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+        let layers =
+            Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
         let mut reader = Reader::new(layers);
         let keys = reader.secret_list(setting, &bytes);
         reader.finish(keys).map_err(|error| error.to_string())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::remote::Question;
+use super::remote::LookupRequest;
 use super::{Backend, Directory, DirectoryError, Kind, Registration};
 use crate::breaker::Subject;
 use crate::digest::Digest;
@@ -117,7 +117,7 @@ impl Directory {
         match &self.remote {
             Some(remote) if found.is_none() => {
                 // Boxed, so that the future of a scan without an identity backend stays small.
-                Box::pin(remote.look_up(Question { kind, value, digest, context })).await
+                Box::pin(remote.look_up(LookupRequest { kind, value, digest, context })).await
             }
             _ => Ok(found),
         }

@@ -47,8 +47,8 @@ fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
         // Split as bytes: the client's part of a line may be invalid text, and the proxy's part must be read all the
         // same.
         for part in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
-            // Nothing to the left of an invalid address can be trusted: the request is charged to the proxy that sent
-            // it.
+            // Nothing to the left of an invalid address can be trusted: the request counts against the limit of
+            // the proxy that sent it.
             let Some(address) = std::str::from_utf8(part).ok().and_then(|part| address(part.trim())) else { break };
             caller = address;
             if !is_trusted(caller) {

@@ -1,10 +1,10 @@
 //! The limit of scans in progress (`server.max_in_flight`), and what happens to scans beyond it.
 //!
 //! A scan takes a permit when its whole request has arrived, so that slow senders hold none. The permit is released
-//! when all work for the scan is done, so that hanging up does not release it early. While no permit is free, the
-//! bodies of up to [`MAX_EXTRA_BODIES`] requests are still read: recorded events are answered from their record, and up
-//! to [`MAX_WAITING`] other scans wait for a permit for at most [`MAX_WAIT`]. This short queue keeps all permits in use
-//! although requests arrive at random instants. Every other request is refused with 429.
+//! when all work for the scan is done, so a client that disconnects does not release it early. While no permit is free,
+//! the bodies of up to [`MAX_EXTRA_BODIES`] requests are still read: recorded events are answered from their record,
+//! and up to [`MAX_WAITING`] other scans wait for a permit for at most [`MAX_WAIT`]. This short queue keeps all permits
+//! in use although requests arrive at random instants. Every other request is refused with 429.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(super) struct ReadPermit {
     _extra_body: Option<OwnedSemaphorePermit>,
 }
 
-/// Permission to work on a scan. Dropping it releases it.
+/// Permission to work on a scan. Dropping the value releases the permit.
 #[derive(Debug)]
 pub(super) struct ScanPermit {
     _permit: OwnedSemaphorePermit,
@@ -99,9 +99,9 @@ impl InFlight {
         }
     }
 
-    /// Counts a scan that is answered from its record without a permit.
-    pub(super) fn count_recalled(&self) {
-        self.metrics.recalled_overloaded();
+    /// Counts a retry that is answered with its recorded decision, without a permit.
+    pub(super) fn count_replay(&self) {
+        self.metrics.replayed_while_overloaded();
     }
 
     fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {

@@ -57,7 +57,8 @@ pub struct Allowance {
     pub per_second: NonZeroU32,
     /// Requests at once, after a pause.
     pub burst: NonZeroU32,
-    /// The most callers with their own allowance. Callers beyond it share one allowance, so that memory is bounded.
+    /// The maximum number of callers with their own allowance. Callers beyond it share one allowance, so that memory is
+    /// bounded.
     pub max_callers: usize,
 }
 
@@ -93,16 +94,16 @@ impl RateLimits {
         Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
     }
 
-    /// Charges one request.
+    /// Counts a request against the caller's allowance.
     ///
     /// # Errors
     /// When the caller has used up its allowance: how long until the next request would pass.
-    pub async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
+    pub async fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
         match self {
-            Self::Local(limits) => limits.charge(caller),
+            Self::Local(limits) => limits.count_request(caller),
             // Boxed, so that the future stays small for local limits; next to a request to Redis, an allocation costs
             // little.
-            Self::Redis(limits) => Box::pin(limits.charge(caller)).await,
+            Self::Redis(limits) => Box::pin(limits.count_request(caller)).await,
         }
     }
 

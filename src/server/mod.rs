@@ -36,7 +36,7 @@ use crate::metrics::PortMetrics;
 use crate::tls::Tls;
 use connection_limit::{ConnectionLimit, Slot};
 use listener::Listener;
-pub use open_files::{TooFewFiles, ensure_open_files};
+pub use open_files::{TooFewFiles, raise_open_file_limit};
 pub use unread_answers::UnreadAnswers;
 
 /// The limits of a port.

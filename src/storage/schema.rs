@@ -106,7 +106,10 @@ mod tests {
         for _ in 0..4 {
             query::<Any>(put).bind("store").execute(&mut connection).await.expect("inserted");
         }
-        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)").execute(&mut connection).await.expect("deleted");
+        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)")
+            .execute(&mut connection)
+            .await
+            .expect("the rows are deleted");
         all.run_direct(None, &mut connection, false).await.expect("the current schema");
 
         query::<Any>(put).bind("customer").execute(&mut connection).await.expect("inserted");

@@ -193,8 +193,8 @@ fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
     let mut columns = Vec::new();
     for (number, name) in (1_u32..).zip(header) {
         let Some(column) = COLUMNS.into_iter().find(|column| column.as_bytes() == name) else {
-            let known = COLUMNS.join(", ");
-            return Err(TransferError::Header(format!("column {number} is unknown; the columns are {known}")));
+            let allowed = COLUMNS.join(", ");
+            return Err(TransferError::Header(format!("column {number} is unknown; the columns are {allowed}")));
         };
         if columns.contains(&column) {
             return Err(TransferError::Header(format!("column {number} repeats the column {column}")));
@@ -210,8 +210,8 @@ fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
 /// Converts a row to JSON and then to a record.
 fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     if cells.len() != columns.len() {
-        let what = format!("has {} cells, but the header has {}", cells.len(), columns.len());
-        return Err(Problem::new("row", what));
+        let message = format!("has {} cells, but the header has {}", cells.len(), columns.len());
+        return Err(Problem::new("row", message));
     }
     let (mut members, mut payment_method, mut kind) = (Map::new(), Map::new(), String::new());
     for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {

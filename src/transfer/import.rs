@@ -206,9 +206,9 @@ fn next_batch(
 }
 
 fn problem(change: &Change, refusal: Refusal) -> Problem {
-    let (field, what) = match refusal {
+    let (field, message) = match refusal {
         Refusal::UnknownDevice => ("device", "was removed from that shopper after the file was checked"),
         Refusal::UnknownShopper | Refusal::NotFound => ("shopper", "was deleted after the file was checked"),
     };
-    Problem::new(field, what).within(kind_of(change))
+    Problem::new(field, message).within(kind_of(change))
 }

@@ -93,9 +93,9 @@ fn export() -> Record {
 
 fn as_csv(records: &[Record]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut writer = CsvWriter::new(&mut file).expect("written");
-    records.iter().for_each(|record| writer.write(record).expect("written"));
-    writer.flush().expect("written");
+    let mut writer = CsvWriter::new(&mut file).expect("the row is written");
+    records.iter().for_each(|record| writer.write(record).expect("the row is written"));
+    writer.flush().expect("the row is written");
     drop(writer);
     file
 }
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn rows_survive_json_lines(rows in vec(row(), 0..6)) {
         let (records, mut file) = (as_records(&rows), Vec::new());
-        records.iter().for_each(|record| write(&mut file, record).expect("written"));
+        records.iter().for_each(|record| write(&mut file, record).expect("the row is written"));
         let mut lines = JsonLines::new(file.as_slice());
         let (again, numbers) = read(|| lines.next());
         prop_assert_eq!(as_values(&again), as_values(&records));
@@ -199,11 +199,11 @@ fn a_row_that_is_too_long_is_not_read_into_memory() {
     let endless = "x".repeat(super::MAX_ROW_BYTES + 1);
     let line = format!("{{}}\n{endless}");
     let mut lines = JsonLines::new(line.as_bytes());
-    assert!(lines.next().expect("read").is_some());
+    assert!(lines.next().expect("the row is read").is_some());
     assert!(matches!(lines.next(), Err(TransferError::RowTooLong(2))));
     let table = format!("record,id\nstore,a\n\nstore,\"{endless}");
     let mut table = Csv::new(table.as_bytes()).expect("a header");
-    assert!(table.next().expect("read").is_some());
+    assert!(table.next().expect("the row is read").is_some());
     assert!(matches!(table.next(), Err(TransferError::RowTooLong(4))));
 }
 

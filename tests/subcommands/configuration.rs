@@ -295,7 +295,8 @@ fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
         bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
         "{bare}"
     );
-    assert!(bare.contains("Default gate decision open, so that the gates open on a 500: 1 store."), "{bare}");
+    let warning = "Warning: 1 store has the default gate decision open. Its gates open when a scan gets a 500.";
+    assert!(bare.contains(warning), "{bare}");
     let set = Ended::of(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
     assert!(!set.contains("Warning"), "{set}");
 }

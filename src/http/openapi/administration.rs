@@ -232,7 +232,12 @@ fn list<R: ToSchema>(path: &str, name: &str, summary: &str) -> Call {
     let limit =
         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64)).maximum(i64::try_from(MAX_LIMIT).ok());
     Call::new(HttpMethod::Get, format!("/admin/v1/{path}"), &format!("list{}", capital(name)), summary)
-        .parameter("limit", ParameterIn::Query, "The most rows of a page.", limit.default(Some(DEFAULT_LIMIT.into())))
+        .parameter(
+            "limit",
+            ParameterIn::Query,
+            "The maximum number of rows of a page.",
+            limit.default(Some(DEFAULT_LIMIT.into())),
+        )
         .parameter(
             "cursor",
             ParameterIn::Query,

@@ -82,8 +82,8 @@ impl Shoppers {
     }
 
     /// Charges one request to a caller.
-    async fn charge(&self, caller: &Caller) -> Result<(), ApiError> {
-        self.limits.charge(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
+    async fn count_request(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.limits.count_request(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
     }
 }
 

@@ -107,7 +107,7 @@ impl SqlLedger {
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
-        let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), now, deadline }, reply };
+        let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), decided_at: now, deadline }, reply };
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Ok(Recorded::Busy),

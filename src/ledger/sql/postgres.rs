@@ -35,15 +35,15 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(number: usize, PendingRecord { entry, now, .. }: &'a PendingRecord, limits: &Limits) -> Self {
+    fn new(number: usize, PendingRecord { entry, decided_at, .. }: &'a PendingRecord, limits: &Limits) -> Self {
         let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&entry.decision);
         Self {
             number,
             event: hex::encode(entry.event.id.as_bytes()),
             scan: hex::encode(entry.fingerprint.as_bytes()),
-            recorded_at: nanos(*now),
-            kept_since: nanos_before(*now, limits.retention),
-            entered_since: nanos_before(*now, limits.session_max_age),
+            recorded_at: nanos(*decided_at),
+            kept_since: nanos_before(*decided_at, limits.retention),
+            entered_since: nanos_before(*decided_at, limits.session_max_age),
             denial,
             visitor_id,
             visitor_type,

@@ -50,8 +50,8 @@ async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limi
     let mut session = last_session(connection).await?;
     let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
     let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
-    for PendingRecord { entry, now, .. } in &pending {
-        let (event, now) = (entry.event.id, *now);
+    for PendingRecord { entry, decided_at, .. } in &pending {
+        let (event, now) = (entry.event.id, *decided_at);
         let records = existing.entry(event).or_default();
         let found = match records.find(&entry.fingerprint, now, limits.retention) {
             Lookup::Recorded(record) => Some(Recorded::Replay(record)),

@@ -1,5 +1,5 @@
--- Decides and charges one request of one caller in one step, with GCRA. The rule is that of governor, the local
--- fallback.
+-- Decides whether one request of one caller is allowed, and counts it, in one step, with GCRA. The rule is that of
+-- governor, the local fallback.
 --
 -- KEYS[1]  the caller's allowance
 -- KEYS[2]  the sorted set of callers whose allowance is not full, scored by the millisecond at which it will be full;
