@@ -20,7 +20,7 @@ pub struct KeyDigest([u8; 32]);
 impl KeyDigest {
     /// The digest of a key.
     #[must_use]
-    pub fn of(key: &[u8]) -> Self {
+    pub fn from_key(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 
@@ -137,8 +137,9 @@ impl Callers {
             return Ok(None);
         }
         // The look-up uses the digest, so its duration reveals nothing about the configured keys.
-        let by_key =
-            credentials.api_key.map(|key| index.by_key.get(&KeyDigest::of(key)).ok_or(UnknownCaller::WrongApiKey));
+        let by_key = credentials
+            .api_key
+            .map(|key| index.by_key.get(&KeyDigest::from_key(key)).ok_or(UnknownCaller::WrongApiKey));
         let by_subject = credentials.certificate_subject.map(|subject| {
             index.by_subject.get(subject).ok_or_else(|| UnknownCaller::UnknownSubject(subject.to_owned()))
         });
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     fn caller(name: &str, keys: &[&str], subject: Option<&str>) -> Caller {
-        let keys = keys.iter().map(|key| KeyDigest::of(key.as_bytes())).collect();
+        let keys = keys.iter().map(|key| KeyDigest::from_key(key.as_bytes())).collect();
         Caller { name: name.into(), keys, certificate_subject: subject.map(str::to_owned), stores: Stores::All }
     }
 

@@ -125,7 +125,7 @@ fn no_directory_file() -> String {
 }
 
 fn describe(content: Content) -> String {
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     let mut text = format!(
         "The directory file has {}, {} and {}.",
         count(content.stores, "store"),

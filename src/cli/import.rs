@@ -93,12 +93,12 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
 fn print_report(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
     let name = args.file.display();
     if !report.bad.is_empty() {
-        let what = count(report.bad.len() as u64, "row");
-        let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
+        let rows = count(report.bad.len() as u64, "row");
+        let _ = write!(io::stderr(), "{name}: {rows} cannot be imported:\n{}", report.bad);
     }
     if !report.warnings.is_empty() {
-        let what = count(report.warnings.len() as u64, "row");
-        let _ = write!(io::stderr(), "warning: {name}: {what} may contain a mistake:\n{}", report.warnings);
+        let rows = count(report.warnings.len() as u64, "row");
+        let _ = write!(io::stderr(), "warning: {name}: {rows} may contain a mistake:\n{}", report.warnings);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
         print(&summary(report, elapsed));

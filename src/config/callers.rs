@@ -70,7 +70,7 @@ fn keys(reader: &mut Reader, setting: &str, name: &str, seen: &mut Seen) -> Vec<
             reader.refuse_secret(setting, message);
             continue;
         };
-        if key == KeyDigest::of(b"") {
+        if key == KeyDigest::from_key(b"") {
             reader.refuse_secret(setting, "is the SHA-256 of an empty key");
         }
         match seen.keys.insert(key, name.to_owned()) {

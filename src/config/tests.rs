@@ -261,12 +261,12 @@ fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuratio
 
 #[test]
 fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
-    let (one, two, short) = (key(1), key(2), base64(&[9; 31]));
+    let (first, second, short) = (key(1), key(2), base64(&[9; 31]));
     for (list, wanted) in [
-        (format!("{one},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
-        (format!("{short},,{one}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
-        (format!("{one},{two},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
-        (format!("{one},{two},{one}"), "scan_key.signing_keys: key 3 is the same as key 1"),
+        (format!("{first},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
+        (format!("{short},,{first}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
+        (format!("{first},{second},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
+        (format!("{first},{second},{first}"), "scan_key.signing_keys: key 3 is the same as key 1"),
         (",".to_owned(), "scan_key.signing_keys: contains no key"),
     ] {
         // The prefix and single_use are valid with signing keys, so they must not be named.
@@ -277,7 +277,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
         ];
         let error = load(Mode::Demo, &settings).expect_err(&list);
         assert!(error.contains(wanted), "{wanted:?} is not in\n{error}");
-        for secret in [&one, &two, &short, "hush"] {
+        for secret in [&first, &second, &short, "hush"] {
             assert!(!error.contains(secret), "{error}");
         }
         assert!(!error.contains("single_use"), "{error}");
@@ -294,7 +294,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
         [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", "/nonexistent/keys"), ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true")];
     let error = load(Mode::Demo, &missing).expect_err("there is no such file");
     assert!(error.contains("signing_keys_file") && !error.contains("single_use"), "{error}");
-    let twice = [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path), ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &one)];
+    let twice = [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path), ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &first)];
     assert!(load(Mode::Demo, &twice).is_err_and(|error| error.contains("only one of them")));
 }
 
@@ -340,7 +340,7 @@ fn a_prefix_that_leaves_no_room_for_a_signature_is_refused() {
 
 #[test]
 fn every_setting_is_read() {
-    let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
+    let defaults: toml_names::Names = toml_names::read(include_str!("../../config/default.toml"));
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
     let files = std::fs::read_dir(folder).expect("the folder of this file").map(|entry| entry.expect("a file").path());
     let files = files.filter(|file| !file.ends_with("tests.rs"));
@@ -359,7 +359,7 @@ fn every_setting_is_read() {
 mod toml_names {
     pub(super) type Names = Vec<String>;
 
-    pub(super) fn of(toml: &str) -> Names {
+    pub(super) fn read(toml: &str) -> Names {
         let mut section = "";
         let mut names = Vec::new();
         for line in toml.lines().filter(|line| !line.starts_with('#')) {

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn of(peer: &str, lines: &[&'static str]) -> Caller {
+    fn caller_of(peer: &str, lines: &[&'static str]) -> Caller {
         let trusted = ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -98,7 +98,11 @@ mod tests {
             ("fd00::1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("fd00::1", &["[2001:db8::1]"], "2001:db8::1"),
         ] {
-            assert_eq!(of(peer, lines), Caller::from(want.parse::<IpAddr>().expect("an address")), "{peer} {lines:?}");
+            assert_eq!(
+                caller_of(peer, lines),
+                Caller::from(want.parse::<IpAddr>().expect("an address")),
+                "{peer} {lines:?}"
+            );
         }
     }
 }

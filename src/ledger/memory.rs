@@ -60,7 +60,7 @@ impl MemoryLedger {
 
     pub(super) fn find(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         let Some(newest) = self.newest.get(&event).map(|newest| *newest) else { return Lookup::Unknown };
-        find_record(self.read().of(Some(newest)), fingerprint, now, self.limits.retention)
+        find_record(self.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
     }
 
     pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
@@ -89,7 +89,7 @@ impl MemoryLedger {
             Entry::Vacant(_) => None,
         };
         let mut records = self.write();
-        match find_record(records.of(before), fingerprint, now, retention) {
+        match find_record(records.records_of(before), fingerprint, now, retention) {
             Lookup::Recorded(record) => return Some(Recorded::Replay(record)),
             Lookup::Mismatch => return Some(Recorded::Mismatch),
             Lookup::Unknown => {}

@@ -113,11 +113,11 @@ mod tests {
             metrics.decided(&store(number), &denied, TimeDelta::zero());
         }
         let decisions = &metrics.0.decisions;
-        let of = |store: &str| {
+        let count_of = |store: &str| {
             let made = DecisionLabels { store: store.to_owned(), visitor_type: NO_VISITOR, decision: "denied" };
             decisions.made.get_or_create(&made).get()
         };
-        assert_eq!((of("S0"), of("S199"), of(OTHER)), (2, 2, 200));
+        assert_eq!((count_of("S0"), count_of("S199"), count_of(OTHER)), (2, 2, 200));
         assert_eq!(decisions.label(&store(0)), "S0");
         assert_eq!(decisions.label(&store(STORES)), OTHER);
     }

@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn an_ipv6_64_network_is_one_caller_and_a_mapped_address_is_ipv4() {
-        let of = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
-        assert_eq!(of("2001:db8:1:2:ffff:ffff:ffff:ffff"), of("2001:db8:1:2::"));
-        assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        let caller = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
+        assert_eq!(caller("2001:db8:1:2:3::4"), caller("2001:db8:1:2::"));
+        assert_eq!(caller("2001:db8:1:2:ffff:ffff:ffff:ffff"), caller("2001:db8:1:2::"));
+        assert_ne!(caller("2001:db8:1:2::"), caller("2001:db8:1:3::"));
+        assert_eq!(caller("::ffff:192.0.2.1"), caller("192.0.2.1"));
     }
 }

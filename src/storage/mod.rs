@@ -39,7 +39,7 @@ pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
 pub use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
-pub(crate) use time::{instant, nanos};
+pub(crate) use time::{from_nanos, to_nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
@@ -471,9 +471,9 @@ impl Database {
             None => {}
             Some(LateWrite::Slow) => {
                 let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                let what = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
+                let consequence = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
                             check the disk, and which other programs use it";
-                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {what}");
+                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {consequence}");
             }
             Some(LateWrite::Stalled) => self.0.opened.notify_one(),
         }

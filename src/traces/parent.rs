@@ -11,7 +11,7 @@ const TRACEPARENT: &str = "traceparent";
 const LENGTH: usize = 55;
 
 /// The caller's span, if exactly one valid header is present.
-pub(super) fn of(headers: &HeaderMap) -> Option<SpanContext> {
+pub(super) fn parent_span(headers: &HeaderMap) -> Option<SpanContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
     let (known, more) = value.split_at_checked(LENGTH)?;
@@ -49,7 +49,8 @@ mod tests {
         for value in values {
             headers.append(TRACEPARENT, HeaderValue::from_str(value).expect("a header"));
         }
-        of(&headers).map(|parent| (parent.trace_id().to_string(), parent.span_id().to_string(), parent.is_sampled()))
+        parent_span(&headers)
+            .map(|parent| (parent.trace_id().to_string(), parent.span_id().to_string(), parent.is_sampled()))
     }
 
     #[test]

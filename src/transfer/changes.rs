@@ -45,7 +45,7 @@ pub(super) struct Row {
 }
 
 impl<'f> Changes<'f> {
-    pub(super) fn of(mut file: &'f File, format: Format, hash_key: &'f HashKey) -> Result<Self, TransferError> {
+    pub(super) fn open(mut file: &'f File, format: Format, hash_key: &'f HashKey) -> Result<Self, TransferError> {
         file.seek(SeekFrom::Start(0))?;
         let mut start = Vec::new();
         file.take(START).read_to_end(&mut start)?;

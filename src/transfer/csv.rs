@@ -83,7 +83,7 @@ impl<R: BufRead> Csv<R> {
             return Err(TransferError::Header("lines end in CR alone: save the file with LF or CRLF".to_owned()));
         }
         csv.separator = separator_of(&csv.text);
-        let header = split(&csv.text, csv.separator).map_err(|what| TransferError::Header(what.to_owned()))?;
+        let header = split(&csv.text, csv.separator).map_err(|message| TransferError::Header(message.to_owned()))?;
         csv.columns = columns_of(&header)?;
         Ok(csv)
     }
@@ -102,8 +102,8 @@ impl<R: BufRead> Csv<R> {
                     record(&self.columns, &cells)
                 }
                 // The start of the next row is unknown.
-                Err(what) if self.is_export => return Err(TransferError::Quotes(line, what)),
-                Err(what) => Err(Problem::new("row", what)),
+                Err(message) if self.is_export => return Err(TransferError::Quotes(line, message)),
+                Err(message) => Err(Problem::new("row", message)),
             };
             return Ok(Some((Position::Line(line), record)));
         }

@@ -131,7 +131,7 @@ impl Import<'_> {
         state: &mut State,
         on_progress: OnProgress<'_>,
     ) -> Result<Option<Checked>, TransferError> {
-        let mut changes = Changes::of(file, self.format, self.directory.hash_key())?;
+        let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
         let mut check = Check::new(self.directory);
         while let Some(row) = changes.next()? {
             check.row(row).await?;
@@ -156,7 +156,7 @@ impl Import<'_> {
         refused: &mut BadRows,
         on_progress: OnProgress<'_>,
     ) -> Result<bool, TransferError> {
-        let mut changes = Changes::of(file, self.format, self.directory.hash_key())?;
+        let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
         let (mut positions, mut batch) = next_batch(&mut changes, part, &state.report.bad)?;
         while !batch.is_empty() {
             let bytes = state.bytes.saturating_add(changes.bytes());

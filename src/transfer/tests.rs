@@ -127,8 +127,8 @@ proptest! {
 
     #[test]
     fn rows_survive_a_directory_file(rows in vec(row(), 0..6), is_pretty in any::<bool>()) {
-        let of = |kind: &str| rows.iter().filter_map(|row| row.get(kind).cloned()).collect::<Vec<Value>>();
-        let file = Value::from_iter(LISTS.map(|(list, kind)| (list.to_owned(), Value::from(of(kind)))));
+        let rows_of = |kind: &str| rows.iter().filter_map(|row| row.get(kind).cloned()).collect::<Vec<Value>>();
+        let file = Value::from_iter(LISTS.map(|(list, kind)| (list.to_owned(), Value::from(rows_of(kind)))));
         let file = if is_pretty { format!(" {file:#}\n") } else { file.to_string() };
         prop_assert!(is_directory_file(file.as_bytes()));
         let mut items = Items::new(file.as_bytes());
@@ -139,7 +139,7 @@ proptest! {
         for (row, position) in again.iter().zip(positions) {
             let (list, (name, kind)) = (0..).zip(LISTS).find(|(_, (_, kind))| row.get(kind).is_some()).expect("a kind");
             let Position::Item(its, number) = position else { panic!("{name} is a list") };
-            prop_assert_eq!((its, row), (list, &as_values(&as_records(&[json!({ kind: of(kind)[number as usize] })]))[0]));
+            prop_assert_eq!((its, row), (list, &as_values(&as_records(&[json!({ kind: rows_of(kind)[number as usize] })]))[0]));
         }
     }
 
@@ -225,7 +225,7 @@ fn devices_are_separated_by_spaces_or_semicolons_or_are_a_json_array() {
 #[test]
 fn an_invalid_header_is_refused_without_repeating_it() {
     for header in ["", "id,record", "record,hush-hush", "record,id,id", "identityKey,hush-hush"] {
-        let Err(TransferError::Header(what)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
-        assert!(!what.contains("hush"), "{what}");
+        let Err(TransferError::Header(message)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
+        assert!(!message.contains("hush"), "{message}");
     }
 }

@@ -6,7 +6,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::put::{JsonRows, put, run_length};
-use super::tables::{ACCOUNTS, digest, nanos, word};
+use super::tables::{ACCOUNTS, digest, to_nanos, word};
 use crate::directory::change::{Change, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::storage::{DatabaseError, Engine};
@@ -184,6 +184,6 @@ async fn audit(connection: &mut AnyConnection, engine: Engine, rows: JsonRows, n
         "INSERT INTO audit (at, action, kind, subject) SELECT $2, value->>0, value->>1, value->>2 FROM {}",
         JsonRows::from(engine)
     );
-    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(nanos(now)).execute(connection).await?;
+    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(to_nanos(now)).execute(connection).await?;
     Ok(())
 }

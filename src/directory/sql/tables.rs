@@ -200,7 +200,7 @@ pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
 }
 
 /// A time as it is stored: nanoseconds since 1970.
-pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
+pub(super) fn to_nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 

@@ -121,7 +121,7 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
         &management.providers,
     );
     let text = text
-        .and_then(|text| format.of(&text))
+        .and_then(|text| format.convert(&text))
         .map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -186,10 +186,10 @@ impl Kind {
     }
 
     /// A call on one row.
-    fn one(&self, method: HttpMethod, what: &str, id: &str, summary: &str) -> Call {
+    fn one(&self, method: HttpMethod, action: &str, id: &str, summary: &str) -> Call {
         let path = match self.id {
-            Id::Own => format!("{}/{{id}}/{what}", self.collection()),
-            Id::Digest => format!("{}/{{digest}}/{what}", self.collection()),
+            Id::Own => format!("{}/{{id}}/{action}", self.collection()),
+            Id::Digest => format!("{}/{{digest}}/{action}", self.collection()),
         };
         let call = Call::new(method, path.trim_end_matches('/'), id, summary);
         match self.id {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{self, Columns, nanos, nanos_before, rfc3339};
+use super::rows::{self, Columns, nanos_before, rfc3339, to_nanos};
 use super::writer::{BatchOutcome, PendingRecord};
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
@@ -41,7 +41,7 @@ impl<'a> Job<'a> {
             number,
             event: hex::encode(entry.event.id.as_bytes()),
             scan: hex::encode(entry.fingerprint.as_bytes()),
-            recorded_at: nanos(*decided_at),
+            recorded_at: to_nanos(*decided_at),
             kept_since: nanos_before(*decided_at, limits.retention),
             entered_since: nanos_before(*decided_at, limits.session_max_age),
             denial,
@@ -63,7 +63,8 @@ pub(super) async fn record(
     pending: Vec<PendingRecord>,
     limits: Limits,
 ) -> Result<BatchOutcome, DatabaseError> {
-    let jobs: Vec<Job<'_>> = pending.iter().enumerate().map(|(number, one)| Job::new(number, one, &limits)).collect();
+    let jobs: Vec<Job<'_>> =
+        pending.iter().enumerate().map(|(number, record)| Job::new(number, record, &limits)).collect();
     let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
     let rows = query::<Any>(
         "SELECT number, outcome, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,

@@ -73,8 +73,8 @@ pub(super) async fn run(
                 Job::Record { pending, reply } if pending.is_past_deadline() => {
                     drop(reply.send(Err(missed_deadline())))
                 }
-                Job::Record { pending: one, reply } => {
-                    pending.push(one);
+                Job::Record { pending: record, reply } => {
+                    pending.push(record);
                     replies.push(reply);
                 }
                 Job::Close { reply } => closing = Some(reply),
@@ -117,8 +117,8 @@ async fn write(
 async fn commit_by_event(database: &Database, pending: Vec<PendingRecord>, limits: Limits) -> BatchOutcome {
     let size = pending.len();
     let mut events: BTreeMap<EventId, Vec<(usize, PendingRecord)>> = BTreeMap::new();
-    for (index, one) in pending.into_iter().enumerate() {
-        events.entry(one.entry.event.id).or_default().push((index, one));
+    for (index, record) in pending.into_iter().enumerate() {
+        events.entry(record.entry.event.id).or_default().push((index, record));
     }
     let (mut recorded, mut change) = (Vec::with_capacity(size), 0_isize);
     for (indexes, of_event) in events.into_values().map(|event| event.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {
@@ -133,7 +133,7 @@ async fn commit_by_event(database: &Database, pending: Vec<PendingRecord>, limit
         recorded.extend(indexes.into_iter().zip(written.recorded));
     }
     recorded.sort_unstable_by_key(|(index, _)| *index);
-    BatchOutcome { recorded: recorded.into_iter().map(|(_, one)| one).collect(), change }
+    BatchOutcome { recorded: recorded.into_iter().map(|(_, result)| result).collect(), change }
 }
 
 impl BatchOutcome {
@@ -156,7 +156,7 @@ async fn commit(
     if pending.is_empty() {
         return Ok(BatchOutcome { recorded: Vec::new(), change: 0 });
     }
-    let subjects = pending.iter().map(|one| Subject::from(one.entry.fingerprint)).collect();
+    let subjects = pending.iter().map(|record| Subject::from(record.entry.fingerprint)).collect();
     let engine = database.engine();
     let written = database.record(subjects, move |connection| match engine {
         Engine::Sqlite => Box::pin(sqlite::record(connection, pending, limits)),

@@ -246,24 +246,24 @@ fn merge_matches_carts_by_name_and_market() {
 
 #[test]
 fn merge_beyond_a_limit_is_refused_and_changes_nothing() {
-    let of = |name: &str, lines: std::ops::Range<usize>| {
+    let carts_with = |name: &str, lines: std::ops::Range<usize>| {
         let mut carts = Carts::default();
         open(&mut carts, name, 51, at(1)).expect("the cart opens");
         let lines = lines.map(|number| (sku(number), quantity(600))).collect();
         carts.add_lines(id(51), lines, at(1)).expect("the lines are added");
         carts
     };
-    let mut carts = of("Default", 0..1000);
-    carts.merge(of("Default", 500..2000), at(2)).expect("2000 lines");
+    let mut carts = carts_with("Default", 0..1000);
+    carts.merge(carts_with("Default", 500..2000), at(2)).expect("2000 lines");
     assert_eq!(carts.all()[0].lines[500].quantity, Quantity::MAX);
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 2000..2001), at(3)));
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("another", 0..1), at(3)));
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(carts_with("Default", 2000..2001), at(3)));
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(carts_with("another", 0..1), at(3)));
     let mut carts = Carts::default();
     for number in 1..=MAX_CARTS {
-        carts.merge(of(&format!("cart {number}"), 0..1), at(4)).expect("merged");
+        carts.merge(carts_with(&format!("cart {number}"), 0..1), at(4)).expect("merged");
     }
-    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(of("one more", 0..1), at(5)));
-    carts.merge(of("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
+    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(carts_with("one more", 0..1), at(5)));
+    carts.merge(carts_with("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
 }
 
 #[test]
