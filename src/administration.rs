@@ -46,7 +46,7 @@ pub enum AdministrationError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What administration works on. Clones share it.
+/// The parts that administration uses. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Administration {
     /// Stores, shoppers, keys, tokens and customers.

@@ -109,7 +109,7 @@ struct Index {
 }
 
 impl Callers {
-    /// These callers. If there are none, unauthenticated requests are allowed.
+    /// Creates the list of callers. If there are none, unauthenticated requests are allowed.
     #[must_use]
     pub fn new(callers: Vec<Caller>) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(Index::new(callers)))))

@@ -4,8 +4,8 @@
 //! returns the existing record, if there is one, and that record is the answer. Recording is one step. It is never
 //! cancelled once it has begun, and never begins after the deadline.
 //!
-//! Work on a scan continues until it is done, also when the caller hangs up: a request to the identity backend that has
-//! begun is not cancelled, and the scan keeps its permit until then.
+//! Work on a scan continues until it is done, also when the caller disconnects: a request to the identity backend that
+//! has begun is not cancelled, and the scan keeps its permit until then.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -61,7 +61,8 @@ pub enum Refusal {
     Busy,
 }
 
-/// A fault on our side. The scan is not answered from a record; a retry reaches the true decision.
+/// A failure of the connector or its backends. Nothing is recorded, unless writing had begun; a retry gets the
+/// decision.
 #[derive(Debug, Error)]
 pub enum VerifyError {
     /// The directory did not answer.
@@ -114,7 +115,7 @@ impl Connector {
     /// after it. `permit` is dropped when all work is done.
     ///
     /// # Errors
-    /// When the fault is on our side.
+    /// On a failure of the connector or its backends.
     pub async fn verify(
         self: &Arc<Self>,
         scan: Scan,
@@ -132,7 +133,7 @@ impl Connector {
             Box::pin(async move { (connector.decide_and_record(&scan, fingerprint, now, deadline).await, permit) });
         let (verdict, _permit) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(done) => done,
-            // Work that has to wait becomes a task of its own, so that neither a hang-up nor the deadline cancels it.
+            // Work that has to wait runs in a separate task, so that neither a disconnect nor the deadline cancels it.
             // The task returns the permit with the verdict, so that this scan is answered before the next waiting scan
             // gets the permit.
             Poll::Pending => {

@@ -56,7 +56,7 @@ pub enum NoCode {
 }
 
 impl NoCode {
-    /// The stable word for logs and metrics.
+    /// The stable identifier in logs and metrics.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -143,7 +143,7 @@ impl Commerce {
     /// Makes an anonymous token with this id, or with a random id if none is given.
     ///
     /// # Errors
-    /// When something of ours fails.
+    /// On a failure on the connector's side.
     pub fn anonymous_token(
         &self,
         id: Option<AnonymousId>,
@@ -188,7 +188,7 @@ impl Commerce {
     /// shoppers, a shopper is created.
     ///
     /// # Errors
-    /// When something of ours fails.
+    /// On a failure on the connector's side.
     pub async fn customer_context(&self, bearer: &Bearer, now: DateTime<Utc>) -> Result<SecretString, CommerceError> {
         if let Customer::Known { issuer, .. } = &bearer.customer
             && self

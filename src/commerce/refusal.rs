@@ -41,7 +41,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The stable word for the log.
+    /// The stable identifier in the log.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -34,7 +34,7 @@ pub struct Problem {
     pub setting: String,
     /// Its value; `None` if it is or may be a secret.
     pub value: Option<String>,
-    /// What is wrong, and what is valid.
+    /// The problem, and the valid values.
     pub message: String,
 }
 

@@ -17,7 +17,7 @@ use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
 pub(crate) struct Problem {
     /// The member, such as `shopper` or `identityKeys[3].shopper`.
     pub(crate) path: String,
-    /// What is wrong and what is allowed. It never contains a key or a token.
+    /// The problem, and the valid values. It never contains a key or a token.
     pub(crate) message: String,
 }
 

@@ -80,7 +80,7 @@ pub struct Loaded {
     pub changes: Vec<Change>,
     /// The keys with a fault. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
-    /// How many rows it has.
+    /// The number of its rows.
     pub content: Content,
 }
 

@@ -26,7 +26,7 @@ pub struct ScanContext {
     pub store: StoreId,
     /// How the key was read, if the gate says so.
     pub channel: Option<KeyChannel>,
-    /// When the scan must be answered.
+    /// The deadline of the scan's answer.
     pub deadline: Instant,
 }
 
@@ -80,7 +80,7 @@ impl Directory {
         self.or_ask_remote(found, Kind::RecognitionToken, token.expose(), digest, context).await
     }
 
-    /// Until when an app was told that its code with this token is valid. `None` unless the token was
+    /// The time until which an app was told that its code with this token is valid. `None` unless the token was
     /// [issued](Directory::issue) and has not expired.
     ///
     /// # Errors

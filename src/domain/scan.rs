@@ -31,7 +31,7 @@ pub struct AuthEvent {
     pub location: Location,
 }
 
-/// Which gate: `authEvent.location`.
+/// The side of the gate, entry or exit: `authEvent.location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// Into the store.

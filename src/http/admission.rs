@@ -31,8 +31,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request is counted to
-    /// its address, not to a caller.
+    /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request counts
+    /// against the limit of its address, not of a caller.
     pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
@@ -47,7 +47,7 @@ impl Admission {
         }
     }
 
-    /// Charges one request to the caller, or to the client's address if no callers are configured.
+    /// Counts a request against the limit of the caller, or of the client's address if no callers are configured.
     pub(super) async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),

@@ -20,7 +20,7 @@ use crate::domain::scan::Scan;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// The time for an answer, from the request's head. Amazon gives up half a second later.
+/// The time for an answer, from the request's head. Amazon stops waiting half a second later.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
 /// Identifies the caller, reads the scan, verifies it and answers. After [`ANSWER_TIME`] the answer is a 500, even if

@@ -16,18 +16,19 @@ use super::error::ApiError;
 use super::later;
 use crate::metrics::Metrics;
 
-/// How many bodies may be read at a time while no permit is free.
+/// The maximum number of bodies that are read at a time while no permit is free.
 const MAX_EXTRA_BODIES: usize = 64;
-/// How many scans may wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are still read.
+/// The maximum number of scans that wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are
+/// still read.
 const MAX_WAITING: usize = 48;
-/// How long a scan waits for a permit.
+/// The maximum time that a scan waits for a permit.
 const MAX_WAIT: Duration = Duration::from_millis(50);
 /// The `reason` of a scan that is refused without a permit.
 pub(super) const OVERLOADED: &str = "overloaded";
 /// The log counts refused scans at most once in this time. Their own lines are `debug`, so that a flood does not fill
 /// the disk.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The `Retry-After` of a refused scan, in seconds. A gate for which that is too long backs off longer by itself.
+/// The `Retry-After` of a refused scan, in seconds. If the overload lasts longer, the back-off of the gate grows.
 const RETRY_AFTER: u64 = 1;
 
 /// The limit of scans in progress. Clones share it.

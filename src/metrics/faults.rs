@@ -55,7 +55,7 @@ impl Metrics {
         *self.0.faults.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
     }
 
-    /// A request got no decision; `store` is `None` if the request was not read.
+    /// Counts a request without a decision; `store` is `None` if the request was not read.
     pub fn faulted(&self, store: Option<&StoreId>) {
         let faults = &self.0.faults;
         let default = {

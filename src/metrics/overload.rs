@@ -36,7 +36,7 @@ impl Overload {
 }
 
 impl Metrics {
-    /// Sets how many scans may be processed at once.
+    /// Sets the maximum number of scans in progress.
     pub fn set_permits(&self, permits: u32) {
         self.0.overload.limit.set(permits.into());
     }

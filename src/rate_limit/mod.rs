@@ -88,7 +88,7 @@ impl RateLimits {
         }
     }
 
-    /// Creates limits of this replica alone: `number` requests a minute, all at once if need be.
+    /// Creates limits of this replica alone: `number` requests a minute, which may arrive at the same time.
     #[must_use]
     pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
         Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
@@ -120,7 +120,7 @@ impl RateLimits {
         self.local().sweep();
     }
 
-    /// How many callers have their own allowance in this replica now.
+    /// The number of callers with their own allowance in this replica.
     #[must_use]
     pub fn callers(&self) -> usize {
         self.local().callers()
@@ -135,7 +135,7 @@ impl RateLimits {
         }
     }
 
-    /// How often Redis has failed.
+    /// The number of failures of Redis.
     #[must_use]
     pub fn failures(&self) -> u64 {
         match self {

@@ -23,7 +23,7 @@ pub(super) struct Stream {
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes wait for the client to read, so that the deadline is in effect.
     is_blocked: bool,
-    /// How many answers had begun at the last write.
+    /// The number of answers that had begun at the last write.
     begun: usize,
     answers: ConnectionAnswers,
     metrics: PortMetrics,

@@ -21,9 +21,9 @@ pub struct UnreadAnswers(Arc<Mutex<Blocked>>);
 struct Blocked {
     budget: usize,
     bytes: usize,
-    /// The last number given out; each moment has its own.
+    /// The last assigned number; each number is used once.
     sequence: u64,
-    /// By the moment at which the client last read something.
+    /// By the number assigned when the client last read something: the lowest has read nothing for the longest time.
     connections: BTreeMap<u64, Connection>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct ConnectionAnswers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: UnreadAnswers,
-    /// How many answers have begun.
+    /// The number of answers that have begun.
     begun: AtomicUsize,
     /// Bytes of the last answer that the operating system has not taken.
     bytes: AtomicUsize,
@@ -111,7 +111,7 @@ impl ConnectionAnswers {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many answers have begun.
+    /// The number of answers that have begun.
     pub(super) fn begun(&self) -> usize {
         self.0.begun.load(Ordering::Relaxed)
     }

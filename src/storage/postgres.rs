@@ -23,9 +23,9 @@ const PREOPENED: u32 = 16;
 /// A connection that has been idle for longer is tested before use, since the server may have gone away.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// Sent on every new connection. The server ends a statement soon after the connector has given up on it, does not let
-/// one locked event delay a batch, releases the locks of a stalled connector, and confirms no commit that a crash could
-/// undo.
+/// Sent on every new connection. The server ends a statement soon after the connector has stopped waiting for it, does
+/// not let one locked event delay a batch, releases the locks of a stalled connector, and confirms no commit that a
+/// crash could undo.
 const SETTINGS: &str = "SET statement_timeout = '1s';
 SET lock_timeout = '150ms';
 SET idle_in_transaction_session_timeout = '5s';

@@ -33,7 +33,7 @@ impl Database {
             let permit = self.0.write_permit.clone().acquire_owned().await;
             let vacuum = self.run(&self.0.pools.admin_writes, ADMIN_TIMEOUT, None, |connection| {
                 Box::pin(async move {
-                    let _permit = permit; // held until the work ends, even if the caller has hung up
+                    let _permit = permit; // held until the work ends, even if the caller has disconnected
                     Ok(connection.execute("VACUUM").await.map(drop)?)
                 })
             });

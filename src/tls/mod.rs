@@ -60,7 +60,7 @@ pub struct TlsProblem {
     pub setting: &'static str,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong, and what is valid.
+    /// The problem, and the valid content.
     pub message: String,
 }
 

@@ -15,7 +15,7 @@ use crate::directory::{Change, Problem};
 /// The size of the read buffer, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// How many bytes are enough to tell a directory file from JSON lines.
+/// The number of bytes that are enough to distinguish a directory file from JSON lines.
 const START: u64 = 1024;
 
 /// The mark that some editors write at the start of UTF-8 text.

@@ -43,7 +43,7 @@ pub struct Report {
     pub bad: BadRows,
     /// Rows that are valid but may contain a mistake.
     pub warnings: BadRows,
-    /// How it ended.
+    /// The ending of the import.
     pub ended: Ended,
 }
 

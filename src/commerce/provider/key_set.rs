@@ -25,7 +25,7 @@ pub(super) struct KeySet {
     counts: Counts,
 }
 
-/// How many of the published keys were kept and how many were not.
+/// The numbers of published keys that were kept and that were ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Keys that were kept.

@@ -63,7 +63,7 @@ impl PageQuery {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// How many rows to read: an extra row shows that there is another page.
+    /// The number of rows to read: an extra row shows that there is another page.
     pub(super) fn limit_plus_one(&self) -> usize {
         self.limit().saturating_add(1)
     }

@@ -188,7 +188,7 @@ impl RedisLimits {
         matches!(*self.0.state.borrow(), State::Connected(_))
     }
 
-    /// How many requests, probes and attempts to connect have failed.
+    /// The number of requests, probes and attempts to connect that have failed.
     pub(super) fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
     }
