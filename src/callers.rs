@@ -2,7 +2,7 @@
 //! by the subject of a client certificate.
 //!
 //! Only the SHA-256 of a key is stored. This module knows neither HTTP nor TLS: it gets the credentials of a request.
-//! An auth event is decided once, whichever caller sends it.
+//! An auth event is decided once, also if several callers send it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

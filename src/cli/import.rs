@@ -49,7 +49,7 @@ pub(super) async fn run(args: &ImportArgs, clock: &Clock) -> ExitCode {
 
 async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCode> {
     let name = args.file.display();
-    // A directory file is recognized by its content, whatever the format.
+    // A directory file is recognized by its content, also if `--format` is given.
     let is_json = args.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let given = args.format.or(is_json.then_some(FormatArg::Jsonl));
     let format = format(given, &args.file)?;

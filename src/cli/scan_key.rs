@@ -88,7 +88,8 @@ fn show(code: &str) -> Result<String, QrError> {
     let qr = QrCode::with_error_correction_level(code, EcLevel::M)?;
     let mut text = format!("code    {code}\nbase64  {}\n\n", BASE64_STANDARD.encode(code));
     if io::stdout().is_terminal() {
-        // Black on white, whatever the colours of the terminal: QR readers need a dark code on a light background.
+        // Black on white, independent of the colours of the terminal: QR readers need a dark code on a light
+        // background.
         for line in qr.render::<Dense1x2>().build().lines() {
             let _ = writeln!(text, "\x1b[38;5;16;48;5;231m{line}\x1b[0m");
         }

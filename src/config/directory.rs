@@ -16,8 +16,8 @@ const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// The data that is imported into the directory at each start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectorySource {
-    /// None: the directory stays as it is.
-    Kept,
+    /// No data: the directory in the database is not changed.
+    Unchanged,
     /// Amazon's published test data, which is part of the binary.
     DemoData,
     /// A file.
@@ -33,7 +33,7 @@ pub(super) fn source(reader: &Reader, mode: Mode) -> DirectorySource {
     let path = PathBuf::from(reader.text("directory.file"));
     match mode {
         _ if !path.as_os_str().is_empty() => DirectorySource::File { path, may_have_faults: mode.is_demo() },
-        Mode::Serve => DirectorySource::Kept,
+        Mode::Serve => DirectorySource::Unchanged,
         Mode::Demo | Mode::PublishedDemo => DirectorySource::DemoData,
     }
 }

@@ -71,7 +71,7 @@ pub struct IssuedToken {
     pub shopper: VisitorId,
     /// The device that it identifies.
     pub device: Option<DeviceId>,
-    /// Until when the app was told that its code is valid.
+    /// The time until which the app was told that its code is valid.
     pub promised_until: DateTime<Utc>,
     /// When the token becomes unknown.
     pub expires_at: DateTime<Utc>,

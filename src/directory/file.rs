@@ -101,7 +101,7 @@ pub struct Content {
     pub customers: usize,
 }
 
-/// Why a file cannot be used: every problem that was found before reading had to stop.
+/// The problems of a file that cannot be used, as far as it could be read.
 #[derive(Debug, Error)]
 pub struct DirectoryFileError {
     source_name: String,

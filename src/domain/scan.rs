@@ -51,7 +51,7 @@ impl Location {
         }
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl KeyChannel {
         }
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

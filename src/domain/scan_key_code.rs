@@ -187,7 +187,7 @@ impl ScanKeyFormat {
         Ok(code)
     }
 
-    /// A code without its signature: the same whichever key signed it.
+    /// A code without its signature. It does not depend on the key that signed the code.
     #[must_use]
     pub fn unsigned<'a>(&self, code: &'a str) -> &'a str {
         code.len().checked_sub(self.signature_length()).and_then(|length| code.get(..length)).unwrap_or(code)

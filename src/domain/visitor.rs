@@ -18,13 +18,13 @@ pub enum VisitorType {
 }
 
 impl VisitorType {
-    /// Reads the word on the wire.
+    /// Parses the value in JSON.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Shopper, Self::Associate, Self::CashShopper].into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

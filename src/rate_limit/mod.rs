@@ -107,7 +107,7 @@ impl RateLimits {
         }
     }
 
-    /// Keeps the connection to Redis open, forever. Returns at once for local limits.
+    /// Keeps the connection to Redis open. Never returns, except for local limits, where it returns immediately.
     pub async fn stay_connected(self) {
         match self {
             Self::Local(_) => {}

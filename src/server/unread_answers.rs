@@ -105,7 +105,7 @@ impl Blocked {
 }
 
 impl ConnectionAnswers {
-    /// An answer begins, with a body of so many bytes.
+    /// Begins an answer whose body has `body` bytes.
     pub(super) fn begin(&self, body: u64) {
         self.0.bytes.store(usize::try_from(body).unwrap_or(usize::MAX), Ordering::Relaxed);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl ConnectionAnswers {
         self.0.must_close.load(Ordering::Relaxed)
     }
 
-    /// The operating system took so many bytes.
+    /// Records that the operating system has taken `length` bytes.
     pub(super) fn wrote(&self, length: usize) {
         // Only the connection's own task changes this number.
         let bytes = self.0.bytes.load(Ordering::Relaxed).saturating_sub(length);
@@ -140,7 +140,7 @@ impl ConnectionAnswers {
         }
     }
 
-    /// The send buffer is full; `waker` is woken when it has room again.
+    /// Records that the send buffer is full. `waker` is woken when it has free space again.
     pub(super) fn block(&self, waker: &Waker) {
         let mut position = self.position();
         let mut blocked = self.0.all.blocked();
@@ -155,7 +155,7 @@ impl ConnectionAnswers {
         }
     }
 
-    /// The operating system has taken everything that was written.
+    /// Records that the operating system has taken everything that was written.
     pub(super) fn flushed(&self) {
         if let Some(position) = self.position().take() {
             self.0.all.blocked().remove(position);

@@ -1,6 +1,6 @@
 //! Imports a file into the directory. The file is read twice: first to check it, then to write its rows in batches.
 //!
-//! Shoppers are written before the keys, tokens and customers that name them, whatever their order in the file. Nothing
+//! Shoppers are written before the keys, tokens and customers that name them, in any order of the file. Nothing
 //! is deleted. An import that stops early can be repeated: rows that are already in the directory stay unchanged.
 
 use std::fs::File;

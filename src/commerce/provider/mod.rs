@@ -117,7 +117,7 @@ impl Provider {
         self.state.borrow().failures
     }
 
-    /// Fetches the keys and refreshes them, without end.
+    /// Fetches the keys and refreshes them periodically. Never returns.
     pub async fn refresh_keys(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {

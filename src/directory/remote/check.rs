@@ -18,8 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const CHECK_PREFIX: &str = "connectorcheck";
 
 impl Remote {
-    /// Runs checks for ever. They name the first store of the directory; without a store there are no checks, as there
-    /// can be no scan.
+    /// Runs checks periodically. Never returns. The checks name the first store of the directory; without a store there
+    /// are no checks, as there can be no scan.
     ///
     /// Three checks without an answer, with no other answer in between, show that the backend is down: no shopper can
     /// choose these keys.

@@ -1,6 +1,6 @@
 //! The circuit breaker of the identity backend. While it is open, scans do not wait for the backend.
 //!
-//! An open breaker lets one request of a scan through every 250 ms. The first answer, whatever it is, closes it.
+//! An open breaker lets one request of a scan through every 250 ms. The first answer below 500 closes it.
 //!
 //! A missing answer may be caused by the key, and a shopper can show any key many times. So the breaker counts distinct
 //! keys without an answer, and any answer sets the count back to zero. No key can cause a failed connection, so three

@@ -6,7 +6,7 @@
 --          not given for configured callers, which are few
 -- KEYS[3]  the allowance that callers beyond the maximum share
 -- ARGV     the interval after which one more request is allowed, and the tolerance of (burst - 1) intervals, each as
---          seconds and nanoseconds; then the most callers with their own allowance
+--          seconds and nanoseconds; then the maximum number of callers with their own allowance
 -- returns  0 if the request passes, else the nanoseconds until a request would pass
 --
 -- The stored value is the theoretical arrival time of GCRA: the time at which the caller's requests so far would end at

@@ -98,7 +98,7 @@ impl RedisLimits {
         }
     }
 
-    /// Connects, and reconnects whenever the connection is lost, forever.
+    /// Connects, and reconnects whenever the connection is lost. Never returns.
     ///
     /// The log gives the error of the failed reconnect, if it failed: it says more than the error of the lost
     /// connection.
