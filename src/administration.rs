@@ -186,7 +186,7 @@ mod tests {
             .record(entry, DateTime::UNIX_EPOCH, far_deadline())
             .await
             .expect("the decision is recorded");
-        erasing.await.expect("no panic").expect("erased");
+        erasing.await.expect("no panic").expect("the shopper is erased");
         let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
         let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;
         assert_eq!((decisions.len(), sessions.len()), (1, 1));
@@ -228,7 +228,7 @@ mod tests {
             .await
             .expect("the carts are written")
             .expect("within the limits");
-        erasing.await.expect("no panic").expect("erased");
+        erasing.await.expect("no panic").expect("the shopper is erased");
         assert!(administration.carts.get(&customer, now).await.expect("the carts are read").is_empty());
     }
 

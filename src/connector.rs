@@ -312,7 +312,7 @@ mod tests {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("a valid file");
         let directory = Directory::in_memory(hash_key.clone());
-        directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
+        directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("the changes are applied");
         let faults = Faults::default();
         faults.set(fault);
         let limits =
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hang_up_neither_cancels_the_work_nor_releases_its_permit() {
+    async fn disconnect_neither_cancels_the_work_nor_releases_its_permit() {
         let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
         let permit = Arc::new(());
@@ -372,7 +372,7 @@ mod tests {
         tokio::select! {
             biased;
             done = connector.verify(scan(), DateTime::UNIX_EPOCH, deadline, ()) => assert!(done.is_ok(), "{done:?}"),
-            () = std::future::ready(()) => panic!("it waits"),
+            () = std::future::ready(()) => panic!("the call waits"),
         }
         assert_eq!(connector.ledger.records(), 1);
     }

@@ -326,7 +326,7 @@ fn single_use_needs_signing_keys() {
 }
 
 #[test]
-fn a_prefix_that_leaves_no_room_for_a_signature_is_refused() {
+fn prefix_too_long_for_a_signature_is_refused() {
     let keys = ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", key(1));
     for (length, fits) in [(92, true), (93, false)] {
         let prefix = "A".repeat(length);

@@ -49,7 +49,8 @@ pub enum DirectoryError {
     /// The database or the identity backend did not answer, or returned an error.
     #[error("directory unavailable: {0}")]
     Unavailable(String),
-    /// The database or the identity backend has reached its limit of concurrent requests. It still answers others.
+    /// The database or the identity backend has reached its limit of concurrent requests. It still answers other
+    /// requests.
     #[error("directory busy")]
     Busy,
     /// The identity backend did not answer for this key, but answers for others. The key itself probably causes the

@@ -49,7 +49,7 @@ async fn put_shopper(directory: &Directory, account: Account) {
     let mut profile = Profile::new(visitor("v"));
     profile.shopper.account = account;
     profile.devices = vec![device("d"), device("e")];
-    directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("applied");
+    directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("the changes are applied");
 }
 
 /// A token for shopper `v`.
@@ -147,7 +147,7 @@ async fn a_registered_token_takes_precedence_over_an_issued_one() {
         let digest = directory.hash_key().recognition_token(&token(0));
         let revoked = Link { revoked: true, ..Link::default() };
         let put = Change::PutRegistration(Kind::RecognitionToken, digest, revoked);
-        directory.apply(vec![put], at(0)).await.expect("applied");
+        directory.apply(vec![put], at(0)).await.expect("the changes are applied");
         assert_eq!(found(&directory, 0, 0).await, Some(Registration::Revoked));
     }
 }
@@ -176,7 +176,7 @@ async fn an_erased_shopper_has_no_tokens_and_no_customers() {
         let digest = directory.hash_key().customer(&customer("a"));
         let erase = || Change::EraseShopper { id: visitor("v"), pseudonym: visitor("p") };
         let changes = vec![Change::LinkCustomer(digest, visitor("v")), erase()];
-        assert_eq!(directory.apply(changes, at(0)).await.expect("applied"), [Outcome::Changed; 2]);
+        assert_eq!(directory.apply(changes, at(0)).await.expect("the changes are applied"), [Outcome::Changed; 2]);
         put_shopper(&directory, Account::Active).await;
         assert_eq!(found(&directory, 0, 0).await, None, "a new shopper with the same id has no tokens");
         assert_eq!(directory.shopper_of(&customer("a")).await.expect("the query succeeds"), None);
@@ -200,7 +200,8 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
         let mut all: Vec<_> =
             asking.join_all().await.into_iter().map(|shopper| shopper.expect("the query succeeds")).collect();
         all.dedup();
-        let profile = directory.shopper_of(&customer("a")).await.expect("the query succeeds").expect("one");
+        let profile =
+            directory.shopper_of(&customer("a")).await.expect("the query succeeds").expect("the customer is linked");
         assert_eq!(all, slice::from_ref(&profile.shopper.visitor.id));
         assert_eq!(directory.shoppers(None, 100).await.expect("the query succeeds"), slice::from_ref(&profile));
         let Shopper { visitor: who, account, payment_method } = profile.shopper;
@@ -238,8 +239,8 @@ async fn the_shortest_window_counts_enabled_stores_only() {
             [("a", 30, false, None), ("b", 90, true, Some(90)), ("c", 45, true, Some(45)), ("d", 60, true, Some(45))]
         {
             let row = serde_json::json!({ "id": id, "scanKeyWindowSeconds": window, "enabled": enabled });
-            let store = store(&serde_json::from_value(row).expect("a row")).expect("sound");
-            directory.apply(vec![Change::PutStore(store)], at(0)).await.expect("applied");
+            let store = store(&serde_json::from_value(row).expect("a row")).expect("a valid store");
+            directory.apply(vec![Change::PutStore(store)], at(0)).await.expect("the changes are applied");
             assert_eq!(shortest().await, expected);
         }
     }

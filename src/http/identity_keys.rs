@@ -161,7 +161,7 @@ pub(super) mod tests {
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let directory = Directory::in_memory(hash_key.clone());
-        directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("applied");
+        directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("the changes are applied");
         let connector = Connector {
             directory: Arc::new(directory.with_faults(FaultsByKey::new(faults, loaded.faults))),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),

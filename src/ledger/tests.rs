@@ -56,7 +56,8 @@ async fn sweep_removes_expired_rows(ledger: &Ledger) {
     }
     ledger.record(accepted(1200, Location::Exit), at(1), far_deadline()).await.expect("the decision is recorded");
     ledger.record(accepted(1201, Location::Entry), at(100), far_deadline()).await.expect("the decision is recorded");
-    let sessions = async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("listed").sessions.len();
+    let sessions =
+        async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("the list is read").sessions.len();
     let week = 7 * 24;
 
     ledger.sweep(at(week)).await.expect("the sweep succeeds");
@@ -171,7 +172,7 @@ async fn invalid_row_fails_only_its_own_event() {
             Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?)
         })
     });
-    insert.await.expect("inserted");
+    insert.await.expect("the row is inserted");
     let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens")));
     let mut recording = JoinSet::new();
     for number in 0..20 {
@@ -186,7 +187,11 @@ async fn invalid_row_fails_only_its_own_event() {
             _ => assert!(matches!(recorded, Ok(Recorded::New(_))), "{number}"),
         }
     }
-    assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
+    assert_eq!(
+        ledger.sessions(None, 100, at(0)).await.expect("the list is read").sessions.len(),
+        19,
+        "nothing is half recorded"
+    );
 }
 
 /// A decision waits for at most the current batch and its own. Further decisions are refused at once and not recorded.
@@ -201,7 +206,7 @@ async fn full_writer_queue_refuses_decisions() {
     }
     let (mut refused, mut recorded) = (0, 0);
     while refused < 700 - 2 * 256 {
-        let first = recording.join_next().await.expect("more").expect("no panic").expect("no error");
+        let first = recording.join_next().await.expect("a task is left").expect("no panic").expect("no error");
         assert_eq!(first, Recorded::Busy, "while nothing can be written");
         refused += 1;
     }
@@ -224,7 +229,7 @@ async fn with_blocked_writer(folder: &tempfile::TempDir) -> (Arc<Ledger>, onesho
     tokio::spawn(async move {
         let wait = database.transaction(|_| {
             Box::pin(async move {
-                begun.send(()).expect("awaited");
+                begun.send(()).expect("the test waits");
                 drop(held.await);
                 Ok(())
             })
@@ -290,7 +295,7 @@ async fn code_opens_one_event_of_a_batch() {
     }
     let used = Some(Denial::KeyAlreadyUsed);
     assert_eq!(decided, [None, None, used, None, used, None]);
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 3);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 3);
 }
 
 #[tokio::test]
@@ -346,8 +351,8 @@ async fn columns_of_a_later_release_are_ignored() {
         let entry = with_code(accepted(number, location), 0);
         ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded");
     }
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 1);
-    assert_eq!(ledger.decisions(None, 10).await.expect("listed").decisions.len(), 2);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 1);
+    assert_eq!(ledger.decisions(None, 10).await.expect("the list is read").decisions.len(), 2);
     ledger.sweep(at(1000)).await.expect("the sweep succeeds");
     assert_eq!(ledger.records(), 0);
 }

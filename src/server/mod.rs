@@ -10,7 +10,7 @@
 //!   on open connections are answered, with `Connection: close`. Then idle connections are closed, and running requests
 //!   finish.
 //!
-//! It knows nothing of the endpoints: a [`Port`] brings its router.
+//! It knows nothing of the endpoints: a [`Port`] contains its router.
 
 mod connection;
 mod connection_limit;

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_budget_the_connection_that_read_nothing_for_the_longest_time_is_closed() {
+    fn connection_blocked_for_the_longest_time_is_closed_over_budget() {
         let all = UnreadAnswers::with_budget(1000);
         let [first, second, third] = [(); 3].map(|()| all.connection());
         for answers in [&first, &second, &third] {

@@ -64,7 +64,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "connecting",
             Self::HashKey => "reading its hash key",
-            Self::Schema => "bringing its schema up to date",
+            Self::Schema => "migrating its schema",
             Self::Connections => "opening more connections",
         })
     }

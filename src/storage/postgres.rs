@@ -20,7 +20,7 @@ const SHOPPERS_SHARE: u32 = 5;
 const KEPT_OPEN: u32 = 4;
 /// The number of connections for scans' look-ups that are open before the first scan, if the pool is that large.
 const PREOPENED: u32 = 16;
-/// A connection that has been idle for longer is tested before use, since the server may have gone away.
+/// A connection that has been idle for longer is tested before use, since the server may have closed it.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// Sent on every new connection. The server ends a statement soon after the connector has stopped waiting for it, does

@@ -59,7 +59,7 @@ mod tests {
         let valid = format!("00-{trace}-{span}-01");
         assert_eq!(parent(&[&valid]), Some((trace.to_owned(), span.to_owned(), true)));
         let later = valid.replace("00-4", "cc-4");
-        for later in [later.clone(), format!("{later}-"), format!("{later}-what the future brings")] {
+        for later in [later.clone(), format!("{later}-"), format!("{later}-later members")] {
             assert_eq!(parent(&[&later]), Some((trace.to_owned(), span.to_owned(), true)), "{later}");
         }
         assert_eq!(parent(&[&valid.replace("-01", "-00")]).map(|(.., is_sampled)| is_sampled), Some(false));

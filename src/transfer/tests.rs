@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_rows_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\"\\[{}:,a\\\\\r\n]{0,60}") {
+    fn random_bytes_are_rows_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\"\\[{}:,a\\\\\r\n]{0,60}") {
         for bytes in [bytes.as_slice(), text.as_bytes()] {
             let mut lines = JsonLines::new(bytes);
             while let Ok(Some(_)) = lines.next() {}

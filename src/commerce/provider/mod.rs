@@ -32,7 +32,7 @@ use key_set::{Counts, KeySet, MAX_KEYS};
 const REFRESH: Duration = Duration::from_secs(15 * 60);
 /// The minimum and maximum pause between a failed fetch and the next one.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a request waits for a fetch that may bring the key it needs.
+/// How long a request waits for a fetch that may return the key of its token.
 const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum number of requests that wait at once. Each holds a connection, and any client can make up such a token.
 const MAX_WAITING_REQUESTS: usize = 32;

@@ -6,7 +6,7 @@
 //!
 //! A malformed answer counts as "key unknown". A missing answer is an error, of one of two kinds: the backend is down,
 //! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
-//! others. If no other request was answered meanwhile, the connector looks up a made-up key to find out.
+//! other shoppers. If no other request was answered meanwhile, the connector looks up a made-up key to find out.
 
 mod answer_health;
 mod cache;

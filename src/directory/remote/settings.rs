@@ -70,7 +70,7 @@ impl Settings {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .https_only(!is_plain)
-            // Shorter than the time-out of a request, so that a failed connection is told apart from a slow answer.
+            // Shorter than the time-out of a request, so that a failed connection is not taken for a slow answer.
             .connect_timeout(limits.timeout.checked_div(2).unwrap_or(limits.timeout))
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(limits.max_in_flight)

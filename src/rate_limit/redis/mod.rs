@@ -39,7 +39,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// cannot end the new one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a working connection is probed, so that a failure is usually found before a request meets it.
+/// How often a working connection is probed, so that a failure is usually found before it affects a request.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rate limits that all replicas share. Clones share them.

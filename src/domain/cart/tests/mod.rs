@@ -201,7 +201,7 @@ fn line_is_found_by_id_and_sku_or_by_sku() {
 fn id_of_a_removed_line_is_free() {
     let mut carts = with_lines(3);
     assert_eq!(
-        content(carts.remove_line(id(1), &sku(1), at(1)).expect("removed")),
+        content(carts.remove_line(id(1), &sku(1), at(1)).expect("the line is removed")),
         [(1, "sku-0", 10), (3, "sku-2", 10)]
     );
     assert_eq!(carts.changed_at(), Some(at(1)));
@@ -235,7 +235,7 @@ fn merge_matches_carts_by_name_and_market() {
     other.add_lines(id(8), vec![(sku(6), quantity(3))], at(4)).expect("the lines are added");
     open(&mut other, "Gifts", 1, at(5)).expect("the cart opens");
     let wishes = other.find(id(8)).expect("the cart exists").clone();
-    carts.merge(other, at(10)).expect("merged");
+    carts.merge(other, at(10)).expect("the carts are merged");
     assert_eq!(carts.all().iter().map(|cart| cart.id).collect::<Vec<_>>(), [id(1), id(8), id(2)]);
     let cart = carts.find(id(1)).expect("the cart exists");
     assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 12), (3, "sku-5", 1)]);
@@ -260,7 +260,7 @@ fn merge_beyond_a_limit_is_refused_and_changes_nothing() {
     assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(carts_with("another", 0..1), at(3)));
     let mut carts = Carts::default();
     for number in 1..=MAX_CARTS {
-        carts.merge(carts_with(&format!("cart {number}"), 0..1), at(4)).expect("merged");
+        carts.merge(carts_with(&format!("cart {number}"), 0..1), at(4)).expect("the carts are merged");
     }
     assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(carts_with("one more", 0..1), at(5)));
     carts.merge(carts_with("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
