@@ -359,7 +359,9 @@ impl App {
         match timeout(CLOSE_TIMEOUT, closing).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
-            Err(_) => tracing::warn!("stopped, but the ledger took too long to close"),
+            Err(_) => {
+                tracing::warn!("stopped, but the databases did not close within 1 s; answered decisions are on disk");
+            }
         }
     }
 }

@@ -19,14 +19,14 @@ use crate::domain::scan_key_code::RecognitionToken;
 
 pub(super) const HELP: &str = "\
 Example:
-  identity-connector scan-key --token 0123456789abcdef0123456789abcdef";
+  identity-connector scan-key --token 4f5c1a7e9b3d2086c7e1f0a5d4b39682";
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ScanKeyArgs {
     #[command(subcommand)]
     command: Option<ScanKeyCommand>,
-    /// Create the code with this recognition token of 32 letters and digits, such as 0123456789abcdef0123456789abcdef
+    /// Create the code with this recognition token of 32 letters and digits, such as 4f5c1a7e9b3d2086c7e1f0a5d4b39682
     #[arg(long, required = true, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
     /// Write this time into the code, such as 2030-01-31T12:00:00Z [default: now]

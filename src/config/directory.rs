@@ -86,7 +86,7 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
     match Settings::new(url, &credentials, limits) {
         Ok(settings) => return Some(settings),
         Err(SettingsError::Token) => {
-            reader.refuse_secret("directory.token", "contains characters that are not allowed in an HTTP header")
+            reader.refuse_secret("directory.token", "contains characters that are not allowed in an HTTP header");
         }
         Err(SettingsError::Authorities) => {
             reader.refuse("directory.ca", "must be a PEM file with at least one certificate");

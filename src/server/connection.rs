@@ -33,7 +33,7 @@ use crate::tls::Client;
 /// Samples the log lines about refused client certificates, by reason.
 static REFUSED_CERTIFICATES: LazyLock<Samples<&str>> = LazyLock::new(|| {
     Samples::new(|reason, count| {
-        tracing::warn!(reason, count, "refused more client certificates than are logged one by one");
+        tracing::warn!(reason, count, "further refused client certificates not logged individually");
     })
 });
 

@@ -145,9 +145,7 @@ pub async fn serve(listener: TcpListener, port: Port, stop: Stop) {
         admit(accepted, slot);
     }
     if timeout_at(deadline, connections.all_closed()).await.is_err() {
-        tracing::warn!(
-            "stopped with requests still running: server.grace_period is over, so they get no answer; gates try again"
-        );
+        tracing::warn!("requests were cut off at the end of server.grace_period: they get no answer, and gates retry");
         drop(cut_off_sender);
         // Each connection ends when its task runs next, and its request logs that it was cut off.
         let _ = timeout(LAST_REQUEST_WAIT, connections.all_closed()).await;

@@ -16,7 +16,7 @@ pub(super) const LISTS: [(&str, &str); 5] = [
 pub enum Position {
     /// The first line of the row, from 1 on.
     Line(u32),
-    /// The list of a directory file, as an index of [`LISTS`], and the number of the row in it, from 0 on.
+    /// The list of a directory file, as an index of `LISTS`, and the number of the row in it, from 0 on.
     Item(u8, u32),
 }
 

@@ -1,6 +1,6 @@
 // Uses the demo page and the API reference page in a real browser: node page.mjs CASE URL MANAGEMENT_URL.
 // Prints nothing when the case passes. `picture` takes the screenshot of the README:
-//   node page.mjs picture http://127.0.0.1:8080 docs/demo.png
+//   CHROMIUM=/usr/bin/chromium node page.mjs picture http://127.0.0.1:8080 docs/demo.png
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 import { accessibilityCases } from "./accessibility.mjs";

@@ -205,7 +205,7 @@ async fn rejection_of_a_used_code_is_recorded_like_others(engine: Engine) {
     assert!(listed.to_string().contains("key_already_used"), "{listed}");
 
     // After a rejection, another key is decided again. Then both records are kept.
-    assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another event"))).await, "another code");
+    assert_accepted(&server.verify(&scan_of(&event, &signed(TOKEN, "another"))).await, "another code");
     assert_used(&server.verify(&scan_of(&event, &code)).await, "as recorded");
     assert_refused(&server.verify(&scan_of(&event, "associate_key")).await, 400, ALREADY_USED, "a third");
 

@@ -177,7 +177,7 @@ fn a_key_has_one_purpose_and_is_listed_once() {
             ("commerce.context_keys_file", missing),
         ])),
         &[
-            "commerce.signing_keys: is set, and so is commerce.signing_keys_file",
+            "commerce.signing_keys: is set, and commerce.signing_keys_file too: set only one of them",
             "commerce.context_keys_file = \"/nonexistent/keys\": cannot be read",
         ],
     );

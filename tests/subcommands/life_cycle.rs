@@ -87,7 +87,7 @@ async fn requests_that_outlast_the_grace_period_are_cut_off() {
     let ended = process.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(running.await.unwrap().is_err(), "the request was cut off");
-    assert!(ended.stderr.contains("stopped with requests still running"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("requests were cut off at the end of server.grace_period"), "{}", ended.stderr);
     assert!(ended.stderr.contains("\"reason\":\"cut_off\""), "the request is logged\n{}", ended.stderr);
 }
 

@@ -22,7 +22,7 @@ use show::TextReport;
 
 pub(super) const HELP: &str = "\
 Example:
-  identity-connector gate --url http://127.0.0.1:8080 --key valid_shopper_key
+  identity-connector gate --url http://127.0.0.1:8080 --key badge-4711
 
 Exit codes:
   0   the gate opens
@@ -38,14 +38,14 @@ const NO_ANSWER: u8 = 2;
 pub(super) struct GateArgs {
     #[arg(long, help = "Send the scan to the connector at this base URL, such as http://127.0.0.1:8080")]
     url: String,
-    /// Scan this registered identity key, as text and not in Base64, such as valid_shopper_key
+    /// Scan this registered identity key, as text and not in Base64, such as badge-4711
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     key: Option<SecretString>,
-    /// Scan this Scan Key Code, as text, such as JWOACME0123456789abcdef0123456789abcdef1900000000
+    /// Scan this Scan Key Code, as text, such as JWOACME4f5c1a7e9b3d2086c7e1f0a5d4b396821900000000
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     code: Option<SecretString>,
     /// Scan a new Scan Key Code with this recognition token of 32 letters and digits, such as
-    /// 0123456789abcdef0123456789abcdef; the code is signed if scan_key.signing_keys is set
+    /// 4f5c1a7e9b3d2086c7e1f0a5d4b39682; the code is signed if scan_key.signing_keys is set
     #[arg(long, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
     /// With --token, use this customer prefix, such as ACME [default: scan_key.customer_prefix, or the demo's]

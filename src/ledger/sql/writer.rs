@@ -71,7 +71,7 @@ pub(super) async fn run(
         for job in batch.drain(..) {
             match job {
                 Job::Record { pending, reply } if pending.is_past_deadline() => {
-                    drop(reply.send(Err(missed_deadline())))
+                    drop(reply.send(Err(missed_deadline())));
                 }
                 Job::Record { pending: record, reply } => {
                     pending.push(record);
