@@ -2,7 +2,7 @@
 //!
 //! Erasing a shopper replaces their id in the ledger twice. A scan that found the shopper before the erasure may be
 //! recorded after it, by this connector or, if the database is shared, by another one that does not know of the erasure
-//! yet. So the ledger is erased at once, and again when no such scan can be in progress any longer. Erasing is done
+//! yet. So the ledger is erased immediately, and again when no such scan can be in progress any longer. Erasing is done
 //! only after the second time; a caller without a successful answer must repeat the call.
 
 use std::sync::Arc;

@@ -170,9 +170,11 @@ fn variables(
             (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
             (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
             (false, None, _) if name.to_uppercase().starts_with("CONNECTOR__") => {
-                problems.push(Problem::new(name, format!("is not read; write {}", name.to_uppercase())));
+                problems.push(Problem::new(name, format!("unknown variable; did you mean {}?", name.to_uppercase())));
             }
-            (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),
+            (false, Some(meant), _) => {
+                problems.push(Problem::new(name, format!("unknown variable; did you mean {meant}?")))
+            }
             (false, None, _) => {}
         }
     }

@@ -142,7 +142,10 @@ fn a_variable_with_a_similar_name_is_refused_and_other_variables_are_ignored() {
         ["CONNECTOR_SERVER__BIND", "CONNECTOR_SERVER_BIND", "connector__server__bind", "Connector__Server__Bind"]
     {
         let error = load(Mode::Demo, &[(similar, "127.0.0.1:1")]).expect_err(similar);
-        assert!(error.contains(&format!("{similar}: is not read; write CONNECTOR__SERVER__BIND")), "{error}");
+        assert!(
+            error.contains(&format!("{similar}: unknown variable; did you mean CONNECTOR__SERVER__BIND?")),
+            "{error}"
+        );
     }
     for other in ["CONNECTOR_URL", "CONNECTOR_API_KEY", "CONNECTOR_SERVICE_HOST", "SERVER__BIND"] {
         assert!(load(Mode::Demo, &[(other, "x")]).is_ok(), "{other}");

@@ -161,7 +161,7 @@ impl MemoryLedger {
         let before = before.unwrap_or(DecisionCursor::NEWEST);
         let mut newest = BTreeMap::new();
         let records = self.read();
-        // From the newest on, nearly every record is skipped at once, so the lock, which blocks recording, is held only
+        // From the newest on, nearly every record is skipped quickly, so the lock, which blocks recording, is held only
         // briefly.
         for stored in records.newest_first() {
             let cursor = stored.cursor();

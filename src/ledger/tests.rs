@@ -194,7 +194,8 @@ async fn invalid_row_fails_only_its_own_event() {
     );
 }
 
-/// A decision waits for at most the current batch and its own. Further decisions are refused at once and not recorded.
+/// A decision waits for at most the current batch and its own. Further decisions are refused immediately and not
+/// recorded.
 #[tokio::test]
 async fn full_writer_queue_refuses_decisions() {
     let folder = tempfile::tempdir().expect("a folder");

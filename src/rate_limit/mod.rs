@@ -55,7 +55,7 @@ impl fmt::Display for Caller {
 pub struct Allowance {
     /// Requests a second, on average.
     pub per_second: NonZeroU32,
-    /// Requests at once, after a pause.
+    /// The maximum number of requests in one burst, after a pause.
     pub burst: NonZeroU32,
     /// The maximum number of callers with their own allowance. Callers beyond it share one allowance, so that memory is
     /// bounded.

@@ -3,15 +3,15 @@
 //! Every connection holds a [`Slot`]. When all slots are in use, an idle connection is evicted: the longest-idle one of
 //! the network that has the most idle connections, so a flood from one network evicts its own connections. A connection
 //! is idle while none of its requests is being answered: before its first request, between two requests, and while the
-//! client has not sent all of a request's body. A connection that sends its request at once, as a gate does, is
+//! client has not sent all of a request's body. A connection that sends its request immediately, as a gate does, is
 //! therefore answered however many idle connections there are.
 //!
 //! - A connection is evicted only after it was idle for [`MIN_IDLE_TIME`], so new connections wait during a short
 //!   burst instead of evicting each other.
 //! - Connections of trusted proxies, and of clients with a valid certificate, are evicted last: they are expected to
 //!   stay idle.
-//! - An evicted connection frees its slot at once, so that the accept loop need not wait until its task ends. At most
-//!   [`MAX_CLOSING`] evicted connections are still closing.
+//! - An evicted connection frees its slot immediately, so that the accept loop need not wait until its task ends. At
+//!   most [`MAX_CLOSING`] evicted connections are still closing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -42,7 +42,7 @@ pub use unread_answers::UnreadAnswers;
 /// The limits of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. When the limit is reached, an idle connection is evicted.
+    /// The maximum number of connections. When the limit is reached, an idle connection is evicted.
     pub max_connections: u32,
     /// The longest wait for a TLS handshake.
     pub handshake_timeout: Duration,
@@ -83,7 +83,7 @@ pub enum Phase {
     Closed(Instant),
 }
 
-/// Receives the [`Phase`]. When the sender is dropped, the port closes at once.
+/// Receives the [`Phase`]. When the sender is dropped, the port closes immediately.
 pub type Stop = watch::Receiver<Phase>;
 
 /// The operating system's send buffer for each connection, in bytes; Linux doubles it. Without this setting, Linux lets

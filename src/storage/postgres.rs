@@ -94,8 +94,8 @@ pub(super) async fn pools(
     // Opened on first use: the connector may have no shoppers' apps.
     let shoppers = pool(for_shoppers, 0, SHOPPER_TIMEOUT);
     let mut open = Vec::new();
-    // Opened now for the first scans: after a restart many scans arrive at once, and the caches are empty. A start can
-    // wait longer for a connection than a scan can.
+    // Opened now for the first scans: after a restart many scans arrive at the same time, and the caches are empty. A
+    // start can wait longer for a connection than a scan can.
     for pool in [&writes, &admin, &reads] {
         open.push(loop {
             match pool.acquire().await {

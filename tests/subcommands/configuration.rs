@@ -62,7 +62,7 @@ fn a_variable_with_lower_case_letters_is_refused() {
         let output = output.unwrap();
         assert_eq!(output.status.code(), Some(64), "{name}");
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains(&format!("{name}: is not read; write {}", name.to_uppercase())), "{error}");
+        assert!(error.contains(&format!("{name}: unknown variable; did you mean {}?", name.to_uppercase())), "{error}");
     }
 }
 

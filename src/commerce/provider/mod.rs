@@ -34,7 +34,8 @@ const REFRESH: Duration = Duration::from_secs(15 * 60);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a request waits for a fetch that may return the key of its token.
 const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The maximum number of requests that wait at once. Each holds a connection, and any client can make up such a token.
+/// The maximum number of requests that wait at the same time. Each holds a connection, and any client can make up such
+/// a token.
 const MAX_WAITING_REQUESTS: usize = 32;
 /// The token types that are accepted, if a token has a `typ`: access tokens (RFC 9068) and plain JWTs.
 const TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];

@@ -1,6 +1,7 @@
 //! The cache of answers from the identity backend, by the digest of the key; it never has the key itself.
 //!
-//! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted at once.
+//! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted
+//! immediately.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

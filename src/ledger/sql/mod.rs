@@ -103,7 +103,7 @@ impl SqlLedger {
         deadline: Instant,
     ) -> Result<Recorded, LedgerError> {
         if !self.database.accepts_queries() {
-            return Err(DatabaseError::Down.into()); // fails at once instead of queueing
+            return Err(DatabaseError::Down.into()); // fails immediately instead of queueing
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();

@@ -37,7 +37,7 @@ struct GcraParameters {
 }
 
 impl GcraParameters {
-    /// The shortest interval: the probe's key refuses almost nothing and expires at once.
+    /// The shortest interval: the probe's key refuses almost nothing and expires immediately.
     const FASTEST: Self = Self { interval: Duration::from_nanos(1), tolerance: Duration::ZERO };
 }
 
@@ -115,7 +115,7 @@ mod tests {
         ] {
             let [per_second, burst] = [per_second, burst].map(|number| NonZeroU32::new(number).expect("not zero"));
             let parameters = GcraParameters::from(Allowance { per_second, burst, max_callers: 1 });
-            assert_eq!(parameters, GcraParameters { interval, tolerance }, "{per_second} a second, {burst} at once");
+            assert_eq!(parameters, GcraParameters { interval, tolerance }, "{per_second} a second, burst {burst}");
         }
     }
 }
