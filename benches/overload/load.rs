@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 use uuid::Uuid;
 
-/// When a gate stops retrying. A request that is not sent by then is not sent at all.
+/// When a gate gives up. A request that is not sent by then is not sent at all.
 const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The address and the content of the requests.
@@ -38,7 +38,7 @@ pub(crate) struct Target {
 pub(crate) struct Sample {
     /// When it was due, from the start of the run.
     pub(crate) due: Duration,
-    /// The status of the answer. 0: the connection failed. 1: not sent, because the gate had stopped retrying.
+    /// The status of the answer. 0: the connection failed. 1: not sent, because the gate had given up.
     pub(crate) status: u16,
     /// The time from when it was due to its result.
     pub(crate) took: Duration,
