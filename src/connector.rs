@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::traces::{in_current_trace, step};
 
 /// How long a scan waits for its verdict while the ledger is slow. After that it gets a 500, and the work on it
-/// continues. A gate retries for six seconds, so it asks again soon after the decision is recorded.
+/// continues. A gate retries for six seconds, so it sends the scan again soon after the decision is recorded.
 const SLOW_LEDGER_WAIT: Duration = Duration::from_millis(500);
 
 /// The result of verifying a scan.

@@ -15,8 +15,9 @@ pub(super) const CLOCK_LEEWAY: TimeDelta = TimeDelta::seconds(60);
 /// # Errors
 /// Returns the first check that fails.
 pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<Utc>) -> Result<(), Refusal> {
-    let is_ours =
-        |audience: &Value| audience.as_str().is_some_and(|audience| audiences.iter().any(|ours| ours == audience));
+    let is_ours = |audience: &Value| {
+        audience.as_str().is_some_and(|audience| audiences.iter().any(|accepted| accepted == audience))
+    };
     let is_for_us = match token.claims.get("aud") {
         Some(Value::Array(several)) => several.iter().any(is_ours),
         Some(audience) => is_ours(audience),

@@ -80,7 +80,7 @@ pub struct Directory {
     hash_key: HashKey,
     /// Only in the demo and in tests; `serve` has none.
     faults: Option<FaultsByKey>,
-    /// The identity backend, asked about keys and tokens that this directory does not have.
+    /// The identity backend, which is used for keys and tokens that this directory does not have.
     remote: Option<Box<Remote>>,
 }
 
@@ -111,8 +111,8 @@ impl Directory {
         Self { backend, hash_key, faults: None, remote: None }
     }
 
-    /// Adds an identity backend: the retailer's own system, asked about keys and tokens that this directory does not
-    /// have.
+    /// Adds an identity backend: the retailer's own system, which is used for keys and tokens that this directory does
+    /// not have.
     #[must_use]
     pub fn with_remote(self, remote: Remote) -> Self {
         Self { remote: Some(Box::new(remote)), ..self }

@@ -1,7 +1,7 @@
 //! The look-ups of a scan: the store, and the shopper of a key or token.
 //!
-//! The directory's own rows come first. The identity backend is asked only about keys and tokens that the directory
-//! does not have, so it cannot change a registered or issued one.
+//! The directory's own rows come first. Only keys and tokens that the directory does not have are looked up at
+//! the identity backend, so the backend cannot change a registered or issued one.
 
 use std::sync::Arc;
 

@@ -156,7 +156,7 @@ impl MemoryLedger {
         sessions.page(before, limit)
     }
 
-    /// Lists decisions, newest first. Reads all records, which is acceptable because only operators ask for this list.
+    /// Lists decisions, newest first. Reads all records, which is acceptable because only operators use this list.
     pub(super) fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> DecisionPage {
         let before = before.unwrap_or(DecisionCursor::NEWEST);
         let mut newest = BTreeMap::new();

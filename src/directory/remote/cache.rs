@@ -53,7 +53,7 @@ impl Cache {
         self.ttl
     }
 
-    /// The current generation. Get it before asking.
+    /// The current generation. Get it before the request is sent.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }

@@ -1,5 +1,5 @@
-//! The identity backend: the retailer's own system. The connector asks it over HTTP about keys and tokens that the
-//! directory does not have.
+//! The identity backend: the retailer's own system. The connector looks up keys and tokens there, by HTTP, that
+//! the directory does not have.
 //!
 //! `docs/identity-backend.md` is the contract. Guarantees: no scan waits longer than `directory.timeout`, at most
 //! `directory.max_in_flight` look-up requests are in flight, and a key stays in memory no longer than its scan.
@@ -138,7 +138,7 @@ impl Remote {
         let subject = Subject::from(request.digest);
         if !self.circuit.admits(subject, began) {
             self.metrics.count(Outcome::NotAsked);
-            return Err(unavailable("not asked, because its last requests got no answer"));
+            return Err(unavailable("no request was sent, because the last requests got no answer"));
         }
         let Ok(Ok(_permit)) = timeout(PERMIT_TIMEOUT, self.permits.acquire()).await else {
             self.metrics.count(Outcome::Full);

@@ -32,7 +32,7 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller did not ask for.
+/// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller does not want.
 pub(super) async fn refuse_unknown_parameters(path: MatchedPath, request: Request, next: Next) -> Response {
     let is_list = matches!(*request.method(), Method::GET | Method::HEAD) && !path.as_str().contains('{');
     let (known, valid) = if is_list { (&PARAMETERS[..], BAD_PAGE) } else { (&[][..], "this call takes none") };
