@@ -31,8 +31,8 @@ head -c 2000000 /dev/zero >"$work/long"
 
 say "the rate limit counts the address before the trusted proxies"
 request -H 'X-Forwarded-For: 198.51.100.7' -d '{}' "$url" >/dev/null
-charged=$(REDISCLI_AUTH=$(cut -d' ' -f2 "$work/secrets/valkey_conf") "${redis%-server}-cli" -p "$cache" --scan)
-[[ $charged == *198.51.100.7* ]] # 127.0.0.1 is a trusted proxy here, so the address before it counts
+counted=$(REDISCLI_AUTH=$(cut -d' ' -f2 "$work/secrets/valkey_conf") "${redis%-server}-cli" -p "$cache" --scan)
+[[ $counted == *198.51.100.7* ]] # 127.0.0.1 is a trusted proxy here, so the address before it counts
 
 say "gates open while a connector is killed and started again"
 gates 6 & under_way=$!

@@ -2,7 +2,7 @@
 //!
 //! Erasing a shopper replaces their id in the ledger twice. A scan that found the shopper before the erasure may be
 //! recorded after it, by this connector or, if the database is shared, by another one that does not know of the erasure
-//! yet. So the ledger is erased at once, and again when no such scan can be in progress any longer. Erasing is done
+//! yet. So the ledger is erased immediately, and again when no such scan can be in progress any longer. Erasing is done
 //! only after the second time; a caller without a successful answer must repeat the call.
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub enum AdministrationError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What administration works on. Clones share it.
+/// The parts that administration uses. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Administration {
     /// Stores, shoppers, keys, tokens and customers.
@@ -181,8 +181,12 @@ mod tests {
         });
         sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         assert!(!erasing.is_finished());
-        administration.ledger.record(entry, DateTime::UNIX_EPOCH, far_deadline()).await.expect("recorded");
-        erasing.await.expect("no panic").expect("erased");
+        administration
+            .ledger
+            .record(entry, DateTime::UNIX_EPOCH, far_deadline())
+            .await
+            .expect("the decision is recorded");
+        erasing.await.expect("no panic").expect("the shopper is erased");
         let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
         let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;
         assert_eq!((decisions.len(), sessions.len()), (1, 1));
@@ -207,7 +211,7 @@ mod tests {
             subject: SubjectId::parse("s").expect("a subject"),
         };
         let shopper = VisitorId::parse("v").expect("an id");
-        administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("linked");
+        administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("the customer is linked");
         let erasing = tokio::spawn({
             let administration = administration.clone();
             async move { administration.erase(shopper).await }
@@ -218,9 +222,14 @@ mod tests {
         let open = move |carts: &mut Carts| {
             carts.open(name, market, currency, CartId::from_random_bytes([1; 8]), now).map(drop)
         };
-        administration.carts.change(&customer, now, open).await.expect("written").expect("within the limits");
-        erasing.await.expect("no panic").expect("erased");
-        assert!(administration.carts.get(&customer, now).await.expect("read").is_empty());
+        administration
+            .carts
+            .change(&customer, now, open)
+            .await
+            .expect("the carts are written")
+            .expect("within the limits");
+        erasing.await.expect("no panic").expect("the shopper is erased");
+        assert!(administration.carts.get(&customer, now).await.expect("the carts are read").is_empty());
     }
 
     #[test]

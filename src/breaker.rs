@@ -52,7 +52,7 @@ impl Failures {
         self.last.len() >= self.threshold
     }
 
-    /// How many distinct subjects have failed within the window.
+    /// The number of distinct subjects that have failed within the window.
     pub(crate) fn distinct(&self, now: Instant) -> usize {
         self.last.values().filter(|at| now.saturating_duration_since(**at) <= self.window).count()
     }

@@ -2,7 +2,7 @@
 //! by the subject of a client certificate.
 //!
 //! Only the SHA-256 of a key is stored. This module knows neither HTTP nor TLS: it gets the credentials of a request.
-//! An auth event is decided once, whichever caller sends it.
+//! An auth event is decided once, also if several callers send it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,7 +20,7 @@ pub struct KeyDigest([u8; 32]);
 impl KeyDigest {
     /// The digest of a key.
     #[must_use]
-    pub fn of(key: &[u8]) -> Self {
+    pub fn from_key(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 
@@ -109,7 +109,7 @@ struct Index {
 }
 
 impl Callers {
-    /// These callers. If there are none, unauthenticated requests are allowed.
+    /// Creates the list of callers. If there are none, unauthenticated requests are allowed.
     #[must_use]
     pub fn new(callers: Vec<Caller>) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(Index::new(callers)))))
@@ -137,8 +137,9 @@ impl Callers {
             return Ok(None);
         }
         // The look-up uses the digest, so its duration reveals nothing about the configured keys.
-        let by_key =
-            credentials.api_key.map(|key| index.by_key.get(&KeyDigest::of(key)).ok_or(UnknownCaller::WrongApiKey));
+        let by_key = credentials
+            .api_key
+            .map(|key| index.by_key.get(&KeyDigest::from_key(key)).ok_or(UnknownCaller::WrongApiKey));
         let by_subject = credentials.certificate_subject.map(|subject| {
             index.by_subject.get(subject).ok_or_else(|| UnknownCaller::UnknownSubject(subject.to_owned()))
         });
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     fn caller(name: &str, keys: &[&str], subject: Option<&str>) -> Caller {
-        let keys = keys.iter().map(|key| KeyDigest::of(key.as_bytes())).collect();
+        let keys = keys.iter().map(|key| KeyDigest::from_key(key.as_bytes())).collect();
         Caller { name: name.into(), keys, certificate_subject: subject.map(str::to_owned), stores: Stores::All }
     }
 

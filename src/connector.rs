@@ -4,8 +4,8 @@
 //! returns the existing record, if there is one, and that record is the answer. Recording is one step. It is never
 //! cancelled once it has begun, and never begins after the deadline.
 //!
-//! Work on a scan continues until it is done, also when the caller hangs up: a request to the identity backend that has
-//! begun is not cancelled, and the scan keeps its permit until then.
+//! Work on a scan continues until it is done, also when the caller disconnects: a request to the identity backend that
+//! has begun is not cancelled, and the scan keeps its permit until then.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::traces::{in_current_trace, step};
 
 /// How long a scan waits for its verdict while the ledger is slow. After that it gets a 500, and the work on it
-/// continues. A gate retries for six seconds, so it asks again soon after the decision is recorded.
+/// continues. A gate retries for six seconds, so it sends the scan again soon after the decision is recorded.
 const SLOW_LEDGER_WAIT: Duration = Duration::from_millis(500);
 
 /// The result of verifying a scan.
@@ -48,7 +48,7 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// Why a scan is not decided: a mistake of the sender, or a limit that the connector has reached for the moment.
+/// Why a scan is not decided: the request is wrong, or the connector has reached a limit for the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The store is unknown, or it is disabled and the scan is at its entry.
@@ -61,7 +61,8 @@ pub enum Refusal {
     Busy,
 }
 
-/// A fault on our side. The scan is not answered from a record; a retry reaches the true decision.
+/// A failure of the connector or its backends. Nothing is recorded, unless writing had begun; a retry gets the
+/// decision.
 #[derive(Debug, Error)]
 pub enum VerifyError {
     /// The directory did not answer.
@@ -92,7 +93,7 @@ pub struct Connector {
     /// Whether a Scan Key Code is valid for one auth event only.
     pub single_use: bool,
     /// Whether answers contain the payment source.
-    pub tell_payment_source: bool,
+    pub include_payment_source: bool,
     /// The metrics.
     pub metrics: Metrics,
 }
@@ -114,7 +115,7 @@ impl Connector {
     /// after it. `permit` is dropped when all work is done.
     ///
     /// # Errors
-    /// When the fault is on our side.
+    /// On a failure of the connector or its backends.
     pub async fn verify(
         self: &Arc<Self>,
         scan: Scan,
@@ -132,7 +133,7 @@ impl Connector {
             Box::pin(async move { (connector.decide_and_record(&scan, fingerprint, now, deadline).await, permit) });
         let (verdict, _permit) = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(done) => done,
-            // Work that has to wait becomes a task of its own, so that neither a hang-up nor the deadline cancels it.
+            // Work that has to wait runs in a separate task, so that neither a disconnect nor the deadline cancels it.
             // The task returns the permit with the verdict, so that this scan is answered before the next waiting scan
             // gets the permit.
             Poll::Pending => {
@@ -196,7 +197,7 @@ impl Connector {
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let context = ScanContext { subject, store: store.id.clone(), channel: scan.channel, deadline };
         let decision = match self.identify(scan, &store, now, &context).await? {
-            Ok(holder) => decide(&scan.event, &store, holder, self.tell_payment_source),
+            Ok(holder) => decide(&scan.event, &store, holder, self.include_payment_source),
             Err(denial) => Decision::Denied(denial),
         };
         Ok(Some((store.id.clone(), decision)))
@@ -311,7 +312,7 @@ mod tests {
         let hash_key = HashKey::new(&[0; 32]);
         let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("a valid file");
         let directory = Directory::in_memory(hash_key.clone());
-        directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("applied");
+        directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("the changes are applied");
         let faults = Faults::default();
         faults.set(fault);
         let limits =
@@ -322,7 +323,7 @@ mod tests {
             hash_key,
             scan_key: None,
             single_use: false,
-            tell_payment_source: false,
+            include_payment_source: false,
             metrics: Metrics::new(),
         })
     }
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hang_up_neither_cancels_the_work_nor_releases_its_permit() {
+    async fn disconnect_neither_cancels_the_work_nor_releases_its_permit() {
         let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
         let permit = Arc::new(());
@@ -371,7 +372,7 @@ mod tests {
         tokio::select! {
             biased;
             done = connector.verify(scan(), DateTime::UNIX_EPOCH, deadline, ()) => assert!(done.is_ok(), "{done:?}"),
-            () = std::future::ready(()) => panic!("it waits"),
+            () = std::future::ready(()) => panic!("the call waits"),
         }
         assert_eq!(connector.ledger.records(), 1);
     }

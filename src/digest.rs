@@ -87,7 +87,7 @@ impl HashKey {
         Fingerprint(self.digest(b"fingerprint", &parts))
     }
 
-    /// The digest that identifies a customer of the shopper API wherever something belongs to them.
+    /// The digest under which the data of a customer of the shopper API is stored.
     #[must_use]
     pub fn customer(&self, customer: &Customer) -> Digest {
         match customer {

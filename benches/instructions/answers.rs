@@ -126,7 +126,7 @@ impl Answers {
 fn router(connector: &Arc<Connector>, metrics: Metrics) -> Router {
     let caller = Caller {
         name: "gates".into(),
-        keys: vec![KeyDigest::of(API_KEY.as_bytes())],
+        keys: vec![KeyDigest::from_key(API_KEY.as_bytes())],
         certificate_subject: None,
         stores: Stores::All,
     };

@@ -47,7 +47,7 @@ fn paying_until(month: &str) -> Holder {
     let shopper = Shopper {
         visitor: Visitor { id: VisitorId::parse(SHOPPER).unwrap(), kind: VisitorType::Shopper },
         account: Account::Active,
-        payment_method: Some(PaymentMethod { id: None, last_month: Month::parse(month).unwrap() }),
+        payment_method: Some(PaymentMethod { id: None, last_valid_month: Month::parse(month).unwrap() }),
     };
     Holder { shopper: Arc::new(shopper), device: None }
 }

@@ -65,7 +65,7 @@ pub(crate) fn connector(directory: &Arc<Directory>, metrics: Metrics) -> Connect
         hash_key: hash_key(),
         scan_key: Some(format()),
         single_use: false,
-        tell_payment_source: false,
+        include_payment_source: false,
         metrics,
     }
 }

@@ -145,12 +145,12 @@ mod tests {
                 crate::ledger::tests::far_deadline(),
             )
             .await
-            .expect("recorded");
-        limits.charge(&Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
+            .expect("the decision is recorded");
+        limits.count_request(&Caller::from(std::net::IpAddr::from([192, 0, 2, 1]))).await.expect("the first");
         let expires_at = clock.now().checked_add_signed(TimeDelta::seconds(60)).expect("in range");
         let digest = directory.hash_key().recognition_token(&token);
         let token = IssuedToken { digest, shopper, device: None, promised_until: expires_at, expires_at };
-        directory.issue(token, 1, clock.now()).await.expect("issued");
+        directory.issue(token, 1, clock.now()).await.expect("the token is issued");
         assert!(format!("{directory:?}").contains("issued: 1"));
         assert_eq!((records.records(), limits.callers()), (1, 1));
         clock.advance(Duration::from_secs(8 * 24 * 60 * 60));

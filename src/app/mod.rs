@@ -77,7 +77,7 @@ pub enum StartError {
         /// The error.
         error: io::Error,
     },
-    /// The directory file has mistakes.
+    /// The directory file is invalid.
     #[error(transparent)]
     DirectoryFile(#[from] DirectoryFileError),
     /// Addresses cannot be bound.
@@ -124,15 +124,15 @@ struct Port {
     service: server::Port,
 }
 
-/// Raises the process's limit of open files to what this configuration needs. `check-config` does so too.
+/// Raises the process's limit of open files, if this configuration needs more. `check-config` does so too.
 ///
 /// # Errors
 /// If the limit cannot be raised far enough.
-pub fn ensure_open_files(config: &Config) -> Result<(), TooFewFiles> {
+pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
     let shoppers = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
     let shoppers = shoppers.map(|commerce| commerce.max_connections);
     let ports = [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(shoppers);
-    server::ensure_open_files(&ports.collect::<Vec<_>>())
+    server::raise_open_file_limit(&ports.collect::<Vec<_>>())
 }
 
 /// Opens the storage and the files of the configuration, and binds the ports.
@@ -151,7 +151,7 @@ pub async fn build(config: Config) -> Result<App, StartError> {
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     let shoppers_bind = config.commerce.as_ref().and_then(|commerce| commerce.bind);
     let shoppers_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
-    ensure_open_files(&config)?;
+    raise_open_file_limit(&config)?;
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
     let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
     let hash_key = directory.hash_key().clone();
@@ -233,7 +233,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         hash_key,
         scan_key: config.scan_key,
         single_use: config.single_use,
-        tell_payment_source: config.payment_source,
+        include_payment_source: config.payment_source,
         metrics: metrics.clone(),
     };
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());

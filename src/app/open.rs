@@ -79,10 +79,10 @@ pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<
 /// Reads the directory file or the demo data, if there is one. `check-config` does so too.
 ///
 /// # Errors
-/// If the file cannot be read or has mistakes.
+/// If the file cannot be read or is invalid.
 pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
     Ok(match source {
-        DirectorySource::Kept => None,
+        DirectorySource::Unchanged => None,
         DirectorySource::DemoData => Some(file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?),
         DirectorySource::File { path, may_have_faults } => {
             let loaded = file::load(path, hash_key, *may_have_faults);

@@ -1,4 +1,4 @@
-//! Builds the shopper API.
+//! Creates the shopper API and the demo page from the configuration.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::loopback::reachable;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 
-/// The state of the demo's page.
+/// Creates the state of the demo page, including its token issuer.
 pub(super) fn demo(
     administration: Administration,
     api: SocketAddr,
@@ -40,7 +40,7 @@ pub(super) struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// The shopper API as configured; in a demo, with the demo's identity provider in addition.
+    /// Creates the shopper API from the configuration. In demo mode, adds the demo identity provider.
     pub(super) fn shoppers(
         &self,
         config: config::Commerce,

@@ -1,5 +1,5 @@
-//! Keeps the default gate decision of every store for the metrics. When the directory fails, it cannot be asked then
-//! what the gates of a store do without an answer.
+//! Keeps the default gate decision of every store for the metrics, since it cannot be looked up while the directory
+//! fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,14 @@ pub(super) async fn keep_refreshed(directory: Arc<Directory>, metrics: Metrics) 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match all(&directory).await {
+        match all_stores(&directory).await {
             Ok(stores) => metrics.set_stores(&stores),
             Err(error) => tracing::debug!(%error, "could not refresh the list of stores"),
         }
     }
 }
 
-async fn all(directory: &Directory) -> Result<Vec<Store>, DirectoryError> {
+async fn all_stores(directory: &Directory) -> Result<Vec<Store>, DirectoryError> {
     let mut stores: Vec<Store> = Vec::new();
     loop {
         let page = directory.stores(stores.last().map(|store| store.id.clone()), PAGE).await?;

@@ -10,7 +10,7 @@ use super::{Owner, apply};
 use crate::digest::Digest;
 use crate::domain::cart::{CartRefusal, Carts};
 
-/// How many owners a sweep checks before it yields.
+/// The number of owners that a sweep checks before it yields.
 const SWEEP_BATCH: usize = 1000;
 
 /// Carts that are lost when the process ends.

@@ -152,7 +152,7 @@ impl CartStore {
     }
 
     /// Deletes expired anonymous carts in small batches, so that other requests run in between. Called from time to
-    /// time; no behaviour depends on the exact time.
+    /// time; no behaviour depends on the time of the call.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -10,7 +10,7 @@ use clap::Args;
 use super::credentials::CredentialArgs;
 use super::serve::exit_code;
 use super::{ConfigArgs, EXIT_USAGE, fail, print, safe};
-use crate::app::{CODES_REFUSED, ensure_open_files, read_source};
+use crate::app::{CODES_REFUSED, raise_open_file_limit, read_source};
 use crate::config::{Config, Effective, Mode, Override, Sources, effective};
 use crate::digest::HashKey;
 use crate::directory::Change;
@@ -32,8 +32,9 @@ pub(super) struct CheckConfigArgs {
     config: ConfigArgs,
     #[arg(long, value_name = "URL")]
     #[arg(
-        help = "Probe the running connector at this base URL, such as https://connector.example, without credentials \
-                  and with the ones given here; check a configuration as well only with --config or CONNECTOR_CONFIG"
+        help = "Probe the running connector at this base URL, such as https://connector.example. Sends requests with \
+                and without the given credentials. The configuration is checked only if --config or CONNECTOR_CONFIG \
+                is also given"
     )]
     probe: Option<String>,
     /// With --probe, scan an unknown key at this store, such as STORE-001 [default: the first store of the directory
@@ -84,7 +85,7 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
         Ok(settings) => settings,
         Err(error) => return Err(fail(EXIT_USAGE, &error)),
     };
-    if let Err(error) = ensure_open_files(&config) {
+    if let Err(error) = raise_open_file_limit(&config) {
         return Err(fail(EXIT_USAGE, &error));
     }
     let hash_key = match HashKey::random() {
@@ -120,11 +121,11 @@ fn check(sources: &Sources) -> Result<Option<String>, ExitCode> {
 }
 
 fn no_directory_file() -> String {
-    "There is no directory file: the directory in the database stays as it is.".to_owned()
+    "No directory file is configured; the directory in the database is not changed.".to_owned()
 }
 
 fn describe(content: Content) -> String {
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     let mut text = format!(
         "The directory file has {}, {} and {}.",
         count(content.stores, "store"),
@@ -132,8 +133,12 @@ fn describe(content: Content) -> String {
         count(content.recognition_tokens, "recognition token"),
     );
     if content.open_by_default > 0 {
-        let open = count(content.open_by_default, "store");
-        let _ = write!(text, "\nDefault gate decision open, so that the gates open on a 500: {open}.");
+        let (verb, whose) = if content.open_by_default == 1 { ("has", "Its") } else { ("have", "Their") };
+        let stores = count(content.open_by_default, "store");
+        let _ = write!(
+            text,
+            "\nWarning: {stores} {verb} the default gate decision open. {whose} gates open when a scan gets a 500."
+        );
     }
     text
 }

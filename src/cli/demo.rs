@@ -52,7 +52,7 @@ pub(super) async fn run(args: &DemoArgs) -> ExitCode {
     let prepare = |config: &mut Config| {
         let data = match &config.directory {
             DirectorySource::File { path, .. } => format!("the directory file {}", path.display()),
-            DirectorySource::DemoData | DirectorySource::Kept => "Amazon's published test data".to_owned(),
+            DirectorySource::DemoData | DirectorySource::Unchanged => "Amazon's published test data".to_owned(),
         };
         config.demo_key.clone_from(&keys.page_key);
         // A configuration file may set an empty token: a demo always has one.

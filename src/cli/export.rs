@@ -82,10 +82,10 @@ async fn to_file(
     file: &Path,
     bar: &mut Bar,
 ) -> Result<Option<Counts>, ExitCode> {
-    let refuse = |code| move |error: io::Error| fail(code, &format!("{}: {error}", file.display()));
+    let fail_with = |code| move |error: io::Error| fail(code, &format!("{}: {error}", file.display()));
     if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         // A pipe, or /dev/null.
-        let out = OpenOptions::new().write(true).open(file).map_err(refuse(EXIT_USAGE))?;
+        let out = OpenOptions::new().write(true).open(file).map_err(fail_with(EXIT_USAGE))?;
         return to_writer(directory, format, out, bar).await.map_err(|error| fail(1, &error));
     }
     let mut temporary = file.as_os_str().to_owned();
@@ -93,11 +93,11 @@ async fn to_file(
     let temporary = PathBuf::from(temporary);
     // An existing file may be readable by other users, so it is deleted first.
     match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(EXIT_USAGE)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail_with(EXIT_USAGE)(error)),
         _ => {}
     }
     let out = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary);
-    let out = out.map_err(refuse(EXIT_USAGE))?;
+    let out = out.map_err(fail_with(EXIT_USAGE))?;
     let written = match to_writer(directory, format, &out, bar).await {
         Ok(Some(counts)) => out.sync_all().and_then(|()| std::fs::rename(&temporary, file)).map(|()| Some(counts)),
         Ok(None) => Ok(None),
@@ -106,5 +106,5 @@ async fn to_file(
     if !matches!(written, Ok(Some(_))) {
         let _ = std::fs::remove_file(&temporary);
     }
-    written.map_err(refuse(1))
+    written.map_err(fail_with(1))
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(args: &ImportArgs, clock: &Clock) -> ExitCode {
 
 async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCode> {
     let name = args.file.display();
-    // A directory file is recognized by its content, whatever the format.
+    // A directory file is recognized by its content, also if `--format` is given.
     let is_json = args.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let given = args.format.or(is_json.then_some(FormatArg::Jsonl));
     let format = format(given, &args.file)?;
@@ -93,12 +93,12 @@ async fn run_to_end(args: &ImportArgs, clock: &Clock) -> Result<ExitCode, ExitCo
 fn print_report(report: &Report, args: &ImportArgs, elapsed: Duration) -> ExitCode {
     let name = args.file.display();
     if !report.bad.is_empty() {
-        let what = count(report.bad.len() as u64, "row");
-        let _ = write!(io::stderr(), "{name}: {what} cannot be imported:\n{}", report.bad);
+        let rows = count(report.bad.len() as u64, "row");
+        let _ = write!(io::stderr(), "{name}: {rows} cannot be imported:\n{}", report.bad);
     }
     if !report.warnings.is_empty() {
-        let what = count(report.warnings.len() as u64, "row");
-        let _ = write!(io::stderr(), "warning: {name}: {what} may contain a mistake:\n{}", report.warnings);
+        let rows = count(report.warnings.len() as u64, "row");
+        let _ = write!(io::stderr(), "warning: {name}: {rows} may contain a mistake:\n{}", report.warnings);
     }
     if report.imported.total() > 0 || matches!(report.ended, Ended::Done) {
         print(&summary(report, elapsed));

@@ -161,9 +161,9 @@ fn secret() -> impl TypedValueParser<Value = SecretString> {
 }
 
 /// Parses a time.
-fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text)
-        .map(|instant| instant.to_utc())
+        .map(|time| time.to_utc())
         .map_err(|_| "not an RFC 3339 time such as 2030-01-31T12:00:00Z".to_owned())
 }
 

@@ -13,7 +13,7 @@ use qrcode::types::QrError;
 use qrcode::{EcLevel, QrCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, secret};
+use super::{ConfigArgs, EXIT_USAGE, fail, parse_time, print, secret};
 use crate::config::load_scan_key;
 use crate::domain::scan_key_code::RecognitionToken;
 
@@ -30,7 +30,7 @@ pub(super) struct ScanKeyArgs {
     #[arg(long, required = true, value_parser = secret(), allow_hyphen_values = true)]
     token: Option<SecretString>,
     /// Write this time into the code, such as 2030-01-31T12:00:00Z [default: now]
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timestamp: Option<DateTime<Utc>>,
     /// Append this information of the retailer, letters and digits, such as APP2
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -88,7 +88,8 @@ fn show(code: &str) -> Result<String, QrError> {
     let qr = QrCode::with_error_correction_level(code, EcLevel::M)?;
     let mut text = format!("code    {code}\nbase64  {}\n\n", BASE64_STANDARD.encode(code));
     if io::stdout().is_terminal() {
-        // Black on white, whatever the colours of the terminal: QR readers need a dark code on a light background.
+        // Black on white, independent of the colours of the terminal: QR readers need a dark code on a light
+        // background.
         for line in qr.render::<Dense1x2>().build().lines() {
             let _ = writeln!(text, "\x1b[38;5;16;48;5;231m{line}\x1b[0m");
         }

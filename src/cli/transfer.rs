@@ -41,9 +41,9 @@ impl From<FormatArg> for Format {
 
 /// The format that is given, or that the file's name ends in.
 pub(super) fn format(given: Option<FormatArg>, file: &Path) -> Result<Format, ExitCode> {
-    given.map(Format::from).or_else(|| Format::of(file)).ok_or_else(|| {
-        let what = "its name does not end in .jsonl, .ndjson or .csv: give the format with --format";
-        fail(EXIT_USAGE, &format!("{}: {what}", file.display()))
+    given.map(Format::from).or_else(|| Format::from_file_name(file)).ok_or_else(|| {
+        let message = "its name does not end in .jsonl, .ndjson or .csv: give the format with --format";
+        fail(EXIT_USAGE, &format!("{}: {message}", file.display()))
     })
 }
 
@@ -52,9 +52,9 @@ pub(super) fn location(sources: &Sources) -> Result<(Location, Option<HashKey>),
     match load_storage(sources).map_err(|error| fail(EXIT_USAGE, &error))? {
         (Storage::Database(location), hash_key) => Ok((location, hash_key)),
         (Storage::Memory, _) => {
-            let what =
+            let message =
                 "storage.url: memory: has no data to import into or export: set sqlite:// and a path, or postgres://";
-            Err(fail(EXIT_USAGE, &what))
+            Err(fail(EXIT_USAGE, &message))
         }
     }
 }
@@ -168,6 +168,6 @@ pub(super) fn per_second(rows: u64, elapsed: Duration) -> u64 {
 }
 
 /// `5 stores`, `1 store`.
-pub(super) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -15,11 +15,12 @@ pub(super) const CLOCK_LEEWAY: TimeDelta = TimeDelta::seconds(60);
 /// # Errors
 /// Returns the first check that fails.
 pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<Utc>) -> Result<(), Refusal> {
-    let is_ours =
-        |audience: &Value| audience.as_str().is_some_and(|audience| audiences.iter().any(|ours| ours == audience));
+    let is_ours = |audience: &Value| {
+        audience.as_str().is_some_and(|audience| audiences.iter().any(|accepted| accepted == audience))
+    };
     let is_for_us = match token.claims.get("aud") {
         Some(Value::Array(several)) => several.iter().any(is_ours),
-        Some(one) => is_ours(one),
+        Some(audience) => is_ours(audience),
         None => false,
     };
     if !is_for_us {
@@ -28,13 +29,13 @@ pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<
     if token.claims.contains_key("cnf") {
         return Err(Refusal::SenderConstrained);
     }
-    let expires_at = instant(token, "exp")?.ok_or(Refusal::MalformedToken)?;
+    let expires_at = time_claim(token, "exp")?.ok_or(Refusal::MalformedToken)?;
     if now >= expires_at {
         return Err(Refusal::ExpiredToken);
     }
     let latest_start = now.checked_add_signed(CLOCK_LEEWAY).unwrap_or(now);
     for claim in ["nbf", "iat"] {
-        if instant(token, claim)?.is_some_and(|starts_at| starts_at > latest_start) {
+        if time_claim(token, claim)?.is_some_and(|starts_at| starts_at > latest_start) {
             return Err(Refusal::NotYetValid);
         }
     }
@@ -42,14 +43,14 @@ pub(super) fn check(token: &Unverified<'_>, audiences: &[String], now: DateTime<
 }
 
 /// A `NumericDate`: seconds since 1970. A fraction is cut off.
-fn instant(token: &Unverified<'_>, claim: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
+fn time_claim(token: &Unverified<'_>, claim: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
     let Some(value) = token.claims.get(claim) else { return Ok(None) };
     let seconds = match value {
         Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole_seconds)),
         _ => None,
     };
-    let instant = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    instant.map(Some).ok_or(Refusal::MalformedToken)
+    let time = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.map(Some).ok_or(Refusal::MalformedToken)
 }
 
 #[expect(

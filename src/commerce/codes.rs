@@ -56,7 +56,7 @@ pub enum NoCode {
 }
 
 impl NoCode {
-    /// The stable word for logs and metrics.
+    /// The stable identifier in logs and metrics.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl NoCode {
 }
 
 impl Commerce {
-    /// Makes a code for a customer, and for a device of theirs if one is given.
+    /// Makes a code for a customer, and for one of the customer's devices if one is given.
     ///
     /// # Errors
     /// The outer error is a failure on the connector's side; the inner one says why the customer gets no code.

@@ -45,7 +45,7 @@ impl ContextKeys {
     /// Whether the context was made for this customer and this token.
     ///
     /// # Errors
-    /// When it was not.
+    /// If the context was made for another customer or token, or not by this connector.
     pub(super) fn check(&self, context: &str, customer: &Digest, token: &str) -> Result<(), Refusal> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(context).map_err(|_| Refusal::WrongContext)?;
         let Some((&[VERSION], rest)) = bytes.split_first_chunk::<1>() else { return Err(Refusal::WrongContext) };

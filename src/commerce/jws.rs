@@ -37,7 +37,7 @@ struct Header {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
-    // Members that bring a key or tell where to fetch one. A token with such a key could be signed by any client.
+    // Members that contain a key or the URL of one. A token with such a key could be signed by any client.
     #[serde(default, deserialize_with = "is_present")]
     jku: bool,
     #[serde(default, deserialize_with = "is_present")]

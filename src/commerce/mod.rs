@@ -143,7 +143,7 @@ impl Commerce {
     /// Makes an anonymous token with this id, or with a random id if none is given.
     ///
     /// # Errors
-    /// When something of ours fails.
+    /// On a failure on the connector's side.
     pub fn anonymous_token(
         &self,
         id: Option<AnonymousId>,
@@ -161,17 +161,17 @@ impl Commerce {
         Ok(AnonymousToken { token: token.into(), lifetime: self.tokens.lifetime() })
     }
 
-    /// The customer that a bearer token names. `charge` is awaited only if no known key verifies the token, before the
-    /// request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first.
+    /// The customer that a bearer token names. `count_request` is awaited only if no known key verifies the token,
+    /// before the request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first.
     ///
     /// # Errors
-    /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or `charge`
-    /// fails (with the time until it would succeed).
+    /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or
+    /// `count_request` fails (with the time until it would succeed).
     pub async fn authenticate(
         &self,
         token: &str,
         now: DateTime<Utc>,
-        charge: impl Future<Output = Result<(), Duration>>,
+        count_request: impl Future<Output = Result<(), Duration>>,
     ) -> Result<Bearer, AuthenticationError> {
         let unverified = Unverified::read(token)?;
         let issuer = unverified.text("iss").ok_or(Refusal::UnknownIssuer)?;
@@ -179,7 +179,7 @@ impl Commerce {
             self.tokens.verify(&unverified, now)?
         } else {
             let provider = self.providers.iter().find(|provider| provider.settings().issuer.as_str() == issuer);
-            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now, charge).await?
+            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now, count_request).await?
         };
         Ok(Bearer { token: token.into(), customer })
     }
@@ -188,7 +188,7 @@ impl Commerce {
     /// shoppers, a shopper is created.
     ///
     /// # Errors
-    /// When something of ours fails.
+    /// On a failure on the connector's side.
     pub async fn customer_context(&self, bearer: &Bearer, now: DateTime<Utc>) -> Result<SecretString, CommerceError> {
         if let Customer::Known { issuer, .. } = &bearer.customer
             && self

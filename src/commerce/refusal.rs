@@ -14,7 +14,7 @@ pub enum Refusal {
     MalformedToken,
     /// The token's algorithm is `none`, or not allowed for its issuer.
     AlgorithmNotAllowed,
-    /// The token's header brings a key, or demands an extension that is not implemented (`crit`).
+    /// The token's header contains a key or the URL of one, or demands an extension that is not implemented (`crit`).
     HeaderNotAllowed,
     /// The token has another type, such as a proof of possession or a logout token.
     WrongType,
@@ -41,7 +41,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The stable word for the log.
+    /// The stable identifier in the log.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -45,8 +45,8 @@ fn caller(reader: &mut Reader, name: &str, has_authority: bool, seen: &mut Seen)
         }
     }
     if reader.text(&setting("api_key_sha256")).is_empty() && subject.is_empty() {
-        let what = "must be set, or certificate_subject: a caller needs credentials";
-        reader.refuse(&setting("api_key_sha256"), what);
+        let message = "must be set, or certificate_subject: a caller needs credentials";
+        reader.refuse(&setting("api_key_sha256"), message);
     }
     let stores = stores(reader, &setting("stores"));
     let certificate_subject = (!subject.is_empty()).then_some(subject);
@@ -65,12 +65,12 @@ fn keys(reader: &mut Reader, setting: &str, name: &str, seen: &mut Seen) -> Vec<
     for word in words {
         let Some(key) = KeyDigest::from_hex(&word) else {
             // The value may be the key itself, so it is not printed.
-            let what =
+            let message =
                 "must be 64 hexadecimal digits, such as `printf %s \"$KEY\" | sha256sum` prints, not the key itself";
-            reader.refuse_secret(setting, what);
+            reader.refuse_secret(setting, message);
             continue;
         };
-        if key == KeyDigest::of(b"") {
+        if key == KeyDigest::from_key(b"") {
             reader.refuse_secret(setting, "is the SHA-256 of an empty key");
         }
         match seen.keys.insert(key, name.to_owned()) {

@@ -56,7 +56,8 @@ pub struct Commerce {
     pub codes_per_shopper: usize,
 }
 
-/// `None` if the shopper API is not enabled, or if its settings are not valid; the mistakes are noted.
+/// `None` if the shopper API is not enabled, or if its settings are not valid; the errors are reported through
+/// `reader`.
 pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
     let per_second = reader.integer("commerce.requests_per_second", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
     let burst = reader.integer("commerce.burst", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
@@ -111,9 +112,9 @@ fn authorization_keys(reader: &mut Reader) -> Vec<SecretString> {
     let Some(text) = reader.secret(setting, MIN_KEY_LENGTH) else { return Vec::new() };
     let keys: Vec<&str> = text.expose_secret().split(',').collect();
     if keys.len() > 2 || keys.iter().any(|key| key.len() < MIN_KEY_LENGTH) {
-        let what =
+        let message =
             format!("must be one key, or two separated by a comma, each of at least {MIN_KEY_LENGTH} characters");
-        reader.refuse_secret(setting, &what);
+        reader.refuse_secret(setting, &message);
     }
     keys.into_iter().map(SecretString::from).collect()
 }
@@ -139,10 +140,10 @@ fn or_random(reader: &mut Reader, mode: Mode, keys: Vec<SecretSlice<u8>>, settin
     }
 }
 
-/// Notes that a secret is missing, unless another problem with it is noted already.
-fn refuse_missing(reader: &mut Reader, setting: &str, what: &str) {
+/// Reports that a secret is missing, unless it has another problem.
+fn refuse_missing(reader: &mut Reader, setting: &str, form: &str) {
     if !reader.has_problem(setting) {
-        reader.refuse_secret(setting, &format!("is required with commerce.enabled: {what}"));
+        reader.refuse_secret(setting, &format!("is required with commerce.enabled: {form}"));
     }
 }
 
@@ -173,8 +174,8 @@ fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -
     }
     let issuer = reader.text(&setting("issuer"));
     if !is_issuer(&issuer) || Issuer::parse(&issuer).is_err() {
-        let what = "must be an https URL, or an http URL on loopback, without a query, of up to 255 characters";
-        reader.refuse(&setting("issuer"), what);
+        let message = "must be an https URL, or an http URL on loopback, without a query, of up to 255 characters";
+        reader.refuse(&setting("issuer"), message);
     } else if !issuers.insert(issuer.clone()) {
         reader.refuse(&setting("issuer"), "is already the issuer of another provider, or commerce.issuer");
     }
@@ -182,9 +183,9 @@ fn provider(reader: &mut Reader, name: String, issuers: &mut BTreeSet<String>) -
     if audiences.is_empty() {
         reader.refuse(&setting("audience"), "must list the accepted aud claims");
     }
-    let known = [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("EdDSA", Algorithm::EdDSA)];
+    let supported = [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("EdDSA", Algorithm::EdDSA)];
     let words = reader.list(&setting("algorithms"));
-    let find = |word: &String| known.iter().find(|(known, _)| known == word).map(|(_, algorithm)| *algorithm);
+    let find = |word: &String| supported.iter().find(|(name, _)| name == word).map(|(_, algorithm)| *algorithm);
     let algorithms: Vec<Algorithm> = words.iter().filter_map(find).collect();
     if words.is_empty() || algorithms.len() < words.len() {
         reader.refuse(&setting("algorithms"), "must be one or more of RS256, ES256 and EdDSA");

@@ -1,4 +1,4 @@
-//! `storage.*`: the database, and every mistake in its URL that can be found without connecting.
+//! `storage.*`: the database, and all problems of its URL that can be found without connecting.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -23,7 +23,7 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 pub(super) fn read(reader: &mut Reader) -> Storage {
     let connections = reader.integer("storage.max_connections", 10, 4..=1000);
-    let mistakes = reader.mistakes();
+    let problems_before = reader.problem_count();
     let url = reader.secret_text(URL).unwrap_or_default();
     let text = url.expose_secret();
     let problem = if let Some(path) = text.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
@@ -37,8 +37,8 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
             None => return Storage::Database(Location::Postgres { url, connections }),
             Some(problem) => problem,
         }
-    } else if text == "memory:" || reader.mistakes() > mistakes {
-        return Storage::Memory; // for the `_file` that cannot be read, a problem is noted already
+    } else if text == "memory:" || reader.problem_count() > problems_before {
+        return Storage::Memory; // the `_file` cannot be read; that problem is reported already
     } else {
         "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database"
             .into()
@@ -82,8 +82,8 @@ fn postgres_problem(url: &str, rest: &str) -> Option<Cow<'static, str>> {
         return Some(UNESCAPED.into());
     }
     let Ok(url) = Url::parse(url) else {
-        let what = "must be postgres://user:password@host:port/database";
-        return Some(if is_cut { UNESCAPED.into() } else { what.into() });
+        let form = "must be postgres://user:password@host:port/database";
+        return Some(if is_cut { UNESCAPED.into() } else { form.into() });
     };
     let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.[]".contains(c));
     for (name, value) in url.query_pairs() {

@@ -16,8 +16,8 @@ const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// The data that is imported into the directory at each start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectorySource {
-    /// None: the directory stays as it is.
-    Kept,
+    /// No data: the directory in the database is not changed.
+    Unchanged,
     /// Amazon's published test data, which is part of the binary.
     DemoData,
     /// A file.
@@ -33,14 +33,15 @@ pub(super) fn source(reader: &Reader, mode: Mode) -> DirectorySource {
     let path = PathBuf::from(reader.text("directory.file"));
     match mode {
         _ if !path.as_os_str().is_empty() => DirectorySource::File { path, may_have_faults: mode.is_demo() },
-        Mode::Serve => DirectorySource::Kept,
+        Mode::Serve => DirectorySource::Unchanged,
         Mode::Demo | Mode::PublishedDemo => DirectorySource::DemoData,
     }
 }
 
-/// `None` if no identity backend is configured, or if its settings are not valid; the mistakes are noted.
+/// `None` if no identity backend is configured, or if its settings are not valid; the errors are reported through
+/// `reader`.
 pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
-    let mistakes = reader.mistakes();
+    let problems_before = reader.problem_count();
     let limits = Limits {
         timeout: reader.duration("directory.timeout", TIMEOUT.0..=TIMEOUT.1),
         cache_for: reader.duration("directory.cache_for", Duration::ZERO..=MINUTE),
@@ -77,8 +78,8 @@ pub(super) fn identity_backend(reader: &mut Reader) -> Option<Settings> {
         }
     }
     // The URL may contain a password, so it is not printed.
-    let url = parse_url(&url).map_err(|what| reader.refuse_secret("directory.url", what)).ok()?;
-    if reader.mistakes() > mistakes {
+    let url = parse_url(&url).map_err(|message| reader.refuse_secret("directory.url", message)).ok()?;
+    if reader.problem_count() > problems_before {
         return None;
     }
     let credentials = Credentials { token, authorities, certificate: certificate.zip(key) };

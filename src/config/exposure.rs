@@ -7,11 +7,11 @@ use super::layers::CALLERS;
 use super::reader::Reader;
 use super::{Config, Mode};
 
-/// Notes every unsafe combination.
+/// Reports every unsafe combination.
 pub(super) fn check(reader: &mut Reader, mode: Mode, config: &Config) {
-    let overlap = |one: SocketAddr, other: SocketAddr| {
-        let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-        one.port() != 0 && one.port() == other.port() && same
+    let overlap = |first: SocketAddr, second: SocketAddr| {
+        let same_ip = first.ip() == second.ip() || first.ip().is_unspecified() || second.ip().is_unspecified();
+        first.port() != 0 && first.port() == second.port() && same_ip
     };
     if overlap(config.server.bind, config.management.bind) {
         reader.refuse("management.bind", "must not be the API's port");

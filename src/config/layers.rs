@@ -140,18 +140,18 @@ fn variable(name: &str) -> String {
 
 /// Reads a TOML file. An error has the line and what is expected, but not the text of the line, which may be a secret.
 fn read_file(path: &Path) -> Result<String, Problem> {
-    let refuse = |what: String| Problem::new("configuration file", format!("{}: {what}", path.display()));
-    let content = std::fs::read_to_string(path).map_err(|error| refuse(file_error(path, &error)))?;
+    let invalid = |message: String| Problem::new("configuration file", format!("{}: {message}", path.display()));
+    let content = std::fs::read_to_string(path).map_err(|error| invalid(file_error(path, &error)))?;
     toml::from_str::<toml::Table>(&content).map_err(|error| {
         let before = error.span().and_then(|span| content.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count().saturating_add(1);
-        refuse(format!("line {line}: {}", error.message()))
+        invalid(format!("line {line}: {}", error.message()))
     })?;
     Ok(content)
 }
 
 /// The environment variables that are settings. A variable whose name is similar to a setting's, or whose value is not
-/// Unicode, is a mistake.
+/// Unicode, is an error.
 fn variables(
     sources: &Sources,
     known: &BTreeMap<String, Value>,
@@ -170,9 +170,11 @@ fn variables(
             (true, _, Some(value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
             (true, _, None) => problems.push(Problem::new(name, "must be text in UTF-8")),
             (false, None, _) if name.to_uppercase().starts_with("CONNECTOR__") => {
-                problems.push(Problem::new(name, format!("is not read; write {}", name.to_uppercase())));
+                problems.push(Problem::new(name, format!("unknown variable; did you mean {}?", name.to_uppercase())));
             }
-            (false, Some(meant), _) => problems.push(Problem::new(name, format!("is not read; write {meant}"))),
+            (false, Some(meant), _) => {
+                problems.push(Problem::new(name, format!("unknown variable; did you mean {meant}?")))
+            }
             (false, None, _) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Reads and checks the configuration. The result is either a valid [`Config`] or an error with every mistake.
+//! Reads and checks the configuration. The result is either a valid [`Config`] or an error with all problems.
 //!
 //! Settings come from layers, each of which overrides the ones before: `config/default.toml`, which documents every
 //! setting and is part of the binary; the demo's defaults; a file; the environment, which is passed as a map.

@@ -1,4 +1,4 @@
-//! Reads single settings and collects every mistake. (serde would stop at the first one.)
+//! Reads single settings and collects every problem. (serde would stop at the first one.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,24 +23,24 @@ const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
 /// The length of the prefix of IPv4-mapped addresses.
 const MAPPED_BITS: u8 = 96;
 
-/// Every mistake in a configuration.
+/// All problems of a configuration.
 #[derive(Debug, Error)]
 pub struct ConfigError(Vec<Problem>);
 
-/// One mistake.
+/// One problem of a configuration.
 #[derive(Debug)]
 pub struct Problem {
     /// The setting.
     pub setting: String,
     /// Its value; `None` if it is or may be a secret.
     pub value: Option<String>,
-    /// What is wrong, and what is valid.
-    pub what: String,
+    /// The problem, and the valid values.
+    pub message: String,
 }
 
 impl Problem {
-    pub(super) fn new(setting: &str, what: impl Into<String>) -> Self {
-        Self { setting: setting.to_owned(), value: None, what: what.into() }
+    pub(super) fn new(setting: &str, message: impl Into<String>) -> Self {
+        Self { setting: setting.to_owned(), value: None, message: message.into() }
     }
 }
 
@@ -62,15 +62,15 @@ impl fmt::Display for ConfigError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, value, what } = self;
+        let Self { setting, value, message } = self;
         match value {
-            Some(value) => write!(f, "{setting} = {value:?}: {what}"),
-            None => write!(f, "{setting}: {what}"),
+            Some(value) => write!(f, "{setting} = {value:?}: {message}"),
+            None => write!(f, "{setting}: {message}"),
         }
     }
 }
 
-/// Reads settings. An invalid one is noted, and a placeholder is returned instead; [`Reader::finish`] then fails.
+/// Reads settings. For an invalid one, it stores the problem and returns a placeholder; [`Reader::finish`] then fails.
 pub(super) struct Reader {
     values: BTreeMap<String, String>,
     defaults: BTreeMap<String, String>,
@@ -84,31 +84,31 @@ impl Reader {
         Self { values, defaults, origins, problems }
     }
 
-    /// Returns `value`, or every mistake.
+    /// Returns `value`, or all problems.
     pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
     }
 
-    /// The number of mistakes so far.
-    pub(super) fn mistakes(&self) -> usize {
+    /// The number of problems so far.
+    pub(super) fn problem_count(&self) -> usize {
         self.problems.len()
     }
 
-    /// Whether a mistake is noted for a setting or its `_file` variant.
+    /// Whether a setting or its `_file` variant has a problem.
     pub(super) fn has_problem(&self, setting: &str) -> bool {
         let names = [setting.to_owned(), format!("{setting}_file")];
         self.problems.iter().any(|problem| names.contains(&problem.setting))
     }
 
-    /// Notes a mistake in a setting, with its value.
-    pub(super) fn refuse(&mut self, setting: &str, what: &str) {
+    /// Reports a problem of a setting, with its value.
+    pub(super) fn refuse(&mut self, setting: &str, message: &str) {
         let value = Some(self.text(setting));
-        self.problems.push(Problem { setting: setting.to_owned(), value, what: what.to_owned() });
+        self.problems.push(Problem { setting: setting.to_owned(), value, message: message.to_owned() });
     }
 
-    /// Notes a mistake in a secret, without its value.
-    pub(super) fn refuse_secret(&mut self, setting: &str, what: &str) {
-        self.problems.push(Problem::new(setting, what));
+    /// Reports a problem of a secret, without its value.
+    pub(super) fn refuse_secret(&mut self, setting: &str, message: &str) {
+        self.problems.push(Problem::new(setting, message));
     }
 
     /// The names of the named sections of one kind.
@@ -116,7 +116,7 @@ impl Reader {
         sections(&self.values, kind)
     }
 
-    /// Whether a named section may have this name; notes a mistake if not.
+    /// Whether a named section may have this name. If not, reports it.
     pub(super) fn is_section_name(&mut self, kind: &str, name: &str) -> bool {
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         let is_valid = (1..=32).contains(&name.len()) && name.chars().all(is_allowed);
@@ -192,8 +192,8 @@ impl Reader {
 
     pub(super) fn address(&mut self, setting: &str) -> SocketAddr {
         let placeholder = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let what = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
-        let mut address: SocketAddr = self.parse(setting, placeholder, what, |_| true);
+        let wanted = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+        let mut address: SocketAddr = self.parse(setting, placeholder, wanted, |_| true);
         address.set_ip(address.ip().to_canonical()); // ::ffff:127.0.0.1 is loopback too
         address
     }
@@ -272,9 +272,9 @@ impl Reader {
         for (part, position) in parts.zip(1_usize..) {
             let key = BASE64_STANDARD.decode(part).ok().filter(|key| bytes.contains(&key.len()));
             let Some(key) = key else {
-                let what =
+                let message =
                     format!("key {position} must be {wanted} in Base64: create it with `openssl rand -base64 {least}`");
-                self.refuse_secret(&named, &what);
+                self.refuse_secret(&named, &message);
                 keys.push(Vec::new().into()); // a placeholder, so that the positions stay right
                 continue;
             };
@@ -308,8 +308,8 @@ impl Reader {
                 }
             },
             (false, false) => {
-                let what = format!("is set, and {file_setting} too: set only one of them");
-                self.problems.push(Problem::new(setting, what));
+                let message = format!("is set, and {file_setting} too: set only one of them");
+                self.problems.push(Problem::new(setting, message));
                 None
             }
         }

@@ -13,13 +13,13 @@ pub(super) fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
 
 /// The format of codes, and whether a code opens only one event.
 pub(super) fn read(reader: &mut Reader) -> (Option<ScanKeyFormat>, bool) {
-    let mistakes = reader.mistakes();
+    let problems_before = reader.problem_count();
     let keys = signing_keys(reader);
-    let keys_are_valid = reader.mistakes() == mistakes;
+    let keys_are_valid = reader.problem_count() == problems_before;
     let single_use = reader.boolean("scan_key.single_use");
     if single_use && keys.is_none() && keys_are_valid {
-        let what = "needs scan_key.signing_keys: anyone who sees an unsigned code can create others from it";
-        reader.refuse("scan_key.single_use", what);
+        let message = "needs scan_key.signing_keys: anyone who sees an unsigned code can create others from it";
+        reader.refuse("scan_key.single_use", message);
     }
     let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
     let unit = reader.one_of("scan_key.timestamp_unit", TimestampUnit::Seconds, &units);

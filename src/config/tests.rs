@@ -20,7 +20,7 @@ fn default_settings_are_as_documented() {
 }
 
 #[test]
-fn one_error_lists_every_mistake_without_secrets() {
+fn one_error_lists_all_problems_without_secrets() {
     let error = load(
         Mode::Serve,
         &[
@@ -56,7 +56,7 @@ fn one_error_lists_every_mistake_without_secrets() {
 fn the_environment_overrides_a_file_and_a_file_the_defaults() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let toml = "[server]\nmax_connections = 7\n[rate_limit]\nburst = 8\n[scan_key]\ncustomer_prefix = 'SHOP'\n";
-    std::fs::write(file.path(), toml).expect("written");
+    std::fs::write(file.path(), toml).expect("the file is written");
     let environment = HashMap::from([("CONNECTOR__RATE_LIMIT__BURST".into(), "9".into())]);
     let sources = Sources { file: Some(file.path().to_owned()), environment, ..Sources::default() };
     let config = Config::load(Mode::Demo, &sources).expect("valid");
@@ -142,7 +142,10 @@ fn a_variable_with_a_similar_name_is_refused_and_other_variables_are_ignored() {
         ["CONNECTOR_SERVER__BIND", "CONNECTOR_SERVER_BIND", "connector__server__bind", "Connector__Server__Bind"]
     {
         let error = load(Mode::Demo, &[(similar, "127.0.0.1:1")]).expect_err(similar);
-        assert!(error.contains(&format!("{similar}: is not read; write CONNECTOR__SERVER__BIND")), "{error}");
+        assert!(
+            error.contains(&format!("{similar}: unknown variable; did you mean CONNECTOR__SERVER__BIND?")),
+            "{error}"
+        );
     }
     for other in ["CONNECTOR_URL", "CONNECTOR_API_KEY", "CONNECTOR_SERVICE_HOST", "SERVER__BIND"] {
         assert!(load(Mode::Demo, &[(other, "x")]).is_ok(), "{other}");
@@ -172,7 +175,7 @@ fn values_of_the_wrong_kind_are_refused_without_repeating_them() {
         ("[management]\ntoken = 'hush-hush-hush-hush-hush", "line 2: "),
         ("[management]\ntoken = 'hush hush hush hush'", "printable ASCII without spaces"),
     ] {
-        std::fs::write(file.path(), toml).expect("written");
+        std::fs::write(file.path(), toml).expect("the file is written");
         let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
         let error = Config::load(Mode::Demo, &sources).expect_err(toml).to_string();
         assert!(error.contains(wanted) && !error.contains("hush"), "{toml}\n{error}");
@@ -182,7 +185,7 @@ fn values_of_the_wrong_kind_are_refused_without_repeating_them() {
 #[test]
 fn a_secret_is_read_from_the_file_of_its_file_variant() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("written");
+    std::fs::write(file.path(), "a-token-of-sixteen-or-more\n").expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     let config = load(Mode::Demo, &[("CONNECTOR__MANAGEMENT__TOKEN_FILE", path)]).expect("valid");
     let token = config.management.token.expect("a token");
@@ -200,14 +203,15 @@ fn urls_with_a_password_are_never_shown() {
     let setting = "CONNECTOR__RATE_LIMIT__URL";
     let good = "redis://connector:s3cret@valkey.internal:6379/2";
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), format!("{good}\n")).expect("written");
+    std::fs::write(file.path(), format!("{good}\n")).expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     for given in [(setting, good), ("CONNECTOR__RATE_LIMIT__URL_FILE", path)] {
         let config = load(Mode::Demo, &[given]).expect("valid");
         assert!(config.shared_rate_limit.is_some() && !format!("{config:?}").contains("s3cret"), "{config:?}");
     }
     let environment = HashMap::from([(setting.into(), good.into())]);
-    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    let effective =
+        effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
     assert!(effective.iter().any(|s| s.name == "rate_limit.url" && s.value == "(hidden)"), "{effective:?}");
 
     assert!(load(Mode::Demo, &[]).expect("valid").shared_rate_limit.is_none());
@@ -232,11 +236,12 @@ fn key(byte: u8) -> String {
 #[test]
 fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuration_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("written");
+    std::fs::write(file.path(), format!("{}\r\n\n{}\n", key(1), key(2))).expect("the file is written");
     let path = file.path().to_str().expect("UTF-8");
     let list = format!("{}, {}", key(1), key(2));
     let toml = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2))).expect("written");
+    std::fs::write(toml.path(), format!("[scan_key]\nsigning_keys = ['{}', '{}']\n", key(1), key(2)))
+        .expect("the file is written");
     let in_toml = Sources { file: Some(toml.path().to_owned()), ..Sources::default() };
     let both = [
         load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &list)]).expect("valid"),
@@ -252,18 +257,19 @@ fn signing_keys_are_read_from_the_environment_a_secret_file_and_the_configuratio
     assert!(codes.iter().all(|code| code.len() == 66 && *code == codes[0]), "{codes:?}");
 
     let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), list.into())]);
-    let effective = effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+    let effective =
+        effective(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
     assert!(effective.iter().any(|s| s.name == "scan_key.signing_keys" && s.value == "(hidden)"), "{effective:?}");
 }
 
 #[test]
 fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
-    let (one, two, short) = (key(1), key(2), base64(&[9; 31]));
+    let (first, second, short) = (key(1), key(2), base64(&[9; 31]));
     for (list, wanted) in [
-        (format!("{one},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
-        (format!("{short},,{one}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
-        (format!("{one},{two},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
-        (format!("{one},{two},{one}"), "scan_key.signing_keys: key 3 is the same as key 1"),
+        (format!("{first},{short}"), "scan_key.signing_keys: key 2 must be at least 32 bytes in Base64"),
+        (format!("{short},,{first}"), "scan_key.signing_keys: key 1 must be at least 32 bytes in Base64"),
+        (format!("{first},{second},hush-hush"), "scan_key.signing_keys: key 3 must be at least 32 bytes in Base64"),
+        (format!("{first},{second},{first}"), "scan_key.signing_keys: key 3 is the same as key 1"),
         (",".to_owned(), "scan_key.signing_keys: contains no key"),
     ] {
         // The prefix and single_use are valid with signing keys, so they must not be named.
@@ -274,7 +280,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
         ];
         let error = load(Mode::Demo, &settings).expect_err(&list);
         assert!(error.contains(wanted), "{wanted:?} is not in\n{error}");
-        for secret in [&one, &two, &short, "hush"] {
+        for secret in [&first, &second, &short, "hush"] {
             assert!(!error.contains(secret), "{error}");
         }
         assert!(!error.contains("single_use"), "{error}");
@@ -283,7 +289,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");
     for (content, wanted) in [("\n", "contains no key"), ("hush-hush\n", "key 1 must be at least 32 bytes")] {
-        std::fs::write(file.path(), content).expect("written");
+        std::fs::write(file.path(), content).expect("the file is written");
         let error = load(Mode::Demo, &[("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path)]).expect_err(content);
         assert!(error.contains(&format!("scan_key.signing_keys_file: {wanted}")) && !error.contains("hush"), "{error}");
     }
@@ -291,7 +297,7 @@ fn an_invalid_signing_key_is_named_by_its_position_and_not_quoted() {
         [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", "/nonexistent/keys"), ("CONNECTOR__SCAN_KEY__SINGLE_USE", "true")];
     let error = load(Mode::Demo, &missing).expect_err("there is no such file");
     assert!(error.contains("signing_keys_file") && !error.contains("single_use"), "{error}");
-    let twice = [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path), ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &one)];
+    let twice = [("CONNECTOR__SCAN_KEY__SIGNING_KEYS_FILE", path), ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", &first)];
     assert!(load(Mode::Demo, &twice).is_err_and(|error| error.contains("only one of them")));
 }
 
@@ -300,7 +306,8 @@ fn a_list_of_secrets_may_require_an_exact_length() {
     let setting = "scan_key.signing_keys";
     let read = |bytes| {
         let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
-        let layers = Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("read");
+        let layers =
+            Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
         let mut reader = Reader::new(layers);
         let keys = reader.secret_list(setting, &bytes);
         reader.finish(keys).map_err(|error| error.to_string())
@@ -322,7 +329,7 @@ fn single_use_needs_signing_keys() {
 }
 
 #[test]
-fn a_prefix_that_leaves_no_room_for_a_signature_is_refused() {
+fn prefix_too_long_for_a_signature_is_refused() {
     let keys = ("CONNECTOR__SCAN_KEY__SIGNING_KEYS", key(1));
     for (length, fits) in [(92, true), (93, false)] {
         let prefix = "A".repeat(length);
@@ -336,7 +343,7 @@ fn a_prefix_that_leaves_no_room_for_a_signature_is_refused() {
 
 #[test]
 fn every_setting_is_read() {
-    let defaults: toml_names::Names = toml_names::of(include_str!("../../config/default.toml"));
+    let defaults: toml_names::Names = toml_names::read(include_str!("../../config/default.toml"));
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
     let files = std::fs::read_dir(folder).expect("the folder of this file").map(|entry| entry.expect("a file").path());
     let files = files.filter(|file| !file.ends_with("tests.rs"));
@@ -355,7 +362,7 @@ fn every_setting_is_read() {
 mod toml_names {
     pub(super) type Names = Vec<String>;
 
-    pub(super) fn of(toml: &str) -> Names {
+    pub(super) fn read(toml: &str) -> Names {
         let mut section = "";
         let mut names = Vec::new();
         for line in toml.lines().filter(|line| !line.starts_with('#')) {

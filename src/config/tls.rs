@@ -7,7 +7,7 @@ const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "tls.client_authority";
 
-/// `None` if there is no certificate, or if the files cannot be used; the mistakes are noted.
+/// `None` if there is no certificate, or if the files cannot be used; the errors are reported through `reader`.
 pub(super) fn read(reader: &mut Reader) -> Option<TlsSettings> {
     let [certificate, key, authority] = [CERTIFICATE, KEY, AUTHORITY].map(|setting| reader.text(setting));
     match (certificate.is_empty(), key.is_empty()) {
@@ -32,8 +32,8 @@ pub(super) fn read(reader: &mut Reader) -> Option<TlsSettings> {
     let client_authority = (!authority.is_empty()).then(|| authority.into());
     let settings = TlsSettings { certificate: certificate.into(), key: key.into(), client_authority };
     if let Err(error) = settings.check() {
-        for mistake in error.0 {
-            reader.refuse(mistake.setting, &mistake.what);
+        for problem in error.0 {
+            reader.refuse(problem.setting, &problem.message);
         }
         return None;
     }

@@ -48,7 +48,7 @@ impl Directory {
     /// once it has expired. A shopper has at most `at_most` issued tokens (1 or more): the oldest are deleted first.
     /// Issued tokens are in no list, no export and no audit log.
     ///
-    /// Refused when there is no such shopper, or the device is not one of theirs.
+    /// Refused when there is no such shopper, or the device is not one of the shopper's.
     ///
     /// # Errors
     /// When the directory cannot be changed.

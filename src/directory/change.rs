@@ -71,7 +71,7 @@ pub struct IssuedToken {
     pub shopper: VisitorId,
     /// The device that it identifies.
     pub device: Option<DeviceId>,
-    /// Until when the app was told that its code is valid.
+    /// The time until which the app was told that its code is valid.
     pub promised_until: DateTime<Utc>,
     /// When the token becomes unknown.
     pub expires_at: DateTime<Utc>,
@@ -124,7 +124,7 @@ impl Profile {
     }
 }
 
-/// What a key or token is registered with.
+/// The shopper, device, channel and state that a key or token is registered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The shopper that it identifies. Only a revoked key or token may have none.
@@ -142,13 +142,13 @@ pub struct Link {
 pub struct AuditEntry {
     /// Increases with every entry.
     pub id: i64,
-    /// When, by the connector's clock.
+    /// The time of the change, by the connector's clock.
     pub at: DateTime<Utc>,
-    /// What was done: `put`, `deleted`, `flagged`, `unflagged`, `revoked` or `erased`.
+    /// The action: `put`, `deleted`, `flagged`, `unflagged`, `revoked` or `erased`.
     pub action: String,
-    /// To what: `store`, `shopper`, `identity_key`, `recognition_token` or `customer`.
+    /// The kind of the row: `store`, `shopper`, `identity_key`, `recognition_token` or `customer`.
     pub kind: String,
-    /// To which: an id, or a digest in hexadecimal.
+    /// The id of the row, or its digest in hexadecimal.
     pub subject: String,
 }
 

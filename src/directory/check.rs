@@ -17,7 +17,7 @@ use crate::domain::visitor::{Month, PaymentMethod, Shopper, Visitor};
 pub(crate) struct Problem {
     /// The member, such as `shopper` or `identityKeys[3].shopper`.
     pub(crate) path: String,
-    /// What is wrong and what is allowed. It never contains a key or a token.
+    /// The problem, and the valid values. It never contains a key or a token.
     pub(crate) message: String,
 }
 
@@ -114,7 +114,7 @@ fn payment_method(problems: &mut Problems, row: &PaymentMethodRow) -> Option<Pay
     if last_month.is_none() {
         problems.add("paymentMethod.lastMonth", "must be a month such as 2099-12");
     }
-    Some(PaymentMethod { id: id.flatten(), last_month: last_month? })
+    Some(PaymentMethod { id: id.flatten(), last_valid_month: last_month? })
 }
 
 /// Checks an identity key, and returns its digest.

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The look-up fails at once.
+    /// The look-up fails immediately.
     Fail,
     /// The look-up never answers.
     Stall,

@@ -80,7 +80,7 @@ pub struct Loaded {
     pub changes: Vec<Change>,
     /// The keys with a fault. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
-    /// How many rows it has.
+    /// The number of its rows.
     pub content: Content,
 }
 
@@ -101,7 +101,7 @@ pub struct Content {
     pub customers: usize,
 }
 
-/// Why a file cannot be used: every problem that was found before reading had to stop.
+/// The problems of a file that cannot be used, as far as it could be read.
 #[derive(Debug, Error)]
 pub struct DirectoryFileError {
     source_name: String,
@@ -130,17 +130,17 @@ pub fn load(path: &Path, hash_key: &HashKey, may_have_faults: bool) -> io::Resul
     let source_name = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
-    let refuse = |what: &str| DirectoryFileError {
+    let invalid = |message: &str| DirectoryFileError {
         source_name: source_name.clone(),
-        problems: vec![Problem::new("the file", what)],
+        problems: vec![Problem::new("the file", message)],
     };
     if bytes.len() as u64 > MAX_BYTES {
-        return Ok(Err(refuse(
+        return Ok(Err(invalid(
             "is longer than 8 MiB, the limit for a file that is read at each start: leave directory.file empty and import the \
              file once with `identity-connector import`",
         )));
     }
-    let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(refuse("is not UTF-8: save it as UTF-8"))) };
+    let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(invalid("is not UTF-8: save it as UTF-8"))) };
     Ok(parse(&text, &source_name, hash_key, may_have_faults))
 }
 
@@ -155,25 +155,25 @@ pub fn parse(
     hash_key: &HashKey,
     may_have_faults: bool,
 ) -> Result<Loaded, DirectoryFileError> {
-    let refuse = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
+    let invalid = |problems| DirectoryFileError { source_name: source_name.to_owned(), problems };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let file: DirectoryFile = read(text).map_err(|problem| refuse(vec![problem]))?;
-    FileCheck::default().check(&file, hash_key, may_have_faults).map_err(refuse)
+    let file: DirectoryFile = read(text).map_err(|problem| invalid(vec![problem]))?;
+    FileCheck::default().check(&file, hash_key, may_have_faults).map_err(invalid)
 }
 
 /// Reads JSON. An error has the path and the expected value, not the value in the file, which may be a key.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let what = describe(error.inner());
+        let message = describe(error.inner());
         let path = error.path().to_string();
         // The path ends in the name of an unknown field, which may be a key if keys are written at this level.
         let shown_path = match path.rsplit_once('.') {
             _ if path == "." || path == "?" => "the file".to_owned(),
-            Some((row, _)) if what.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
+            Some((row, _)) if message.starts_with("unknown field") && !path.starts_with("stores") => row.to_owned(),
             _ => path,
         };
-        Problem::new(shown_path, what)
+        Problem::new(shown_path, message)
     })?;
     json.end().map_err(|error| Problem::new("end of the file", describe(&error)))?;
     Ok(value)
@@ -301,8 +301,8 @@ impl FileCheck {
         }
     }
 
-    fn problem(&mut self, path: &str, field: &str, what: &str) {
-        self.problems.push(Problem::new(format!("{path}.{field}"), what));
+    fn problem(&mut self, path: &str, field: &str, message: &str) {
+        self.problems.push(Problem::new(format!("{path}.{field}"), message));
     }
 }
 

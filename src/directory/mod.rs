@@ -49,7 +49,8 @@ pub enum DirectoryError {
     /// The database or the identity backend did not answer, or returned an error.
     #[error("directory unavailable: {0}")]
     Unavailable(String),
-    /// It is at its limit of concurrent requests, and answers other requests.
+    /// The database or the identity backend has reached its limit of concurrent requests. It still answers other
+    /// requests.
     #[error("directory busy")]
     Busy,
     /// The identity backend did not answer for this key, but answers for others. The key itself probably causes the
@@ -79,7 +80,7 @@ pub struct Directory {
     hash_key: HashKey,
     /// Only in the demo and in tests; `serve` has none.
     faults: Option<FaultsByKey>,
-    /// The identity backend, asked about keys and tokens that this directory does not have.
+    /// The identity backend, which is used for keys and tokens that this directory does not have.
     remote: Option<Box<Remote>>,
 }
 
@@ -110,8 +111,8 @@ impl Directory {
         Self { backend, hash_key, faults: None, remote: None }
     }
 
-    /// Adds an identity backend: the retailer's own system, asked about keys and tokens that this directory does not
-    /// have.
+    /// Adds an identity backend: the retailer's own system, which is used for keys and tokens that this directory does
+    /// not have.
     #[must_use]
     pub fn with_remote(self, remote: Remote) -> Self {
         Self { remote: Some(Box::new(remote)), ..self }

@@ -143,7 +143,7 @@ impl From<&Profile> for ShopperRow {
             account: shopper.account,
             payment_method: shopper.payment_method.as_ref().map(|method| PaymentMethodRow {
                 id: method.id.as_ref().map(|id| id.as_str().to_owned()),
-                last_month: method.last_month.to_string(),
+                last_month: method.last_valid_month.to_string(),
             }),
             devices: devices.iter().map(|device| device.as_str().to_owned()).collect(),
         }

@@ -1,14 +1,14 @@
 //! The look-ups of a scan: the store, and the shopper of a key or token.
 //!
-//! The directory's own rows come first. The identity backend is asked only about keys and tokens that the directory
-//! does not have, so it cannot change a registered or issued one.
+//! The directory's own rows come first. Only keys and tokens that the directory does not have are looked up at
+//! the identity backend, so the backend cannot change a registered or issued one.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::remote::Question;
+use super::remote::LookupRequest;
 use super::{Backend, Directory, DirectoryError, Kind, Registration};
 use crate::breaker::Subject;
 use crate::digest::Digest;
@@ -26,7 +26,7 @@ pub struct ScanContext {
     pub store: StoreId,
     /// How the key was read, if the gate says so.
     pub channel: Option<KeyChannel>,
-    /// When the scan must be answered.
+    /// The deadline of the scan's answer.
     pub deadline: Instant,
 }
 
@@ -80,7 +80,7 @@ impl Directory {
         self.or_ask_remote(found, Kind::RecognitionToken, token.expose(), digest, context).await
     }
 
-    /// Until when an app was told that its code with this token is valid. `None` unless the token was
+    /// The time until which an app was told that its code with this token is valid. `None` unless the token was
     /// [issued](Directory::issue) and has not expired.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Directory {
         match &self.remote {
             Some(remote) if found.is_none() => {
                 // Boxed, so that the future of a scan without an identity backend stays small.
-                Box::pin(remote.look_up(Question { kind, value, digest, context })).await
+                Box::pin(remote.look_up(LookupRequest { kind, value, digest, context })).await
             }
             _ => Ok(found),
         }

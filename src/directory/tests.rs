@@ -39,7 +39,8 @@ fn token(number: usize) -> RecognitionToken {
 /// A directory in memory and one on SQLite, and the folder of its file.
 async fn directories() -> ([Directory; 2], tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("opened");
+    let database =
+        Database::open(&Location::Sqlite(folder.path().join("c.db")), None).await.expect("the database opens");
     ([Directory::in_memory(HashKey::new(&[0; 32])), Directory::in_database(database)], folder)
 }
 
@@ -48,7 +49,7 @@ async fn put_shopper(directory: &Directory, account: Account) {
     let mut profile = Profile::new(visitor("v"));
     profile.shopper.account = account;
     profile.devices = vec![device("d"), device("e")];
-    directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("applied");
+    directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("the changes are applied");
 }
 
 /// A token for shopper `v`.
@@ -59,14 +60,14 @@ fn issued(directory: &Directory, number: usize, device: Option<DeviceId>, expire
 
 async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) -> Issued {
     let token = issued(directory, number, Some(device("d")), expires_at);
-    directory.issue(token, 3, at(now)).await.expect("asked")
+    directory.issue(token, 3, at(now)).await.expect("the query succeeds")
 }
 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
     let store = StoreId::parse("S").expect("an id");
     let context = ScanContext { subject, store, channel: None, deadline: tokio::time::Instant::now() };
-    directory.recognition_token(&token(number), at(now), &context).await.expect("asked")
+    directory.recognition_token(&token(number), at(now), &context).await.expect("the query succeeds")
 }
 
 async fn which_are_found(directory: &Directory, of: usize, now: i64) -> Vec<usize> {
@@ -111,11 +112,11 @@ async fn a_token_is_issued_only_to_an_existing_shopper_and_for_one_of_their_devi
         put_shopper(&directory, Account::Active).await;
         for other in ["x", "d\0"] {
             let refused = directory.issue(issued(&directory, 0, Some(device(other)), 60), 3, at(0)).await;
-            assert_eq!(refused.expect("asked"), Issued::Refused(Refusal::UnknownDevice));
+            assert_eq!(refused.expect("the query succeeds"), Issued::Refused(Refusal::UnknownDevice));
         }
         assert_eq!(found(&directory, 0, 0).await, None);
         let without = directory.issue(issued(&directory, 0, None, 60), 3, at(0)).await;
-        assert_eq!(without.expect("asked"), Issued::Done);
+        assert_eq!(without.expect("the query succeeds"), Issued::Done);
         let Some(Registration::Active { holder, .. }) = found(&directory, 0, 0).await else { panic!("it is active") };
         assert_eq!(holder.device, None);
     }
@@ -146,7 +147,7 @@ async fn a_registered_token_takes_precedence_over_an_issued_one() {
         let digest = directory.hash_key().recognition_token(&token(0));
         let revoked = Link { revoked: true, ..Link::default() };
         let put = Change::PutRegistration(Kind::RecognitionToken, digest, revoked);
-        directory.apply(vec![put], at(0)).await.expect("applied");
+        directory.apply(vec![put], at(0)).await.expect("the changes are applied");
         assert_eq!(found(&directory, 0, 0).await, Some(Registration::Revoked));
     }
 }
@@ -159,9 +160,9 @@ async fn a_sweep_deletes_all_expired_tokens_and_no_others() {
         for number in 0..250 {
             let expires_at = if number < 240 { 60 } else { 61 };
             let done = directory.issue(issued(&directory, number, None, expires_at), 1000, at(0)).await;
-            assert_eq!(done.expect("asked"), Issued::Done);
+            assert_eq!(done.expect("the query succeeds"), Issued::Done);
         }
-        directory.sweep(at(60)).await.expect("swept");
+        directory.sweep(at(60)).await.expect("the sweep succeeds");
         assert_eq!(which_are_found(&directory, 250, 0).await, (240..250).collect::<Vec<_>>());
     }
 }
@@ -175,11 +176,11 @@ async fn an_erased_shopper_has_no_tokens_and_no_customers() {
         let digest = directory.hash_key().customer(&customer("a"));
         let erase = || Change::EraseShopper { id: visitor("v"), pseudonym: visitor("p") };
         let changes = vec![Change::LinkCustomer(digest, visitor("v")), erase()];
-        assert_eq!(directory.apply(changes, at(0)).await.expect("applied"), [Outcome::Changed; 2]);
+        assert_eq!(directory.apply(changes, at(0)).await.expect("the changes are applied"), [Outcome::Changed; 2]);
         put_shopper(&directory, Account::Active).await;
         assert_eq!(found(&directory, 0, 0).await, None, "a new shopper with the same id has no tokens");
-        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
-        assert_eq!(directory.customers(None, 10).await.expect("asked"), []);
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("the query succeeds"), None);
+        assert_eq!(directory.customers(None, 10).await.expect("the query succeeds"), []);
     }
 }
 
@@ -187,7 +188,7 @@ async fn an_erased_shopper_has_no_tokens_and_no_customers() {
 async fn a_customer_is_linked_with_a_new_shopper_once() {
     let (directories, _folder) = directories().await;
     for directory in directories {
-        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("the query succeeds"), None);
         let directory = Arc::new(directory);
         let mut asking = JoinSet::new();
         for number in 0..20 {
@@ -196,16 +197,18 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
                 directory.link_or_create(&customer("a"), visitor(&format!("new {number}")), at(7)).await
             });
         }
-        let mut all: Vec<_> = asking.join_all().await.into_iter().map(|shopper| shopper.expect("asked")).collect();
+        let mut all: Vec<_> =
+            asking.join_all().await.into_iter().map(|shopper| shopper.expect("the query succeeds")).collect();
         all.dedup();
-        let profile = directory.shopper_of(&customer("a")).await.expect("asked").expect("one");
+        let profile =
+            directory.shopper_of(&customer("a")).await.expect("the query succeeds").expect("the customer is linked");
         assert_eq!(all, slice::from_ref(&profile.shopper.visitor.id));
-        assert_eq!(directory.shoppers(None, 100).await.expect("asked"), slice::from_ref(&profile));
+        assert_eq!(directory.shoppers(None, 100).await.expect("the query succeeds"), slice::from_ref(&profile));
         let Shopper { visitor: who, account, payment_method } = profile.shopper;
         assert_eq!((who.kind, account, payment_method), (VisitorType::Shopper, Account::Active, None));
         assert_eq!(profile.devices, []);
 
-        let audit = directory.audit(None, 100).await.expect("asked");
+        let audit = directory.audit(None, 100).await.expect("the query succeeds");
         let entries: Vec<_> =
             audit.iter().map(|entry| (&*entry.action, &*entry.kind, &*entry.subject, entry.at)).collect();
         let digest = directory.hash_key().customer(&customer("a")).to_hex();
@@ -219,8 +222,8 @@ async fn a_new_shopper_never_replaces_an_existing_one() {
     for directory in directories {
         put_shopper(&directory, Account::Flagged).await;
         assert!(directory.link_or_create(&customer("a"), visitor("v"), at(0)).await.is_err());
-        assert_eq!(directory.shopper_of(&customer("a")).await.expect("asked"), None);
-        let before = directory.profile(&visitor("v")).await.expect("asked").expect("they are there");
+        assert_eq!(directory.shopper_of(&customer("a")).await.expect("the query succeeds"), None);
+        let before = directory.profile(&visitor("v")).await.expect("the query succeeds").expect("they are there");
         assert_eq!(before.shopper.account, Account::Flagged);
     }
 }
@@ -229,14 +232,15 @@ async fn a_new_shopper_never_replaces_an_existing_one() {
 async fn the_shortest_window_counts_enabled_stores_only() {
     let (directories, _folder) = directories().await;
     for directory in directories {
-        let shortest = async || directory.shortest_window().await.expect("asked").map(ScanKeyWindow::seconds);
+        let shortest =
+            async || directory.shortest_window().await.expect("the query succeeds").map(ScanKeyWindow::seconds);
         assert_eq!(shortest().await, None);
         for (id, window, enabled, expected) in
             [("a", 30, false, None), ("b", 90, true, Some(90)), ("c", 45, true, Some(45)), ("d", 60, true, Some(45))]
         {
             let row = serde_json::json!({ "id": id, "scanKeyWindowSeconds": window, "enabled": enabled });
-            let store = store(&serde_json::from_value(row).expect("a row")).expect("sound");
-            directory.apply(vec![Change::PutStore(store)], at(0)).await.expect("applied");
+            let store = store(&serde_json::from_value(row).expect("a row")).expect("a valid store");
+            directory.apply(vec![Change::PutStore(store)], at(0)).await.expect("the changes are applied");
             assert_eq!(shortest().await, expected);
         }
     }

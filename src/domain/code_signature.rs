@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
-/// How many letters and digits a signature has.
+/// The length of a signature, in letters and digits.
 pub const SIGNATURE_LENGTH: usize = 17;
 
 /// The text that separates these signatures from the digests of `HashKey`, in case an operator uses one key for both.

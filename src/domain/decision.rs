@@ -35,7 +35,7 @@ pub enum Denial {
     InvalidKey,
     /// The key is not registered.
     KeyNotFound,
-    /// The Scan Key Code is older than its window.
+    /// The Scan Key Code is older than its validity window.
     KeyExpired,
     /// The Scan Key Code has already opened a gate for another event, and codes are single-use.
     KeyAlreadyUsed,
@@ -73,13 +73,13 @@ impl Denial {
         Self::CashNotSupported,
     ];
 
-    /// The denial with this reason word.
+    /// Parses the identifier that [`Self::reason`] returns.
     #[must_use]
     pub fn parse(reason: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|denial| denial.reason() == reason)
     }
 
-    /// The stable word for logs, metrics and the ledger.
+    /// The stable identifier in logs, metrics and the ledger.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -94,18 +94,18 @@ impl Denial {
     }
 }
 
-/// Decides about a visitor who has been identified.
+/// Decides the scan of an identified visitor.
 ///
 /// At an exit the account rules are skipped, so that no shopper is locked in, unless the store's exit policy requires
 /// them.
 #[must_use]
-pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, tell_payment_source: bool) -> Decision {
+pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, include_payment_source: bool) -> Decision {
     let Holder { shopper, device } = holder;
     let check_account = event.location == Location::Entry || store.exit_policy == ExitPolicy::CheckAccount;
     if check_account && let Some(denial) = account_denial(event, store, &shopper) {
         return Decision::Denied(denial);
     }
-    let payment_source = shopper.payment_method.as_ref().filter(|_| tell_payment_source);
+    let payment_source = shopper.payment_method.as_ref().filter(|_| include_payment_source);
     Decision::Accepted(Grant {
         visitor: shopper.visitor.clone(),
         device,
@@ -127,7 +127,7 @@ pub fn shopper_denial(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
     let method = shopper.payment_method.as_ref();
     if shopper.account == Account::Flagged {
         Some(Denial::AccountFlagged)
-    } else if method.is_some_and(|method| method.last_month.is_over_at(at)) {
+    } else if method.is_some_and(|method| method.last_valid_month.has_ended_at(at)) {
         Some(Denial::PaymentExpired)
     } else {
         None

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::decision::Denial;
 use super::scan_key_code::{FIXED_PREFIX, MIN_LENGTH};
 
-/// The longest identity key on the wire, in Unicode characters of its Base64 form.
+/// The longest identity key in a request, in Unicode characters of its Base64 form.
 pub const MAX_ENCODED: usize = 1000;
 
 /// The longest identity key after decoding, in bytes.

@@ -28,7 +28,7 @@ macro_rules! text_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text of 1 to 255 Unicode characters, whatever they are.
+            /// Takes a text of 1 to 255 Unicode characters. Every character is allowed.
             ///
             /// # Errors
             /// When it is empty or longer.

@@ -31,7 +31,7 @@ pub struct AuthEvent {
     pub location: Location,
 }
 
-/// Which gate: `authEvent.location`.
+/// The side of the gate, entry or exit: `authEvent.location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// Into the store.
@@ -51,7 +51,7 @@ impl Location {
         }
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl KeyChannel {
         }
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

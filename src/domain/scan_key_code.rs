@@ -187,7 +187,7 @@ impl ScanKeyFormat {
         Ok(code)
     }
 
-    /// A code without its signature: the same whichever key signed it.
+    /// A code without its signature. It does not depend on the key that signed the code.
     #[must_use]
     pub fn unsigned<'a>(&self, code: &'a str) -> &'a str {
         code.len().checked_sub(self.signature_length()).and_then(|length| code.get(..length)).unwrap_or(code)
@@ -205,14 +205,14 @@ impl ScanKeyFormat {
         cursor.literal(&self.customer_prefix)?;
         let token = RecognitionToken::parse(cursor.take(TOKEN_LENGTH)?).ok()?;
         let made_at = cursor.take(self.unit.digits())?;
-        let made_at = self.instant(made_at)?;
+        let made_at = self.parse_timestamp(made_at)?;
         if self.signing_keys.as_ref().is_some_and(|keys| !keys.verify(code, signature)) {
             return None;
         }
         Some(ScanKeyCode { token, made_at, custom: cursor.finish() })
     }
 
-    fn instant(&self, digits: &str) -> Option<DateTime<Utc>> {
+    fn parse_timestamp(&self, digits: &str) -> Option<DateTime<Utc>> {
         let number = digits.parse().ok()?; // the code has only letters and digits, so there is no sign
         match self.unit {
             TimestampUnit::Seconds => DateTime::from_timestamp(number, 0),

@@ -18,13 +18,13 @@ pub enum VisitorType {
 }
 
 impl VisitorType {
-    /// Reads the word on the wire.
+    /// Parses the value in JSON.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Shopper, Self::Associate, Self::CashShopper].into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// The word on the wire.
+    /// The value in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ pub struct PaymentMethod {
     /// Its id, sent as `paymentSource` if the configuration includes it in answers.
     pub id: Option<PaymentSourceId>,
     /// The last month in which it is valid.
-    pub last_month: Month,
+    pub last_valid_month: Month,
 }
 
 /// A month of a year, as printed on a card.
@@ -93,9 +93,9 @@ impl Month {
         Some(Self { first_day })
     }
 
-    /// Whether the month is over at `time`: from 00:00 UTC on the first day of the next month.
+    /// Whether the month has ended at `time`: from 00:00 UTC on the first day of the next month.
     #[must_use]
-    pub fn is_over_at(self, time: DateTime<Utc>) -> bool {
+    pub fn has_ended_at(self, time: DateTime<Utc>) -> bool {
         self.first_day
             .checked_add_months(Months::new(1))
             .is_some_and(|next| time >= next.and_time(NaiveTime::MIN).and_utc())
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn payment_method_is_valid_to_the_last_instant_of_its_month() {
         let month = Month::parse("2023-12").expect("a month");
-        assert!(!month.is_over_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
-        assert!(month.is_over_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
+        assert!(!month.has_ended_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
+        assert!(month.has_ended_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn only_400_and_401_refuse_whatever_their_body_is() {
+    fn only_400_and_401_refuse_with_any_body() {
         for status in [400, 401] {
             let refused = Some((GateDecision::Closed, Cause::Refused));
             assert_eq!(verdict(status, VISITOR, false), refused);

@@ -2,7 +2,7 @@
 //!
 //! A [`Gate`] sends one scan to a connector as Amazon does, retries included, and decides whether the gate opens. It
 //! uses none of the connector's types: the two share only the HTTP interface, so a mistake in shared code cannot hide.
-//! Amazon publishes no numbers for timeouts and back-off; [`GateSettings::new`] has ours.
+//! Amazon publishes no numbers for timeouts and back-off; [`GateSettings::new`] has the numbers of this project.
 //!
 //! An attempt is *answered* when the complete answer, or the first 64 KiB of its body, arrives within the attempt's
 //! time. A timeout or a broken connection is not an answer. When the budget is spent, the last answer counts, so a 429

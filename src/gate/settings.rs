@@ -1,4 +1,4 @@
-//! The settings of a gate, checked before the first request.
+//! Settings of the gate simulator, checked before the first request.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -24,11 +24,11 @@ pub struct GateSettings {
     pub authorities: Option<Vec<u8>>,
     /// The client certificate, followed by its private key, in PEM.
     pub certificate: Option<SecretSlice<u8>>,
-    /// The maximum time of one attempt, the body of the answer included; over zero.
+    /// The maximum time of one attempt, the body of the answer included. Must be greater than zero.
     pub attempt_timeout: Duration,
-    /// The maximum time of a scan, all attempts and waits included; over zero.
+    /// The maximum time of a scan, all attempts and waits included. Must be greater than zero.
     pub budget: Duration,
-    /// The nominal wait before the first retry; it doubles with each retry; over zero.
+    /// The nominal wait before the first retry; it doubles with each retry. Must be greater than zero.
     pub first_backoff: Duration,
     /// The store's default gate decision, which applies when the budget is spent without a decision.
     pub default_decision: GateDecision,
@@ -69,7 +69,7 @@ pub enum GateError {
     )]
     Certificate,
     /// Certificates are given for a URL without TLS.
-    #[error("the options for certificates need a URL with https://: change the URL, or leave them out")]
+    #[error("certificate options require an https:// URL; change the URL or remove the certificate options")]
     NeedsTls,
     /// A duration is zero.
     #[error("the {0} is zero; give a duration such as 2s or 100ms")]
@@ -81,17 +81,17 @@ pub enum GateError {
 
 /// The URL of the endpoint.
 pub(super) fn endpoint(url: &str) -> Result<Url, GateError> {
-    let refuse = |problem: &str| Err(GateError::Url(problem.to_owned()));
+    let invalid = |problem: &str| Err(GateError::Url(problem.to_owned()));
     let mut url = match Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        Err(error) if url.contains("://") => return refuse(&format!("cannot be read ({error})")),
-        _ => return refuse("does not begin with http:// or https://"),
+        Err(error) if url.contains("://") => return invalid(&format!("cannot be read ({error})")),
+        _ => return invalid("does not begin with http:// or https://"),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse("contains a user name or password");
+        return invalid("contains a user name or password");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return refuse("has a part after ? or #");
+        return invalid("contains a query or fragment (the part after ? or #)");
     }
     let path = url.path().trim_end_matches('/');
     let base = path.strip_suffix(ENDPOINT).unwrap_or(path);

@@ -15,7 +15,7 @@ use crate::rate_limit::{self, RateLimits};
 
 const X_API_KEY: &str = "x-api-key";
 
-/// Identifies and charges the callers of the API's port.
+/// Identifies the callers of the API's port and counts their requests against their limits.
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// The configured callers.
@@ -31,8 +31,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request is charged to
-    /// its address, not to a caller.
+    /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request counts
+    /// against the limit of its address, not of a caller.
     pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
@@ -40,20 +40,20 @@ impl Admission {
             Ok(caller) => Ok(caller),
             Err(unknown) => {
                 let address = self.address(head);
-                let charged = self.failures.charge(&address).await;
-                charged.map_err(|wait| ApiError::too_many_requests(wait, "unauthorized_limited"))?;
+                let counted = self.failures.count_request(&address).await;
+                counted.map_err(|wait| ApiError::too_many_requests(wait, "unauthorized_limited"))?;
                 Err(ApiError::UnknownCaller(unknown, address))
             }
         }
     }
 
-    /// Charges one request to the caller, or to the client's address if no callers are configured.
-    pub(super) async fn charge(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
+    /// Counts a request against the limit of the caller, or of the client's address if no callers are configured.
+    pub(super) async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
             None => self.address(head),
         };
-        self.limits.charge(&caller).await.map_err(|wait| {
+        self.limits.count_request(&caller).await.map_err(|wait| {
             self.metrics.rate_limited();
             ApiError::too_many_requests(wait, "rate_limited")
         })

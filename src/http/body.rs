@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// The longest allowed request body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
-/// How many bytes of an unread body are drained.
+/// The maximum number of bytes of an unread body that are drained.
 const DRAIN_BYTES: usize = 1024 * 1024;
-/// For how long an unread body is drained.
+/// The maximum time for which an unread body is drained.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Why a body could not be read.

@@ -47,8 +47,8 @@ fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
         // Split as bytes: the client's part of a line may be invalid text, and the proxy's part must be read all the
         // same.
         for part in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
-            // Nothing to the left of an invalid address can be trusted: the request is charged to the proxy that sent
-            // it.
+            // Nothing to the left of an invalid address can be trusted: the request counts against the limit of
+            // the proxy that sent it.
             let Some(address) = std::str::from_utf8(part).ok().and_then(|part| address(part.trim())) else { break };
             caller = address;
             if !is_trusted(caller) {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn of(peer: &str, lines: &[&'static str]) -> Caller {
+    fn caller_of(peer: &str, lines: &[&'static str]) -> Caller {
         let trusted = ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -98,7 +98,11 @@ mod tests {
             ("fd00::1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("fd00::1", &["[2001:db8::1]"], "2001:db8::1"),
         ] {
-            assert_eq!(of(peer, lines), Caller::from(want.parse::<IpAddr>().expect("an address")), "{peer} {lines:?}");
+            assert_eq!(
+                caller_of(peer, lines),
+                Caller::from(want.parse::<IpAddr>().expect("an address")),
+                "{peer} {lines:?}"
+            );
         }
     }
 }

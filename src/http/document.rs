@@ -65,7 +65,7 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     }
 }
 
-/// The most problems that are found in a body: each needs another pass.
+/// The maximum number of problems that are reported for a body: each needs another pass.
 const MAX_PROBLEMS: usize = 20;
 
 /// Reads an object and finds all problems of its members, not only the first. Since serde stops at the first bad value,
@@ -74,14 +74,14 @@ const MAX_PROBLEMS: usize = 20;
 /// # Errors
 /// All problems, if no object can be read.
 pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<Problem>), Vec<Problem>> {
-    let first = match parse(text) {
+    let first_problem = match parse(text) {
         Ok(Object(object)) => return Ok((object, Vec::new())),
         Err(problem) => problem,
     };
-    let Ok(mut value @ Value::Object(_)) = serde_json::from_str(text) else { return Err(vec![first]) };
+    let Ok(mut value @ Value::Object(_)) = serde_json::from_str(text) else { return Err(vec![first_problem]) };
     let mut problems = Vec::new();
-    if first.message.starts_with("duplicate field") {
-        problems.push(first); // the parsed value no longer shows it: it has only one of the two
+    if first_problem.message.starts_with("duplicate field") {
+        problems.push(first_problem); // the parsed value no longer shows it: it has only one of the two
     }
     for _ in 0..MAX_PROBLEMS {
         let error = match serde_path_to_error::deserialize(&value) {
@@ -102,9 +102,9 @@ pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, 
 
 /// Removes the bad value, or replaces it with a placeholder if the member is required. Returns whether that was
 /// possible.
-fn replace_bad_value(value: &mut Value, path: &Path, what: &str) -> bool {
-    let is_unknown = what.starts_with("unknown field");
-    let missing = what.strip_prefix("missing field `").and_then(|name| name.split('`').next());
+fn replace_bad_value(value: &mut Value, path: &Path, message: &str) -> bool {
+    let is_unknown = message.starts_with("unknown field");
+    let missing = message.strip_prefix("missing field `").and_then(|name| name.split('`').next());
     let segments = path.iter().filter(|segment| matches!(segment, Segment::Map { .. } | Segment::Seq { .. }));
     let missing = missing.map(|name| Segment::Map { key: name.to_owned() });
     let mut segments: Vec<&Segment> = segments.chain(&missing).collect();
@@ -150,12 +150,12 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 
 /// The problem and its position.
 fn problem_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let (path, what) = (error.path().to_string(), file::describe(error.inner()));
+    let (path, message) = (error.path().to_string(), file::describe(error.inner()));
     // The path of an unknown field ends in its name, which may be a key.
-    let known =
-        if what.starts_with("unknown field") { path.rsplit_once('.').map(|(outer, _)| outer) } else { Some(&*path) };
-    let position = known.filter(|path| !matches!(*path, "." | "?")).unwrap_or("the body");
-    Problem::new(shortened(position), what)
+    let shown_path =
+        if message.starts_with("unknown field") { path.rsplit_once('.').map(|(outer, _)| outer) } else { Some(&*path) };
+    let position = shown_path.filter(|path| !matches!(*path, "." | "?")).unwrap_or("the body");
+    Problem::new(shortened(position), message)
 }
 
 /// A position in the sender's JSON, without control characters and cut to 100 characters: the sender chooses its names.

@@ -68,16 +68,16 @@ pub(super) enum ApiError {
     NotFound,
     /// The path does not allow the method: 405. The router adds `Allow`.
     MethodNotAllowed,
-    /// A fault on our side: 500. The cause is for the log only.
+    /// A fault of the connector or its backends: 500. The cause is for the log only.
     Internal { reason: &'static str, cause: String },
 }
 
 /// The outcome of a request, for its log line. It is an extension of the response and never sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    /// A stable word.
+    /// The stable identifier of the outcome.
     pub(super) reason: &'static str,
-    /// A problem that an operator has to fix. The line is then a warning, or an error if the fault is ours.
+    /// A problem that an operator has to fix. The line is then a warning, or an error if the connector is at fault.
     pub(super) cause: Option<String>,
     /// The decision about the shopper, if one was made.
     pub(super) decision: Option<&'static str>,

@@ -20,7 +20,7 @@ use crate::domain::scan::Scan;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// The time for an answer, from the request's head. Amazon gives up half a second later.
+/// The time for an answer, from the request's head. Amazon stops waiting half a second later.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
 /// Identifies the caller, reads the scan, verifies it and answers. After [`ANSWER_TIME`] the answer is a 500, even if
@@ -39,7 +39,8 @@ pub(super) async fn verify(
     })
 }
 
-/// Identifies and charges the caller. Returns the caller, if callers are configured, and the unread body.
+/// Identifies the caller and counts the request against its limit. Returns the caller, if callers are configured, and
+/// the unread body.
 async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
     let (head, body) = request.into_parts();
     // First, so that unknown callers do not use up the allowance of known ones.
@@ -48,7 +49,7 @@ async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<A
         log.set_caller(Arc::clone(&caller.name));
     }
     // Before the body, so that a caller over its limit costs no work.
-    api.admission.charge(caller.as_deref(), &head).await?;
+    api.admission.count_request(caller.as_deref(), &head).await?;
     Ok((caller, body))
 }
 
@@ -74,7 +75,7 @@ async fn decide(
         Some(permit) => permit,
         None => match api.connector.recall(&scan, now) {
             Some(record) => {
-                api.in_flight.count_recalled();
+                api.in_flight.count_replay();
                 return Ok(answer::render(&record, true));
             }
             None => api.in_flight.acquire(deadline).await?,
@@ -160,14 +161,14 @@ pub(super) mod tests {
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         let directory = Directory::in_memory(hash_key.clone());
-        directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("applied");
+        directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("the changes are applied");
         let connector = Connector {
             directory: Arc::new(directory.with_faults(FaultsByKey::new(faults, loaded.faults))),
             ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
             hash_key,
             scan_key: None,
             single_use: false,
-            tell_payment_source: false,
+            include_payment_source: false,
             metrics: Metrics::new(),
         };
         let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };

@@ -1,10 +1,10 @@
 //! The limit of scans in progress (`server.max_in_flight`), and what happens to scans beyond it.
 //!
 //! A scan takes a permit when its whole request has arrived, so that slow senders hold none. The permit is released
-//! when all work for the scan is done, so that hanging up does not release it early. While no permit is free, the
-//! bodies of up to [`MAX_EXTRA_BODIES`] requests are still read: recorded events are answered from their record, and up
-//! to [`MAX_WAITING`] other scans wait for a permit for at most [`MAX_WAIT`]. This short queue keeps all permits in use
-//! although requests arrive at random instants. Every other request is refused with 429.
+//! when all work for the scan is done, so a client that disconnects does not release it early. While no permit is free,
+//! the bodies of up to [`MAX_EXTRA_BODIES`] requests are still read: recorded events are answered from their record,
+//! and up to [`MAX_WAITING`] other scans wait for a permit for at most [`MAX_WAIT`]. This short queue keeps all permits
+//! in use although requests arrive at random instants. Every other request is refused with 429.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,18 +16,19 @@ use super::error::ApiError;
 use super::later;
 use crate::metrics::Metrics;
 
-/// How many bodies may be read at a time while no permit is free.
+/// The maximum number of bodies that are read at a time while no permit is free.
 const MAX_EXTRA_BODIES: usize = 64;
-/// How many scans may wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are still read.
+/// The maximum number of scans that wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are
+/// still read.
 const MAX_WAITING: usize = 48;
-/// How long a scan waits for a permit.
+/// The maximum time that a scan waits for a permit.
 const MAX_WAIT: Duration = Duration::from_millis(50);
 /// The `reason` of a scan that is refused without a permit.
 pub(super) const OVERLOADED: &str = "overloaded";
 /// The log counts refused scans at most once in this time. Their own lines are `debug`, so that a flood does not fill
 /// the disk.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The `Retry-After` of a refused scan, in seconds. A gate for which that is too long backs off longer by itself.
+/// The `Retry-After` of a refused scan, in seconds. If the overload lasts longer, the back-off of the gate grows.
 const RETRY_AFTER: u64 = 1;
 
 /// The limit of scans in progress. Clones share it.
@@ -53,7 +54,7 @@ pub(super) struct ReadPermit {
     _extra_body: Option<OwnedSemaphorePermit>,
 }
 
-/// Permission to work on a scan. Dropping it releases it.
+/// Permission to work on a scan. Dropping the value releases the permit.
 #[derive(Debug)]
 pub(super) struct ScanPermit {
     _permit: OwnedSemaphorePermit,
@@ -99,9 +100,9 @@ impl InFlight {
         }
     }
 
-    /// Counts a scan that is answered from its record without a permit.
-    pub(super) fn count_recalled(&self) {
-        self.metrics.recalled_overloaded();
+    /// Counts a retry that is answered with its recorded decision, without a permit.
+    pub(super) fn count_replay(&self) {
+        self.metrics.replayed_while_overloaded();
     }
 
     fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {

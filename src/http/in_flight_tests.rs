@@ -128,7 +128,7 @@ async fn incomplete_request_holds_no_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permit_of_a_caller_that_hung_up_is_released_when_the_work_is_done() {
+async fn permit_of_a_disconnected_caller_is_released_when_the_work_is_done() {
     let (router, _, stalled) = full(1).await;
     stalled.iter().for_each(JoinHandle::abort);
     sleep(Duration::from_millis(1400)).await;

@@ -1,7 +1,7 @@
 //! Reads some members of a JSON object. Each of them may occur at most once; all other members are ignored.
 //!
-//! Values stay raw text. So an unknown member does no harm, even if it is nested ten thousand levels deep, a number out
-//! of range, or an unpaired surrogate. A known member of the wrong type is a mistake in that field, not in the body.
+//! Values stay raw text, so an unknown member is never parsed: deep nesting, out-of-range numbers and unpaired
+//! surrogates in it cause no error. A known member of the wrong type is an error in that field, not in the body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -81,8 +81,8 @@ impl<'de, const N: usize> Visitor<'de> for Reader<'_, N> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
             let Some(name) = Raw(name.get()).as_str() else { continue };
-            let known = self.names.iter().zip(&mut members.values).find(|(known, _)| **known == name);
-            if let Some((_, slot)) = known
+            let requested = self.names.iter().zip(&mut members.values).find(|(requested, _)| **requested == name);
+            if let Some((_, slot)) = requested
                 && slot.replace(Raw(value.get())).is_some()
             {
                 return Err(de::Error::custom("a member is given twice"));

@@ -63,7 +63,7 @@ pub const READYZ: &str = "/readyz";
 
 const METRICS: &str = "/metrics";
 
-/// What the gate's endpoint needs.
+/// The state of the gate's endpoint.
 #[derive(Debug)]
 pub struct Api {
     /// The use case.

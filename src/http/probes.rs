@@ -18,7 +18,7 @@ use crate::storage::Database;
 /// Whether the connector accepts requests: after it has started, and until it is asked to stop. Clones share it.
 ///
 /// A connector whose database or identity backend does not answer is still ready (`degraded`): it answers recorded
-/// events, and taking every replica out of service at once would not help any gate.
+/// events, and taking every replica out of service at the same time would not help any gate.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     ready: Arc<AtomicBool>,

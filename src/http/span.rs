@@ -17,9 +17,10 @@ pub(super) fn begin(request: &Request, route: &str) -> Trace {
 
 /// The name of a standard method, else `_OTHER`: a caller cannot choose the span's text.
 fn method_name(method: &Method) -> &'static str {
-    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
+    let standard_methods =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
     let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
-    known.iter().zip(names).find(|(known, _)| *known == method).map_or("_OTHER", |(_, name)| name)
+    standard_methods.iter().zip(names).find(|(standard, _)| *standard == method).map_or("_OTHER", |(_, name)| name)
 }
 
 /// The attributes of an answered request: those of its log line without the cause.

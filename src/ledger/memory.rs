@@ -60,7 +60,7 @@ impl MemoryLedger {
 
     pub(super) fn find(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         let Some(newest) = self.newest.get(&event).map(|newest| *newest) else { return Lookup::Unknown };
-        find_record(self.read().of(Some(newest)), fingerprint, now, self.limits.retention)
+        find_record(self.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
     }
 
     pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
@@ -89,7 +89,7 @@ impl MemoryLedger {
             Entry::Vacant(_) => None,
         };
         let mut records = self.write();
-        match find_record(records.of(before), fingerprint, now, retention) {
+        match find_record(records.records_of(before), fingerprint, now, retention) {
             Lookup::Recorded(record) => return Some(Recorded::Replay(record)),
             Lookup::Mismatch => return Some(Recorded::Mismatch),
             Lookup::Unknown => {}
@@ -156,12 +156,12 @@ impl MemoryLedger {
         sessions.page(before, limit)
     }
 
-    /// Lists decisions, newest first. Reads all records, which is acceptable because only operators ask for this list.
+    /// Lists decisions, newest first. Reads all records, which is acceptable because only operators use this list.
     pub(super) fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> DecisionPage {
         let before = before.unwrap_or(DecisionCursor::NEWEST);
         let mut newest = BTreeMap::new();
         let records = self.read();
-        // From the newest on, nearly every record is skipped at once, so the lock, which blocks recording, is held only
+        // From the newest on, nearly every record is skipped quickly, so the lock, which blocks recording, is held only
         // briefly.
         for stored in records.newest_first() {
             let cursor = stored.cursor();

@@ -79,7 +79,7 @@ pub enum SessionEffect {
 }
 
 impl SessionEffect {
-    /// The stable word for the effect, or `None` for a rejection.
+    /// The stable identifier of the effect, or `None` for a rejection.
     #[must_use]
     pub fn as_str(self) -> Option<&'static str> {
         match self {
@@ -310,8 +310,8 @@ impl Ledger {
         }
     }
 
-    /// Removes expired records and sessions, in small batches, between which scans are served first. Called regularly,
-    /// but no answer depends on when.
+    /// Removes expired records and sessions, in small batches, between which scans are served first. Called regularly;
+    /// no answer depends on the time of the call.
     ///
     /// # Errors
     /// When the ledger cannot be written.

@@ -78,7 +78,7 @@ impl Records {
     }
 
     /// The records of one event, newest first, given the number of its newest record.
-    pub(super) fn of(&self, newest: Option<Number>) -> impl Iterator<Item = (&Fingerprint, &Record)> {
+    pub(super) fn records_of(&self, newest: Option<Number>) -> impl Iterator<Item = (&Fingerprint, &Record)> {
         let all = std::iter::successors(newest.and_then(|number| self.get(number)), |stored| self.get(stored.before?));
         all.map(|stored| (&stored.fingerprint, &stored.record))
     }
@@ -181,7 +181,7 @@ mod tests {
                 prop_assert_eq!(records.len(), queue.len());
                 prop_assert_eq!(records.oldest().map(|stored| time(&stored.record)), queue.front().map(|(_, time)| *time));
                 let newest = queue.back().map(|(number, _)| *number);
-                let all: Vec<_> = records.of(newest).map(|(_, record)| time(record)).collect();
+                let all: Vec<_> = records.records_of(newest).map(|(_, record)| time(record)).collect();
                 prop_assert_eq!(&all, &queue.iter().rev().map(|(_, time)| *time).collect::<Vec<_>>());
                 let listed: Vec<_> = records.newest_first().map(|stored| time(&stored.record)).collect();
                 prop_assert_eq!(all, listed);

@@ -71,7 +71,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    fn of(event: &AuthEvent, recorded_at: DateTime<Utc>) -> Self {
+    fn new(event: &AuthEvent, recorded_at: DateTime<Utc>) -> Self {
         Self { event_id: event.id, timestamp: event.timestamp, recorded_at }
     }
 }
@@ -133,7 +133,7 @@ impl Sessions {
             visitor: grant.visitor.clone(),
             store_id,
             device: grant.device.clone(),
-            entry: Moment::of(event, now),
+            entry: Moment::new(event, now),
             exit: None,
             timed_out_at: None,
         };
@@ -152,7 +152,7 @@ impl Sessions {
     ) -> Option<SessionId> {
         self.time_out(now);
         let id = *self.open.get(&(visitor.clone(), store_id.clone()))?.front()?;
-        self.by_id.get_mut(&id)?.exit = Some(Moment::of(event, now));
+        self.by_id.get_mut(&id)?.exit = Some(Moment::new(event, now));
         self.end(id);
         Some(id)
     }

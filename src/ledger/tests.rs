@@ -49,23 +49,27 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
 async fn sweep_removes_expired_rows(ledger: &Ledger) {
     // 1200, so that a sweep takes more than one batch.
     for number in 0..1200 {
-        ledger.record(accepted(number, Location::Entry), at(0), far_deadline()).await.expect("recorded");
+        ledger
+            .record(accepted(number, Location::Entry), at(0), far_deadline())
+            .await
+            .expect("the decision is recorded");
     }
-    ledger.record(accepted(1200, Location::Exit), at(1), far_deadline()).await.expect("recorded");
-    ledger.record(accepted(1201, Location::Entry), at(100), far_deadline()).await.expect("recorded");
-    let sessions = async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("listed").sessions.len();
+    ledger.record(accepted(1200, Location::Exit), at(1), far_deadline()).await.expect("the decision is recorded");
+    ledger.record(accepted(1201, Location::Entry), at(100), far_deadline()).await.expect("the decision is recorded");
+    let sessions =
+        async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("the list is read").sessions.len();
     let week = 7 * 24;
 
-    ledger.sweep(at(week)).await.expect("swept");
+    ledger.sweep(at(week)).await.expect("the sweep succeeds");
     assert_eq!((ledger.records(), sessions(week).await), (1202, 1201), "kept until the end of the retention");
-    ledger.sweep(at(week + 2)).await.expect("swept");
+    ledger.sweep(at(week + 2)).await.expect("the sweep succeeds");
     assert_eq!(ledger.records(), 1, "all records but the last have expired");
     assert_eq!(
         sessions(week + 2).await,
         1200,
         "the closed session is removed; the others timed out a day after they began"
     );
-    ledger.sweep(at(week + 25)).await.expect("swept");
+    ledger.sweep(at(week + 25)).await.expect("the sweep succeeds");
     assert_eq!((ledger.records(), sessions(week + 25).await), (1, 1), "the others are removed a day later");
 }
 
@@ -79,10 +83,13 @@ async fn sweep_in_memory_removes_expired_rows() {
 async fn sweep_removes_expired_used_codes() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
+    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("the ledger opens"));
     for number in 0..=250_u8 {
         let entry = with_code(accepted(u32::from(number), Location::Entry), number);
-        ledger.record(entry, at(if number < 250 { 0 } else { 2 }), far_deadline()).await.expect("recorded");
+        ledger
+            .record(entry, at(if number < 250 { 0 } else { 2 }), far_deadline())
+            .await
+            .expect("the decision is recorded");
     }
     let codes = async || {
         let count = database.look_up(|connection| {
@@ -90,11 +97,11 @@ async fn sweep_removes_expired_used_codes() {
                 Ok(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM used_code").fetch_one(connection).await?)
             })
         });
-        count.await.expect("counted")
+        count.await.expect("the count succeeds")
     };
-    ledger.sweep(at(7 * 24)).await.expect("swept");
+    ledger.sweep(at(7 * 24)).await.expect("the sweep succeeds");
     assert_eq!(codes().await, 251, "kept until the end of the retention");
-    ledger.sweep(at(7 * 24 + 1)).await.expect("swept");
+    ledger.sweep(at(7 * 24 + 1)).await.expect("the sweep succeeds");
     assert_eq!((codes().await, ledger.records()), (1, 1));
 }
 
@@ -103,28 +110,28 @@ async fn sweep_removes_expired_used_codes() {
 async fn event_can_use_its_own_code_again_after_its_record_was_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("opened"));
+    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("the ledger opens"));
     let is_accepted = async |number| {
         let entry = with_code(accepted(number, Location::Entry), 1);
-        let recorded = ledger.record(entry, at(0), far_deadline()).await.expect("recorded");
+        let recorded = ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded");
         matches!(recorded, Recorded::New(Record { decision: Decision::Accepted(_), .. }))
     };
     assert!(is_accepted(0).await);
     let swept = database.transaction(|connection| {
         Box::pin(async move { Ok(sqlx::query("DELETE FROM decision").execute(connection).await?) })
     });
-    swept.await.expect("deleted");
+    swept.await.expect("the rows are deleted");
     assert!(!is_accepted(1).await && is_accepted(0).await);
 }
 
 async fn open(folder: &tempfile::TempDir) -> Database {
-    Database::open(&DatabaseLocation::Sqlite(folder.path().join("c.db")), None).await.expect("opened")
+    Database::open(&DatabaseLocation::Sqlite(folder.path().join("c.db")), None).await.expect("the database opens")
 }
 
 #[tokio::test]
 async fn sweep_in_sqlite_removes_expired_rows() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("opened");
+    let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("the ledger opens");
     sweep_removes_expired_rows(&Ledger::Sql(ledger)).await;
 }
 
@@ -165,8 +172,8 @@ async fn invalid_row_fails_only_its_own_event() {
             Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?)
         })
     });
-    insert.await.expect("inserted");
-    let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened")));
+    insert.await.expect("the row is inserted");
+    let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens")));
     let mut recording = JoinSet::new();
     for number in 0..20 {
         let ledger = Arc::clone(&ledger);
@@ -180,10 +187,15 @@ async fn invalid_row_fails_only_its_own_event() {
             _ => assert!(matches!(recorded, Ok(Recorded::New(_))), "{number}"),
         }
     }
-    assert_eq!(ledger.sessions(None, 100, at(0)).await.expect("listed").sessions.len(), 19, "nothing is half recorded");
+    assert_eq!(
+        ledger.sessions(None, 100, at(0)).await.expect("the list is read").sessions.len(),
+        19,
+        "nothing is half recorded"
+    );
 }
 
-/// A decision waits for at most the current batch and its own. Further decisions are refused at once and not recorded.
+/// A decision waits for at most the current batch and its own. Further decisions are refused immediately and not
+/// recorded.
 #[tokio::test]
 async fn full_writer_queue_refuses_decisions() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -195,7 +207,7 @@ async fn full_writer_queue_refuses_decisions() {
     }
     let (mut refused, mut recorded) = (0, 0);
     while refused < 700 - 2 * 256 {
-        let first = recording.join_next().await.expect("more").expect("no panic").expect("no error");
+        let first = recording.join_next().await.expect("a task is left").expect("no panic").expect("no error");
         assert_eq!(first, Recorded::Busy, "while nothing can be written");
         refused += 1;
     }
@@ -213,12 +225,12 @@ async fn full_writer_queue_refuses_decisions() {
 /// A ledger whose writer cannot write until the returned sender is dropped.
 async fn with_blocked_writer(folder: &tempfile::TempDir) -> (Arc<Ledger>, oneshot::Sender<()>) {
     let database = open(folder).await;
-    let ledger = SqlLedger::open(database.clone(), LIMITS).await.expect("opened");
+    let ledger = SqlLedger::open(database.clone(), LIMITS).await.expect("the ledger opens");
     let ((hold, held), (begun, has_begun)) = (oneshot::channel::<()>(), oneshot::channel());
     tokio::spawn(async move {
         let wait = database.transaction(|_| {
             Box::pin(async move {
-                begun.send(()).expect("awaited");
+                begun.send(()).expect("the test waits");
                 drop(held.await);
                 Ok(())
             })
@@ -237,8 +249,9 @@ async fn exit_closes_a_session_that_the_same_batch_opened() {
     // The writer takes the first decision and waits with it. The others become one batch.
     let record = |number, location| {
         let ledger = Arc::clone(&ledger);
-        let recording =
-            async move { ledger.record(accepted(number, location), at(0), far_deadline()).await.expect("recorded") };
+        let recording = async move {
+            ledger.record(accepted(number, location), at(0), far_deadline()).await.expect("the decision is recorded")
+        };
         tokio::spawn(recording)
     };
     let mut recording = Vec::new();
@@ -265,8 +278,9 @@ async fn code_opens_one_event_of_a_batch() {
     let mut recording = Vec::new();
     for (number, code) in [(0, 1), (1, 2), (2, 2), (1, 2), (3, 1), (4, 3)] {
         let (ledger, entry) = (Arc::clone(&ledger), with_code(accepted(number, Location::Entry), code));
-        recording
-            .push(tokio::spawn(async move { ledger.record(entry, at(0), far_deadline()).await.expect("recorded") }));
+        recording.push(tokio::spawn(async move {
+            ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded")
+        }));
         tokio::task::yield_now().await;
     }
     drop(hold);
@@ -282,7 +296,7 @@ async fn code_opens_one_event_of_a_batch() {
     }
     let used = Some(Denial::KeyAlreadyUsed);
     assert_eq!(decided, [None, None, used, None, used, None]);
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 3);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 3);
 }
 
 #[tokio::test]
@@ -316,7 +330,7 @@ async fn writing_continues_after_the_database_ended_a_transaction() {
         ended.await.is_err_and(|error| error.to_string().contains("a disk that is full")),
         "the error names the cause"
     );
-    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens"));
     let recorded = ledger.record(accepted(0, Location::Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
 }
@@ -331,15 +345,15 @@ async fn columns_of_a_later_release_are_ignored() {
         let added = database.transaction(move |connection| {
             Box::pin(async move { Ok(sqlx::query(sqlx::AssertSqlSafe(add)).execute(connection).await?) })
         });
-        added.await.expect("added");
+        added.await.expect("the rows are added");
     }
-    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens"));
     for (number, location) in [(0, Location::Entry), (0, Location::Entry), (1, Location::Exit)] {
         let entry = with_code(accepted(number, location), 0);
-        ledger.record(entry, at(0), far_deadline()).await.expect("recorded");
+        ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded");
     }
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("listed").sessions.len(), 1);
-    assert_eq!(ledger.decisions(None, 10).await.expect("listed").decisions.len(), 2);
-    ledger.sweep(at(1000)).await.expect("swept");
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 1);
+    assert_eq!(ledger.decisions(None, 10).await.expect("the list is read").decisions.len(), 2);
+    ledger.sweep(at(1000)).await.expect("the sweep succeeds");
     assert_eq!(ledger.records(), 0);
 }

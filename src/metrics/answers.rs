@@ -11,8 +11,8 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 
-/// Upper bounds of the latency buckets in seconds: fine for usual answers, and with our deadline (1.5 s) and Amazon's
-/// time-out (2 s).
+/// Upper bounds of the latency buckets in seconds: fine for usual answers, and with the connector's deadline (1.5 s)
+/// and Amazon's time-out (2 s).
 const LATENCY_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
 
 /// Answers that alerts watch. They exist from the start with the value zero: a counter that first appears with the
@@ -48,7 +48,7 @@ impl Answers {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let gate = Family::<Answer, Counter>::default();
         let help = "Answers to VerifyIdentityKeys requests, by HTTP status and reason. Growth of status 500 means \
-                    faults on our side. Requests that a stop cut off have no status";
+                    faults of the connector, its database or the identity backend. Requests that a stop cut off have no status";
         registry.register("answers", help, gate.clone());
         for (status, reason) in ALERTED {
             drop(gate.get_or_create(&Answer { status: Some(status), reason }));
@@ -59,10 +59,10 @@ impl Answers {
         registry.register("shopper_answers", help, shoppers.clone());
         let latency = Histogram::new(LATENCY_BUCKETS);
         let help = "Seconds from the head of a VerifyIdentityKeys request to its answer. The deadline is 1.5; after 2 \
-                    the gate has given up and tries again";
+                    the gate stops waiting and tries again";
         registry.register("answer_seconds", help, latency.clone());
         let in_flight = Gauge::default();
-        let help = "VerifyIdentityKeys requests that are running now. A high value means slow answers: see \
+        let help = "VerifyIdentityKeys requests being answered. A high value means slow answers: see \
                     connector_answer_seconds";
         registry.register("in_flight", help, in_flight.clone());
         Self { gate, shoppers, latency, in_flight }
@@ -70,7 +70,7 @@ impl Answers {
 }
 
 impl Metrics {
-    /// A `VerifyIdentityKeys` request is answered, or cut off by a stop (no status).
+    /// Counts a `VerifyIdentityKeys` request that is answered, or cut off by a stop (no status).
     pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
         let answers = &self.0.answers;
         answers.gate.get_or_create(&Answer { status, reason }).inc();
@@ -78,12 +78,12 @@ impl Metrics {
         answers.in_flight.dec();
     }
 
-    /// A request of a shopper app is answered, or cut off by a stop (no status).
+    /// Counts a request of a shopper app that is answered, or cut off by a stop (no status).
     pub fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
         self.0.answers.shoppers.get_or_create(&Answer { status, reason }).inc();
     }
 
-    /// A `VerifyIdentityKeys` request has begun; [`Metrics::answered`] ends it.
+    /// Counts a `VerifyIdentityKeys` request as in progress, until [`Metrics::answered`] is called.
     pub fn request_begun(&self) {
         self.0.answers.in_flight.inc();
     }

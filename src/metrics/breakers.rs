@@ -1,5 +1,5 @@
-//! The circuit breakers of the backends. While a breaker is open, the connector does not use its backend, except for
-//! checks and a scan now and then.
+//! The circuit breakers of the backends. While a breaker is open, only checks and an occasional scan use its
+//! backend.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -21,8 +21,8 @@ pub(super) struct Breakers {
 impl Breakers {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Family::<Backend, Gauge>::default();
-        let help = "1 while the connector does not use this backend because it did not answer, except for checks and a \
-                    scan now and then; else 0. Scans that need it fail meanwhile";
+        let help = "1 while the circuit breaker of this backend is open: the backend did not answer, so only checks and \
+                    an occasional scan use it; else 0. Other scans that need it fail";
         registry.register("breaker_open", help, open.clone());
         Self { open }
     }

@@ -27,7 +27,7 @@ impl CallerFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let requests = Family::<CallerName, Counter>::default();
         let help = "VerifyIdentityKeys requests of each configured caller, answered or cut off. A caller whose count \
-                    stops growing has a wrong credential or no network";
+                    stops growing has wrong credentials or cannot reach the connector";
         registry.register("caller_requests", help, requests.clone());
         let reload_failed = Family::<Setting, Gauge>::default();
         let help = "1 while the last reload of this setting failed, so that the previous version stays in effect, else \
@@ -41,12 +41,13 @@ impl CallerFigures {
 }
 
 impl Metrics {
-    /// A request of a configured caller is answered or cut off. The configuration bounds the number of names.
+    /// Counts a request of a configured caller that is answered or cut off. The configuration bounds the number of
+    /// names.
     pub fn caller_answered(&self, caller: &str) {
         self.0.callers.requests.get_or_create(&CallerName { caller: caller.to_owned() }).inc();
     }
 
-    /// A reload of the setting has succeeded or failed.
+    /// Sets whether the last reload of the setting failed.
     pub fn reloaded(&self, setting: &'static str, failed: bool) {
         self.0.callers.reload_failed.get_or_create(&Setting { setting }).set(failed.into());
     }

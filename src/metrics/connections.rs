@@ -48,7 +48,7 @@ pub struct PortMetrics {
 impl Connections {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Family::default();
-        let help = "Connections that are open now, by port. At the limit of the port, idle connections are closed to \
+        let help = "Open connections, by port. At the limit of the port, idle connections are closed to \
                     admit new ones";
         registry.register("connections", help, open.clone());
         let opened = Family::default();
@@ -56,7 +56,7 @@ impl Connections {
         registry.register("connections_opened", help, opened.clone());
         let evicted = Family::default();
         let help = "Idle connections closed to admit new ones at the connection limit, by port. Growth means that the \
-                    limit (server.max_connections, commerce.max_connections) is too low, or a flood of connections";
+                    limit (server.max_connections, commerce.max_connections) is too low, or that clients flood the port";
         registry.register("connections_turned_out", help, evicted.clone());
         let accept_errors = Family::default();
         let help = "Failures to accept a connection, by port. Growth usually means that the process has too many open \
@@ -116,33 +116,34 @@ impl PortMetrics {
         self.port
     }
 
-    /// A connection has a slot; [`PortMetrics::connection_closed`] ends it.
+    /// Counts a connection as open, until [`PortMetrics::connection_closed`] is called.
     pub fn connection_opened(&self) {
         self.opened.inc();
         self.open.inc();
     }
 
-    /// A connection has closed.
+    /// Counts a connection as closed.
     pub fn connection_closed(&self) {
         self.open.dec();
     }
 
-    /// An idle connection was closed to admit a new one.
+    /// Counts an idle connection that was closed to admit a new one.
     pub fn connection_evicted(&self) {
         self.evicted.inc();
     }
 
-    /// A connection could not be accepted.
+    /// Counts a failure to accept a connection.
     pub fn accept_failed(&self) {
         self.accept_errors.inc();
     }
 
-    /// A connection was closed because its client did not read an answer in time, or held too much memory.
+    /// Counts a connection that was closed because its client did not read an answer in time, or because its unread
+    /// answer took too much memory.
     pub fn answer_not_taken(&self, reason: &'static str) {
         self.answers_not_taken.get_or_create(&Failure { port: self.port, reason }).inc();
     }
 
-    /// A TLS handshake failed.
+    /// Counts a failed TLS handshake.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&Failure { port: self.port, reason }).inc();
     }

@@ -26,7 +26,7 @@ impl DatabaseFigures {
         registry.register("database_up", help, up.clone());
         let slow = Gauge::default();
         let help = "1 while the disk of the SQLite file takes longer for a commit than a scan may wait, so that scans \
-                    get a 500 and only their retries the decision; else 0";
+                    get a 500 and only their retries get the decision; else 0";
         registry.register("database_slow", help, slow.clone());
         let failures = Counter::default();
         let help = "Requests to the database that failed or timed out. Growth means that the database is overloaded or \

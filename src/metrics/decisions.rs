@@ -17,15 +17,15 @@ use super::Metrics;
 use crate::domain::decision::Decision;
 use crate::domain::ids::StoreId;
 
-/// How many stores get their own label.
+/// The maximum number of stores with their own label.
 const STORES: usize = 200;
 /// The label of all other stores, and of a store with this id.
 const OTHER: &str = "other";
 /// The visitor type of a denied decision, for which the visitor may be unknown.
 const NO_VISITOR: &str = "none";
 
-/// Upper bounds of the buckets of our clock minus the event's time, in seconds. Below zero, our clock is behind or the
-/// event's is ahead.
+/// Upper bounds of the buckets of the connector's time minus the event's time, in seconds. Below zero, the connector's
+/// clock is behind or the gate's clock is ahead.
 const LAG_BUCKETS: [f64; 16] =
     [-3600.0, -300.0, -60.0, -15.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 3600.0, 86400.0];
 /// Upper bounds of the buckets of a code's age, in seconds. A code is valid from 15 s before the event until 15 s after
@@ -54,8 +54,8 @@ impl Decisions {
                     counted as other; the visitor type of a denial is none";
         registry.register("decisions", help, made.clone());
         let lag = Histogram::new(LAG_BUCKETS);
-        let help = "Seconds from authEvent.timestamp to our clock at new decisions. Large values mean late events or a \
-                    wrong clock, negative ones a wrong clock";
+        let help = "Seconds from authEvent.timestamp to the connector's clock at new decisions. Large values mean late \
+                    events or a wrong clock, negative values a wrong clock";
         registry.register("event_lag_seconds", help, lag.clone());
         let code_age = Histogram::new(AGE_BUCKETS);
         let help = "Age in seconds of well-formed Scan Key Codes at their event, expired ones included. Many values \
@@ -81,7 +81,7 @@ impl Decisions {
 }
 
 impl Metrics {
-    /// A new decision for a store of the directory, `lag` after its event.
+    /// Counts a new decision for a store of the directory, `lag` after its event.
     pub fn decided(&self, store: &StoreId, decision: &Decision, lag: TimeDelta) {
         let (visitor_type, decision) = match decision {
             Decision::Accepted(grant) => (grant.visitor.kind.as_str(), "accepted"),
@@ -93,7 +93,7 @@ impl Metrics {
         decisions.lag.observe(lag.as_seconds_f64());
     }
 
-    /// A well-formed Scan Key Code of this age was read.
+    /// Counts a well-formed Scan Key Code of this age.
     pub fn code_read(&self, age: TimeDelta) {
         self.0.decisions.code_age.observe(age.as_seconds_f64());
     }
@@ -113,11 +113,11 @@ mod tests {
             metrics.decided(&store(number), &denied, TimeDelta::zero());
         }
         let decisions = &metrics.0.decisions;
-        let of = |store: &str| {
+        let count_of = |store: &str| {
             let made = DecisionLabels { store: store.to_owned(), visitor_type: NO_VISITOR, decision: "denied" };
             decisions.made.get_or_create(&made).get()
         };
-        assert_eq!((of("S0"), of("S199"), of(OTHER)), (2, 2, 200));
+        assert_eq!((count_of("S0"), count_of("S199"), count_of(OTHER)), (2, 2, 200));
         assert_eq!(decisions.label(&store(0)), "S0");
         assert_eq!(decisions.label(&store(STORES)), OTHER);
     }

@@ -22,7 +22,7 @@ struct StoreDefault {
 
 pub(super) struct Faults {
     faults: Family<StoreDefault, Counter>,
-    known: Family<StoreDefault, Gauge>,
+    stores: Family<StoreDefault, Gauge>,
     defaults: RwLock<HashMap<StoreId, GateDefault>>,
 }
 
@@ -33,14 +33,14 @@ impl Faults {
                     store. open: a shopper may have entered without a check. unknown: the store is unknown, or the \
                     request was not read";
         registry.register("faults", help, faults.clone());
-        let known = Family::<StoreDefault, Gauge>::default();
+        let stores = Family::<StoreDefault, Gauge>::default();
         let help = "Stores in the directory, by their default gate decision. With no store every scan gets a 400";
-        registry.register("stores", help, known.clone());
+        registry.register("stores", help, stores.clone());
         // Present from the start, so that Prometheus sees the first fault as an increase.
         for store_default in ["open", "closed", "unknown"] {
             drop(faults.get_or_create(&StoreDefault { store_default }));
         }
-        Self { faults, known, defaults: RwLock::default() }
+        Self { faults, stores, defaults: RwLock::default() }
     }
 }
 
@@ -50,12 +50,12 @@ impl Metrics {
         let defaults = stores.iter().map(|store| (store.id.clone(), store.default_gate_decision)).collect();
         for default in [GateDefault::Open, GateDefault::Closed] {
             let number = stores.iter().filter(|store| store.default_gate_decision == default).count();
-            self.0.faults.known.get_or_create(&StoreDefault { store_default: label(default) }).set(gauge(number));
+            self.0.faults.stores.get_or_create(&StoreDefault { store_default: label(default) }).set(gauge(number));
         }
         *self.0.faults.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
     }
 
-    /// A request got no decision; `store` is `None` if the request was not read.
+    /// Counts a request without a decision; `store` is `None` if the request was not read.
     pub fn faulted(&self, store: Option<&StoreId>) {
         let faults = &self.0.faults;
         let default = {

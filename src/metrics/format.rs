@@ -29,7 +29,7 @@ impl Format {
     ///
     /// # Errors
     /// Never in practice: the registry writes families alone, and writing to a string does not fail.
-    pub fn of(self, registry: &str) -> Result<String, fmt::Error> {
+    pub fn convert(self, registry: &str) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(registry.len());
         let families = registry.strip_suffix(END).unwrap_or(registry);
         // A line break in a label value is escaped, so it cannot look like a new family.
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn a_family_without_samples_is_kept() {
         let registry = "# HELP a An A.\n# TYPE a counter\n# HELP b A B.\n# TYPE b gauge\nb 1\n# EOF\n";
-        assert_eq!(Format::OpenMetrics.of(registry).as_deref(), Ok(registry));
+        assert_eq!(Format::OpenMetrics.convert(registry).as_deref(), Ok(registry));
         let plain = "# HELP a_total An A.\n# TYPE a_total counter\n# HELP b A B.\n# TYPE b gauge\nb 1\n";
-        assert_eq!(Format::Plain.of(registry).as_deref(), Ok(plain));
+        assert_eq!(Format::Plain.convert(registry).as_deref(), Ok(plain));
     }
 }

@@ -40,15 +40,15 @@ impl Collector for IdentityBackend {
         let metrics = remote.metrics();
         let help = "Requests to the identity backend, by outcome. Growth of refused or malformed without growth of \
                     found means that gates that need it do not open.";
-        show("identity_backend_questions", help, &metrics.questions)?;
+        show("identity_backend_questions", help, &metrics.requests)?;
         let help = "Seconds from sending a request to the identity backend to the end of its answer or of the wait. \
                     Values near directory.timeout mean a slow backend.";
         show("identity_backend_seconds", help, &metrics.seconds)?;
         let help = "Keys and tokens answered from earlier answers of the identity backend (directory.cache_for), \
                     without a request.";
         show("identity_backend_remembered", help, &metrics.remembered)?;
-        let help = "Requests to the identity backend that are running now. At directory.max_in_flight scans that need \
-                    it get a 429.";
+        let help = "Requests to the identity backend in flight. When this equals directory.max_in_flight, further scans \
+                    that need the backend get 429.";
         show("identity_backend_in_flight", help, &ConstGauge::new(gauge(remote.in_flight())))?;
         let help = "1 while the identity backend answers, as far as is known; 0 after repeated requests without an \
                     answer, until one is answered.";

@@ -57,8 +57,8 @@ struct BatchSizes(Arc<OnceLock<Histogram>>);
 impl Collector for BatchSizes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(batch_sizes) = self.0.get() else { return Ok(()) };
-        let help = "Decisions committed to the database in one transaction. Values near 256 for long mean that commits \
-                    are too slow for the traffic.";
+        let help = "Decisions committed to the database in one transaction. Values that stay near 256 mean that \
+                    commits are too slow for the traffic.";
         batch_sizes.encode(encoder.encode_descriptor("ledger_batch_records", help, None, MetricType::Histogram)?)
     }
 }

@@ -30,7 +30,7 @@ impl Limits {
                     scan fails";
         registry.register("rate_limit_failures", help, failures.clone());
         let callers = Gauge::default();
-        let help = "Callers that this replica counts separately now. At rate_limit.max_callers further callers share \
+        let help = "Callers with their own allowance in this replica. At rate_limit.max_callers further callers share \
                     one allowance";
         registry.register("rate_limit_callers", help, callers.clone());
         Self { rate_limited, shared, failures, callers }
@@ -44,7 +44,7 @@ impl Limits {
 }
 
 impl Metrics {
-    /// The rate limit refused a request.
+    /// Counts a request that the rate limit refused.
     pub fn rate_limited(&self) {
         self.0.limits.rate_limited.inc();
     }

@@ -92,8 +92,8 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// Copies the figures that other modules keep, and returns the registry's text. [`Format::of`] converts it to a
-    /// text format.
+    /// Copies the figures that other modules keep, and returns the registry's text. [`Format::convert`] converts it to
+    /// a text format.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.

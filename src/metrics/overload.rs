@@ -10,53 +10,54 @@ pub(super) struct Overload {
     limit: Gauge,
     taken: Gauge,
     refused: Counter,
-    recalled: Counter,
+    replayed: Counter,
 }
 
 impl Overload {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let limit = Gauge::default();
-        let help = "VerifyIdentityKeys requests that may be processed at once (server.max_in_flight)";
+        let help = "The maximum number of VerifyIdentityKeys requests in progress (server.max_in_flight)";
         registry.register("places", help, limit.clone());
         let taken = Gauge::default();
-        let help = "VerifyIdentityKeys requests that are processed now, including those whose caller hung up. At the \
-                    value of connector_places further ones get a 429";
+        let help = "VerifyIdentityKeys requests in progress, including those whose client has disconnected. When this \
+                    equals connector_places, further requests get 429";
         registry.register("places_taken", help, taken.clone());
         let refused = Counter::default();
         let help = "VerifyIdentityKeys requests refused with 429 because server.max_in_flight was reached. Growth \
-                    means that scans are too slow or too many: check the database, raise the limit or add a replica";
+                    means that scans take too long, or that too many arrive: check the database, raise the limit or \
+                    add a replica";
         registry.register("overloaded", help, refused.clone());
-        let recalled = Counter::default();
-        let help = "VerifyIdentityKeys requests answered from their record while server.max_in_flight was reached. \
-                    Growth means that gates retry during overload";
-        registry.register("recalled_overloaded", help, recalled.clone());
-        Self { limit, taken, refused, recalled }
+        let replayed = Counter::default();
+        let help = "Retries answered with the recorded decision while server.max_in_flight was reached. Growth means \
+                    that gates retry during overload";
+        registry.register("recalled_overloaded", help, replayed.clone());
+        Self { limit, taken, refused, replayed }
     }
 }
 
 impl Metrics {
-    /// Sets how many scans may be processed at once.
+    /// Sets the maximum number of scans in progress.
     pub fn set_permits(&self, permits: u32) {
         self.0.overload.limit.set(permits.into());
     }
 
-    /// A scan took a permit; [`Metrics::permit_released`] ends it.
+    /// Counts a permit in use, until [`Metrics::permit_released`] is called.
     pub fn permit_taken(&self) {
         self.0.overload.taken.inc();
     }
 
-    /// A permit is free again.
+    /// Counts a permit as free again.
     pub fn permit_released(&self) {
         self.0.overload.taken.dec();
     }
 
-    /// A request was refused because no permit was free.
+    /// Counts a request that was refused because no permit was free.
     pub fn overloaded(&self) {
         self.0.overload.refused.inc();
     }
 
-    /// A request was answered from its record while no permit was free.
-    pub fn recalled_overloaded(&self) {
-        self.0.overload.recalled.inc();
+    /// Counts a retry that was answered with the recorded decision while no permit was free.
+    pub fn replayed_while_overloaded(&self) {
+        self.0.overload.replayed.inc();
     }
 }

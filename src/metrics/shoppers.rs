@@ -31,11 +31,11 @@ impl ShopperFigures {
             "Anonymous customers with carts, as of the last sweep. At commerce.anonymous_carts further ones get a 429";
         registry.register("anonymous_carts", help, anonymous_carts.clone());
         let provider_keys = Family::<ProviderName, Gauge>::default();
-        let help = "Signing keys known of each identity provider. 0 means that its customers cannot be verified and \
-                    get a 503";
+        let help = "Signing keys that the connector has from each identity provider. 0 means that tokens of its \
+                    customers cannot be verified and get a 503";
         registry.register("identity_provider_keys", help, provider_keys.clone());
         let provider_failures = Family::<ProviderName, Counter>::default();
-        let help = "Failed attempts to fetch the signing keys of an identity provider. Keys that are known stay in use";
+        let help = "Failed attempts to fetch the signing keys of an identity provider. The previous keys stay in use";
         registry.register("identity_provider_failures", help, provider_failures.clone());
         Self { anonymous_carts, provider_keys, provider_failures }
     }

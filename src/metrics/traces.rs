@@ -23,8 +23,9 @@ impl TraceFigures {
         let help = "Trace spans by outcome: ended, and of these exported or failed. Growth of failed means that the \
                     collector does not accept them";
         registry.register("spans", help, spans.clone());
-        let of = |outcome| spans.get_or_create(&Outcome { outcome }).clone();
-        let counters = SpanCounters { ended: of("ended"), exported: of("exported"), failed: of("failed") };
+        let counter = |outcome| spans.get_or_create(&Outcome { outcome }).clone();
+        let counters =
+            SpanCounters { ended: counter("ended"), exported: counter("exported"), failed: counter("failed") };
         Self { counters }
     }
 }

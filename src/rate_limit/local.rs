@@ -25,7 +25,7 @@ impl LocalLimits {
         Self(Arc::new(RateLimiter::new(quota, CallerStates::new(max_callers), MonotonicClock)))
     }
 
-    pub(super) fn charge(&self, caller: &Caller) -> Result<(), Duration> {
+    pub(super) fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
         self.0.check_key(caller).map_err(|until| until.wait_time_from(MonotonicClock.now()))
     }
 
@@ -58,30 +58,30 @@ mod tests {
     fn each_caller_has_its_own_burst() {
         let limits = limits(2, 10);
         for number in 0..10 {
-            assert!(limits.charge(&caller(number)).is_ok());
-            assert!(limits.charge(&caller(number)).is_ok());
-            assert!(limits.charge(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
+            assert!(limits.count_request(&caller(number)).is_ok());
+            assert!(limits.count_request(&caller(number)).is_ok());
+            assert!(limits.count_request(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
         }
     }
 
     #[test]
     fn callers_beyond_the_maximum_share_one_allowance() {
         let limits = limits(2, 1000);
-        let passed = (0..1_000_000).filter(|number| limits.charge(&caller(*number)).is_ok()).count();
+        let passed = (0..1_000_000).filter(|number| limits.count_request(&caller(*number)).is_ok()).count();
         assert_eq!(limits.callers(), 1000);
         // 1000 callers pass; of the others, two pass on the shared burst, and one more for every second that the test
         // takes.
         assert!((1002..1100).contains(&passed), "{passed}");
-        assert!(limits.charge(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
+        assert!(limits.count_request(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
     }
 
     #[test]
     fn sweep_keeps_a_caller_that_has_not_recovered() {
         let limits = limits(1, 10);
-        assert!(limits.charge(&caller(1)).is_ok());
+        assert!(limits.count_request(&caller(1)).is_ok());
         limits.sweep();
         assert_eq!(limits.callers(), 1);
-        assert!(limits.charge(&caller(1)).is_err());
+        assert!(limits.count_request(&caller(1)).is_err());
     }
 
     #[test]
@@ -91,7 +91,7 @@ mod tests {
         let limits = LocalLimits::new(Allowance { per_second, burst, max_callers: 3 });
         for round in 0..3 {
             for number in 0..3 {
-                assert!(limits.charge(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
+                assert!(limits.count_request(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
             }
             assert_eq!(limits.callers(), 3);
             std::thread::sleep(Duration::from_millis(1)); // a million times as long as a caller needs to recover

@@ -55,9 +55,10 @@ impl fmt::Display for Caller {
 pub struct Allowance {
     /// Requests a second, on average.
     pub per_second: NonZeroU32,
-    /// Requests at once, after a pause.
+    /// The maximum number of requests in one burst, after a pause.
     pub burst: NonZeroU32,
-    /// The most callers with their own allowance. Callers beyond it share one allowance, so that memory is bounded.
+    /// The maximum number of callers with their own allowance. Callers beyond it share one allowance, so that memory is
+    /// bounded.
     pub max_callers: usize,
 }
 
@@ -87,26 +88,26 @@ impl RateLimits {
         }
     }
 
-    /// Creates limits of this replica alone: `number` requests a minute, all at once if need be.
+    /// Creates limits of this replica alone: `number` requests a minute, which may arrive at the same time.
     #[must_use]
     pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
         Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
     }
 
-    /// Charges one request.
+    /// Counts a request against the caller's allowance.
     ///
     /// # Errors
     /// When the caller has used up its allowance: how long until the next request would pass.
-    pub async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
+    pub async fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
         match self {
-            Self::Local(limits) => limits.charge(caller),
+            Self::Local(limits) => limits.count_request(caller),
             // Boxed, so that the future stays small for local limits; next to a request to Redis, an allocation costs
             // little.
-            Self::Redis(limits) => Box::pin(limits.charge(caller)).await,
+            Self::Redis(limits) => Box::pin(limits.count_request(caller)).await,
         }
     }
 
-    /// Keeps the connection to Redis open, forever. Returns at once for local limits.
+    /// Keeps the connection to Redis open. Never returns, except for local limits, where it returns immediately.
     pub async fn stay_connected(self) {
         match self {
             Self::Local(_) => {}
@@ -119,7 +120,7 @@ impl RateLimits {
         self.local().sweep();
     }
 
-    /// How many callers have their own allowance in this replica now.
+    /// The number of callers with their own allowance in this replica.
     #[must_use]
     pub fn callers(&self) -> usize {
         self.local().callers()
@@ -134,7 +135,7 @@ impl RateLimits {
         }
     }
 
-    /// How often Redis has failed.
+    /// The number of failures of Redis.
     #[must_use]
     pub fn failures(&self) -> u64 {
         match self {
@@ -157,10 +158,10 @@ mod tests {
 
     #[test]
     fn an_ipv6_64_network_is_one_caller_and_a_mapped_address_is_ipv4() {
-        let of = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
-        assert_eq!(of("2001:db8:1:2:ffff:ffff:ffff:ffff"), of("2001:db8:1:2::"));
-        assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        let caller = |text: &str| Caller::from(text.parse::<IpAddr>().expect("an address"));
+        assert_eq!(caller("2001:db8:1:2:3::4"), caller("2001:db8:1:2::"));
+        assert_eq!(caller("2001:db8:1:2:ffff:ffff:ffff:ffff"), caller("2001:db8:1:2::"));
+        assert_ne!(caller("2001:db8:1:2::"), caller("2001:db8:1:3::"));
+        assert_eq!(caller("::ffff:192.0.2.1"), caller("192.0.2.1"));
     }
 }

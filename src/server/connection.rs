@@ -124,7 +124,7 @@ async fn serve_requests(
         ended = connection.as_mut() => ended,
         () = first_request_timeout(port.limits.header_timeout, slot) => Ok(()),
         _ = closed(&mut stop) => {
-            // Waits for a request that is under way: hyper closes an idle connection without reading its next request.
+            // Waits for a request in progress: hyper closes an idle connection without reading its next request.
             let wait = match (&port.tls, slot.has_sent_request()) {
                 (Some(_), false) => LAST_REQUEST_WAIT.saturating_mul(TLS_WAIT_FACTOR),
                 _ => LAST_REQUEST_WAIT,

@@ -3,15 +3,15 @@
 //! Every connection holds a [`Slot`]. When all slots are in use, an idle connection is evicted: the longest-idle one of
 //! the network that has the most idle connections, so a flood from one network evicts its own connections. A connection
 //! is idle while none of its requests is being answered: before its first request, between two requests, and while the
-//! client has not sent all of a request's body. A connection that sends its request at once, as a gate does, is
+//! client has not sent all of a request's body. A connection that sends its request immediately, as a gate does, is
 //! therefore answered however many idle connections there are.
 //!
-//! - A connection is evicted only after it was idle for [`MIN_IDLE_TIME`], so a burst of well-behaved clients waits
-//!   instead.
+//! - A connection is evicted only after it was idle for [`MIN_IDLE_TIME`], so new connections wait during a short
+//!   burst instead of evicting each other.
 //! - Connections of trusted proxies, and of clients with a valid certificate, are evicted last: they are expected to
 //!   stay idle.
-//! - An evicted connection frees its slot at once, so that the accept loop need not wait until its task ends. At most
-//!   [`MAX_CLOSING`] evicted connections are still closing.
+//! - An evicted connection frees its slot immediately, so that the accept loop need not wait until its task ends. At
+//!   most [`MAX_CLOSING`] evicted connections are still closing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,16 +26,17 @@ use tokio::time::{Instant, timeout_at};
 use super::idle_connections::{IdleConnections, Sequence};
 use crate::metrics::PortMetrics;
 
-/// How many evicted connections may still be closing while their slots are in use again.
+/// The maximum number of evicted connections that are still closing while their slots are in use again.
 const MAX_CLOSING: u32 = 64;
 
-/// The most connections that exist at once on a port with so many slots: evicted ones that are still closing count too.
-pub(super) fn with_closing(slots: u32) -> u32 {
+/// The maximum number of open connections on a port with this many slots, including evicted connections that are still
+/// closing.
+pub(super) fn max_open_connections(slots: u32) -> u32 {
     slots.saturating_add(MAX_CLOSING.min(slots))
 }
 
-/// How long a connection must be idle before it can be evicted. A flood can replace all slots once in this time, not
-/// faster.
+/// How long a connection must be idle before it can be evicted. A flood can evict every idle connection at most once
+/// per this interval.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(20);
 
 /// The connection limit of one port.
@@ -56,7 +57,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The last number given out. Connections and moments share one sequence, so each number is unique.
+    /// The last assigned number. Connection ids and idle-start numbers share this sequence.
     sequence: Sequence,
     connections: HashMap<u64, Connection>,
     idle_untrusted: IdleConnections,
@@ -100,7 +101,7 @@ pub(super) struct PendingBody {
 impl ConnectionLimit {
     pub(super) fn new(max: u32, trusted: Arc<[IpNet]>, metrics: PortMetrics) -> Self {
         let shared = Shared { state: Mutex::default(), changed: Notify::new(), metrics };
-        let permits = Arc::new(Semaphore::new(with_closing(max) as usize));
+        let permits = Arc::new(Semaphore::new(max_open_connections(max) as usize));
         Self { max, permits, shared: Arc::new(shared), trusted }
     }
 
@@ -124,13 +125,14 @@ impl ConnectionLimit {
 
     /// Completes when every connection has closed.
     pub(super) async fn all_closed(&self) {
-        let _ = self.permits.acquire_many(with_closing(self.max)).await;
+        let _ = self.permits.acquire_many(max_open_connections(self.max)).await;
     }
 
-    /// Returns the new connection's number and what tells it that it is evicted.
+    /// Returns the connection id and the `Notify` that signals its eviction.
     ///
     /// # Errors
-    /// When no slot is free and no connection can be evicted now: when one can, if a connection is idle.
+    /// If no slot is free and no connection can be evicted yet. `Some(time)`: the earliest time at which an idle
+    /// connection can be evicted. `None`: no connection is idle.
     fn try_acquire(&self, peer: IpAddr) -> Result<(u64, Arc<Notify>), Option<Instant>> {
         let peer = peer.to_canonical();
         let is_trusted = self.trusted.iter().any(|network| network.contains(&peer));

@@ -1,7 +1,7 @@
 //! A stream that defers the first write of each answer until the other ready tasks have run, so that the answers to
 //! requests that arrived together are sent together.
 //!
-//! The requests are all worked on first, then their answers are sent one right after the other. A peer on the same
+//! All requests are processed first, then their answers are sent in direct succession. A peer on the same
 //! machine, such as a proxy, is then woken once instead of once for each answer, and waking it takes longer than
 //! sending. The delay is short: most of the tasks that run first would have run before this one in any case.
 

@@ -68,7 +68,7 @@ fn reason(error: &Error) -> &'static str {
         rustls::Error::PeerIncompatible(_) => "nothing_in_common",
         rustls::Error::NoApplicationProtocol => "alpn",
         rustls::Error::InvalidMessage(_) => "not_tls",
-        // The client sent an alert, for example because it does not accept our certificate.
+        // The client sent an alert, for example because it does not accept the connector's certificate.
         rustls::Error::AlertReceived(_) => "refused_by_peer",
         _ => "other",
     }

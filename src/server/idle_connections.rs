@@ -6,15 +6,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-/// A moment, as a number that only grows.
+/// A number that is assigned once; a later event gets a greater number.
 pub(super) type Sequence = u64;
-/// How many idle connections a network has, since when the longest-idle one is idle, and the network. The greatest rank
-/// is evicted next.
+/// The number of idle connections of a network, the idle-start number of the longest-idle one, and the network. The
+/// connection of the greatest rank is evicted next.
 type Rank = (usize, Reverse<Sequence>, IpAddr);
 
 #[derive(Default)]
 pub(super) struct IdleConnections {
-    /// For each network, the ids of its idle connections by the moment at which they became idle.
+    /// For each network, the ids of its idle connections by the number assigned when they became idle.
     networks: HashMap<IpAddr, BTreeMap<Sequence, u64>>,
     ranks: BTreeSet<Rank>,
 }

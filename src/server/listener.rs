@@ -1,4 +1,4 @@
-//! A listener that goes on accepting connections whatever error `accept` returns.
+//! A listener that keeps accepting connections after any error of `accept`.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;

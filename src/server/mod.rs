@@ -10,7 +10,7 @@
 //!   on open connections are answered, with `Connection: close`. Then idle connections are closed, and running requests
 //!   finish.
 //!
-//! It knows nothing of the endpoints: a [`Port`] brings its router.
+//! It knows nothing of the endpoints: a [`Port`] contains its router.
 
 mod connection;
 mod connection_limit;
@@ -36,13 +36,13 @@ use crate::metrics::PortMetrics;
 use crate::tls::Tls;
 use connection_limit::{ConnectionLimit, Slot};
 use listener::Listener;
-pub use open_files::{TooFewFiles, ensure_open_files};
+pub use open_files::{TooFewFiles, raise_open_file_limit};
 pub use unread_answers::UnreadAnswers;
 
 /// The limits of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. When the limit is reached, an idle connection is evicted.
+    /// The maximum number of connections. When the limit is reached, an idle connection is evicted.
     pub max_connections: u32,
     /// The longest wait for a TLS handshake.
     pub handshake_timeout: Duration,
@@ -83,7 +83,7 @@ pub enum Phase {
     Closed(Instant),
 }
 
-/// Receives the [`Phase`]. When the sender is dropped, the port closes at once.
+/// Receives the [`Phase`]. When the sender is dropped, the port closes immediately.
 pub type Stop = watch::Receiver<Phase>;
 
 /// The operating system's send buffer for each connection, in bytes; Linux doubles it. Without this setting, Linux lets

@@ -4,7 +4,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
-use super::connection_limit::with_closing;
+use super::connection_limit::max_open_connections;
 
 /// Open files for everything but connections: databases, Redis, the identity providers, the log, the listeners.
 const RESERVE: u64 = 100;
@@ -22,14 +22,13 @@ pub struct TooFewFiles {
     excess: u64,
 }
 
-/// Ensures that the process may open enough files for the connection limits of these ports: raises its soft limit if
-/// needed.
+/// Raises the soft limit of open files, if the connection limits of these ports need more.
 ///
 /// # Errors
 /// When the hard limit is too low, or the soft limit cannot be raised.
-pub fn ensure_open_files(ports: &[u32]) -> Result<(), TooFewFiles> {
+pub fn raise_open_file_limit(ports: &[u32]) -> Result<(), TooFewFiles> {
     let connections: u64 = ports.iter().map(|port| u64::from(*port)).fold(0, u64::saturating_add);
-    let needed = ports.iter().map(|port| u64::from(with_closing(*port))).fold(RESERVE, u64::saturating_add);
+    let needed = ports.iter().map(|port| u64::from(max_open_connections(*port))).fold(RESERVE, u64::saturating_add);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let within = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
     let allowed = match (within(current), within(maximum)) {

@@ -1,6 +1,6 @@
 //! A stream that closes the connection when its client does not read an answer in time.
 //!
-//! The time starts at the first byte that the operating system's send buffer does not take at once, and is for the
+//! The time starts at the first byte that the operating system's send buffer does not take immediately, and is for the
 //! whole answer: a client that reads a byte now and then does not extend it. The connection is closed earlier when the
 //! unread answers of all connections exceed their budget ([`unread_answers`](super::unread_answers)).
 
@@ -23,7 +23,7 @@ pub(super) struct Stream {
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes wait for the client to read, so that the deadline is in effect.
     is_blocked: bool,
-    /// How many answers had begun at the last write.
+    /// The number of answers that had begun at the last write.
     begun: usize,
     answers: ConnectionAnswers,
     metrics: PortMetrics,

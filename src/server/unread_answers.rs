@@ -21,9 +21,9 @@ pub struct UnreadAnswers(Arc<Mutex<Blocked>>);
 struct Blocked {
     budget: usize,
     bytes: usize,
-    /// The last number given out; each moment has its own.
+    /// The last assigned number; each number is used once.
     sequence: u64,
-    /// By the moment at which the client last read something.
+    /// By the number assigned when the client last read something: the lowest has read nothing for the longest time.
     connections: BTreeMap<u64, Connection>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct ConnectionAnswers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: UnreadAnswers,
-    /// How many answers have begun.
+    /// The number of answers that have begun.
     begun: AtomicUsize,
     /// Bytes of the last answer that the operating system has not taken.
     bytes: AtomicUsize,
@@ -105,13 +105,13 @@ impl Blocked {
 }
 
 impl ConnectionAnswers {
-    /// An answer begins, with a body of so many bytes.
+    /// Begins an answer whose body has `body` bytes.
     pub(super) fn begin(&self, body: u64) {
         self.0.bytes.store(usize::try_from(body).unwrap_or(usize::MAX), Ordering::Relaxed);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many answers have begun.
+    /// The number of answers that have begun.
     pub(super) fn begun(&self) -> usize {
         self.0.begun.load(Ordering::Relaxed)
     }
@@ -126,7 +126,7 @@ impl ConnectionAnswers {
         self.0.must_close.load(Ordering::Relaxed)
     }
 
-    /// The operating system took so many bytes.
+    /// Records that the operating system has taken `length` bytes.
     pub(super) fn wrote(&self, length: usize) {
         // Only the connection's own task changes this number.
         let bytes = self.0.bytes.load(Ordering::Relaxed).saturating_sub(length);
@@ -140,7 +140,7 @@ impl ConnectionAnswers {
         }
     }
 
-    /// The send buffer is full; `waker` is woken when it has room again.
+    /// Records that the send buffer is full. `waker` is woken when it has free space again.
     pub(super) fn block(&self, waker: &Waker) {
         let mut position = self.position();
         let mut blocked = self.0.all.blocked();
@@ -155,7 +155,7 @@ impl ConnectionAnswers {
         }
     }
 
-    /// The operating system has taken everything that was written.
+    /// Records that the operating system has taken everything that was written.
     pub(super) fn flushed(&self) {
         if let Some(position) = self.position().take() {
             self.0.all.blocked().remove(position);
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_budget_the_connection_that_read_nothing_for_the_longest_time_is_closed() {
+    fn connection_blocked_for_the_longest_time_is_closed_over_budget() {
         let all = UnreadAnswers::with_budget(1000);
         let [first, second, third] = [(); 3].map(|()| all.connection());
         for answers in [&first, &second, &third] {

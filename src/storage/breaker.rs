@@ -1,5 +1,5 @@
-//! The database's circuit breaker. While it is open, requests fail at once instead of waiting for a database that does
-//! not answer.
+//! The database's circuit breaker. While it is open, requests fail immediately instead of waiting for a database that
+//! does not answer.
 //!
 //! It opens when connections fail or statements take too long for several distinct subjects (scans or keys). Failures
 //! of a single subject, for instance on a row that another client has locked, say nothing about the database's health

@@ -259,7 +259,7 @@ fn postgres_symptom(code: &str) -> Symptom {
     }
 }
 
-/// An error for a row with an invalid value; `what` names the column or the mistake.
-pub(crate) fn corrupt(what: impl Display) -> DatabaseError {
-    DatabaseError::Corrupt(what.to_string())
+/// An error for a row with an invalid value; `message` names the column or the problem.
+pub(crate) fn corrupt(message: impl Display) -> DatabaseError {
+    DatabaseError::Corrupt(message.to_string())
 }

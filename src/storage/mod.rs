@@ -39,7 +39,7 @@ pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
 pub use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
-pub(crate) use time::{instant, nanos};
+pub(crate) use time::{from_nanos, to_nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
@@ -161,7 +161,7 @@ pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseErro
 /// Logs that a start is waiting for the database.
 fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
     let left = left.as_secs();
-    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
+    tracing::warn!(%database, %step, error, time_left_s = left, "the database does not answer yet");
 }
 
 impl Database {
@@ -352,7 +352,7 @@ impl Database {
                 let permit = permit.map_err(|_| DatabaseError::TimedOut)?;
                 self.run(pool, time_limit, None, |connection| {
                     Box::pin(async move {
-                        let _permit = permit; // held until the work ends, even if the caller has hung up
+                        let _permit = permit; // held until the work ends, even if the caller has disconnected
                         in_transaction(IMMEDIATE, connection, work).await
                     })
                 })
@@ -471,9 +471,9 @@ impl Database {
             None => {}
             Some(LateWrite::Slow) => {
                 let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                let what = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
+                let consequence = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
                             check the disk, and which other programs use it";
-                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {what}");
+                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {consequence}");
             }
             Some(LateWrite::Stalled) => self.0.opened.notify_one(),
         }

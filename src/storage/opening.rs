@@ -41,7 +41,7 @@ pub struct DatabaseWait {
     pub step: Step,
     /// The error of the last attempt, if it has failed.
     pub error: Option<String>,
-    /// The time left until the start gives up.
+    /// The time left until the start fails.
     pub left: Duration,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "connecting",
             Self::HashKey => "reading its hash key",
-            Self::Schema => "bringing its schema up to date",
+            Self::Schema => "migrating its schema",
             Self::Connections => "opening more connections",
         })
     }
@@ -77,7 +77,7 @@ impl fmt::Display for DatabaseWait {
         if let Some(error) = error {
             write!(f, ": {error}")?;
         }
-        write!(f, "; giving up in {} s", left.as_secs())
+        write!(f, "; this start fails in {} s", left.as_secs())
     }
 }
 

@@ -77,7 +77,7 @@ impl Database {
         };
         self.run(&self.0.pools.reads, READ_TIMEOUT, Some((Kind::Read, vec![subject])), |connection| {
             Box::pin(async move {
-                let _permit = permit; // held until the query ends, even if the caller has hung up
+                let _permit = permit; // held until the query ends, even if the caller has disconnected
                 work(connection).await
             })
         })

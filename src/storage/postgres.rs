@@ -20,12 +20,12 @@ const SHOPPERS_SHARE: u32 = 5;
 const KEPT_OPEN: u32 = 4;
 /// The number of connections for scans' look-ups that are open before the first scan, if the pool is that large.
 const PREOPENED: u32 = 16;
-/// A connection that has been idle for longer is tested before use, since the server may have gone away.
+/// A connection that has been idle for longer is tested before use, since the server may have closed it.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// Sent on every new connection. The server ends a statement soon after the connector has given up on it, does not let
-/// one locked event delay a batch, releases the locks of a stalled connector, and confirms no commit that a crash could
-/// undo.
+/// Sent on every new connection. The server ends a statement soon after the connector has stopped waiting for it, does
+/// not let one locked event delay a batch, releases the locks of a stalled connector, and confirms no commit that a
+/// crash could undo.
 const SETTINGS: &str = "SET statement_timeout = '1s';
 SET lock_timeout = '150ms';
 SET idle_in_transaction_session_timeout = '5s';
@@ -94,8 +94,8 @@ pub(super) async fn pools(
     // Opened on first use: the connector may have no shoppers' apps.
     let shoppers = pool(for_shoppers, 0, SHOPPER_TIMEOUT);
     let mut open = Vec::new();
-    // Opened now for the first scans: after a restart many scans arrive at once, and the caches are empty. A start can
-    // wait longer for a connection than a scan can.
+    // Opened now for the first scans: after a restart many scans arrive at the same time, and the caches are empty. A
+    // start can wait longer for a connection than a scan can.
     for pool in [&writes, &admin, &reads] {
         open.push(loop {
             match pool.acquire().await {

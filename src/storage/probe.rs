@@ -1,4 +1,4 @@
-//! Probes the database's health, so that the gauge, `/readyz` and the log report an outage before a scan meets it.
+//! Probes the database's health, so that the gauge, `/readyz` and the log report an outage before it affects a scan.
 //!
 //! While scans are recorded, their results show the health. While none are, a probe writes and reads as a scan does,
 //! every few seconds. While the breaker is open, only the probe queries the database, several times a second, until one

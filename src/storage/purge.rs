@@ -22,7 +22,7 @@ const SMALL_FILE: u64 = 16 << 20;
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Database {
-    /// Removes deleted data from a SQLite file and its log for good. PostgreSQL's own vacuum does this there.
+    /// Removes deleted data permanently from a SQLite file and its log. On PostgreSQL, the server's vacuum does this.
     ///
     /// # Errors
     /// When another process keeps reading the file for longer than 10 s.
@@ -33,7 +33,7 @@ impl Database {
             let permit = self.0.write_permit.clone().acquire_owned().await;
             let vacuum = self.run(&self.0.pools.admin_writes, ADMIN_TIMEOUT, None, |connection| {
                 Box::pin(async move {
-                    let _permit = permit; // held until the work ends, even if the caller has hung up
+                    let _permit = permit; // held until the work ends, even if the caller has disconnected
                     Ok(connection.execute("VACUUM").await.map(drop)?)
                 })
             });

@@ -104,12 +104,15 @@ mod tests {
         Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the earlier schema");
         let put = "INSERT INTO audit (at, action, kind, subject) VALUES (1, 'put', $1, 's')";
         for _ in 0..4 {
-            query::<Any>(put).bind("store").execute(&mut connection).await.expect("inserted");
+            query::<Any>(put).bind("store").execute(&mut connection).await.expect("the row is inserted");
         }
-        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)").execute(&mut connection).await.expect("deleted");
+        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)")
+            .execute(&mut connection)
+            .await
+            .expect("the rows are deleted");
         all.run_direct(None, &mut connection, false).await.expect("the current schema");
 
-        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("inserted");
+        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("the row is inserted");
         let rows = query::<Any>("SELECT id, kind FROM audit ORDER BY id").fetch_all(&mut connection).await;
         let listed: Vec<(i64, String)> =
             rows.expect("a list").iter().map(|row| (row.get("id"), row.get("kind"))).collect();

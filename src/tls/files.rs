@@ -17,7 +17,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::BasicConstraints;
 
-use super::{TlsError, TlsMistake, TlsSettings};
+use super::{TlsError, TlsProblem, TlsSettings};
 use crate::cause::file_error;
 
 const CERTIFICATE: &str = "tls.certificate";
@@ -50,21 +50,21 @@ impl PartialEq for Contents {
     }
 }
 
-/// Collects every mistake.
+/// Collects all problems.
 #[derive(Default)]
-struct Mistakes(Vec<TlsMistake>);
+struct Problems(Vec<TlsProblem>);
 
-impl Mistakes {
-    fn note<T>(&mut self, setting: &'static str, path: &Path, result: Result<T, String>) -> Option<T> {
-        result.map_err(|what| self.0.push(TlsMistake { setting, path: path.to_owned(), what })).ok()
+impl Problems {
+    fn collect<T>(&mut self, setting: &'static str, path: &Path, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.0.push(TlsProblem { setting, path: path.to_owned(), message })).ok()
     }
 }
 
 impl Contents {
     pub(super) fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let mut mistakes = Mistakes::default();
+        let mut problems = Problems::default();
         let mut read = |setting, path: &Path| {
-            mistakes.note(
+            problems.collect(
                 setting,
                 path,
                 std::fs::read(path).map_err(|error| format!("cannot be read: {}", file_error(path, &error))),
@@ -78,16 +78,17 @@ impl Contents {
             (Some(certificate), Some(key), Some(Some(authority))) => {
                 Ok(Self { certificate, key: key.into(), authority: Some(authority) })
             }
-            _ => Err(TlsError(mistakes.0)),
+            _ => Err(TlsError(problems.0)),
         }
     }
 
     pub(super) fn parse(&self, settings: &TlsSettings, provider: &Arc<CryptoProvider>) -> Result<Parsed, TlsError> {
-        let mut mistakes = Mistakes::default();
-        let chain = mistakes.note(CERTIFICATE, &settings.certificate, chain(&self.certificate));
-        let key = mistakes.note(KEY, &settings.key, key(self.key.expose_secret(), provider));
+        let mut problems = Problems::default();
+        let chain = problems.collect(CERTIFICATE, &settings.certificate, chain(&self.certificate));
+        let key = problems.collect(KEY, &settings.key, key(self.key.expose_secret(), provider));
         let authority = settings.client_authority.as_deref().unwrap_or(Path::new(""));
-        let verifier = self.authority.as_ref().map(|pem| mistakes.note(AUTHORITY, authority, verifier(pem, provider)));
+        let verifier =
+            self.authority.as_ref().map(|pem| problems.collect(AUTHORITY, authority, verifier(pem, provider)));
         if let (Some(Chain { chain, begins, expires, is_authority }), Some(key)) = (chain, key) {
             let certificate = CertifiedKey::new(chain, key);
             let matches = match certificate.keys_match() {
@@ -96,7 +97,7 @@ impl Contents {
                 }
                 _ => Ok(()),
             };
-            let matches = mistakes.note(KEY, &settings.key, matches);
+            let matches = problems.collect(KEY, &settings.key, matches);
             match verifier {
                 None if matches.is_some() => {
                     let certificate = Arc::new(certificate);
@@ -109,7 +110,7 @@ impl Contents {
                 _ => {}
             }
         }
-        Err(TlsError(mistakes.0))
+        Err(TlsError(problems.0))
     }
 }
 

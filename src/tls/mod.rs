@@ -5,10 +5,9 @@
 //! certificate is optional in the handshake, so that `/livez` and `/readyz` need none; an endpoint that needs one
 //! checks it. A certificate that is presented must be valid.
 //!
-//! **After a reload, only open connections keep old state.** If client certificates are requested, sessions are not
-//! resumed: a resumed session would skip the verification of its certificate. On an open connection, the client
-//! certificate is [checked again](Tls::is_still_valid) after the CA certificates have changed, and once a minute. So
-//! certificates of a removed CA and expired ones are refused.
+//! A reload applies to new connections immediately. Open connections keep their TLS session, but their client
+//! certificate is [checked again](Tls::is_still_valid) after the CA certificates change, and once a minute. Session
+//! resumption is disabled when client certificates are requested, because a resumed session would skip verification.
 
 mod client;
 mod files;
@@ -48,21 +47,21 @@ pub struct TlsSettings {
     pub client_authority: Option<PathBuf>,
 }
 
-/// Every mistake in the files.
+/// All problems of the files.
 #[derive(Debug, Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct TlsError(pub Vec<TlsMistake>);
+pub struct TlsError(pub Vec<TlsProblem>);
 
-/// One mistake. It never repeats the content of a file.
+/// One problem. It never repeats the content of a file.
 #[derive(Debug, Error)]
-#[error("{setting} = {path:?}: {what}", path = .path.display().to_string())]
-pub struct TlsMistake {
+#[error("{setting} = {path:?}: {message}", path = .path.display().to_string())]
+pub struct TlsProblem {
     /// The setting that names the file.
     pub setting: &'static str,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong, and what is valid.
-    pub what: String,
+    /// The problem, and the valid content.
+    pub message: String,
 }
 
 /// The current server certificate and CA certificates. Clones share them.
@@ -95,7 +94,7 @@ impl TlsSettings {
     /// Checks whether the files can be used.
     ///
     /// # Errors
-    /// Every mistake in them.
+    /// All problems of the files.
     pub fn check(&self) -> Result<(), TlsError> {
         Contents::read(self)?.parse(self, &provider()).map(drop)
     }
@@ -106,7 +105,7 @@ impl Tls {
     /// refusing it would stop them too.
     ///
     /// # Errors
-    /// Every mistake in the files.
+    /// All problems of the files.
     pub fn load(settings: TlsSettings, clock: Clock) -> Result<Self, TlsError> {
         let current = Current::new(Contents::read(&settings)?, &settings, &clock, 0)?;
         let shared = Shared { settings, clock, current: RwLock::new(Arc::new(current)) };
@@ -117,7 +116,7 @@ impl Tls {
     /// stay open. Files that cannot be used, for example because only one of two has been replaced yet, change nothing.
     ///
     /// # Errors
-    /// Every mistake in the files.
+    /// All problems of the files.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let Shared { settings, clock, current } = &*self.shared;
         let before = self.current();
@@ -171,9 +170,9 @@ impl Current {
                 "tls.certificate is a CA certificate, which many clients refuse: use a server certificate, see docs/security.md"
             );
         }
-        let unusable = |error: tokio_rustls::rustls::Error| mistake("tls.certificate", settings, error.to_string());
+        let invalid = |error: tokio_rustls::rustls::Error| tls_error("tls.certificate", settings, error.to_string());
         let configure = |verifier: Option<Arc<dyn ClientCertVerifier>>| {
-            server_config(&provider, &certificate, verifier, clock).map_err(unusable)
+            server_config(&provider, &certificate, verifier, clock).map_err(invalid)
         };
         let without_client_auth = configure(None)?;
         let with_client_auth = match &verifier {
@@ -208,22 +207,22 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
-fn mistake(setting: &'static str, settings: &TlsSettings, what: String) -> TlsError {
+fn tls_error(setting: &'static str, settings: &TlsSettings, message: String) -> TlsError {
     let path = match setting {
         "tls.key" => settings.key.clone(),
         "tls.client_authority" => settings.client_authority.clone().unwrap_or_default(),
         _ => settings.certificate.clone(),
     };
-    TlsError(vec![TlsMistake { setting, path, what }])
+    TlsError(vec![TlsProblem { setting, path, message }])
 }
 
 fn warn_about_validity(begins: DateTime<Utc>, expires: DateTime<Utc>, now: DateTime<Utc>) {
     if expires <= now {
-        tracing::warn!(%expires, "tls.certificate has expired: clients refuse it");
+        tracing::warn!(%expires, "tls.certificate has expired: clients refuse the connection; replace the file");
     } else if begins > now {
-        tracing::warn!(%begins, "tls.certificate is not valid yet: clients refuse it; check the clock of this machine");
+        tracing::warn!(%begins, "tls.certificate is not valid yet: clients refuse the connection; check the clock of this machine");
     } else if expires.signed_duration_since(now) < EXPIRES_SOON {
-        tracing::warn!(%expires, "tls.certificate expires soon");
+        tracing::warn!(%expires, "tls.certificate expires within 14 days; replace the file before then");
     }
 }
 

@@ -33,7 +33,7 @@ const BATCH: usize = 512;
 const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum time for one request.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The number of bytes that are read of an answer, so that its connection can be used again.
+/// The maximum number of response bytes to read, so that the connection can be used again.
 const MAX_ANSWER: u64 = 64 * 1024;
 
 /// The exporter cannot be created.
@@ -80,7 +80,7 @@ fn build(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let service = Resource::builder_empty().with_service_name(service_name).with_attribute(version).build();
     Ok(SdkTracerProvider::builder()
-        .with_sampler(Sampler::AlwaysOn) // a request that is not sampled gets no span at all
+        .with_sampler(Sampler::AlwaysOn) // sampling is decided before a span is created
         .with_span_limits(SpanLimits::default()) // instead of the limits of OTEL_… variables
         .with_span_processor(CountingProcessor { processor, ended: counters.ended })
         .with_resource(service)
@@ -99,7 +99,7 @@ fn client(endpoint: &str, headers: HeaderMap) -> Result<Client, reqwest::Error> 
 }
 
 /// Posts spans by OTLP. The exporter of `opentelemetry-otlp` is not used because it also reads headers and compression
-/// from `OTEL_…` variables, which no setting shows.
+/// from `OTEL_…` variables, which `check-config` would not show.
 #[derive(Debug)]
 struct Otlp {
     client: Client,
@@ -162,7 +162,7 @@ impl SpanExporter for MonitoredExporter {
     }
 }
 
-/// Counts the spans that are queued for export.
+/// Counts every span that ends, including spans that a full queue drops.
 #[derive(Debug)]
 struct CountingProcessor {
     processor: BatchSpanProcessor,

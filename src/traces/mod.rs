@@ -76,7 +76,7 @@ impl Traces {
     /// Begins the trace of a request with these headers: a server span that begins now, if the request is sampled.
     #[must_use]
     pub fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
-        let parent = parent::of(headers);
+        let parent = parent::parent_span(headers);
         let id = parent.as_ref().map(SpanContext::trace_id);
         let caller_samples = parent.as_ref().is_some_and(SpanContext::is_sampled);
         if !self.is_sampled(caller_samples) {

@@ -11,7 +11,7 @@ const TRACEPARENT: &str = "traceparent";
 const LENGTH: usize = 55;
 
 /// The caller's span, if exactly one valid header is present.
-pub(super) fn of(headers: &HeaderMap) -> Option<SpanContext> {
+pub(super) fn parent_span(headers: &HeaderMap) -> Option<SpanContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
     let (known, more) = value.split_at_checked(LENGTH)?;
@@ -49,7 +49,8 @@ mod tests {
         for value in values {
             headers.append(TRACEPARENT, HeaderValue::from_str(value).expect("a header"));
         }
-        of(&headers).map(|parent| (parent.trace_id().to_string(), parent.span_id().to_string(), parent.is_sampled()))
+        parent_span(&headers)
+            .map(|parent| (parent.trace_id().to_string(), parent.span_id().to_string(), parent.is_sampled()))
     }
 
     #[test]
@@ -58,7 +59,7 @@ mod tests {
         let valid = format!("00-{trace}-{span}-01");
         assert_eq!(parent(&[&valid]), Some((trace.to_owned(), span.to_owned(), true)));
         let later = valid.replace("00-4", "cc-4");
-        for later in [later.clone(), format!("{later}-"), format!("{later}-what the future brings")] {
+        for later in [later.clone(), format!("{later}-"), format!("{later}-later members")] {
             assert_eq!(parent(&[&later]), Some((trace.to_owned(), span.to_owned(), true)), "{later}");
         }
         assert_eq!(parent(&[&valid.replace("-01", "-00")]).map(|(.., is_sampled)| is_sampled), Some(false));

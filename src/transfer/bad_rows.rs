@@ -36,7 +36,8 @@ impl BadRows {
         }
     }
 
-    /// Sorts the rows by position. A row that names an unknown shopper is found last, whatever its position.
+    /// Sorts the rows by position. A row that names an unknown shopper is found last, also if it is at the start of the
+    /// file.
     pub(super) fn sort(&mut self) {
         self.positions.sort_unstable();
         self.shown.sort_by_key(|(position, _)| *position);

@@ -15,7 +15,7 @@ use crate::directory::{Change, Problem};
 /// The size of the read buffer, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// How many bytes are enough to tell a directory file from JSON lines.
+/// The number of bytes that are enough to distinguish a directory file from JSON lines.
 const START: u64 = 1024;
 
 /// The mark that some editors write at the start of UTF-8 text.
@@ -45,7 +45,7 @@ pub(super) struct Row {
 }
 
 impl<'f> Changes<'f> {
-    pub(super) fn of(mut file: &'f File, format: Format, hash_key: &'f HashKey) -> Result<Self, TransferError> {
+    pub(super) fn open(mut file: &'f File, format: Format, hash_key: &'f HashKey) -> Result<Self, TransferError> {
         file.seek(SeekFrom::Start(0))?;
         let mut start = Vec::new();
         file.take(START).read_to_end(&mut start)?;

@@ -144,10 +144,10 @@ impl<'d> Check<'d> {
                 not_in_file.push(reference);
             }
         }
-        let known =
+        let existing =
             self.directory.devices(not_in_file.iter().map(|reference| reference.shopper.clone()).collect()).await?;
         for Reference { position, row_kind, shopper, device } in not_in_file {
-            let problem_in_directory = match (known.get(&shopper), &device) {
+            let problem_in_directory = match (existing.get(&shopper), &device) {
                 (None, _) => Some(ReferenceProblem::Shopper),
                 (Some(devices), Some(device)) if !devices.contains(device) => Some(ReferenceProblem::Device),
                 (Some(_), None) => continue,
@@ -171,12 +171,12 @@ impl<'d> Check<'d> {
     }
 
     fn refuse(&mut self, position: Position, row_kind: &str, problem: Option<ReferenceProblem>) {
-        let (field, what) = match problem {
+        let (field, message) = match problem {
             None => return,
             Some(ReferenceProblem::Shopper) => ("shopper", NO_SHOPPER),
             Some(ReferenceProblem::Device) => ("device", NO_DEVICE),
         };
-        self.bad.add(position, vec![Problem::new(field, what).within(row_kind)]);
+        self.bad.add(position, vec![Problem::new(field, message).within(row_kind)]);
     }
 }
 

@@ -83,7 +83,7 @@ impl<R: BufRead> Csv<R> {
             return Err(TransferError::Header("lines end in CR alone: save the file with LF or CRLF".to_owned()));
         }
         csv.separator = separator_of(&csv.text);
-        let header = split(&csv.text, csv.separator).map_err(|what| TransferError::Header(what.to_owned()))?;
+        let header = split(&csv.text, csv.separator).map_err(|message| TransferError::Header(message.to_owned()))?;
         csv.columns = columns_of(&header)?;
         Ok(csv)
     }
@@ -102,8 +102,8 @@ impl<R: BufRead> Csv<R> {
                     record(&self.columns, &cells)
                 }
                 // The start of the next row is unknown.
-                Err(what) if self.is_export => return Err(TransferError::Quotes(line, what)),
-                Err(what) => Err(Problem::new("row", what)),
+                Err(message) if self.is_export => return Err(TransferError::Quotes(line, message)),
+                Err(message) => Err(Problem::new("row", message)),
             };
             return Ok(Some((Position::Line(line), record)));
         }
@@ -193,8 +193,8 @@ fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
     let mut columns = Vec::new();
     for (number, name) in (1_u32..).zip(header) {
         let Some(column) = COLUMNS.into_iter().find(|column| column.as_bytes() == name) else {
-            let known = COLUMNS.join(", ");
-            return Err(TransferError::Header(format!("column {number} is unknown; the columns are {known}")));
+            let allowed = COLUMNS.join(", ");
+            return Err(TransferError::Header(format!("column {number} is unknown; the columns are {allowed}")));
         };
         if columns.contains(&column) {
             return Err(TransferError::Header(format!("column {number} repeats the column {column}")));
@@ -210,8 +210,8 @@ fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
 /// Converts a row to JSON and then to a record.
 fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
     if cells.len() != columns.len() {
-        let what = format!("has {} cells, but the header has {}", cells.len(), columns.len());
-        return Err(Problem::new("row", what));
+        let message = format!("has {} cells, but the header has {}", cells.len(), columns.len());
+        return Err(Problem::new("row", message));
     }
     let (mut members, mut payment_method, mut kind) = (Map::new(), Map::new(), String::new());
     for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {

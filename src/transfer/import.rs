@@ -1,6 +1,6 @@
 //! Imports a file into the directory. The file is read twice: first to check it, then to write its rows in batches.
 //!
-//! Shoppers are written before the keys, tokens and customers that name them, whatever their order in the file. Nothing
+//! Shoppers are written before the keys, tokens and customers that name them, in any order of the file. Nothing
 //! is deleted. An import that stops early can be repeated: rows that are already in the directory stay unchanged.
 
 use std::fs::File;
@@ -43,7 +43,7 @@ pub struct Report {
     pub bad: BadRows,
     /// Rows that are valid but may contain a mistake.
     pub warnings: BadRows,
-    /// How it ended.
+    /// The ending of the import.
     pub ended: Ended,
 }
 
@@ -131,7 +131,7 @@ impl Import<'_> {
         state: &mut State,
         on_progress: OnProgress<'_>,
     ) -> Result<Option<Checked>, TransferError> {
-        let mut changes = Changes::of(file, self.format, self.directory.hash_key())?;
+        let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
         let mut check = Check::new(self.directory);
         while let Some(row) = changes.next()? {
             check.row(row).await?;
@@ -156,7 +156,7 @@ impl Import<'_> {
         refused: &mut BadRows,
         on_progress: OnProgress<'_>,
     ) -> Result<bool, TransferError> {
-        let mut changes = Changes::of(file, self.format, self.directory.hash_key())?;
+        let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
         let (mut positions, mut batch) = next_batch(&mut changes, part, &state.report.bad)?;
         while !batch.is_empty() {
             let bytes = state.bytes.saturating_add(changes.bytes());
@@ -206,9 +206,9 @@ fn next_batch(
 }
 
 fn problem(change: &Change, refusal: Refusal) -> Problem {
-    let (field, what) = match refusal {
+    let (field, message) = match refusal {
         Refusal::UnknownDevice => ("device", "was removed from that shopper after the file was checked"),
         Refusal::UnknownShopper | Refusal::NotFound => ("shopper", "was deleted after the file was checked"),
     };
-    Problem::new(field, what).within(kind_of(change))
+    Problem::new(field, message).within(kind_of(change))
 }

@@ -51,7 +51,7 @@ pub enum Format {
 impl Format {
     /// The format for a file name extension.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn from_file_name(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "csv" => Some(Self::Csv),

@@ -13,10 +13,10 @@ use crate::directory::{
 /// The version of exports that this release writes.
 pub(super) const VERSION: u64 = 1;
 
-const BLANK_END: &str =
-    "begins or ends with a blank, which is part of the value; remove the blank if this is not intended";
+const SURROUNDING_SPACE: &str =
+    "begins or ends with whitespace, which is kept as part of the value: remove it if this is not intended";
 const ROUNDED_NUMBER: &str =
-    "looks like a long number that a spreadsheet has rounded; format the column as text and enter the number again";
+    "looks like a long number that a spreadsheet has rounded: format the column as text and enter the number again";
 
 /// A row, named by its kind.
 #[derive(Deserialize, Serialize)]
@@ -38,7 +38,7 @@ pub(super) type Line = (Position, Result<Record, Problem>);
 #[serde(rename_all = "camelCase")]
 pub(super) struct Header {
     pub(super) version: u64,
-    /// A check value of the hash key of the digests in the file.
+    /// Identifies the hash key that made the digests in this file.
     pub(super) hash_key_check: String,
 }
 
@@ -49,21 +49,21 @@ impl Header {
 }
 
 impl Record {
-    /// Reads a row. `may_name`: whether an error may contain the name of an unknown member, which may be a misplaced
-    /// key.
-    pub(super) fn read<'de, D>(from: D, may_name: bool) -> Result<Self, Problem>
+    /// Reads a row. `show_unknown_names`: whether an error may contain the name of an unknown member, which
+    /// may be a misplaced key.
+    pub(super) fn read<'de, D>(from: D, show_unknown_names: bool) -> Result<Self, Problem>
     where
         D: Deserializer<'de, Error = serde_json::Error>,
     {
         serde_path_to_error::deserialize(from).map_err(|error| {
-            let (path, what) = (error.path().to_string(), describe(error.inner()));
+            let (path, message) = (error.path().to_string(), describe(error.inner()));
             let shown_path = match path.rsplit_once('.') {
-                Some((row, _)) if what.starts_with("unknown field") && !may_name => row.to_owned(),
+                Some((row, _)) if message.starts_with("unknown field") && !show_unknown_names => row.to_owned(),
                 Some((row, "?")) => row.to_owned(),
                 _ if path == "." || path == "?" => "row".to_owned(),
                 _ => path,
             };
-            Problem::new(shown_path, without_rust_terms(&what))
+            Problem::new(shown_path, without_rust_terms(&message))
         })
     }
 
@@ -71,10 +71,10 @@ impl Record {
     /// the hash key.
     pub(super) fn change(&self, hash_key: &HashKey, is_export: bool) -> Result<Change, Vec<Problem>> {
         let within = |kind: &'static str| move |problems: Vec<Problem>| all_within(problems, kind);
-        let known = |digest: &Option<String>| match digest {
+        let check_digest = |digest: &Option<String>| match digest {
             Some(_) if !is_export => Err(vec![Problem::new(
                 "digest",
-                "cannot be used without the first line of its export, which identifies the hash key",
+                "requires the first row of the export (the \"export\" row), because that row identifies the hash key: add it back",
             )]),
             _ => Ok(()),
         };
@@ -82,15 +82,15 @@ impl Record {
             Self::Export(_) => Err(vec![Problem::new("export", "is allowed in the first row only")]),
             Self::Store(row) => store(row).map(Change::PutStore).map_err(within("store")),
             Self::Shopper(row) => shopper(row).map(Change::PutShopper).map_err(within("shopper")),
-            Self::IdentityKey(row) => known(&row.digest)
+            Self::IdentityKey(row) => check_digest(&row.digest)
                 .and_then(|()| identity_key(row, hash_key))
                 .map(|(digest, link)| Change::PutRegistration(Kind::IdentityKey, digest, link))
                 .map_err(within("identityKey")),
-            Self::RecognitionToken(row) => known(&row.digest)
+            Self::RecognitionToken(row) => check_digest(&row.digest)
                 .and_then(|()| recognition_token(row, hash_key))
                 .map(|(digest, link)| Change::PutRegistration(Kind::RecognitionToken, digest, link))
                 .map_err(within("recognitionToken")),
-            Self::Customer(row) => known(&row.digest)
+            Self::Customer(row) => check_digest(&row.digest)
                 .and_then(|()| customer(row, hash_key))
                 .map(|(digest, shopper)| Change::LinkCustomer(digest, shopper))
                 .map_err(within("customer")),
@@ -104,12 +104,14 @@ impl Record {
         let kind = self.kind();
         let mut warnings = Vec::new();
         let mut warn = |member: &str, text: Option<&str>| {
-            let what = match text {
-                Some(text) if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => BLANK_END,
+            let message = match text {
+                Some(text) if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => {
+                    SURROUNDING_SPACE
+                }
                 Some(text) if is_rounded_number(text) => ROUNDED_NUMBER,
                 _ => return,
             };
-            warnings.push(Problem::new(member, what).within(kind));
+            warnings.push(Problem::new(member, message).within(kind));
         };
         match self {
             Self::Export(_) => {}
@@ -161,19 +163,19 @@ fn all_within(problems: Vec<Problem>, kind: &str) -> Vec<Problem> {
 }
 
 /// Rewrites a message of serde for readers who do not know Rust, and removes the line number, which [`Position`] has.
-fn without_rust_terms(what: &str) -> String {
-    let what = match what.rsplit_once(" at line ") {
-        Some((what, position)) => match position.rsplit_once(" column ") {
-            Some((_, column)) => format!("{what} (column {column})"),
-            None => what.to_owned(),
+fn without_rust_terms(message: &str) -> String {
+    let message = match message.rsplit_once(" at line ") {
+        Some((message, position)) => match position.rsplit_once(" column ") {
+            Some((_, column)) => format!("{message} (column {column})"),
+            None => message.to_owned(),
         },
-        None => what.to_owned(),
+        None => message.to_owned(),
     };
-    match what.split_once("expected struct ") {
+    match message.split_once("expected struct ") {
         Some((before, after)) => {
             let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
             format!("{before}expected an object{rest}")
         }
-        None => what,
+        None => message,
     }
 }

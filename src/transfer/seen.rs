@@ -47,13 +47,13 @@ impl SeenEntities {
         position: Position,
     ) -> Option<Position> {
         let id = &shopper.visitor.id;
-        let first = self.insert(self.hash(&Entity::Shopper(id)), position);
-        if first.is_none() {
+        let earlier = self.insert(self.hash(&Entity::Shopper(id)), position);
+        if earlier.is_none() {
             for device in devices {
                 self.positions.insert(self.hash(&Entity::Device(id, device)), position);
             }
         }
-        first
+        earlier
     }
 
     fn insert(&mut self, hash: EntityHash, position: Position) -> Option<Position> {

@@ -93,9 +93,9 @@ fn export() -> Record {
 
 fn as_csv(records: &[Record]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut writer = CsvWriter::new(&mut file).expect("written");
-    records.iter().for_each(|record| writer.write(record).expect("written"));
-    writer.flush().expect("written");
+    let mut writer = CsvWriter::new(&mut file).expect("the row is written");
+    records.iter().for_each(|record| writer.write(record).expect("the row is written"));
+    writer.flush().expect("the row is written");
     drop(writer);
     file
 }
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn rows_survive_json_lines(rows in vec(row(), 0..6)) {
         let (records, mut file) = (as_records(&rows), Vec::new());
-        records.iter().for_each(|record| write(&mut file, record).expect("written"));
+        records.iter().for_each(|record| write(&mut file, record).expect("the row is written"));
         let mut lines = JsonLines::new(file.as_slice());
         let (again, numbers) = read(|| lines.next());
         prop_assert_eq!(as_values(&again), as_values(&records));
@@ -127,8 +127,8 @@ proptest! {
 
     #[test]
     fn rows_survive_a_directory_file(rows in vec(row(), 0..6), is_pretty in any::<bool>()) {
-        let of = |kind: &str| rows.iter().filter_map(|row| row.get(kind).cloned()).collect::<Vec<Value>>();
-        let file = Value::from_iter(LISTS.map(|(list, kind)| (list.to_owned(), Value::from(of(kind)))));
+        let rows_of = |kind: &str| rows.iter().filter_map(|row| row.get(kind).cloned()).collect::<Vec<Value>>();
+        let file = Value::from_iter(LISTS.map(|(list, kind)| (list.to_owned(), Value::from(rows_of(kind)))));
         let file = if is_pretty { format!(" {file:#}\n") } else { file.to_string() };
         prop_assert!(is_directory_file(file.as_bytes()));
         let mut items = Items::new(file.as_bytes());
@@ -139,12 +139,12 @@ proptest! {
         for (row, position) in again.iter().zip(positions) {
             let (list, (name, kind)) = (0..).zip(LISTS).find(|(_, (_, kind))| row.get(kind).is_some()).expect("a kind");
             let Position::Item(its, number) = position else { panic!("{name} is a list") };
-            prop_assert_eq!((its, row), (list, &as_values(&as_records(&[json!({ kind: of(kind)[number as usize] })]))[0]));
+            prop_assert_eq!((its, row), (list, &as_values(&as_records(&[json!({ kind: rows_of(kind)[number as usize] })]))[0]));
         }
     }
 
     #[test]
-    fn any_bytes_are_rows_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\"\\[{}:,a\\\\\r\n]{0,60}") {
+    fn random_bytes_are_rows_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\"\\[{}:,a\\\\\r\n]{0,60}") {
         for bytes in [bytes.as_slice(), text.as_bytes()] {
             let mut lines = JsonLines::new(bytes);
             while let Ok(Some(_)) = lines.next() {}
@@ -199,11 +199,11 @@ fn a_row_that_is_too_long_is_not_read_into_memory() {
     let endless = "x".repeat(super::MAX_ROW_BYTES + 1);
     let line = format!("{{}}\n{endless}");
     let mut lines = JsonLines::new(line.as_bytes());
-    assert!(lines.next().expect("read").is_some());
+    assert!(lines.next().expect("the row is read").is_some());
     assert!(matches!(lines.next(), Err(TransferError::RowTooLong(2))));
     let table = format!("record,id\nstore,a\n\nstore,\"{endless}");
     let mut table = Csv::new(table.as_bytes()).expect("a header");
-    assert!(table.next().expect("read").is_some());
+    assert!(table.next().expect("the row is read").is_some());
     assert!(matches!(table.next(), Err(TransferError::RowTooLong(4))));
 }
 
@@ -225,7 +225,7 @@ fn devices_are_separated_by_spaces_or_semicolons_or_are_a_json_array() {
 #[test]
 fn an_invalid_header_is_refused_without_repeating_it() {
     for header in ["", "id,record", "record,hush-hush", "record,id,id", "identityKey,hush-hush"] {
-        let Err(TransferError::Header(what)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
-        assert!(!what.contains("hush"), "{what}");
+        let Err(TransferError::Header(message)) = Csv::new(header.as_bytes()).map(|_| ()) else { panic!("{header}") };
+        assert!(!message.contains("hush"), "{message}");
     }
 }

@@ -94,7 +94,7 @@ async fn a_backend_that_refuses_or_is_down_is_logged_once() {
     process.signal("TERM");
     let log = process.wait_for_end().stderr;
     for (part, extra) in [
-        ("the identity backend refuses a question", "\"status\":401"),
+        ("the identity backend refuses a look-up request", "\"status\":401"),
         ("the identity backend does not answer", "\"error\":\"connection refused\""),
     ] {
         let lines: Vec<_> = log.lines().filter(|line| line.contains(part)).collect();

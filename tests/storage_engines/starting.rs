@@ -44,7 +44,7 @@ async fn start_waits_for_locked_migrations_up_to_its_limit(postgres: Postgres) {
     let [mut waits, gives_up] = urls.each_ref().map(|url| serve(url));
     let export = Starting::run(&["export"], &[("storage.url", &urls[1]), ("security.hash_key", HASH_KEY)]);
     let line = waits.wait_for_log("lock timeout");
-    assert!(line.contains("does not answer yet") && line.contains("bringing its schema up to date"), "{line}");
+    assert!(line.contains("does not answer yet") && line.contains("migrating its schema"), "{line}");
     drop(released);
     waits.wait_for_log("\"message\":\"ready\"");
     stop(waits);

@@ -104,6 +104,7 @@ customer,,hush-3,
         "b.jsonl",
         digest,
         1,
-        "line 1: customer.digest: cannot be used without the first line of its export, which identifies the hash key",
+        "line 1: customer.digest: requires the first row of the export (the \"export\" row), because that row identifies \
+         the hash key: add it back",
     );
 }

@@ -64,7 +64,7 @@ fn a_variable_with_lower_case_letters_is_refused() {
         let output = output.unwrap();
         assert_eq!(output.status.code(), Some(64), "{name}");
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains(&format!("{name}: is not read; write {}", name.to_uppercase())), "{error}");
+        assert!(error.contains(&format!("{name}: unknown variable; did you mean {}?", name.to_uppercase())), "{error}");
     }
 }
 
@@ -303,9 +303,10 @@ fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
         bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
         "{bare}"
     );
-    assert!(bare.contains("Default gate decision open, so that the gates open on a 500: 1 store."), "{bare}");
+    let warning = "Warning: 1 store has the default gate decision open. Its gates open when a scan gets a 500.";
+    assert!(bare.contains(warning), "{bare}");
     let set = Ended::run(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
-    assert!(!set.contains("Warning"), "{set}");
+    assert!(!set.contains("the directory has recognition tokens"), "{set}");
 }
 
 #[test]

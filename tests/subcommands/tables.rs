@@ -115,7 +115,7 @@ customer,,,,,vip\u{a0},https://hush,2E+15
     let ended = database.import("a.csv", rows, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("8 changed"), "{}", ended.stdout);
-    let (blank, number) = ("begins or ends with a blank", "looks like a long number that a spreadsheet has rounded");
+    let (blank, number) = ("begins or ends with whitespace", "looks like a long number that a spreadsheet has rounded");
     assert!(ended.stderr.contains("8 rows may contain a mistake"), "{}", ended.stderr);
     for (field, what) in [
         ("line 2: shopper.id", blank),

@@ -76,7 +76,7 @@ fn an_expired_certificate_is_only_a_warning() {
     let process = tokio::runtime::Runtime::new().unwrap().block_on(crate::support::Process::demo(&settings));
     process.signal("TERM");
     let log = process.wait_for_end().stderr;
-    assert!(log.contains("tls.certificate has expired: clients refuse it"), "{log}");
+    assert!(log.contains("tls.certificate has expired: clients refuse the connection"), "{log}");
 }
 
 /// The shopper's phone has no client certificate.

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limit_is_never_exceeded_whenever_owners_are_counted() {
+    fn counting_owners_never_exceeds_the_limit() {
         let owners = AnonymousOwners::new(3);
         let first = owners.reserve().expect("below the limit");
         owners.begin_count();

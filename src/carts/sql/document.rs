@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::cart::{Cart, CartId, CartName, Carts, Currency, Line, LineId, Market, Quantity, Sku};
-use crate::storage::{DatabaseError, corrupt, instant, nanos};
+use crate::storage::{DatabaseError, corrupt, from_nanos, to_nanos};
 
 #[derive(Serialize, Deserialize)]
 struct CartDocument {
@@ -50,7 +50,7 @@ impl From<&Cart> for CartDocument {
             currency: cart.currency.code().to_owned(),
             symbol: cart.currency.symbol().to_owned(),
             lines: cart.lines.iter().map(line).collect(),
-            changed_at: nanos(cart.changed_at),
+            changed_at: to_nanos(cart.changed_at),
         }
     }
 }
@@ -66,7 +66,7 @@ fn cart(document: CartDocument) -> Option<Cart> {
         market: Market::parse(&document.market).ok()?,
         currency: Currency::new(&document.currency, &document.symbol).ok()?,
         lines: document.lines.into_iter().map(line).collect::<Option<_>>()?,
-        changed_at: instant(document.changed_at),
+        changed_at: from_nanos(document.changed_at),
     })
 }
 
@@ -91,7 +91,7 @@ mod tests {
             for (name, skus) in carts {
                 let (market, currency) = (Market::parse(&name).unwrap(), Currency::new("EUR", "€").unwrap());
                 let name = CartName::parse(&name).unwrap();
-                let now = instant(i64::MAX);
+                let now = from_nanos(i64::MAX);
                 let id = owned.open(name, market, currency, CartId::new(id).unwrap(), now).unwrap().id;
                 let lines = skus.iter().map(|sku| (Sku::parse(sku).unwrap(), Quantity::MAX)).collect();
                 owned.add_lines(id, lines, now).unwrap();

@@ -13,7 +13,7 @@ use self::anonymous::AnonymousOwners;
 use super::{CartsError, Owner, apply};
 use crate::digest::Digest;
 use crate::domain::cart::{ANONYMOUS_LIFETIME, CartRefusal, Carts};
-use crate::storage::{Database, DatabaseError, Engine, corrupt, nanos};
+use crate::storage::{Database, DatabaseError, Engine, corrupt, to_nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -177,7 +177,7 @@ async fn store(connection: &mut AnyConnection, owner: Owner, before: &Carts, aft
     .bind(owner.digest.as_bytes().as_slice())
     .bind(i16::from(owner.is_anonymous))
     .bind(text)
-    .bind(nanos(changed_at))
+    .bind(to_nanos(changed_at))
     .execute(connection)
     .await?;
     Ok(())
@@ -224,7 +224,7 @@ async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc
         }
     };
     let expired_at = now.checked_sub_signed(ANONYMOUS_LIFETIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
-    let swept = query::<Any>(statement).bind(nanos(expired_at)).bind(i64::from(BATCH)).execute(connection).await?;
+    let swept = query::<Any>(statement).bind(to_nanos(expired_at)).bind(i64::from(BATCH)).execute(connection).await?;
     Ok(swept.rows_affected())
 }
 

@@ -18,9 +18,13 @@ pub(super) async fn expired_cart_neither_moves_nor_counts(fixture: Fixture) {
     let (from, to) = (anonymous(1), known("k"));
     fixture.add(&from, "Old", "a", 2, at(0)).await;
     fixture.add(&from, "New", "b", 3, at(1)).await;
-    let seen = fixture.store.change(&from, at(MONTH), |carts| Ok(carts.all().len())).await.expect("asked");
+    let seen = fixture
+        .cart_store
+        .change(&from, at(MONTH), |carts| Ok(carts.all().len()))
+        .await
+        .expect("the carts are available");
     assert_eq!(seen, Ok(1));
-    let moved = fixture.migrate(1, &to, at(MONTH)).await.expect("moved");
+    let moved = fixture.migrate(1, &to, at(MONTH)).await.expect("the migration succeeds");
     assert_eq!(moved.all().iter().map(|cart| cart.name.as_str()).collect::<Vec<_>>(), ["New"]);
     assert_eq!((fixture.amounts(&to).await, fixture.owners().await), (vec![("b".to_owned(), 3)], 1));
 }
@@ -33,12 +37,12 @@ pub(super) async fn sweep_deletes_expired_carts(fixture: Fixture) {
     }
     fixture.add(&anonymous(1), "Wishes", "b", 1, at(1)).await;
     let just_before = at(MONTH).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
-    fixture.store.sweep(just_before).await.expect("swept");
+    fixture.cart_store.sweep(just_before).await.expect("the sweep succeeds");
     assert_eq!(fixture.owners().await, 221);
-    fixture.store.sweep(at(MONTH)).await.expect("swept");
+    fixture.cart_store.sweep(at(MONTH)).await.expect("the sweep succeeds");
     assert_eq!(fixture.owners().await, 2);
     assert_eq!(fixture.get(&anonymous(1), at(MONTH)).await.all().len(), 1);
-    fixture.store.sweep(at(MONTH + 1)).await.expect("swept");
+    fixture.cart_store.sweep(at(MONTH + 1)).await.expect("the sweep succeeds");
     assert_eq!(fixture.owners().await, 1);
     assert_eq!(fixture.get(&known("k"), at(MONTH + 1)).await.all().len(), 1);
 }
@@ -48,7 +52,7 @@ pub(super) async fn forgotten_owner_has_no_carts(fixture: Fixture) {
         fixture.add(&customer, "Default", "a", 1, at(0)).await;
     }
     for customer in [anonymous(1), known("k"), known("k"), known("unknown")] {
-        fixture.store.forget(fixture.store.hash_key.customer(&customer)).await.expect("forgotten");
+        fixture.cart_store.forget(fixture.cart_store.hash_key.customer(&customer)).await.expect("the owner is deleted");
         assert!(fixture.get(&customer, at(0)).await.is_empty());
     }
     assert_eq!(fixture.amounts(&known("another")).await, [("a".to_owned(), 1)]);
@@ -61,7 +65,8 @@ async fn memory_store_refuses_a_new_owner_at_its_capacity() {
     for customer in [anonymous(1), anonymous(2)] {
         fixture.add(&customer, "Default", "a", 1, at(0)).await;
     }
-    let one_more = add(&fixture.store, &known("k"), "Default", "a", 1, at(0)).await.expect("asked");
+    let one_more =
+        add(&fixture.cart_store, &known("k"), "Default", "a", 1, at(0)).await.expect("the carts are available");
     assert_eq!(one_more.expect_err("the store is full"), CartRefusal::Full);
     assert_eq!(fixture.owners().await, 2);
     fixture.add(&anonymous(1), "Wishes", "b", 1, at(0)).await;
@@ -74,7 +79,7 @@ async fn memory_store_refuses_a_new_owner_at_its_capacity() {
             .len(),
         2
     );
-    fixture.store.forget(fixture.store.hash_key.customer(&anonymous(2))).await.expect("forgotten");
+    fixture.cart_store.forget(fixture.cart_store.hash_key.customer(&anonymous(2))).await.expect("the owner is deleted");
     fixture.add(&anonymous(3), "Default", "a", 1, at(0)).await;
 }
 
@@ -90,6 +95,6 @@ async fn sweep_of_memory_reaches_every_owner() {
     for number in 0..2500 {
         fixture.add(&owner(number), "Default", "a", 1, at(i64::from(number % 2))).await;
     }
-    fixture.store.sweep(at(MONTH)).await.expect("swept");
+    fixture.cart_store.sweep(at(MONTH)).await.expect("the sweep succeeds");
     assert_eq!(fixture.owners().await, 1250);
 }

@@ -2,20 +2,20 @@
 
 use super::*;
 
-pub(super) async fn second_migration_moves_only_what_was_added_since(fixture: Fixture) {
+pub(super) async fn second_migration_moves_only_new_lines(fixture: Fixture) {
     let (from, to) = (anonymous(1), known("k"));
     fixture.add(&from, "Default", "a", 2, at(0)).await;
     fixture.add(&from, "Wishes", "b", 3, at(0)).await;
     fixture.add(&to, "Default", "a", 5, at(0)).await;
     for _ in 0..2 {
-        let moved = fixture.migrate(1, &to, at(1)).await.expect("moved");
+        let moved = fixture.migrate(1, &to, at(1)).await.expect("the migration succeeds");
         assert_eq!(moved, fixture.get(&to, at(1)).await);
         assert_eq!(fixture.amounts(&to).await, [("a".to_owned(), 7), ("b".to_owned(), 3)]);
         assert!(fixture.get(&from, at(1)).await.is_empty());
         assert_eq!(fixture.owners().await, 1);
     }
     fixture.add(&from, "Default", "a", 1, at(2)).await;
-    fixture.migrate(1, &to, at(3)).await.expect("moved");
+    fixture.migrate(1, &to, at(3)).await.expect("the migration succeeds");
     assert_eq!(fixture.amounts(&to).await, [("a".to_owned(), 8), ("b".to_owned(), 3)]);
     assert!(fixture.migrate(2, &known("unknown"), at(3)).await.expect("nothing to move").is_empty());
     assert_eq!(fixture.owners().await, 1);
@@ -25,8 +25,10 @@ pub(super) async fn second_migration_moves_only_what_was_added_since(fixture: Fi
 async fn migrate_at_once(fixture: &Fixture, moves: Vec<(u8, Customer)>) {
     let mut moving = JoinSet::new();
     for (from, to) in moves {
-        let store = Arc::clone(&fixture.store);
-        moving.spawn(async move { store.migrate(anonymous_id(from), &to, at(1)).await.expect("written") });
+        let cart_store = Arc::clone(&fixture.cart_store);
+        moving.spawn(async move {
+            cart_store.migrate(anonymous_id(from), &to, at(1)).await.expect("the carts are written")
+        });
     }
     assert!(moving.join_all().await.iter().all(Result::is_ok));
 }
@@ -39,7 +41,7 @@ pub(super) async fn concurrent_migrations_of_one_owner_move_carts_once(fixture: 
     assert_eq!(fixture.owners().await, 1);
 }
 
-pub(super) async fn concurrent_migrations_of_several_owners_all_arrive(fixture: Fixture) {
+pub(super) async fn concurrent_migrations_of_several_owners_move_all_carts(fixture: Fixture) {
     let to = known("k");
     for from in 1..=8 {
         fixture.add(&anonymous(from), "Default", "a", 2, at(0)).await;
@@ -54,11 +56,11 @@ pub(super) async fn concurrent_migrations_of_several_owners_all_arrive(fixture: 
 
 pub(super) async fn concurrent_opposite_migrations_lose_nothing(fixture: Fixture) {
     for round in 0..8 {
-        let (one, other) = (round, 100_u8.saturating_add(round));
-        fixture.add(&anonymous(one), "Default", "a", 2, at(0)).await;
-        fixture.add(&anonymous(other), "Default", "a", 3, at(0)).await;
-        migrate_at_once(&fixture, vec![(one, anonymous(other)), (other, anonymous(one))]).await;
-        let amounts = [fixture.amounts(&anonymous(one)).await, fixture.amounts(&anonymous(other)).await].concat();
+        let (first, second) = (round, 100_u8.saturating_add(round));
+        fixture.add(&anonymous(first), "Default", "a", 2, at(0)).await;
+        fixture.add(&anonymous(second), "Default", "a", 3, at(0)).await;
+        migrate_at_once(&fixture, vec![(first, anonymous(second)), (second, anonymous(first))]).await;
+        let amounts = [fixture.amounts(&anonymous(first)).await, fixture.amounts(&anonymous(second)).await].concat();
         assert_eq!(amounts, [("a".to_owned(), 5)]);
     }
 }

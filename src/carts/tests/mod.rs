@@ -24,28 +24,28 @@ fn hash_key() -> HashKey {
     HashKey::new(&[1; 32])
 }
 
-/// A store of carts, and its database if it has one.
+/// A cart store, and its database if it has one.
 struct Fixture {
-    store: Arc<CartStore>,
+    cart_store: Arc<CartStore>,
     database: Option<(Database, TempDir)>,
 }
 
 fn in_memory_for(owners: usize) -> Fixture {
     let backend = Backend::Memory(MemoryCarts::new(owners));
-    Fixture { store: Arc::new(CartStore { backend, hash_key: hash_key() }), database: None }
+    Fixture { cart_store: Arc::new(CartStore { backend, hash_key: hash_key() }), database: None }
 }
 
 async fn in_memory() -> Fixture {
-    Fixture { store: Arc::new(CartStore::in_memory(hash_key(), 10_000)), database: None }
+    Fixture { cart_store: Arc::new(CartStore::in_memory(hash_key(), 10_000)), database: None }
 }
 
 async fn in_sqlite() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Sqlite(folder.path().join("c.db"));
-    let database = Database::open(&location, None).await.expect("opened");
-    let database = database.open_carts(&location).await.expect("opened");
-    let store = Arc::new(CartStore::in_database(database.clone(), 1000));
-    Fixture { store, database: Some((database, folder)) }
+    let database = Database::open(&location, None).await.expect("the database opens");
+    let database = database.open_carts(&location).await.expect("the database opens");
+    let cart_store = Arc::new(CartStore::in_database(database.clone(), 1000));
+    Fixture { cart_store, database: Some((database, folder)) }
 }
 
 macro_rules! in_memory_and_in_sqlite {
@@ -70,9 +70,9 @@ in_memory_and_in_sqlite![
     cart_is_opened_once,
     refused_change_and_change_without_effect_store_nothing,
     concurrent_changes_lose_nothing,
-    second_migration_moves_only_what_was_added_since,
+    second_migration_moves_only_new_lines,
     concurrent_migrations_of_one_owner_move_carts_once,
-    concurrent_migrations_of_several_owners_all_arrive,
+    concurrent_migrations_of_several_owners_move_all_carts,
     concurrent_opposite_migrations_lose_nothing,
     migration_to_the_same_owner_or_beyond_a_limit_moves_nothing,
     anonymous_cart_expires_after_exactly_30_days,
@@ -84,7 +84,7 @@ in_memory_and_in_sqlite![
 impl Fixture {
     /// The number of owners with a record.
     async fn owners(&self) -> usize {
-        match (&self.store.backend, &self.database) {
+        match (&self.cart_store.backend, &self.database) {
             (Backend::Memory(carts), _) => carts.owners(),
             (_, Some((database, _))) => {
                 let count = database.look_up(|connection| {
@@ -94,14 +94,14 @@ impl Fixture {
                         Ok(usize::try_from(count).expect("a count"))
                     })
                 });
-                count.await.expect("counted")
+                count.await.expect("the count succeeds")
             }
             (Backend::Sql(_), None) => panic!("the database is missing"),
         }
     }
 
     async fn get(&self, customer: &Customer, now: DateTime<Utc>) -> Carts {
-        self.store.get(customer, now).await.expect("read")
+        self.cart_store.get(customer, now).await.expect("the carts are read")
     }
 
     /// The SKUs and quantities of a customer, over all carts.
@@ -114,10 +114,13 @@ impl Fixture {
     }
 
     async fn add(&self, customer: &Customer, name: &str, sku: &str, pieces: u64, now: DateTime<Utc>) {
-        add(&self.store, customer, name, sku, pieces, now).await.expect("written").expect("within the limits");
+        add(&self.cart_store, customer, name, sku, pieces, now)
+            .await
+            .expect("the carts are written")
+            .expect("within the limits");
     }
 
-    /// Adds 100 SKUs to a cart, named from the number `first` on.
+    /// Adds 100 SKUs named `full {first}`, `full {first + 1}`, …
     async fn fill(&self, customer: &Customer, first: usize) {
         let lines = (first..).take(100).map(|number| Sku::parse(&format!("full {number}")).expect("a SKU"));
         let lines: Vec<_> = lines.map(|sku| (sku, Quantity::new(1).expect("a quantity"))).collect();
@@ -125,16 +128,16 @@ impl Fixture {
             let id = open(carts, "Default", 1, at(0))?.id;
             carts.add_lines(id, lines, at(0)).map(drop)
         };
-        self.store.change(customer, at(0), fill).await.expect("written").expect("within the limits");
+        self.cart_store.change(customer, at(0), fill).await.expect("the carts are written").expect("within the limits");
     }
 
     async fn migrate(&self, from: u8, to: &Customer, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {
-        self.store.migrate(anonymous_id(from), to, now).await.expect("written")
+        self.cart_store.migrate(anonymous_id(from), to, now).await.expect("the carts are written")
     }
 }
 
 async fn add(
-    store: &CartStore,
+    cart_store: &CartStore,
     customer: &Customer,
     name: &str,
     sku: &str,
@@ -146,7 +149,7 @@ async fn add(
         let id = open(carts, &name, pieces, now)?.id;
         carts.add_lines(id, vec![(sku, Quantity::new(pieces)?)], now).cloned()
     };
-    store.change(customer, now, change).await
+    cart_store.change(customer, now, change).await
 }
 
 /// Opens a cart with the id `wanted`, or the next free one.
@@ -183,7 +186,12 @@ async fn stored_carts_read_back_unchanged(fixture: Fixture) {
         open(carts, "Default", 1, at(0))?;
         Ok(carts.clone())
     };
-    let changed = fixture.store.change(&customer, now, change).await.expect("written").expect("within the limits");
+    let changed = fixture
+        .cart_store
+        .change(&customer, now, change)
+        .await
+        .expect("the carts are written")
+        .expect("within the limits");
     assert_eq!(changed.all().len(), 2);
     assert_eq!(fixture.get(&customer, at(2)).await, changed);
     assert!(fixture.get(&known("K"), at(2)).await.is_empty() && fixture.get(&anonymous(1), at(2)).await.is_empty());
@@ -194,10 +202,14 @@ async fn cart_is_opened_once(fixture: Fixture) {
     let customer = anonymous(1);
     let mut opening = JoinSet::new();
     for number in 1..=16 {
-        let (store, customer) = (Arc::clone(&fixture.store), customer.clone());
+        let (cart_store, customer) = (Arc::clone(&fixture.cart_store), customer.clone());
         opening.spawn(async move {
             let change = move |carts: &mut Carts| open(carts, "Default", number, at(0)).cloned();
-            store.change(&customer, at(0), change).await.expect("written").expect("within the limits")
+            cart_store
+                .change(&customer, at(0), change)
+                .await
+                .expect("the carts are written")
+                .expect("within the limits")
         });
     }
     let opened = opening.join_all().await;
@@ -207,25 +219,29 @@ async fn cart_is_opened_once(fixture: Fixture) {
 
 async fn refused_change_and_change_without_effect_store_nothing(fixture: Fixture) {
     let customer = anonymous(1);
-    let refuse = |carts: &mut Carts| {
+    let refused_change = |carts: &mut Carts| {
         open(carts, "Refused", 9, at(5))?;
         Err::<(), _>(CartRefusal::NoSuchLine)
     };
-    let refused = fixture.store.change(&customer, at(0), refuse).await.expect("asked");
+    let refused = fixture.cart_store.change(&customer, at(0), refused_change).await.expect("the carts are available");
     assert_eq!(refused, Err(CartRefusal::NoSuchLine));
-    let count = fixture.store.change(&customer, at(0), |carts| Ok(carts.all().len())).await.expect("asked");
+    let count = fixture
+        .cart_store
+        .change(&customer, at(0), |carts| Ok(carts.all().len()))
+        .await
+        .expect("the carts are available");
     assert_eq!((count, fixture.owners().await), (Ok(0), 0));
 
     fixture.add(&customer, "Default", "a", 2, at(0)).await;
     let before = fixture.get(&customer, at(5)).await;
-    let refused = fixture.store.change(&customer, at(5), refuse).await.expect("asked");
+    let refused = fixture.cart_store.change(&customer, at(5), refused_change).await.expect("the carts are available");
     assert_eq!((refused, fixture.get(&customer, at(5)).await), (Err(CartRefusal::NoSuchLine), before.clone()));
     let open = move |carts: &mut Carts| open(carts, "Default", 9, at(5)).cloned();
-    fixture.store.change(&customer, at(5), open).await.expect("asked").expect("the cart exists");
+    fixture.cart_store.change(&customer, at(5), open).await.expect("the carts are available").expect("the cart exists");
     assert_eq!(fixture.get(&customer, at(5)).await, before);
 
     let delete = |carts: &mut Carts| carts.delete(CartId::new(2).expect("an id"));
-    let deleted = fixture.store.change(&customer, at(5), delete).await.expect("asked");
+    let deleted = fixture.cart_store.change(&customer, at(5), delete).await.expect("the carts are available");
     assert_eq!(deleted.map(|cart| cart.lines.len()), Ok(1));
     assert_eq!(fixture.owners().await, 0, "an owner without carts has no record");
 }
@@ -234,10 +250,13 @@ async fn concurrent_changes_lose_nothing(fixture: Fixture) {
     let customer = known("k");
     let mut adding = JoinSet::new();
     for number in 0..32 {
-        let (store, customer) = (Arc::clone(&fixture.store), customer.clone());
+        let (cart_store, customer) = (Arc::clone(&fixture.cart_store), customer.clone());
         adding.spawn(async move {
             for sku in [format!("own {number:02}"), "shared".to_owned()] {
-                add(&store, &customer, "Default", &sku, 3, at(0)).await.expect("written").expect("within the limits");
+                add(&cart_store, &customer, "Default", &sku, 3, at(0))
+                    .await
+                    .expect("the carts are written")
+                    .expect("within the limits");
             }
         });
     }
@@ -251,29 +270,33 @@ async fn write(database: &Database, statement: &'static str) {
     let written = database.transaction(move |connection| {
         Box::pin(async move { Ok::<_, DatabaseError>(sqlx::query(statement).execute(connection).await?) })
     });
-    written.await.expect("written");
+    written.await.expect("the carts are written");
 }
 
-/// Members of a later release are ignored. An invalid row is an error that does not quote it, and it can be deleted.
+/// JSON members and columns added by a later release are ignored. An invalid row is an error that does not quote it,
+/// and it can be deleted.
 #[tokio::test]
 async fn row_of_a_later_release_is_read_and_an_invalid_row_is_an_error() {
-    let kept = in_sqlite().await;
-    let (database, _) = kept.database.as_ref().expect("a database");
+    let fixture = in_sqlite().await;
+    let (database, _) = fixture.database.as_ref().expect("a database");
     let customer = known("k");
-    kept.add(&customer, "Default", "a", 7, at(0)).await;
-    let before = kept.get(&customer, at(0)).await;
+    fixture.add(&customer, "Default", "a", 7, at(0)).await;
+    let before = fixture.get(&customer, at(0)).await;
     write(database, r#"UPDATE basket SET carts = replace(carts, '{"id"', '{"later": [{}], "id"')"#).await;
     write(database, "ALTER TABLE basket ADD COLUMN later TEXT").await;
-    assert_eq!(kept.get(&customer, at(0)).await, before);
-    kept.add(&customer, "Default", "a", 1, at(0)).await;
+    assert_eq!(fixture.get(&customer, at(0)).await, before);
+    fixture.add(&customer, "Default", "a", 1, at(0)).await;
     write(database, "UPDATE basket SET carts = replace(carts, '\"quantity\":8', '\"quantity\":1000')").await;
     let errors = [
-        kept.store.get(&customer, at(0)).await.expect_err("the row is invalid").to_string(),
-        add(&kept.store, &customer, "Default", "a", 1, at(0)).await.expect_err("the row is invalid").to_string(),
+        fixture.cart_store.get(&customer, at(0)).await.expect_err("the row is invalid").to_string(),
+        add(&fixture.cart_store, &customer, "Default", "a", 1, at(0))
+            .await
+            .expect_err("the row is invalid")
+            .to_string(),
     ];
     assert!(errors.iter().all(|error| error == "carts unavailable: invalid data in the database: carts"));
-    kept.store.forget(kept.store.hash_key.customer(&customer)).await.expect("forgotten");
-    assert!(kept.get(&customer, at(0)).await.is_empty());
+    fixture.cart_store.forget(fixture.cart_store.hash_key.customer(&customer)).await.expect("the owner is deleted");
+    assert!(fixture.get(&customer, at(0)).await.is_empty());
 }
 
 /// A change to carts, however long, does not delay the ledger.
@@ -281,9 +304,9 @@ async fn row_of_a_later_release_is_read_and_an_invalid_row_is_an_error() {
 async fn recording_does_not_wait_for_a_change_to_carts() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Sqlite(folder.path().join("c.db"));
-    let database = Database::open(&location, None).await.expect("opened");
-    let carts = CartStore::in_database(database.open_carts(&location).await.expect("opened"), 1000);
-    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("opened"));
+    let database = Database::open(&location, None).await.expect("the database opens");
+    let carts = CartStore::in_database(database.open_carts(&location).await.expect("the database opens"), 1000);
+    let ledger = Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens"));
     let (begin, begun) = tokio::sync::oneshot::channel();
     let (end, ended) = std::sync::mpsc::channel();
     let changing = tokio::spawn(async move {
@@ -293,11 +316,11 @@ async fn recording_does_not_wait_for_a_change_to_carts() {
             let _ = ended.recv(); // the transaction is open
             Ok(())
         });
-        change.await.expect("written").expect("within the limits");
+        change.await.expect("the carts are written").expect("within the limits");
     });
-    begun.await.expect("begun");
+    begun.await.expect("the change begins");
     let recorded = ledger.record(accepted(0, Entry), at(0), far_deadline()).await;
     assert!(matches!(recorded, Ok(Recorded::New(_))), "{recorded:?}");
     end.send(()).expect("the change is waiting");
-    changing.await.expect("changed");
+    changing.await.expect("the change ends");
 }

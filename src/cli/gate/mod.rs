@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::credentials::CredentialArgs;
-use super::{ConfigArgs, EXIT_USAGE, fail, instant, print, safe, secret};
+use super::{ConfigArgs, EXIT_USAGE, fail, parse_time, print, safe, secret};
 use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
 use crate::gate::{Gate, GateDecision, GateScan, GateSettings};
@@ -68,7 +68,7 @@ pub(super) struct GateArgs {
     #[arg(long, value_parser = event)]
     event: Option<Uuid>,
     /// Send this time of the scan, such as 2030-01-31T12:00:00Z [default: now]
-    #[arg(long, value_parser = instant)]
+    #[arg(long, value_parser = parse_time)]
     timestamp: Option<DateTime<Utc>>,
     /// Stop retrying after this time, such as 10s or 500ms
     #[arg(long, value_parser = humantime::parse_duration, default_value = "6s")]

@@ -1,7 +1,7 @@
 //! Limits how often tokens may cause a fetch of a provider's keys before the next refresh. Any client can make up a
-//! token that no known key verifies. So customers whose tokens were valid before have a budget of their own, which
-//! tokens of strangers cannot use up: after a key change, the first of these customers causes a fetch, whatever
-//! strangers send. The two budgets together limit the requests to the provider.
+//! token that no known key verifies. So customers whose tokens were valid before have a separate budget, which made-up
+//! tokens cannot use up: after a key change, the first of these customers causes a fetch, whatever other clients send.
+//! The two budgets together limit the requests to the provider.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -15,7 +15,7 @@ use crate::domain::ids::SubjectId;
 /// The minimum time between two fetches for customers whose tokens were valid before.
 const CUSTOMER_INTERVAL: TimeDelta = TimeDelta::seconds(10);
 /// The minimum time between two fetches for all other tokens.
-const STRANGER_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+const OTHER_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 /// The maximum number of remembered customers. When it is reached, all are forgotten, and each is remembered again with
 /// the next valid token.
 const MAX_REMEMBERED: usize = 100_000;
@@ -35,7 +35,7 @@ struct State {
     /// The last fetch for one of these customers.
     for_customers: Option<DateTime<Utc>>,
     /// The last fetch for any other token.
-    for_strangers: Option<DateTime<Utc>>,
+    for_others: Option<DateTime<Utc>>,
 }
 
 impl FetchBudget {
@@ -57,7 +57,7 @@ impl FetchBudget {
         let (last, interval) = if is_known {
             (&mut state.for_customers, CUSTOMER_INTERVAL)
         } else {
-            (&mut state.for_strangers, STRANGER_INTERVAL)
+            (&mut state.for_others, OTHER_INTERVAL)
         };
         // A clock that was set back does not prevent fetches.
         let may_fetch = last.is_none_or(|last| now.signed_duration_since(last).abs() >= interval);
@@ -84,7 +84,7 @@ mod tests {
             budget.remember(&customer(number));
         }
         let now = DateTime::UNIX_EPOCH;
-        assert!(budget.spend(&customer(0), now), "as for a stranger");
+        assert!(budget.spend(&customer(0), now), "as for an unknown customer");
         assert!(!budget.spend(&customer(1), now), "likewise");
         assert!(budget.spend(&customer(MAX_REMEMBERED), now), "the last one is remembered");
         assert_eq!(budget.state().customers.len(), 1);

@@ -72,17 +72,17 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, FetchEr
     if keys.counts().kept == 0 { Err(FetchError::NoKey) } else { Ok(keys) }
 }
 
-async fn get(client: &Client, url: &str, what: &'static str) -> Result<Vec<u8>, FetchError> {
-    let failed = |error: reqwest::Error| FetchError::Request(what, root_cause(&error));
+async fn get(client: &Client, url: &str, document_name: &'static str) -> Result<Vec<u8>, FetchError> {
+    let failed = |error: reqwest::Error| FetchError::Request(document_name, root_cause(&error));
     let mut response = client.get(url).send().await.map_err(failed)?;
     if response.status() != 200 {
-        return Err(FetchError::Status(what, response.status().as_u16()));
+        return Err(FetchError::Status(document_name, response.status().as_u16()));
     }
     let mut document = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         document.extend_from_slice(&chunk);
         if document.len() > MAX_DOCUMENT {
-            return Err(FetchError::TooLong(what));
+            return Err(FetchError::TooLong(document_name));
         }
     }
     Ok(document)

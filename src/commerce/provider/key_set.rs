@@ -15,7 +15,7 @@ use serde_json::Value;
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 /// The length of a P-256 coordinate and of an Ed25519 key, in bytes.
 const COORDINATE: usize = 32;
-/// The maximum number of keys that are kept of a set. Providers usually publish a handful.
+/// The maximum number of keys kept per set. Providers usually publish fewer than ten.
 pub(super) const MAX_KEYS: usize = 64;
 
 /// Keys, each for one algorithm.
@@ -25,15 +25,15 @@ pub(super) struct KeySet {
     counts: Counts,
 }
 
-/// How many of the published keys were kept and how many were not.
+/// The numbers of published keys that were kept and that were ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Keys that were kept.
     pub(super) kept: usize,
     /// Keys that were ignored: not for signatures, not for an allowed algorithm, too weak or malformed.
-    pub(super) unfit: usize,
+    pub(super) rejected: usize,
     /// Keys that were ignored because the set has more than [`MAX_KEYS`] usable ones.
-    pub(super) dropped: usize,
+    pub(super) over_limit: usize,
 }
 
 #[derive(Debug)]
@@ -72,10 +72,10 @@ impl KeySet {
         let published = keys.len();
         let keys = keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         let mut keys: Vec<Key> = keys.filter_map(|key| usable(key, allowed)).collect();
-        let unfit = published.saturating_sub(keys.len());
-        let dropped = keys.len().saturating_sub(MAX_KEYS);
+        let rejected = published.saturating_sub(keys.len());
+        let over_limit = keys.len().saturating_sub(MAX_KEYS);
         keys.truncate(MAX_KEYS);
-        let counts = Counts { kept: keys.len(), unfit, dropped };
+        let counts = Counts { kept: keys.len(), rejected, over_limit };
         Some(Self { keys, counts })
     }
 

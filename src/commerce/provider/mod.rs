@@ -32,9 +32,10 @@ use key_set::{Counts, KeySet, MAX_KEYS};
 const REFRESH: Duration = Duration::from_secs(15 * 60);
 /// The minimum and maximum pause between a failed fetch and the next one.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a request waits for a fetch that may bring the key it needs.
+/// How long a request waits for a fetch that may return the key of its token.
 const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The maximum number of requests that wait at once. Each holds a connection, and any client can make up such a token.
+/// The maximum number of requests that wait at the same time. Each holds a connection, and any client can make up such
+/// a token.
 const MAX_WAITING_REQUESTS: usize = 32;
 /// The token types that are accepted, if a token has a `typ`: access tokens (RFC 9068) and plain JWTs.
 const TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
@@ -104,10 +105,10 @@ impl Provider {
     /// The number of known keys.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.known().map_or(0, |keys| keys.counts().kept)
+        self.known_keys().map_or(0, |keys| keys.counts().kept)
     }
 
-    fn known(&self) -> Option<Arc<KeySet>> {
+    fn known_keys(&self) -> Option<Arc<KeySet>> {
         self.state.borrow().keys.clone()
     }
 
@@ -117,7 +118,7 @@ impl Provider {
         self.state.borrow().failures
     }
 
-    /// Fetches the keys and refreshes them, without end.
+    /// Fetches the keys and refreshes them periodically. Never returns.
     pub async fn refresh_keys(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {
@@ -126,15 +127,15 @@ impl Provider {
             let provider = &self.settings.name;
             let pause = match fetched {
                 Ok(keys) => {
-                    let (before, now) = (self.known().as_deref().map(KeySet::counts), keys.counts());
+                    let (before, now) = (self.known_keys().as_deref().map(KeySet::counts), keys.counts());
                     if backoff > BACKOFF.0 || before != Some(now) {
-                        let Counts { kept, unfit, .. } = now;
-                        tracing::info!(provider, keys = kept, unfit, "fetched the keys of the identity provider");
+                        let Counts { kept, rejected, .. } = now;
+                        tracing::info!(provider, keys = kept, rejected, "fetched the keys of the identity provider");
                     }
-                    if now.dropped > 0 && before.is_none_or(|before| before.dropped != now.dropped) {
+                    if now.over_limit > 0 && before.is_none_or(|before| before.over_limit != now.over_limit) {
                         tracing::warn!(
                             provider,
-                            dropped = now.dropped,
+                            over_limit = now.over_limit,
                             "the identity provider publishes more than {MAX_KEYS} keys and the last ones are ignored: tokens signed with \
                              these get 401 unknown_signing_key. Have unused keys withdrawn"
                         );
@@ -167,16 +168,16 @@ impl Provider {
         }
     }
 
-    /// The customer that a token names. Before the request waits for keys, `charge` is awaited.
+    /// The customer that a token names. Before the request waits for keys, `count_request` is awaited.
     ///
     /// # Errors
     /// When the token is not valid, the provider's keys were never fetched, too many requests wait for them, or
-    /// `charge` fails.
+    /// `count_request` fails.
     pub(super) async fn verify(
         &self,
         token: &Unverified<'_>,
         now: DateTime<Utc>,
-        charge: impl Future<Output = Result<(), Duration>>,
+        count_request: impl Future<Output = Result<(), Duration>>,
     ) -> Result<Customer, AuthenticationError> {
         let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
         if !algorithms.contains(&token.algorithm) {
@@ -198,12 +199,12 @@ impl Provider {
                 false => Err(Refusal::WrongSignature),
             }
         };
-        let known = self.known();
-        if known.as_deref().is_none_or(|keys| check(keys).is_err()) {
+        let known_keys = self.known_keys();
+        if known_keys.as_deref().is_none_or(|keys| check(keys).is_err()) {
             // The provider may have replaced a key under the same id, or without an id, so fetch the keys again.
-            charge.await.map_err(AuthenticationError::RateLimited)?;
+            count_request.await.map_err(AuthenticationError::RateLimited)?;
             let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWaiting)?;
-            let keys = self.keys_after_fetch(&subject, known.is_some(), now).await;
+            let keys = self.keys_after_fetch(&subject, known_keys.is_some(), now).await;
             check(&*keys.ok_or(AuthenticationError::ProviderUnavailable)?)?;
         }
         self.budget.remember(&subject);
@@ -223,7 +224,7 @@ impl Provider {
         }
         let fetched = timeout(KEY_WAIT_TIMEOUT, state.wait_for(|state| !state.is_fetching)).await;
         drop(fetched);
-        self.known()
+        self.known_keys()
     }
 }
 

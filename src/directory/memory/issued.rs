@@ -27,7 +27,7 @@ impl IssuedTokens {
 
     /// Adds a token. Removes expired tokens of its shopper, and the oldest ones above `at_most`.
     pub(super) fn issue(&mut self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) {
-        let others = self.of(&token.shopper); // the oldest first
+        let others = self.tokens_of(&token.shopper); // the oldest first
         let too_many = others.len().saturating_sub(at_most.saturating_sub(1));
         for (number, (expires_at, digest)) in others.into_iter().enumerate() {
             if number < too_many || expires_at <= now {
@@ -41,14 +41,14 @@ impl IssuedTokens {
 
     /// Removes all tokens of a shopper.
     pub(super) fn remove_all_of(&mut self, shopper: &VisitorId) {
-        for (_, digest) in self.of(shopper) {
+        for (_, digest) in self.tokens_of(shopper) {
             self.remove(digest);
         }
     }
 
     /// Removes a shopper's tokens for devices that are not in `others_than`.
     pub(super) fn remove_devices_of(&mut self, shopper: &VisitorId, others_than: &[DeviceId]) {
-        for (_, digest) in self.of(shopper) {
+        for (_, digest) in self.tokens_of(shopper) {
             let device = self.tokens.get(&digest).and_then(|token| token.device.as_ref());
             if device.is_some_and(|device| !others_than.contains(device)) {
                 self.remove(digest);
@@ -68,10 +68,10 @@ impl IssuedTokens {
         self.tokens.len()
     }
 
-    fn of(&self, shopper: &VisitorId) -> Vec<(DateTime<Utc>, Digest)> {
+    fn tokens_of(&self, shopper: &VisitorId) -> Vec<(DateTime<Utc>, Digest)> {
         let least = (shopper.clone(), DateTime::<Utc>::MIN_UTC, Digest::from_bytes([0; 32]));
-        let its = self.by_shopper.range(least..).take_while(|(its, ..)| its == shopper);
-        its.map(|(_, expires_at, digest)| (*expires_at, *digest)).collect()
+        let tokens = self.by_shopper.range(least..).take_while(|(owner, ..)| owner == shopper);
+        tokens.map(|(_, expires_at, digest)| (*expires_at, *digest)).collect()
     }
 
     fn remove(&mut self, digest: Digest) {

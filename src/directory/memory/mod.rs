@@ -249,13 +249,13 @@ impl Tables {
             }
             Change::SetAccount(id, account) => self.set_account(&id, account),
             Change::EraseShopper { id, pseudonym } => {
-                let known = self.shoppers.remove(&id).is_some();
+                let existed = self.shoppers.remove(&id).is_some();
                 self.registrations.retain(|_, link| link.shopper.as_ref() != Some(&id));
                 self.customers.retain(|_, shopper| *shopper != id);
                 self.issued.remove_all_of(&id);
                 let its = self.audit.iter_mut().filter(|entry| entry.kind == "shopper" && entry.subject == id.as_str());
                 its.for_each(|entry| entry.subject = pseudonym.as_str().to_owned());
-                found(known)
+                found(existed)
             }
             Change::PutRegistration(kind, digest, link) => self.register(kind, digest, link),
             Change::Revoke(kind, digest) => match self.registrations.get_mut(&(kind, digest)) {

@@ -1,4 +1,4 @@
-//! Logs when the identity backend begins or stops to refuse questions or to send malformed answers.
+//! Logs when the identity backend begins or stops to refuse look-up requests or to send malformed answers.
 //!
 //! One refused key concerns one shopper; if the backend refuses every key, the operator must act.
 
@@ -22,7 +22,7 @@ struct LastLogged {
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The question was refused with a 4xx status.
+    /// The request was refused with a 4xx status.
     Refused,
     /// The answer does not conform to the contract.
     Malformed,
@@ -36,13 +36,13 @@ impl AnswerHealth {
         }
     }
 
-    /// Records a question that was refused with this status.
+    /// Records a request that was refused with this status.
     pub(super) fn refused(&self, status: u16, now: Instant) {
         if self.should_log(Some(Trouble::Refused), now) {
             tracing::warn!(
                 status,
-                "the identity backend refuses a question: its key counts as not found; if it refuses every question, check directory.token \
-                 and directory.client_certificate"
+                "the identity backend refuses a look-up request: its key counts as not found; if it refuses every request, check \
+                 directory.token and directory.client_certificate"
             );
         }
     }

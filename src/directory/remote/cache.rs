@@ -1,6 +1,7 @@
 //! The cache of answers from the identity backend, by the digest of the key; it never has the key itself.
 //!
-//! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted at once.
+//! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted
+//! immediately.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::Question;
+use super::LookupRequest;
 use crate::digest::Digest;
 use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
@@ -26,17 +27,17 @@ pub(super) struct Key {
     channel: Option<KeyChannel>,
 }
 
-impl From<&Question<'_>> for Key {
-    fn from(question: &Question<'_>) -> Self {
-        let context = question.context;
-        Self { kind: question.kind, digest: question.digest, store: context.store.clone(), channel: context.channel }
+impl From<&LookupRequest<'_>> for Key {
+    fn from(request: &LookupRequest<'_>) -> Self {
+        let context = request.context;
+        Self { kind: request.kind, digest: request.digest, store: context.store.clone(), channel: context.channel }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Cache {
     ttl: Duration,
-    /// Raised each time the cache is cleared. An answer to a question from before that is not added.
+    /// Raised each time the cache is cleared. The answer to a request from before that is not added.
     generation: AtomicU64,
     entries: DashMap<Key, (Instant, Registration)>,
     /// The approximate number of entries. `DashMap::len` would lock every shard.
@@ -52,7 +53,7 @@ impl Cache {
         self.ttl
     }
 
-    /// The current generation. Get it before asking.
+    /// The current generation. Get it before the request is sent.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -63,7 +64,7 @@ impl Cache {
         (now.saturating_duration_since(*at) < self.ttl).then(|| registration.clone())
     }
 
-    /// Adds the answer to a question that was asked at `asked_at`. At capacity, all entries are removed first.
+    /// Adds the answer to a request that was sent at `asked_at`. At capacity, all entries are removed first.
     pub(super) fn insert(&self, key: &Key, generation: u64, asked_at: Instant, found: Registration) {
         if self.ttl.is_zero() {
             return;
@@ -79,7 +80,7 @@ impl Cache {
         }
     }
 
-    /// Removes all entries, and does not add the answers to questions that are under way.
+    /// Removes all entries, and does not add the answers to requests in flight.
     pub(super) fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.clear();

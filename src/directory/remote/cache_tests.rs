@@ -18,16 +18,16 @@ fn is_found(cache: &Cache, key: &Key) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_expires_one_ttl_after_its_question() {
+async fn entry_expires_one_ttl_after_its_request() {
     let cache = Cache::new(Duration::from_secs(5));
-    let one = key(1, "S", None);
+    let cached = key(1, "S", None);
     let asked_at = Instant::now();
     advance(Duration::from_secs(1)).await; // a slow answer
-    cache.insert(&one, cache.generation(), asked_at, Registration::Revoked);
+    cache.insert(&cached, cache.generation(), asked_at, Registration::Revoked);
     advance(Duration::from_millis(3_999)).await;
-    assert!(is_found(&cache, &one));
+    assert!(is_found(&cache, &cached));
     advance(Duration::from_millis(1)).await;
-    assert!(!is_found(&cache, &one));
+    assert!(!is_found(&cache, &cached));
     cache.sweep(Instant::now());
     assert!(cache.entries.is_empty() && cache.len.load(Ordering::Relaxed) == 0);
 }
@@ -52,7 +52,7 @@ fn nothing_is_cached_with_a_zero_ttl() {
 }
 
 #[test]
-fn an_answer_to_a_question_from_before_an_invalidation_is_not_cached() {
+fn answer_to_a_request_from_before_an_invalidation_is_not_cached() {
     let cache = Cache::new(Duration::from_secs(60));
     insert(&cache, &key(1, "S", None));
     let before = cache.generation();

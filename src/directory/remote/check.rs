@@ -1,16 +1,16 @@
-//! Periodic checks of the identity backend while no scan uses it. A check asks about a key that the connector makes up.
+//! Periodic checks of the identity backend while no scan uses it. A check looks up a key that the connector makes up.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::NoAnswer;
-use super::{Question, Remote};
+use super::{LookupRequest, Remote};
 use crate::digest::Digest;
 use crate::directory::{Directory, Kind, ScanContext};
 use crate::domain::ids::StoreId;
 
-/// The interval of checks while no question is answered.
+/// The interval of checks while no request is answered.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The time from a failed check to the next one.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -18,8 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const CHECK_PREFIX: &str = "connectorcheck";
 
 impl Remote {
-    /// Runs checks for ever. They name the first store of the directory; without a store there are no checks, as there
-    /// can be no scan.
+    /// Runs checks periodically. Never returns. The checks name the first store of the directory; without a store there
+    /// are no checks, as there can be no scan.
     ///
     /// Three checks without an answer, with no other answer in between, show that the backend is down: no shopper can
     /// choose these keys.
@@ -52,8 +52,8 @@ impl Remote {
     async fn check(&self, store: StoreId) -> Result<(), String> {
         let (digest, deadline) = (Digest::from_bytes([0; 32]), Instant::now());
         let context = ScanContext { subject: digest.into(), store, channel: None, deadline };
-        let question = Question { kind: Kind::IdentityKey, value: "", digest, context: &context };
-        match timeout(self.limits.timeout, self.ask_made_up(CHECK_PREFIX, &question)).await {
+        let request = LookupRequest { kind: Kind::IdentityKey, value: "", digest, context: &context };
+        match timeout(self.limits.timeout, self.ask_made_up(CHECK_PREFIX, &request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(NoAnswer::Unreachable(cause) | NoAnswer::Failed(cause))) => Err(cause),
             Err(_) => Err("no answer in time".to_owned()),

@@ -1,6 +1,6 @@
 //! The circuit breaker of the identity backend. While it is open, scans do not wait for the backend.
 //!
-//! An open breaker lets one real question through every 250 ms. The first answer, whatever it is, closes it.
+//! An open breaker lets one request of a scan through every 250 ms. The first answer below 500 closes it.
 //!
 //! A missing answer may be caused by the key, and a shopper can show any key many times. So the breaker counts distinct
 //! keys without an answer, and any answer sets the count back to zero. No key can cause a failed connection, so three
@@ -22,7 +22,7 @@ const UNANSWERED_WITHIN: Duration = Duration::from_secs(4);
 const OPEN_AFTER_UNREACHABLE: usize = 3;
 /// The number of distinct unanswered keys from which on the backend is reported as down.
 const DOWN_AFTER: usize = 3;
-/// How often an open breaker lets a question through.
+/// How often an open breaker lets a request through.
 const TRIAL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an open breaker does not try the same key again, as the key may be the cause of the failure.
 const SAME_KEY_AFTER: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ impl Circuit {
         Self(Mutex::new(State { unanswered, unreachable, answered: None, open: None }))
     }
 
-    /// Whether a question about this key may be sent now.
+    /// Whether this key may be looked up now.
     pub(super) fn admits(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         let Some(open) = &mut state.open else { return true };
@@ -82,8 +82,7 @@ impl Circuit {
         self.state().answered.is_some_and(|at| at >= time)
     }
 
-    /// Records a question without an answer, while no other question was answered. Returns whether it opens the
-    /// breaker.
+    /// Records a request without an answer, while no other request was answered. Returns whether it opens the breaker.
     pub(super) fn unanswered(&self, key: Subject, now: Instant) -> bool {
         let mut state = self.state();
         state.unanswered.add(&[key], now) && state.open(now)

@@ -7,11 +7,11 @@ fn key(number: u8) -> Subject {
     Digest::from_bytes([number; 32]).into()
 }
 
-fn is_asked(circuit: &Circuit, number: u8) -> bool {
+fn is_admitted(circuit: &Circuit, number: u8) -> bool {
     circuit.admits(key(number), Instant::now())
 }
 
-/// Records a question without an answer. Returns whether it opens the breaker.
+/// Records a request without an answer. Returns whether it opens the breaker.
 fn fails(circuit: &Circuit, number: u8) -> bool {
     circuit.unanswered(key(number), Instant::now())
 }
@@ -21,7 +21,7 @@ fn opened() -> Circuit {
     for number in 0..15 {
         assert!(!fails(&circuit, number));
     }
-    assert!(is_asked(&circuit, 15));
+    assert!(is_admitted(&circuit, 15));
     assert!(fails(&circuit, 15), "the sixteenth");
     circuit
 }
@@ -31,7 +31,7 @@ async fn one_key_that_always_fails_does_not_open_the_breaker() {
     let circuit = Circuit::new();
     for _ in 0..1000 {
         assert!(!fails(&circuit, 7));
-        assert!(is_asked(&circuit, 7) && circuit.is_up(Instant::now()));
+        assert!(is_admitted(&circuit, 7) && circuit.is_up(Instant::now()));
         advance(Duration::from_millis(10)).await;
     }
 }
@@ -50,7 +50,7 @@ async fn three_keys_that_fail_with_no_answer_in_between_count_as_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_known_from_its_time_on() {
+async fn answer_is_known_from_its_time_on() {
     let circuit = Circuit::new();
     let asked = Instant::now();
     assert!(!circuit.is_answered_since(asked));
@@ -65,7 +65,7 @@ async fn as_many_keys_as_one_gate_can_send_do_not_open_the_breaker() {
     let circuit = Circuit::new();
     for number in 0..250 {
         fails(&circuit, number);
-        assert!(is_asked(&circuit, number));
+        assert!(is_admitted(&circuit, number));
         advance(Duration::from_millis(300)).await; // ten in three seconds
     }
 }
@@ -79,8 +79,8 @@ async fn many_keys_within_a_short_time_open_the_breaker_unless_one_is_answered()
         }
         fails(&circuit, number);
     }
-    assert!(is_asked(&circuit, 0));
-    assert!(!is_asked(&opened(), 0));
+    assert!(is_admitted(&circuit, 0));
+    assert!(!is_admitted(&opened(), 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,34 +91,34 @@ async fn failed_connections_for_three_keys_open_the_breaker() {
         assert!(!circuit.unreachable(key(1), Instant::now()));
     }
     circuit.unreachable(key(2), Instant::now());
-    assert!(is_asked(&circuit, 3));
+    assert!(is_admitted(&circuit, 3));
     assert!(circuit.unreachable(key(3), Instant::now()));
-    assert!(!is_asked(&circuit, 3) && !circuit.is_up(Instant::now()));
+    assert!(!is_admitted(&circuit, 3) && !circuit.is_up(Instant::now()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_lets_one_key_through_per_interval_and_an_answer_closes_it() {
     let circuit = opened();
-    assert!(!is_asked(&circuit, 1));
+    assert!(!is_admitted(&circuit, 1));
     advance(TRIAL_INTERVAL).await;
-    assert!(is_asked(&circuit, 1));
-    assert!(!is_asked(&circuit, 2), "one key per interval");
+    assert!(is_admitted(&circuit, 1));
+    assert!(!is_admitted(&circuit, 2), "one key per interval");
     assert!(!fails(&circuit, 1), "the breaker was open before");
     advance(TRIAL_INTERVAL).await;
-    assert!(!is_asked(&circuit, 1), "the same key is not tried again so soon");
-    assert!(is_asked(&circuit, 2), "another key is tried");
+    assert!(!is_admitted(&circuit, 1), "the same key is not tried again so soon");
+    assert!(is_admitted(&circuit, 2), "another key is tried");
     assert!(circuit.answered(Instant::now()), "the first answer closes it");
     assert!(!circuit.answered(Instant::now()), "it is closed already");
-    assert!(is_asked(&circuit, 1) && is_asked(&circuit, 3) && circuit.is_up(Instant::now()));
+    assert!(is_admitted(&circuit, 1) && is_admitted(&circuit, 3) && circuit.is_up(Instant::now()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_was_tried_without_success_is_tried_again_later() {
     let circuit = opened();
     advance(TRIAL_INTERVAL).await;
-    assert!(is_asked(&circuit, 1));
+    assert!(is_admitted(&circuit, 1));
     advance(SAME_KEY_AFTER - Duration::from_millis(1)).await;
-    assert!(!is_asked(&circuit, 1));
+    assert!(!is_admitted(&circuit, 1));
     advance(Duration::from_millis(1)).await;
-    assert!(is_asked(&circuit, 1));
+    assert!(is_admitted(&circuit, 1));
 }

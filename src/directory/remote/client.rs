@@ -1,4 +1,4 @@
-//! The HTTP client: one question and its answer.
+//! Sends one look-up request to the identity backend and reads its answer.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub(super) enum Answer {
     Known(Registration),
     /// The key is not known: 404 or 410.
     Unknown,
-    /// The question was refused with this 4xx status, perhaps because of the connector's credentials.
+    /// The request was refused with this 4xx status, perhaps because of the connector's credentials.
     Refused(u16),
     /// The answer does not conform to the contract.
     Malformed(String),
-    /// There are too many questions: 429.
+    /// The backend has too many requests: 429.
     TooManyRequests,
 }
 
@@ -37,15 +37,15 @@ pub(super) enum NoAnswer {
     Failed(String),
 }
 
-/// Sends the question and reads the answer. A question has no effect, so it is sent a second time if the connection
-/// ends without an answer: a server may close an idle connection just when it is used again.
-pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8>) -> Result<Answer, NoAnswer> {
-    let response = match send(client, url, question.clone()).await {
-        Err(NoAnswer::Failed(_)) => send(client, url, question).await?,
+/// Sends the request and reads the answer. A look-up has no effect, so the request is sent a second time if the
+/// connection ends without an answer: a server may close an idle connection just when it is used again.
+pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, body: Vec<u8>) -> Result<Answer, NoAnswer> {
+    let response = match send(client, url, body.clone()).await {
+        Err(NoAnswer::Failed(_)) => send(client, url, body).await?,
         sent => sent?,
     };
     match response.status().as_u16() {
-        200 => Ok(match body(response).await? {
+        200 => Ok(match read_body(response).await? {
             Ok(body) => {
                 wire::read(kind, &body).map_or_else(|error| Answer::Malformed(error.to_string()), Answer::Known)
             }
@@ -67,8 +67,8 @@ pub(super) async fn ask(client: &Client, url: &Url, kind: Kind, question: Vec<u8
     }
 }
 
-async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response, NoAnswer> {
-    let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(question);
+async fn send(client: &Client, url: &Url, body: Vec<u8>) -> Result<Response, NoAnswer> {
+    let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
     request.send().await.map_err(|error| {
         let cause = root_cause(&error);
         if error.is_connect() { NoAnswer::Unreachable(cause) } else { NoAnswer::Failed(cause) }
@@ -76,7 +76,7 @@ async fn send(client: &Client, url: &Url, question: Vec<u8>) -> Result<Response,
 }
 
 /// The body, unless it is longer than [`MAX_ANSWER_BYTES`].
-async fn body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
+async fn read_body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::Failed(root_cause(&error)))? {
         body.extend_from_slice(&chunk);
@@ -88,5 +88,5 @@ async fn body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, 
 }
 
 async fn drain(response: Response) {
-    drop(timeout(DRAIN_FOR, body(response)).await); // an error here does not matter
+    drop(timeout(DRAIN_FOR, read_body(response)).await); // an error here does not matter
 }

@@ -1,4 +1,4 @@
-//! Metrics of the questions to the identity backend.
+//! Metrics of the look-up requests to the identity backend.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Upper bounds in seconds: fine for normal answer times, and up to the longest time-out.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.2];
 
-/// The outcome of a question.
+/// The outcome of a look-up request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Found,
@@ -28,7 +28,7 @@ pub(super) enum Outcome {
     NotAsked,
     /// The scan ended before the answer came.
     Abandoned,
-    /// A question about a key that the connector made up, with or without an answer.
+    /// The request had a key that the connector made up; with or without an answer.
     MadeUp,
 }
 
@@ -41,9 +41,9 @@ pub struct OutcomeLabel {
 /// The metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct RemoteMetrics {
-    /// Questions by outcome.
-    pub questions: Family<OutcomeLabel, Counter>,
-    /// The duration of questions that were sent.
+    /// Requests by outcome.
+    pub requests: Family<OutcomeLabel, Counter>,
+    /// The duration of requests that were sent, in seconds.
     pub seconds: Histogram,
     /// Look-ups answered from the cache.
     pub remembered: Counter,
@@ -51,26 +51,26 @@ pub struct RemoteMetrics {
 
 impl RemoteMetrics {
     pub(super) fn new() -> Self {
-        Self { questions: Family::default(), seconds: Histogram::new(BUCKETS), remembered: Counter::default() }
+        Self { requests: Family::default(), seconds: Histogram::new(BUCKETS), remembered: Counter::default() }
     }
 
-    /// Counts a question.
+    /// Counts a request that is not sent, or that has ended.
     pub(super) fn count(&self, outcome: Outcome) {
-        self.questions.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+        self.requests.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
-    /// Starts the timer of a question that is sent now.
+    /// Starts the timer of a request that is sent now.
     pub(super) fn sent(&self) -> Sent<'_> {
         Sent { metrics: self, at: Instant::now(), outcome: Outcome::Abandoned }
     }
 
-    /// Starts the timer of a question about a made-up key that is sent now.
+    /// Starts the timer of a request with a made-up key that is sent now.
     pub(super) fn made_up(&self) -> Sent<'_> {
         Sent { metrics: self, at: Instant::now(), outcome: Outcome::MadeUp }
     }
 }
 
-/// A question under way. It is counted when this is dropped.
+/// A request in flight. It is counted when this is dropped.
 pub(super) struct Sent<'a> {
     metrics: &'a RemoteMetrics,
     at: Instant,

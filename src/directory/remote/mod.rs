@@ -1,12 +1,12 @@
-//! The identity backend: the retailer's own system. The connector asks it over HTTP about keys and tokens that the
-//! directory does not have.
+//! The identity backend: the retailer's own system. The connector looks up keys and tokens there, by HTTP, that
+//! the directory does not have.
 //!
 //! `docs/identity-backend.md` is the contract. Guarantees: no scan waits longer than `directory.timeout`, at most
-//! `directory.max_in_flight` questions are under way, and a key stays in memory no longer than its scan.
+//! `directory.max_in_flight` look-up requests are in flight, and a key stays in memory no longer than its scan.
 //!
 //! A malformed answer counts as "key unknown". A missing answer is an error, of one of two kinds: the backend is down,
 //! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
-//! others. If no other question was answered meanwhile, the connector asks about a made-up key to find out.
+//! other shoppers. If no other request was answered meanwhile, the connector looks up a made-up key to find out.
 
 mod answer_health;
 mod cache;
@@ -39,7 +39,7 @@ use metrics::{Outcome, Sent};
 
 /// How long each look-up waits for a permit: long enough for a short burst.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long before the scan's deadline a question times out, so that the scan can still be answered.
+/// How long before the scan's deadline a look-up request times out, so that the scan can still be answered.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
 /// The prefix of the made-up key of a probe. 18 random hexadecimal digits follow, so that it has the form of a
@@ -61,9 +61,9 @@ pub struct Remote {
     metrics: RemoteMetrics,
 }
 
-/// A question: to which shopper does this key or token belong?
+/// A request to the backend: to which shopper does this key or token belong?
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
+pub(super) struct LookupRequest<'a> {
     pub(super) kind: Kind,
     /// The key or token itself.
     pub(super) value: &'a str,
@@ -95,19 +95,19 @@ impl Remote {
         self.circuit.is_up(Instant::now())
     }
 
-    /// Whether the circuit breaker is open: questions are not sent, except for one trial every 250 ms.
+    /// Whether the circuit breaker is open: no requests are sent, except for one trial every 250 ms.
     #[must_use]
     pub fn is_circuit_open(&self) -> bool {
         self.circuit.is_open()
     }
 
-    /// The metrics of its questions.
+    /// The metrics of its look-up requests.
     #[must_use]
     pub fn metrics(&self) -> &RemoteMetrics {
         &self.metrics
     }
 
-    /// The number of questions under way.
+    /// The number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.limits.max_in_flight.saturating_sub(self.permits.available_permits())
@@ -129,35 +129,35 @@ impl Remote {
     }
 
     /// Looks up a key or token. Dropping the future releases its permit.
-    pub(super) async fn look_up(&self, question: Question<'_>) -> Result<Option<Registration>, DirectoryError> {
-        let (began, generation, key) = (Instant::now(), self.cache.generation(), Key::from(&question));
+    pub(super) async fn look_up(&self, request: LookupRequest<'_>) -> Result<Option<Registration>, DirectoryError> {
+        let (began, generation, key) = (Instant::now(), self.cache.generation(), Key::from(&request));
         if let Some(found) = self.cache.find(&key, began) {
             self.metrics.remembered.inc();
             return Ok(Some(found));
         }
-        let subject = Subject::from(question.digest);
+        let subject = Subject::from(request.digest);
         if !self.circuit.admits(subject, began) {
             self.metrics.count(Outcome::NotAsked);
-            return Err(unavailable("not asked, because its last questions got no answer"));
+            return Err(unavailable("no request was sent, because the last requests got no answer"));
         }
         let Ok(Ok(_permit)) = timeout(PERMIT_TIMEOUT, self.permits.acquire()).await else {
             self.metrics.count(Outcome::Full);
             return Err(DirectoryError::Busy);
         };
-        let found = self.ask(&question, subject).await?;
+        let found = self.ask(&request, subject).await?;
         if let Some(registration) = &found {
             self.cache.insert(&key, generation, began, registration.clone());
         }
         Ok(found)
     }
 
-    async fn ask(&self, question: &Question<'_>, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
+    async fn ask(&self, request: &LookupRequest<'_>, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
         let sent = self.metrics.sent();
         let asked = Instant::now();
-        let until = self.deadline(question.context, asked);
+        let until = self.deadline(request.context, asked);
         let half = asked.checked_add(self.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
-        let mut asking = pin!(timeout_at(until, self.send(question)));
-        let mut probing = pin!(timeout_at(until, self.answers_others(question, asked)));
+        let mut asking = pin!(timeout_at(until, self.send(request)));
+        let mut probing = pin!(timeout_at(until, self.answers_others(request, asked)));
         let mut probe_result = None;
         let answer = match timeout_at(half, asking.as_mut()).await {
             Ok(answer) => answer,
@@ -187,7 +187,7 @@ impl Remote {
             }
             Err(_) => {
                 sent.finish(Outcome::Timeout);
-                // A question cut short by the scan's deadline shows nothing about the backend.
+                // A request cut short by the scan's deadline shows nothing about the backend.
                 let had_full_timeout = now.saturating_duration_since(asked) >= self.limits.timeout;
                 ("no answer in time".to_owned(), had_full_timeout)
             }
@@ -202,13 +202,13 @@ impl Remote {
         Err(self.fail(counts && self.circuit.unanswered(subject, now), &cause))
     }
 
-    async fn send(&self, question: &Question<'_>) -> Result<Answer, NoAnswer> {
-        client::ask(&self.client, &self.url, question.kind, wire::write(question)).await
+    async fn send(&self, request: &LookupRequest<'_>) -> Result<Answer, NoAnswer> {
+        client::ask(&self.client, &self.url, request.kind, wire::write(request)).await
     }
 
-    /// Whether the backend has answered any question since this one was asked. If not, sends a probe: a question about
-    /// a made-up key. There is one probe at a time, and its outcome applies to all questions that were asked before it.
-    async fn answers_others(&self, question: &Question<'_>, asked: Instant) -> bool {
+    /// Whether the backend has answered any request since this one was sent. If not, sends a probe: a look-up of a
+    /// made-up key. There is one probe at a time, and its outcome applies to all requests that were sent before it.
+    async fn answers_others(&self, request: &LookupRequest<'_>, asked: Instant) -> bool {
         if self.circuit.is_answered_since(asked) {
             return true;
         }
@@ -220,21 +220,21 @@ impl Remote {
             return false;
         }
         let now = Instant::now();
-        if self.ask_made_up(PROBE_PREFIX, question).await.is_ok() {
+        if self.ask_made_up(PROBE_PREFIX, request).await.is_ok() {
             return true;
         }
         *last_failed = Some(now);
         false
     }
 
-    /// Asks about a key that the connector makes up, which no shopper can choose. Any answer shows that the backend is
+    /// Looks up a key that the connector makes up, which no shopper can choose. Any answer shows that the backend is
     /// up.
-    async fn ask_made_up(&self, prefix: &str, question: &Question<'_>) -> Result<(), NoAnswer> {
+    async fn ask_made_up(&self, prefix: &str, request: &LookupRequest<'_>) -> Result<(), NoAnswer> {
         let mut random = [0; 9];
         getrandom::fill(&mut random).map_err(|error| NoAnswer::Failed(error.to_string()))?;
         let key = format!("{prefix}{}", hex::encode(random));
         let _sent = self.metrics.made_up();
-        self.send(&Question { value: &key, ..*question }).await?;
+        self.send(&LookupRequest { value: &key, ..*request }).await?;
         self.note_answer(Instant::now());
         Ok(())
     }
@@ -275,13 +275,13 @@ impl Remote {
         }
     }
 
-    /// When a question times out.
+    /// When a request times out.
     fn deadline(&self, context: &ScanContext, now: Instant) -> Instant {
         let own = now.checked_add(self.limits.timeout).unwrap_or(now);
         own.min(context.deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now))
     }
 
-    /// The error of a failed question. Logs it if the question opened the circuit breaker.
+    /// The error of a failed look-up. Logs it if the failure opened the circuit breaker.
     fn fail(&self, has_opened: bool, cause: &str) -> DirectoryError {
         if has_opened {
             let url = self.url.as_str();

@@ -14,7 +14,8 @@ use crate::loopback::is_plain_loopback;
 /// the server closes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The URL, the HTTP client and the limits. [`Settings::new`] checks them, so that a mistake stops the start.
+/// The URL, the HTTP client and the limits. [`Settings::new`] checks them: the connector does not start with invalid
+/// ones.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) url: Url,
@@ -22,14 +23,14 @@ pub struct Settings {
     pub(super) limits: Limits,
 }
 
-/// Limits for questions and for the cache.
+/// Limits for look-up requests and for the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest wait for an answer, including its body.
     pub timeout: Duration,
     /// How long a known key is cached; zero turns the cache off.
     pub cache_for: Duration,
-    /// The maximum number of concurrent questions.
+    /// The maximum number of concurrent requests.
     pub max_in_flight: usize,
 }
 
@@ -65,11 +66,11 @@ impl Settings {
     pub fn new(url: Url, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
         let is_plain = is_plain_loopback(&url);
         let mut client = Client::builder()
-            // A proxy variable of the environment must not redirect the questions of gates.
+            // A proxy variable of the environment must not redirect look-up requests, which contain keys.
             .no_proxy()
             .redirect(redirect::Policy::none())
             .https_only(!is_plain)
-            // Shorter than the time-out of a question, so that a failed connection is told apart from a slow answer.
+            // Shorter than the time-out of a request, so that a failed connection is not taken for a slow answer.
             .connect_timeout(limits.timeout.checked_div(2).unwrap_or(limits.timeout))
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(limits.max_in_flight)

@@ -1,4 +1,4 @@
-//! The JSON of a question and its answer, as documented in `docs/identity-backend.md`.
+//! The JSON of a look-up request and its answer, as documented in `docs/identity-backend.md`.
 //!
 //! An answer is checked as strictly as a directory file, with the same rules and member names. An error never repeats a
 //! value of the answer, which may contain the key.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Question;
+use super::LookupRequest;
 use crate::directory::check::{self, Problem};
 use crate::directory::rows::{ShopperRow, channel};
 use crate::directory::{Kind, Registration};
@@ -20,20 +20,20 @@ pub(super) const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct QuestionBody<'a> {
+struct RequestBody<'a> {
     kind: &'static str,
     value: &'a str,
     channel: Option<&'static str>,
     store_id: &'a str,
 }
 
-/// The body of a question.
-pub(super) fn write(question: &Question<'_>) -> Vec<u8> {
-    let body = QuestionBody {
-        kind: question.kind.as_str(),
-        value: question.value,
-        channel: question.context.channel.map(KeyChannel::as_str),
-        store_id: question.context.store.as_str(),
+/// The body of a look-up request.
+pub(super) fn write(request: &LookupRequest<'_>) -> Vec<u8> {
+    let body = RequestBody {
+        kind: request.kind.as_str(),
+        value: request.value,
+        channel: request.context.channel.map(KeyChannel::as_str),
+        store_id: request.context.store.as_str(),
     };
     serde_json::to_vec(&body).unwrap_or_default() // cannot fail: there are only texts
 }
@@ -57,16 +57,16 @@ pub(super) enum InvalidAnswer {
     NotJson,
     /// The member at this path has a wrong type or value, or an unknown member.
     Member(String),
-    Wrong(Problem),
+    Problem(Problem),
 }
 
 impl fmt::Display for InvalidAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "is longer than {} KiB", MAX_ANSWER_BYTES.div_euclid(1024)),
-            Self::NotJson => f.write_str("is not one JSON object"),
-            Self::Member(path) => write!(f, "{path}: has a wrong type or value, or an unknown member"),
-            Self::Wrong(problem) => write!(f, "{problem}"),
+            Self::NotJson => f.write_str("is not a single JSON object"),
+            Self::Member(path) => write!(f, "{path}: wrong type, invalid value, or unknown member"),
+            Self::Problem(problem) => write!(f, "{problem}"),
         }
     }
 }
@@ -77,27 +77,28 @@ pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswe
         return Err(InvalidAnswer::NotJson); // serde also accepts an array for a struct
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let found: AnswerBody = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
+    let found: AnswerBody = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid_answer(&error))?;
     json.end().map_err(|_| InvalidAnswer::NotJson)?;
-    let first =
-        |problems: Vec<Problem>| problems.into_iter().next().map_or(InvalidAnswer::NotJson, InvalidAnswer::Wrong);
-    let wrong = |path: &str, message: &str| InvalidAnswer::Wrong(Problem::new(path, message));
+    let first_problem =
+        |problems: Vec<Problem>| problems.into_iter().next().map_or(InvalidAnswer::NotJson, InvalidAnswer::Problem);
+    let invalid = |path: &str, message: &str| InvalidAnswer::Problem(Problem::new(path, message));
     if kind == Kind::RecognitionToken && found.channel.is_some() {
-        return Err(wrong("channel", "must be absent: a recognition token is valid on any channel"));
+        return Err(invalid("channel", "must be absent: a recognition token is valid on any channel"));
     }
-    let device = found.device.as_deref().map(check::device).transpose().map_err(first)?;
+    let device = found.device.as_deref().map(check::device).transpose().map_err(first_problem)?;
     let profile = found.shopper.as_ref().map(check::shopper).transpose();
-    let profile = profile.map_err(|problems| first(problems.into_iter().map(|one| one.within("shopper")).collect()))?;
+    let profile = profile
+        .map_err(|problems| first_problem(problems.into_iter().map(|problem| problem.within("shopper")).collect()))?;
     match profile {
         Some(profile) if !profile.devices.is_empty() => {
-            Err(wrong("shopper.devices", "must be absent or empty: give the key's device as `device`"))
+            Err(invalid("shopper.devices", "must be absent or empty: give the key's device as `device`"))
         }
         _ if found.revoked => Ok(Registration::Revoked),
         Some(profile) => {
             let holder = Holder { shopper: Arc::new(profile.shopper), device };
             Ok(Registration::Active { holder, channel: found.channel })
         }
-        None => Err(wrong("shopper", "is missing: only a revoked key or token may have no shopper")),
+        None => Err(invalid("shopper", "is missing: only a revoked key or token may have no shopper")),
     }
 }
 
@@ -105,13 +106,13 @@ pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswe
 const MEMBERS: [&str; 11] =
     ["shopper", "id", "type", "account", "paymentMethod", "lastMonth", "devices", "device", "channel", "revoked", "."];
 
-fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> InvalidAnswer {
+fn invalid_answer(error: &serde_path_to_error::Error<serde_json::Error>) -> InvalidAnswer {
     if error.inner().classify() != serde_json::error::Category::Data {
         return InvalidAnswer::NotJson;
     }
     let path = error.path().to_string();
-    let known: Vec<&str> = path.split('.').take_while(|segment| MEMBERS.contains(segment)).collect();
-    InvalidAnswer::Member(if known.is_empty() { "the object".to_owned() } else { known.join(".") })
+    let known_names: Vec<&str> = path.split('.').take_while(|segment| MEMBERS.contains(segment)).collect();
+    InvalidAnswer::Member(if known_names.is_empty() { "the object".to_owned() } else { known_names.join(".") })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::put::{JsonRows, put, run_length};
-use super::tables::{ACCOUNTS, digest, nanos, word};
+use super::tables::{ACCOUNTS, digest, to_nanos, word};
 use crate::directory::change::{Change, Outcome, Refusal};
 use crate::domain::ids::VisitorId;
 use crate::storage::{DatabaseError, Engine};
@@ -122,17 +122,19 @@ async fn detach_devices(
         Engine::Sqlite => "SELECT value FROM json_each(s.devices)",
         Engine::Postgres => "SELECT json_array_elements_text(CAST(s.devices AS json))",
     };
-    let theirs = |table: &str| {
+    let has_lost_device = |table: &str| {
         format!(
             "shopper_id IN (SELECT value->>0 FROM {}) AND device_id IS NOT NULL AND NOT EXISTS
                  (SELECT 1 FROM shopper s WHERE s.id = {table}.shopper_id AND {table}.device_id IN ({devices}))",
             JsonRows::from(engine),
         )
     };
-    let sql = format!("DELETE FROM issued_token WHERE {}", theirs("issued_token"));
+    let sql = format!("DELETE FROM issued_token WHERE {}", has_lost_device("issued_token"));
     query::<Any>(AssertSqlSafe(sql)).bind(&shoppers).execute(&mut *connection).await?;
-    let sql =
-        format!("UPDATE registration SET device_id = NULL WHERE {} RETURNING kind, digest", theirs("registration"));
+    let sql = format!(
+        "UPDATE registration SET device_id = NULL WHERE {} RETURNING kind, digest",
+        has_lost_device("registration")
+    );
     let lost = query::<Any>(AssertSqlSafe(sql)).bind(&shoppers).fetch_all(&mut *connection).await?;
     let mut rows = JsonRows::default();
     for row in &lost {
@@ -157,8 +159,8 @@ async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &Visit
         .execute(&mut *connection)
         .await?;
     // Foreign keys delete the customer links and the issued tokens too.
-    let gone = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(&mut *connection).await?;
-    Ok(if gone.rows_affected() == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed })
+    let deleted = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(&mut *connection).await?;
+    Ok(if deleted.rows_affected() == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed })
 }
 
 /// Adds an audit entry for each change that changed something.
@@ -184,6 +186,6 @@ async fn audit(connection: &mut AnyConnection, engine: Engine, rows: JsonRows, n
         "INSERT INTO audit (at, action, kind, subject) SELECT $2, value->>0, value->>1, value->>2 FROM {}",
         JsonRows::from(engine)
     );
-    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(nanos(now)).execute(connection).await?;
+    query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(to_nanos(now)).execute(connection).await?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Links from customers to shoppers. They are read from the database each time: apps ask seldom, and no gate waits.
+//! Links from customers to shoppers. They are read from the database each time: apps need them rarely, and no gate
+//! waits.
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;

@@ -5,7 +5,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
 
 use super::SqlDirectory;
-use super::tables::{devices, nanos};
+use super::tables::{devices, to_nanos};
 use crate::breaker::Subject;
 use crate::digest::Digest;
 use crate::directory::DirectoryError;
@@ -40,7 +40,7 @@ impl SqlDirectory {
                     "SELECT promised_until FROM issued_token WHERE digest = $1 AND expires_at > $2",
                 )
                 .bind(digest.as_bytes().as_slice())
-                .bind(nanos(now));
+                .bind(to_nanos(now));
                 Ok(query.fetch_optional(connection).await?.map(DateTime::from_timestamp_nanos))
             })
         });
@@ -86,7 +86,7 @@ async fn issue(
               ORDER BY expires_at DESC, digest LIMIT $3)",
     )
     .bind(token.shopper.as_str())
-    .bind(nanos(now))
+    .bind(to_nanos(now))
     .bind(others)
     .execute(&mut *connection)
     .await?;
@@ -96,8 +96,8 @@ async fn issue(
         .bind(token.digest.as_bytes().as_slice())
         .bind(token.shopper.as_str())
         .bind(token.device.as_ref().map(|device| device.as_str().to_owned()))
-        .bind(nanos(token.promised_until))
-        .bind(nanos(token.expires_at))
+        .bind(to_nanos(token.promised_until))
+        .bind(to_nanos(token.expires_at))
         .execute(connection)
         .await?;
     Ok(Issued::Done)
@@ -113,6 +113,6 @@ async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc
         "DELETE FROM issued_token WHERE digest IN
              (SELECT digest FROM issued_token WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2{skip})"
     );
-    let swept = query::<Any>(AssertSqlSafe(sql)).bind(nanos(now)).bind(BATCH).execute(connection).await?;
+    let swept = query::<Any>(AssertSqlSafe(sql)).bind(to_nanos(now)).bind(BATCH).execute(connection).await?;
     Ok(swept.rows_affected())
 }

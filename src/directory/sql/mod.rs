@@ -314,7 +314,7 @@ async fn find_recognition_token(
     let query = query::<Any>(AssertSqlSafe(sql))
         .bind(digest.as_bytes().as_slice())
         .bind(Kind::RecognitionToken.as_str())
-        .bind(tables::nanos(now));
+        .bind(tables::to_nanos(now));
     query.fetch_optional(connection).await?.as_ref().map(found).transpose()
 }
 

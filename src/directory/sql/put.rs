@@ -147,10 +147,10 @@ async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Cha
     if shoppers.is_empty() {
         return Ok(vec![None; changes.len()]);
     }
-    let known = devices_of(connection, engine, shoppers).await?;
+    let existing = devices_of(connection, engine, shoppers).await?;
     let refusal = |change: &Change| {
         let (shopper, device) = referenced(change)?;
-        let Some(devices) = known.get(shopper) else { return Some(Refusal::UnknownShopper) };
+        let Some(devices) = existing.get(shopper) else { return Some(Refusal::UnknownShopper) };
         device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
     };
     Ok(changes.iter().map(refusal).collect())

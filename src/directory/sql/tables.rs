@@ -91,7 +91,7 @@ pub(super) fn shopper_row(Profile { shopper, devices }: &Profile) -> impl Serial
         shopper.visitor.kind.as_str(),
         word(&ACCOUNTS, shopper.account),
         method.and_then(|method| method.id.as_ref()).map(PaymentSourceId::as_str),
-        method.map(|method| method.last_month.to_string()),
+        method.map(|method| method.last_valid_month.to_string()),
         serde_json::json!(devices).to_string(),
     )
 }
@@ -150,7 +150,7 @@ fn shopper(row: &AnyRow) -> Result<Shopper> {
         None => None,
         Some(month) => Some(PaymentMethod {
             id: id(row, "payment_source", PaymentSourceId::parse)?,
-            last_month: Month::parse(month).ok_or_else(|| corrupt("last_month"))?,
+            last_valid_month: Month::parse(month).ok_or_else(|| corrupt("last_month"))?,
         }),
     };
     Ok(Shopper {
@@ -200,7 +200,7 @@ pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
 }
 
 /// A time as it is stored: nanoseconds since 1970.
-pub(super) fn nanos(time: DateTime<Utc>) -> i64 {
+pub(super) fn to_nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 

@@ -16,11 +16,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use carts::Carts;
 pub use refusal::CartRefusal;
 
-/// How many carts an owner may have.
+/// The maximum number of carts of an owner.
 pub const MAX_CARTS: usize = 20;
-/// How many lines an owner may have, in all carts together.
+/// The maximum number of lines of an owner, in all carts together.
 pub const MAX_LINES: usize = 2000;
-/// How many bytes an owner's carts may take, as the JSON text in which a database keeps them.
+/// The maximum size of an owner's carts in bytes, as the JSON text in which a database stores them.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// The largest quantity of one SKU in a cart.
 pub const MAX_QUANTITY: u16 = 999;

@@ -54,7 +54,7 @@ impl CartRefusal {
             Self::TooManyLines => "the carts would have more than 2000 lines in all: remove some first",
             Self::TooManyBytes => "the carts would take more than 256 KB in all: remove some lines first",
             Self::TooMuchOfOneSku => "a cart would have more than 999 of one SKU: ask for less of it",
-            Self::Full => "there is no room for more carts at the moment: try again later",
+            Self::Full => "the maximum number of carts is stored at the moment: try again later",
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::domain::visitor::Account;
 /// The page shows at most this many shoppers and stores.
 const MAX_ROWS: usize = 100;
 
-/// What the page needs.
+/// The state of the demo page.
 #[derive(Clone, Debug)]
 pub struct Demo {
     /// The shoppers and stores.
@@ -37,7 +37,7 @@ pub struct Demo {
     pub issuer: Arc<DemoIssuer>,
     /// The switch for a backend that is down.
     pub faults: Faults,
-    /// What the page must send as `X-Demo-Key`; `None` on loopback.
+    /// The key that the page must send as `X-Demo-Key`; `None` on loopback.
     pub key: Option<SecretString>,
 }
 

@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 pub(super) fn routes() -> Router<Management> {
     Router::new()
         .route("/admin/v1/customers", get(list).put(put))
-        .route("/admin/v1/customers/{digest}", get(one).delete(delete))
+        .route("/admin/v1/customers/{digest}", get(get_row).delete(delete))
 }
 
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<CustomerRow>, ApiError> {
@@ -27,7 +27,7 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
     Ok(List { name: "customers", rows, next })
 }
 
-async fn one(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<CustomerRow>, ApiError> {
+async fn get_row(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<CustomerRow>, ApiError> {
     let shopper = management.administration.directory.customer(digest).await?;
     shopper.map(|shopper| Json(CustomerRow::from_stored(&digest, &shopper))).ok_or(ApiError::NotFound)
 }

@@ -32,7 +32,7 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller did not ask for.
+/// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller does not want.
 pub(super) async fn refuse_unknown_parameters(path: MatchedPath, request: Request, next: Next) -> Response {
     let is_list = matches!(*request.method(), Method::GET | Method::HEAD) && !path.as_str().contains('{');
     let (known, valid) = if is_list { (&PARAMETERS[..], BAD_PAGE) } else { (&[][..], "this call takes none") };
@@ -58,12 +58,12 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
 }
 
 impl PageQuery {
-    /// The most rows of the page.
+    /// The maximum number of rows of the page.
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// How many rows to read: an extra row shows that there is another page.
+    /// The number of rows to read: an extra row shows that there is another page.
     pub(super) fn limit_plus_one(&self) -> usize {
         self.limit().saturating_add(1)
     }

@@ -46,7 +46,7 @@ use crate::storage::Database;
 /// How long a scrape waits for the disk's free space.
 const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the management port needs.
+/// The state of the management port.
 #[derive(Clone, Debug)]
 pub struct Management {
     /// The use cases of administration.
@@ -121,7 +121,7 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
         &management.providers,
     );
     let text = text
-        .and_then(|text| format.of(&text))
+        .and_then(|text| format.convert(&text))
         .map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
@@ -145,8 +145,8 @@ impl From<AdministrationError> for ApiError {
 impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
         match error {
-            // The identity backend does not answer, which is no fault of ours: with 429 the gate retries and stays
-            // closed meanwhile.
+            // The identity backend does not answer, which is not the connector's fault: with 429 the gate retries and
+            // stays closed meanwhile.
             DirectoryError::NoAnswerForKey(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
             DirectoryError::Unavailable(_) | DirectoryError::Busy => {
                 Self::Internal { reason: "directory_unavailable", cause: error.to_string() }

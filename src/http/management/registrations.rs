@@ -66,14 +66,14 @@ struct PutToken {
 }
 
 pub(super) fn routes() -> Router<Management> {
-    let keys = of::<IdentityKeyRow>("/admin/v1/identity-keys", put(put_key));
-    keys.merge(of::<RecognitionTokenRow>("/admin/v1/recognition-tokens", put(put_token)))
+    let keys = routes_of::<IdentityKeyRow>("/admin/v1/identity-keys", put(put_key));
+    keys.merge(routes_of::<RecognitionTokenRow>("/admin/v1/recognition-tokens", put(put_token)))
 }
 
-fn of<R: Registered>(path: &str, put: MethodRouter<Management>) -> Router<Management> {
+fn routes_of<R: Registered>(path: &str, put: MethodRouter<Management>) -> Router<Management> {
     Router::new()
         .route(path, put.get(list::<R>))
-        .route(&format!("{path}/{{digest}}"), get(one::<R>).delete(delete::<R>))
+        .route(&format!("{path}/{{digest}}"), get(get_row::<R>).delete(delete::<R>))
         .route(&format!("{path}/{{digest}}/revoke"), post(revoke::<R>))
 }
 
@@ -84,7 +84,10 @@ async fn list<R: Registered>(State(management): State<Management>, page: PageQue
     Ok(List { name: R::LIST, rows: rows.iter().map(|(digest, link)| R::from_stored(digest, link)).collect(), next })
 }
 
-async fn one<R: Registered>(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<R>, ApiError> {
+async fn get_row<R: Registered>(
+    State(management): State<Management>,
+    Id(digest): Id<Digest>,
+) -> Result<Json<R>, ApiError> {
     let link = management.administration.directory.link(R::KIND, digest).await?;
     link.map(|link| Json(R::from_stored(&digest, &link))).ok_or(ApiError::NotFound)
 }
@@ -123,7 +126,7 @@ async fn revoke<R: Registered>(
     Id(digest): Id<Digest>,
 ) -> Result<Json<R>, ApiError> {
     management.administration.change(Change::Revoke(R::KIND, digest)).await?;
-    one(State(management), Id(digest)).await
+    get_row(State(management), Id(digest)).await
 }
 
 async fn delete<R: Registered>(

@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 pub(super) fn routes() -> Router<Management> {
     Router::new()
         .route("/admin/v1/shoppers", get(list))
-        .route("/admin/v1/shoppers/{id}", get(one).put(put).delete(delete))
+        .route("/admin/v1/shoppers/{id}", get(get_row).put(put).delete(delete))
         .route("/admin/v1/shoppers/{id}/flag", post(flag))
         .route("/admin/v1/shoppers/{id}/unflag", post(unflag))
 }
@@ -28,7 +28,7 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
     Ok(List { name: "shoppers", rows: profiles.iter().map(ShopperRow::from).collect(), next })
 }
 
-async fn one(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
+async fn get_row(State(management): State<Management>, Id(id): Id<VisitorId>) -> Result<Json<ShopperRow>, ApiError> {
     row(&management, &id).await
 }
 

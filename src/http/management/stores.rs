@@ -13,7 +13,9 @@ use crate::domain::ids::StoreId;
 use crate::http::error::ApiError;
 
 pub(super) fn routes() -> Router<Management> {
-    Router::new().route("/admin/v1/stores", get(list)).route("/admin/v1/stores/{id}", get(one).put(put).delete(delete))
+    Router::new()
+        .route("/admin/v1/stores", get(list))
+        .route("/admin/v1/stores/{id}", get(get_row).put(put).delete(delete))
 }
 
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<StoreRow>, ApiError> {
@@ -23,7 +25,7 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
     Ok(List { name: "stores", rows: stores.iter().map(StoreRow::from).collect(), next })
 }
 
-async fn one(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<Json<StoreRow>, ApiError> {
+async fn get_row(State(management): State<Management>, Id(id): Id<StoreId>) -> Result<Json<StoreRow>, ApiError> {
     // Without the cache that scans use, which may be two seconds old.
     let found = management.administration.directory.store_uncached(&id).await?;
     found.as_ref().map(|store| Json(StoreRow::from(store))).ok_or(ApiError::NotFound)

@@ -186,10 +186,10 @@ impl Kind {
     }
 
     /// A call on one row.
-    fn one(&self, method: HttpMethod, what: &str, id: &str, summary: &str) -> Call {
+    fn one(&self, method: HttpMethod, action: &str, id: &str, summary: &str) -> Call {
         let path = match self.id {
-            Id::Own => format!("{}/{{id}}/{what}", self.collection()),
-            Id::Digest => format!("{}/{{digest}}/{what}", self.collection()),
+            Id::Own => format!("{}/{{id}}/{action}", self.collection()),
+            Id::Digest => format!("{}/{{digest}}/{action}", self.collection()),
         };
         let call = Call::new(method, path.trim_end_matches('/'), id, summary);
         match self.id {
@@ -232,7 +232,12 @@ fn list<R: ToSchema>(path: &str, name: &str, summary: &str) -> Call {
     let limit =
         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64)).maximum(i64::try_from(MAX_LIMIT).ok());
     Call::new(HttpMethod::Get, format!("/admin/v1/{path}"), &format!("list{}", capital(name)), summary)
-        .parameter("limit", ParameterIn::Query, "The most rows of a page.", limit.default(Some(DEFAULT_LIMIT.into())))
+        .parameter(
+            "limit",
+            ParameterIn::Query,
+            "The maximum number of rows of a page.",
+            limit.default(Some(DEFAULT_LIMIT.into())),
+        )
         .parameter(
             "cursor",
             ParameterIn::Query,

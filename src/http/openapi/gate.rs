@@ -1,5 +1,5 @@
 //! Describes the gate's call. The types here are for the document only: the real body is parsed by hand (see `wire`),
-//! so that every mistake gets the message that Amazon's test cases expect. A test compares the two.
+//! so that every invalid field gets the message that Amazon's test cases expect. A test compares the two.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -86,7 +86,7 @@ pub(super) fn call() -> Call {
              failed rule, in the order of the examples.\n\n\
              200 and 401 are recorded: the same event gets the recorded answer again. 400, 429 and 500 are not recorded.\n\n\
              Each caller may send `rate_limit.requests_per_second` requests a second, with bursts of `rate_limit.burst`. A request is \
-             charged before its body is read.",
+             counted before its body is read.",
         )
         .tagged(TAG)
         .needs(&[])

@@ -52,8 +52,8 @@ struct NewCart {
 fn new_currency() -> Schema {
     let code = || text(10).pattern(Some(PLAIN));
     let symbol = ObjectBuilder::new().schema_type(Type::String).max_length(Some(10)).pattern(Some(PLAIN));
-    let whole = ObjectBuilder::new().property("code", code()).required("code").property("symbol", symbol);
-    OneOfBuilder::new().item(code()).item(whole).description(Some("The code alone, or an object as in a cart.")).into()
+    let object = ObjectBuilder::new().property("code", code()).required("code").property("symbol", symbol);
+    OneOfBuilder::new().item(code()).item(object).description(Some("The code alone, or an object as in a cart.")).into()
 }
 
 /// A pattern that allows no control characters.

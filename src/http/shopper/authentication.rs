@@ -49,15 +49,15 @@ pub(super) fn routes() -> Router<Shoppers> {
 async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
-    shoppers.charge(&caller).await?;
+    shoppers.count_request(&caller).await?;
     let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
     let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
     // Before the body is read, so that a caller without the key costs little.
     if !shoppers.commerce.is_authorized(key.as_deref()) {
-        // Only wrong keys are charged here: the right key passes after any number of wrong ones, since clients may
+        // Only wrong keys are counted here: the right key passes after any number of wrong ones, since clients may
         // share an address.
-        let charged = shoppers.failures.charge(&caller).await;
-        charged.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
+        let counted = shoppers.failures.count_request(&caller).await;
+        counted.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
         return Err(ApiError::Unauthenticated(Refusal::WrongKey));
     }
     let document = Document::from_request(Request::from_parts(parts, body), &shoppers).await?;

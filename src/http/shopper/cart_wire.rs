@@ -110,7 +110,7 @@ impl CartBody {
             name: cart.name.as_str().to_owned(),
             market: cart.market.as_str().to_owned(),
             currency: CurrencyBody { code, symbol },
-            forms: [Form::of(cart.lines.iter().map(LineBody::from).collect())],
+            forms: [Form::with_lines(cart.lines.iter().map(LineBody::from).collect())],
             ..Self::empty(owner)
         }
     }
@@ -134,7 +134,7 @@ impl CartBody {
             shipping_total: 0,
             shipping_discount_total: 0,
             shipping_sub_total: 0,
-            forms: [Form::of(Vec::new())],
+            forms: [Form::with_lines(Vec::new())],
             notes: [],
         }
     }
@@ -147,7 +147,7 @@ impl CartResponse {
 }
 
 impl Form {
-    fn of(lines: Vec<LineBody>) -> Self {
+    fn with_lines(lines: Vec<LineBody>) -> Self {
         Self { id: 1, shipments: [Shipment { id: 1, lines, ..Shipment::default() }], ..Self::default() }
     }
 }

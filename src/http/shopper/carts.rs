@@ -33,7 +33,7 @@ const DEFAULT_NAME: &str = "Default";
 pub(super) fn routes() -> Router<Shoppers> {
     with_optional_slash("/commerceapi/cart", get(list).post(open))
         .merge(with_optional_slash("/commerceapi/cart/migrate", post(migrate)))
-        .merge(with_optional_slash("/commerceapi/cart/{id}", get(one).delete(remove)))
+        .merge(with_optional_slash("/commerceapi/cart/{id}", get(get_cart).delete(remove)))
         .merge(with_optional_slash("/commerceapi/cart/{id}/lines", post(add).put(set)))
         .merge(with_optional_slash("/commerceapi/cart/{id}/lines/{sku}", delete(remove_line)))
 }
@@ -116,7 +116,7 @@ async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Ans
     permit_body::json(bodies, permit).await
 }
 
-async fn one(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
+async fn get_cart(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
     let cart = carts.find(id).map_err(ApiError::Cart)?;

@@ -37,29 +37,29 @@ impl FromRequestParts<Shoppers> for Shopper {
     }
 }
 
-/// Authenticates and charges a request. A valid token is charged by itself, since many phones may share one address.
-/// Without one, the client's address is charged, whatever token it made up, before the request waits for anything.
+/// Authenticates a request and counts it against a rate limit: that of a valid token, since many phones may share one
+/// address. Without a valid token, the limit of the client's address applies, before the request waits for anything.
 async fn authenticate(
     parts: &Parts,
     shoppers: &Shoppers,
     check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
 ) -> Result<Bearer, ApiError> {
-    let mut is_charged = false;
+    let mut is_counted = false;
     let authenticated = match bearer(&parts.headers) {
         Some(token) => {
-            let charge = async {
-                is_charged = true;
-                shoppers.limits.charge(&shoppers.caller(parts)).await
+            let count_request = async {
+                is_counted = true;
+                shoppers.limits.count_request(&shoppers.caller(parts)).await
             };
-            shoppers.commerce.authenticate(token, shoppers.clock.now(), charge).await
+            shoppers.commerce.authenticate(token, shoppers.clock.now(), count_request).await
         }
         None => Err(Refusal::NoToken.into()),
     };
     let checked = authenticated.and_then(|bearer| check(&bearer).map(|()| bearer).map_err(Into::into));
     match &checked {
-        Ok(bearer) => shoppers.charge(&Caller::Token(bearer.hash())).await?,
-        Err(_) if is_charged => {}
-        Err(_) => shoppers.charge(&shoppers.caller(parts)).await?,
+        Ok(bearer) => shoppers.count_request(&Caller::Token(bearer.hash())).await?,
+        Err(_) if is_counted => {}
+        Err(_) => shoppers.count_request(&shoppers.caller(parts)).await?,
     }
     Ok(checked?)
 }

@@ -48,7 +48,7 @@ pub(super) fn is_path(path: &str) -> bool {
     PATH_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// What the shopper's endpoints need.
+/// The state of the shopper's endpoints.
 #[derive(Clone, Debug)]
 pub struct Shoppers {
     /// The use cases.
@@ -81,9 +81,9 @@ impl Shoppers {
         permit.map_err(|_| ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" })
     }
 
-    /// Charges one request to a caller.
-    async fn charge(&self, caller: &Caller) -> Result<(), ApiError> {
-        self.limits.charge(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
+    /// Counts a request against the caller's limit.
+    async fn count_request(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.limits.count_request(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
     }
 }
 

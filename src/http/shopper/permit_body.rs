@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 
 use crate::http::error::ApiError;
 
-/// How many bytes the connection gets at once. It asks for more only when it has little left to write.
+/// The size of a chunk that the connection gets, in bytes. It asks for the next chunk only when it has little left to
+/// write.
 const CHUNK: usize = 16 * 1024;
 
 /// A 200 with a JSON body. The JSON is written on a blocking thread: carts may be large, and gates share the worker

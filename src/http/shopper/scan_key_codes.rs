@@ -75,12 +75,12 @@ fn device(body: &str) -> Result<Option<DeviceId>, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let refuse = |what: &'static str| ApiError::BadRow(what.into());
+    let invalid = |message: &'static str| ApiError::BadRow(message.into());
     let members = Members::parse(body, ["deviceId"]);
-    let [id] = members.ok_or_else(|| refuse("the body: must be a JSON object, or absent"))?.values;
+    let [id] = members.ok_or_else(|| invalid("the body: must be a JSON object, or absent"))?.values;
     let Some(id) = id.filter(|id| !id.is_null()) else { return Ok(None) };
     let id = id.as_str().and_then(|id| DeviceId::parse(&id).ok()).filter(|id| !id.as_str().contains('\0'));
-    id.map(Some).ok_or_else(|| refuse("deviceId: must be 1 to 255 characters, or null"))
+    id.map(Some).ok_or_else(|| invalid("deviceId: must be 1 to 255 characters, or null"))
 }
 
 fn as_json(code: &IssuedCode) -> Response {

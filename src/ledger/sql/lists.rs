@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{device, event_id, fingerprint, instant, number, record, session_id, visitor};
+use super::rows::{device, event_id, fingerprint, from_nanos, number, record, session_id, visitor};
 use crate::domain::ids::StoreId;
 use crate::ledger::{DecisionCursor, DecisionEntry, DecisionPage, Moment, Page, Session, SessionId};
 use crate::storage::{DatabaseError, corrupt};
@@ -92,6 +92,6 @@ fn moment(row: &AnyRow, end: &str) -> Result<Option<Moment>> {
     Ok(Some(Moment {
         event_id: event_id(row, &event)?,
         timestamp: DateTime::parse_from_rfc3339(timestamp).map_err(corrupt)?.to_utc(),
-        recorded_at: instant(row.try_get(format!("{end}_recorded_at").as_str())?),
+        recorded_at: from_nanos(row.try_get(format!("{end}_recorded_at").as_str())?),
     }))
 }

@@ -103,11 +103,11 @@ impl SqlLedger {
         deadline: Instant,
     ) -> Result<Recorded, LedgerError> {
         if !self.database.accepts_queries() {
-            return Err(DatabaseError::Down.into()); // fails at once instead of queueing
+            return Err(DatabaseError::Down.into()); // fails immediately instead of queueing
         }
         let (event, fingerprint) = (entry.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
-        let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), now, deadline }, reply };
+        let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), decided_at: now, deadline }, reply };
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Ok(Recorded::Busy),

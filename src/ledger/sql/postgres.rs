@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{self, Columns, nanos, nanos_before, rfc3339};
+use super::rows::{self, Columns, nanos_before, rfc3339, to_nanos};
 use super::writer::{BatchOutcome, PendingRecord};
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
@@ -35,15 +35,15 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(number: usize, PendingRecord { entry, now, .. }: &'a PendingRecord, limits: &Limits) -> Self {
+    fn new(number: usize, PendingRecord { entry, decided_at, .. }: &'a PendingRecord, limits: &Limits) -> Self {
         let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&entry.decision);
         Self {
             number,
             event: hex::encode(entry.event.id.as_bytes()),
             scan: hex::encode(entry.fingerprint.as_bytes()),
-            recorded_at: nanos(*now),
-            kept_since: nanos_before(*now, limits.retention),
-            entered_since: nanos_before(*now, limits.session_max_age),
+            recorded_at: to_nanos(*decided_at),
+            kept_since: nanos_before(*decided_at, limits.retention),
+            entered_since: nanos_before(*decided_at, limits.session_max_age),
             denial,
             visitor_id,
             visitor_type,
@@ -63,7 +63,8 @@ pub(super) async fn record(
     pending: Vec<PendingRecord>,
     limits: Limits,
 ) -> Result<BatchOutcome, DatabaseError> {
-    let jobs: Vec<Job<'_>> = pending.iter().enumerate().map(|(number, one)| Job::new(number, one, &limits)).collect();
+    let jobs: Vec<Job<'_>> =
+        pending.iter().enumerate().map(|(number, record)| Job::new(number, record, &limits)).collect();
     let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
     let rows = query::<Any>(
         "SELECT number, outcome, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,

@@ -11,7 +11,7 @@ use crate::domain::visitor::{Visitor, VisitorType};
 use crate::ledger::event::EventRecords;
 use crate::ledger::{Record, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, corrupt};
-pub(super) use crate::storage::{instant, nanos};
+pub(super) use crate::storage::{from_nanos, to_nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -62,7 +62,7 @@ pub(super) fn record(row: &AnyRow) -> Result<Record> {
         (Some("closed"), Some(id)) => SessionEffect::Closed(session_id(id)?),
         _ => return Err(corrupt("session_effect")),
     };
-    Ok(Record { decision, session, recorded_at: instant(row.try_get("recorded_at")?) })
+    Ok(Record { decision, session, recorded_at: from_nanos(row.try_get("recorded_at")?) })
 }
 
 /// The columns of a decision.
@@ -111,7 +111,7 @@ pub(super) fn number(SessionId(id): SessionId) -> i64 {
 
 /// A time that lies `span` before `now`, in nanoseconds since 1970.
 pub(super) fn nanos_before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
-    nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
+    to_nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
 }
 
 pub(super) fn rfc3339(time: DateTime<Utc>) -> String {

@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::rows::{self, Columns, nanos, nanos_before, number, rfc3339, session_id};
+use super::rows::{self, Columns, nanos_before, number, rfc3339, session_id, to_nanos};
 use super::writer::{BatchOutcome, PendingRecord};
 use crate::digest::Digest;
 use crate::domain::decision::{Decision, Denial, Grant};
@@ -50,8 +50,8 @@ async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limi
     let mut session = last_session(connection).await?;
     let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
     let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
-    for PendingRecord { entry, now, .. } in &pending {
-        let (event, now) = (entry.event.id, *now);
+    for PendingRecord { entry, decided_at, .. } in &pending {
+        let (event, now) = (entry.event.id, *decided_at);
         let records = existing.entry(event).or_default();
         let found = match records.find(&entry.fingerprint, now, limits.retention) {
             Lookup::Recorded(record) => Some(Recorded::Replay(record)),
@@ -71,8 +71,8 @@ async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limi
                 Decision::Denied(Denial::KeyAlreadyUsed)
             }
             (Decision::Accepted(_), Some(code)) => {
-                used.insert(code, UsedBy { event, recorded_at: nanos(now) });
-                codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), nanos(now)))?;
+                used.insert(code, UsedBy { event, recorded_at: to_nanos(now) });
+                codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), to_nanos(now)))?;
                 entry.decision.clone()
             }
             _ => entry.decision.clone(),
@@ -197,7 +197,7 @@ fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Ut
         grant.device.as_ref().map(DeviceId::as_str),
         hex::encode(entry.event.id.as_bytes()),
         rfc3339(entry.event.timestamp),
-        nanos(now),
+        to_nanos(now),
     )
 }
 
@@ -210,7 +210,7 @@ fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> impl Seri
     (
         hex::encode(event.as_bytes()),
         hex::encode(entry.fingerprint.as_bytes()),
-        nanos(record.recorded_at),
+        to_nanos(record.recorded_at),
         denial,
         visitor_id,
         visitor_type,
@@ -253,7 +253,7 @@ async fn close_session(
     )
     .bind(entry.event.id.as_bytes().as_slice())
     .bind(rfc3339(entry.event.timestamp))
-    .bind(nanos(now))
+    .bind(to_nanos(now))
     .bind(grant.visitor.id.as_str())
     .bind(entry.store_id.as_str())
     .bind(nanos_before(now, max_age))

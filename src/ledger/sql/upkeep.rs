@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
-use super::rows::{instant, nanos_before};
+use super::rows::{from_nanos, nanos_before};
 use crate::domain::ids::VisitorId;
 use crate::ledger::Limits;
 use crate::storage::{DatabaseError, Engine, corrupt};
@@ -42,7 +42,7 @@ pub(super) async fn sweep(
 ) -> Result<SweptRows> {
     let batch = i64::try_from(batch).map_err(corrupt)?;
     let kept_since = nanos_before(now, limits.retention);
-    let entered_since = nanos_before(instant(kept_since), limits.session_max_age);
+    let entered_since = nanos_before(from_nanos(kept_since), limits.session_max_age);
     let [decisions, sessions, codes] = match engine {
         Engine::Sqlite => [
             "DELETE FROM decision WHERE (event_id, fingerprint) IN

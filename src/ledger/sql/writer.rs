@@ -1,4 +1,4 @@
-//! The task that writes: it takes all pending decisions and commits them as one batch.
+//! The writer task of the ledger: it takes all pending decisions and commits them as one batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ type Reply = oneshot::Sender<Result<Recorded, LedgerError>>;
 pub(super) struct PendingRecord {
     pub(super) entry: Box<NewRecord>,
     /// When the decision was made, by the connector's clock.
-    pub(super) now: DateTime<Utc>,
-    /// When its caller gives up. Writing it does not begin after that.
+    pub(super) decided_at: DateTime<Utc>,
+    /// The caller's deadline. The writer does not start writing after it.
     pub(super) deadline: Instant,
 }
 
@@ -45,10 +45,11 @@ impl PendingRecord {
     }
 }
 
-/// The outcome of a batch: the result of each decision, in the order of the batch, and the change of the number of
-/// records, which is 0 where other connectors change it as well.
+/// The outcome of a batch.
 pub(super) struct BatchOutcome {
+    /// The result of each decision, in the order of the batch.
     pub(super) recorded: Vec<Result<Recorded, LedgerError>>,
+    /// The change in the record count. Always 0 with PostgreSQL, because other connectors change the count too.
     pub(super) change: isize,
 }
 
@@ -72,8 +73,8 @@ pub(super) async fn run(
                 Job::Record { pending, reply } if pending.is_past_deadline() => {
                     drop(reply.send(Err(missed_deadline())));
                 }
-                Job::Record { pending: one, reply } => {
-                    pending.push(one);
+                Job::Record { pending: record, reply } => {
+                    pending.push(record);
                     replies.push(reply);
                 }
                 Job::Close { reply } => closing = Some(reply),
@@ -83,7 +84,7 @@ pub(super) async fn run(
             batch_sizes.observe(size.into());
         }
         for (reply, recorded) in replies.into_iter().zip(write(&database, pending, limits, &records).await) {
-            // The caller may have stopped waiting. The record is kept all the same.
+            // Fails if the caller no longer waits. The record is kept anyway.
             drop(reply.send(recorded));
         }
         if let Some(reply) = closing {
@@ -93,7 +94,7 @@ pub(super) async fn run(
     }
 }
 
-/// Commits a batch, or the events of it that can be committed.
+/// Commits the batch. If the database refuses it, commits each event separately.
 async fn write(
     database: &Database,
     pending: Vec<PendingRecord>,
@@ -101,9 +102,9 @@ async fn write(
     records: &AtomicUsize,
 ) -> Vec<Result<Recorded, LedgerError>> {
     let written = match commit(database, pending.clone(), limits).await {
-        // The database refused a part of the batch. Only the event that this part belongs to fails.
+        // Retry each event in its own transaction, so that only the refused event fails.
         Err(error) if error.is_refusal(database.engine()) => {
-            tracing::warn!(%error, size = pending.len(), "a batch of records failed: each event is recorded by itself");
+            tracing::warn!(%error, size = pending.len(), "the database refused a batch of records; retrying each event separately. A scan whose event is refused again gets a 500");
             commit_by_event(database, pending, limits).await
         }
         Err(error) => BatchOutcome::failed(&pending, &error.into()),
@@ -116,8 +117,8 @@ async fn write(
 async fn commit_by_event(database: &Database, pending: Vec<PendingRecord>, limits: Limits) -> BatchOutcome {
     let size = pending.len();
     let mut events: BTreeMap<EventId, Vec<(usize, PendingRecord)>> = BTreeMap::new();
-    for (index, one) in pending.into_iter().enumerate() {
-        events.entry(one.entry.event.id).or_default().push((index, one));
+    for (index, record) in pending.into_iter().enumerate() {
+        events.entry(record.entry.event.id).or_default().push((index, record));
     }
     let (mut recorded, mut change) = (Vec::with_capacity(size), 0_isize);
     for (indexes, of_event) in events.into_values().map(|event| event.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {
@@ -132,7 +133,7 @@ async fn commit_by_event(database: &Database, pending: Vec<PendingRecord>, limit
         recorded.extend(indexes.into_iter().zip(written.recorded));
     }
     recorded.sort_unstable_by_key(|(index, _)| *index);
-    BatchOutcome { recorded: recorded.into_iter().map(|(_, one)| one).collect(), change }
+    BatchOutcome { recorded: recorded.into_iter().map(|(_, result)| result).collect(), change }
 }
 
 impl BatchOutcome {
@@ -142,7 +143,9 @@ impl BatchOutcome {
 }
 
 fn missed_deadline() -> LedgerError {
-    LedgerError::Unavailable("writing could not begin in time".to_owned())
+    LedgerError::Unavailable(
+        "the decision was not written: its deadline passed before the writer reached it".to_owned(),
+    )
 }
 
 async fn commit(
@@ -153,7 +156,7 @@ async fn commit(
     if pending.is_empty() {
         return Ok(BatchOutcome { recorded: Vec::new(), change: 0 });
     }
-    let subjects = pending.iter().map(|one| Subject::from(one.entry.fingerprint)).collect();
+    let subjects = pending.iter().map(|record| Subject::from(record.entry.fingerprint)).collect();
     let engine = database.engine();
     let written = database.record(subjects, move |connection| match engine {
         Engine::Sqlite => Box::pin(sqlite::record(connection, pending, limits)),

@@ -1,12 +1,12 @@
--- Decides and charges one request of one caller in one step, with GCRA. The rule is that of governor, the local
--- fallback.
+-- Decides whether one request of one caller is allowed, and counts it, in one step, with GCRA. The rule is that of
+-- governor, the local fallback.
 --
 -- KEYS[1]  the caller's allowance
 -- KEYS[2]  the sorted set of callers whose allowance is not full, scored by the millisecond at which it will be full;
 --          not given for configured callers, which are few
 -- KEYS[3]  the allowance that callers beyond the maximum share
 -- ARGV     the interval after which one more request is allowed, and the tolerance of (burst - 1) intervals, each as
---          seconds and nanoseconds; then the most callers with their own allowance
+--          seconds and nanoseconds; then the maximum number of callers with their own allowance
 -- returns  0 if the request passes, else the nanoseconds until a request would pass
 --
 -- The stored value is the theoretical arrival time of GCRA: the time at which the caller's requests so far would end at

@@ -1,4 +1,4 @@
-//! The Lua script that charges a request in Redis, and its arguments.
+//! The Lua script that counts a request against the caller's allowance in Redis, and its arguments.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use crate::rate_limit::{Allowance, Caller};
 /// The prefix of all keys. If unrelated connectors use one Redis, give each its own database in the URL.
 const PREFIX: &str = "connector:rate_limit:";
 
-/// The sorted set of callers with their own allowance that is not full.
+/// Sorted set of the callers whose own allowance is partly used.
 const CALLERS: &str = "connector:rate_limit:callers";
 
 /// The allowance that callers beyond the maximum share.
 const SHARED: &str = "connector:rate_limit:beyond";
 
-/// The key that the probe charges; no caller has it.
+/// The key that the probe uses; no caller has it.
 const PROBE: &str = "connector:rate_limit:probe";
 
 /// `gcra.lua` with the parameters of one allowance.
 pub(super) struct Gcra {
     script: Script,
-    pace: Pace,
-    /// The most callers with their own allowance.
+    parameters: GcraParameters,
+    /// The maximum number of callers with their own allowance.
     max_callers: usize,
 }
 
 /// An allowance in the terms of GCRA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pace {
+struct GcraParameters {
     /// The time after which one more request is allowed.
     interval: Duration,
-    /// How far ahead of an even pace a caller may be: the burst without its first request.
+    /// The GCRA tolerance: `(burst - 1) * interval`.
     tolerance: Duration,
 }
 
-impl Pace {
-    /// The shortest interval: the probe's key refuses almost nothing and expires at once.
+impl GcraParameters {
+    /// The shortest interval: the probe's key refuses almost nothing and expires immediately.
     const FASTEST: Self = Self { interval: Duration::from_nanos(1), tolerance: Duration::ZERO };
 }
 
-impl From<Allowance> for Pace {
+impl From<Allowance> for GcraParameters {
     /// Rounded as governor rounds: to whole nanoseconds, downwards.
     fn from(allowance: Allowance) -> Self {
         let interval = allowance.quota().replenish_interval().max(Self::FASTEST.interval);
@@ -54,18 +54,18 @@ impl Gcra {
     pub(super) fn new(allowance: Allowance) -> Self {
         Self {
             script: Script::new(include_str!("gcra.lua")),
-            pace: allowance.into(),
+            parameters: allowance.into(),
             max_callers: allowance.max_callers,
         }
     }
 
-    /// Loads the script into Redis, which would otherwise ask for it during a request.
+    /// Loads the script in advance. Otherwise the first request needs a second round trip (`NOSCRIPT`).
     pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         self.script.load_async(connection).await.map(drop)
     }
 
-    /// Charges one request. Returns how long to wait if the allowance is used up.
-    pub(super) async fn charge(
+    /// Counts a request against the caller's allowance. Returns how long to wait if the allowance is used up.
+    pub(super) async fn count_request(
         &self,
         connection: &mut MultiplexedConnection,
         caller: &Caller,
@@ -75,19 +75,19 @@ impl Gcra {
         if !matches!(caller, Caller::Named(_)) {
             call.key(CALLERS).key(SHARED);
         }
-        self.run(connection, call, self.pace).await
+        self.run(connection, call, self.parameters).await
     }
 
-    /// Checks that Redis can charge: a read-only replica, for example, answers but does not write.
+    /// Checks that Redis can count requests: a read-only replica, for example, answers but does not write.
     pub(super) async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        self.run(connection, self.script.key(PROBE), Pace::FASTEST).await.map(drop)
+        self.run(connection, self.script.key(PROBE), GcraParameters::FASTEST).await.map(drop)
     }
 
     async fn run(
         &self,
         connection: &mut MultiplexedConnection,
         mut call: ScriptInvocation<'_>,
-        Pace { interval, tolerance }: Pace,
+        GcraParameters { interval, tolerance }: GcraParameters,
     ) -> RedisResult<Option<Duration>> {
         for part in [interval, tolerance] {
             call.arg(part.as_secs()).arg(part.subsec_nanos());
@@ -114,8 +114,8 @@ mod tests {
             (1_000_000_000, 1_000_000_000, Duration::from_nanos(1), Duration::from_nanos(999_999_999)),
         ] {
             let [per_second, burst] = [per_second, burst].map(|number| NonZeroU32::new(number).expect("not zero"));
-            let pace = Pace::from(Allowance { per_second, burst, max_callers: 1 });
-            assert_eq!(pace, Pace { interval, tolerance }, "{per_second} a second, {burst} at once");
+            let parameters = GcraParameters::from(Allowance { per_second, burst, max_callers: 1 });
+            assert_eq!(parameters, GcraParameters { interval, tolerance }, "{per_second} a second, burst {burst}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Rate limits that replicas share through Redis or Valkey.
 //!
-//! - One script decides and charges, so two replicas cannot both use the last request of an allowance.
+//! - One script decides about a request and counts it, so two replicas cannot both use the last request of an
+//!   allowance.
 //! - A scan waits for Redis at most [`REQUEST_TIMEOUT`]. After a failure or time-out, this replica uses its local
 //!   limits until it is connected again.
 //! - One task keeps the connection ([`RedisLimits::stay_connected`]), so no request waits for a server that is known to
@@ -38,7 +39,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// cannot end the new one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a working connection is probed, so that a failure is usually found before a request meets it.
+/// How often a working connection is probed, so that a failure is usually found before it affects a request.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rate limits that all replicas share. Clones share them.
@@ -83,20 +84,21 @@ impl RedisLimits {
         &self.0.local
     }
 
-    /// Charges one request. If this future is dropped, the request may or may not be charged; both are harmless.
-    pub(super) async fn charge(&self, caller: &Caller) -> Result<(), Duration> {
-        let Some(mut connection) = self.connection() else { return self.0.local.charge(caller) };
-        match within(REQUEST_TIMEOUT, self.0.gcra.charge(&mut connection, caller)).await {
+    /// Counts a request against the caller's allowance. If this future is dropped, the request may or may not be
+    /// counted; both are harmless.
+    pub(super) async fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
+        let Some(mut connection) = self.connection() else { return self.0.local.count_request(caller) };
+        match within(REQUEST_TIMEOUT, self.0.gcra.count_request(&mut connection, caller)).await {
             Ok(None) => Ok(()),
             Ok(Some(wait)) => Err(wait),
             Err(failure) => {
                 self.record_failure(&failure);
-                self.0.local.charge(caller)
+                self.0.local.count_request(caller)
             }
         }
     }
 
-    /// Connects, and reconnects whenever the connection is lost, forever.
+    /// Connects, and reconnects whenever the connection is lost. Never returns.
     ///
     /// The log gives the error of the failed reconnect, if it failed: it says more than the error of the lost
     /// connection.
@@ -186,7 +188,7 @@ impl RedisLimits {
         matches!(*self.0.state.borrow(), State::Connected(_))
     }
 
-    /// How many requests, probes and attempts to connect have failed.
+    /// The number of requests, probes and attempts to connect that have failed.
     pub(super) fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
     }

@@ -31,8 +31,10 @@ fn open(carts: &mut Carts, name: &str, number: u64, now: DateTime<Utc>) -> Resul
 /// One cart with this many lines, of quantity 10 each.
 fn with_lines(lines: usize) -> Carts {
     let mut carts = Carts::default();
-    open(&mut carts, "Default", 1, at(0)).expect("opened");
-    carts.add_lines(id(1), (0..lines).map(|number| (sku(number), quantity(10))).collect(), at(0)).expect("added");
+    open(&mut carts, "Default", 1, at(0)).expect("the cart opens");
+    carts
+        .add_lines(id(1), (0..lines).map(|number| (sku(number), quantity(10))).collect(), at(0))
+        .expect("the lines are added");
     carts
 }
 
@@ -94,11 +96,11 @@ fn existing_cart_is_returned_unchanged() {
     let dollars = Currency::new("USD", "$").expect("a currency");
     let [name, other] = ["Default", "default"].map(|name| CartName::parse(name).expect("a name"));
     let [market, elsewhere] = ["DE", "AT"].map(|market| Market::parse(market).expect("a market"));
-    let same = carts.open(name.clone(), market.clone(), dollars.clone(), id(8), at(5)).expect("opened");
+    let same = carts.open(name.clone(), market.clone(), dollars.clone(), id(8), at(5)).expect("the cart opens");
     assert_eq!((same.id, &same.currency), (id(1), &euros()));
     assert_eq!(carts, before);
-    carts.open(name, elsewhere, dollars.clone(), id(2), at(5)).expect("opened");
-    let new = carts.open(other, market, dollars, id(2), at(6)).expect("opened");
+    carts.open(name, elsewhere, dollars.clone(), id(2), at(5)).expect("the cart opens");
+    let new = carts.open(other, market, dollars, id(2), at(6)).expect("the cart opens");
     assert_eq!((new.id, new.currency.code(), new.changed_at), (id(3), "USD", at(6)), "an id is never given twice");
     assert_eq!(carts.all().len(), 3);
 }
@@ -139,7 +141,7 @@ fn missing_cart_or_line_is_not_found() {
 fn quantities_of_one_sku_add_up() {
     let mut carts = with_lines(1);
     let more = vec![(sku(1), quantity(500)), (sku(0), quantity(1)), (sku(1), quantity(499))];
-    let cart = carts.add_lines(id(1), more, at(1)).expect("added");
+    let cart = carts.add_lines(id(1), more, at(1)).expect("the lines are added");
     assert_eq!(content(cart), [(1, "sku-0", 11), (2, "sku-1", 999)]);
     assert_eq!(cart.changed_at, at(1));
     let too_much = vec![(sku(2), quantity(1)), (sku(1), quantity(1))];
@@ -153,13 +155,13 @@ fn quantities_of_one_sku_add_up() {
 #[test]
 fn owner_has_at_most_2000_lines_in_all_carts() {
     let mut carts = with_lines(1998);
-    open(&mut carts, "Wishes", 2, at(0)).expect("opened");
-    carts.add_lines(id(2), vec![(sku(0), quantity(1))], at(0)).expect("added");
-    let two = vec![(sku(1), quantity(1)), (sku(2), quantity(1))];
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(2), two, at(1)).cloned());
-    carts.add_lines(id(2), vec![(sku(1), quantity(1)), (sku(0), quantity(1))], at(1)).expect("added");
-    let one = vec![(sku(5000), quantity(1))];
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), one, at(1)).cloned());
+    open(&mut carts, "Wishes", 2, at(0)).expect("the cart opens");
+    carts.add_lines(id(2), vec![(sku(0), quantity(1))], at(0)).expect("the lines are added");
+    let added_lines = vec![(sku(1), quantity(1)), (sku(2), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(2), added_lines, at(1)).cloned());
+    carts.add_lines(id(2), vec![(sku(1), quantity(1)), (sku(0), quantity(1))], at(1)).expect("the lines are added");
+    let added_line = vec![(sku(5000), quantity(1))];
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.add_lines(id(1), added_line, at(1)).cloned());
     carts.add_lines(id(1), vec![(sku(7), quantity(1))], at(1)).expect("an existing line can take more");
 }
 
@@ -186,7 +188,7 @@ fn owner_keeps_at_most_256_kb_in_all_carts() {
 fn line_is_found_by_id_and_sku_or_by_sku() {
     let mut carts = with_lines(3);
     let set = vec![(Some(LineId(2)), sku(1), quantity(7)), (None, sku(2), quantity(5)), (None, sku(2), quantity(999))];
-    let cart = carts.set_lines(id(1), set, at(1)).expect("set");
+    let cart = carts.set_lines(id(1), set, at(1)).expect("the lines are set");
     assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 7), (3, "sku-2", 999)], "the last quantity is used");
     assert_eq!(cart.changed_at, at(1));
     for (line, number) in [(Some(LineId(2)), 0), (Some(LineId(4)), 0), (Some(LineId(0)), 0), (None, 3)] {
@@ -199,11 +201,11 @@ fn line_is_found_by_id_and_sku_or_by_sku() {
 fn id_of_a_removed_line_is_free() {
     let mut carts = with_lines(3);
     assert_eq!(
-        content(carts.remove_line(id(1), &sku(1), at(1)).expect("removed")),
+        content(carts.remove_line(id(1), &sku(1), at(1)).expect("the line is removed")),
         [(1, "sku-0", 10), (3, "sku-2", 10)]
     );
     assert_eq!(carts.changed_at(), Some(at(1)));
-    let cart = carts.add_lines(id(1), vec![(sku(9), quantity(1))], at(1)).expect("added");
+    let cart = carts.add_lines(id(1), vec![(sku(9), quantity(1))], at(1)).expect("the lines are added");
     assert_eq!(content(cart), [(1, "sku-0", 10), (3, "sku-2", 10), (2, "sku-9", 1)]);
     assert_refused(&carts, CartRefusal::NoSuchLine, |carts| {
         carts.set_lines(id(1), vec![(Some(LineId(2)), sku(1), quantity(1))], at(2)).cloned()
@@ -218,7 +220,7 @@ fn change_without_effect_keeps_the_change_time() {
     carts.set_lines(id(1), vec![(None, sku(0), quantity(10))], at(1)).expect("set to what it is");
     carts.merge(Carts::default(), at(1)).expect("nothing to merge");
     let mut empty = Carts::default();
-    open(&mut empty, "Default", 5, at(1)).expect("opened");
+    open(&mut empty, "Default", 5, at(1)).expect("the cart opens");
     carts.merge(empty, at(1)).expect("an empty cart to merge");
     assert_eq!(carts, before);
 }
@@ -227,15 +229,15 @@ fn change_without_effect_keeps_the_change_time() {
 fn merge_matches_carts_by_name_and_market() {
     let mut carts = with_lines(2);
     let mut other = Carts::default();
-    open(&mut other, "Default", 9, at(1)).expect("opened");
-    other.add_lines(id(9), vec![(sku(5), quantity(1)), (sku(1), quantity(2))], at(2)).expect("added");
-    open(&mut other, "Wishes", 8, at(3)).expect("opened");
-    other.add_lines(id(8), vec![(sku(6), quantity(3))], at(4)).expect("added");
-    open(&mut other, "Gifts", 1, at(5)).expect("opened");
-    let wishes = other.find(id(8)).expect("there").clone();
-    carts.merge(other, at(10)).expect("merged");
+    open(&mut other, "Default", 9, at(1)).expect("the cart opens");
+    other.add_lines(id(9), vec![(sku(5), quantity(1)), (sku(1), quantity(2))], at(2)).expect("the lines are added");
+    open(&mut other, "Wishes", 8, at(3)).expect("the cart opens");
+    other.add_lines(id(8), vec![(sku(6), quantity(3))], at(4)).expect("the lines are added");
+    open(&mut other, "Gifts", 1, at(5)).expect("the cart opens");
+    let wishes = other.find(id(8)).expect("the cart exists").clone();
+    carts.merge(other, at(10)).expect("the carts are merged");
     assert_eq!(carts.all().iter().map(|cart| cart.id).collect::<Vec<_>>(), [id(1), id(8), id(2)]);
-    let cart = carts.find(id(1)).expect("there");
+    let cart = carts.find(id(1)).expect("the cart exists");
     assert_eq!(content(cart), [(1, "sku-0", 10), (2, "sku-1", 12), (3, "sku-5", 1)]);
     assert_eq!(cart.changed_at, at(10));
     assert_eq!(carts.find(id(8)), Ok(&wishes));
@@ -244,30 +246,30 @@ fn merge_matches_carts_by_name_and_market() {
 
 #[test]
 fn merge_beyond_a_limit_is_refused_and_changes_nothing() {
-    let of = |name: &str, lines: std::ops::Range<usize>| {
+    let carts_with = |name: &str, lines: std::ops::Range<usize>| {
         let mut carts = Carts::default();
-        open(&mut carts, name, 51, at(1)).expect("opened");
+        open(&mut carts, name, 51, at(1)).expect("the cart opens");
         let lines = lines.map(|number| (sku(number), quantity(600))).collect();
-        carts.add_lines(id(51), lines, at(1)).expect("added");
+        carts.add_lines(id(51), lines, at(1)).expect("the lines are added");
         carts
     };
-    let mut carts = of("Default", 0..1000);
-    carts.merge(of("Default", 500..2000), at(2)).expect("2000 lines");
+    let mut carts = carts_with("Default", 0..1000);
+    carts.merge(carts_with("Default", 500..2000), at(2)).expect("2000 lines");
     assert_eq!(carts.all()[0].lines[500].quantity, Quantity::MAX);
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("Default", 2000..2001), at(3)));
-    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(of("another", 0..1), at(3)));
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(carts_with("Default", 2000..2001), at(3)));
+    assert_refused(&carts, CartRefusal::TooManyLines, |carts| carts.merge(carts_with("another", 0..1), at(3)));
     let mut carts = Carts::default();
     for number in 1..=MAX_CARTS {
-        carts.merge(of(&format!("cart {number}"), 0..1), at(4)).expect("merged");
+        carts.merge(carts_with(&format!("cart {number}"), 0..1), at(4)).expect("the carts are merged");
     }
-    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(of("one more", 0..1), at(5)));
-    carts.merge(of("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
+    assert_refused(&carts, CartRefusal::TooManyCarts, |carts| carts.merge(carts_with("one more", 0..1), at(5)));
+    carts.merge(carts_with("cart 1", 1..2), at(5)).expect("the existing cart takes the line");
 }
 
 #[test]
 fn cart_expires_exactly_30_days_after_its_last_change() {
     let mut carts = with_lines(1);
-    open(&mut carts, "Wishes", 2, at(1)).expect("opened");
+    open(&mut carts, "Wishes", 2, at(1)).expect("the cart opens");
     let month = 30 * 24;
     let just_before = at(month).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
     assert_eq!(carts.clone().without_expired(just_before), carts);
@@ -278,15 +280,15 @@ fn cart_expires_exactly_30_days_after_its_last_change() {
 
 #[test]
 fn stored_carts_with_duplicates_are_refused() {
-    let one = with_lines(2).delete(id(1)).expect("there");
-    let renamed = Cart { name: CartName::parse("Other").expect("a name"), ..one.clone() };
-    let renumbered = Cart { id: id(2), ..one.clone() };
+    let cart = with_lines(2).delete(id(1)).expect("the cart exists");
+    let renamed = Cart { name: CartName::parse("Other").expect("a name"), ..cart.clone() };
+    let renumbered = Cart { id: id(2), ..cart.clone() };
     let both = Cart { id: id(2), ..renamed.clone() };
-    assert!(Carts::from_stored(vec![one.clone(), both]).is_some());
-    assert_eq!(Carts::from_stored(vec![one.clone(), renamed]), None);
-    assert_eq!(Carts::from_stored(vec![one.clone(), renumbered]), None);
+    assert!(Carts::from_stored(vec![cart.clone(), both]).is_some());
+    assert_eq!(Carts::from_stored(vec![cart.clone(), renamed]), None);
+    assert_eq!(Carts::from_stored(vec![cart.clone(), renumbered]), None);
     for (number, sku) in [(2, sku(9)), (9, sku(0))] {
-        let mut twice = one.clone();
+        let mut twice = cart.clone();
         twice.lines.push(Line { id: LineId(number), sku, quantity: quantity(1) });
         assert_eq!(Carts::from_stored(vec![twice]), None);
     }

@@ -41,7 +41,7 @@ fn apply(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartR
                 |(line, number, pieces): &(Option<u64>, _, _)| (line.map(LineId), sku(*number), quantity(*pieces));
             carts.set_lines(id(*number), lines.iter().map(line).collect(), now).map(drop)
         }
-        Step::Remove(number, what) => carts.remove_line(id(*number), &sku(*what), now).map(drop),
+        Step::Remove(number, sku_number) => carts.remove_line(id(*number), &sku(*sku_number), now).map(drop),
     }
 }
 
@@ -78,8 +78,8 @@ proptest! {
         let (before, other) = (after(&one), after(&other));
         let mut merged = before.clone();
         let mut sums = amounts(&before);
-        for (what, amount) in amounts(&other) {
-            let sum = sums.entry(what).or_default();
+        for (sku, amount) in amounts(&other) {
+            let sum = sums.entry(sku).or_default();
             *sum = sum.saturating_add(amount).min(MAX_QUANTITY.into());
         }
         prop_assert_eq!(merged.merge(other.clone(), at(100)), Ok(()));
