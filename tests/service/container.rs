@@ -148,8 +148,8 @@ fn the_demo_composition_publishes_on_loopback_only() {
     assert_eq!(count(&demo, r#"ports: ["127.0.0.1:8080:8080", "127.0.0.1:9090:9090"]"#), 1);
     assert!(!demo.iter().any(|line| line.contains("restart")), "a demo that fails is not started again");
     let name = |lines: &[String]| lines.iter().find(|line| line.starts_with("name: ")).cloned();
-    let other = lines(&root().join("deploy/compose.yaml"));
-    assert_ne!(name(&demo), name(&other), "one must not replace the other's containers");
+    let compose = lines(&root().join("deploy/compose.yaml"));
+    assert_ne!(name(&demo), name(&compose), "the demo must not replace the containers of compose.yaml");
 }
 
 /// The workflow has a container engine: it runs the image under the restrictions that these files state.

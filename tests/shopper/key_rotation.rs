@@ -312,11 +312,11 @@ async fn provider_that_is_down_at_the_start_is_tried_again() {
 async fn provider_that_is_down_does_not_affect_the_rest() {
     let [down, up] = [Provider::not_started(), Provider::start(&[rsa()]).await];
     let (issuer, audience) = (down.issuer(), "shop");
-    let other = [
+    let down_provider = [
         ("commerce.identity_providers.down.issuer", &*issuer),
         ("commerce.identity_providers.down.audience", audience),
     ];
-    let server = up.connector(&other).await;
+    let server = up.connector(&down_provider).await;
     assert_unavailable(&context(&server, &rsa().token(&down.claims(server.clock.now()))).await);
     assert_eq!(context(&server, &rsa().token(&up.claims(server.clock.now()))).await.status, 200);
     anonymous(&server).await;

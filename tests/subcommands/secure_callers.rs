@@ -27,12 +27,12 @@ impl Connector {
         let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let folder = TempDir::new().unwrap();
         let directory = folder.path().join("directory.json");
-        let known = serde_json::json!({
+        let directory_rows = serde_json::json!({
             "stores": [{ "id": "STORE-001" }],
             "shoppers": [{ "id": "v", "type": "ASSOCIATE" }],
             "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
         });
-        std::fs::write(&directory, known.to_string()).unwrap();
+        std::fs::write(&directory, directory_rows.to_string()).unwrap();
         let own = [
             ("server.callers.gateway.certificate_subject", subject),
             ("log.level", "trace"),

@@ -162,16 +162,20 @@ fn a_directory_file_is_recognised() {
         assert!(database.import_successfully(name, file).contains("7 changed"));
         assert_eq!(database.export(&[]), table.export(&[]));
     }
-    let other = format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown-shopper\" }}, {{ \"token\"", "h".repeat(32));
-    let wrong =
-        file.replace("\"RADIO\"", "\"HUSH\"").replace("\"ASSOCIATE\"", "\"\"").replacen("[{ \"token\"", &other, 1);
+    let token_of_unknown_shopper =
+        format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown-shopper\" }}, {{ \"token\"", "h".repeat(32));
+    let invalid_rows = file.replace("\"RADIO\"", "\"HUSH\"").replace("\"ASSOCIATE\"", "\"\"").replacen(
+        "[{ \"token\"",
+        &token_of_unknown_shopper,
+        1,
+    );
     for what in [
         "3 rows cannot be imported",
         "  shoppers[0]: shopper.type: unknown variant, expected",
         "  identityKeys[1]: identityKey.channel: unknown variant, expected",
         "  recognitionTokens[0]: recognitionToken.shopper: no such shopper in",
     ] {
-        table.assert_import_refused("directory.json", &wrong, 1, what);
+        table.assert_import_refused("directory.json", &invalid_rows, 1, what);
     }
     for (broken, what) in [
         (file.replacen("\"stores\"", "\"shops\"", 1), "line 3: must be one of stores, shoppers"),

@@ -38,8 +38,8 @@ impl User {
             let output = Command::new("id").args([what, name]).output().ok()?;
             String::from_utf8(output.stdout).ok()?.trim().parse().ok()
         };
-        let other = |name| Some(Self::Other { uid: id("-u", name)?, gid: id("-g", name)? });
-        other("postgres").or_else(|| other("nobody")).expect("an unprivileged user exists")
+        let find_user = |name| Some(Self::Other { uid: id("-u", name)?, gid: id("-g", name)? });
+        find_user("postgres").or_else(|| find_user("nobody")).expect("an unprivileged user exists")
     }
 
     /// Makes this user the owner of these paths.
