@@ -19,7 +19,7 @@ impl Carts {
     /// Takes carts that were stored. The limits are not checked, since another release may have stored them under other
     /// limits.
     ///
-    /// `None` when two carts, or two lines of one cart, are not unique.
+    /// `None` if two carts have the same id, or the same name and market, or if two lines of a cart have the same id or SKU.
     #[must_use]
     pub fn from_stored(carts: Vec<Cart>) -> Option<Self> {
         let names = carts.iter().map(|cart| (&cart.name, &cart.market));
@@ -49,7 +49,7 @@ impl Carts {
         self.0.iter().map(Cart::bytes).fold(0, usize::saturating_add)
     }
 
-    /// When a cart was last changed; `None` if there are no carts.
+    /// The time of the latest change of any cart; `None` if there are no carts.
     #[must_use]
     pub fn changed_at(&self) -> Option<DateTime<Utc>> {
         self.0.iter().map(|cart| cart.changed_at).max()
@@ -144,7 +144,7 @@ impl Carts {
         Ok(cart)
     }
 
-    /// Merges the carts of another owner, who is the same person. For carts with the same name and market, the
+    /// Merges the carts that the same person had as another owner, such as an anonymous customer. For carts with the same name and market, the
     /// quantities of one SKU add up, to at most [`MAX_QUANTITY`](super::MAX_QUANTITY), and this owner's currency and
     /// cart id are kept. The other carts are moved unchanged; if a cart here has the id of a moved cart, the moved cart
     /// gets the next free id.
@@ -177,7 +177,7 @@ impl Carts {
         self.0.iter_mut().find(|cart| cart.id == id).ok_or(CartRefusal::NoSuchCart)
     }
 
-    /// Makes a change that may exceed a limit: completely, or not at all if it fails or exceeds a limit.
+    /// Applies `change` if it succeeds and exceeds no limit. Otherwise nothing changes.
     fn change_within_limits(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let mut after = self.clone();
         change(&mut after)?;
@@ -208,7 +208,7 @@ impl Cart {
         self.name == *name && self.market == *market
     }
 
-    /// Changes the lines completely, or not at all if the change is refused.
+    /// Applies `change` to the lines. If it is refused, the lines stay unchanged.
     fn change_lines(&mut self, now: DateTime<Utc>, change: impl FnOnce(&mut Vec<Line>) -> Result<()>) -> Result<()> {
         let mut lines = self.lines.clone();
         change(&mut lines)?;

@@ -1,5 +1,6 @@
-//! Describes the gate's call. The types here are for the document only: the real body is parsed by hand (see `wire`),
-//! so that every invalid field gets the message that Amazon's test cases expect. A test compares the two.
+//! Describes the gate's call. The types here only generate the OpenAPI document: `wire` parses the real body by hand, so
+//! that every invalid field gets the message that Amazon's test cases expect. A test checks that both accept the same
+//! bodies.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -36,27 +37,27 @@ pub(super) struct ScanBody {
     auth_event: AuthEventBody,
     /// How the key was read, if that is known.
     #[schema(inline)]
-    key_channel: Option<ChannelWord>,
+    key_channel: Option<KeyChannelSchema>,
 }
 
 /// The event at the gate.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct AuthEventBody {
-    /// A UUID, the same on every retry. The same id, key, store and location always get the same answer.
+    /// A UUID, the same on every retry. While the decision is kept (`ledger.retention`), the same id, key, store and location get the recorded answer.
     #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     id: String,
     /// In UTC.
     #[schema(format = DateTime, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|\+00:00)$")]
     timestamp: String,
     #[schema(inline)]
-    location: LocationWord,
+    location: LocationSchema,
 }
 
 #[derive(ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "as above")]
-enum ChannelWord {
+enum KeyChannelSchema {
     Optical,
     Radio,
 }
@@ -64,7 +65,7 @@ enum ChannelWord {
 #[derive(ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "as above")]
-enum LocationWord {
+enum LocationSchema {
     Entry,
     Exit,
 }
@@ -80,10 +81,10 @@ pub(super) fn call() -> Call {
     Call::new(HttpMethod::Post, IDENTITY_KEYS, "verifyIdentityKey", "Decide whether a gate opens")
         .described(
             "Credentials are required if `server.callers` has any caller.\n\n\
-             The status is 200, 400, 401, 429 or 500, whatever the body. The answer comes within 1.5 s after the head of the request.\n\n\
+             For every body, the status is 200, 400, 401, 429 or 500. The answer comes within 1.5 s after the head of the request.\n\n\
              The body must be a JSON object that is not empty and has each member described here at most once. `Content-Type` is \
-             ignored. The body must not exceed 64 KiB and must be complete 1 s after the head. The message of a 400 is that of the first \
-             failed rule, in the order of the examples.\n\n\
+             ignored. The body must not exceed 64 KiB and must be complete 1 s after the head. If several rules fail, \
+             the 400 has the message of the first one. The examples are in the order of the rules.\n\n\
              200 and 401 are recorded: the same event gets the recorded answer again. 400, 429 and 500 are not recorded.\n\n\
              Each caller may send `rate_limit.requests_per_second` requests a second, with bursts of `rate_limit.burst`. A request is \
              counted before its body is read.",
