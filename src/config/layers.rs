@@ -173,7 +173,7 @@ fn variables(
                 problems.push(Problem::new(name, format!("unknown variable; did you mean {}?", name.to_uppercase())));
             }
             (false, Some(meant), _) => {
-                problems.push(Problem::new(name, format!("unknown variable; did you mean {meant}?")))
+                problems.push(Problem::new(name, format!("unknown variable; did you mean {meant}?")));
             }
             (false, None, _) => {}
         }
