@@ -33,7 +33,7 @@ async fn failed_reload_keeps_the_previous_files() {
         assert_answered(
             ask_once(&server, &authority.client_config(None, VERSIONS)).await,
             "the previous certificate is still used",
-        )
+        );
     };
 
     // One file is replaced, and the other is not yet.
