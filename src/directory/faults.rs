@@ -35,6 +35,7 @@ pub struct Faults(Arc<Mutex<Switch>>);
 struct Switch {
     always: Option<Fault>,
     failures_left: usize,
+    injected: usize,
 }
 
 impl Faults {
@@ -54,13 +55,23 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).failures_left = count;
     }
 
+    /// The number of look-ups that a fault was injected into. A test waits for it before it ends a fault.
+    #[must_use]
+    pub fn injected(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).injected
+    }
+
     fn next(&self) -> Option<Fault> {
         let mut switch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = switch.failures_left.checked_sub(1) {
-            switch.failures_left = left;
-            return Some(Fault::Fail);
-        }
-        switch.always
+        let fault = match switch.failures_left.checked_sub(1) {
+            Some(left) => {
+                switch.failures_left = left;
+                Some(Fault::Fail)
+            }
+            None => switch.always,
+        };
+        switch.injected = switch.injected.saturating_add(usize::from(fault.is_some()));
+        fault
     }
 }
 
