@@ -6,6 +6,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::support::certificates::{Authority, Certified, TlsFiles, text};
+use crate::support::checks::PATIENCE;
 use crate::support::{Ended, Process};
 
 /// A connector with TLS that requests client certificates, and the files that a gate needs to connect.
@@ -87,10 +88,14 @@ async fn a_flood_of_refused_certificates_is_logged_in_part_and_the_rest_counted(
     let identity = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes()).unwrap();
     let authority = std::fs::read(connector.public()).unwrap();
     let authorities = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
-    let client = reqwest::Client::builder().tls_certs_only(authorities).identity(identity).build().unwrap();
+    // A client for each request: one client was seen to wait forever for a connection after many failed handshakes.
+    let client = || {
+        let builder = reqwest::Client::builder().tls_certs_only(authorities.clone()).identity(identity.clone());
+        builder.timeout(PATIENCE).build().unwrap()
+    };
     let (url, began) = (format!("https://localhost:{}/livez", connector.port()), Instant::now());
     for _ in 0..100 {
-        assert!(client.get(&url).send().await.is_err(), "its authority is unknown");
+        assert!(client().get(&url).send().await.is_err(), "its authority is unknown");
     }
     let seconds = began.elapsed().as_secs() + 2;
     let (mut lines, mut counted) = (0, 0);

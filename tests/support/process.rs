@@ -246,7 +246,9 @@ fn ready_ports(line: &str) -> Option<[String; 2]> {
 
 /// The next line that contains this text.
 fn next(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
-    std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find(|line| line.contains(part))
+    let deadline = Instant::now() + PATIENCE;
+    let until_deadline = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+    std::iter::from_fn(until_deadline).find(|line| line.contains(part))
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
