@@ -7,7 +7,6 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use tokio::time::{Instant, timeout_at};
 
 use super::caller::Arrival;
 use super::error::ApiError;
@@ -23,8 +22,8 @@ const BODY_TIME: Duration = Duration::from_secs(1);
 /// The time for an answer, from the request's head. Amazon stops waiting half a second later.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// Identifies the caller, reads the scan, verifies it and answers. After [`ANSWER_TIME`] the answer is a 500, even if
-/// work continues.
+/// Identifies the caller, reads the scan, verifies it and answers: after [`ANSWER_TIME`] with a 500, even if work
+/// continues. While no permit is free, it answers recorded events and refuses most other scans.
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     Extension(Arrival { at: arrival, .. }): Extension<Arrival>,
@@ -32,11 +31,31 @@ pub(super) async fn verify(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (caller, body) = admit(&api, request, &log).await?;
-    let deadline = later(arrival, ANSWER_TIME);
-    let answer = timeout_at(deadline, decide(&api, body, caller.as_deref(), &log, arrival, deadline));
-    answer.await.unwrap_or_else(|_| {
-        Err(ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") })
-    })
+    let read_permit = api.in_flight.read_permit()?;
+    let body = body::collect(body, later(arrival, BODY_TIME)).await;
+    let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
+    let scan = read(&body, &log).map_err(ApiError::Invalid)?;
+    // Before the record is looked up: a caller must not get records of another caller's stores.
+    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
+        return Err(ApiError::ForeignStore);
+    }
+    let (now, deadline) = (api.clock.now(), later(arrival, ANSWER_TIME));
+    let fingerprint = api.connector.fingerprint(&scan);
+    let permit = match api.in_flight.try_acquire() {
+        Some(permit) => permit,
+        None => match api.connector.recall(scan.event.id, &fingerprint, now) {
+            Some(record) => {
+                api.in_flight.count_replay();
+                return Ok(answer::render(&record, true));
+            }
+            None => api.in_flight.acquire(deadline).await?,
+        },
+    };
+    drop(read_permit);
+    match api.connector.verify(scan, fingerprint, now, deadline, permit).await? {
+        Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
+        Verdict::Refused(refusal) => Err(refusal.into()),
+    }
 }
 
 /// Identifies the caller and counts the request against its limit. Returns the caller, if callers are configured, and
@@ -51,42 +70,6 @@ async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<A
     // Before the body, so that a caller over its limit costs no work.
     api.admission.count_request(caller.as_deref(), &head).await?;
     Ok((caller, body))
-}
-
-/// Reads and verifies a scan. While no permit is free, it answers recorded events and refuses most other scans.
-async fn decide(
-    api: &Api,
-    body: Body,
-    caller: Option<&Caller>,
-    log: &LogFields,
-    arrival: Instant,
-    deadline: Instant,
-) -> Result<Response, ApiError> {
-    let read_permit = api.in_flight.read_permit()?;
-    let body = body::collect(body, later(arrival, BODY_TIME)).await;
-    let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
-    let scan = read(&body, log).map_err(ApiError::Invalid)?;
-    // Before the record is looked up: a caller must not get records of another caller's stores.
-    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
-        return Err(ApiError::ForeignStore);
-    }
-    let now = api.clock.now();
-    let permit = match api.in_flight.try_acquire() {
-        Some(permit) => permit,
-        None => match api.connector.recall(&scan, now) {
-            Some(record) => {
-                api.in_flight.count_replay();
-                return Ok(answer::render(&record, true));
-            }
-            None => api.in_flight.acquire(deadline).await?,
-        },
-    };
-    drop(read_permit);
-    let verdict = api.connector.verify(scan, now, deadline, permit).await?;
-    match verdict {
-        Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
-        Verdict::Refused(refusal) => Err(refusal.into()),
-    }
 }
 
 fn read(body: &[u8], log: &LogFields) -> Result<Scan, Invalid> {
@@ -117,6 +100,10 @@ impl From<VerifyError> for ApiError {
         let reason = match error {
             VerifyError::Directory(error) => return error.into(),
             VerifyError::Ledger(_) => "ledger_unavailable",
+            VerifyError::NoDecision => {
+                let cause = format!("no decision within {ANSWER_TIME:?}");
+                return Self::Internal { reason: "deadline", cause };
+            }
             VerifyError::TooLate => "deadline",
             VerifyError::Panicked(_) => "panic",
         };
@@ -134,6 +121,7 @@ pub(super) mod tests {
     use axum::body::Bytes;
     use axum::http::StatusCode;
     use chrono::TimeDelta;
+    use tokio::time::Instant;
     use tower::ServiceExt as _;
 
     use super::*;
