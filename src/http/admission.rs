@@ -7,11 +7,12 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
-use super::caller::{Arrival, caller_of};
+use super::caller::caller_of;
 use super::error::ApiError;
 use crate::callers::{Caller, Callers, Credentials};
 use crate::metrics::Metrics;
 use crate::rate_limit::{self, RateLimits};
+use crate::server::Arrival;
 
 const X_API_KEY: &str = "x-api-key";
 

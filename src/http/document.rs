@@ -14,9 +14,9 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use super::body::{self, BodyError};
-use super::caller::Arrival;
 use super::error::ApiError;
 use crate::directory::{Problem, file};
+use crate::server::Arrival;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(5);

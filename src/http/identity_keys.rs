@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::caller::Arrival;
 use super::error::ApiError;
 use super::request_log::LogFields;
 use super::wire::{Invalid, WireRequest};
@@ -16,6 +15,7 @@ use super::{Api, answer, body, later};
 use crate::callers::Caller;
 use crate::connector::{Refusal, Verdict, VerifyError};
 use crate::domain::scan::Scan;
+use crate::server::Arrival;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(1);

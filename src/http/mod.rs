@@ -38,8 +38,6 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admission::Admission;
-pub(crate) use body::DrainOnDrop;
-pub(crate) use caller::Arrival;
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;

@@ -11,13 +11,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::caller::Arrival;
 use super::error::{INVALID_HOST, Outcome};
 use super::in_flight::OVERLOADED;
 use super::wire::LogIds;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::server::Arrival;
 use crate::telemetry::Samples;
 use crate::traces::Trace;
 
