@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -116,12 +116,12 @@ pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
 fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
     // A request passes the layers from top to bottom, an answer from bottom to top.
     let stack = ServiceBuilder::new()
-        // The outermost layer, so that every request is logged, also one that times out or panics.
-        .layer(from_fn_with_state(metrics, request_log::log))
+        // The outermost layer, so that every answer has these headers.
         .map_response(set_common_headers)
-        // Inside the log and the headers, so that a panic is logged and answered like any other 500.
-        .layer(CatchPanicLayer::custom(|_| panicked()))
-        .layer(from_fn(host::check));
+        // Around all that may wait or panic, so that every request is logged. It also checks the `Host` header.
+        .layer(from_fn_with_state(metrics, request_log::log))
+        // Inside the log, so that a panic is logged and answered like any other 500.
+        .layer(CatchPanicLayer::custom(|_| panicked()));
     routes
         .fallback(async |_: Request| ApiError::NotFound)
         .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
