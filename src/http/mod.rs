@@ -12,6 +12,7 @@ mod caller;
 mod demo;
 mod document;
 mod error;
+mod gate_error;
 mod host;
 mod identity_keys;
 mod in_flight;
@@ -50,7 +51,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::traces::Traces;
-use error::ApiError;
+use error::Refused;
 
 /// The path of the gate's call.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
@@ -123,8 +124,8 @@ fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
         // Inside the log, so that a panic is logged and answered like any other 500.
         .layer(CatchPanicLayer::custom(|_| panicked()));
     routes
-        .fallback(async |_: Request| ApiError::NotFound)
-        .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
+        .fallback(async |_: Request| Refused::not_found())
+        .method_not_allowed_fallback(async |_: Request| Refused::method_not_allowed())
         .layer(stack)
 }
 
@@ -138,5 +139,5 @@ fn set_common_headers<B>(mut response: Response<B>) -> Response<B> {
 /// The answer after a panic. The panic message is left out, since it may quote an identity key; the log has its
 /// position already.
 fn panicked() -> Response {
-    ApiError::Internal { reason: "panic", cause: "a handler panicked".to_owned() }.into_response()
+    Refused::internal("panic", "a handler panicked".to_owned()).into_response()
 }

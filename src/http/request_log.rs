@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::error::{ApiError, INVALID_HOST, Outcome};
+use super::error::{INVALID_HOST, Outcome, Refused};
 use super::in_flight::OVERLOADED;
 use super::wire::LogIds;
 use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, host, shopper, span};
@@ -30,9 +30,9 @@ const MANAGEMENT: &str = "management";
 
 /// Path, status and reason of a request that was refused by its head alone. Such requests cost the sender almost
 /// nothing, so there may be a flood of them.
-type Refused = (Cow<'static, str>, u16, &'static str);
+type SampleKey = (Cow<'static, str>, u16, &'static str);
 
-static REFUSED: LazyLock<Samples<Refused>> = LazyLock::new(|| {
+static REFUSED: LazyLock<Samples<SampleKey>> = LazyLock::new(|| {
     Samples::new(|(path, status, reason), count| {
         tracing::warn!(path = &**path, status, reason, count, "further refused requests not logged individually");
     })
@@ -85,7 +85,7 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     request.extensions_mut().insert(fields.clone());
     let mut line = Line { metrics, method, path, arrival, fields, certificate, trace, answer: None };
     let answer = async {
-        if host::is_valid(&request) { next.run(request).await } else { ApiError::InvalidHost.into_response() }
+        if host::is_valid(&request) { next.run(request).await } else { Refused::invalid_host().into_response() }
     };
     let mut response = line.trace.around(answer).await;
     let outcome = response.extensions_mut().remove().unwrap_or_else(|| Outcome::reason("ok"));
