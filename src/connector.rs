@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::breaker::Subject;
 use crate::digest::{Digest, Fingerprint, HashKey};
 use crate::directory::{Directory, DirectoryError, Registration, ScanContext};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
-use crate::domain::ids::StoreId;
+use crate::domain::ids::EventId;
 use crate::domain::scan::Scan;
 use crate::domain::scan_key_code::{NETWORK_ALLOWANCE, ScanKeyCode, ScanKeyFormat};
 use crate::domain::store::{ScanKeyWindow, Store};
@@ -74,6 +74,9 @@ pub enum VerifyError {
     /// The decision was made after the deadline, so it was not recorded.
     #[error("decided after the deadline, so not recorded")]
     TooLate,
+    /// There was no verdict at the deadline. A recording that had begun continues.
+    #[error("no decision at the deadline")]
+    NoDecision,
     /// Deciding or recording panicked. The panic message is left out, since it may quote an identity key.
     #[error("deciding or recording panicked")]
     Panicked(#[from] tokio::task::JoinError),
@@ -99,33 +102,40 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Returns the record of a scan if it is in this process's memory. Needs no permit, so it is used while none is
-    /// free.
+    /// The fingerprint of a scan.
     #[must_use]
-    pub fn recall(&self, scan: &Scan, now: DateTime<Utc>) -> Option<Record> {
-        match self.ledger.recall(scan.event.id, &self.fingerprint(scan), now) {
+    pub fn fingerprint(&self, scan: &Scan) -> Fingerprint {
+        self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location)
+    }
+
+    /// Returns the record of a scan if it is in this process's memory. Needs no permit, so it is also used while none
+    /// is free.
+    #[must_use]
+    pub fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Option<Record> {
+        match self.ledger.recall(event, fingerprint, now) {
             Lookup::Recorded(record) => Some(record),
+            // A mismatch is not answered yet: an unknown store is reported before a reused event.
             Lookup::Mismatch | Lookup::Unknown => None,
         }
     }
 
-    /// Answers a scan: from its record if there is one, else by deciding and recording.
+    /// Answers a scan with this [fingerprint](Self::fingerprint): from its record if there is one, else by deciding and
+    /// recording.
     ///
-    /// The work continues when the caller stops waiting. Deciding ends at `deadline`, and recording does not begin
-    /// after it. `permit` is dropped when all work is done.
+    /// Returns at `deadline` at the latest, and the work continues when the caller stops waiting. Deciding ends at
+    /// `deadline`, and recording does not begin after it. `permit` is dropped when all work is done.
     ///
     /// # Errors
     /// On a failure of the connector or its backends.
     pub async fn verify(
         self: &Arc<Self>,
         scan: Scan,
+        fingerprint: Fingerprint,
         now: DateTime<Utc>,
         deadline: Instant,
         permit: impl Send + 'static,
     ) -> Result<Verdict, VerifyError> {
-        let fingerprint = self.fingerprint(&scan);
-        // A mismatch is not answered yet: an unknown store is reported before a reused event.
-        if let Lookup::Recorded(record) = self.ledger.recall(scan.event.id, &fingerprint, now) {
+        if let Some(record) = self.recall(scan.event.id, &fingerprint, now) {
             return Ok(Verdict::Decided { record, replay: true });
         }
         let connector = Arc::clone(self);
@@ -138,12 +148,12 @@ impl Connector {
             // gets the permit.
             Poll::Pending => {
                 let working = tokio::spawn(in_current_trace(work));
-                if !self.ledger.is_slow() {
-                    working.await?
-                } else if let Ok(done) = timeout(SLOW_LEDGER_WAIT, working).await {
-                    done?
-                } else {
-                    return Err(LedgerError::Slow.into());
+                let slow_ledger = self.ledger.is_slow().then(|| Instant::now().checked_add(SLOW_LEDGER_WAIT)).flatten();
+                let until = slow_ledger.map_or(deadline, |slow_ledger| slow_ledger.min(deadline));
+                match timeout_at(until, working).await {
+                    Ok(done) => done?,
+                    Err(_) if until < deadline => return Err(LedgerError::Slow.into()),
+                    Err(_) => return Err(VerifyError::NoDecision),
                 }
             }
         };
@@ -157,12 +167,10 @@ impl Connector {
         now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Verdict, VerifyError> {
-        let decided = timeout_at(deadline, self.decide(scan, now, fingerprint.into(), deadline));
+        let decided = timeout_at(deadline, self.decide(scan, fingerprint, now, deadline));
         let decided = decided.await.map_err(|_| VerifyError::TooLate)?;
-        if let Ok(Some((store_id, decision))) = decided {
+        if let Ok(Some(entry)) = decided {
             // Recording finds an existing record by itself, so no look-up is needed before it.
-            let code = self.single_use_code(scan);
-            let entry = NewRecord { event: scan.event, fingerprint, store_id, decision, code };
             return self.record(entry, now, deadline).await;
         }
         if let Err(DirectoryError::Busy) = decided {
@@ -180,44 +188,40 @@ impl Connector {
         }
     }
 
-    fn fingerprint(&self, scan: &Scan) -> Fingerprint {
-        self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location)
-    }
-
-    /// Applies the rules to a scan. Returns the decision and the store's own copy of its id: records share that copy,
-    /// which saves memory. `None` if the store is unknown, or disabled and the scan is at its entry.
+    /// Applies the rules to a scan. The entry has the store's own copy of its id: records share that copy, which saves
+    /// memory. `None` if the store is unknown, or disabled and the scan is at its entry.
     async fn decide(
         &self,
         scan: &Scan,
+        fingerprint: Fingerprint,
         now: DateTime<Utc>,
-        subject: Subject,
         deadline: Instant,
-    ) -> Result<Option<(StoreId, Decision)>, DirectoryError> {
+    ) -> Result<Option<NewRecord>, DirectoryError> {
+        let subject = fingerprint.into();
         let store = step("directory.store", self.directory.store(&scan.store_id, subject)).await?;
         let Some(store) = store.filter(|store| store.serves(scan.event.location)) else { return Ok(None) };
         let context = ScanContext { subject, store: store.id.clone(), channel: scan.channel, deadline };
-        let decision = match self.identify(scan, &store, now, &context).await? {
-            Ok(holder) => decide(&scan.event, &store, holder, self.include_payment_source),
-            Err(denial) => Decision::Denied(denial),
+        let (decision, code) = match self.identify(scan, &store, now, &context).await? {
+            Ok((holder, code)) => (decide(&scan.event, &store, holder, self.include_payment_source), code),
+            Err(denial) => (Decision::Denied(denial), None),
         };
-        Ok(Some((store.id.clone(), decision)))
+        Ok(Some(NewRecord { event: scan.event, fingerprint, store_id: store.id.clone(), decision, code }))
     }
 
-    /// Finds the shopper of a key by the first rule that applies. A key that cannot be accepted is a denial (401),
-    /// never an error: no key may cause a 500.
+    /// Finds the shopper of a key by the first rule that applies, and the code that the scan uses up if it is accepted.
+    /// A key that cannot be accepted is a denial (401), never an error: no key may cause a 500.
     async fn identify(
         &self,
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
         context: &ScanContext,
-    ) -> Result<Result<Holder, Denial>, DirectoryError> {
-        let (registration, unknown) = match scan.identity_key.presented() {
+    ) -> Result<Result<(Holder, Option<Digest>), Denial>, DirectoryError> {
+        let (registration, unknown, code) = match scan.identity_key.presented() {
             Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
             Presented::ScanKeyCode(text) => {
-                let Some(code) = self.scan_key.as_ref().and_then(|format| format.read(text)) else {
-                    return Ok(Err(Denial::InvalidKey));
-                };
+                let read = self.scan_key.as_ref().and_then(|format| Some((format, format.read(text)?)));
+                let Some((format, code)) = read else { return Ok(Err(Denial::InvalidKey)) };
                 self.metrics.code_read(code.age_at(scan.event.timestamp));
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
                     Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, context.subject).await? => {}
@@ -225,11 +229,15 @@ impl Connector {
                     Ok(()) => {}
                 }
                 let found = self.directory.recognition_token(&code.token, now, context);
-                (step("directory.recognition_token", found).await?, Denial::KeyNotFound)
+                let found = step("directory.recognition_token", found).await?;
+                // Only the ledger knows whether the code is used up already. Codes that differ in their signature alone
+                // are the same code.
+                let code = self.single_use.then(|| self.hash_key.used_code(format.unsigned(text)));
+                (found, Denial::KeyNotFound, code)
             }
             Presented::Key(text) => {
                 let found = self.directory.identity_key(text, context);
-                (step("directory.identity_key", found).await?, unregistered(text))
+                (step("directory.identity_key", found).await?, unregistered(text), None)
             }
         };
         Ok(match registration {
@@ -237,7 +245,7 @@ impl Connector {
             Some(Registration::Revoked) => Err(Denial::InvalidKey),
             Some(Registration::Active { holder, channel }) => match (channel, scan.channel) {
                 (Some(only), Some(given)) if only != given => Err(Denial::InvalidKey),
-                _ => Ok(holder),
+                _ => Ok((holder, code)),
             },
         })
     }
@@ -259,17 +267,6 @@ impl Connector {
         let until = step("directory.promised_until", self.directory.promised_until(&code.token, now, subject)).await?;
         let last = until.and_then(|until| until.checked_add_signed(NETWORK_ALLOWANCE));
         Ok(last.is_some_and(|last| event_at <= last))
-    }
-
-    /// The code that the scan uses up if it is accepted. Only the ledger knows whether it is used up already. Codes
-    /// that differ in their signature alone are the same code.
-    fn single_use_code(&self, scan: &Scan) -> Option<Digest> {
-        match (scan.identity_key.presented(), &self.scan_key) {
-            (Presented::ScanKeyCode(code), Some(format)) if self.single_use => {
-                Some(self.hash_key.used_code(format.unsigned(code)))
-            }
-            _ => None,
-        }
     }
 
     async fn record(&self, entry: NewRecord, now: DateTime<Utc>, deadline: Instant) -> Result<Verdict, VerifyError> {
@@ -298,7 +295,7 @@ mod tests {
     use super::*;
     use crate::directory::{Fault, Faults, FaultsByKey, file};
     use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::EventId;
+    use crate::domain::ids::StoreId;
     use crate::domain::scan::{AuthEvent, Location};
     use crate::ledger::{Limits, MemoryLedger};
 
@@ -344,8 +341,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_recording_begins_after_the_deadline() {
-        let connector = connector(None).await;
-        let late = connector.verify(scan(), DateTime::UNIX_EPOCH, Instant::now(), ()).await;
+        let (connector, scan) = (connector(None).await, scan());
+        let fingerprint = connector.fingerprint(&scan);
+        let late = connector.verify(scan, fingerprint, DateTime::UNIX_EPOCH, Instant::now(), ()).await;
         assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
         assert_eq!(connector.ledger.records(), 0);
     }
@@ -354,10 +352,10 @@ mod tests {
     async fn disconnect_neither_cancels_the_work_nor_releases_its_permit() {
         let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
-        let permit = Arc::new(());
+        let (fingerprint, permit) = (connector.fingerprint(&scan), Arc::new(()));
         tokio::select! {
             biased;
-            done = connector.verify(scan, DateTime::UNIX_EPOCH, deadline, Arc::clone(&permit)) => panic!("at the first poll: {done:?}"),
+            done = connector.verify(scan, fingerprint, DateTime::UNIX_EPOCH, deadline, Arc::clone(&permit)) => panic!("at the first poll: {done:?}"),
             () = std::future::ready(()) => {} // the call waits for its verdict now, and is dropped
         }
         assert_eq!((connector.ledger.records(), Arc::strong_count(&permit)), (0, 2));
@@ -367,11 +365,12 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_need_not_wait_is_done_at_the_first_poll() {
-        let connector = connector(None).await;
+        let (connector, scan) = (connector(None).await, scan());
+        let fingerprint = connector.fingerprint(&scan);
         let deadline = Instant::now().checked_add(Duration::from_secs(60)).expect("in range");
         tokio::select! {
             biased;
-            done = connector.verify(scan(), DateTime::UNIX_EPOCH, deadline, ()) => assert!(done.is_ok(), "{done:?}"),
+            done = connector.verify(scan, fingerprint, DateTime::UNIX_EPOCH, deadline, ()) => assert!(done.is_ok(), "{done:?}"),
             () = std::future::ready(()) => panic!("the call waits"),
         }
         assert_eq!(connector.ledger.records(), 1);

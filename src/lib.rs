@@ -57,11 +57,11 @@ pub mod telemetry;
 
 pub mod metrics;
 
+pub mod server;
+
 pub mod connector;
 
 pub mod http;
-
-pub mod server;
 
 pub mod app;
 

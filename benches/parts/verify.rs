@@ -48,7 +48,8 @@ pub(crate) fn measure(criterion: &mut Criterion) {
 
 /// Verifies an accepted scan. Returns whether it was answered from its record.
 async fn is_replay(connector: &Arc<Connector>, scan: Scan, deadline: Instant) -> bool {
-    match connector.verify(scan, now(), deadline, ()).await.unwrap() {
+    let fingerprint = connector.fingerprint(&scan);
+    match connector.verify(scan, fingerprint, now(), deadline, ()).await.unwrap() {
         Verdict::Decided { record, replay } => {
             assert!(matches!(record.decision, Decision::Accepted(_)));
             replay

@@ -7,11 +7,12 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
-use super::caller::{Arrival, caller_of};
-use super::error::ApiError;
+use super::caller::caller_of;
+use super::gate_error::GateError;
 use crate::callers::{Caller, Callers, Credentials};
 use crate::metrics::Metrics;
 use crate::rate_limit::{self, RateLimits};
+use crate::server::Arrival;
 
 const X_API_KEY: &str = "x-api-key";
 
@@ -33,7 +34,7 @@ pub struct Admission {
 impl Admission {
     /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request counts
     /// against the limit of its address, not of a caller.
-    pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, ApiError> {
+    pub(super) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, GateError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
         match self.callers.identify(credentials) {
@@ -41,21 +42,21 @@ impl Admission {
             Err(unknown) => {
                 let address = self.address(head);
                 let counted = self.failures.count_request(&address).await;
-                counted.map_err(|wait| ApiError::too_many_requests(wait, "unauthorized_limited"))?;
-                Err(ApiError::UnknownCaller(unknown, address))
+                counted.map_err(|wait| GateError::too_many_requests(wait, "unauthorized_limited"))?;
+                Err(GateError::UnknownCaller(unknown, address))
             }
         }
     }
 
     /// Counts a request against the limit of the caller, or of the client's address if no callers are configured.
-    pub(super) async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), ApiError> {
+    pub(super) async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), GateError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
             None => self.address(head),
         };
         self.limits.count_request(&caller).await.map_err(|wait| {
             self.metrics.rate_limited();
-            ApiError::too_many_requests(wait, "rate_limited")
+            GateError::too_many_requests(wait, "rate_limited")
         })
     }
 

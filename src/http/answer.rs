@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{Outcome, refuse};
+use super::error::{Outcome, Refused};
 use crate::domain::decision::{Decision, Grant};
 use crate::domain::ids::DeviceId;
 use crate::domain::visitor::Visitor;
@@ -64,7 +64,8 @@ pub(super) fn render(record: &Record, replay: bool) -> Response {
             response
         }
         Decision::Denied(denial) => {
-            refuse(StatusCode::UNAUTHORIZED, denial.message(), outcome(denial.reason(), "denied"))
+            let outcome = outcome(denial.reason(), "denied");
+            Refused::with_outcome(StatusCode::UNAUTHORIZED, denial.message(), outcome).into_response()
         }
     }
 }

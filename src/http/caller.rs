@@ -1,34 +1,14 @@
 //! The address of the client: the connection's peer, or the address that a trusted proxy reports in `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
-use tokio::time::Instant;
 
 use crate::rate_limit::Caller;
+use crate::server::Arrival;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
-
-/// The arrival of a request, set by its connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Arrival {
-    /// When the head was complete. Every deadline counts from here.
-    pub(crate) at: Instant,
-    /// The peer address of the connection.
-    pub(crate) peer: IpAddr,
-    /// The subject of the client's certificate, if it is valid now, in the form of RFC 4514: `CN=gateway,O=Example`.
-    /// That form escapes special characters, so that subjects can be compared as text.
-    pub(crate) certificate: Option<Arc<str>>,
-}
-
-/// For a request without a connection: now, from the unspecified address.
-impl Default for Arrival {
-    fn default() -> Self {
-        Self { at: Instant::now(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None }
-    }
-}
 
 /// The client's address of a request, for rate limits.
 pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {

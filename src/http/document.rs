@@ -1,25 +1,37 @@
 //! JSON bodies of the administration, the shopper's side and the demo. Every problem is reported with its position.
 //! Values are never quoted, since one may be a key.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
+use tokio::time::Instant;
 
 use super::body::{self, BodyError};
-use super::caller::Arrival;
-use super::error::ApiError;
+use super::error::Refused;
+use super::later;
 use crate::directory::{Problem, file};
+use crate::server::Arrival;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// Why a body is refused.
+#[derive(Debug)]
+pub(super) enum BadDocument {
+    /// It is too long.
+    TooLong,
+    /// The message has the position and what is wrong, never a value.
+    Invalid(Cow<'static, str>),
+}
 
 /// The text of a body that must be JSON.
 pub(super) struct Document(String);
@@ -47,21 +59,29 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Document {
-    type Rejection = ApiError;
+impl IntoResponse for BadDocument {
+    fn into_response(self) -> Response {
+        let refused = match self {
+            Self::TooLong => Refused::too_long(),
+            Self::Invalid(message) => Refused::bad_row(message),
+        };
+        refused.into_response()
+    }
+}
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let Extension(Arrival { at: arrival, .. }) = Extension::from_request_parts(&mut parts, state)
-            .await
-            .map_err(|error| ApiError::Internal { reason: "no_arrival", cause: error.to_string() })?;
-        let body = body::collect(body, arrival.checked_add(BODY_TIME).unwrap_or(arrival)).await;
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = BadDocument;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, BadDocument> {
+        // The access log gives an arrival to every request.
+        let arrival = request.extensions().get().map_or_else(Instant::now, |arrival: &Arrival| arrival.at);
+        let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
         let body = body.map_err(|error| match error {
-            BodyError::TooLong => ApiError::TooLong,
-            BodyError::Incomplete => ApiError::BadRow("the body: was not complete within 5 s".into()),
+            BodyError::TooLong => BadDocument::TooLong,
+            BodyError::Incomplete => BadDocument::Invalid("the body: was not complete within 5 s".into()),
         })?;
         let text = String::from_utf8(body.into());
-        text.map(Self).map_err(|_| ApiError::BadRow("the body: is not UTF-8".into()))
+        text.map(Self).map_err(|_| BadDocument::Invalid("the body: is not UTF-8".into()))
     }
 }
 
@@ -175,17 +195,17 @@ impl Document {
     }
 
     /// Parses it as an object.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, BadDocument> {
         self.parse().map(|Object(object)| object)
     }
 
     /// Parses it as an array of objects.
-    pub(super) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, ApiError> {
+    pub(super) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, BadDocument> {
         let all: Vec<Object<T>> = self.parse()?;
         Ok(all.into_iter().map(|Object(object)| object).collect())
     }
 
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        parse(&self.0).map_err(|problem| ApiError::BadRow(problem.to_string().into()))
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, BadDocument> {
+        parse(&self.0).map_err(|problem| BadDocument::Invalid(problem.to_string().into()))
     }
 }

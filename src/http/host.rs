@@ -3,26 +3,14 @@
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Version, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderValue, Version, header};
 
-use super::error::ApiError;
-
-/// Refuses HTTP/1.1 requests without a `Host`, and any request with several or an invalid one.
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    if is_valid(request.version(), request.headers()) {
-        next.run(request).await
-    } else {
-        ApiError::InvalidHost.into_response()
-    }
-}
-
-fn is_valid(version: Version, headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
+/// Whether a request has exactly one valid `Host`, or none in an older version than HTTP/1.1.
+pub(super) fn is_valid(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host),
-        (None, _) => version < Version::HTTP_11,
+        (None, _) => request.version() < Version::HTTP_11,
         (Some(_), Some(_)) => false,
     }
 }

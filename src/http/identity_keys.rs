@@ -7,41 +7,60 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use tokio::time::{Instant, timeout_at};
 
-use super::caller::Arrival;
-use super::error::ApiError;
+use super::gate_error::GateError;
 use super::request_log::LogFields;
 use super::wire::{Invalid, WireRequest};
 use super::{Api, answer, body, later};
 use crate::callers::Caller;
-use crate::connector::{Refusal, Verdict, VerifyError};
+use crate::connector::Verdict;
 use crate::domain::scan::Scan;
+use crate::server::Arrival;
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// The time for an answer, from the request's head. Amazon stops waiting half a second later.
-const ANSWER_TIME: Duration = Duration::from_millis(1500);
+pub(super) const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// Identifies the caller, reads the scan, verifies it and answers. After [`ANSWER_TIME`] the answer is a 500, even if
-/// work continues.
+/// Identifies the caller, reads the scan, verifies it and answers: after [`ANSWER_TIME`] with a 500, even if work
+/// continues. While no permit is free, it answers recorded events and refuses most other scans.
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     Extension(Arrival { at: arrival, .. }): Extension<Arrival>,
     Extension(log): Extension<LogFields>,
     request: Request,
-) -> Result<Response, ApiError> {
+) -> Result<Response, GateError> {
     let (caller, body) = admit(&api, request, &log).await?;
-    let deadline = later(arrival, ANSWER_TIME);
-    let answer = timeout_at(deadline, decide(&api, body, caller.as_deref(), &log, arrival, deadline));
-    answer.await.unwrap_or_else(|_| {
-        Err(ApiError::Internal { reason: "deadline", cause: format!("no decision within {ANSWER_TIME:?}") })
-    })
+    let read_permit = api.in_flight.read_permit()?;
+    let body = body::collect(body, later(arrival, BODY_TIME)).await;
+    let body = body.map_err(|_| GateError::Invalid(Invalid::Body))?;
+    let scan = read(&body, &log).map_err(GateError::Invalid)?;
+    // Before the record is looked up: a caller must not get records of another caller's stores.
+    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
+        return Err(GateError::ForeignStore);
+    }
+    let (now, deadline) = (api.clock.now(), later(arrival, ANSWER_TIME));
+    let fingerprint = api.connector.fingerprint(&scan);
+    let permit = match api.in_flight.try_acquire() {
+        Some(permit) => permit,
+        None => match api.connector.recall(scan.event.id, &fingerprint, now) {
+            Some(record) => {
+                api.in_flight.count_replay();
+                return Ok(answer::render(&record, true));
+            }
+            None => api.in_flight.acquire(deadline).await?,
+        },
+    };
+    drop(read_permit);
+    match api.connector.verify(scan, fingerprint, now, deadline, permit).await? {
+        Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
+        Verdict::Refused(refusal) => Err(refusal.into()),
+    }
 }
 
 /// Identifies the caller and counts the request against its limit. Returns the caller, if callers are configured, and
 /// the unread body.
-async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<Arc<Caller>>, Body), ApiError> {
+async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<Arc<Caller>>, Body), GateError> {
     let (head, body) = request.into_parts();
     // First, so that unknown callers do not use up the allowance of known ones.
     let caller = api.admission.identify(&head).await?;
@@ -53,75 +72,12 @@ async fn admit(api: &Api, request: Request, log: &LogFields) -> Result<(Option<A
     Ok((caller, body))
 }
 
-/// Reads and verifies a scan. While no permit is free, it answers recorded events and refuses most other scans.
-async fn decide(
-    api: &Api,
-    body: Body,
-    caller: Option<&Caller>,
-    log: &LogFields,
-    arrival: Instant,
-    deadline: Instant,
-) -> Result<Response, ApiError> {
-    let read_permit = api.in_flight.read_permit()?;
-    let body = body::collect(body, later(arrival, BODY_TIME)).await;
-    let body = body.map_err(|_| ApiError::Invalid(Invalid::Body))?;
-    let scan = read(&body, log).map_err(ApiError::Invalid)?;
-    // Before the record is looked up: a caller must not get records of another caller's stores.
-    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
-        return Err(ApiError::ForeignStore);
-    }
-    let now = api.clock.now();
-    let permit = match api.in_flight.try_acquire() {
-        Some(permit) => permit,
-        None => match api.connector.recall(&scan, now) {
-            Some(record) => {
-                api.in_flight.count_replay();
-                return Ok(answer::render(&record, true));
-            }
-            None => api.in_flight.acquire(deadline).await?,
-        },
-    };
-    drop(read_permit);
-    let verdict = api.connector.verify(scan, now, deadline, permit).await?;
-    match verdict {
-        Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
-        Verdict::Refused(refusal) => Err(refusal.into()),
-    }
-}
-
 fn read(body: &[u8], log: &LogFields) -> Result<Scan, Invalid> {
     let wire = WireRequest::parse(body)?;
     let ids = wire.log_ids();
     let scan = wire.scan(&ids);
     log.set_ids(ids);
     scan
-}
-
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::UnknownStore => Self::Invalid(Invalid::StoreId),
-            Refusal::EventReused => Self::EventReused,
-            Refusal::LedgerFull(wait) => {
-                let seconds = u64::try_from(wait.num_seconds()).unwrap_or_default();
-                Self::TooManyRequests { retry_after: seconds.saturating_add(1), reason: "ledger_full" }
-            }
-            // A later retry can succeed: the load on the database or directory has fallen by then.
-            Refusal::Busy => Self::TooManyRequests { retry_after: 1, reason: "busy" },
-        }
-    }
-}
-
-impl From<VerifyError> for ApiError {
-    fn from(error: VerifyError) -> Self {
-        let reason = match error {
-            VerifyError::Directory(error) => return error.into(),
-            VerifyError::Ledger(_) => "ledger_unavailable",
-            VerifyError::TooLate => "deadline",
-            VerifyError::Panicked(_) => "panic",
-        };
-        Self::Internal { reason, cause: error.to_string() }
-    }
 }
 
 #[cfg(test)]
@@ -134,6 +90,7 @@ pub(super) mod tests {
     use axum::body::Bytes;
     use axum::http::StatusCode;
     use chrono::TimeDelta;
+    use tokio::time::Instant;
     use tower::ServiceExt as _;
 
     use super::*;

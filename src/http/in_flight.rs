@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::error::ApiError;
+use super::gate_error::GateError;
 use super::later;
 use crate::metrics::Metrics;
 
@@ -76,7 +76,7 @@ impl InFlight {
     }
 
     /// Decides by a request's head whether its body may be read.
-    pub(super) fn read_permit(&self) -> Result<ReadPermit, ApiError> {
+    pub(super) fn read_permit(&self) -> Result<ReadPermit, GateError> {
         if self.permits.available_permits() > 0 {
             return Ok(ReadPermit { _extra_body: None });
         }
@@ -91,7 +91,7 @@ impl InFlight {
 
     /// Waits for a permit, for at most [`MAX_WAIT`] and not after `deadline`. The body has been read by now, so a
     /// request that was read while permits were free may wait as well.
-    pub(super) async fn acquire(&self, deadline: Instant) -> Result<ScanPermit, ApiError> {
+    pub(super) async fn acquire(&self, deadline: Instant) -> Result<ScanPermit, GateError> {
         let _waiting = self.waiting.try_acquire().map_err(|_| self.refuse())?;
         let until = later(Instant::now(), MAX_WAIT).min(deadline);
         match timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
@@ -110,12 +110,12 @@ impl InFlight {
         ScanPermit { _permit: permit, metrics: self.metrics.clone() }
     }
 
-    fn refuse(&self) -> ApiError {
+    fn refuse(&self) -> GateError {
         self.metrics.overloaded();
         if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now()) {
             tracing::warn!(refused, "refusing scans with 429: server.max_in_flight reached; add a replica or raise it");
         }
-        ApiError::TooManyRequests { retry_after: RETRY_AFTER, reason: OVERLOADED }
+        GateError::TooManyRequests { retry_after: RETRY_AFTER, reason: OVERLOADED }
     }
 }
 

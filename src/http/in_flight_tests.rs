@@ -144,6 +144,6 @@ async fn waiting_for_a_permit_ends_at_the_deadline() {
     let _permit = in_flight.try_acquire().expect("a permit");
     let now = Instant::now();
     let refused = in_flight.acquire(later(now, Duration::from_millis(10))).await;
-    assert!(matches!(refused, Err(ApiError::TooManyRequests { .. })));
+    assert!(matches!(refused, Err(GateError::TooManyRequests { .. })));
     assert_eq!(now.elapsed(), Duration::from_millis(10));
 }

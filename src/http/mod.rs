@@ -12,6 +12,7 @@ mod caller;
 mod demo;
 mod document;
 mod error;
+mod gate_error;
 mod host;
 mod identity_keys;
 mod in_flight;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -38,8 +39,6 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admission::Admission;
-pub(crate) use body::DrainOnDrop;
-pub(crate) use caller::Arrival;
 pub use demo::Demo;
 pub use in_flight::InFlight;
 pub use management::Management;
@@ -52,7 +51,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::traces::Traces;
-use error::ApiError;
+use error::Refused;
 
 /// The path of the gate's call.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
@@ -118,15 +117,15 @@ pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
 fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
     // A request passes the layers from top to bottom, an answer from bottom to top.
     let stack = ServiceBuilder::new()
-        // The outermost layer, so that every request is logged, also one that times out or panics.
-        .layer(from_fn_with_state(metrics, request_log::log))
+        // The outermost layer, so that every answer has these headers.
         .map_response(set_common_headers)
-        // Inside the log and the headers, so that a panic is logged and answered like any other 500.
-        .layer(CatchPanicLayer::custom(|_| panicked()))
-        .layer(from_fn(host::check));
+        // Around all that may wait or panic, so that every request is logged. It also checks the `Host` header.
+        .layer(from_fn_with_state(metrics, request_log::log))
+        // Inside the log, so that a panic is logged and answered like any other 500.
+        .layer(CatchPanicLayer::custom(|_| panicked()));
     routes
-        .fallback(async |_: Request| ApiError::NotFound)
-        .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
+        .fallback(async |_: Request| Refused::not_found())
+        .method_not_allowed_fallback(async |_: Request| Refused::method_not_allowed())
         .layer(stack)
 }
 
@@ -140,5 +139,5 @@ fn set_common_headers<B>(mut response: Response<B>) -> Response<B> {
 /// The answer after a panic. The panic message is left out, since it may quote an identity key; the log has its
 /// position already.
 fn panicked() -> Response {
-    ApiError::Internal { reason: "panic", cause: "a handler panicked".to_owned() }.into_response()
+    Refused::internal("panic", "a handler panicked".to_owned()).into_response()
 }

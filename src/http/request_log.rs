@@ -8,16 +8,16 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::caller::Arrival;
-use super::error::{INVALID_HOST, Outcome};
+use super::error::{INVALID_HOST, Outcome, Refused};
 use super::in_flight::OVERLOADED;
 use super::wire::LogIds;
-use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, shopper, span};
+use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, host, shopper, span};
 use crate::domain::ids::StoreId;
 use crate::metrics::Metrics;
+use crate::server::Arrival;
 use crate::telemetry::Samples;
 use crate::traces::Trace;
 
@@ -30,9 +30,9 @@ const MANAGEMENT: &str = "management";
 
 /// Path, status and reason of a request that was refused by its head alone. Such requests cost the sender almost
 /// nothing, so there may be a flood of them.
-type Refused = (Cow<'static, str>, u16, &'static str);
+type SampleKey = (Cow<'static, str>, u16, &'static str);
 
-static REFUSED: LazyLock<Samples<Refused>> = LazyLock::new(|| {
+static REFUSED: LazyLock<Samples<SampleKey>> = LazyLock::new(|| {
     Samples::new(|(path, status, reason), count| {
         tracing::warn!(path = &**path, status, reason, count, "further refused requests not logged individually");
     })
@@ -60,7 +60,8 @@ impl LogFields {
     }
 }
 
-/// The outermost layer: logs and measures a request.
+/// Logs and measures a request. Refuses it if its `Host` is not valid, so that such requests are logged too without
+/// another layer.
 pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let Arrival { at: arrival, certificate, .. } =
         request.extensions_mut().get_or_insert_with(Arrival::default).clone();
@@ -83,7 +84,10 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
     request.extensions_mut().insert(fields.clone());
     let mut line = Line { metrics, method, path, arrival, fields, certificate, trace, answer: None };
-    let mut response = line.trace.around(next.run(request)).await;
+    let answer = async {
+        if host::is_valid(&request) { next.run(request).await } else { Refused::invalid_host().into_response() }
+    };
+    let mut response = line.trace.around(answer).await;
     let outcome = response.extensions_mut().remove().unwrap_or_else(|| Outcome::reason("ok"));
     line.answer = Some((response.status(), outcome));
     response

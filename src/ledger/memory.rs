@@ -43,6 +43,13 @@ pub struct MemoryLedger {
     warned: AtomicBool,
 }
 
+/// A record that was removed.
+struct Removed {
+    number: Number,
+    event: EventId,
+    recorded_at: DateTime<Utc>,
+}
+
 impl MemoryLedger {
     /// An empty ledger.
     #[must_use]
@@ -64,14 +71,11 @@ impl MemoryLedger {
     }
 
     pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
-        // Each new record removes one expired record, so that these do not accumulate between two sweeps.
-        let _ = self.drop_oldest(self.limits.retention, now);
         loop {
             if let Some(recorded) = self.record_unless_full(entry, now) {
                 return recorded;
             }
-            // Expired records are removed first, since they are the oldest; then the oldest one that no gate can still
-            // be retrying.
+            // The oldest record that no gate can still be retrying is evicted.
             if let Err(retry_after) = self.drop_oldest(EVICTABLE_AFTER.min(self.limits.retention), now) {
                 return Recorded::Full { retry_after };
             }
@@ -94,7 +98,9 @@ impl MemoryLedger {
             Lookup::Mismatch => return Some(Recorded::Mismatch),
             Lookup::Unknown => {}
         }
-        if records.len() >= self.limits.capacity {
+        // Each new record removes one expired record, so that these do not accumulate between two sweeps.
+        let removed = self.remove_oldest(&mut records, retention, now).ok();
+        if removed.is_none() && records.len() >= self.limits.capacity {
             return None;
         }
         let key = RecordKey { event: event.id, fingerprint: *fingerprint, recorded_at: now };
@@ -116,29 +122,42 @@ impl MemoryLedger {
         };
         let record = Record { decision, session, recorded_at: now };
         let stored = StoredRecord { event: event.id, fingerprint: *fingerprint, record: record.clone(), before };
-        newest.insert(records.push(stored));
+        drop(newest.insert(records.push(stored)));
+        drop(records);
+        if let Some(removed) = removed {
+            self.forget(&removed, now);
+        }
         Some(Recorded::New(record))
     }
 
     /// Removes the oldest record if it is older than `age`. Otherwise returns the time until it is.
+    fn drop_oldest(&self, age: TimeDelta, now: DateTime<Utc>) -> Result<(), TimeDelta> {
+        let removed = self.remove_oldest(&mut self.write(), age, now)?;
+        self.forget(&removed, now);
+        Ok(())
+    }
+
+    /// Removes the oldest record if it is older than `age`. Otherwise returns the time until it is. After the locks are
+    /// released, the caller must [forget](Self::forget) the removed record, which may lock any shard.
     ///
     /// A record whose time is more than `age` in the future was made before the clock was set back. It is removed as
     /// well, since it would otherwise block the removal of all later records.
-    fn drop_oldest(&self, age: TimeDelta, now: DateTime<Utc>) -> Result<(), TimeDelta> {
-        let (number, oldest) = {
-            let mut records = self.write();
-            let Some(oldest) = records.oldest() else { return Err(age) };
-            let oldest_age = now.signed_duration_since(oldest.record.recorded_at);
-            if oldest_age.abs() <= age {
-                return Err(age.checked_sub(&oldest_age).unwrap_or(age));
-            }
-            records.pop().ok_or(age)?
-        };
-        self.newest.remove_if(&oldest.event, |_, newest| *newest == number);
-        let recorded_at = oldest.record.recorded_at;
+    fn remove_oldest(&self, records: &mut Records, age: TimeDelta, now: DateTime<Utc>) -> Result<Removed, TimeDelta> {
+        let oldest_age = records.oldest().ok_or(age)?.record.age(now);
+        if oldest_age.abs() <= age {
+            return Err(age.checked_sub(&oldest_age).unwrap_or(age));
+        }
+        let (number, StoredRecord { event, fingerprint, record, .. }) = records.pop().ok_or(age)?;
+        let recorded_at = record.recorded_at;
         // The code is freed after the record is removed: while the record exists, no other event may use its code.
-        lock(&self.codes).free(&RecordKey { event: oldest.event, fingerprint: oldest.fingerprint, recorded_at });
-        if now.signed_duration_since(recorded_at) <= self.limits.retention {
+        lock(&self.codes).free(&RecordKey { event, fingerprint, recorded_at });
+        Ok(Removed { number, event, recorded_at })
+    }
+
+    /// Removes a removed record from the index of events, and counts it if it was evicted.
+    fn forget(&self, removed: &Removed, now: DateTime<Utc>) {
+        self.newest.remove_if(&removed.event, |_, newest| *newest == removed.number);
+        if now.signed_duration_since(removed.recorded_at) <= self.limits.retention {
             self.evictions.fetch_add(1, Ordering::Relaxed);
             if !self.warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -147,7 +166,6 @@ impl MemoryLedger {
                 );
             }
         }
-        Ok(())
     }
 
     pub(super) fn sessions(&self, before: Option<SessionId>, limit: usize, now: DateTime<Utc>) -> Page {

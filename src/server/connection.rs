@@ -20,13 +20,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
+use super::arrival::Arrival;
 use super::connection_limit::{ActiveRequest, PendingBody, Slot};
 use super::deferred_writes::DeferredWrites;
+use super::drain::DrainOnDrop;
 use super::handshake::{handshake, is_certificate_failure};
 use super::stream::Stream;
 use super::unread_answers::ConnectionAnswers;
 use super::{LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
-use crate::http::{Arrival, DrainOnDrop};
 use crate::telemetry::Samples;
 use crate::tls::Client;
 

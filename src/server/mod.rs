@@ -12,9 +12,11 @@
 //!
 //! It knows nothing of the endpoints: a [`Port`] contains its router.
 
+mod arrival;
 mod connection;
 mod connection_limit;
 mod deferred_writes;
+mod drain;
 mod handshake;
 mod idle_connections;
 mod listener;
@@ -34,6 +36,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::metrics::PortMetrics;
 use crate::tls::Tls;
+pub(crate) use arrival::Arrival;
 use connection_limit::{ConnectionLimit, Slot};
 use listener::Listener;
 pub use open_files::{TooFewFiles, raise_open_file_limit};

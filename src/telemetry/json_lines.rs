@@ -32,6 +32,8 @@ where
     }
 }
 
+/// When a line is written, by the machine's clock: also in a test whose connector has another clock, so that its lines
+/// can be compared with those of other programs.
 fn now() -> String {
     Clock::System.now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -34,6 +34,18 @@ pub enum CartRefusal {
 }
 
 impl CartRefusal {
+    /// The stable identifier in logs and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoSuchCart => "no_such_cart",
+            Self::NoSuchLine => "no_such_line",
+            Self::Full => "carts_full",
+            Self::TooManyCarts | Self::TooManyLines | Self::TooManyBytes => "cart_limit",
+            _ => "bad_cart",
+        }
+    }
+
     /// The message as a constant text. It is also sent in the HTTP status line, which must not contain text from the
     /// client.
     #[must_use]

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use super::page;
-use crate::http::error::{ApiError, Outcome, refuse};
+use crate::http::error::Refused;
 use crate::loopback;
 
 const KEY: &str = "x-demo-key";
@@ -26,7 +26,8 @@ pub(super) async fn require_own_page(State(is_published): State<bool>, request: 
     if (is_published || is_loopback(host)) && origin.unwrap_or(true) && is_from_here {
         next.run(request).await
     } else {
-        ApiError::forbidden("not_from_here", "The demo answers requests of its own page only").into_response()
+        let message = "The demo answers requests of its own page only";
+        Refused::with_reason(StatusCode::FORBIDDEN, "not_from_here", message).into_response()
     }
 }
 
@@ -36,7 +37,7 @@ pub(super) async fn require_key(State(key): State<Option<SecretString>>, request
         next.run(request).await
     } else {
         let message = "This demo needs a key: open the link that it printed when it started";
-        refuse(StatusCode::UNAUTHORIZED, message, Outcome::reason("demo_key"))
+        Refused::new(StatusCode::UNAUTHORIZED, message, "demo_key").into_response()
     }
 }
 

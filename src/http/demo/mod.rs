@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::Document;
-use super::error::ApiError;
+use super::management::AdminError;
 use crate::administration::Administration;
 use crate::demo_issuer::{DemoIssuer, LIFETIME};
 use crate::directory::{Change, Fault, Faults, ShopperRow, StoreRow};
@@ -88,26 +88,26 @@ async fn key_set(State(demo): State<Demo>) -> Json<Value> {
     Json(demo.issuer.key_set())
 }
 
-async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Response, ApiError> {
+async fn sign_in(State(demo): State<Demo>, document: Document) -> Result<Response, AdminError> {
     let SignIn { shopper } = document.read()?;
     let shopper = find_shopper(&demo, &shopper).await?;
     // Links the provider's customer to the shopper.
-    let customer = demo.issuer.customer(&shopper).ok_or(ApiError::NotFound)?;
+    let customer = demo.issuer.customer(&shopper).ok_or(AdminError::NotFound)?;
     let customer = demo.administration.directory.hash_key().customer(&customer);
     demo.administration.change(Change::LinkCustomer(customer, shopper.clone())).await?;
     let token = demo.issuer.token_for(&shopper, demo.administration.clock.now());
-    let token = token.map_err(|error| ApiError::Internal { reason: "cryptography", cause: error.to_string() })?;
+    let token = token.map_err(|error| AdminError::Internal { reason: "cryptography", cause: error.to_string() })?;
     let access_token = token.expose_secret();
     let expires_in = LIFETIME.num_seconds();
     Ok(Json(SignedIn { token_type: "Bearer", access_token, expires_in }).into_response())
 }
 
-async fn shoppers(State(demo): State<Demo>) -> Result<Json<Vec<ShopperRow>>, ApiError> {
+async fn shoppers(State(demo): State<Demo>) -> Result<Json<Vec<ShopperRow>>, AdminError> {
     let profiles = demo.administration.directory.shoppers(None, MAX_ROWS).await?;
     Ok(Json(profiles.iter().map(ShopperRow::from).collect()))
 }
 
-async fn stores(State(demo): State<Demo>) -> Result<Json<Vec<StoreRow>>, ApiError> {
+async fn stores(State(demo): State<Demo>) -> Result<Json<Vec<StoreRow>>, AdminError> {
     let stores = demo.administration.directory.stores(None, MAX_ROWS).await?;
     Ok(Json(stores.iter().map(StoreRow::from).collect()))
 }
@@ -117,7 +117,7 @@ async fn backend(State(demo): State<Demo>) -> Json<Backend> {
 }
 
 /// While the backend is down, the look-ups of scans fail and gates get a 500. The page's own requests still succeed.
-async fn set_backend(State(demo): State<Demo>, document: Document) -> Result<Json<Backend>, ApiError> {
+async fn set_backend(State(demo): State<Demo>, document: Document) -> Result<Json<Backend>, AdminError> {
     let backend: Backend = document.read()?;
     demo.faults.set(backend.down.then_some(Fault::Fail));
     Ok(Json(backend))
@@ -126,25 +126,25 @@ async fn set_backend(State(demo): State<Demo>, document: Document) -> Result<Jso
 /// The shopper's id in a path. It may be invalid UTF-8.
 type PathId = Result<Path<String>, PathRejection>;
 
-async fn flag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, ApiError> {
+async fn flag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, AdminError> {
     set_account(&demo, id, Account::Flagged).await
 }
 
-async fn unflag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, ApiError> {
+async fn unflag(State(demo): State<Demo>, id: PathId) -> Result<Json<ShopperRow>, AdminError> {
     set_account(&demo, id, Account::Active).await
 }
 
-async fn set_account(demo: &Demo, id: PathId, account: Account) -> Result<Json<ShopperRow>, ApiError> {
+async fn set_account(demo: &Demo, id: PathId, account: Account) -> Result<Json<ShopperRow>, AdminError> {
     let id = id.map(|Path(id)| id).unwrap_or_default(); // no shopper has an empty id
     let id = find_shopper(demo, &id).await?;
     demo.administration.change(Change::SetAccount(id.clone(), account)).await?;
-    let profile = demo.administration.directory.profile(&id).await?.ok_or(ApiError::NotFound)?;
+    let profile = demo.administration.directory.profile(&id).await?.ok_or(AdminError::NotFound)?;
     Ok(Json(ShopperRow::from(&profile)))
 }
 
-async fn find_shopper(demo: &Demo, id: &str) -> Result<VisitorId, ApiError> {
+async fn find_shopper(demo: &Demo, id: &str) -> Result<VisitorId, AdminError> {
     let id = VisitorId::parse(id).ok().filter(|id| !id.as_str().contains('\0'));
-    let id = id.ok_or_else(|| ApiError::BadRow("shopper: must be the id of a shopper".into()))?;
+    let id = id.ok_or_else(|| AdminError::BadRow("shopper: must be the id of a shopper".into()))?;
     let profile = demo.administration.directory.profile(&id).await?;
-    profile.map(|_| id).ok_or_else(|| ApiError::BadRow("shopper: unknown shopper id".into()))
+    profile.map(|_| id).ok_or_else(|| AdminError::BadRow("shopper: unknown shopper id".into()))
 }

@@ -7,9 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery};
-use super::{Management, rfc3339};
+use super::{AdminError, Management, rfc3339};
 use crate::directory::AuditEntry;
-use crate::http::error::ApiError;
 
 /// A change of the directory.
 #[derive(Serialize, ToSchema)]
@@ -29,7 +28,7 @@ pub(super) fn routes() -> Router<Management> {
 }
 
 /// Lists the changes, newest first.
-async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<AuditRow>, ApiError> {
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<AuditRow>, AdminError> {
     let before = page.after(|cursor| cursor.parse::<u64>().ok()?.try_into().ok())?;
     let mut entries = management.administration.directory.audit(before, page.limit_plus_one()).await?;
     let next = page.truncate(&mut entries, |entry| entry.id.to_string());

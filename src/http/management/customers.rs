@@ -6,12 +6,11 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 
-use super::Management;
 use super::lists::{List, PageQuery};
 use super::rows::{Id, RowBody};
+use super::{AdminError, Management};
 use crate::digest::Digest;
 use crate::directory::{Change, CustomerRow, customer};
-use crate::http::error::ApiError;
 
 pub(super) fn routes() -> Router<Management> {
     Router::new()
@@ -19,7 +18,7 @@ pub(super) fn routes() -> Router<Management> {
         .route("/admin/v1/customers/{digest}", get(get_row).delete(delete))
 }
 
-async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<CustomerRow>, ApiError> {
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<CustomerRow>, AdminError> {
     let after = page.after(Digest::from_hex)?;
     let mut rows = management.administration.directory.customers(after, page.limit_plus_one()).await?;
     let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
@@ -27,12 +26,18 @@ async fn list(State(management): State<Management>, page: PageQuery) -> Result<L
     Ok(List { name: "customers", rows, next })
 }
 
-async fn get_row(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<Json<CustomerRow>, ApiError> {
+async fn get_row(
+    State(management): State<Management>,
+    Id(digest): Id<Digest>,
+) -> Result<Json<CustomerRow>, AdminError> {
     let shopper = management.administration.directory.customer(digest).await?;
-    shopper.map(|shopper| Json(CustomerRow::from_stored(&digest, &shopper))).ok_or(ApiError::NotFound)
+    shopper.map(|shopper| Json(CustomerRow::from_stored(&digest, &shopper))).ok_or(AdminError::NotFound)
 }
 
-async fn put(State(management): State<Management>, body: RowBody<CustomerRow>) -> Result<Json<CustomerRow>, ApiError> {
+async fn put(
+    State(management): State<Management>,
+    body: RowBody<CustomerRow>,
+) -> Result<Json<CustomerRow>, AdminError> {
     let hash_key = management.administration.directory.hash_key();
     let (digest, shopper) = body.checked(|row| customer(row, hash_key))?;
     let row = CustomerRow::from_stored(&digest, &shopper);
@@ -40,7 +45,7 @@ async fn put(State(management): State<Management>, body: RowBody<CustomerRow>) -
     Ok(Json(row))
 }
 
-async fn delete(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<StatusCode, ApiError> {
+async fn delete(State(management): State<Management>, Id(digest): Id<Digest>) -> Result<StatusCode, AdminError> {
     management.administration.unlink(digest).await?;
     Ok(StatusCode::NO_CONTENT)
 }

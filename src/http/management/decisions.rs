@@ -8,12 +8,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery, bytes_cursor, parse_bytes_cursor};
-use super::{Management, rfc3339};
+use super::{AdminError, Management, rfc3339};
 use crate::digest::Fingerprint;
 use crate::domain::decision::{Decision, Denial};
 use crate::domain::ids::{DeviceId, EventId};
 use crate::http::answer::VisitorDetails;
-use crate::http::error::ApiError;
 use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
 
 /// A decision about a scan, as the gate received it.
@@ -49,7 +48,7 @@ pub(super) fn routes() -> Router<Management> {
 }
 
 /// Lists the decisions, newest first.
-async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
     let before = page.after(parse)?;
     let found = management.administration.ledger.decisions(before, page.limit()).await?;
     let rows: Vec<_> = found.decisions.iter().map(DecisionRow::from).collect();

@@ -14,7 +14,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::http::error::ApiError;
+use super::AdminError;
 
 /// The largest `limit`.
 pub(in crate::http) const MAX_LIMIT: usize = 1000;
@@ -44,16 +44,16 @@ pub(super) async fn refuse_unknown_parameters(path: MatchedPath, request: Reques
     // A name that is no word is not quoted: it may be a key.
     let is_word = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic());
     let name = if is_word { name } else { "the query" };
-    ApiError::BadQuery(format!("{name}: unknown parameter; {valid}").into()).into_response()
+    AdminError::BadQuery(format!("{name}: unknown parameter; {valid}").into()).into_response()
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
-    type Rejection = ApiError;
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let query = Query::<Self>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_| ApiError::BadQuery(BAD_PAGE.into()))?;
-        if (1..=MAX_LIMIT).contains(&query.limit()) { Ok(query) } else { Err(ApiError::BadQuery(BAD_PAGE.into())) }
+        let Query(query) = query.map_err(|_| AdminError::BadQuery(BAD_PAGE.into()))?;
+        if (1..=MAX_LIMIT).contains(&query.limit()) { Ok(query) } else { Err(AdminError::BadQuery(BAD_PAGE.into())) }
     }
 }
 
@@ -69,8 +69,8 @@ impl PageQuery {
     }
 
     /// The row after which the page begins, parsed from the cursor.
-    pub(super) fn after<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
-        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(ApiError::BadQuery(BAD_PAGE.into()))).transpose()
+    pub(super) fn after<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, AdminError> {
+        self.cursor.as_deref().map(|cursor| parse(cursor).ok_or(AdminError::BadQuery(BAD_PAGE.into()))).transpose()
     }
 
     /// Removes the extra row. Returns the cursor of the next page, if there was one.

@@ -5,6 +5,7 @@
 mod audit;
 mod customers;
 mod decisions;
+mod error;
 mod lists;
 mod registrations;
 mod rows;
@@ -14,6 +15,7 @@ mod stores;
 
 pub(super) use audit::AuditRow;
 pub(super) use decisions::DecisionRow;
+pub(super) use error::AdminError;
 pub(super) use lists::{BAD_PAGE, DEFAULT_LIMIT, MAX_LIMIT};
 pub(super) use sessions::SessionRow;
 
@@ -33,12 +35,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::bearer::bearer;
-use super::error::ApiError;
 use super::{METRICS, accept};
-use crate::administration::{Administration, AdministrationError};
+use crate::administration::Administration;
 use crate::commerce::Provider;
-use crate::directory::{DirectoryError, Refusal};
-use crate::ledger::LedgerError;
 use crate::metrics::{Format, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::storage::Database;
@@ -84,15 +83,15 @@ pub(super) fn routes(management: Management) -> Router {
 async fn authenticate(State(management): State<Management>, request: Request, next: Next) -> Response {
     match &management.token {
         Some(token) if is_given(token, request.headers()) => next.run(request).await,
-        Some(_) => ApiError::Unauthorized.into_response(),
-        None => ApiError::AdministrationClosed.into_response(),
+        Some(_) => AdminError::Unauthorized.into_response(),
+        None => AdminError::AdministrationClosed.into_response(),
     }
 }
 
 /// Requires the token if one is set.
 async fn authenticate_if_token_is_set(State(management): State<Management>, request: Request, next: Next) -> Response {
     match &management.token {
-        Some(token) if !is_given(token, request.headers()) => ApiError::Unauthorized.into_response(),
+        Some(token) if !is_given(token, request.headers()) => AdminError::Unauthorized.into_response(),
         _ => next.run(request).await,
     }
 }
@@ -103,7 +102,7 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 }
 
 /// Answers in the OpenMetrics format, unless the client prefers the older Prometheus text format.
-async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, ApiError> {
+async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, AdminError> {
     let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
     let format = accept::preferred(&headers, &offers).unwrap_or_default();
     let Administration { directory, ledger, .. } = &management.administration;
@@ -122,43 +121,8 @@ async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Re
     );
     let text = text
         .and_then(|text| format.convert(&text))
-        .map_err(|error| ApiError::Internal { reason: "metrics", cause: error.to_string() })?;
+        .map_err(|error| AdminError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
-}
-
-impl From<AdministrationError> for ApiError {
-    fn from(error: AdministrationError) -> Self {
-        match error {
-            AdministrationError::Refused(Refusal::NotFound) => Self::NotFound,
-            AdministrationError::Refused(Refusal::UnknownShopper) => Self::BadRow("shopper: no such shopper".into()),
-            AdministrationError::Refused(Refusal::UnknownDevice) => {
-                Self::BadRow("device: not one of that shopper's devices".into())
-            }
-            AdministrationError::Directory(error) => error.into(),
-            AdministrationError::Ledger(error) => error.into(),
-            AdministrationError::Carts(error) => error.into(),
-            AdministrationError::Panicked(_) => Self::Internal { reason: "panic", cause: error.to_string() },
-        }
-    }
-}
-
-impl From<DirectoryError> for ApiError {
-    fn from(error: DirectoryError) -> Self {
-        match error {
-            // The identity backend does not answer, which is not the connector's fault: with 429 the gate retries and
-            // stays closed meanwhile.
-            DirectoryError::NoAnswerForKey(_) => Self::TooManyRequests { retry_after: 1, reason: "directory_silent" },
-            DirectoryError::Unavailable(_) | DirectoryError::Busy => {
-                Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
-            }
-        }
-    }
-}
-
-impl From<LedgerError> for ApiError {
-    fn from(error: LedgerError) -> Self {
-        Self::Internal { reason: "ledger_unavailable", cause: error.to_string() }
-    }
 }
 
 fn rfc3339(time: DateTime<Utc>) -> String {

@@ -11,15 +11,14 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Management;
 use super::lists::{List, PageQuery};
 use super::rows::{Id, RowBody};
+use super::{AdminError, Management};
 use crate::administration::new_secret;
 use crate::digest::{Digest, HashKey};
 use crate::directory::{
     Change, IdentityKeyRow, Kind, Link, Problem, RecognitionTokenRow, identity_key, recognition_token,
 };
-use crate::http::error::ApiError;
 
 /// The differences between identity keys and recognition tokens.
 trait Registered: DeserializeOwned + Serialize + Send + 'static {
@@ -77,7 +76,7 @@ fn routes_of<R: Registered>(path: &str, put: MethodRouter<Management>) -> Router
         .route(&format!("{path}/{{digest}}/revoke"), post(revoke::<R>))
 }
 
-async fn list<R: Registered>(State(management): State<Management>, page: PageQuery) -> Result<List<R>, ApiError> {
+async fn list<R: Registered>(State(management): State<Management>, page: PageQuery) -> Result<List<R>, AdminError> {
     let after = page.after(Digest::from_hex)?;
     let mut rows = management.administration.directory.registrations(R::KIND, after, page.limit_plus_one()).await?;
     let next = page.truncate(&mut rows, |(digest, _)| digest.to_hex());
@@ -87,33 +86,33 @@ async fn list<R: Registered>(State(management): State<Management>, page: PageQue
 async fn get_row<R: Registered>(
     State(management): State<Management>,
     Id(digest): Id<Digest>,
-) -> Result<Json<R>, ApiError> {
+) -> Result<Json<R>, AdminError> {
     let link = management.administration.directory.link(R::KIND, digest).await?;
-    link.map(|link| Json(R::from_stored(&digest, &link))).ok_or(ApiError::NotFound)
+    link.map(|link| Json(R::from_stored(&digest, &link))).ok_or(AdminError::NotFound)
 }
 
 async fn put_key(
     State(management): State<Management>,
     body: RowBody<IdentityKeyRow>,
-) -> Result<Json<IdentityKeyRow>, ApiError> {
+) -> Result<Json<IdentityKeyRow>, AdminError> {
     register(&management, body).await.map(Json)
 }
 
 async fn put_token(
     State(management): State<Management>,
     mut body: RowBody<RecognitionTokenRow>,
-) -> Result<Json<PutToken>, ApiError> {
+) -> Result<Json<PutToken>, AdminError> {
     let mut made = None;
     if body.row.token.is_none() && body.row.digest.is_none() {
         let token =
-            new_secret().map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
+            new_secret().map_err(|error| AdminError::Internal { reason: "randomness", cause: error.to_string() })?;
         made = Some(token.expose_secret().to_owned());
         body.row.token.clone_from(&made);
     }
     Ok(Json(PutToken { token: made, row: register(&management, body).await? }))
 }
 
-async fn register<R: Registered>(management: &Management, body: RowBody<R>) -> Result<R, ApiError> {
+async fn register<R: Registered>(management: &Management, body: RowBody<R>) -> Result<R, AdminError> {
     let hash_key = management.administration.directory.hash_key();
     let (digest, link) = body.checked(|row| row.check(hash_key))?;
     let row = R::from_stored(&digest, &link);
@@ -124,7 +123,7 @@ async fn register<R: Registered>(management: &Management, body: RowBody<R>) -> R
 async fn revoke<R: Registered>(
     State(management): State<Management>,
     Id(digest): Id<Digest>,
-) -> Result<Json<R>, ApiError> {
+) -> Result<Json<R>, AdminError> {
     management.administration.change(Change::Revoke(R::KIND, digest)).await?;
     get_row(State(management), Id(digest)).await
 }
@@ -132,7 +131,7 @@ async fn revoke<R: Registered>(
 async fn delete<R: Registered>(
     State(management): State<Management>,
     Id(digest): Id<Digest>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<StatusCode, AdminError> {
     management.administration.change(Change::DeleteRegistration(R::KIND, digest)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,11 +5,11 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::AdminError;
 use crate::digest::Digest;
 use crate::directory::Problem;
 use crate::domain::ids::{StoreId, TextIdError, VisitorId};
 use crate::http::document::{Document, read_with_problems};
-use crate::http::error::ApiError;
 use crate::http::members::Members;
 
 /// An id in a path.
@@ -47,12 +47,12 @@ fn text_id<T>(text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Result<T
 pub(super) struct Id<T>(pub(super) T);
 
 impl<T: PathId, S: Send + Sync> FromRequestParts<S> for Id<T> {
-    type Rejection = ApiError;
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let text = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = text.map_err(|_| ApiError::BadRow("id: must be percent-encoded UTF-8".into()))?;
-        T::parse(&text).map(Self).map_err(|problem| ApiError::BadRow(problem.into()))
+        let Path(text) = text.map_err(|_| AdminError::BadRow("id: must be percent-encoded UTF-8".into()))?;
+        T::parse(&text).map(Self).map_err(|problem| AdminError::BadRow(problem.into()))
     }
 }
 
@@ -65,9 +65,9 @@ pub(super) struct RowBody<T> {
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RowBody<T> {
-    type Rejection = ApiError;
+    type Rejection = AdminError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, AdminError> {
         let document = Document::from_request(request, state).await?;
         // As in a directory file: some programs begin every text with a byte order mark.
         let text = document.text().strip_prefix('\u{feff}').unwrap_or(document.text());
@@ -89,7 +89,7 @@ impl<T> RowBody<T> {
     }
 
     /// Checks the row. Returns the checked value, or a refusal with all problems.
-    pub(super) fn checked<V>(self, check: impl FnOnce(&T) -> Result<V, Vec<Problem>>) -> Result<V, ApiError> {
+    pub(super) fn checked<V>(self, check: impl FnOnce(&T) -> Result<V, Vec<Problem>>) -> Result<V, AdminError> {
         let mut problems = self.problems;
         match check(&self.row) {
             Ok(checked) if problems.is_empty() => return Ok(checked),
@@ -104,7 +104,7 @@ impl<T> RowBody<T> {
     }
 }
 
-fn refuse(problems: &[Problem]) -> ApiError {
+fn refuse(problems: &[Problem]) -> AdminError {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    ApiError::BadRow(problems.join("; ").into())
+    AdminError::BadRow(problems.join("; ").into())
 }

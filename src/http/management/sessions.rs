@@ -8,10 +8,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::lists::{List, PageQuery};
-use super::{Management, rfc3339};
+use super::{AdminError, Management, rfc3339};
 use crate::domain::ids::DeviceId;
 use crate::http::answer::VisitorDetails;
-use crate::http::error::ApiError;
 use crate::ledger::{Moment, Session, SessionId, SessionState};
 
 /// A visitor's stay in a store, from entry to exit.
@@ -56,7 +55,7 @@ pub(super) fn routes() -> Router<Management> {
 }
 
 /// Lists the sessions, newest first.
-async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, ApiError> {
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
     let before = page.after(|cursor| cursor.parse().ok().map(SessionId))?;
     let administration = &management.administration;
     let found = administration.ledger.sessions(before, page.limit(), administration.clock.now()).await?;

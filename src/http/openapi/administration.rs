@@ -6,8 +6,7 @@ use utoipa::openapi::path::{HttpMethod, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
-use super::super::error::ApiError;
-use super::super::management::{AuditRow, BAD_PAGE, DEFAULT_LIMIT, DecisionRow, MAX_LIMIT, SessionRow};
+use super::super::management::{AdminError, AuditRow, BAD_PAGE, DEFAULT_LIMIT, DecisionRow, MAX_LIMIT, SessionRow};
 use super::call::{Call, array_of, capital, schema_of, text};
 use super::{MANAGEMENT_TOKEN, fault};
 use crate::directory::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
@@ -94,11 +93,11 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
     };
     let flags = [("flag", "Flag a shopper's account"), ("unflag", "Unflag a shopper's account")];
     let flags = flags.map(|(word, summary)| {
-        shopper.one(HttpMethod::Post, word, &format!("{word}Shopper"), summary).refuses([ApiError::NotFound])
+        shopper.one(HttpMethod::Post, word, &format!("{word}Shopper"), summary).refuses([AdminError::NotFound])
     });
     let revocations = [&key, &token].map(|kind| {
         let summary = format!("Revoke {}: scans with it are denied from now on", kind.singular);
-        kind.one(HttpMethod::Post, "revoke", &format!("revoke{}", kind.name), &summary).refuses([ApiError::NotFound])
+        kind.one(HttpMethod::Post, "revoke", &format!("revoke{}", kind.name), &summary).refuses([AdminError::NotFound])
     });
     let flags = flags.map(|call| call.answers("The current row.", schema_of::<ShopperRow>()));
     let [key_revoked, token_revoked] = revocations;
@@ -119,7 +118,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         token_revoked.answers("The current row.", schema_of::<RecognitionTokenRow>()),
     ];
     let calls = calls.into_iter().flatten().chain(flags).chain(revocations).chain(lists);
-    let all = || [ApiError::Unauthorized, ApiError::AdministrationClosed, fault()];
+    let all = || [AdminError::Unauthorized.into(), AdminError::AdministrationClosed.into(), fault()];
     calls.map(move |call| call.needs(&[MANAGEMENT_TOKEN]).refuses(all()).tagged(TAG))
 }
 
@@ -166,7 +165,7 @@ impl Kind {
                  with a pseudonym. The answer takes 3 s, plus 2 s with PostgreSQL, or plus `directory.cache_for` if that is longer. If a \
                  call fails, repeat it: that completes the erasure. For this reason an unknown shopper gets 204 too.",
             ),
-            _ => delete.refuses([ApiError::NotFound]),
+            _ => delete.refuses([AdminError::NotFound]),
         };
         vec![
             list::<R>(
@@ -176,11 +175,11 @@ impl Kind {
             ),
             put.takes(schema_of::<R>(), self.example.clone())
                 .answers("The current row.", schema_of::<R>())
-                .refuses_such_as(ApiError::BadRow(self.bad_row.into()))
-                .refuses([ApiError::TooLong]),
+                .refuses_such_as(AdminError::BadRow(self.bad_row.into()))
+                .refuses([AdminError::TooLong]),
             self.one(HttpMethod::Get, "", &format!("get{name}"), &format!("Get {singular}"))
                 .answers("The current row.", schema_of::<R>())
-                .refuses([ApiError::NotFound]),
+                .refuses([AdminError::NotFound]),
             delete,
         ]
     }
@@ -195,7 +194,7 @@ impl Kind {
         match self.id {
             Id::Own => call
                 .parameter("id", ParameterIn::Path, "Percent-encoded, without U+0000.", text(255))
-                .refuses_such_as(ApiError::BadRow("id: is longer than 255 characters".into())),
+                .refuses_such_as(AdminError::BadRow("id: is longer than 255 characters".into())),
             Id::Digest => call
                 .parameter(
                     "digest",
@@ -203,7 +202,7 @@ impl Kind {
                     "The digest, as in the list.",
                     text(64).pattern(Some("^[0-9a-f]{64}$")),
                 )
-                .refuses_such_as(ApiError::BadRow("digest: must be 64 hexadecimal digits, as in the lists".into())),
+                .refuses_such_as(AdminError::BadRow("digest: must be 64 hexadecimal digits, as in the lists".into())),
         }
     }
 
@@ -245,7 +244,7 @@ fn list<R: ToSchema>(path: &str, name: &str, summary: &str) -> Call {
             ObjectBuilder::new().schema_type(Type::String),
         )
         .answers("A page of rows.", RefOr::from(Schema::from(page.build())))
-        .refuses([ApiError::BadQuery(BAD_PAGE.into())])
+        .refuses([AdminError::BadQuery(BAD_PAGE.into())])
 }
 
 fn done() -> Response {

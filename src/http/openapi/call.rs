@@ -1,5 +1,5 @@
 //! Builds the description of one call. Refusals describe themselves: status, message and headers come from the response
-//! that [`ApiError`] makes.
+//! that [`Refused`] makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{AdditionalProperties, Array, ObjectBuilder, OneOfB
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
-use super::super::error::{ApiError, Message};
+use super::super::error::{Message, Refused};
 
 pub(super) const JSON: &str = "application/json";
 /// The schema of every refusal.
@@ -141,16 +141,16 @@ impl Call {
     }
 
     /// Adds refusals with exactly these messages.
-    pub(super) fn refuses(mut self, errors: impl IntoIterator<Item = ApiError>) -> Self {
+    pub(super) fn refuses(mut self, errors: impl IntoIterator<Item: Into<Refused>>) -> Self {
         for error in errors {
-            self.refuse(error, false);
+            self.refuse(error.into(), false);
         }
         self
     }
 
     /// Adds a refusal with an example of a message. The real message depends on the request.
-    pub(super) fn refuses_such_as(mut self, error: ApiError) -> Self {
-        self.refuse(error, true);
+    pub(super) fn refuses_such_as(mut self, error: impl Into<Refused>) -> Self {
+        self.refuse(error.into(), true);
         self
     }
 
@@ -161,11 +161,8 @@ impl Call {
         self
     }
 
-    fn refuse(&mut self, error: ApiError, is_open: bool) {
-        let reason = match &error {
-            ApiError::WithReason { reason, .. } => Some(*reason),
-            _ => None,
-        };
+    fn refuse(&mut self, error: Refused, is_open: bool) {
+        let reason = error.reason;
         let response = error.into_response();
         let refusals = self.refusals.entry(response.status().as_u16()).or_default();
         let message = response.extensions().get::<Message>();

@@ -10,7 +10,8 @@ use utoipa::openapi::path::HttpMethod;
 
 use super::super::IDENTITY_KEYS;
 use super::super::answer::Authorized;
-use super::super::error::ApiError;
+use super::super::error::Refused;
+use super::super::gate_error::GateError;
 use super::super::wire::Invalid;
 use super::call::{Call, schema_of};
 use super::{API_KEY, CLIENT_CERTIFICATE};
@@ -96,9 +97,9 @@ pub(super) fn call() -> Call {
         .needs(&[API_KEY, CLIENT_CERTIFICATE])
         .takes(schema_of::<ScanBody>(), example)
         .answers("The gate opens for this visitor.", schema_of::<Authorized<'_>>())
-        .refuses(Invalid::ALL.map(ApiError::Invalid))
-        .refuses([ApiError::EventReused])
-        .refuses([ApiError::UnknownCaller(UnknownCaller::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
+        .refuses(Invalid::ALL.map(GateError::Invalid))
+        .refuses([GateError::EventReused])
+        .refuses([GateError::UnknownCaller(UnknownCaller::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
         .denies(401, Denial::ALL.map(Denial::message))
-        .refuses([ApiError::TooManyRequests { retry_after: 1, reason: "" }, super::fault()])
+        .refuses([Refused::too_many_requests(1, ""), super::fault()])
 }

@@ -1,6 +1,6 @@
 //! The OpenAPI document of all ports, and a page to read it.
 //!
-//! Schemas of answers come from the types that are sent, refusals from [`ApiError`]. Tests compare the document with
+//! Schemas of answers come from the types that are sent, refusals from [`Refused`]. Tests compare the document with
 //! real requests and answers. Both are on the management port and need no token: they contain no secret, and a browser
 //! cannot send a token by itself. The demo's page and its endpoints are not in the document.
 
@@ -20,7 +20,7 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{InfoBuilder, OpenApiBuilder, RefOr, ServerBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::error::ApiError;
+use super::error::Refused;
 use call::{Call, Shared};
 
 /// The names of the security schemes.
@@ -146,6 +146,6 @@ fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
 }
 
 /// The 500. Its message is always the same.
-fn fault() -> ApiError {
-    ApiError::Internal { reason: "", cause: String::new() }
+fn fault() -> Refused {
+    Refused::internal("", String::new())
 }

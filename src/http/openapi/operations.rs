@@ -5,7 +5,7 @@ use utoipa::openapi::path::HttpMethod;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Content, ContentBuilder, RefOr, Response, ResponseBuilder};
 
-use super::super::error::ApiError;
+use super::super::management::AdminError;
 use super::super::probes::Status;
 use super::super::{LIVEZ, METRICS, READYZ};
 use super::call::{Call, JSON, schema_of};
@@ -46,7 +46,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
             .needs(&[])
             .needs(&[MANAGEMENT_TOKEN])
             .responds(200, metrics)
-            .refuses([ApiError::Unauthorized, fault()]),
+            .refuses([AdminError::Unauthorized.into(), fault()]),
         Call::new(HttpMethod::Get, DOCUMENT, "openapi", "Get this document")
             .needs(&[])
             .responds(200, answer("The document.", JSON, object())),

@@ -1,6 +1,5 @@
 //! Describes the shopper's side. Every path also works with a trailing slash, which the document does not repeat.
 
-use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
@@ -8,9 +7,8 @@ use utoipa::openapi::path::{HttpMethod, ParameterIn};
 use utoipa::openapi::schema::{Array, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{Content, RefOr, ResponseBuilder};
 
-use super::super::error::ApiError;
 use super::super::shopper::{
-    CODE_HEADERS, CartBody, CartResponse, CodeBody, Context, SCAN_KEY_CODES, Token, not_signed_in,
+    CODE_HEADERS, CartBody, CartResponse, CodeBody, Context, SCAN_KEY_CODES, ShopperError, Token,
 };
 use super::call::{Call, JSON, array_of, nullable, schema_of, text};
 use super::{AUTHORIZATION_KEY, BEARER, CUSTOMER_CONTEXT, fault};
@@ -116,8 +114,8 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         .needs(&[AUTHORIZATION_KEY])
         .may_take(nullable::<AnonymousTokenRequest>(), json!({ "anonymousId": null }))
         .answers("The token. Its `jti` is the anonymous id, which is a secret.", schema_of::<Token<'_>>())
-        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID or null".into()))
-        .refuses([ApiError::TooLong]),
+        .refuses_such_as(ShopperError::BadRow("anonymousId: must be a GUID or null".into()))
+        .refuses([ShopperError::TooLong]),
         Call::new(
             HttpMethod::Get,
             "/commerceapi/authentication/customercontext",
@@ -126,7 +124,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         )
         .needs(&[BEARER])
         .answers("The customer context. It is valid with this token only, and expires with it.", schema_of::<Context<'_>>())
-        .refuses([ApiError::ProviderUnavailable]),
+        .refuses([ShopperError::ProviderUnavailable]),
         shoppers(HttpMethod::Get, CART, "carts", "List a customer's carts")
             .answers("All carts.", array_of::<CartBody>()),
         shoppers(HttpMethod::Post, CART, "openCart", "Open a cart, or get the existing one with that name and market")
@@ -140,10 +138,10 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
                     CartRefusal::TooManyCarts,
                     CartRefusal::TooManyBytes,
                 ]
-                .map(ApiError::Cart),
+                .map(ShopperError::Cart),
             )
-            .refuses_such_as(ApiError::BadRow("market: is missing".into()))
-            .refuses([ApiError::TooLong, ApiError::Cart(CartRefusal::Full)]),
+            .refuses_such_as(ShopperError::BadRow("market: is missing".into()))
+            .refuses([ShopperError::TooLong, ShopperError::Cart(CartRefusal::Full)]),
         one_cart(HttpMethod::Get, "", "cart", "Get a cart").answers("An array with that cart.", array_of::<CartBody>()),
         one_cart(HttpMethod::Delete, "", "deleteCart", "Delete a cart").answers("The deleted cart.", change()),
         lines(HttpMethod::Post, "addToCart", "Add to a cart"),
@@ -151,7 +149,7 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         one_cart(HttpMethod::Delete, "/lines/{sku}", "removeFromCart", "Remove a SKU from a cart")
             .parameter("sku", ParameterIn::Path, "The SKU, percent-encoded.", text(100))
             .answers("The changed cart.", change())
-            .refuses([ApiError::Cart(CartRefusal::NoSuchLine)]),
+            .refuses([ShopperError::Cart(CartRefusal::NoSuchLine)]),
         shoppers(
             HttpMethod::Post,
             "/commerceapi/cart/migrate",
@@ -165,27 +163,27 @@ pub(super) fn calls() -> impl Iterator<Item = Call> {
         .takes(schema_of::<CartMigration>(), json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" }))
         .answers("The cart `Default` or, if there is none, the cart that was changed last.", schema_of::<CartBody>())
         .refuses(
-            [CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooManyBytes].map(ApiError::Cart),
+            [CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooManyBytes].map(ShopperError::Cart),
         )
-        .refuses_such_as(ApiError::BadRow("anonymousId: must be a GUID".into()))
-        .refuses([not_signed_in(), ApiError::TooLong, ApiError::Cart(CartRefusal::Full)]),
+        .refuses_such_as(ShopperError::BadRow("anonymousId: must be a GUID".into()))
+        .refuses([ShopperError::NotSignedIn, ShopperError::TooLong, ShopperError::Cart(CartRefusal::Full)]),
         codes(),
     ];
-    let busy = || ApiError::TooManyRequests { retry_after: 1, reason: "" };
-    let all = move || [ApiError::Unauthenticated(Refusal::NoToken), busy(), fault()];
+    let busy = || ShopperError::TooManyRequests { retry_after: 1, reason: "" };
+    let all = move || [ShopperError::Unauthenticated(Refusal::NoToken).into(), busy().into(), fault()];
     calls.into_iter().map(move |call| call.refuses(all()).tagged(TAG))
 }
 
 /// A call that needs both headers.
 fn shoppers(method: HttpMethod, path: &str, id: &str, summary: &str) -> Call {
-    Call::new(method, path, id, summary).needs(&[BEARER, CUSTOMER_CONTEXT]).refuses([ApiError::ProviderUnavailable])
+    Call::new(method, path, id, summary).needs(&[BEARER, CUSTOMER_CONTEXT]).refuses([ShopperError::ProviderUnavailable])
 }
 
 fn one_cart(method: HttpMethod, rest: &str, id: &str, summary: &str) -> Call {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64));
     shoppers(method, &format!("{CART}/{{id}}{rest}"), id, summary)
         .parameter("id", ParameterIn::Path, "The id of one of the customer's carts.", number)
-        .refuses([ApiError::Cart(CartRefusal::NoSuchCart)])
+        .refuses([ShopperError::Cart(CartRefusal::NoSuchCart)])
 }
 
 fn lines(method: HttpMethod, id: &str, summary: &str) -> Call {
@@ -200,10 +198,14 @@ fn lines(method: HttpMethod, id: &str, summary: &str) -> Call {
                 CartRefusal::TooManyBytes,
                 CartRefusal::TooMuchOfOneSku,
             ]
-            .map(ApiError::Cart),
+            .map(ShopperError::Cart),
         )
-        .refuses_such_as(ApiError::BadRow("[0].sku: is missing".into()))
-        .refuses([ApiError::Cart(CartRefusal::NoSuchLine), ApiError::Cart(CartRefusal::Full), ApiError::TooLong])
+        .refuses_such_as(ShopperError::BadRow("[0].sku: is missing".into()))
+        .refuses([
+            ShopperError::Cart(CartRefusal::NoSuchLine),
+            ShopperError::Cart(CartRefusal::Full),
+            ShopperError::TooLong,
+        ])
 }
 
 fn change() -> RefOr<Schema> {
@@ -211,8 +213,6 @@ fn change() -> RefOr<Schema> {
 }
 
 fn codes() -> Call {
-    let with_reason =
-        |refusal: NoCode, status| ApiError::WithReason { status, reason: refusal.reason(), message: refusal.message() };
     let refusals = [NoCode::NotSignedIn, NoCode::NotLinked, NoCode::AccountFlagged, NoCode::PaymentExpired];
     let picture = || Content::new(Some(RefOr::from(ObjectBuilder::new().schema_type(Type::String).build())));
     let answer = ResponseBuilder::new()
@@ -230,8 +230,8 @@ fn codes() -> Call {
         )
         .may_take(schema_of::<ScanKeyCodeRequest>(), json!({ "deviceId": "device-abc-123" }))
         .responds(200, answer.build())
-        .refuses([with_reason(NoCode::UnknownDevice, StatusCode::BAD_REQUEST)])
-        .refuses_such_as(ApiError::BadRow("deviceId: must be 1 to 255 characters, or null".into()))
-        .refuses(refusals.map(|refusal| with_reason(refusal, StatusCode::FORBIDDEN)))
-        .refuses([ApiError::TooLong])
+        .refuses([ShopperError::NoCode(NoCode::UnknownDevice)])
+        .refuses_such_as(ShopperError::BadRow("deviceId: must be 1 to 255 characters, or null".into()))
+        .refuses(refusals.map(ShopperError::NoCode))
+        .refuses([ShopperError::TooLong])
 }

@@ -9,11 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::credentials::TokenHolder;
-use super::{Shoppers, X_AUTH_KEY, with_optional_slash};
-use crate::commerce::{CommerceError, Refusal};
+use super::{ShopperError, Shoppers, X_AUTH_KEY, with_optional_slash};
+use crate::commerce::Refusal;
 use crate::domain::customer::AnonymousId;
 use crate::http::document::Document;
-use crate::http::error::ApiError;
 use crate::http::members::{Members, Raw};
 
 /// The members that may have the anonymous id: that of the published API page, and that of the published client.
@@ -46,7 +45,7 @@ pub(super) fn routes() -> Router<Shoppers> {
         .merge(with_optional_slash("/commerceapi/authentication/customercontext", get(context)))
 }
 
-async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ApiError> {
+async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ShopperError> {
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
     shoppers.count_request(&caller).await?;
@@ -57,8 +56,8 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
         // Only wrong keys are counted here: the right key passes after any number of wrong ones, since clients may
         // share an address.
         let counted = shoppers.failures.count_request(&caller).await;
-        counted.map_err(|wait| ApiError::too_many_requests(wait, "auth_key_failures"))?;
-        return Err(ApiError::Unauthenticated(Refusal::WrongKey));
+        counted.map_err(|wait| ShopperError::too_many_requests(wait, "auth_key_failures"))?;
+        return Err(ShopperError::Unauthenticated(Refusal::WrongKey));
     }
     let document = Document::from_request(Request::from_parts(parts, body), &shoppers).await?;
     let id = anonymous_id(document.text())?;
@@ -69,7 +68,7 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     Ok(Json(Token { token_type: "Bearer", access_token, expires_in, refresh_token: "" }).into_response())
 }
 
-async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ApiError> {
+async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ShopperError> {
     let _permit = shoppers.acquire_permit()?;
     let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;
     let answer = Context { is_anonymous: bearer.customer().is_anonymous(), customer_context: context.expose_secret() };
@@ -77,20 +76,20 @@ async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHol
 }
 
 /// The anonymous id in the body, if there is one.
-fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
+fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ShopperError> {
     if matches!(body.trim_ascii(), "" | "null") {
         return Ok(None);
     }
     let members = Members::parse(body, ANONYMOUS_ID);
-    let members = members.ok_or_else(|| ApiError::BadRow("the body: must be a JSON object, or absent".into()))?;
+    let members = members.ok_or_else(|| ShopperError::BadRow("the body: must be a JSON object, or absent".into()))?;
     let mut id = None;
     let refusals = ["anonymousAuthenticationRequest: must be a GUID or null", "anonymousId: must be a GUID or null"];
     for (bad, value) in refusals.into_iter().zip(members.values) {
         let Some(value) = value.filter(|value| !value.is_null()) else { continue };
-        let given = read_id(value).ok_or_else(|| ApiError::BadRow(bad.into()))?;
+        let given = read_id(value).ok_or_else(|| ShopperError::BadRow(bad.into()))?;
         if id.is_some_and(|id| id != given) {
             let message = "anonymousAuthenticationRequest and anonymousId: must be the same, or only one of them given";
-            return Err(ApiError::BadRow(message.into()));
+            return Err(ShopperError::BadRow(message.into()));
         }
         id = Some(given);
     }
@@ -99,13 +98,4 @@ fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ApiError> {
 
 fn read_id(value: Raw<'_>) -> Option<AnonymousId> {
     AnonymousId::parse(&value.as_str()?)
-}
-
-impl From<CommerceError> for ApiError {
-    fn from(error: CommerceError) -> Self {
-        match error {
-            CommerceError::Directory(error) => error.into(),
-            error => Self::Internal { reason: "cryptography", cause: error.to_string() },
-        }
-    }
 }

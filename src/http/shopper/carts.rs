@@ -16,16 +16,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::cart_wire::{CartBody, CartResponse};
 use super::credentials::Shopper;
-use super::{Shoppers, permit_body, with_optional_slash};
-use crate::carts::CartsError;
+use super::{ShopperError, Shoppers, permit_body, with_optional_slash};
 use crate::domain::cart::{
     Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, MAX_QUANTITY, Market, Quantity, Sku,
 };
 use crate::domain::customer::{AnonymousId, Customer};
 use crate::http::document::Document;
-use crate::http::error::{ApiError, Outcome};
 
-type Answer = Result<Response, ApiError>;
+type Answer = Result<Response, ShopperError>;
 
 /// The name of a cart that the client opens without a name.
 const DEFAULT_NAME: &str = "Default";
@@ -99,13 +97,13 @@ struct Migration {
 struct Id(CartId);
 
 impl FromRequestParts<Shoppers> for Id {
-    type Rejection = ApiError;
+    type Rejection = ShopperError;
 
-    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
         let names = Path::<Vec<(String, String)>>::from_request_parts(parts, shoppers).await;
         let id = names.ok().and_then(|Path(names)| names.into_iter().find(|(name, _)| name == "id"));
         let id = id.and_then(|(_, id)| id.parse().ok()).and_then(CartId::new);
-        id.map(Self).ok_or(ApiError::Cart(CartRefusal::NoSuchCart))
+        id.map(Self).ok_or(ShopperError::Cart(CartRefusal::NoSuchCart))
     }
 }
 
@@ -119,22 +117,22 @@ async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Ans
 async fn get_cart(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
-    let cart = carts.find(id).map_err(ApiError::Cart)?;
+    let cart = carts.find(id).map_err(ShopperError::Cart)?;
     permit_body::json([CartBody::new(cart, bearer.customer())], permit).await
 }
 
 async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     let NewCart { name, market, currency } = document.read()?;
-    let name = CartName::parse(name.as_deref().unwrap_or(DEFAULT_NAME)).map_err(ApiError::Cart)?;
-    let market = Market::parse(&market).map_err(ApiError::Cart)?;
+    let name = CartName::parse(name.as_deref().unwrap_or(DEFAULT_NAME)).map_err(ShopperError::Cart)?;
+    let market = Market::parse(&market).map_err(ShopperError::Cart)?;
     let currency = match &currency {
         NewCurrency::Code(code) => Currency::new(code, ""),
         NewCurrency::Whole(WholeCurrency { code, symbol }) => Currency::new(code, symbol),
     };
-    let currency = currency.map_err(ApiError::Cart)?;
+    let currency = currency.map_err(ShopperError::Cart)?;
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes)
-        .map_err(|error| ApiError::Internal { reason: "randomness", cause: error.to_string() })?;
+        .map_err(|error| ShopperError::Internal { reason: "randomness", cause: error.to_string() })?;
     let (id, now) = (CartId::from_random_bytes(bytes), shoppers.clock.now());
     let change =
         change(&shoppers, bearer.customer(), move |carts| carts.open(name, market, currency, id, now).cloned());
@@ -168,8 +166,10 @@ async fn remove_line(
     Id(id): Id,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
 ) -> Answer {
-    let sku =
-        path.ok().and_then(|Path((_, sku))| Sku::parse(&sku).ok()).ok_or(ApiError::Cart(CartRefusal::NoSuchLine))?;
+    let sku = path
+        .ok()
+        .and_then(|Path((_, sku))| Sku::parse(&sku).ok())
+        .ok_or(ShopperError::Cart(CartRefusal::NoSuchLine))?;
     let now = shoppers.clock.now();
     let (cart, permit) =
         change(&shoppers, bearer.customer(), move |carts| carts.remove_line(id, &sku, now).cloned()).await?;
@@ -178,23 +178,19 @@ async fn remove_line(
 
 async fn migrate(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     if bearer.customer().is_anonymous() {
-        return Err(not_signed_in());
+        return Err(ShopperError::NotSignedIn);
     }
     let Migration { anonymous_id } = document.read()?;
     let from = AnonymousId::parse(&anonymous_id);
-    let from = from.ok_or_else(|| ApiError::BadRow("anonymousId: must be a GUID".into()))?;
+    let from = from.ok_or_else(|| ShopperError::BadRow("anonymousId: must be a GUID".into()))?;
     let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.migrate(from, bearer.customer(), shoppers.clock.now()).await?;
-    let carts = carts.map_err(ApiError::Cart)?;
+    let carts = carts.map_err(ShopperError::Cart)?;
     let body = match default_cart(&carts) {
         Some(cart) => CartBody::new(cart, bearer.customer()),
         None => CartBody::empty(bearer.customer()),
     };
     permit_body::json(body, permit).await
-}
-
-pub(in crate::http) fn not_signed_in() -> ApiError {
-    ApiError::forbidden("not_signed_in", "Sign in first: carts move to a signed-in customer")
 }
 
 /// The cart that an app shows first: the one with the default name, else the one that was changed last.
@@ -208,17 +204,17 @@ async fn change<T, F>(
     shoppers: &Shoppers,
     customer: &Customer,
     change: F,
-) -> Result<(T, OwnedSemaphorePermit), ApiError>
+) -> Result<(T, OwnedSemaphorePermit), ShopperError>
 where
     T: Send + 'static,
     F: FnOnce(&mut Carts) -> Result<T, CartRefusal> + Send + 'static,
 {
     let permit = shoppers.acquire_permit()?;
     let changed = shoppers.commerce.carts.change(customer, shoppers.clock.now(), change).await?;
-    changed.map(|result| (result, permit)).map_err(ApiError::Cart)
+    changed.map(|result| (result, permit)).map_err(ShopperError::Cart)
 }
 
-fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ApiError> {
+fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, ShopperError> {
     let lines: Vec<NewLine> = document.read_all()?;
     let read = |NewLine { id, sku, qty }: NewLine| {
         // 1.0 is a whole number too: some clients write every number with decimals.
@@ -228,22 +224,5 @@ fn lines(document: &Document) -> Result<Vec<(Option<LineId>, Sku, Quantity)>, Ap
         let id = id.map(|id| LineId(id.as_u64().unwrap_or(0))); // no line has the id 0
         Ok((id, Sku::parse(&sku)?, quantity))
     };
-    lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ApiError::Cart)
-}
-
-impl From<CartsError> for ApiError {
-    fn from(error: CartsError) -> Self {
-        Self::Internal { reason: "carts_unavailable", cause: error.to_string() }
-    }
-}
-
-/// The outcome of a refused cart request, for the log.
-pub(in crate::http) fn cart_outcome(refusal: CartRefusal) -> Outcome {
-    Outcome::reason(match refusal {
-        CartRefusal::NoSuchCart => "no_such_cart",
-        CartRefusal::NoSuchLine => "no_such_line",
-        CartRefusal::Full => "carts_full",
-        CartRefusal::TooManyCarts | CartRefusal::TooManyLines | CartRefusal::TooManyBytes => "cart_limit",
-        _ => "bad_cart",
-    })
+    lines.into_iter().map(read).collect::<Result<_, CartRefusal>>().map_err(ShopperError::Cart)
 }

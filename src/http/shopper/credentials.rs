@@ -5,10 +5,9 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
-use super::{Shoppers, X_CUSTOMER_CONTEXT};
-use crate::commerce::{AuthenticationError, Bearer, Refusal};
+use super::{ShopperError, Shoppers, X_CUSTOMER_CONTEXT};
+use crate::commerce::{Bearer, Refusal};
 use crate::http::bearer::bearer;
-use crate::http::error::ApiError;
 use crate::rate_limit::Caller;
 
 /// Extracts a valid bearer token.
@@ -18,18 +17,18 @@ pub(super) struct TokenHolder(pub(super) Bearer);
 pub(super) struct Shopper(pub(super) Bearer);
 
 impl FromRequestParts<Shoppers> for TokenHolder {
-    type Rejection = ApiError;
+    type Rejection = ShopperError;
 
-    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
         let bearer = authenticate(parts, shoppers, |_| Ok(())).await?;
         Ok(Self(bearer))
     }
 }
 
 impl FromRequestParts<Shoppers> for Shopper {
-    type Rejection = ApiError;
+    type Rejection = ShopperError;
 
-    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
         let context = single_header(&parts.headers, X_CUSTOMER_CONTEXT).map(str::to_owned);
         let check = |bearer: &Bearer| shoppers.commerce.check_context(bearer, context.as_deref());
         let bearer = authenticate(parts, shoppers, check).await?;
@@ -43,7 +42,7 @@ async fn authenticate(
     parts: &Parts,
     shoppers: &Shoppers,
     check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
-) -> Result<Bearer, ApiError> {
+) -> Result<Bearer, ShopperError> {
     let mut is_counted = false;
     let authenticated = match bearer(&parts.headers) {
         Some(token) => {
@@ -69,15 +68,4 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok().filter(|value| !value.is_empty())
-}
-
-impl From<AuthenticationError> for ApiError {
-    fn from(error: AuthenticationError) -> Self {
-        match error {
-            AuthenticationError::Refused(refusal) => Self::Unauthenticated(refusal),
-            AuthenticationError::ProviderUnavailable => Self::ProviderUnavailable,
-            AuthenticationError::TooManyWaiting => Self::TooManyRequests { retry_after: 1, reason: "overloaded" },
-            AuthenticationError::RateLimited(wait) => Self::too_many_requests(wait, "rate_limited"),
-        }
-    }
 }

@@ -6,13 +6,14 @@ mod authentication;
 mod cart_wire;
 mod carts;
 mod credentials;
+mod error;
 mod permit_body;
 mod picture;
 mod scan_key_codes;
 
 pub(super) use authentication::{Context, Token};
 pub(super) use cart_wire::{CartBody, CartResponse};
-pub(super) use carts::{cart_outcome, not_signed_in};
+pub(super) use error::ShopperError;
 pub(super) use scan_key_codes::{CODE_HEADERS, CodeBody};
 
 use std::borrow::Cow;
@@ -30,7 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::caller::caller_of;
-use super::error::{ApiError, Message};
+use super::error::{Message, Refused};
 use crate::clock::Clock;
 use crate::commerce::Commerce;
 use crate::metrics::Metrics;
@@ -76,14 +77,14 @@ impl Shoppers {
 
     /// Takes a permit for a request, or refuses it with 429: retrying later is better for an app than waiting. Call
     /// this only when the whole request has arrived, so that slow senders hold no permits.
-    fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, ShopperError> {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
-        permit.map_err(|_| ApiError::TooManyRequests { retry_after: 1, reason: "overloaded" })
+        permit.map_err(|_| ShopperError::TooManyRequests { retry_after: 1, reason: "overloaded" })
     }
 
     /// Counts a request against the caller's limit.
-    async fn count_request(&self, caller: &Caller) -> Result<(), ApiError> {
-        self.limits.count_request(caller).await.map_err(|wait| ApiError::too_many_requests(wait, "rate_limited"))
+    async fn count_request(&self, caller: &Caller) -> Result<(), ShopperError> {
+        self.limits.count_request(caller).await.map_err(|wait| ShopperError::too_many_requests(wait, "rate_limited"))
     }
 }
 
@@ -97,7 +98,7 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
         .with_state(shoppers)
         // Set here although every port sets it too: the layers below wrap only fallbacks that are set before them, and
         // CORS must see a preflight request.
-        .method_not_allowed_fallback(async |_: Request| ApiError::MethodNotAllowed)
+        .method_not_allowed_fallback(async |_: Request| Refused::method_not_allowed())
         .layer(from_fn(set_reason_phrase));
     if origins.is_empty() { routes } else { routes.layer(cors(origins)) }
 }

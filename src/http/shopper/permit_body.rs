@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
-use crate::http::error::ApiError;
+use super::ShopperError;
 
 /// The size of a chunk that the connection gets, in bytes. It asks for the next chunk only when it has little left to
 /// write.
@@ -26,9 +26,9 @@ const CHUNK: usize = 16 * 1024;
 pub(super) async fn json(
     value: impl Serialize + Send + 'static,
     permit: OwnedSemaphorePermit,
-) -> Result<Response, ApiError> {
+) -> Result<Response, ShopperError> {
     let written = spawn_blocking(move || serde_json::to_vec(&value)).await;
-    let internal = |cause: String| ApiError::Internal { reason: "answer_not_written", cause };
+    let internal = |cause: String| ShopperError::Internal { reason: "answer_not_written", cause };
     let rest = written.map_err(|error| internal(error.to_string()))?.map_err(|error| internal(error.to_string()))?;
     let body = PermitBody { rest: rest.into(), permit: Some(permit) };
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())

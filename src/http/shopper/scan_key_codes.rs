@@ -1,7 +1,7 @@
 //! `POST /v1/scan-key-codes`: makes a Scan Key Code, as JSON or as the image of the QR code.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -14,11 +14,10 @@ use utoipa::ToSchema;
 
 use super::credentials::Shopper;
 use super::picture::{Picture, draw};
-use super::{SCAN_KEY_CODES, Shoppers, with_optional_slash};
-use crate::commerce::{CodeSettings, IssuedCode, NoCode};
+use super::{SCAN_KEY_CODES, ShopperError, Shoppers, with_optional_slash};
+use crate::commerce::{CodeSettings, IssuedCode};
 use crate::domain::ids::DeviceId;
 use crate::http::document::Document;
-use crate::http::error::ApiError;
 use crate::http::members::Members;
 
 /// The headers of an image, with what the JSON answer would contain.
@@ -53,17 +52,14 @@ async fn make(
     Shopper(bearer): Shopper,
     headers: HeaderMap,
     document: Document,
-) -> Result<Response, ApiError> {
+) -> Result<Response, ShopperError> {
     // The route exists only with these settings.
-    let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ApiError::NotFound)?;
+    let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ShopperError::NotFound)?;
     let device = device(document.text())?;
     let _permit = shoppers.acquire_permit()?;
     let now = shoppers.clock.now();
     let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
-    let code = code.map_err(|refusal| {
-        let status = if refusal == NoCode::UnknownDevice { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
-        ApiError::WithReason { status, reason: refusal.reason(), message: refusal.message() }
-    })?;
+    let code = code.map_err(ShopperError::NoCode)?;
     match Picture::preferred(&headers) {
         Some(picture) => as_picture(&code, picture),
         None => Ok(as_json(&code)),
@@ -71,11 +67,11 @@ async fn make(
 }
 
 /// The device that will show the code, if the body has one.
-fn device(body: &str) -> Result<Option<DeviceId>, ApiError> {
+fn device(body: &str) -> Result<Option<DeviceId>, ShopperError> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let invalid = |message: &'static str| ApiError::BadRow(message.into());
+    let invalid = |message: &'static str| ShopperError::BadRow(message.into());
     let members = Members::parse(body, ["deviceId"]);
     let [id] = members.ok_or_else(|| invalid("the body: must be a JSON object, or absent"))?.values;
     let Some(id) = id.filter(|id| !id.is_null()) else { return Ok(None) };
@@ -97,10 +93,10 @@ fn as_json(code: &IssuedCode) -> Response {
     Json(body).into_response()
 }
 
-fn as_picture(code: &IssuedCode, picture: Picture) -> Result<Response, ApiError> {
+fn as_picture(code: &IssuedCode, picture: Picture) -> Result<Response, ShopperError> {
     let text = code.code.expose_secret();
     let drawn = draw(text, picture);
-    let drawn = drawn.map_err(|cause| ApiError::Internal { reason: "picture", cause })?;
+    let drawn = drawn.map_err(|cause| ShopperError::Internal { reason: "picture", cause })?;
     let expires_at = code.expires_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let values = [text.to_owned(), expires_at, code.refresh_after.num_seconds().to_string()];
     let mut response = ([(header::CONTENT_TYPE, picture.content_type())], drawn).into_response();

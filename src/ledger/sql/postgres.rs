@@ -9,7 +9,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query};
 
 use super::rows::{self, Columns, nanos_before, rfc3339, to_nanos};
-use super::writer::{BatchOutcome, PendingRecord};
+use super::writer::{Batch, BatchOutcome, PendingRecord};
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
 
@@ -60,7 +60,7 @@ impl<'a> Job<'a> {
 /// Records a whole batch, or nothing if it fails.
 pub(super) async fn record(
     connection: &mut AnyConnection,
-    pending: Vec<PendingRecord>,
+    pending: Batch,
     limits: Limits,
 ) -> Result<BatchOutcome, DatabaseError> {
     let jobs: Vec<Job<'_>> =

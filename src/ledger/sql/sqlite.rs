@@ -11,7 +11,7 @@ use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::rows::{self, Columns, nanos_before, number, rfc3339, session_id, to_nanos};
-use super::writer::{BatchOutcome, PendingRecord};
+use super::writer::{Batch, BatchOutcome, PendingRecord};
 use crate::digest::Digest;
 use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId};
@@ -36,21 +36,20 @@ const CODES: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorde
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2";
 
 /// Records a whole batch with one commit, or nothing if it fails.
-pub(super) async fn record(
-    connection: &mut AnyConnection,
-    pending: Vec<PendingRecord>,
-    limits: Limits,
-) -> Result<BatchOutcome> {
-    in_transaction(IMMEDIATE, connection, move |connection| Box::pin(write(connection, pending, limits))).await
+pub(super) async fn record(connection: &mut AnyConnection, pending: Batch, limits: Limits) -> Result<BatchOutcome> {
+    in_transaction(IMMEDIATE, connection, move |connection| {
+        Box::pin(async move { write(connection, &pending, limits).await })
+    })
+    .await
 }
 
-async fn write(connection: &mut AnyConnection, pending: Vec<PendingRecord>, limits: Limits) -> Result<BatchOutcome> {
-    let mut existing = existing_records(connection, &pending).await?;
-    let mut used = used_codes(connection, &pending).await?;
+async fn write(connection: &mut AnyConnection, pending: &[PendingRecord], limits: Limits) -> Result<BatchOutcome> {
+    let mut existing = existing_records(connection, pending).await?;
+    let mut used = used_codes(connection, pending).await?;
     let mut session = last_session(connection).await?;
     let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
     let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
-    for PendingRecord { entry, decided_at, .. } in &pending {
+    for PendingRecord { entry, decided_at, .. } in pending {
         let (event, now) = (entry.event.id, *decided_at);
         let records = existing.entry(event).or_default();
         let found = match records.find(&entry.fingerprint, now, limits.retention) {

@@ -29,6 +29,9 @@ pub(super) enum Job {
 
 type Reply = oneshot::Sender<Result<Recorded, LedgerError>>;
 
+/// The decisions of a batch. Shared, since the writer keeps them until the database has accepted them.
+pub(super) type Batch = Arc<[PendingRecord]>;
+
 /// A decision that has not been recorded yet.
 #[derive(Clone, Debug)]
 pub(super) struct PendingRecord {
@@ -83,7 +86,7 @@ pub(super) async fn run(
         if let Ok(size @ 1..) = u32::try_from(pending.len()) {
             batch_sizes.observe(size.into());
         }
-        for (reply, recorded) in replies.into_iter().zip(write(&database, pending, limits, &records).await) {
+        for (reply, recorded) in replies.into_iter().zip(write(&database, pending.into(), limits, &records).await) {
             // Fails if the caller no longer waits. The record is kept anyway.
             drop(reply.send(recorded));
         }
@@ -97,15 +100,15 @@ pub(super) async fn run(
 /// Commits the batch. If the database refuses it, commits each event separately.
 async fn write(
     database: &Database,
-    pending: Vec<PendingRecord>,
+    pending: Batch,
     limits: Limits,
     records: &AtomicUsize,
 ) -> Vec<Result<Recorded, LedgerError>> {
-    let written = match commit(database, pending.clone(), limits).await {
+    let written = match commit(database, Arc::clone(&pending), limits).await {
         // Retry each event in its own transaction, so that only the refused event fails.
         Err(error) if error.is_refusal(database.engine()) => {
             tracing::warn!(%error, size = pending.len(), "the database refused a batch of records; retrying each event separately. A scan whose event is refused again gets a 500");
-            commit_by_event(database, pending, limits).await
+            commit_by_event(database, &pending, limits).await
         }
         Err(error) => BatchOutcome::failed(&pending, &error.into()),
         Ok(written) => written,
@@ -114,17 +117,17 @@ async fn write(
     written.recorded
 }
 
-async fn commit_by_event(database: &Database, pending: Vec<PendingRecord>, limits: Limits) -> BatchOutcome {
-    let size = pending.len();
+async fn commit_by_event(database: &Database, pending: &[PendingRecord], limits: Limits) -> BatchOutcome {
     let mut events: BTreeMap<EventId, Vec<(usize, PendingRecord)>> = BTreeMap::new();
-    for (index, record) in pending.into_iter().enumerate() {
-        events.entry(record.entry.event.id).or_default().push((index, record));
+    for (index, record) in pending.iter().enumerate() {
+        events.entry(record.entry.event.id).or_default().push((index, record.clone()));
     }
-    let (mut recorded, mut change) = (Vec::with_capacity(size), 0_isize);
+    let (mut recorded, mut change) = (Vec::with_capacity(pending.len()), 0_isize);
     for (indexes, of_event) in events.into_values().map(|event| event.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {
+        let of_event = Batch::from(of_event);
         let written = match of_event.iter().any(PendingRecord::is_past_deadline) {
             true => BatchOutcome::failed(&of_event, &missed_deadline()),
-            false => match commit(database, of_event.clone(), limits).await {
+            false => match commit(database, Arc::clone(&of_event), limits).await {
                 Ok(written) => written,
                 Err(error) => BatchOutcome::failed(&of_event, &error.into()),
             },
@@ -148,11 +151,7 @@ fn missed_deadline() -> LedgerError {
     )
 }
 
-async fn commit(
-    database: &Database,
-    pending: Vec<PendingRecord>,
-    limits: Limits,
-) -> Result<BatchOutcome, DatabaseError> {
+async fn commit(database: &Database, pending: Batch, limits: Limits) -> Result<BatchOutcome, DatabaseError> {
     if pending.is_empty() {
         return Ok(BatchOutcome { recorded: Vec::new(), change: 0 });
     }
