@@ -1,9 +1,17 @@
 //! The only module that reads the wall clock. All other code gets the time as an argument.
+//!
+//! Deadlines are not times of a clock: they are [`Instant`]s, which no change of the clock moves.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+/// The instant that is `by` later; `instant` itself on overflow.
+pub(crate) fn later(instant: Instant, by: Duration) -> Instant {
+    instant.checked_add(by).unwrap_or(instant)
+}
 
 /// The source of the time.
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ use crate::administration::Administration;
 use crate::callers::Callers;
 use crate::carts::CartStore;
 use crate::cause::file_error;
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 use crate::config::{Config, Mode};
 use crate::connector::Connector;
 use crate::demo_issuer::DemoIssuerError;
@@ -342,7 +342,7 @@ impl App {
                 sleep(self.stop_delay).await;
             }
             let now = Instant::now();
-            stop_api.send_replace(Phase::Closed(now.checked_add(self.grace_period).unwrap_or(now)));
+            stop_api.send_replace(Phase::Closed(later(now, self.grace_period)));
         };
         let (ledger, carts) = (Arc::clone(&self.maintenance.ledger), self.carts);
         let mut background = self.maintenance.start();

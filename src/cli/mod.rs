@@ -57,7 +57,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Play Amazon's gate: scan once and print whether the gate opens
     #[command(after_help = gate::HELP)]
-    Gate(gate::GateArgs),
+    Gate(Box<gate::GateArgs>),
     /// Create a Scan Key Code and print it as text, as Base64 and as a QR code
     #[command(after_help = scan_key::HELP)]
     ScanKey(scan_key::ScanKeyArgs),

@@ -8,24 +8,21 @@
 //! time. A timeout or a broken connection is not an answer. When the budget is spent, the last answer counts, so a 429
 //! counts even if later attempts time out.
 
-mod answer;
 mod probe;
-mod report;
-mod scan;
 mod settings;
+mod wire;
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Url, header::RETRY_AFTER, redirect, retry};
+use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use self::answer::Answer;
 pub use self::probe::{Finding, Verdict, probe};
-pub use self::report::{Attempt, Cause, GateDecision, GateReport, Outcome};
-pub use self::scan::GateScan;
-use self::scan::WireRequest;
 pub use self::settings::{GateError, GateSettings};
+pub use self::wire::GateScan;
+use self::wire::{Answer, WireRequest};
 use crate::cause::root_cause;
 use crate::clock::Clock;
 
@@ -39,6 +36,82 @@ pub struct Gate {
     client: Client,
     endpoint: Url,
     settings: GateSettings,
+}
+
+/// The result of a scan.
+#[derive(Debug, Clone)]
+pub struct GateReport {
+    /// The decision.
+    pub decision: GateDecision,
+    /// The cause of the decision.
+    pub cause: Cause,
+    /// Every attempt, in order; at least one.
+    pub attempts: Vec<Attempt>,
+    /// From the scan to the decision, waits included.
+    pub elapsed: Duration,
+}
+
+impl GateReport {
+    /// Whether any attempt was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Answered { .. }))
+    }
+}
+
+/// The decision of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GateDecision {
+    /// The gate opens.
+    Open,
+    /// The gate stays closed.
+    Closed,
+}
+
+/// The cause of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// The connector answered 200 and named the visitor: open.
+    Authorized,
+    /// The connector answered 400 or 401: closed.
+    Refused,
+    /// The budget is spent, and the last answer was 429: closed.
+    RateLimited,
+    /// The budget is spent, and the last answer was another one, or there was none: the store's default gate decision
+    /// applies.
+    DefaultDecision,
+}
+
+/// One request and its outcome.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The `requestId`, new for every attempt.
+    pub request_id: Uuid,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The decision on this outcome; `None` if the gate retries while its budget lasts.
+    pub decision: Option<GateDecision>,
+    /// From sending the request to its outcome.
+    pub elapsed: Duration,
+}
+
+/// The outcome of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request was answered.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// The first 64 KiB of the body; invalid UTF-8 is replaced. It is text from the server: escape it before
+        /// printing it.
+        body: String,
+    },
+    /// There was no answer in time.
+    TimedOut,
+    /// There was no answer, for this reason.
+    Failed(String),
 }
 
 impl Gate {
@@ -132,7 +205,7 @@ impl Gate {
         let mut response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| answer::retry_after(value, Clock::System.now()));
+        let retry_after = retry_after.and_then(|value| wire::retry_after(value, Clock::System.now()));
         let mut body = Vec::new();
         let mut is_complete = true;
         while let Some(chunk) = response.chunk().await? {

@@ -10,8 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::answer::Answer;
-use super::scan::WireRequest;
+use super::wire::{Answer, WireRequest};
 use super::{Gate, GateError, GateScan, GateSettings};
 use crate::cause::root_cause;
 

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Identity, Url};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-use super::report::GateDecision;
+use super::GateDecision;
 
 const ENDPOINT: &str = "/v1/identity/identity-keys";
 

@@ -19,6 +19,7 @@ mod in_flight;
 mod management;
 mod members;
 mod openapi;
+mod page_file;
 mod probes;
 mod request_log;
 mod shopper;
@@ -26,7 +27,6 @@ mod span;
 mod wire;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -34,7 +34,6 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -47,7 +46,7 @@ pub use probes::Readiness;
 pub use shopper::Shoppers;
 pub use wire::{Invalid, read_scan};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 use crate::connector::Connector;
 use crate::metrics::Metrics;
 use crate::traces::Traces;
@@ -97,11 +96,6 @@ pub fn management(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
     let routes = management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes());
     with_common_layers(routes, metrics)
-}
-
-/// The instant that is `by` later; `instant` itself on overflow.
-fn later(instant: Instant, by: Duration) -> Instant {
-    instant.checked_add(by).unwrap_or(instant)
 }
 
 /// Traces the requests of a router, if traces are configured.

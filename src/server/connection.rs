@@ -25,8 +25,7 @@ use super::connection_limit::{ActiveRequest, PendingBody, Slot};
 use super::deferred_writes::DeferredWrites;
 use super::drain::DrainOnDrop;
 use super::handshake::{handshake, is_certificate_failure};
-use super::stream::Stream;
-use super::unread_answers::ConnectionAnswers;
+use super::unread_answers::{CurrentAnswer, Stream};
 use super::{LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
 use crate::telemetry::Samples;
 use crate::tls::Client;
@@ -49,18 +48,18 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, slot: &Slot, port: P
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let answers = port.unread_answers.connection();
-    let stream = Stream::new(tcp, port.limits.answer_timeout, answers.clone(), port.metrics.clone());
+    let current_answer = CurrentAnswer::default();
+    let stream = Stream::new(tcp, current_answer.clone(), &port);
     let serving = async {
         let Some(tls) = &port.tls else {
-            return serve_requests(stream, answers, peer, None, slot, &port, stop).await;
+            return serve_requests(stream, current_answer, peer, None, slot, &port, stop).await;
         };
         match handshake(stream, tls, port.limits.handshake_timeout).await {
             Ok((stream, client)) => {
                 if client.is_some() {
                     slot.mark_trusted();
                 }
-                serve_requests(stream, answers, peer, client, slot, &port, stop).await;
+                serve_requests(stream, current_answer, peer, client, slot, &port, stop).await;
             }
             Err(failure) => {
                 port.metrics.handshake_failed(failure.reason);
@@ -84,7 +83,7 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, slot: &Slot, port: P
 /// Serves the requests of a connection, one after the other.
 async fn serve_requests(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    answers: ConnectionAnswers,
+    current_answer: CurrentAnswer,
     peer: SocketAddr,
     client: Option<Arc<Client>>,
     slot: &Slot,
@@ -94,7 +93,7 @@ async fn serve_requests(
     let phase = stop.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
         let active = slot.begin_request();
-        let (client, answers) = (client.as_ref(), &answers);
+        let (client, current_answer) = (client.as_ref(), &current_answer);
         let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.is_still_valid(client));
         // A client whose certificate is no longer valid must reconnect, perhaps with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != valid.is_some();
@@ -108,7 +107,7 @@ async fn serve_requests(
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            answers.begin(answer.body().size_hint().lower());
+            current_answer.begin(answer.body().size_hint().lower());
             Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _active: active }))
         }
     });
@@ -175,9 +174,9 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         match frame {
-            Poll::Pending => self.pending.set_awaited(),
+            Poll::Pending => self.pending.set_awaited(true),
             Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(_) => self.pending.set_complete(),
+            Poll::Ready(_) => self.pending.set_awaited(false),
         }
         frame
     }

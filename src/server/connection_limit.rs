@@ -13,7 +13,8 @@
 //! - An evicted connection frees its slot immediately, so that the accept loop need not wait until its task ends. At
 //!   most [`MAX_CLOSING`] evicted connections are still closing.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,6 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::idle_connections::{IdleConnections, Sequence};
 use crate::metrics::PortMetrics;
 
 /// The maximum number of evicted connections that are still closing while their slots are in use again.
@@ -57,22 +57,19 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The last assigned number. Connection ids and idle-start numbers share this sequence.
-    sequence: Sequence,
+    last_id: u64,
+    /// The connections that hold a slot, by their ids. An evicted connection is not kept here.
     connections: HashMap<u64, Connection>,
-    idle_untrusted: IdleConnections,
-    idle_trusted: IdleConnections,
+    idle: IdleConnections,
 }
 
-/// A connection that holds a slot. An evicted connection is not kept here.
 struct Connection {
-    /// The peer's IPv4 address, or the /64 network of its IPv6 address: one IPv6 host can use any address in its /64.
-    network: IpAddr,
-    is_trusted: bool,
+    group: Group,
     /// Whether a request has begun and its answer is not written yet.
     is_in_request: bool,
-    /// Since when the connection is idle; `None` while it is not.
-    idle_since: Option<(Sequence, Instant)>,
+    /// Whether the server waits for the rest of a request's body.
+    is_body_awaited: bool,
+    idle_since: Option<Instant>,
     evicted: Arc<Notify>,
 }
 
@@ -135,33 +132,20 @@ impl ConnectionLimit {
     /// connection can be evicted. `None`: no connection is idle.
     fn try_acquire(&self, peer: IpAddr) -> Result<(u64, Arc<Notify>), Option<Instant>> {
         let peer = peer.to_canonical();
-        let is_trusted = self.trusted.iter().any(|network| network.contains(&peer));
+        let is_untrusted = !self.trusted.iter().any(|network| network.contains(&peer));
         let mut state = self.shared.state();
         if state.connections.len() >= self.max as usize {
-            let candidate = state.idle_untrusted.next_to_evict().or_else(|| state.idle_trusted.next_to_evict());
-            let candidate = candidate.ok_or(None)?;
-            let since = state.connections.get(&candidate).and_then(|connection| connection.idle_since);
-            let evictable_at = since.and_then(|(_, since)| since.checked_add(MIN_IDLE_TIME));
+            let (since, id) = state.idle.next_to_evict().ok_or(None)?;
+            let evictable_at = since.checked_add(MIN_IDLE_TIME);
             if evictable_at.is_some_and(|at| at > Instant::now()) {
                 return Err(evictable_at);
             }
-            state.clear_idle(candidate);
-            if let Some(connection) = state.connections.remove(&candidate) {
+            if let Some(connection) = state.remove(id) {
                 connection.evicted.notify_one();
                 self.shared.metrics.connection_evicted();
             }
         }
-        let (id, evicted) = (state.next_number(), Arc::new(Notify::new()));
-        let connection = Connection {
-            network: network(peer),
-            is_trusted,
-            is_in_request: false,
-            idle_since: None,
-            evicted: Arc::clone(&evicted),
-        };
-        state.connections.insert(id, connection);
-        state.set_idle(id);
-        Ok((id, evicted))
+        Ok(state.add(Group { is_untrusted, network: network(peer) }))
     }
 }
 
@@ -169,38 +153,53 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn update(&self, id: u64, change: impl FnOnce(&mut Connection)) {
+        let is_idle = self.state().update(id, change);
+        if is_idle {
+            self.changed.notify_one();
+        }
+    }
 }
 
 impl State {
-    fn next_number(&mut self) -> Sequence {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
+    fn add(&mut self, group: Group) -> (u64, Arc<Notify>) {
+        self.last_id = self.last_id.wrapping_add(1);
+        let (id, evicted) = (self.last_id, Arc::<Notify>::default());
+        let connection = Connection {
+            group,
+            is_in_request: false,
+            is_body_awaited: false,
+            idle_since: None,
+            evicted: Arc::clone(&evicted),
+        };
+        self.connections.insert(id, connection);
+        self.update(id, |_| ());
+        (id, evicted)
     }
 
-    /// A request begins (`true`), or its answer is written (`false`).
-    fn set_in_request(&mut self, id: u64, is_in_request: bool) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.is_in_request = is_in_request;
+    /// Changes a connection. If it is idle then, it is so from now on. Returns whether it is idle. An evicted
+    /// connection is not changed.
+    fn update(&mut self, id: u64, change: impl FnOnce(&mut Connection)) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        if let Some(since) = connection.idle_since.take() {
+            self.idle.remove(connection.group, (since, id));
         }
-        if is_in_request { self.clear_idle(id) } else { self.set_idle(id) }
-    }
-
-    /// The connection is idle from now on. Does nothing for an evicted connection.
-    fn set_idle(&mut self, id: u64) {
-        self.clear_idle(id);
-        let since = self.next_number();
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.idle_since = Some((since, Instant::now()));
-        let idle = if connection.is_trusted { &mut self.idle_trusted } else { &mut self.idle_untrusted };
-        idle.insert(connection.network, since, id);
-    }
-
-    fn clear_idle(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let idle = if connection.is_trusted { &mut self.idle_trusted } else { &mut self.idle_untrusted };
-        if let Some((since, _)) = connection.idle_since.take() {
-            idle.remove(connection.network, since);
+        change(connection);
+        if !connection.is_in_request || connection.is_body_awaited {
+            let since = Instant::now();
+            connection.idle_since = Some(since);
+            self.idle.insert(connection.group, (since, id));
         }
+        connection.idle_since.is_some()
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(since) = connection.idle_since {
+            self.idle.remove(connection.group, (since, id));
+        }
+        Some(connection)
     }
 }
 
@@ -208,7 +207,7 @@ impl Slot {
     /// A request begins.
     pub(super) fn begin_request(&self) -> ActiveRequest {
         self.has_sent_request.store(true, Ordering::Relaxed);
-        self.shared.state().set_in_request(self.id, true);
+        self.shared.update(self.id, |connection| connection.is_in_request = true);
         ActiveRequest { id: self.id, shared: Arc::clone(&self.shared) }
     }
 
@@ -229,12 +228,7 @@ impl Slot {
 
     /// Evict this connection only when no untrusted one is idle.
     pub(super) fn mark_trusted(&self) {
-        let mut state = self.shared.state();
-        state.clear_idle(self.id);
-        if let Some(connection) = state.connections.get_mut(&self.id) {
-            connection.is_trusted = true;
-        }
-        state.set_idle(self.id);
+        self.shared.update(self.id, |connection| connection.group.is_untrusted = false);
     }
 
     /// Completes when this connection is evicted.
@@ -244,53 +238,150 @@ impl Slot {
 }
 
 impl PendingBody {
-    /// The server waits for more of the body.
-    pub(super) fn set_awaited(&mut self) {
-        if !std::mem::replace(&mut self.is_awaited, true) {
-            self.shared.state().set_idle(self.id);
-            self.shared.changed.notify_one();
-        }
-    }
-
-    /// The body is complete, or not needed any more.
-    pub(super) fn set_complete(&mut self) {
-        if std::mem::take(&mut self.is_awaited) {
-            let mut state = self.shared.state();
-            // If the request is answered already, the connection is idle until the next one.
-            if state.connections.get(&self.id).is_some_and(|connection| connection.is_in_request) {
-                state.clear_idle(self.id);
-            }
+    /// Sets whether the server waits for more of the body. It does not when the body is complete or not needed.
+    pub(super) fn set_awaited(&mut self, is_awaited: bool) {
+        if std::mem::replace(&mut self.is_awaited, is_awaited) != is_awaited {
+            self.shared.update(self.id, |connection| connection.is_body_awaited = is_awaited);
         }
     }
 }
 
 impl Drop for PendingBody {
     fn drop(&mut self) {
-        self.set_complete();
+        self.set_awaited(false);
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.shared.state().set_in_request(self.id, false);
-        self.shared.changed.notify_one();
+        self.shared.update(self.id, |connection| connection.is_in_request = false);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.clear_idle(self.id);
-        state.connections.remove(&self.id);
-        drop(state);
+        self.shared.state().remove(self.id);
         self.shared.changed.notify_one();
         self.shared.metrics.connection_closed();
     }
+}
+
+/// The connections of a network that are evicted one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Group {
+    is_untrusted: bool,
+    /// The peer's IPv4 address, or the /64 network of its IPv6 address: one IPv6 host can use any address in its /64.
+    network: IpAddr,
 }
 
 fn network(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
         v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Since when a connection is idle, and its id. The least one is the longest-idle connection.
+type IdleSince = (Instant, u64);
+
+/// Of the group with the greatest rank, the longest-idle connection is evicted next: whether the group is untrusted,
+/// how many of its connections are idle, the longest-idle one, and the network.
+type Rank = (bool, usize, Reverse<IdleSince>, IpAddr);
+
+/// The idle connections. Every operation takes logarithmic time: it runs for every request, and during a flood for
+/// every connection.
+#[derive(Default)]
+struct IdleConnections {
+    groups: HashMap<Group, BTreeSet<IdleSince>>,
+    ranks: BTreeSet<Rank>,
+}
+
+impl IdleConnections {
+    fn insert(&mut self, group: Group, connection: IdleSince) {
+        self.change(group, |idle| idle.insert(connection));
+    }
+
+    fn remove(&mut self, group: Group, connection: IdleSince) {
+        self.change(group, |idle| idle.remove(&connection));
+    }
+
+    fn next_to_evict(&self) -> Option<IdleSince> {
+        self.ranks.last().map(|(_, _, Reverse(longest), _)| *longest)
+    }
+
+    fn change(&mut self, group: Group, change: impl FnOnce(&mut BTreeSet<IdleSince>) -> bool) {
+        let idle = self.groups.entry(group).or_default();
+        if let Some(rank) = rank(group, idle) {
+            self.ranks.remove(&rank);
+        }
+        change(idle);
+        match rank(group, idle) {
+            Some(rank) => drop(self.ranks.insert(rank)),
+            None => drop(self.groups.remove(&group)),
+        }
+    }
+}
+
+fn rank(group: Group, idle: &BTreeSet<IdleSince>) -> Option<Rank> {
+    idle.first().map(|longest| (group.is_untrusted, idle.len(), Reverse(*longest), group.network))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    impl IdleConnections {
+        fn pop(&mut self) -> Option<u64> {
+            let (is_untrusted, _, Reverse(connection), network) = *self.ranks.last()?;
+            self.remove(Group { is_untrusted, network }, connection);
+            Some(connection.1)
+        }
+    }
+
+    /// The trusted group 0, or an untrusted one.
+    fn group(last: u8) -> Group {
+        Group { is_untrusted: last > 0, network: [192, 0, 2, last].into() }
+    }
+
+    #[test]
+    fn the_longest_idle_connection_of_the_network_with_the_most_is_evicted_first() {
+        let (mut idle, now) = (IdleConnections::default(), Instant::now());
+        for (id, from) in [(1, 0), (2, 2), (3, 2), (4, 3), (5, 2), (6, 3), (7, 1), (8, 0)] {
+            idle.insert(group(from), (now, id));
+        }
+        idle.remove(group(2), (now, 3));
+        // Networks 2 and 3 have two each, and network 2 the longest-idle one. Then network 3 has the most; then all
+        // have one. Trusted connections are last.
+        let evicted: Vec<_> = std::iter::from_fn(|| idle.pop()).collect();
+        assert_eq!(evicted, [2, 4, 5, 6, 7, 1, 8]);
+        assert!(idle.groups.is_empty() && idle.ranks.is_empty(), "a removed connection leaves nothing behind");
+    }
+
+    proptest! {
+        /// Compares with a list that is searched from end to end, over any order of insertions, removals and evictions.
+        #[test]
+        fn evictions_match_a_linear_search(moves in prop::collection::vec((0_u8..4, any::<bool>()), 0..200)) {
+            let (mut idle, mut list) = (IdleConnections::default(), Vec::<(Group, u64)>::new());
+            let now = Instant::now();
+            for ((from, inserts), id) in moves.into_iter().zip(0_u64..) {
+                let next = list.iter().copied().max_by_key(|(group, id)| {
+                    (group.is_untrusted, list.iter().filter(|(other, _)| other == group).count(), Reverse(*id))
+                });
+                if inserts {
+                    idle.insert(group(from), (now, id));
+                    list.push((group(from), id));
+                } else if from == 0 {
+                    let removed = list.first().copied();
+                    removed.into_iter().for_each(|(group, id)| idle.remove(group, (now, id)));
+                    list.retain(|entry| Some(*entry) != removed);
+                } else {
+                    prop_assert_eq!(idle.pop(), next.map(|(_, id)| id));
+                    list.retain(|entry| Some(*entry) != next);
+                }
+                prop_assert_eq!(idle.groups.values().map(BTreeSet::len).sum::<usize>(), list.len());
+                prop_assert_eq!(idle.ranks.len(), idle.groups.len());
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, CertificateError, PeerIncompatible};
 use tokio_rustls::server::TlsStream;
 
-use super::stream::Stream;
+use super::unread_answers::Stream;
 use crate::tls::{Client, Tls};
 
 /// A TLS connection, and the client that its certificate names, if it presented one.

@@ -18,10 +18,8 @@ mod connection_limit;
 mod deferred_writes;
 mod drain;
 mod handshake;
-mod idle_connections;
 mod listener;
 mod open_files;
-mod stream;
 mod unread_answers;
 
 use std::net::SocketAddr;
@@ -30,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -39,6 +37,7 @@ use crate::tls::Tls;
 pub(crate) use arrival::Arrival;
 use connection_limit::{ConnectionLimit, Slot};
 use listener::Listener;
+pub use listener::listen;
 pub use open_files::{TooFewFiles, raise_open_file_limit};
 pub use unread_answers::UnreadAnswers;
 
@@ -88,24 +87,6 @@ pub enum Phase {
 
 /// Receives the [`Phase`]. When the sender is dropped, the port closes immediately.
 pub type Stop = watch::Receiver<Phase>;
-
-/// The operating system's send buffer for each connection, in bytes; Linux doubles it. Without this setting, Linux lets
-/// it grow to 4 MiB, and several hundred clients that do not read could fill the memory.
-const SEND_BUFFER: u32 = 32 * 1024;
-/// The length of the accept queue.
-const ACCEPT_QUEUE: u32 = 1024;
-
-/// Listens at an address.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?; // also while connections of an earlier process are closing
-    socket.set_send_buffer_size(SEND_BUFFER)?; // accepted connections inherit this size
-    socket.bind(address)?;
-    socket.listen(ACCEPT_QUEUE)
-}
 
 /// How long an idle connection may still send a request after its port has closed. A request takes as long to cross an
 /// ocean.

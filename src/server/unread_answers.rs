@@ -1,52 +1,158 @@
-//! The memory that answers hold because their clients do not read them: bounded for all ports together.
+//! Closes connections whose clients do not read their answers.
 //!
 //! A connection has one answer in memory: hyper reads the next request when the operating system has taken the whole
-//! answer. When the operating system's send buffer is full, the rest of the answer counts towards [`BUDGET`]. When the
-//! budget is exceeded, the connection whose client has read nothing for the longest time is closed. An answer that fits
-//! the send buffer, as a gate's does, never counts.
+//! answer. An answer that fits the operating system's send buffer, as a gate's does, is never unread. From the first
+//! byte that the send buffer does not take immediately:
+//!
+//! - The client has the port's answer time-out for the whole answer: reading a byte now and then does not extend it.
+//! - The rest of the answer counts towards [`BUDGET`], together with those of all ports. When the budget is exceeded,
+//!   the connection whose client has read nothing for the longest time is closed.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::io::{Error, ErrorKind, Result};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::Port;
+use crate::metrics::PortMetrics;
 
 /// The limit for all connections together, in bytes: about thirty of the largest cart answers.
 const BUDGET: usize = 32 * 1024 * 1024;
 
+/// A connection's TCP stream. A write fails when the connection must be closed.
+pub(super) struct Stream {
+    tcp: TcpStream,
+    answer: CurrentAnswer,
+    unread: Unread,
+    answer_timeout: Duration,
+    /// When the answer must be read; `None` while no byte waits for the client to read.
+    deadline: Option<Pin<Box<Sleep>>>,
+    metrics: PortMetrics,
+}
+
+/// The answer that a connection sends. Clones are of the same connection.
+#[derive(Clone, Default)]
+pub(super) struct CurrentAnswer(Arc<AnswerState>);
+
+#[derive(Default)]
+struct AnswerState {
+    /// Whether nothing of it has been written.
+    is_new: AtomicBool,
+    /// The bytes that the operating system has not taken. Only the connection's own task changes this number.
+    bytes: AtomicUsize,
+}
+
+impl CurrentAnswer {
+    /// Begins an answer whose body has `body` bytes.
+    pub(super) fn begin(&self, body: u64) {
+        self.0.bytes.store(usize::try_from(body).unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.0.is_new.store(true, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The operating system has taken `length` bytes.
+    fn wrote(&self, length: usize) {
+        self.0.bytes.store(self.bytes().saturating_sub(length), Ordering::Relaxed);
+    }
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream, answer: CurrentAnswer, port: &Port) -> Self {
+        let unread = Unread { all: port.unread_answers.clone(), position: None };
+        let (answer_timeout, metrics) = (port.limits.answer_timeout, port.metrics.clone());
+        Self { tcp, answer, unread, answer_timeout, deadline: None, metrics }
+    }
+
+    /// Closes the connection, and makes the operating system discard its send buffer instead of keeping it until the
+    /// client reads it.
+    fn abort(&self, reason: &'static str) -> Error {
+        self.metrics.answer_not_taken(reason);
+        if let Err(error) = self.tcp.set_zero_linger() {
+            tracing::debug!(%error, "cannot set SO_LINGER");
+        }
+        Error::new(ErrorKind::TimedOut, "the client does not read its answer")
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let stream = &mut *self;
+        if stream.answer.0.is_new.swap(false, Ordering::Relaxed) {
+            stream.deadline = None; // the answer before was read
+        }
+        let written = Pin::new(&mut stream.tcp).poll_write(context, bytes);
+        match &written {
+            Poll::Ready(Ok(length)) => {
+                stream.answer.wrote(*length);
+                stream.unread.client_has_read(stream.answer.bytes());
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                stream.deadline.get_or_insert_with(|| Box::pin(sleep(stream.answer_timeout)));
+                stream.unread.insert(stream.answer.bytes(), context.waker());
+            }
+        }
+        if stream.unread.is_over_budget() {
+            return Poll::Ready(Err(stream.abort("memory")));
+        }
+        if stream.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(stream.abort("timeout")));
+        }
+        written
+    }
+
+    /// hyper flushes when nothing is left to write. An answer in several chunks may not be complete yet; then its
+    /// deadline stays in effect.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
+        if self.answer.bytes() == 0 {
+            self.deadline = None;
+        }
+        self.unread.remove();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
 /// The unread answers of all ports. Clones share them.
 #[derive(Clone, Debug)]
-pub struct UnreadAnswers(Arc<Mutex<Blocked>>);
-
-struct Blocked {
-    budget: usize,
-    bytes: usize,
-    /// The last assigned number; each number is used once.
-    sequence: u64,
-    /// By the number assigned when the client last read something: the lowest has read nothing for the longest time.
-    connections: BTreeMap<u64, Connection>,
-}
-
-struct Connection {
-    bytes: usize,
-    must_close: Arc<AtomicBool>,
-    waker: Waker,
-}
-
-/// The answers of one connection. Clones share them.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectionAnswers(Arc<Inner>);
+pub struct UnreadAnswers(Arc<Mutex<Answers>>);
 
 #[derive(Debug)]
-struct Inner {
+struct Answers {
+    budget: usize,
+    bytes: usize,
+    /// The last assigned position; each is used once.
+    last_position: u64,
+    /// Each answer's unread bytes, and the waker of its connection. The client of the first has read nothing for the
+    /// longest time.
+    by_position: BTreeMap<u64, (usize, Waker)>,
+}
+
+/// A connection's unread answer, if it has one.
+struct Unread {
     all: UnreadAnswers,
-    /// The number of answers that have begun.
-    begun: AtomicUsize,
-    /// Bytes of the last answer that the operating system has not taken.
-    bytes: AtomicUsize,
-    /// The connection's number among the blocked ones; `None` while it is not blocked.
-    position: Mutex<Option<u64>>,
-    must_close: Arc<AtomicBool>,
+    /// An answer that is no longer at its position is over the budget.
+    position: Option<u64>,
 }
 
 impl Default for UnreadAnswers {
@@ -57,127 +163,78 @@ impl Default for UnreadAnswers {
 
 impl UnreadAnswers {
     fn with_budget(budget: usize) -> Self {
-        Self(Arc::new(Mutex::new(Blocked { budget, bytes: 0, sequence: 0, connections: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(Answers { budget, bytes: 0, last_position: 0, by_position: BTreeMap::new() })))
     }
 
-    /// The answers of a new connection.
-    pub(super) fn connection(&self) -> ConnectionAnswers {
-        ConnectionAnswers(Arc::new(Inner {
-            all: self.clone(),
-            begun: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            position: Mutex::default(),
-            must_close: Arc::default(),
-        }))
-    }
-
-    fn blocked(&self) -> MutexGuard<'_, Blocked> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Blocked {
-    fn add(&mut self, connection: Connection) -> u64 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.bytes = self.bytes.saturating_add(connection.bytes);
-        self.connections.insert(self.sequence, connection);
-        self.sequence
+impl Answers {
+    fn add(&mut self, bytes: usize, waker: Waker) -> u64 {
+        self.last_position = self.last_position.wrapping_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.by_position.insert(self.last_position, (bytes, waker));
+        self.last_position
     }
 
-    fn remove(&mut self, position: u64) -> Option<Connection> {
-        let connection = self.connections.remove(&position)?;
-        self.bytes = self.bytes.saturating_sub(connection.bytes);
-        Some(connection)
+    fn remove(&mut self, position: u64) -> Option<Waker> {
+        let (bytes, waker) = self.by_position.remove(&position)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(waker)
     }
 
-    /// Closes connections until the rest is within the budget, first those whose clients have read nothing for the
-    /// longest time.
+    /// Removes answers until the rest is within the budget, and wakes their connections.
     fn enforce(&mut self) {
         while self.bytes > self.budget {
-            let Some(connection) = self.connections.keys().next().copied().and_then(|longest| self.remove(longest))
-            else {
-                return;
-            };
-            connection.must_close.store(true, Ordering::Relaxed);
-            connection.waker.wake();
+            let Some(first) = self.by_position.keys().next().copied() else { return };
+            if let Some(waker) = self.remove(first) {
+                waker.wake();
+            }
         }
     }
 }
 
-impl ConnectionAnswers {
-    /// Begins an answer whose body has `body` bytes.
-    pub(super) fn begin(&self, body: u64) {
-        self.0.bytes.store(usize::try_from(body).unwrap_or(usize::MAX), Ordering::Relaxed);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The number of answers that have begun.
-    pub(super) fn begun(&self) -> usize {
-        self.0.begun.load(Ordering::Relaxed)
-    }
-
-    /// Whether the operating system has taken all of the last answer.
-    pub(super) fn is_written(&self) -> bool {
-        self.0.bytes.load(Ordering::Relaxed) == 0
-    }
-
-    /// Whether the connection must be closed to stay within the budget.
-    pub(super) fn must_close(&self) -> bool {
-        self.0.must_close.load(Ordering::Relaxed)
-    }
-
-    /// Records that the operating system has taken `length` bytes.
-    pub(super) fn wrote(&self, length: usize) {
-        // Only the connection's own task changes this number.
-        let bytes = self.0.bytes.load(Ordering::Relaxed).saturating_sub(length);
-        self.0.bytes.store(bytes, Ordering::Relaxed);
-        let mut position = self.position();
-        if let Some(before) = *position {
-            let mut blocked = self.0.all.blocked();
-            if let Some(connection) = blocked.remove(before) {
-                *position = Some(blocked.add(Connection { bytes, ..connection }));
-            }
-        }
-    }
-
-    /// Records that the send buffer is full. `waker` is woken when it has free space again.
-    pub(super) fn block(&self, waker: &Waker) {
-        let mut position = self.position();
-        let mut blocked = self.0.all.blocked();
-        match position.and_then(|position| blocked.connections.get_mut(&position)) {
-            Some(connection) => connection.waker.clone_from(waker),
-            None if self.must_close() => {}
+impl Unread {
+    /// The send buffer is full, with `bytes` of the answer left. `waker` is woken when the connection must be closed.
+    fn insert(&mut self, bytes: usize, waker: &Waker) {
+        let mut all = self.all.lock();
+        match self.position.map(|position| all.by_position.get_mut(&position)) {
+            Some(Some((_, known))) => known.clone_from(waker),
+            Some(None) => {} // over the budget
             None => {
-                let (bytes, must_close) = (self.0.bytes.load(Ordering::Relaxed), Arc::clone(&self.0.must_close));
-                *position = Some(blocked.add(Connection { bytes, must_close, waker: waker.clone() }));
-                blocked.enforce();
+                self.position = Some(all.add(bytes, waker.clone()));
+                all.enforce();
             }
         }
     }
 
-    /// Records that the operating system has taken everything that was written.
-    pub(super) fn flushed(&self) {
-        if let Some(position) = self.position().take() {
-            self.0.all.blocked().remove(position);
+    /// The client has read something, with `bytes` of the answer left: the answer becomes the last in order.
+    fn client_has_read(&mut self, bytes: usize) {
+        if let Some(position) = &mut self.position {
+            let mut all = self.all.lock();
+            if let Some(waker) = all.remove(*position) {
+                *position = all.add(bytes, waker);
+            }
         }
     }
 
-    fn position(&self) -> MutexGuard<'_, Option<u64>> {
-        self.0.position.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_over_budget(&self) -> bool {
+        self.position.is_some_and(|position| !self.all.lock().by_position.contains_key(&position))
+    }
+
+    /// The operating system has taken everything that was written.
+    fn remove(&mut self) {
+        if let Some(position) = self.position.take() {
+            self.all.lock().remove(position);
+        }
     }
 }
 
-impl Drop for Inner {
+impl Drop for Unread {
     fn drop(&mut self) {
-        if let Some(position) = self.position.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            self.all.blocked().remove(position);
-        }
-    }
-}
-
-impl fmt::Debug for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blocked").field("bytes", &self.bytes).finish_non_exhaustive()
+        self.remove();
     }
 }
 
@@ -188,26 +245,22 @@ mod tests {
     #[test]
     fn connection_blocked_for_the_longest_time_is_closed_over_budget() {
         let all = UnreadAnswers::with_budget(1000);
-        let [first, second, third] = [(); 3].map(|()| all.connection());
-        for answers in [&first, &second, &third] {
-            answers.begin(300);
-        }
-        first.block(Waker::noop());
-        second.block(Waker::noop());
-        first.wrote(100); // slow, but its client reads
-        third.block(Waker::noop());
-        assert!(![&first, &second, &third].iter().any(|answers| answers.must_close()), "800 of 1000");
-        let large = all.connection();
-        large.begin(300);
-        large.block(Waker::noop());
-        let closed = [&first, &second, &third, &large].map(ConnectionAnswers::must_close);
+        let unread = || Unread { all: all.clone(), position: None };
+        let [mut first, mut second, mut third, mut large] = [(); 4].map(|()| unread());
+        first.insert(300, Waker::noop());
+        second.insert(300, Waker::noop());
+        first.client_has_read(200); // slow, but its client reads
+        third.insert(300, Waker::noop());
+        assert!(![&first, &second, &third].iter().any(|unread| unread.is_over_budget()), "800 of 1000");
+        large.insert(300, Waker::noop());
+        let closed = [&first, &second, &third, &large].map(Unread::is_over_budget);
         assert_eq!(closed, [false, true, false, false]);
-        second.wrote(1);
-        second.block(Waker::noop());
-        assert_eq!(all.blocked().connections.len(), 3, "a connection that is being closed no longer counts");
-        first.flushed();
+        second.client_has_read(299);
+        second.insert(299, Waker::noop());
+        assert_eq!(all.lock().by_position.len(), 3, "a connection that is being closed no longer counts");
+        first.remove();
         drop([third, large]);
-        let blocked = all.blocked();
-        assert_eq!((blocked.bytes, blocked.connections.len()), (0, 0));
+        let left = all.lock();
+        assert_eq!((left.bytes, left.by_position.len()), (0, 0));
     }
 }

@@ -17,6 +17,7 @@ use super::error::StorageError;
 use super::postgres::StaleCutoff;
 use super::schema::{Content, check_key, migrations, stored_key};
 use super::{Engine, Pools, postgres, sqlite};
+use crate::clock::later;
 use crate::digest::HashKey;
 
 /// How long a start waits for the database, which may be starting at the same time, on a busy machine.
@@ -117,9 +118,9 @@ impl Opening<'_> {
     /// Opens the database before the deadline. Calls `report` every few seconds while it waits.
     pub(super) async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
         let (began, progress) = (Instant::now(), Progress::default());
-        let deadline = began.checked_add(START_TIMEOUT).unwrap_or(began);
+        let deadline = later(began, START_TIMEOUT);
         let reporting = async {
-            let mut ticks = interval_at(began.checked_add(REPORT_INTERVAL).unwrap_or(began), REPORT_INTERVAL);
+            let mut ticks = interval_at(later(began, REPORT_INTERVAL), REPORT_INTERVAL);
             loop {
                 ticks.tick().await;
                 let ((step, error), left) = (progress.get(), deadline.saturating_duration_since(Instant::now()));

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::clock::later;
+
 /// The maximum number of lines of one kind in each [`WINDOW`].
 const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
@@ -57,7 +59,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Samples<K> {
             {
                 let (samples, kind, began) = (self.clone(), kind.clone(), window.began);
                 runtime.spawn(async move {
-                    sleep_until(began.checked_add(WINDOW).unwrap_or(began)).await;
+                    sleep_until(later(began, WINDOW)).await;
                     samples.end(&kind, began);
                 });
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::breaker::{Failures, Subject};
+use crate::clock::later;
 
 /// The number of distinct unanswered keys within [`UNANSWERED_WITHIN`] that opens the breaker. One or two gates cannot
 /// send as many in that time. With fewer scans, waiting harms little.
@@ -117,10 +118,6 @@ impl State {
         self.open.get_or_insert_with(|| Open { next_trial: later(now, TRIAL_INTERVAL), tried: Vec::new() });
         was_closed
     }
-}
-
-fn later(now: Instant, by: Duration) -> Instant {
-    now.checked_add(by).unwrap_or(now)
 }
 
 #[cfg(test)]

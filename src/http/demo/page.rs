@@ -1,9 +1,9 @@
 //! The page: the files of the folder `demo/`, which are part of the binary.
 
 use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse;
 use axum::routing::get;
+
+use crate::http::page_file::page_file;
 
 /// The page's path.
 pub(super) const PAGE: &str = "/demo";
@@ -28,15 +28,6 @@ const FILES: [(&str, &str, &str); 8] = [
 
 pub(super) fn routes() -> Router {
     FILES.into_iter().fold(Router::new(), |routes, (path, content_type, text)| {
-        routes.route(path, get(async move || file(content_type, text)))
+        routes.route(path, get(async move || page_file(content_type, POLICY, text)))
     })
-}
-
-fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text)
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::call::JSON;
+use crate::http::page_file::page_file;
 
 /// The path of the document.
 pub(super) const DOCUMENT: &str = "/openapi.json";
@@ -29,20 +30,11 @@ const FILES: [(&str, &str, &str); 5] = [
 pub(in crate::http) fn routes() -> Router {
     let routes = Router::new().route(DOCUMENT, get(document));
     FILES.into_iter().fold(routes, |routes, (path, content_type, text)| {
-        routes.route(path, get(async move || file(content_type, text)))
+        routes.route(path, get(async move || page_file(content_type, POLICY, text)))
     })
 }
 
 async fn document() -> Response {
     static TEXT: OnceLock<String> = OnceLock::new();
     ([(header::CONTENT_TYPE, JSON)], TEXT.get_or_init(super::document).as_str()).into_response()
-}
-
-fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text)
 }
