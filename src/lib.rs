@@ -19,6 +19,8 @@ pub mod domain;
 
 pub mod clock;
 
+pub mod cache;
+
 pub mod cause;
 
 pub mod digest;

@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a benchmark may panic")]
 
+mod cache;
 mod decision;
 mod fixture;
 mod fresh;
@@ -27,5 +28,6 @@ fn main() {
     decision::measure(&mut criterion);
     verify::measure(&mut criterion);
     ledger::measure(&mut criterion);
+    cache::measure(&mut criterion);
     criterion.final_summary();
 }

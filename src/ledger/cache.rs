@@ -1,30 +1,20 @@
 //! A cache of records in front of a database. Records never change, so a cached record is never outdated. When the
 //! cache is full, the oldest record is evicted.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
 use chrono::{DateTime, TimeDelta, Utc};
-use dashmap::DashMap;
 
 use super::Record;
+use crate::cache::{Cache, keeping_newest};
 use crate::digest::Fingerprint;
 use crate::domain::ids::EventId;
 
-type Scan = (EventId, Fingerprint);
-
 /// A bounded number of records by event and fingerprint.
 #[derive(Debug)]
-pub(super) struct RecordCache {
-    records: DashMap<Scan, Record>,
-    /// The scans in the order in which their records were added.
-    order: Mutex<VecDeque<Scan>>,
-    capacity: usize,
-}
+pub(super) struct RecordCache(Cache<(EventId, Fingerprint), Record>);
 
 impl RecordCache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { records: DashMap::new(), order: Mutex::default(), capacity }
+        Self(keeping_newest(capacity))
     }
 
     /// The record of this scan, if it is cached and has not expired.
@@ -35,46 +25,40 @@ impl RecordCache {
         now: DateTime<Utc>,
         retention: TimeDelta,
     ) -> Option<Record> {
-        let record = self.records.get(&(event, *fingerprint))?;
-        (!record.is_expired(retention, now)).then(|| record.clone())
+        self.0.get(&(event, *fingerprint)).filter(|record| !record.is_expired(retention, now))
     }
 
-    /// Adds a record, and evicts the oldest one if the cache is full.
     pub(super) fn keep(&self, event: EventId, fingerprint: Fingerprint, record: &Record) {
-        let scan = (event, fingerprint);
-        if self.records.insert(scan, record.clone()).is_some() {
-            return;
-        }
-        // The lock of `order` is never held together with a lock of `records`.
-        let oldest = {
-            let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-            order.push_back(scan);
-            if order.len() > self.capacity { order.pop_front() } else { None }
-        };
-        if let Some(oldest) = oldest {
-            self.records.remove(&oldest);
-        }
+        self.0.insert((event, fingerprint), record.clone());
     }
 
     /// Removes all records.
     pub(super) fn clear(&self) {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.records.clear();
+        self.0.clear();
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records.len()
+        self.0.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::decision::{Decision, Denial};
-    use crate::ledger::SessionEffect;
+    use crate::domain::decision::{Decision, Denial, Grant};
+    use crate::domain::ids::{DeviceId, PaymentSourceId, VisitorId};
+    use crate::domain::visitor::{Visitor, VisitorType};
+    use crate::ledger::{SessionEffect, SessionId};
+
+    fn scan(number: u32) -> (EventId, Fingerprint) {
+        let (mut event, mut fingerprint) = ([0; 16], [0; 32]);
+        event[..4].copy_from_slice(&number.to_be_bytes());
+        fingerprint[..4].copy_from_slice(&number.to_be_bytes());
+        (EventId::from_bytes(event), Fingerprint::from_bytes(fingerprint))
+    }
 
     #[test]
-    fn oldest_record_is_evicted_and_expired_record_is_not_found() {
+    fn expired_record_is_not_found() {
         let cache = RecordCache::new(2);
         let now = DateTime::UNIX_EPOCH;
         let record = Record {
@@ -82,17 +66,34 @@ mod tests {
             session: SessionEffect::Untouched,
             recorded_at: now,
         };
-        let scans = [1, 2, 3].map(|number| (EventId::from_bytes([number; 16]), Fingerprint::from_bytes([number; 32])));
-        for (event, fingerprint) in scans {
-            cache.keep(event, fingerprint, &record);
-            cache.keep(event, fingerprint, &record);
-        }
+        let (event, fingerprint) = scan(1);
+        cache.keep(event, fingerprint, &record);
         let (retention, past) = (TimeDelta::hours(24), now + TimeDelta::hours(25));
-        let found = scans.map(|(event, fingerprint)| cache.find(event, &fingerprint, now, retention).is_some());
-        assert_eq!((found, cache.len()), ([false, true, true], 2));
-        let [.., (event, fingerprint)] = scans;
+        assert!(cache.find(event, &fingerprint, now, retention).is_some());
         assert!(cache.find(event, &fingerprint, past, retention).is_none());
         cache.clear();
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn record_takes_about_the_memory_that_the_settings_reference_states() {
+        const NUMBER: u32 = 100_000;
+        let cache = RecordCache::new(100_000);
+        for number in 0..2 * NUMBER {
+            let id = format!("{number:036}"); // as long as a UUID
+            let visitor = Visitor { id: VisitorId::parse(&id).expect("an id"), kind: VisitorType::Shopper };
+            let device = Some(DeviceId::parse(&id).expect("an id"));
+            let payment_source = Some(PaymentSourceId::parse(&id).expect("an id"));
+            let record = Record {
+                decision: Decision::Accepted(Grant { visitor, device, payment_source }),
+                session: SessionEffect::Opened(SessionId(1)),
+                recorded_at: DateTime::UNIX_EPOCH,
+            };
+            let (event, fingerprint) = scan(number);
+            cache.keep(event, fingerprint, &record);
+        }
+        let ids = 3 * (36 + 2 * size_of::<usize>()); // text and the two counters of an Arc
+        let each = cache.0.memory_used().total() / cache.len() + ids;
+        assert!((200..500).contains(&each), "{each} bytes");
     }
 }

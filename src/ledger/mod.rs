@@ -199,6 +199,7 @@ pub enum LedgerError {
 
 /// A ledger in memory or in a database.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one ledger")]
 pub enum Ledger {
     /// In this process's memory. Its records are lost when the process ends.
     Memory(MemoryLedger),

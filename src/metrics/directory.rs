@@ -21,8 +21,7 @@ impl DirectoryFigures {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let cached = Family::<Kind, Gauge>::default();
         let help = "Entries in the cache in front of the directory's database, by kind: stores (store), keys and \
-                    tokens (key). At 100000 entries of a kind the cache is cleared, and look-ups are slower until it \
-                    is filled again";
+                    tokens (key). At about 100000 entries of a kind, each new entry evicts another one";
         registry.register("directory_cached", help, cached.clone());
         Self { cached }
     }

@@ -3,13 +3,13 @@
 //! Unknown keys are not cached. So made-up keys cannot fill the cache, and a newly registered key is accepted
 //! immediately.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::LookupRequest;
+use crate::cache::{self, keeping_used};
 use crate::digest::Digest;
 use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
@@ -39,14 +39,12 @@ pub(super) struct Cache {
     ttl: Duration,
     /// Raised each time the cache is cleared. The answer to a request from before that is not added.
     generation: AtomicU64,
-    entries: DashMap<Key, (Instant, Registration)>,
-    /// The approximate number of entries. `DashMap::len` would lock every shard.
-    len: AtomicUsize,
+    entries: cache::Cache<Key, (Instant, Registration)>,
 }
 
 impl Cache {
     pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, generation: AtomicU64::new(0), entries: DashMap::new(), len: AtomicUsize::new(0) }
+        Self { ttl, generation: AtomicU64::new(0), entries: keeping_used(CAPACITY) }
     }
 
     pub(super) fn ttl(&self) -> Duration {
@@ -59,42 +57,30 @@ impl Cache {
     }
 
     pub(super) fn find(&self, key: &Key, now: Instant) -> Option<Registration> {
-        let entry = self.entries.get(key)?;
-        let (at, registration) = entry.value();
-        (now.saturating_duration_since(*at) < self.ttl).then(|| registration.clone())
+        let (at, registration) = self.entries.get(key)?;
+        (now.saturating_duration_since(at) < self.ttl).then_some(registration)
     }
 
-    /// Adds the answer to a request that was sent at `asked_at`. At capacity, all entries are removed first.
+    /// Adds the answer to a request that was sent at `asked_at`.
     pub(super) fn insert(&self, key: &Key, generation: u64, asked_at: Instant, found: Registration) {
         if self.ttl.is_zero() {
             return;
         }
-        if self.len.load(Ordering::Relaxed) >= CAPACITY {
-            self.clear();
-        }
-        if self.entries.insert(key.clone(), (asked_at, found)).is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.generation() != generation && self.entries.remove(key).is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
+        self.entries.insert(key.clone(), (asked_at, found));
+        if self.generation() != generation {
+            self.entries.remove(key);
         }
     }
 
     /// Removes all entries, and does not add the answers to requests in flight.
     pub(super) fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.clear();
+        self.entries.clear();
     }
 
     /// Removes expired entries.
     pub(super) fn sweep(&self, now: Instant) {
         self.entries.retain(|_, (at, _)| now.saturating_duration_since(*at) < self.ttl);
-        self.len.store(self.entries.len(), Ordering::Relaxed);
-    }
-
-    fn clear(&self) {
-        self.entries.clear();
-        self.len.store(0, Ordering::Relaxed);
     }
 }
 

@@ -5,13 +5,13 @@
 //! for changes by other connectors.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::time::Instant;
 
+use crate::cache::{self, keeping_used};
 use crate::digest::Digest;
 use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
@@ -56,8 +56,8 @@ impl Cache {
     /// Invalidates all entries, after a change.
     pub(super) fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.stores.clear();
-        self.registrations.clear();
+        self.stores.0.clear();
+        self.registrations.0.clear();
     }
 
     /// Changes of other processes up to `checked_at` are known. The generation stays valid for `span` from then on.
@@ -68,44 +68,29 @@ impl Cache {
 
 /// Values by key, each with its generation.
 #[derive(Debug)]
-pub(super) struct Entries<K: Eq + Hash, V> {
-    values: DashMap<K, (u64, V)>,
-    /// The approximate number of values. `DashMap::len` would lock every shard.
-    len: AtomicUsize,
-}
+pub(super) struct Entries<K, V>(cache::Cache<K, (u64, V)>);
 
-impl<K: Eq + Hash, V> Default for Entries<K, V> {
+impl<K: Eq + Hash, V: Clone> Default for Entries<K, V> {
     fn default() -> Self {
-        Self { values: DashMap::new(), len: AtomicUsize::new(0) }
+        Self(keeping_used(CAPACITY))
     }
 }
 
 impl<K: Eq + Hash, V: Clone> Entries<K, V> {
     pub(super) fn find(&self, key: &K, Generation(generation): Generation) -> Option<V> {
-        let kept = self.values.get(key)?;
-        let (its, value) = kept.value();
-        (Some(*its) == generation).then(|| value.clone())
+        let (its, value) = self.0.get(key)?;
+        (Some(its) == generation).then_some(value)
     }
 
-    /// Adds a value that was read in that generation. At capacity, all entries are removed first.
+    /// Adds a value that was read in that generation.
     pub(super) fn insert(&self, key: K, Generation(generation): Generation, value: V) {
-        let Some(generation) = generation else { return };
-        if self.len.load(Ordering::Relaxed) >= CAPACITY {
-            self.clear();
-        }
-        if self.values.insert(key, (generation, value)).is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
+        if let Some(generation) = generation {
+            self.0.insert(key, (generation, value));
         }
     }
 
-    /// The approximate number of values.
     pub(super) fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed)
-    }
-
-    fn clear(&self) {
-        self.values.clear();
-        self.len.store(0, Ordering::Relaxed);
+        self.0.len()
     }
 }
 
@@ -135,14 +120,5 @@ mod tests {
         assert_eq!(entries.find(&"key", cache.generation()), Some(1));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(entries.find(&"key", cache.generation()), None);
-    }
-
-    #[test]
-    fn the_number_of_entries_is_limited() {
-        let (cache, entries) = (Cache::new(false), Entries::default());
-        for number in 0..=CAPACITY {
-            entries.insert(number, cache.generation(), ());
-        }
-        assert_eq!(entries.values.len(), 1);
     }
 }
