@@ -27,6 +27,8 @@ pub mod breaker;
 
 pub mod loopback;
 
+pub mod metrics;
+
 pub mod traces;
 
 pub mod storage;
@@ -54,8 +56,6 @@ pub mod tls;
 pub mod config;
 
 pub mod telemetry;
-
-pub mod metrics;
 
 pub mod connector;
 
