@@ -29,6 +29,8 @@ pub mod breaker;
 
 pub mod loopback;
 
+pub mod metrics;
+
 pub mod traces;
 
 pub mod storage;
@@ -56,8 +58,6 @@ pub mod tls;
 pub mod config;
 
 pub mod telemetry;
-
-pub mod metrics;
 
 pub mod server;
 

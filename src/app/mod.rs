@@ -44,12 +44,13 @@ use crate::directory::file::DirectoryFileError;
 use crate::directory::{DirectoryError, Faults};
 use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
 use crate::ledger::LedgerError;
-use crate::metrics::Metrics;
+use crate::metrics::{ConnectionMetrics, Exposition, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, Phase, Stop, TooFewFiles, UnreadAnswers};
 use crate::storage::StorageError;
+use crate::telemetry;
 use crate::tls::{Tls, TlsError};
-use crate::traces::{Traces, TracesError};
+use crate::traces::{SpanCounters, Traces, TracesError};
 
 /// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -152,21 +153,27 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let shoppers_bind = config.commerce.as_ref().and_then(|commerce| commerce.bind);
     let shoppers_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
     raise_open_file_limit(&config)?;
+    let mut exposition = Exposition::new();
+    let registry = exposition.registry();
     let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
-    let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now()).await?;
+    let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now(), registry).await?;
     let hash_key = directory.hash_key().clone();
-    let carts = Arc::new(open::carts(&config, database.as_ref(), &hash_key).await?);
+    let carts = open::carts(&config, database.as_ref(), &hash_key, registry).await?;
     warnings::warn(&config, &directory).await?;
     let (api_port, management_port, shoppers_port) =
         bind::bind(config.server.bind, config.management.bind, shoppers_bind)?;
     let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
     let failures = RateLimits::per_minute(config.failures_per_minute, config.rate_limit.max_callers);
     let callers = Callers::new(config.server.callers);
-    let metrics = Metrics::new();
-    metrics.show_identity_backend_of(&directory);
-    tls.iter().for_each(|tls| metrics.show_certificate_of(tls.clone()));
+    let (metrics, connections, spans) = (Metrics::new(), ConnectionMetrics::default(), SpanCounters::default());
+    metrics.register(registry);
+    connections.register(registry);
+    spans.register(registry);
+    limits.register(registry);
+    Tls::register(tls.as_ref(), registry);
+    telemetry::register(registry);
     let traces = match config.traces {
-        Some(settings) => Some(Traces::start(settings, metrics.spans()).await?),
+        Some(settings) => Some(Traces::start(settings, spans).await?),
         None => None,
     };
     let traced = |router| http::traced(router, traces.as_ref());
@@ -187,7 +194,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         limits,
         tls,
         trusted_proxies: Arc::clone(&trusted_proxies),
-        metrics: metrics.port(name),
+        metrics: connections.port(name),
     };
     let administration = Administration {
         directory: Arc::clone(&directory),
@@ -206,7 +213,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         let shared = Shared { administration: &administration, trusted_proxies: &trusted_proxies, metrics: &metrics };
         shared.shoppers(commerce, config.scan_key.clone(), demo.as_ref())
     });
-    let providers = shoppers.as_ref().map(|shoppers| shoppers.commerce.providers.clone()).unwrap_or_default();
+    shoppers.iter().for_each(|shoppers| shoppers.commerce.register(registry));
     let maintenance = Maintenance {
         directory: Arc::clone(&directory),
         ledger: Arc::clone(&ledger),
@@ -239,7 +246,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
     let admission = Admission {
         callers: callers.clone(),
-        limits: limits.clone(),
+        limits,
         failures,
         trusted_proxies: Arc::clone(&trusted_proxies),
         metrics: metrics.clone(),
@@ -249,9 +256,8 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     let management = Management {
         administration,
         database,
-        limits,
-        providers,
         metrics: metrics.clone(),
+        exposition: Arc::new(exposition),
         token: config.management.token,
     };
     let management_limits = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use prometheus_client::registry::Registry;
 
 use super::StartError;
 use crate::carts::CartStore;
@@ -12,7 +13,8 @@ use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
-use crate::storage::Database;
+use crate::metrics::readings;
+use crate::storage::{self, Database};
 
 const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
 
@@ -21,6 +23,7 @@ pub(super) async fn open(
     config: &Config,
     faults: Faults,
     now: DateTime<Utc>,
+    registry: &mut Registry,
 ) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
     // The file is checked before a database is created or gets this key, so that a failed start leaves nothing behind.
     let loaded = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
@@ -47,7 +50,19 @@ pub(super) async fn open(
         Some(settings) => directory.with_remote(Remote::new(settings)),
         None => directory,
     };
-    Ok((database, Arc::new(directory), Arc::new(ledger)))
+    let (directory, ledger) = (Arc::new(directory), Arc::new(ledger));
+    storage::register(database.as_ref(), registry);
+    directory.register(registry);
+    ledger.register(registry);
+    readings! { registry, backends = &(database.clone(), Arc::clone(&directory));
+        /// 1 while the circuit breaker of this backend is open: the backend did not answer, so only checks and an
+        /// occasional scan use it; else 0. Other scans that need it fail.
+        gauge breaker_open(backend) = [
+            ("database", backends.0.as_ref().map(|database| !database.accepts_queries())),
+            ("identity_backend", backends.1.remote().map(Remote::is_circuit_open)),
+        ];
+    }
+    Ok((database, directory, ledger))
 }
 
 /// Opens the carts: in the database of the directory, or in a separate SQLite file beside it.
@@ -55,14 +70,18 @@ pub(super) async fn carts(
     config: &Config,
     database: Option<&Database>,
     hash_key: &HashKey,
-) -> Result<CartStore, StartError> {
+    registry: &mut Registry,
+) -> Result<Arc<CartStore>, StartError> {
     let anonymous = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
-    Ok(match (&config.storage, database) {
+    let carts = match (&config.storage, database) {
         (Storage::Database(location), Some(database)) => {
             CartStore::in_database(database.open_carts(location).await?, anonymous)
         }
         _ => CartStore::in_memory(hash_key.clone(), anonymous),
-    })
+    };
+    let carts = Arc::new(carts);
+    carts.register(registry);
+    Ok(carts)
 }
 
 /// Imports the content of a directory file.

@@ -9,12 +9,16 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 
 use crate::digest::{Digest, HashKey};
 use crate::domain::cart::{CartRefusal, Carts};
 use crate::domain::customer::{AnonymousId, Customer};
+use crate::metrics::readings;
 use crate::storage::Database;
 use memory::MemoryCarts;
 use sql::SqlCarts;
@@ -63,12 +67,15 @@ impl CartStore {
         Self { backend: Backend::Sql(SqlCarts::new(database, max_owners)), hash_key }
     }
 
-    /// The number of anonymous owners, as of the last count.
-    #[must_use]
-    pub fn anonymous_owners(&self) -> usize {
-        match &self.backend {
-            Backend::Memory(carts) => carts.anonymous_owners(),
-            Backend::Sql(carts) => carts.anonymous_owners(),
+    /// Adds the metrics of the carts to a registry.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        readings! { registry, carts = self;
+            /// Anonymous customers with carts, as of the last sweep. At commerce.anonymous_carts further ones get a
+            /// 429.
+            gauge anonymous_carts = match &carts.backend {
+                Backend::Memory(carts) => carts.anonymous_owners(),
+                Backend::Sql(carts) => carts.anonymous_owners(),
+            };
         }
     }
 

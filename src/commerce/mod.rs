@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -36,6 +37,7 @@ use crate::carts::CartStore;
 use crate::directory::{Directory, DirectoryError};
 use crate::domain::customer::{AnonymousId, Customer};
 use crate::domain::ids::VisitorId;
+use crate::metrics::readings;
 use jws::Unverified;
 
 /// The reason why a request is not authenticated.
@@ -131,6 +133,18 @@ pub struct Commerce {
 }
 
 impl Commerce {
+    /// Adds the metrics of the providers to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        readings! { registry, providers = &self.providers;
+            /// Signing keys that the connector has from each identity provider. 0 means that tokens of its customers
+            /// cannot be verified and get a 503.
+            gauge identity_provider_keys(provider) = providers.iter().map(|of| (&of.settings().name, of.keys()));
+            /// Failed attempts to fetch the signing keys of an identity provider. The previous keys stay in use.
+            counter identity_provider_failures(provider) =
+                providers.iter().map(|of| (&of.settings().name, of.failures()));
+        }
+    }
+
     /// Whether this is one of the keys that may request an anonymous token.
     #[must_use]
     pub fn is_authorized(&self, key: Option<&[u8]>) -> bool {

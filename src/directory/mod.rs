@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 
 pub use change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal};
@@ -36,6 +37,7 @@ use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::scan::KeyChannel;
 use crate::domain::store::Store;
 use crate::domain::visitor::Holder;
+use crate::metrics::readings;
 use crate::storage::Database;
 use memory::MemoryDirectory;
 use sql::SqlDirectory;
@@ -354,13 +356,21 @@ impl Directory {
         }
     }
 
-    /// The number of cached stores, and of cached keys and tokens.
-    #[must_use]
-    pub fn cached(&self) -> (usize, usize) {
-        match &self.backend {
-            Backend::Memory(_) => (0, 0),
-            Backend::Sql(directory) => directory.cached(),
+    /// Adds the directory's metrics to a registry.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        readings! { registry, directory = self;
+            /// Entries in the cache in front of the directory's database, by kind: stores (store), keys and tokens
+            /// (key). At 100000 entries of a kind the cache is cleared, and look-ups are slower until it is filled
+            /// again.
+            gauge directory_cached(kind) = {
+                let (stores, registrations) = match &directory.backend {
+                    Backend::Memory(_) => (0, 0),
+                    Backend::Sql(directory) => directory.cached(),
+                };
+                [("store", stores), ("key", registrations)]
+            };
         }
+        remote::register(self, registry);
     }
 
     /// The key of the keyed hash of keys and tokens.

@@ -16,8 +16,10 @@ mod records;
 mod sessions;
 mod sql;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -29,6 +31,7 @@ use crate::digest::{Digest, Fingerprint};
 use crate::domain::decision::Decision;
 use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
+use crate::metrics::readings;
 
 /// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
 /// decision. PostgreSQL's schema repeats this number: there, the unique keys decide between connectors.
@@ -366,31 +369,26 @@ impl Ledger {
         }
     }
 
-    /// The number of records that are cached in front of a database.
-    #[must_use]
-    pub fn cached(&self) -> usize {
-        match self {
-            Self::Memory(_) => 0,
-            Self::Sql(ledger) => ledger.cached(),
+    /// Adds the ledger's metrics to a registry.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        readings! { registry, ledger = self;
+            /// Decisions in the ledger; with PostgreSQL the total of all replicas, which is an estimate beyond ten
+            /// thousand.
+            gauge ledger_records = ledger.records();
+            /// Decisions evicted before ledger.retention ended, because the in-memory ledger was full. A retry of an
+            /// evicted event is decided again: raise ledger.capacity.
+            counter ledger_evictions = match &*ledger {
+                Self::Memory(ledger) => ledger.evictions(),
+                Self::Sql(_) => 0, // only a ledger in memory has a maximum number of records
+            };
+            /// Decisions in the cache in front of the database, at most ledger.cache.
+            gauge ledger_cached = match &*ledger {
+                Self::Memory(_) => 0,
+                Self::Sql(ledger) => ledger.cached(),
+            };
         }
-    }
-
-    /// The number of records in each commit, for a ledger in a database.
-    #[must_use]
-    pub fn batch_sizes(&self) -> Option<&Histogram> {
-        match self {
-            Self::Memory(_) => None,
-            Self::Sql(ledger) => Some(ledger.batch_sizes()),
-        }
-    }
-
-    /// The number of records that were removed before their retention ended because the ledger was full, since the
-    /// start.
-    #[must_use]
-    pub fn evictions(&self) -> u64 {
-        match self {
-            Self::Memory(ledger) => ledger.evictions(),
-            Self::Sql(_) => 0, // only a ledger in memory has a maximum number of records
+        if let Self::Sql(ledger) = &**self {
+            ledger.register(registry);
         }
     }
 }

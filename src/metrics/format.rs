@@ -29,7 +29,7 @@ impl Format {
     ///
     /// # Errors
     /// Never in practice: the registry writes families alone, and writing to a string does not fail.
-    pub fn convert(self, registry: &str) -> Result<String, fmt::Error> {
+    pub(super) fn convert(self, registry: &str) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(registry.len());
         let families = registry.strip_suffix(END).unwrap_or(registry);
         // A line break in a label value is escaped, so it cannot look like a new family.

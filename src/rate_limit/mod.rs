@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::Quota;
+use prometheus_client::registry::Registry;
 
+use crate::metrics::readings;
 pub use local::LocalLimits;
 pub use redis::{RedisAuthorityError, RedisLimits, RedisUrl, RedisUrlError};
 
@@ -126,21 +128,24 @@ impl RateLimits {
         self.local().callers()
     }
 
-    /// Whether replicas share the limits now.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        match self {
-            Self::Local(_) => false,
-            Self::Redis(limits) => limits.is_shared(),
+    /// Adds the metrics of these limits to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        readings! { registry, limits = self;
+            /// 1 while replicas share rate limits through rate_limit.url, 0 while each replica limits on its own.
+            gauge rate_limit_shared = limits.redis().is_some_and(RedisLimits::is_shared);
+            /// Failed requests to the Redis at rate_limit.url. Growth means that replicas limit on their own; no scan
+            /// fails.
+            counter rate_limit_failures = limits.redis().map_or(0, RedisLimits::failures);
+            /// Callers with their own allowance in this replica. At rate_limit.max_callers further callers share one
+            /// allowance.
+            gauge rate_limit_callers = limits.callers();
         }
     }
 
-    /// The number of failures of Redis.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
+    fn redis(&self) -> Option<&RedisLimits> {
         match self {
-            Self::Local(_) => 0,
-            Self::Redis(limits) => limits.failures(),
+            Self::Local(_) => None,
+            Self::Redis(limits) => Some(limits),
         }
     }
 

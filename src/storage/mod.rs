@@ -11,6 +11,7 @@
 mod breaker;
 mod disk;
 mod error;
+mod metrics;
 mod opening;
 mod permits;
 mod postgres;
@@ -24,7 +25,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -34,9 +35,9 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-pub use disk::Disk;
 pub use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
+pub use metrics::register;
 pub use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
 pub(crate) use time::{from_nanos, to_nanos};
@@ -44,6 +45,7 @@ pub(crate) use time::{from_nanos, to_nanos};
 use crate::breaker::Subject;
 use crate::digest::HashKey;
 use breaker::{Breaker, Kind, LateWrite};
+use disk::Disk;
 use error::Symptom;
 use opening::Opening;
 use permits::QueryPermits;
@@ -134,6 +136,8 @@ struct Inner {
     /// Limits changes outside the path of scans to one at a time, where they use the connection that writes records. A
     /// record waits for at most one of them.
     write_permit: Arc<Semaphore>,
+    /// The disk usage of a SQLite file, as measured for the metrics.
+    disk: Mutex<Option<Disk>>,
     /// The lock of a SQLite file, held while the database is open.
     _lock: Option<File>,
 }
@@ -258,6 +262,7 @@ impl Database {
             hash_key,
             query_permits,
             write_permit,
+            disk: Mutex::default(),
             _lock: lock,
         };
         Ok(Self(Arc::new(inner), Workload::Admin))
@@ -298,12 +303,6 @@ impl Database {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.0.breaker.is_slow()
-    }
-
-    /// The number of failures and timeouts since the start.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.0.breaker.failures()
     }
 
     /// Reads data that no gate waits for, such as a list.

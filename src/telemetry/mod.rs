@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -16,6 +17,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
+use crate::metrics::readings;
 pub use json_lines::error_line;
 
 use json_lines::JsonLines;
@@ -35,6 +37,15 @@ const BACKLOG: usize = 20_000;
 const WRITE_INTERVAL: Duration = Duration::from_millis(2);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Adds the metrics of the log to a registry.
+pub fn register(registry: &mut Registry) {
+    readings! { registry, dropped_lines = &dropped_lines;
+        /// Log lines dropped because the reader of the log was too slow. Growth means gaps in the log; scans are not
+        /// delayed.
+        counter log_lines_dropped = dropped_lines();
+    }
+}
 
 /// The number of log lines that were dropped since the start, because nothing read them.
 #[must_use]

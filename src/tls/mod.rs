@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -29,6 +30,7 @@ use tokio_rustls::rustls::time_provider::TimeProvider;
 pub use client::Client;
 
 use crate::clock::Clock;
+use crate::metrics::readings;
 use files::{Contents, Parsed};
 
 /// The only application protocol.
@@ -141,10 +143,14 @@ impl Tls {
         Self { requests_client_certificate: false, ..self }
     }
 
-    /// When the certificate expires.
-    #[must_use]
-    pub fn expires(&self) -> DateTime<Utc> {
-        self.current().expires
+    /// Adds the metrics of the certificate, if there is one, to a registry.
+    pub fn register(tls: Option<&Self>, registry: &mut Registry) {
+        readings! { registry, tls = &tls.cloned();
+            /// Unix time in seconds at which tls.certificate expires; 0 without a certificate. TLS clients refuse an
+            /// expired one.
+            gauge tls_certificate_expires_seconds =
+                tls.as_ref().map_or(0, |tls| tls.current().expires.timestamp().unsigned_abs());
+        }
     }
 
     /// The configuration for a new connection.

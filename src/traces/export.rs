@@ -15,6 +15,7 @@ use opentelemetry_sdk::trace::{
     SpanProcessor,
 };
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use prost::Message as _;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use super::Settings;
 use crate::cause::root_cause;
+use crate::metrics::readings;
 
 /// The maximum number of spans that wait for export; further ones are dropped. A traced scan has four or five spans.
 const QUEUE: usize = 4096;
@@ -50,6 +52,19 @@ pub struct SpanCounters {
     pub exported: Counter,
     /// Spans that could not be exported.
     pub failed: Counter,
+}
+
+impl SpanCounters {
+    /// Adds the counters to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        readings! { registry, spans = self;
+            /// Trace spans by outcome: ended, and of these exported or failed. Growth of failed means that the
+            /// collector does not accept them.
+            counter spans(outcome) =
+                [("ended", &spans.ended), ("exported", &spans.exported), ("failed", &spans.failed)]
+                    .map(|(outcome, counter)| (outcome, counter.get()));
+        }
+    }
 }
 
 pub(super) async fn provider(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider, TracesError> {

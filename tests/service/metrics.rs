@@ -87,19 +87,19 @@ fn documented_metrics() -> Metrics {
     .collect()
 }
 
-/// The metrics of connectors that have served every kind of request.
-async fn all_exposed_metrics() -> Metrics {
-    let plain = exposed_metrics(&after_some_requests().await.metrics().await);
+/// The scrapes of connectors that have served every kind of request.
+async fn scrapes() -> [String; 4] {
+    let plain = after_some_requests().await.metrics().await;
     let digest = hex::encode(Sha256::digest("the-key-of-amazon"));
     let called = Server::demo(&[("server.callers.amazon.api_key_sha256", digest.as_str())]).await;
     let request = called.client.post(format!("{}{IDENTITY_KEYS}", called.api)).header("x-api-key", "the-key-of-amazon");
     request.body(scan().to_string()).send().await.unwrap();
-    let called = exposed_metrics(&called.metrics().await);
+    let called = called.metrics().await;
 
     let backend = Backend::start().await;
     let asking = backend.connector(&[]).await;
     asking.verify(&scan_with_key(b"unknown_key")).await;
-    let asking = exposed_metrics(&asking.metrics().await);
+    let asking = asking.metrics().await;
 
     let files = TlsFiles::create(&Authority::new("public").server(), None);
     let settings = files.settings();
@@ -111,14 +111,7 @@ async fn all_exposed_metrics() -> Metrics {
         assert!(Instant::now() < deadline, "{}", secure.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
     }
-    let secure = exposed_metrics(&secure.metrics().await);
-    plain.into_iter().chain(called).chain(asking).chain(secure).fold(
-        Metrics::new(),
-        |mut all, (name, (kind, labels))| {
-            all.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
-            all
-        },
-    )
+    [plain, called, asking, secure.metrics().await]
 }
 
 async fn after_some_requests() -> Server {
@@ -136,13 +129,22 @@ async fn after_some_requests() -> Server {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documented_metrics_match_exposed_metrics() {
-    let (exposed, documented) = (all_exposed_metrics().await, documented_metrics());
+    let (scrapes, documented) = (scrapes().await, documented_metrics());
+    let mut exposed = Metrics::new();
+    for (name, (kind, labels)) in scrapes.iter().flat_map(|text| exposed_metrics(text)) {
+        exposed.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
+    }
     let names = |metrics: &Metrics| metrics.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&exposed), names(&documented), "exposed and documented");
     for (name, metric) in &exposed {
         assert_eq!(metric, &documented[name], "{name}");
     }
     assert!(exposed.len() > 25);
+
+    // Their help texts, as a scraper sees them.
+    let helps: BTreeSet<&str> =
+        scrapes.iter().flat_map(|text| text.lines()).filter(|l| l.starts_with("# HELP ")).collect();
+    assert_eq!(helps, include_str!("metrics.txt").lines().collect());
 }
 
 /// The metrics that a query uses, each with the labels that it names.

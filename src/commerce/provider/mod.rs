@@ -103,8 +103,7 @@ impl Provider {
     }
 
     /// The number of known keys.
-    #[must_use]
-    pub fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.known_keys().map_or(0, |keys| keys.counts().kept)
     }
 
@@ -113,8 +112,7 @@ impl Provider {
     }
 
     /// The number of failed fetches.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.state.borrow().failures
     }
 

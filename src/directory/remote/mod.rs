@@ -25,7 +25,7 @@ use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use metrics::RemoteMetrics;
+pub(super) use metrics::register;
 pub use settings::{Credentials, Limits, Settings, SettingsError, parse_url};
 
 use super::{DirectoryError, Kind, Registration, ScanContext};
@@ -35,7 +35,7 @@ use answer_health::AnswerHealth;
 use cache::{Cache, Key};
 use circuit::Circuit;
 use client::{Answer, NoAnswer};
-use metrics::{Outcome, Sent};
+use metrics::{Outcome, RemoteMetrics, Sent};
 
 /// How long each look-up waits for a permit: long enough for a short burst.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
@@ -85,7 +85,7 @@ impl Remote {
             last_failed_probe: Mutex::default(),
             answer_health: AnswerHealth::default(),
             cache: Cache::new(limits.cache_for),
-            metrics: RemoteMetrics::new(),
+            metrics: RemoteMetrics::default(),
         }
     }
 
@@ -99,12 +99,6 @@ impl Remote {
     #[must_use]
     pub fn is_circuit_open(&self) -> bool {
         self.circuit.is_open()
-    }
-
-    /// The metrics of its look-up requests.
-    #[must_use]
-    pub fn metrics(&self) -> &RemoteMetrics {
-        &self.metrics
     }
 
     /// The number of requests in flight.
@@ -132,7 +126,7 @@ impl Remote {
     pub(super) async fn look_up(&self, request: LookupRequest<'_>) -> Result<Option<Registration>, DirectoryError> {
         let (began, generation, key) = (Instant::now(), self.cache.generation(), Key::from(&request));
         if let Some(found) = self.cache.find(&key, began) {
-            self.metrics.remembered.inc();
+            self.metrics.answered_from_cache();
             return Ok(Some(found));
         }
         let subject = Subject::from(request.digest);

@@ -20,7 +20,6 @@ pub(super) use lists::{BAD_PAGE, DEFAULT_LIMIT, MAX_LIMIT};
 pub(super) use sessions::SessionRow;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -31,19 +30,12 @@ use axum::routing::get;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::bearer::bearer;
 use super::{METRICS, accept};
 use crate::administration::Administration;
-use crate::commerce::Provider;
-use crate::metrics::{Format, Metrics};
-use crate::rate_limit::RateLimits;
+use crate::metrics::{Exposition, Format, Metrics};
 use crate::storage::Database;
-
-/// How long a scrape waits for the disk's free space.
-const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state of the management port.
 #[derive(Clone, Debug)]
@@ -52,12 +44,10 @@ pub struct Management {
     pub administration: Administration,
     /// The database, if one is used.
     pub database: Option<Database>,
-    /// The rate limits of callers, for metrics.
-    pub limits: RateLimits,
-    /// The identity providers, for metrics.
-    pub providers: Vec<Arc<Provider>>,
-    /// The metrics.
+    /// The metrics of requests.
     pub metrics: Metrics,
+    /// All metrics, as they are exposed.
+    pub exposition: Arc<Exposition>,
     /// The bearer token (`management.token`).
     pub token: Option<SecretString>,
 }
@@ -105,23 +95,12 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
 async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, AdminError> {
     let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
     let format = accept::preferred(&headers, &offers).unwrap_or_default();
-    let Administration { directory, ledger, .. } = &management.administration;
-    ledger.count().await;
-    let database = management.database.clone();
-    // With a time-out: asking for the free space blocks while the disk does not respond.
-    let disk =
-        timeout(DISK_TIMEOUT, spawn_blocking(move || database?.disk())).await.ok().and_then(Result::ok).flatten();
-    let text = management.metrics.encode(
-        directory,
-        ledger,
-        (management.database.as_ref(), disk),
-        &management.limits,
-        &management.administration.carts,
-        &management.providers,
-    );
-    let text = text
-        .and_then(|text| format.convert(&text))
-        .map_err(|error| AdminError::Internal { reason: "metrics", cause: error.to_string() })?;
+    management.administration.ledger.count().await;
+    if let Some(database) = &management.database {
+        database.measure_disk().await;
+    }
+    let text = management.exposition.write(format);
+    let text = text.map_err(|error| AdminError::Internal { reason: "metrics", cause: error.to_string() })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 

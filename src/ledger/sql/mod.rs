@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -26,6 +27,7 @@ use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord
 use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
+use crate::metrics::metrics;
 use crate::storage::{Database, DatabaseError, Engine};
 use upkeep::SweptRows;
 use writer::{Job, PendingRecord};
@@ -35,7 +37,7 @@ use writer::{Job, PendingRecord};
 const QUEUE_CAPACITY: usize = writer::BATCH;
 /// The maximum number of rows that one transaction deletes or pseudonymizes, so that no scan waits for it for long.
 const BATCH: usize = 100;
-/// The upper bounds of the buckets of the histogram of batch sizes.
+/// The upper bounds of the buckets of [`SqlMetrics`].
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// The time limit for counting the records when the metrics are read.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,7 +53,16 @@ pub struct SqlLedger {
     jobs: mpsc::Sender<Job>,
     cache: RecordCache,
     records: Arc<AtomicUsize>,
-    batch_sizes: Histogram,
+    metrics: SqlMetrics,
+}
+
+metrics! {
+    #[derive(Debug)]
+    struct SqlMetrics {
+        /// Decisions committed to the database in one transaction. Values that stay near 256 mean that commits are too
+        /// slow for the traffic.
+        ledger_batch_records: Histogram = Histogram::new(BATCH_BUCKETS),
+    }
 }
 
 impl SqlLedger {
@@ -64,13 +75,14 @@ impl SqlLedger {
         let count = database.look_up(move |connection| Box::pin(upkeep::count(connection, engine))).await?;
         let records = Arc::new(AtomicUsize::new(count));
         let (jobs, pending) = mpsc::channel(QUEUE_CAPACITY);
-        let batch_sizes = Histogram::new(BATCH_BUCKETS);
-        tokio::spawn(writer::run(database.clone(), pending, limits, Arc::clone(&records), batch_sizes.clone()));
+        let metrics = SqlMetrics::default();
+        let batch_sizes = metrics.ledger_batch_records.clone();
+        tokio::spawn(writer::run(database.clone(), pending, limits, Arc::clone(&records), batch_sizes));
         database.start_probe(match engine {
             Engine::Sqlite => probe::sqlite,
             Engine::Postgres => probe::postgres,
         });
-        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, batch_sizes })
+        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, metrics })
     }
 
     /// Looks a scan up in the cache.
@@ -214,8 +226,8 @@ impl SqlLedger {
         self.cache.len()
     }
 
-    pub(super) fn batch_sizes(&self) -> &Histogram {
-        &self.batch_sizes
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 }
 
