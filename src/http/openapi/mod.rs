@@ -84,8 +84,8 @@ pub fn document() -> String {
     api.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
 }
 
-/// Describes what the calls of these routes have in common: the tag and the credentials of those that name none, and
-/// refusals.
+/// Describes what the calls of these routes have in common: refusals and, for calls without their own, tag and
+/// credentials.
 pub(super) fn in_common<S: Clone + Send + Sync + 'static>(
     mut routes: OpenApiRouter<S>,
     tag: &str,
