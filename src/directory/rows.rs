@@ -36,6 +36,12 @@ pub(crate) struct StoreRow {
     pub(crate) exit_policy: ExitPolicy,
 }
 
+/// Always: such a member is only read, never written. Not `skip_serializing`, with which utoipa leaves the member out of
+/// the OpenAPI document.
+fn is_secret(_: &Option<String>) -> bool {
+    true
+}
+
 fn default_enabled() -> bool {
     true
 }
@@ -75,7 +81,8 @@ pub(crate) struct PaymentMethodRow {
 #[schema(as = IdentityKey)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct IdentityKeyRow {
-    #[serde(skip_serializing)]
+    /// The key, 1 to 750 printable ASCII characters. Give this or `digest`. Never returned.
+    #[serde(skip_serializing_if = "is_secret")]
     pub(crate) key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<String>,
@@ -95,7 +102,8 @@ pub(crate) struct IdentityKeyRow {
 #[schema(as = RecognitionToken)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RecognitionTokenRow {
-    #[serde(skip_serializing)]
+    /// The token, 32 letters and digits. Give this or `digest`. Without both, the connector makes a token and returns it in this answer only.
+    #[serde(skip_serializing_if = "is_secret")]
     pub(crate) token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<String>,
@@ -112,9 +120,11 @@ pub(crate) struct RecognitionTokenRow {
 #[schema(as = Customer)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CustomerRow {
-    #[serde(skip_serializing)]
+    /// The provider's `issuer`. Give `issuer` and `subject`, or `digest`. Never returned.
+    #[serde(skip_serializing_if = "is_secret")]
     pub(crate) issuer: Option<String>,
-    #[serde(skip_serializing)]
+    /// The value of the provider's `customer_claim` (`sub` by default). Never returned.
+    #[serde(skip_serializing_if = "is_secret")]
     pub(crate) subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<String>,

@@ -8,10 +8,12 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
+use super::answer::Authorized;
 use super::gate_error::GateError;
+use super::openapi::{GateRefused, ScanBody};
 use super::request_log::LogFields;
 use super::wire::{Invalid, WireRequest};
-use super::{Api, answer, body, later};
+use super::{Api, IDENTITY_KEYS, answer, body, later, openapi};
 use crate::callers::Caller;
 use crate::connector::Verdict;
 use crate::domain::scan::Scan;
@@ -22,8 +24,21 @@ const BODY_TIME: Duration = Duration::from_secs(1);
 /// The time for an answer, from the request's head. Amazon stops waiting half a second later.
 pub(super) const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
-/// Identifies the caller, reads the scan, verifies it and answers: after [`ANSWER_TIME`] with a 500, even if work
-/// continues. While no permit is free, it answers recorded events and refuses most other scans.
+// Identifies the caller, reads the scan, verifies it and answers. After `ANSWER_TIME` the answer is a 500, even if work
+// continues.
+/// Decide whether a gate opens
+#[utoipa::path(
+    post, path = IDENTITY_KEYS, operation_id = "verifyIdentityKey", tag = "gate", description = openapi::GATE,
+    security((), ("apiKey" = []), ("clientCertificate" = []), ("apiKey" = [], "clientCertificate" = [])),
+    request_body(content = ScanBody, example = json!({
+        "requestId": "11111111-2222-3333-4444-555555555555",
+        "identityKey": "dmFsaWRfc2hvcHBlcl9rZXk=",
+        "storeId": "STORE-001",
+        "authEvent": { "id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" },
+        "keyChannel": "OPTICAL",
+    })),
+    responses((status = 200, description = "The gate opens for this visitor.", body = Authorized<'_>), GateRefused)
+)]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     Extension(Arrival { at: arrival, .. }): Extension<Arrival>,

@@ -32,10 +32,11 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use axum::{Extension, Router};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use admission::Admission;
 pub use demo::Demo;
@@ -76,13 +77,17 @@ pub struct Api {
 
 /// The router of the API's port. It includes the shopper's side if that has no port of its own, and the demo's page.
 pub fn api(api: Api, shoppers: Option<Shoppers>, demo: Option<Demo>, readiness: Readiness, metrics: Metrics) -> Router {
-    let routes = Router::new()
-        .route(IDENTITY_KEYS, post(identity_keys::verify))
+    let routes = Router::from(gate_routes())
         .with_state(Arc::new(api))
         .merge(shoppers.map_or_else(Router::new, shopper::routes))
         .merge(demo.map_or_else(Router::new, demo::routes))
         .merge(probes::routes(readiness));
     with_common_layers(routes, metrics)
+}
+
+/// The gate's call, with its description.
+fn gate_routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::default().routes(routes!(identity_keys::verify))
 }
 
 /// The router of the shopper's port.

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{LIVEZ, READYZ};
 use crate::directory::{Directory, Remote};
@@ -54,13 +55,39 @@ pub(super) struct Status {
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {
-    Router::new().route(LIVEZ, get(livez)).route(READYZ, get(readyz)).with_state(readiness)
+    Router::from(described_routes()).with_state(readiness)
 }
 
+/// The routes, with their descriptions.
+pub(super) fn described_routes() -> OpenApiRouter<Readiness> {
+    OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz))
+}
+
+/// Check that the process runs
+#[utoipa::path(
+    get, path = LIVEZ, operation_id = "livez", tag = "operations", security(()),
+    responses((status = 200, description = "The process runs.", body = Status, example = json!({ "status": "alive" })))
+)]
 async fn livez() -> Json<Status> {
     Json(Status { status: "alive" })
 }
 
+/// Check that the connector accepts requests
+#[utoipa::path(
+    get, path = READYZ, operation_id = "readyz", tag = "operations", security(()),
+    description = "`degraded` means that the database or the identity backend does not answer. Recorded events are still \
+        answered.",
+    responses(
+        (
+            status = 200, description = "The connector accepts requests: `ready` or `degraded`.",
+            body = Status, example = json!({ "status": "ready" })
+        ),
+        (
+            status = 503, description = "The connector is starting or draining.",
+            body = Status, example = json!({ "status": "unready" })
+        ),
+    )
+)]
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     if readiness.ready.load(Ordering::Acquire) {
         let remote = readiness.directory.as_ref().and_then(|directory| directory.remote());

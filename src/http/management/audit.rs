@@ -1,19 +1,19 @@
 //! `/admin/v1/audit`: changes of the directory, through administration, import or a directory file.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::lists::{List, PageQuery};
+use super::lists::{BadPage, List, Listed, PageQuery};
 use super::{AdminError, Management, rfc3339};
 use crate::directory::AuditEntry;
 
 /// A change of the directory.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
-pub(in crate::http) struct AuditRow {
+pub(super) struct AuditRow {
     id: String,
     #[schema(format = DateTime)]
     at: String,
@@ -23,16 +23,26 @@ pub(in crate::http) struct AuditRow {
     subject: String,
 }
 
-pub(super) fn routes() -> Router<Management> {
-    Router::new().route("/admin/v1/audit", get(list))
+type Changes = List<AuditRow>;
+
+impl Listed for AuditRow {
+    const NAME: &'static str = "audit";
 }
 
-/// Lists the changes, newest first.
-async fn list(State(management): State<Management>, page: PageQuery) -> Result<List<AuditRow>, AdminError> {
+pub(super) fn routes() -> OpenApiRouter<Management> {
+    OpenApiRouter::default().routes(routes!(list))
+}
+
+/// List changes of the directory, newest first
+#[utoipa::path(
+    get, path = "/admin/v1/audit", operation_id = "listAudit", params(PageQuery),
+    responses((status = 200, description = "A page of rows.", body = inline(Changes)), BadPage)
+)]
+async fn list(State(management): State<Management>, page: PageQuery) -> Result<Changes, AdminError> {
     let before = page.after(|cursor| cursor.parse::<u64>().ok()?.try_into().ok())?;
     let mut entries = management.administration.directory.audit(before, page.limit_plus_one()).await?;
     let next = page.truncate(&mut entries, |entry| entry.id.to_string());
-    Ok(List { name: "audit", rows: entries.into_iter().map(AuditRow::from).collect(), next })
+    Ok(List { rows: entries.into_iter().map(AuditRow::from).collect(), next })
 }
 
 impl From<AuditEntry> for AuditRow {

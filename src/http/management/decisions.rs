@@ -1,13 +1,13 @@
 //! `/admin/v1/decisions`: the decisions that the ledger has, for as long as it keeps them (`ledger.retention`).
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::lists::{List, PageQuery, bytes_cursor, parse_bytes_cursor};
+use super::lists::{BadPage, List, Listed, PageQuery, bytes_cursor, parse_bytes_cursor};
 use super::{AdminError, Management, rfc3339};
 use crate::digest::Fingerprint;
 use crate::domain::decision::{Decision, Denial};
@@ -19,7 +19,7 @@ use crate::ledger::{DecisionCursor, DecisionEntry, SessionEffect};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Decision)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct DecisionRow<'a> {
+pub(super) struct DecisionRow<'a> {
     #[schema(format = "uuid")]
     auth_event_id: String,
     #[schema(pattern = "^(accepted|denied)$")]
@@ -43,16 +43,26 @@ pub(in crate::http) struct DecisionRow<'a> {
     recorded_at: String,
 }
 
-pub(super) fn routes() -> Router<Management> {
-    Router::new().route("/admin/v1/decisions", get(list))
+type Decisions<'a> = List<DecisionRow<'a>>;
+
+impl Listed for DecisionRow<'_> {
+    const NAME: &'static str = "decisions";
 }
 
-/// Lists the decisions, newest first.
+pub(super) fn routes() -> OpenApiRouter<Management> {
+    OpenApiRouter::default().routes(routes!(list))
+}
+
+/// List decisions, newest first
+#[utoipa::path(
+    get, path = "/admin/v1/decisions", operation_id = "listDecisions", params(PageQuery),
+    responses((status = 200, description = "A page of rows.", body = inline(Decisions<'_>)), BadPage)
+)]
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
     let before = page.after(parse)?;
     let found = management.administration.ledger.decisions(before, page.limit()).await?;
     let rows: Vec<_> = found.decisions.iter().map(DecisionRow::from).collect();
-    Ok(List { name: "decisions", rows, next: found.next.as_ref().map(write) }.into_response())
+    Ok(List { rows, next: found.next.as_ref().map(write) }.into_response())
 }
 
 impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {

@@ -13,23 +13,35 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::schema::{Array, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::AdminError;
+use crate::http::openapi::{Refusals, refusals};
 
 /// The largest `limit`.
-pub(in crate::http) const MAX_LIMIT: usize = 1000;
+const MAX_LIMIT: usize = 1000;
 /// The default `limit`.
-pub(in crate::http) const DEFAULT_LIMIT: usize = 100;
+const DEFAULT_LIMIT: usize = 100;
 /// The query parameters of a list.
 const PARAMETERS: [&str; 2] = ["limit", "cursor"];
 /// The message for a bad query parameter of a list.
-pub(in crate::http) const BAD_PAGE: &str = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
+const BAD_PAGE: &str = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
 
 /// The query parameters of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    /// The maximum number of rows of a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// The `nextCursor` of the page before.
     cursor: Option<String>,
+}
+
+refusals! {
+    BadPage = Refusals::default().exactly([AdminError::BadQuery(BAD_PAGE.into())]);
 }
 
 /// Refuses unknown query parameters. An ignored misspelt filter would show rows that the caller does not want.
@@ -103,16 +115,39 @@ pub(super) fn parse_bytes_cursor(cursor: &str) -> Option<Vec<u8>> {
 
 /// A page: `{"<name>": […], "nextCursor": "…"}`.
 pub(super) struct List<T> {
-    pub(super) name: &'static str,
     pub(super) rows: Vec<T>,
     /// The cursor of the next page, if there is one.
     pub(super) next: Option<String>,
 }
 
-impl<T: Serialize> Serialize for List<T> {
+/// A row of a list.
+pub(super) trait Listed {
+    /// The member that has the rows.
+    const NAME: &'static str;
+}
+
+impl<T: Listed + ToSchema> ToSchema for List<T> {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+impl<T: Listed + ToSchema> PartialSchema for List<T> {
+    fn schema() -> RefOr<Schema> {
+        let cursor = ObjectBuilder::new().schema_type(Type::String);
+        ObjectBuilder::new()
+            .property(T::NAME, Array::new(Ref::from_schema_name(T::name())))
+            .required(T::NAME)
+            .property("nextCursor", cursor.description(Some("The cursor of the next page. Absent on the last page.")))
+            .into()
+    }
+}
+
+impl<T: Listed + Serialize> Serialize for List<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry(self.name, &self.rows)?;
+        members.serialize_entry(T::NAME, &self.rows)?;
         if let Some(next) = &self.next {
             members.serialize_entry("nextCursor", next)?;
         }
@@ -120,7 +155,7 @@ impl<T: Serialize> Serialize for List<T> {
     }
 }
 
-impl<T: Serialize> IntoResponse for List<T> {
+impl<T: Listed + Serialize> IntoResponse for List<T> {
     fn into_response(self) -> Response {
         Json(self).into_response()
     }

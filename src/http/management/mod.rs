@@ -13,11 +13,7 @@ mod sessions;
 mod shoppers;
 mod stores;
 
-pub(super) use audit::AuditRow;
-pub(super) use decisions::DecisionRow;
 pub(super) use error::AdminError;
-pub(super) use lists::{BAD_PAGE, DEFAULT_LIMIT, MAX_LIMIT};
-pub(super) use sessions::SessionRow;
 
 use std::sync::Arc;
 
@@ -26,12 +22,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::bearer::bearer;
+use super::openapi::{self, MANAGEMENT_TOKEN, Refusals, fault, refusals};
 use super::{METRICS, accept};
 use crate::administration::Administration;
 use crate::metrics::{Exposition, Format, Metrics};
@@ -53,20 +51,38 @@ pub struct Management {
 }
 
 pub(super) fn routes(management: Management) -> Router {
-    let metrics = Router::new()
-        .route(METRICS, get(metrics))
+    let metrics = Router::from(metrics_routes())
         .route_layer(from_fn_with_state(management.clone(), authenticate_if_token_is_set));
-    let administration = Router::new()
+    let administration = Router::from(administration_routes())
+        .route_layer(from_fn(lists::refuse_unknown_parameters))
+        .route_layer(from_fn_with_state(management.clone(), authenticate));
+    metrics.merge(administration).with_state(management)
+}
+
+/// The metrics' route, with its description.
+pub(super) fn metrics_routes() -> OpenApiRouter<Management> {
+    OpenApiRouter::default().routes(routes!(metrics))
+}
+
+/// The routes of the administration, with their descriptions.
+pub(super) fn administration_routes() -> OpenApiRouter<Management> {
+    let routes = OpenApiRouter::default()
         .merge(stores::routes())
         .merge(shoppers::routes())
         .merge(registrations::routes())
         .merge(customers::routes())
         .merge(sessions::routes())
         .merge(decisions::routes())
-        .merge(audit::routes())
-        .route_layer(from_fn(lists::refuse_unknown_parameters))
-        .route_layer(from_fn_with_state(management.clone(), authenticate));
-    metrics.merge(administration).with_state(management)
+        .merge(audit::routes());
+    openapi::in_common(routes, "administration", &[MANAGEMENT_TOKEN], || {
+        Refusals::default().exactly([AdminError::Unauthorized, AdminError::AdministrationClosed]).exactly([fault()])
+    })
+}
+
+refusals! {
+    MetricsRefused = Refusals::default().exactly([AdminError::Unauthorized]).exactly([fault()]);
+    NotFound = Refusals::default().exactly([AdminError::NotFound]);
+    TooLong = Refusals::default().exactly([AdminError::TooLong]);
 }
 
 /// Requires the token. Refuses every request if no token is set.
@@ -91,7 +107,18 @@ fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
     bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }
 
-/// Answers in the OpenMetrics format, unless the client prefers the older Prometheus text format.
+/// Get metrics in the OpenMetrics text format
+#[utoipa::path(
+    get, path = METRICS, operation_id = "metrics", tag = "operations", security((), ("managementToken" = [])),
+    description = "If `Accept` prefers `text/plain`, the format is the Prometheus text format 0.0.4.",
+    responses(
+        (
+            status = 200, description = "All metrics.",
+            content((String = Format::OpenMetrics.content_type()), (String = Format::Plain.content_type()))
+        ),
+        MetricsRefused,
+    )
+)]
 async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, AdminError> {
     let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
     let format = accept::preferred(&headers, &offers).unwrap_or_default();

@@ -11,6 +11,9 @@ use crate::directory::Problem;
 use crate::domain::ids::{StoreId, TextIdError, VisitorId};
 use crate::http::document::{Document, read_with_problems};
 use crate::http::members::Members;
+use crate::http::openapi::{Refusals, refusals};
+
+const BAD_DIGEST: &str = "digest: must be 64 hexadecimal digits, as in the lists";
 
 /// An id in a path.
 pub(super) trait PathId: Sized {
@@ -32,7 +35,7 @@ impl PathId for VisitorId {
 
 impl PathId for Digest {
     fn parse(text: &str) -> Result<Self, String> {
-        Self::from_hex(text).ok_or_else(|| "digest: must be 64 hexadecimal digits, as in the lists".to_owned())
+        Self::from_hex(text).ok_or_else(|| BAD_DIGEST.to_owned())
     }
 }
 
@@ -41,6 +44,42 @@ fn text_id<T>(text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Result<T
         return Err("id: must not contain U+0000: PostgreSQL cannot store it".to_owned());
     }
     parse(text).map_err(|error| format!("id: {error}"))
+}
+
+/// Describes the id in a path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only a description: `Id` extracts it")]
+pub(super) struct IdParameter {
+    /// Percent-encoded, without U+0000.
+    #[param(min_length = 1, max_length = 255)]
+    id: String,
+}
+
+/// Describes the digest in a path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "as above")]
+pub(super) struct DigestParameter {
+    /// The digest, as in the list.
+    #[param(min_length = 1, max_length = 64, pattern = "^[0-9a-f]{64}$")]
+    digest: String,
+}
+
+/// The description of every PUT of a row.
+pub(super) const PUT: &str = "Unknown members are refused, so that a misspelt one is noticed. The message lists all \
+                              problems and never quotes a value.";
+
+/// An example of a refusal of a row or of its id.
+pub(super) fn bad_row(message: &'static str) -> AdminError {
+    AdminError::BadRow(message.into())
+}
+
+pub(super) const BAD_ID: &str = "id: is longer than 255 characters";
+
+refusals! {
+    BadId = Refusals::default().such_as([bad_row(BAD_ID)]);
+    BadDigest = Refusals::default().such_as([bad_row(BAD_DIGEST)]);
 }
 
 /// Extracts the id in the path.

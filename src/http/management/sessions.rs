@@ -1,13 +1,13 @@
 //! `/admin/v1/sessions`: the visits to stores, open and ended.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::lists::{List, PageQuery};
+use super::lists::{BadPage, List, Listed, PageQuery};
 use super::{AdminError, Management, rfc3339};
 use crate::domain::ids::DeviceId;
 use crate::http::answer::VisitorDetails;
@@ -17,7 +17,7 @@ use crate::ledger::{Moment, Session, SessionId, SessionState};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct SessionRow<'a> {
+pub(super) struct SessionRow<'a> {
     id: String,
     visitor: VisitorDetails<'a>,
     store_id: &'a str,
@@ -50,17 +50,27 @@ struct MomentRow {
     recorded_at: String,
 }
 
-pub(super) fn routes() -> Router<Management> {
-    Router::new().route("/admin/v1/sessions", get(list))
+type Sessions<'a> = List<SessionRow<'a>>;
+
+impl Listed for SessionRow<'_> {
+    const NAME: &'static str = "sessions";
 }
 
-/// Lists the sessions, newest first.
+pub(super) fn routes() -> OpenApiRouter<Management> {
+    OpenApiRouter::default().routes(routes!(list))
+}
+
+/// List sessions (visits to stores), newest first
+#[utoipa::path(
+    get, path = "/admin/v1/sessions", operation_id = "listSessions", params(PageQuery),
+    responses((status = 200, description = "A page of rows.", body = inline(Sessions<'_>)), BadPage)
+)]
 async fn list(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
     let before = page.after(|cursor| cursor.parse().ok().map(SessionId))?;
     let administration = &management.administration;
     let found = administration.ledger.sessions(before, page.limit(), administration.clock.now()).await?;
     let rows: Vec<_> = found.sessions.iter().map(SessionRow::from).collect();
-    Ok(List { name: "sessions", rows, next: found.next.map(|SessionId(id)| id.to_string()) }.into_response())
+    Ok(List { rows, next: found.next.map(|SessionId(id)| id.to_string()) }.into_response())
 }
 
 impl<'a> From<&'a Session> for SessionRow<'a> {

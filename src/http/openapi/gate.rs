@@ -4,28 +4,43 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde_json::json;
+use axum::http::StatusCode;
 use utoipa::ToSchema;
-use utoipa::openapi::path::HttpMethod;
 
-use super::super::IDENTITY_KEYS;
-use super::super::answer::Authorized;
-use super::super::error::Refused;
+use super::super::error;
 use super::super::gate_error::GateError;
 use super::super::wire::Invalid;
-use super::call::{Call, schema_of};
-use super::{API_KEY, CLIENT_CERTIFICATE};
+use super::{Refusals, fault, refusals};
 use crate::callers::UnknownCaller;
 use crate::domain::decision::Denial;
 
-pub(super) const TAG: &str = "gate";
+pub(in crate::http) const DESCRIPTION: &str = "\
+    Credentials are required if `server.callers` has any caller.\n\n\
+    For every body, the status is 200, 400, 401, 429 or 500. The answer comes within 1.5 s after the head of the request.\n\n\
+    The body must be a JSON object that is not empty and has each member described here at most once. `Content-Type` is ignored. The body must \
+    not exceed 64 KiB and must be complete 1 s after the head. If several rules fail, the 400 has the message of the first one. The examples \
+    are in the order of the rules.\n\n\
+    200 and 401 are recorded: the same event gets the recorded answer again. 400, 429 and 500 are not recorded.\n\n\
+    Each caller may send `rate_limit.requests_per_second` requests a second, with bursts of `rate_limit.burst`. A request is counted before \
+    its body is read.";
+
+refusals! {
+    Refused = Refusals::default()
+        .exactly(Invalid::ALL.map(GateError::Invalid))
+        .exactly([
+            GateError::EventReused,
+            GateError::UnknownCaller(UnknownCaller::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()),
+        ])
+        .exactly(Denial::ALL.map(|denial| error::Refused::new(StatusCode::UNAUTHORIZED, denial.message(), "")))
+        .exactly([error::Refused::too_many_requests(1, ""), fault()]);
+}
 
 /// A scan. Unknown members are ignored.
 #[derive(ToSchema)]
 #[schema(as = Scan)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "a scan is parsed by hand: this only describes it")]
-pub(super) struct ScanBody {
+pub(in crate::http) struct ScanBody {
     /// A UUID of any version, new on every retry.
     #[schema(format = "uuid", pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     request_id: String,
@@ -69,37 +84,4 @@ enum KeyChannelSchema {
 enum LocationSchema {
     Entry,
     Exit,
-}
-
-pub(super) fn call() -> Call {
-    let example = json!({
-        "requestId": "11111111-2222-3333-4444-555555555555",
-        "identityKey": "dmFsaWRfc2hvcHBlcl9rZXk=",
-        "storeId": "STORE-001",
-        "authEvent": { "id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" },
-        "keyChannel": "OPTICAL"
-    });
-    Call::new(HttpMethod::Post, IDENTITY_KEYS, "verifyIdentityKey", "Decide whether a gate opens")
-        .described(
-            "Credentials are required if `server.callers` has any caller.\n\n\
-             For every body, the status is 200, 400, 401, 429 or 500. The answer comes within 1.5 s after the head of the request.\n\n\
-             The body must be a JSON object that is not empty and has each member described here at most once. `Content-Type` is \
-             ignored. The body must not exceed 64 KiB and must be complete 1 s after the head. If several rules fail, \
-             the 400 has the message of the first one. The examples are in the order of the rules.\n\n\
-             200 and 401 are recorded: the same event gets the recorded answer again. 400, 429 and 500 are not recorded.\n\n\
-             Each caller may send `rate_limit.requests_per_second` requests a second, with bursts of `rate_limit.burst`. A request is \
-             counted before its body is read.",
-        )
-        .tagged(TAG)
-        .needs(&[])
-        .needs(&[API_KEY])
-        .needs(&[CLIENT_CERTIFICATE])
-        .needs(&[API_KEY, CLIENT_CERTIFICATE])
-        .takes(schema_of::<ScanBody>(), example)
-        .answers("The gate opens for this visitor.", schema_of::<Authorized<'_>>())
-        .refuses(Invalid::ALL.map(GateError::Invalid))
-        .refuses([GateError::EventReused])
-        .refuses([GateError::UnknownCaller(UnknownCaller::NoCredentials, IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())])
-        .denies(401, Denial::ALL.map(Denial::message))
-        .refuses([Refused::too_many_requests(1, ""), super::fault()])
 }

@@ -1,35 +1,41 @@
 //! The OpenAPI document of all ports, and a page to read it.
 //!
-//! Schemas of answers come from the types that are sent, refusals from [`Refused`]. Tests compare the document with
-//! real requests and answers. Both are on the management port and need no token: they contain no secret, and a browser
-//! cannot send a token by itself. The demo's page and its endpoints are not in the document.
+//! The attribute `#[utoipa::path]` of each handler describes its call, and the routes are made from the same attributes,
+//! so routes and document cannot differ. Refusals describe themselves (`refusals`). Tests compare the document with real
+//! requests and answers.
+//!
+//! Document and page are on the management port and need no token: they contain no secret, and a browser cannot send a
+//! token by itself. The demo's page and its endpoints are not in the document.
 
-mod administration;
-mod call;
 mod gate;
-mod operations;
 mod page;
-mod shopper;
+mod refusals;
 
+pub(super) use gate::{DESCRIPTION as GATE, Refused as GateRefused, ScanBody};
 pub(super) use page::routes;
+pub(super) use refusals::{Refusals, refusals};
 
-use utoipa::openapi::path::PathsBuilder;
-use utoipa::openapi::schema::{ComponentsBuilder, Schema};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::ComponentsBuilder;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{InfoBuilder, OpenApiBuilder, RefOr, ServerBuilder};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, ServerBuilder};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::error::Refused;
-use call::{Call, Shared};
+use super::{management, probes, shopper};
+
+const JSON: &str = "application/json";
 
 /// The names of the security schemes.
-const API_KEY: &str = "apiKey";
-const CLIENT_CERTIFICATE: &str = "clientCertificate";
-const MANAGEMENT_TOKEN: &str = "managementToken";
-const BEARER: &str = "bearer";
-const CUSTOMER_CONTEXT: &str = "customerContext";
-const AUTHORIZATION_KEY: &str = "authorizationKey";
+pub(super) const API_KEY: &str = "apiKey";
+pub(super) const CLIENT_CERTIFICATE: &str = "clientCertificate";
+pub(super) const MANAGEMENT_TOKEN: &str = "managementToken";
+pub(super) const BEARER: &str = "bearer";
+pub(super) const CUSTOMER_CONTEXT: &str = "customerContext";
+pub(super) const AUTHORIZATION_KEY: &str = "authorizationKey";
 
 const DESCRIPTION: &str = "\
 The gate's call is on `server.bind`. The shopper's side is on `commerce.bind` if that is set, else on `server.bind` too. Administration and \
@@ -42,13 +48,7 @@ without its body.";
 /// The document. `docs/openapi.json` is a copy of it.
 #[must_use]
 pub fn document() -> String {
-    let mut shared = Shared::default();
-    let paths = calls().fold(PathsBuilder::new(), |paths, call| {
-        let (path, item) = call.build(&mut shared);
-        paths.path(path, item)
-    });
-    let error = shared.error();
-    let api = OpenApiBuilder::new()
+    let mut api = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
                 .title("Identity Connector")
@@ -66,35 +66,62 @@ pub fn document() -> String {
             server("http://127.0.0.1:9090", "`management.bind`: operations and administration"),
         ]))
         .tags(Some([
-            tag(gate::TAG, "The gate's call"),
-            tag(shopper::TAG, "The shopper's side, for apps: requires `commerce.enabled`"),
-            tag(operations::TAG, "Probes, metrics, and this document"),
-            tag(administration::TAG, "Stores, shoppers, keys, tokens and customers; sessions, decisions and the audit"),
+            tag("gate", "The gate's call"),
+            tag("shopper", "The shopper's side, for apps: requires `commerce.enabled`"),
+            tag("operations", "Probes, metrics, and this document"),
+            tag("administration", "Stores, shoppers, keys, tokens and customers; sessions, decisions and the audit"),
         ]))
-        .paths(paths)
-        .components(Some(components().schema(call::ERROR, error).responses_from_iter(shared.responses).build()))
+        .components(Some(security_schemes().build()))
         .build();
+    api.merge(super::gate_routes().into_openapi());
+    api.merge(shopper::described_routes().into_openapi());
+    api.merge(probes::described_routes().into_openapi());
+    api.merge(management::metrics_routes().into_openapi());
+    api.merge(page::described_routes().into_openapi());
+    api.merge(management::administration_routes().into_openapi());
+    refusals::share(&mut api);
     // Writing it as JSON cannot fail.
     api.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
 }
 
-fn calls() -> impl Iterator<Item = Call> {
-    [gate::call()].into_iter().chain(shopper::calls()).chain(operations::calls()).chain(administration::calls())
+/// Describes what the calls of these routes have in common: refusals and, for calls without their own, tag and
+/// credentials.
+pub(super) fn in_common<S: Clone + Send + Sync + 'static>(
+    mut routes: OpenApiRouter<S>,
+    tag: &str,
+    credentials: &[&str],
+    refusals: impl Fn() -> Refusals,
+) -> OpenApiRouter<S> {
+    let requirement = || credentials.iter().fold(SecurityRequirement::default(), |all, name| all.add(*name, [""; 0]));
+    for operation in operations(routes.get_openapi_mut()) {
+        operation.tags.get_or_insert_with(|| vec![tag.to_owned()]);
+        operation.security.get_or_insert_with(|| vec![requirement()]);
+        operation.responses.responses.extend(refusals().responses());
+    }
+    routes
 }
 
-fn components() -> ComponentsBuilder {
-    let mut schemas = Vec::new();
-    add::<gate::ScanBody>(&mut schemas);
-    add::<super::answer::Authorized<'_>>(&mut schemas);
-    shopper::schemas(&mut schemas);
-    operations::schemas(&mut schemas);
-    administration::schemas(&mut schemas);
+/// Describes the bodies of these routes as optional. In an attribute, an optional body may be null too.
+pub(super) fn with_optional_bodies<S: Clone + Send + Sync + 'static>(mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
+    for operation in operations(routes.get_openapi_mut()) {
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            body.required = None;
+        }
+    }
+    routes
+}
+
+fn operations(api: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    let items = api.paths.paths.values_mut();
+    items.flat_map(|item| [&mut item.get, &mut item.put, &mut item.post, &mut item.delete]).flatten()
+}
+
+fn security_schemes() -> ComponentsBuilder {
     let own = |name: &str, description: &str| {
         SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, description)))
     };
     let bearer = |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     ComponentsBuilder::new()
-        .schemas_from_iter(schemas)
         .security_scheme(API_KEY, own("X-Api-Key", "The API key of a caller in `server.callers`."))
         .security_scheme(
             CLIENT_CERTIFICATE,
@@ -131,12 +158,6 @@ fn components() -> ComponentsBuilder {
         .security_scheme(AUTHORIZATION_KEY, own("X-Auth-Key", "The value of `commerce.authorization_key`."))
 }
 
-/// Adds the schemas of a type and of its members' types.
-fn add<T: ToSchema + PartialSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-    schemas.push((T::name().into_owned(), T::schema()));
-    T::schemas(schemas);
-}
-
 fn server(url: &str, description: &str) -> utoipa::openapi::Server {
     ServerBuilder::new().url(url).description(Some(description)).build()
 }
@@ -146,6 +167,6 @@ fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
 }
 
 /// The 500. Its message is always the same.
-fn fault() -> Refused {
+pub(super) fn fault() -> Refused {
     Refused::internal("", String::new())
 }

@@ -1,19 +1,21 @@
 //! `/commerceapi/authentication/`: issues anonymous tokens, and the customer context of a token.
 
+use axum::Json;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::credentials::TokenHolder;
-use super::{ShopperError, Shoppers, X_AUTH_KEY, with_optional_slash};
+use super::{ProviderUnavailable, ShopperError, Shoppers, TooLong, X_AUTH_KEY, with_optional_slash};
 use crate::commerce::Refusal;
 use crate::domain::customer::AnonymousId;
 use crate::http::document::Document;
 use crate::http::members::{Members, Raw};
+use crate::http::openapi::{Refusals, refusals};
 
 /// The members that may have the anonymous id: that of the published API page, and that of the published client.
 const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
@@ -22,7 +24,7 @@ const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"
 #[derive(Serialize, ToSchema)]
 #[schema(as = AnonymousToken)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct Token<'a> {
+struct Token<'a> {
     token_type: &'static str,
     access_token: &'a str,
     /// In seconds.
@@ -35,16 +37,41 @@ pub(in crate::http) struct Token<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CustomerContext)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct Context<'a> {
+struct Context<'a> {
     is_anonymous: bool,
     customer_context: &'a str,
 }
 
-pub(super) fn routes() -> Router<Shoppers> {
-    with_optional_slash("/commerceapi/authentication", post(anonymous))
-        .merge(with_optional_slash("/commerceapi/authentication/customercontext", get(context)))
+/// The anonymous id (a GUID) of the token. If absent or null, a new one is made. Both members mean the same.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only a description: the body is parsed by hand")]
+struct AnonymousTokenRequest {
+    #[schema(format = "uuid")]
+    anonymous_id: Option<String>,
+    #[schema(format = "uuid")]
+    anonymous_authentication_request: Option<String>,
 }
 
+refusals! {
+    BadAnonymousId = Refusals::default().such_as([ShopperError::BadRow("anonymousId: must be a GUID or null".into())]);
+}
+
+pub(super) fn routes() -> OpenApiRouter<Shoppers> {
+    with_optional_slash(routes!(anonymous)).merge(with_optional_slash(routes!(context)))
+}
+
+/// Get a token for a customer who has not signed in
+#[utoipa::path(
+    post, path = "/commerceapi/authentication", operation_id = "anonymousToken", security(("authorizationKey" = [])),
+    description = "Each address may send `commerce.failures_per_minute` wrong keys a minute; further ones get 429 \
+        instead of 401.",
+    request_body(content = Option<AnonymousTokenRequest>, example = json!({ "anonymousId": null })),
+    responses(
+        (status = 200, description = "The token. Its `jti` is the anonymous id, which is a secret.", body = Token<'_>),
+        BadAnonymousId, TooLong,
+    )
+)]
 async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result<Response, ShopperError> {
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
@@ -68,6 +95,17 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     Ok(Json(Token { token_type: "Bearer", access_token, expires_in, refresh_token: "" }).into_response())
 }
 
+/// Get the customer context of a bearer token
+#[utoipa::path(
+    get, path = "/commerceapi/authentication/customercontext", operation_id = "customerContext", security(("bearer" = [])),
+    responses(
+        (
+            status = 200, description = "The customer context. It is valid with this token only, and expires with it.",
+            body = Context<'_>
+        ),
+        ProviderUnavailable,
+    )
+)]
 async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ShopperError> {
     let _permit = shoppers.acquire_permit()?;
     let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;

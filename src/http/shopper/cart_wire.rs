@@ -11,7 +11,7 @@ use crate::domain::customer::Customer;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cart)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct CartBody {
+pub(super) struct CartBody {
     id: u64,
     name: String,
     customer_id: String,
@@ -34,7 +34,7 @@ pub(in crate::http) struct CartBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CartChange)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct CartResponse {
+pub(super) struct CartResponse {
     cart: CartBody,
     has_errors: bool,
     #[schema(value_type = Vec<String>, max_items = 0)]

@@ -3,43 +3,88 @@
 
 use std::fmt;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::cart_wire::{CartBody, CartResponse};
 use super::credentials::Shopper;
-use super::{ShopperError, Shoppers, permit_body, with_optional_slash};
+use super::{ShopperError, Shoppers, TooLong, permit_body, with_optional_slash};
 use crate::domain::cart::{
     Cart, CartId, CartName, CartRefusal, Carts, Currency, LineId, MAX_QUANTITY, Market, Quantity, Sku,
 };
 use crate::domain::customer::{AnonymousId, Customer};
 use crate::http::document::Document;
+use crate::http::openapi::{Refusals, refusals};
 
 type Answer = Result<Response, ShopperError>;
 
 /// The name of a cart that the client opens without a name.
 const DEFAULT_NAME: &str = "Default";
 
-pub(super) fn routes() -> Router<Shoppers> {
-    with_optional_slash("/commerceapi/cart", get(list).post(open))
-        .merge(with_optional_slash("/commerceapi/cart/migrate", post(migrate)))
-        .merge(with_optional_slash("/commerceapi/cart/{id}", get(get_cart).delete(remove)))
-        .merge(with_optional_slash("/commerceapi/cart/{id}/lines", post(add).put(set)))
-        .merge(with_optional_slash("/commerceapi/cart/{id}/lines/{sku}", delete(remove_line)))
+pub(super) fn routes() -> OpenApiRouter<Shoppers> {
+    with_optional_slash(routes!(list, open))
+        .merge(with_optional_slash(routes!(migrate)))
+        .merge(with_optional_slash(routes!(get_cart, remove)))
+        .merge(with_optional_slash(routes!(add, set)))
+        .merge(with_optional_slash(routes!(remove_line)))
 }
 
-#[derive(Deserialize)]
+refusals! {
+    CannotOpen = Refusals::default()
+        .exactly([
+            CartRefusal::Name,
+            CartRefusal::Market,
+            CartRefusal::Currency,
+            CartRefusal::TooManyCarts,
+            CartRefusal::TooManyBytes,
+        ].map(ShopperError::Cart))
+        .such_as([ShopperError::BadRow("market: is missing".into())]);
+    NoSuchCart = Refusals::default().exactly([ShopperError::Cart(CartRefusal::NoSuchCart)]);
+    NoSuchLine = Refusals::default().exactly([CartRefusal::NoSuchCart, CartRefusal::NoSuchLine].map(ShopperError::Cart));
+    BadLines = Refusals::default()
+        .exactly([
+            CartRefusal::Sku,
+            CartRefusal::Quantity,
+            CartRefusal::TooManyLines,
+            CartRefusal::TooManyBytes,
+            CartRefusal::TooMuchOfOneSku,
+        ].map(ShopperError::Cart))
+        .such_as([ShopperError::BadRow("[0].sku: is missing".into())]);
+    CannotMigrate = Refusals::default()
+        .exactly([CartRefusal::TooManyCarts, CartRefusal::TooManyLines, CartRefusal::TooManyBytes].map(ShopperError::Cart))
+        .such_as([ShopperError::BadRow("anonymousId: must be a GUID".into())])
+        .exactly([ShopperError::NotSignedIn]);
+}
+
+/// Describes the id in a path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only a description: `Id` extracts it")]
+struct CartParameter {
+    /// The id of one of the customer's carts.
+    #[param(minimum = 1)]
+    id: usize,
+}
+
+/// A cart to open.
+#[derive(Deserialize, ToSchema)]
 struct NewCart {
+    /// `Default` if absent.
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Option<String>,
+    #[schema(min_length = 1, max_length = 50, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     market: String,
+    #[schema(schema_with = described_currency)]
     currency: NewCurrency,
 }
 
@@ -47,6 +92,13 @@ struct NewCart {
 enum NewCurrency {
     Code(String),
     Whole(WholeCurrency),
+}
+
+fn described_currency() -> Schema {
+    let code = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(10));
+    let code = code.pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]*$"));
+    let one = OneOfBuilder::new().item(code).item(WholeCurrency::schema());
+    one.description(Some("The code alone, or an object as in a cart.")).into()
 }
 
 impl<'de> Deserialize<'de> for NewCurrency {
@@ -71,25 +123,33 @@ impl<'de> Deserialize<'de> for NewCurrency {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct WholeCurrency {
+    #[schema(min_length = 1, max_length = 10, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     code: String,
     #[serde(default)]
+    #[schema(max_length = 10, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     symbol: String,
 }
 
-#[derive(Deserialize)]
+/// A SKU and its quantity.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewCartLine)]
 struct NewLine {
-    /// The id of an existing line. For a new line, apps send any other value, such as -1.
-    id: Option<Value>,
+    /// The id of an existing line, to set its quantity. Ignored when adding to a cart.
+    id: Option<Value>, // for a new line, apps send any other value, such as -1
+    #[schema(min_length = 1, max_length = 100, pattern = "^[ -~]+$")]
     sku: String,
-    /// Any JSON value, so that a bad quantity gets the message about quantities.
-    qty: Value,
+    #[schema(value_type = u16, minimum = 1, maximum = 999)]
+    qty: Value, // any JSON value, so that a bad quantity gets the message about quantities
 }
 
-#[derive(Deserialize)]
+/// The anonymous customer whose carts are moved.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CartMigration)]
 #[serde(rename_all = "camelCase")]
 struct Migration {
+    #[schema(format = "uuid")]
     anonymous_id: String,
 }
 
@@ -107,6 +167,11 @@ impl FromRequestParts<Shoppers> for Id {
     }
 }
 
+/// List a customer's carts
+#[utoipa::path(
+    get, path = "/commerceapi/cart", operation_id = "carts",
+    responses((status = 200, description = "All carts.", body = Vec<CartBody>))
+)]
 async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Answer {
     let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
@@ -114,6 +179,11 @@ async fn list(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper) -> Ans
     permit_body::json(bodies, permit).await
 }
 
+/// Get a cart
+#[utoipa::path(
+    get, path = "/commerceapi/cart/{id}", operation_id = "cart", params(CartParameter),
+    responses((status = 200, description = "An array with that cart.", body = Vec<CartBody>), NoSuchCart)
+)]
 async fn get_cart(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let permit = shoppers.acquire_permit()?;
     let carts = shoppers.commerce.carts.get(bearer.customer(), shoppers.clock.now()).await?;
@@ -121,6 +191,12 @@ async fn get_cart(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id
     permit_body::json([CartBody::new(cart, bearer.customer())], permit).await
 }
 
+/// Open a cart, or get the existing one with that name and market
+#[utoipa::path(
+    post, path = "/commerceapi/cart", operation_id = "openCart",
+    request_body(content = NewCart, example = json!({ "name": "Default", "market": "DE", "currency": "EUR" })),
+    responses((status = 200, description = "The cart.", body = CartBody), CannotOpen, TooLong)
+)]
 async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     let NewCart { name, market, currency } = document.read()?;
     let name = CartName::parse(name.as_deref().unwrap_or(DEFAULT_NAME)).map_err(ShopperError::Cart)?;
@@ -140,11 +216,22 @@ async fn open(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, docume
     permit_body::json(CartBody::new(&cart, bearer.customer()), permit).await
 }
 
+/// Delete a cart
+#[utoipa::path(
+    delete, path = "/commerceapi/cart/{id}", operation_id = "deleteCart", params(CartParameter),
+    responses((status = 200, description = "The deleted cart.", body = CartResponse), NoSuchCart)
+)]
 async fn remove(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id) -> Answer {
     let (cart, permit) = change(&shoppers, bearer.customer(), move |carts| carts.delete(id)).await?;
     permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
+/// Add to a cart
+#[utoipa::path(
+    post, path = "/commerceapi/cart/{id}/lines", operation_id = "addToCart", params(CartParameter),
+    request_body(content = Vec<NewLine>, example = json!([{ "sku": "SKU-1", "qty": 2 }])),
+    responses((status = 200, description = "The changed cart.", body = CartResponse), BadLines, NoSuchLine, TooLong)
+)]
 async fn add(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
     let lines = lines(&document)?.into_iter().map(|(_, sku, quantity)| (sku, quantity)).collect();
     let now = shoppers.clock.now();
@@ -153,6 +240,12 @@ async fn add(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id):
     permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
+/// Set quantities in a cart
+#[utoipa::path(
+    put, path = "/commerceapi/cart/{id}/lines", operation_id = "setCartLines", params(CartParameter),
+    request_body(content = Vec<NewLine>, example = json!([{ "sku": "SKU-1", "qty": 2 }])),
+    responses((status = 200, description = "The changed cart.", body = CartResponse), BadLines, NoSuchLine, TooLong)
+)]
 async fn set(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id): Id, document: Document) -> Answer {
     let (lines, now) = (lines(&document)?, shoppers.clock.now());
     let (cart, permit) =
@@ -160,6 +253,15 @@ async fn set(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, Id(id):
     permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
+/// Remove a SKU from a cart
+#[utoipa::path(
+    delete, path = "/commerceapi/cart/{id}/lines/{sku}", operation_id = "removeFromCart",
+    params(
+        CartParameter,
+        ("sku" = String, Path, description = "The SKU, percent-encoded.", min_length = 1, max_length = 100),
+    ),
+    responses((status = 200, description = "The changed cart.", body = CartResponse), NoSuchLine)
+)]
 async fn remove_line(
     State(shoppers): State<Shoppers>,
     Shopper(bearer): Shopper,
@@ -176,6 +278,17 @@ async fn remove_line(
     permit_body::json(CartResponse::new(&cart, bearer.customer()), permit).await
 }
 
+/// Move an anonymous customer's carts to the signed-in customer
+#[utoipa::path(
+    post, path = "/commerceapi/cart/migrate", operation_id = "migrateCart",
+    description = "Moves all carts or, if refused, none. Moved carts no longer belong to the anonymous customer. A second call moves \
+        only what was added after the first.",
+    request_body(content = Migration, example = json!({ "anonymousId": "18af7ae9-87f3-4975-9015-7c35a3c9b9e2" })),
+    responses(
+        (status = 200, description = "The cart `Default` or, if there is none, the cart that was changed last.", body = CartBody),
+        CannotMigrate, TooLong,
+    )
+)]
 async fn migrate(State(shoppers): State<Shoppers>, Shopper(bearer): Shopper, document: Document) -> Answer {
     if bearer.customer().is_anonymous() {
         return Err(ShopperError::NotSignedIn);

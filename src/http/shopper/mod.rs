@@ -11,10 +11,7 @@ mod permit_body;
 mod picture;
 mod scan_key_codes;
 
-pub(super) use authentication::{Context, Token};
-pub(super) use cart_wire::{CartBody, CartResponse};
 pub(super) use error::ShopperError;
-pub(super) use scan_key_codes::{CODE_HEADERS, CodeBody};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,18 +21,22 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::MethodRouter;
 use hyper::ext::ReasonPhrase;
 use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::caller::caller_of;
 use super::error::{Message, Refused};
+use super::openapi::{self, BEARER, CUSTOMER_CONTEXT, Refusals, fault, refusals};
 use crate::clock::Clock;
-use crate::commerce::Commerce;
+use crate::commerce::{Commerce, Refusal};
 use crate::metrics::Metrics;
 use crate::rate_limit::{Caller, RateLimits};
+
+/// The tag of the descriptions.
+const TAG: &str = "shopper";
 
 const X_AUTH_KEY: &str = "x-auth-key";
 const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
@@ -91,10 +92,9 @@ impl Shoppers {
 /// The routes of the shopper's side, with CORS if web pages may call them.
 pub(super) fn routes(shoppers: Shoppers) -> Router {
     let origins: Vec<HeaderValue> = shoppers.allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
-    let routes = Router::new()
-        .merge(authentication::routes())
-        .merge(carts::routes())
-        .merge(if shoppers.commerce.codes.is_some() { scan_key_codes::routes() } else { Router::new() })
+    let routes = authentication::routes().merge(carts::routes());
+    let routes = if shoppers.commerce.codes.is_some() { routes.merge(scan_key_codes::routes()) } else { routes };
+    let routes = Router::from(routes)
         .with_state(shoppers)
         // Set here although every port sets it too: the layers below wrap only fallbacks that are set before them, and
         // CORS must see a preflight request.
@@ -103,9 +103,29 @@ pub(super) fn routes(shoppers: Shoppers) -> Router {
     if origins.is_empty() { routes } else { routes.layer(cors(origins)) }
 }
 
-/// A route, with and without a trailing slash.
-fn with_optional_slash<S: Clone + Send + Sync + 'static>(path: &str, methods: MethodRouter<S>) -> Router<S> {
-    Router::new().route(path, methods.clone()).route(&format!("{path}/"), methods)
+/// All routes, with their descriptions.
+pub(super) fn described_routes() -> OpenApiRouter<Shoppers> {
+    let routes = carts::routes().merge(scan_key_codes::routes());
+    let routes = openapi::in_common(routes, TAG, &[BEARER, CUSTOMER_CONTEXT], || {
+        Refusals::default().exactly([ShopperError::ProviderUnavailable])
+    });
+    openapi::in_common(authentication::routes().merge(routes), TAG, &[], || {
+        let busy = ShopperError::TooManyRequests { retry_after: 1, reason: "" };
+        Refusals::default().exactly([ShopperError::Unauthenticated(Refusal::NoToken), busy]).exactly([fault()])
+    })
+}
+
+refusals! {
+    ProviderUnavailable = Refusals::default().exactly([ShopperError::ProviderUnavailable]);
+    TooLong = Refusals::default().exactly([ShopperError::TooLong]);
+}
+
+/// Routes, with and without a trailing slash. The description does not repeat the path with it.
+fn with_optional_slash(methods: UtoipaMethodRouter<Shoppers>) -> OpenApiRouter<Shoppers> {
+    let (_, paths, router) = &methods;
+    let slashed = paths.paths.keys().map(|path| (format!("{path}/"), router.clone()));
+    let routes = slashed.fold(OpenApiRouter::default(), |routes, (path, router)| routes.route(&path, router));
+    routes.routes(methods)
 }
 
 /// The longest reason phrase, in bytes.
@@ -136,7 +156,10 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
             [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(own).collect::<Vec<_>>(),
         )
         .expose_headers(
-            [header::RETRY_AFTER, header::WWW_AUTHENTICATE].into_iter().chain(CODE_HEADERS).collect::<Vec<_>>(),
+            [header::RETRY_AFTER, header::WWW_AUTHENTICATE]
+                .into_iter()
+                .chain(scan_key_codes::CODE_HEADERS)
+                .collect::<Vec<_>>(),
         )
         .max_age(std::time::Duration::from_secs(60 * 60))
 }

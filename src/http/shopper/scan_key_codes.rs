@@ -1,27 +1,29 @@
 //! `POST /v1/scan-key-codes`: makes a Scan Key Code, as JSON or as the image of the QR code.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::SecondsFormat;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::credentials::Shopper;
 use super::picture::{Picture, draw};
-use super::{SCAN_KEY_CODES, ShopperError, Shoppers, with_optional_slash};
-use crate::commerce::{CodeSettings, IssuedCode};
+use super::{SCAN_KEY_CODES, ShopperError, Shoppers, TooLong, with_optional_slash};
+use crate::commerce::{CodeSettings, IssuedCode, NoCode};
 use crate::domain::ids::DeviceId;
 use crate::http::document::Document;
 use crate::http::members::Members;
+use crate::http::openapi::{self, Refusals, refusals};
 
 /// The headers of an image, with what the JSON answer would contain.
-pub(in crate::http) const CODE_HEADERS: [HeaderName; 3] = [
+pub(super) const CODE_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-scan-key-code"),
     HeaderName::from_static("x-scan-key-code-expires-at"),
     HeaderName::from_static("x-scan-key-code-refresh-after"),
@@ -31,7 +33,7 @@ pub(in crate::http) const CODE_HEADERS: [HeaderName; 3] = [
 #[derive(Serialize, ToSchema)]
 #[schema(as = ScanKeyCode)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::http) struct CodeBody<'a> {
+struct CodeBody<'a> {
     /// The text of the QR code.
     scan_key_code: &'a str,
     /// The same in Base64, as a gate sends it in `identityKey`.
@@ -43,10 +45,45 @@ pub(in crate::http) struct CodeBody<'a> {
     refresh_after_seconds: i64,
 }
 
-pub(super) fn routes() -> Router<Shoppers> {
-    with_optional_slash(SCAN_KEY_CODES, post(make))
+/// The shopper's device that will show the code.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only a description: the body is parsed by hand")]
+struct ScanKeyCodeRequest {
+    #[schema(min_length = 1, max_length = 255)]
+    device_id: Option<String>,
 }
 
+refusals! {
+    NoCodeRefused = Refusals::default()
+        .exactly([NoCode::UnknownDevice].map(ShopperError::NoCode))
+        .such_as([ShopperError::BadRow("deviceId: must be 1 to 255 characters, or null".into())])
+        .exactly([NoCode::NotSignedIn, NoCode::NotLinked, NoCode::AccountFlagged, NoCode::PaymentExpired].map(ShopperError::NoCode));
+}
+
+pub(super) fn routes() -> OpenApiRouter<Shoppers> {
+    openapi::with_optional_bodies(with_optional_slash(routes!(make)))
+}
+
+/// Make a Scan Key Code for the gate
+#[utoipa::path(
+    post, path = SCAN_KEY_CODES, operation_id = "scanKeyCode",
+    description = "Requires `scan_key.customer_prefix`. With `Accept: image/svg+xml` or `image/png`, the answer is \
+        the image of the QR code.",
+    request_body(content = ScanKeyCodeRequest, example = json!({ "deviceId": "device-abc-123" })),
+    responses(
+        (
+            status = 200, description = "The code. For an image, headers have the members of the JSON answer.",
+            content((CodeBody<'_> = "application/json"), (String = "image/svg+xml"), (String = "image/png")),
+            headers(
+                ("x-scan-key-code" = String, description = "Only with an image."),
+                ("x-scan-key-code-expires-at" = String, description = "Only with an image."),
+                ("x-scan-key-code-refresh-after" = String, description = "Only with an image."),
+            )
+        ),
+        NoCodeRefused, TooLong,
+    )
+)]
 async fn make(
     State(shoppers): State<Shoppers>,
     Shopper(bearer): Shopper,

@@ -1,8 +1,6 @@
-//! Every documented path exists, and every path is documented.
+//! The documented paths are those of each port.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -58,44 +56,4 @@ async fn probes_are_answered_on_every_port() {
             super::contract::check(path, &answer);
         }
     }
-}
-
-/// A router does not list its routes, so this test searches the source for them.
-#[test]
-fn every_path_in_the_source_is_in_the_document() {
-    let documented: BTreeSet<&str> = calls().map(|(_, path, _)| path).collect();
-    let mut found = 0;
-    for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        // Every string that is a path.
-        for word in code.split('"').skip(1).step_by(2) {
-            let is_path = word.starts_with('/') && word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_graphic());
-            // The demo's paths, the files of the document's page, and suffixes of other paths are not documented.
-            let is_other = word.starts_with("/demo")
-                || word.starts_with("/openapi/")
-                || word == "/lines/{sku}"
-                || word == "/lines";
-            if is_path && !is_other {
-                found += 1;
-                let is_known = documented.contains(word)
-                    || word == "/commerceapi/"
-                    || documented.iter().any(|path| *path == format!("{word}/migrate"));
-                assert!(is_known, "{word} is not in the document");
-            }
-        }
-    }
-    assert!(found > 20, "only {found} paths found");
-}
-
-/// The text of every file below a folder.
-fn sources(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| match path.extension().and_then(|ending| ending.to_str()) {
-            Some("rs") => vec![fs::read_to_string(&path).unwrap()],
-            // The document's own source proves nothing.
-            _ if path.is_dir() && !path.ends_with("openapi") => sources(&path),
-            _ => Vec::new(),
-        })
-        .collect()
 }
