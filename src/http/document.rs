@@ -16,7 +16,7 @@ use serde_path_to_error::{Path, Segment};
 use super::body::{self, BodyError};
 use super::caller::Arrival;
 use super::error::ApiError;
-use crate::directory::{Problem, file};
+use crate::directory::{Problem, file, placeholder};
 
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(5);
@@ -127,17 +127,6 @@ fn replace_bad_value(value: &mut Value, path: &Path, message: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// A valid value for a required member, so that the other members can be checked.
-fn placeholder(member: &str) -> Option<Value> {
-    Some(match member {
-        "type" => "SHOPPER".into(),
-        "lastMonth" => "2099-12".into(),
-        "digest" => "0".repeat(64).into(),
-        "revoked" => true.into(),
-        _ => return None,
-    })
 }
 
 /// Parses a complete text.

@@ -73,7 +73,7 @@ pub(crate) struct Backend {
 struct State {
     answerer: Mutex<Answerer>,
     asked: Mutex<Vec<Asked>>,
-    checks: Mutex<Vec<(Instant, String)>>,
+    made_up: Mutex<Vec<(Instant, Value)>>,
     connections: AtomicUsize,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -98,7 +98,7 @@ impl Backend {
         let state = State {
             answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
             asked: Mutex::default(),
-            checks: Mutex::default(),
+            made_up: Mutex::default(),
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
@@ -167,12 +167,12 @@ impl Backend {
         self.state.released.notify_waiters();
     }
 
-    /// The time and the key of each of the connector's own checks.
-    pub(crate) fn checks(&self) -> Vec<(Instant, String)> {
-        self.state.checks.lock().unwrap().clone()
+    /// All questions about a key that the connector made up, with their times.
+    pub(crate) fn made_up(&self) -> Vec<(Instant, Value)> {
+        self.state.made_up.lock().unwrap().clone()
     }
 
-    /// All questions, without the connector's own checks.
+    /// All other questions.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
@@ -247,9 +247,8 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, stat
         let asked = request(&mut stream, &mut read).await?;
         let question: Value = serde_json::from_slice(&asked.body).unwrap_or(json!(null));
         match question["value"].as_str() {
-            // The key of a check that the connector sends by itself, not for a scan.
-            Some(key) if key.starts_with("connectorcheck") => {
-                state.checks.lock().unwrap().push((Instant::now(), key.to_owned()));
+            Some(key) if key.starts_with("connectorprobe") => {
+                state.made_up.lock().unwrap().push((Instant::now(), question.clone()));
             }
             _ => state.asked.lock().unwrap().push(asked),
         }
