@@ -367,10 +367,10 @@ mod tests {
             (r#"{"shopper": {"id": "", "type": "SHOPPER"}}"#, "shopper.id: is empty"),
             (r#"{"shopper": {"id": "s3cret\u0000", "type": "SHOPPER"}}"#, "shopper.id: must not contain U+0000"),
             (r#"{"shopper": {"type": "SHOPPER"}}"#, "shopper.id: is empty"),
-            (r#"{"shopper": {"id": "a", "type": "SHOPPER", "account": "s3cret"}}"#, "shopper.account: has a wrong"),
+            (r#"{"shopper": {"id": "a", "type": "SHOPPER", "account": "s3cret"}}"#, "shopper.account: wrong type"),
             (
                 r#"{"shopper": {"id": "a", "type": "SHOPPER", "paymentMethod": {}}}"#,
-                "shopper.paymentMethod: has a wrong",
+                "shopper.paymentMethod: wrong type",
             ),
             (
                 r#"{"shopper": {"id": "a", "type": "SHOPPER", "paymentMethod": {"lastMonth": "s3cret"}}}"#,
