@@ -114,7 +114,7 @@ impl Commerce {
         let promised_until = made_at.checked_add_signed(window).ok_or(CommerceError::Clock)?;
         let token = IssuedToken {
             digest: self.directory.hash_key().recognition_token(&token),
-            shopper: shopper.visitor.id,
+            shopper: shopper.visitor.id.clone(),
             device: device.cloned(),
             promised_until,
             expires_at: token_expires_at,

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::reader::Reader;
 use super::{MINUTE, Mode};
 use crate::cause::file_error;
-use crate::directory::remote::{Credentials, Limits, Settings, SettingsError, parse_url};
+use crate::directory::backend::{Credentials, Limits, Settings, SettingsError, parse_url};
 
 /// The range of the timeout. The maximum leaves time for the rest of the scan, which must end after 1.5 s.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1200));

@@ -35,7 +35,7 @@ pub use reader::ConfigError;
 
 use crate::callers::Caller;
 use crate::digest::HashKey;
-use crate::directory::remote;
+use crate::directory::backend;
 use crate::domain::code_signature::SigningKeys;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
@@ -118,7 +118,7 @@ pub struct Config {
     /// The data that is imported into the directory at the start.
     pub directory: DirectorySource,
     /// The identity backend, if configured.
-    pub identity_backend: Option<remote::Settings>,
+    pub identity_backend: Option<backend::Settings>,
     /// Whether a 200 contains the deprecated `paymentSource`.
     pub payment_source: bool,
     /// The log.

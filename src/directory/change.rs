@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
+use super::model::{Kind, Link, Profile};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
-use crate::domain::scan::KeyChannel;
 use crate::domain::store::Store;
-use crate::domain::visitor::{Account, Shopper, Visitor, VisitorType};
+use crate::domain::visitor::Account;
 
 /// One change. The changes of a list are made in one transaction; refused changes are left out.
 #[derive(Clone, Debug)]
@@ -84,57 +84,6 @@ pub enum Issued {
     Done,
     /// The token was not issued.
     Refused(Refusal),
-}
-
-/// Identity key or recognition token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A badge or a static code.
-    IdentityKey,
-    /// The token inside a Scan Key Code.
-    RecognitionToken,
-}
-
-impl Kind {
-    /// Its name in the database and in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::IdentityKey => "identity_key",
-            Self::RecognitionToken => "recognition_token",
-        }
-    }
-}
-
-/// A shopper with their devices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// The shopper, with the state of the account.
-    pub shopper: Shopper,
-    /// The devices that a key or token may identify.
-    pub devices: Vec<DeviceId>,
-}
-
-impl Profile {
-    /// A new shopper with an active account, no payment method and no devices.
-    pub(super) fn new(id: VisitorId) -> Self {
-        let visitor = Visitor { id, kind: VisitorType::Shopper };
-        let shopper = Shopper { visitor, account: Account::Active, payment_method: None };
-        Self { shopper, devices: Vec::new() }
-    }
-}
-
-/// The shopper, device, channel and state that a key or token is registered with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// The shopper that it identifies. Only a revoked key or token may have none.
-    pub shopper: Option<VisitorId>,
-    /// The device that it identifies.
-    pub device: Option<DeviceId>,
-    /// The only channel on which it is accepted; `None` is any channel.
-    pub channel: Option<KeyChannel>,
-    /// Whether it is refused as invalid.
-    pub revoked: bool,
 }
 
 /// An entry of the audit log: one change.

@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Fault;
-use super::change::{Change, Kind, Link};
-use super::check::{self, Problem};
-use super::rows::{CustomerRow, IdentityKeyRow, RecognitionTokenRow, ShopperRow, StoreRow};
+use super::change::Change;
+use super::model::{
+    CustomerRow, IdentityKeyRow, Kind, Problem, Profile, RecognitionTokenRow, Row, ShopperRow, StoreRow,
+};
 use crate::digest::{Digest, HashKey};
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::GateDefault;
@@ -211,42 +212,11 @@ impl FileCheck {
         hash_key: &HashKey,
         may_have_faults: bool,
     ) -> Result<Loaded, Vec<Problem>> {
-        for (path, row) in paths("stores", &file.stores) {
-            let Some(store) = self.valid(&path, check::store(row)) else { continue };
-            if !self.stores.insert(store.id.clone()) {
-                self.problem(&path, "id", "duplicate store id, already defined above");
-            }
-            let open = usize::from(store.default_gate_decision == GateDefault::Open);
-            self.content.open_by_default = self.content.open_by_default.saturating_add(open);
-            self.changes.push(Change::PutStore(store));
-        }
-        for (path, row) in paths("shoppers", &file.shoppers) {
-            let Some(profile) = self.valid(&path, check::shopper(row)) else { continue };
-            let devices = profile.devices.iter().cloned().collect();
-            if self.shoppers.insert(profile.shopper.visitor.id.clone(), devices).is_some() {
-                self.problem(&path, "id", "duplicate shopper id, already defined above");
-            }
-            self.changes.push(Change::PutShopper(profile));
-        }
-        for (path, row) in paths("identityKeys", &file.identity_keys) {
-            if let Some((digest, link)) = self.valid(&path, check::identity_key(row, hash_key)) {
-                self.register(&path, "key", Kind::IdentityKey, digest, link);
-            }
-        }
-        for (path, row) in paths("recognitionTokens", &file.recognition_tokens) {
-            if let Some((digest, link)) = self.valid(&path, check::recognition_token(row, hash_key)) {
-                self.register(&path, "token", Kind::RecognitionToken, digest, link);
-            }
-        }
-        for (path, row) in paths("customers", &file.customers) {
-            let Some((digest, shopper)) = self.valid(&path, check::customer(row, hash_key)) else { continue };
-            if self.is_known(&path, &shopper, None) {
-                if !self.customers.insert(digest) {
-                    self.problem(&path, "subject", "duplicate, already defined above");
-                }
-                self.changes.push(Change::LinkCustomer(digest, shopper));
-            }
-        }
+        self.add_all("stores", &file.stores, hash_key);
+        self.add_all("shoppers", &file.shoppers, hash_key);
+        self.add_all("identityKeys", &file.identity_keys, hash_key);
+        self.add_all("recognitionTokens", &file.recognition_tokens, hash_key);
+        self.add_all("customers", &file.customers, hash_key);
         if file.stores.is_empty() && self.problems.is_empty() {
             self.problems.push(Problem::new("stores", "is empty: without a store every scan is refused"));
         }
@@ -268,14 +238,53 @@ impl FileCheck {
         Ok(Loaded { changes: self.changes, faults, content })
     }
 
-    fn register(&mut self, path: &str, field: &str, kind: Kind, digest: Digest, link: Link) {
-        if link.shopper.as_ref().is_some_and(|shopper| !self.is_known(path, shopper, link.device.as_ref())) {
-            return;
+    fn add_all(&mut self, list: &str, rows: &[impl Row], hash_key: &HashKey) {
+        for (number, row) in rows.iter().enumerate() {
+            let path = format!("{list}[{number}]");
+            match row.change(hash_key) {
+                Ok(change) => self.add(&path, change),
+                Err(problems) => self.problems.extend(problems.into_iter().map(|problem| problem.within(&path))),
+            }
         }
-        if !self.registrations.insert((kind, digest)) {
-            self.problem(path, field, "duplicate, already defined above");
+    }
+
+    /// Adds the change of a valid row, unless the row names a shopper or a device that is not in the file.
+    fn add(&mut self, path: &str, change: Change) {
+        let duplicate = "duplicate, already defined above";
+        let (field, message, is_new) = match &change {
+            Change::PutStore(store) => {
+                let open = usize::from(store.default_gate_decision == GateDefault::Open);
+                self.content.open_by_default = self.content.open_by_default.saturating_add(open);
+                ("id", "duplicate store id, already defined above", self.stores.insert(store.id.clone()))
+            }
+            Change::PutShopper(Profile { shopper, devices }) => {
+                let devices = devices.iter().cloned().collect();
+                let is_new = self.shoppers.insert(shopper.visitor.id.clone(), devices).is_none();
+                ("id", "duplicate shopper id, already defined above", is_new)
+            }
+            Change::PutRegistration(kind, digest, link) => {
+                let shopper = link.shopper.as_ref();
+                if shopper.is_some_and(|shopper| !self.is_known(path, shopper, link.device.as_ref())) {
+                    return;
+                }
+                let field = match kind {
+                    Kind::IdentityKey => "key",
+                    Kind::RecognitionToken => "token",
+                };
+                (field, duplicate, self.registrations.insert((*kind, *digest)))
+            }
+            Change::LinkCustomer(digest, shopper) => {
+                if !self.is_known(path, shopper, None) {
+                    return;
+                }
+                ("subject", duplicate, self.customers.insert(*digest))
+            }
+            _ => return, // no row has another change
+        };
+        if !is_new {
+            self.problem(path, field, message);
         }
-        self.changes.push(Change::PutRegistration(kind, digest, link));
+        self.changes.push(change);
     }
 
     /// Whether this shopper exists and has that device. Otherwise adds a problem.
@@ -290,23 +299,7 @@ impl FileCheck {
         false
     }
 
-    /// The value of a valid row. Otherwise adds its problems.
-    fn valid<T>(&mut self, path: &str, checked: Result<T, Vec<Problem>>) -> Option<T> {
-        match checked {
-            Ok(value) => Some(value),
-            Err(problems) => {
-                self.problems.extend(problems.into_iter().map(|problem| problem.within(path)));
-                None
-            }
-        }
-    }
-
     fn problem(&mut self, path: &str, field: &str, message: &str) {
         self.problems.push(Problem::new(format!("{path}.{field}"), message));
     }
-}
-
-/// Each row with its path, such as `stores[0]`.
-fn paths<'a, T>(list: &'static str, rows: &'a [T]) -> impl Iterator<Item = (String, &'a T)> + use<'a, T> {
-    rows.iter().enumerate().map(move |(number, row)| (format!("{list}[{number}]"), row))
 }

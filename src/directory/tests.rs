@@ -47,7 +47,7 @@ async fn directories() -> ([Directory; 2], tempfile::TempDir) {
 /// Puts the shopper `v` with the devices `d` and `e`.
 async fn put_shopper(directory: &Directory, account: Account) {
     let mut profile = Profile::new(visitor("v"));
-    profile.shopper.account = account;
+    Arc::make_mut(&mut profile.shopper).account = account;
     profile.devices = vec![device("d"), device("e")];
     directory.apply(vec![Change::PutShopper(profile)], at(0)).await.expect("the changes are applied");
 }
@@ -66,7 +66,7 @@ async fn issue(directory: &Directory, number: usize, expires_at: i64, now: i64) 
 async fn found(directory: &Directory, number: usize, now: i64) -> Option<Registration> {
     let subject = Fingerprint::from_bytes([1; 32]).into();
     let store = StoreId::parse("S").expect("an id");
-    let context = ScanContext { subject, store, channel: None, deadline: tokio::time::Instant::now() };
+    let context = ScanContext { subject, store, channel: None, deadline: Instant::now() };
     directory.recognition_token(&token(number), at(now), &context).await.expect("the query succeeds")
 }
 
@@ -204,8 +204,8 @@ async fn a_customer_is_linked_with_a_new_shopper_once() {
             directory.shopper_of(&customer("a")).await.expect("the query succeeds").expect("the customer is linked");
         assert_eq!(all, slice::from_ref(&profile.shopper.visitor.id));
         assert_eq!(directory.shoppers(None, 100).await.expect("the query succeeds"), slice::from_ref(&profile));
-        let Shopper { visitor: who, account, payment_method } = profile.shopper;
-        assert_eq!((who.kind, account, payment_method), (VisitorType::Shopper, Account::Active, None));
+        let Shopper { visitor: who, account, payment_method } = &*profile.shopper;
+        assert_eq!((who.kind, *account, payment_method), (VisitorType::Shopper, Account::Active, &None));
         assert_eq!(profile.devices, []);
 
         let audit = directory.audit(None, 100).await.expect("the query succeeds");

@@ -14,3 +14,4 @@ pub mod scan_key_code;
 pub mod store;
 pub mod timestamp;
 pub mod visitor;
+pub mod words;

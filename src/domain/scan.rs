@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::identity_key::IdentityKey;
 use super::ids::{EventId, StoreId};
+use super::words::words;
 
 /// One call of the gate, with every field valid. Not checked yet: whether the store exists, and which shopper the key
 /// belongs to.
@@ -40,26 +41,7 @@ pub enum Location {
     Exit,
 }
 
-impl Location {
-    /// Reads `ENTRY` or `EXIT`, in capitals.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "ENTRY" => Some(Self::Entry),
-            "EXIT" => Some(Self::Exit),
-            _ => None,
-        }
-    }
-
-    /// The value in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Entry => "ENTRY",
-            Self::Exit => "EXIT",
-        }
-    }
-}
+words!(Location { Entry = "ENTRY", Exit = "EXIT" });
 
 /// How the gate's reader read the key: `keyChannel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,23 +52,4 @@ pub enum KeyChannel {
     Radio,
 }
 
-impl KeyChannel {
-    /// Reads `OPTICAL` or `RADIO`, in capitals.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "OPTICAL" => Some(Self::Optical),
-            "RADIO" => Some(Self::Radio),
-            _ => None,
-        }
-    }
-
-    /// The value in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Optical => "OPTICAL",
-            Self::Radio => "RADIO",
-        }
-    }
-}
+words!(KeyChannel { Optical = "OPTICAL", Radio = "RADIO" });

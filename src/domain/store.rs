@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::ids::StoreId;
 use super::scan::Location;
+use super::words::words;
 
 /// One store of the retailer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum GateDefault {
     Closed,
 }
 
+words!(GateDefault { Open = "open", Closed = "closed" });
+
 /// What is checked at an exit gate once the shopper is identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExitPolicy {
@@ -50,6 +53,8 @@ pub enum ExitPolicy {
     /// The account rules, as at the entry.
     CheckAccount,
 }
+
+words!(ExitPolicy { LetOut = "let_out", CheckAccount = "check_account" });
 
 /// How long a Scan Key Code is valid: 30 to 90 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
 
 use super::ids::{DeviceId, PaymentSourceId, VisitorId};
+use super::words::words;
 
 /// The kind of visitor: `visitorDetails.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,23 +18,7 @@ pub enum VisitorType {
     CashShopper,
 }
 
-impl VisitorType {
-    /// Parses the value in JSON.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Shopper, Self::Associate, Self::CashShopper].into_iter().find(|kind| kind.as_str() == text)
-    }
-
-    /// The value in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shopper => "SHOPPER",
-            Self::Associate => "ASSOCIATE",
-            Self::CashShopper => "CASH_SHOPPER",
-        }
-    }
-}
+words!(VisitorType { Shopper = "SHOPPER", Associate = "ASSOCIATE", CashShopper = "CASH_SHOPPER" });
 
 /// A visitor as the gate's answer names them: `visitorDetails`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +49,8 @@ pub enum Account {
     /// Blocked, for example for fraud or an outstanding balance.
     Flagged,
 }
+
+words!(Account { Active = "active", Flagged = "flagged" });
 
 /// A payment method, such as a card.
 #[derive(Clone, Debug, PartialEq, Eq)]

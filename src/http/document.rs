@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::body::{self, BodyError};
 use super::error::Refused;
 use super::later;
-use crate::directory::{Problem, file};
+use crate::directory::{Problem, file, placeholder};
 use crate::server::Arrival;
 
 /// The time for a body, from the request's head.
@@ -147,17 +147,6 @@ fn replace_bad_value(value: &mut Value, path: &Path, message: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// A valid value for a required member, so that the other members can be checked.
-fn placeholder(member: &str) -> Option<Value> {
-    Some(match member {
-        "type" => "SHOPPER".into(),
-        "lastMonth" => "2099-12".into(),
-        "digest" => "0".repeat(64).into(),
-        "revoked" => true.into(),
-        _ => return None,
-    })
 }
 
 /// Parses a complete text.

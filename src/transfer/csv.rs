@@ -11,49 +11,27 @@ use serde_json::{Map, Value, json};
 use super::position::Position;
 use super::record::{Line, Record};
 use super::{MAX_ROW_BYTES, TransferError};
-use crate::directory::Problem;
+use crate::directory::{COLUMNS, Cell, Problem};
 
 /// The column with the kind of a row.
 const RECORD: &str = "record";
-const DEVICES: &str = "devices";
-/// Members of a shopper's payment method: column, and name within `paymentMethod`.
-const PAYMENT_METHOD: [(&str, &str); 2] = [("paymentMethodId", "id"), ("paymentMethodLastMonth", "lastMonth")];
+
+/// The columns of the first row of an export.
+static EXPORT: [Column; 2] = [("version", Cell::Number), ("hashKeyCheck", Cell::Text)];
+
+/// A column: its name, and how its cells give their member.
+type Column = (&'static str, Cell);
 
 /// All columns, in the order in which they are written.
-const COLUMNS: [&str; 23] = [
-    RECORD,
-    "version",
-    "hashKeyCheck",
-    "id",
-    "enabled",
-    "takesCash",
-    "defaultGateDecision",
-    "scanKeyWindowSeconds",
-    "exitPolicy",
-    "type",
-    "account",
-    "paymentMethodId",
-    "paymentMethodLastMonth",
-    DEVICES,
-    "key",
-    "token",
-    "issuer",
-    "subject",
-    "digest",
-    "shopper",
-    "channel",
-    "device",
-    "revoked",
-];
+fn all_columns() -> impl Iterator<Item = Column> {
+    [(RECORD, Cell::Text)].into_iter().chain(EXPORT).chain(COLUMNS)
+}
 
 // Messages about the quotes of a row.
 const NOT_CLOSED: &str =
     "has a quote that is not closed: a cell that begins with a quote must end with one, on the same line";
 const TEXT_AFTER_QUOTE: &str = "has text after a closing quote: within a quoted cell, write each quote twice";
 const BARE_QUOTE: &str = "has a quote in a cell that does not begin with one: put the whole cell in quotes, and write each quote within it twice";
-
-/// The columns that are never written.
-const SECRET_COLUMNS: [&str; 4] = ["key", "token", "issuer", "subject"];
 
 /// The content of a row's cells.
 type Cells = Vec<Vec<u8>>;
@@ -62,7 +40,7 @@ type Cells = Vec<Vec<u8>>;
 pub(super) struct Csv<R> {
     input: R,
     separator: u8,
-    columns: Vec<&'static str>,
+    columns: Vec<Column>,
     /// Whether a row may contain line breaks: only in exports, where an id may have one.
     is_export: bool,
     is_first: bool,
@@ -189,44 +167,44 @@ fn quoted_cell(mut row: &[u8]) -> Result<(Vec<u8>, &[u8]), &'static str> {
 }
 
 /// The columns that a header names. A message never repeats an unknown name: if the header is missing, it may be a key.
-fn columns_of(header: &Cells) -> Result<Vec<&'static str>, TransferError> {
+fn columns_of(header: &Cells) -> Result<Vec<Column>, TransferError> {
     let mut columns = Vec::new();
     for (number, name) in (1_u32..).zip(header) {
-        let Some(column) = COLUMNS.into_iter().find(|column| column.as_bytes() == name) else {
-            let allowed = COLUMNS.join(", ");
+        let Some(column) = all_columns().find(|(column, _)| column.as_bytes() == name) else {
+            let allowed = all_columns().map(|(column, _)| column).collect::<Vec<_>>().join(", ");
             return Err(TransferError::Header(format!("column {number} is unknown; the columns are {allowed}")));
         };
         if columns.contains(&column) {
-            return Err(TransferError::Header(format!("column {number} repeats the column {column}")));
+            return Err(TransferError::Header(format!("column {number} repeats the column {}", column.0)));
         }
         columns.push(column);
     }
     match columns.first() {
-        Some(&RECORD) => Ok(columns),
+        Some((RECORD, _)) => Ok(columns),
         _ => Err(TransferError::Header(format!("the first column must be {RECORD}, the kind of each row"))),
     }
 }
 
 /// Converts a row to JSON and then to a record.
-fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
+fn record(columns: &[Column], cells: &Cells) -> Result<Record, Problem> {
     if cells.len() != columns.len() {
         let message = format!("has {} cells, but the header has {}", cells.len(), columns.len());
         return Err(Problem::new("row", message));
     }
-    let (mut members, mut payment_method, mut kind) = (Map::new(), Map::new(), String::new());
-    for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
+    let (mut members, mut kind) = (Map::new(), String::new());
+    for (&(column, cell), bytes) in columns.iter().zip(cells).filter(|(_, bytes)| !bytes.is_empty()) {
         let text =
-            std::str::from_utf8(cell).map_err(|_| Problem::new(*column, "is not UTF-8: save the file as UTF-8"))?;
-        if *column == RECORD {
-            text.clone_into(&mut kind);
-        } else if let Some((_, name)) = PAYMENT_METHOD.iter().find(|(its, _)| its == column) {
-            payment_method.insert((*name).to_owned(), text.into());
-        } else {
-            members.insert((*column).to_owned(), value(column, text)?);
+            std::str::from_utf8(bytes).map_err(|_| Problem::new(column, "is not UTF-8: save the file as UTF-8"))?;
+        match cell {
+            _ if column == RECORD => text.clone_into(&mut kind),
+            Cell::Within(object, name) => {
+                let object = members.entry(object).or_insert_with(|| Map::new().into());
+                object.as_object_mut().and_then(|object| object.insert(name.to_owned(), text.into()));
+            }
+            _ => {
+                members.insert(column.to_owned(), value(column, cell, text)?);
+            }
         }
-    }
-    if !payment_method.is_empty() {
-        members.insert("paymentMethod".to_owned(), payment_method.into());
     }
     if !["export", "store", "shopper", "identityKey", "recognitionToken", "customer"].contains(&kind.as_str()) {
         return Err(Problem::new(RECORD, "must be store, shopper, identityKey, recognitionToken or customer"));
@@ -235,26 +213,26 @@ fn record(columns: &[&'static str], cells: &Cells) -> Result<Record, Problem> {
 }
 
 /// The JSON value of a cell.
-fn value(column: &str, text: &str) -> Result<Value, Problem> {
-    Ok(match column {
+fn value(column: &str, cell: Cell, text: &str) -> Result<Value, Problem> {
+    Ok(match cell {
         // In any case, as spreadsheets write TRUE.
-        "enabled" | "takesCash" | "revoked" => match text.to_ascii_lowercase().parse::<bool>() {
+        Cell::Flag => match text.to_ascii_lowercase().parse::<bool>() {
             Ok(flag) => flag.into(),
             Err(_) => return Err(Problem::new(column, "must be true or false, or empty for its default")),
         },
-        "scanKeyWindowSeconds" | "version" => match text.parse::<u64>() {
+        Cell::Number => match text.parse::<u64>() {
             Ok(number) => number.into(),
             Err(_) => return Err(Problem::new(column, "must be a whole number, digits only")),
         },
-        DEVICES if text.starts_with('[') => serde_json::from_str(text)
-            .map_err(|_| Problem::new(DEVICES, "begins with [ but is not a JSON array of strings"))?,
-        DEVICES => text.split([' ', ';']).filter(|id| !id.is_empty()).collect::<Vec<_>>().into(),
-        _ => text.into(),
+        Cell::Ids if text.starts_with('[') => serde_json::from_str(text)
+            .map_err(|_| Problem::new(column, "begins with [ but is not a JSON array of strings"))?,
+        Cell::Ids => text.split([' ', ';']).filter(|id| !id.is_empty()).collect::<Vec<_>>().into(),
+        Cell::Text | Cell::Secret | Cell::Within(..) => text.into(),
     })
 }
 
-/// Devices as one cell: ids separated by spaces, or a JSON array if an id could not be read back from that.
-fn devices(ids: &[Value]) -> String {
+/// Ids as one cell: separated by spaces, or a JSON array if an id could not be read back from that.
+fn joined(ids: &[Value]) -> String {
     let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
     let is_plain = !ids.iter().any(|id| id.contains([' ', ';'])) && !ids.first().is_some_and(|id| id.starts_with('['));
     if is_plain { ids.join(" ") } else { json!(ids).to_string() }
@@ -266,19 +244,17 @@ pub(super) struct CsvWriter<W: Write>(csv::Writer<W>);
 impl<W: Write> CsvWriter<W> {
     pub(super) fn new(out: W) -> io::Result<Self> {
         let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(written_columns())?;
+        writer.write_record(written_columns().map(|(column, _)| column))?;
         Ok(Self(writer))
     }
 
     pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
         let row = serde_json::to_value(record)?;
         let Some((kind, members)) = row.as_object().and_then(|row| row.iter().next()) else { return Ok(()) };
-        let cell = |column| match column {
-            RECORD => kind.clone(),
-            _ => match PAYMENT_METHOD.iter().find(|(its, _)| *its == column) {
-                Some((_, name)) => text(members.get("paymentMethod").and_then(|method| method.get(name))),
-                None => text(members.get(column)),
-            },
+        let cell = |(column, cell)| match cell {
+            _ if column == RECORD => kind.clone(),
+            Cell::Within(object, name) => text(members.get(object).and_then(|object| object.get(name))),
+            _ => text(members.get(column)),
         };
         Ok(self.0.write_record(written_columns().map(cell))?)
     }
@@ -288,16 +264,15 @@ impl<W: Write> CsvWriter<W> {
     }
 }
 
-/// All columns except [`SECRET_COLUMNS`].
-fn written_columns() -> impl Iterator<Item = &'static str> {
-    COLUMNS.into_iter().filter(|column| !SECRET_COLUMNS.contains(column))
+fn written_columns() -> impl Iterator<Item = Column> {
+    all_columns().filter(|(_, cell)| *cell != Cell::Secret)
 }
 
 fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(ids)) => devices(ids),
+        Some(Value::Array(ids)) => joined(ids),
         Some(value) => value.to_string(),
     }
 }

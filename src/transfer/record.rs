@@ -5,10 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::position::Position;
 use crate::digest::HashKey;
 use crate::directory::file::describe;
-use crate::directory::{
-    Change, CustomerRow, IdentityKeyRow, Kind, Problem, RecognitionTokenRow, ShopperRow, StoreRow, customer,
-    identity_key, recognition_token, shopper, store,
-};
+use crate::directory::{Change, CustomerRow, IdentityKeyRow, Problem, RecognitionTokenRow, Row, ShopperRow, StoreRow};
 
 /// The version of exports that this release writes.
 pub(super) const VERSION: u64 = 1;
@@ -70,40 +67,24 @@ impl Record {
     /// Checks the row and converts it to a change. `is_export`: whether the file begins with the row that identifies
     /// the hash key.
     pub(super) fn change(&self, hash_key: &HashKey, is_export: bool) -> Result<Change, Vec<Problem>> {
-        let within = |kind: &'static str| move |problems: Vec<Problem>| all_within(problems, kind);
-        let check_digest = |digest: &Option<String>| match digest {
+        let Some(row) = self.row() else {
+            return Err(vec![Problem::new("export", "is allowed in the first row only")]);
+        };
+        let change = match row.given_digest() {
             Some(_) if !is_export => Err(vec![Problem::new(
                 "digest",
                 "requires the first row of the export (the \"export\" row), because that row identifies the hash key: add it back",
             )]),
-            _ => Ok(()),
+            _ => row.change(hash_key),
         };
-        match self {
-            Self::Export(_) => Err(vec![Problem::new("export", "is allowed in the first row only")]),
-            Self::Store(row) => store(row).map(Change::PutStore).map_err(within("store")),
-            Self::Shopper(row) => shopper(row).map(Change::PutShopper).map_err(within("shopper")),
-            Self::IdentityKey(row) => check_digest(&row.digest)
-                .and_then(|()| identity_key(row, hash_key))
-                .map(|(digest, link)| Change::PutRegistration(Kind::IdentityKey, digest, link))
-                .map_err(within("identityKey")),
-            Self::RecognitionToken(row) => check_digest(&row.digest)
-                .and_then(|()| recognition_token(row, hash_key))
-                .map(|(digest, link)| Change::PutRegistration(Kind::RecognitionToken, digest, link))
-                .map_err(within("recognitionToken")),
-            Self::Customer(row) => check_digest(&row.digest)
-                .and_then(|()| customer(row, hash_key))
-                .map(|(digest, shopper)| Change::LinkCustomer(digest, shopper))
-                .map_err(within("customer")),
-        }
+        change.map_err(|problems| problems.into_iter().map(|problem| problem.within(row.kind())).collect())
     }
-}
 
-impl Record {
     /// Warnings about valid values that may be a mistake. A warning never repeats a value, which may be a key.
     pub(super) fn warnings(&self) -> Vec<Problem> {
-        let kind = self.kind();
+        let Some(row) = self.row() else { return Vec::new() };
         let mut warnings = Vec::new();
-        let mut warn = |member: &str, text: Option<&str>| {
+        row.see_texts(&mut |member, text| {
             let message = match text {
                 Some(text) if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => {
                     SURROUNDING_SPACE
@@ -111,42 +92,20 @@ impl Record {
                 Some(text) if is_rounded_number(text) => ROUNDED_NUMBER,
                 _ => return,
             };
-            warnings.push(Problem::new(member, message).within(kind));
-        };
-        match self {
-            Self::Export(_) => {}
-            Self::Store(row) => warn("id", Some(&row.id)),
-            Self::Shopper(row) => {
-                warn("id", Some(&row.id));
-                warn("paymentMethod.id", row.payment_method.as_ref().and_then(|method| method.id.as_deref()));
-                row.devices.iter().enumerate().for_each(|(number, id)| warn(&format!("devices[{number}]"), Some(id)));
-            }
-            Self::IdentityKey(row) => {
-                warn("key", row.key.as_deref());
-                warn("shopper", row.shopper.as_deref());
-                warn("device", row.device.as_deref());
-            }
-            Self::RecognitionToken(row) => {
-                warn("shopper", row.shopper.as_deref());
-                warn("device", row.device.as_deref());
-            }
-            Self::Customer(row) => {
-                warn("issuer", row.issuer.as_deref());
-                warn("subject", row.subject.as_deref());
-                warn("shopper", row.shopper.as_deref());
-            }
-        }
+            warnings.push(Problem::new(member, message).within(row.kind()));
+        });
         warnings
     }
 
-    fn kind(&self) -> &'static str {
+    /// The row of the directory, unless it is the first row of an export.
+    fn row(&self) -> Option<&dyn Row> {
         match self {
-            Self::Export(_) => "export",
-            Self::Store(_) => "store",
-            Self::Shopper(_) => "shopper",
-            Self::IdentityKey(_) => "identityKey",
-            Self::RecognitionToken(_) => "recognitionToken",
-            Self::Customer(_) => "customer",
+            Self::Export(_) => None,
+            Self::Store(row) => Some(row),
+            Self::Shopper(row) => Some(row),
+            Self::IdentityKey(row) => Some(row),
+            Self::RecognitionToken(row) => Some(row),
+            Self::Customer(row) => Some(row),
         }
     }
 }
@@ -156,10 +115,6 @@ fn is_rounded_number(text: &str) -> bool {
     let Some((number, exponent)) = text.split_once("E+") else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits(exponent) && number.split(['.', ',']).all(digits)
-}
-
-fn all_within(problems: Vec<Problem>, kind: &str) -> Vec<Problem> {
-    problems.into_iter().map(|problem| problem.within(kind)).collect()
 }
 
 /// Rewrites a message of serde for readers who do not know Rust, and removes the line number, which [`Position`] has.

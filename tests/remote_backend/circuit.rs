@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
-use crate::support::{self, Answer, Server, scan_with_key};
+use crate::support::{Answer, Server, scan_with_key};
 use crate::{lookup_count, readiness, shopper, verify, verify_timed, wait_until_backend_is_used};
 
 /// Knows every key, except that it replies `poison` to keys that begin with "poison".
@@ -57,23 +59,20 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
                 let is_poison = lookup["value"].as_str().unwrap().starts_with("poison");
                 if is_poison { reply.clone() } else { Reply::not_found() }
             });
-            let before = backend.requests().len();
+            let before = (backend.requests().len(), backend.made_up().len());
             assert_too_many(&verify(&server, &key).await, &format!("{what}, {kind}"));
             assert_eq!(readiness(&server).await, "ready");
             assert_eq!(lookup_count(&server, "made_up").await, 1, "{what}, {kind}");
-            let lookups: Vec<_> =
-                backend.requests()[before..].iter().map(support::backend::ReceivedRequest::json).collect();
-            let made_up = lookups.iter().find(|lookup| lookup["value"].as_str().unwrap().starts_with("connectorprobe"));
-            let made_up = made_up.unwrap_or_else(|| panic!("{what}: {lookups:?}"));
-            assert_eq!((made_up["kind"].as_str(), &made_up["storeId"]), (Some(kind), &lookups[0]["storeId"]), "{what}");
-            assert_eq!(made_up["value"].as_str().unwrap().len(), 32, "the length of a token");
+            let store = backend.requests()[before.0].json()["storeId"].clone();
+            let made_up = backend.made_up().split_off(before.1);
+            let is_probe = |lookup: &Value| lookup["kind"] == kind && lookup["storeId"] == store;
+            assert!(made_up.iter().any(|(_, lookup)| is_probe(lookup)), "{what}, {kind}: {made_up:?}");
         }
     }
-    let lookups: Vec<_> = backend.requests().iter().map(support::backend::ReceivedRequest::json).collect();
-    let made_up: Vec<_> =
-        lookups.iter().filter(|lookup| lookup["value"].as_str().unwrap().starts_with("connector")).collect();
-    let distinct: std::collections::HashSet<_> = made_up.iter().map(|lookup| lookup["value"].as_str()).collect();
-    assert_eq!((made_up.len(), distinct.len()), (8, 8), "each made-up key is different");
+    let made_up = backend.made_up();
+    let keys: std::collections::HashSet<_> = made_up.iter().map(|(_, lookup)| lookup["value"].as_str()).collect();
+    assert_eq!(keys.len(), made_up.len(), "all different");
+    assert!(keys.iter().all(|key| key.unwrap().len() == 32), "the length of a token: {keys:?}");
 }
 
 /// Many distinct keys do not open it either, while other keys are answered in between.

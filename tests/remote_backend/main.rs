@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use checks::PATIENCE;
 use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::remote::{Credentials, Limits, Settings, parse_url};
+use identity_connector::directory::backend::{Credentials, Limits, Settings, parse_url};
 use identity_connector::directory::{Directory, Remote, ScanContext};
 use identity_connector::domain::ids::StoreId;
 use serde_json::{Value, json};

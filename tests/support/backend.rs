@@ -73,7 +73,7 @@ pub(crate) struct Backend {
 struct State {
     answerer: Mutex<Answerer>,
     requests: Mutex<Vec<ReceivedRequest>>,
-    checks: Mutex<Vec<(Instant, String)>>,
+    made_up: Mutex<Vec<(Instant, Value)>>,
     connections: AtomicUsize,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
@@ -98,7 +98,7 @@ impl Backend {
         let state = State {
             answerer: Mutex::new(Arc::new(|_: &Value| Reply::not_found())),
             requests: Mutex::default(),
-            checks: Mutex::default(),
+            made_up: Mutex::default(),
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
@@ -167,12 +167,12 @@ impl Backend {
         self.state.released.notify_waiters();
     }
 
-    /// The time and the key of each of the connector's own checks.
-    pub(crate) fn checks(&self) -> Vec<(Instant, String)> {
-        self.state.checks.lock().unwrap().clone()
+    /// All look-up requests for a key that the connector made up, with their times.
+    pub(crate) fn made_up(&self) -> Vec<(Instant, Value)> {
+        self.state.made_up.lock().unwrap().clone()
     }
 
-    /// All look-up requests, without the connector's own checks.
+    /// All other look-up requests.
     pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.state.requests.lock().unwrap().clone()
     }
@@ -247,9 +247,8 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, stat
         let request = read_request(&mut stream, &mut read).await?;
         let lookup: Value = serde_json::from_slice(&request.body).unwrap_or(json!(null));
         match lookup["value"].as_str() {
-            // The key of a check that the connector sends by itself, not for a scan.
-            Some(key) if key.starts_with("connectorcheck") => {
-                state.checks.lock().unwrap().push((Instant::now(), key.to_owned()));
+            Some(key) if key.starts_with("connectorprobe") => {
+                state.made_up.lock().unwrap().push((Instant::now(), lookup.clone()));
             }
             _ => state.requests.lock().unwrap().push(request),
         }

@@ -1,17 +1,29 @@
 //! Changes of the directory in one transaction. Rows of one table are written by one statement, and every change gets
 //! an audit entry.
+//!
+//! The rows of a statement are one parameter, a JSON array, which both databases can unpack. A parameter for each value
+//! would be slow: SQLite looks up each parameter's name among all others.
+
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::any::Any;
+use serde::Serialize;
+use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::put::{JsonRows, put, run_length};
-use super::tables::{ACCOUNTS, digest, to_nanos, word};
+use super::tables::{
+    CUSTOMER, Column, REGISTRATION, SHOPPER, STORE, Table, customer_row, devices, digest, registration_row,
+    shopper_row, store_row, to_nanos, visitor,
+};
 use crate::directory::change::{Change, Outcome, Refusal};
-use crate::domain::ids::VisitorId;
-use crate::storage::{DatabaseError, Engine};
+use crate::directory::model::{Kind, Profile};
+use crate::domain::ids::{DeviceId, VisitorId};
+use crate::storage::{DatabaseError, Engine, JSON_ROWS};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// The maximum number of rows that one statement writes.
+const MAX_ROWS: usize = 500;
 
 /// Makes the changes, and returns the outcome of each.
 pub(super) async fn apply(
@@ -61,16 +73,15 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
         }
         Change::EraseShopper { id, pseudonym } => return erase(connection, id, pseudonym).await,
         Change::SetAccount(id, account) => {
-            let word = word(&ACCOUNTS, *account);
             let before: Option<String> = query_scalar::<Any, _>("SELECT account FROM shopper WHERE id = $1")
                 .bind(id.as_str())
                 .fetch_optional(&mut *connection)
                 .await?;
-            if before.as_deref() == Some(word) {
+            if before.as_deref() == Some(account.as_str()) {
                 return Ok(Outcome::Unchanged);
             }
             query::<Any>("UPDATE shopper SET account = $1 WHERE id = $2")
-                .bind(word)
+                .bind(account.as_str())
                 .bind(id.as_str())
                 .execute(connection)
                 .await?
@@ -99,6 +110,11 @@ async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outco
     Ok(not_found(done.rows_affected()))
 }
 
+/// The changes that changed something.
+fn changed<'c>(changes: &'c [Change], outcomes: &[Outcome]) -> impl Iterator<Item = &'c Change> {
+    changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Changed).map(|(change, _)| change)
+}
+
 /// Detaches the devices that shoppers have lost from their keys and tokens, and deletes the tokens that were issued for
 /// these devices.
 async fn detach_devices(
@@ -109,7 +125,7 @@ async fn detach_devices(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut shoppers = JsonRows::default();
-    for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Changed) {
+    for change in changed(changes, outcomes) {
         if let Change::PutShopper(profile) = change {
             shoppers.push(&[profile.shopper.visitor.id.as_str()]);
         }
@@ -172,9 +188,7 @@ pub(super) async fn record_changes(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut rows = JsonRows::default();
-    for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Changed) {
-        rows.push(&change.audit());
-    }
+    changed(changes, outcomes).for_each(|change| rows.push(&change.audit()));
     audit(connection, engine, rows, now).await
 }
 
@@ -188,4 +202,175 @@ async fn audit(connection: &mut AnyConnection, engine: Engine, rows: JsonRows, n
     );
     query::<Any>(AssertSqlSafe(sql)).bind(rows.finish()).bind(to_nanos(now)).execute(connection).await?;
     Ok(())
+}
+
+/// Rows in JSON, the first parameter of a statement.
+#[derive(Debug, Default)]
+struct JsonRows(Vec<u8>);
+
+impl JsonRows {
+    fn push(&mut self, row: &impl Serialize) {
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        // This cannot fail: the values are texts and numbers, and the writer is memory.
+        let _ = serde_json::to_writer(&mut self.0, row);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn finish(mut self) -> String {
+        self.0.extend_from_slice(if self.0.is_empty() { b"[]" } else { b"]" });
+        String::from_utf8(self.0).unwrap_or_default()
+    }
+
+    /// The table expression for FROM: each row is a `value`, and `value->>0` is its first column.
+    fn from(engine: Engine) -> &'static str {
+        match engine {
+            Engine::Sqlite => JSON_ROWS,
+            Engine::Postgres => "json_array_elements(CAST($1 AS json))",
+        }
+    }
+}
+
+/// The row that a change writes: its table, its kind in the registration table, and its key.
+fn target(change: &Change) -> Option<(&'static Table, Option<Kind>, &[u8])> {
+    match change {
+        Change::PutStore(store) => Some((&STORE, None, store.id.as_str().as_bytes())),
+        Change::PutShopper(profile) => Some((&SHOPPER, None, profile.shopper.visitor.id.as_str().as_bytes())),
+        Change::PutRegistration(kind, digest, _) => Some((&REGISTRATION, Some(*kind), digest.as_bytes())),
+        Change::LinkCustomer(digest, _) => Some((&CUSTOMER, None, digest.as_bytes())),
+        _ => None,
+    }
+}
+
+/// The number of leading changes that one statement can make: rows of one table and kind with different keys.
+fn run_length(changes: &[Change]) -> usize {
+    let Some((table, kind, _)) = changes.first().and_then(target) else { return 0 };
+    let mut keys = HashSet::new();
+    let targets = changes.iter().take(MAX_ROWS).map_while(target);
+    let fits = |(its, its_kind, key): &(&Table, Option<Kind>, _)| {
+        its.name == table.name && *its_kind == kind && keys.insert(*key)
+    };
+    targets.take_while(fits).count()
+}
+
+/// Writes the rows of changes counted by [`run_length`], and returns the outcome of each.
+async fn put(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Outcome>> {
+    let Some((table, ..)) = changes.first().and_then(target) else { return Ok(Vec::new()) };
+    let refusals = refusals(connection, engine, changes).await?;
+    let mut rows = JsonRows::default();
+    for (change, _) in changes.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none()) {
+        match change {
+            Change::PutStore(store) => rows.push(&store_row(store)),
+            Change::PutShopper(profile) => rows.push(&shopper_row(profile)),
+            Change::PutRegistration(kind, digest, link) => rows.push(&registration_row(*kind, digest, link)),
+            Change::LinkCustomer(digest, shopper) => rows.push(&customer_row(digest, shopper)),
+            _ => {}
+        }
+    }
+    let changed = write(connection, engine, table, rows).await?;
+    let outcome = |(change, refusal): (&Change, Option<Refusal>)| match (refusal, target(change)) {
+        (Some(refusal), _) => Outcome::Refused(refusal),
+        (None, Some((.., key))) if changed.contains(key) => Outcome::Changed,
+        _ => Outcome::Unchanged,
+    };
+    Ok(changes.iter().zip(refusals).map(outcome).collect())
+}
+
+/// Writes rows, and returns the keys of the rows that were added or changed.
+async fn write(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    table: &Table,
+    rows: JsonRows,
+) -> Result<HashSet<Vec<u8>>> {
+    let Some(key) = table.key.last().filter(|_| !rows.is_empty()) else { return Ok(HashSet::new()) };
+    let written = query::<Any>(AssertSqlSafe(upsert(table, *key, engine)));
+    let written = written.bind(rows.finish()).fetch_all(connection).await?;
+    let read = |row: &AnyRow| match key {
+        Column::Bytes(_) => row.try_get::<Vec<u8>, _>(0),
+        _ => row.try_get::<String, _>(0).map(String::into_bytes),
+    };
+    Ok(written.iter().map(read).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The statement that upserts rows of a table, and returns the keys of the rows that were added or changed.
+fn upsert(table: &Table, key: Column, engine: Engine) -> String {
+    let Table { name, key: keys, rest } = table;
+    let updates: Vec<String> = rest.iter().map(|column| format!("{0} = excluded.{0}", column.name())).collect();
+    let differs: Vec<String> =
+        rest.iter().map(|column| format!("{name}.{0} IS DISTINCT FROM excluded.{0}", column.name())).collect();
+    // SQLite needs the first WHERE; otherwise it parses ON as part of a join.
+    format!(
+        "{} WHERE 1 = 1 ON CONFLICT ({}) DO UPDATE SET {} WHERE {} RETURNING {}",
+        insert(table, engine),
+        names(keys),
+        updates.join(", "),
+        differs.join(" OR "),
+        key.name(),
+    )
+}
+
+/// The statement that inserts rows of a table.
+fn insert(Table { name, key, rest }: &Table, engine: Engine) -> String {
+    let value = |(index, column): (usize, &Column)| match (column, engine) {
+        (Column::Text(_), _) => format!("value->>{index}"),
+        (Column::Number(_), _) => format!("CAST(value->>{index} AS INTEGER)"),
+        (Column::Bytes(_), Engine::Sqlite) => format!("unhex(value->>{index})"),
+        (Column::Bytes(_), Engine::Postgres) => format!("decode(value->>{index}, 'hex')"),
+    };
+    let columns = [*key, *rest].concat();
+    let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+    format!("INSERT INTO {name} ({}) SELECT {} FROM {}", names(&columns), values.join(", "), JsonRows::from(engine))
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Creates a shopper. Fails if the id is in use, so that an existing shopper is never replaced.
+pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, profile: &Profile) -> Result<()> {
+    let mut rows = JsonRows::default();
+    rows.push(&shopper_row(profile));
+    query::<Any>(AssertSqlSafe(insert(&SHOPPER, engine))).bind(rows.finish()).execute(connection).await?;
+    Ok(())
+}
+
+/// For each change, whether it names a shopper or a device that does not exist.
+async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
+    let shoppers: HashSet<&VisitorId> = changes.iter().filter_map(referenced).map(|(shopper, _)| shopper).collect();
+    if shoppers.is_empty() {
+        return Ok(vec![None; changes.len()]);
+    }
+    let existing = devices_of(connection, engine, shoppers).await?;
+    let refusal = |change: &Change| {
+        let (shopper, device) = referenced(change)?;
+        let Some(devices) = existing.get(shopper) else { return Some(Refusal::UnknownShopper) };
+        device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice)
+    };
+    Ok(changes.iter().map(refusal).collect())
+}
+
+/// The shopper and the device that a change refers to.
+fn referenced(change: &Change) -> Option<(&VisitorId, Option<&DeviceId>)> {
+    match change {
+        Change::PutRegistration(_, _, link) => Some((link.shopper.as_ref()?, link.device.as_ref())),
+        Change::LinkCustomer(_, shopper) => Some((shopper, None)),
+        _ => None,
+    }
+}
+
+/// The devices of the shoppers that exist.
+pub(super) async fn devices_of(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    shoppers: HashSet<&VisitorId>,
+) -> Result<HashMap<VisitorId, Vec<DeviceId>>> {
+    let mut ids = JsonRows::default();
+    shoppers.into_iter().for_each(|id| ids.push(&[id.as_str()]));
+    let sql = format!("SELECT id, devices FROM shopper WHERE id IN (SELECT value->>0 FROM {})", JsonRows::from(engine));
+    let rows = query::<Any>(AssertSqlSafe(sql)).bind(ids.finish()).fetch_all(connection).await?;
+    let found = |row: &AnyRow| Ok((visitor(row)?, devices(row.try_get("devices")?)?));
+    rows.iter().map(found).collect()
 }

@@ -1,10 +1,8 @@
 //! The directory in a database, with a cache for scans.
 
+mod apps;
 mod cache;
 mod changes;
-mod customers;
-mod issued;
-mod put;
 mod tables;
 
 use std::collections::HashMap;
@@ -14,21 +12,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::any::{Any, AnyRow};
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query};
 use tokio::time::Instant;
 
-use super::change::{AuditEntry, Change, Kind, Link, Outcome, Profile};
+use super::change::{AuditEntry, Change, Outcome};
+use super::model::{Kind, Link, Profile};
 use super::{DirectoryError, Registration};
 use crate::breaker::Subject;
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
-use crate::domain::store::{ScanKeyWindow, Store};
+use crate::domain::store::Store;
 use crate::storage::{Database, DatabaseError, Engine, Work};
 use cache::Cache;
+use tables::{ISSUED, REGISTERED, select_profiles, select_stores};
 
 /// How long cached rows are used after the last check for changes by other connectors. A change takes effect everywhere
 /// within this time.
 const FRESH_FOR: Duration = Duration::from_secs(2);
+
+type Result<T, E = DirectoryError> = std::result::Result<T, E>;
 
 /// Stores, shoppers, keys, tokens and customers in tables.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl SqlDirectory {
         Self { database, cache, seen }
     }
 
-    pub(super) async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>, DirectoryError> {
+    pub(super) async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>> {
         let generation = self.cache.generation();
         if let Some(store) = self.cache.stores.find(id, generation) {
             return Ok(Some(store));
@@ -66,16 +68,12 @@ impl SqlDirectory {
         Ok(store)
     }
 
-    pub(super) async fn store_uncached(&self, id: &StoreId) -> Result<Option<Store>, DirectoryError> {
+    pub(super) async fn store_uncached(&self, id: &StoreId) -> Result<Option<Store>> {
         let id = id.clone();
         Ok(self.database.look_up(|connection| Box::pin(find_store(connection, id))).await?)
     }
 
-    pub(super) async fn identity_key(
-        &self,
-        digest: Digest,
-        subject: Subject,
-    ) -> Result<Option<Registration>, DirectoryError> {
+    pub(super) async fn identity_key(&self, digest: Digest, subject: Subject) -> Result<Option<Registration>> {
         let key = (Kind::IdentityKey, digest);
         self.registration(key, subject, move |connection| Box::pin(find_identity_key(connection, digest))).await
     }
@@ -85,18 +83,13 @@ impl SqlDirectory {
         digest: Digest,
         now: DateTime<Utc>,
         subject: Subject,
-    ) -> Result<Option<Registration>, DirectoryError> {
+    ) -> Result<Option<Registration>> {
         let key = (Kind::RecognitionToken, digest);
         self.registration(key, subject, move |connection| Box::pin(find_recognition_token(connection, digest, now)))
             .await
     }
 
-    async fn registration<F>(
-        &self,
-        key: (Kind, Digest),
-        subject: Subject,
-        find: F,
-    ) -> Result<Option<Registration>, DirectoryError>
+    async fn registration<F>(&self, key: (Kind, Digest), subject: Subject, find: F) -> Result<Option<Registration>>
     where
         F: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, Option<Found>> + Send + 'static,
     {
@@ -113,7 +106,7 @@ impl SqlDirectory {
         Ok(found.map(|found| found.registration))
     }
 
-    pub(super) async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>, DirectoryError> {
+    pub(super) async fn link(&self, kind: Kind, digest: Digest) -> Result<Option<Link>> {
         let sql = "SELECT shopper_id, device_id, channel, revoked FROM registration WHERE kind = $1 AND digest = $2";
         let read = self.database.look_up(move |connection| {
             Box::pin(async move {
@@ -124,47 +117,33 @@ impl SqlDirectory {
         Ok(read.await?)
     }
 
-    pub(super) async fn profile(&self, id: &VisitorId) -> Result<Option<Profile>, DirectoryError> {
+    pub(super) async fn profile(&self, id: &VisitorId) -> Result<Option<Profile>> {
         let id = id.clone();
         let read = self.database.look_up(move |connection| {
             Box::pin(async move {
-                let query = query::<Any>(
-                    "SELECT id, type, account, payment_source, last_month, devices FROM shopper WHERE id = $1",
-                )
-                .bind(id.as_str());
+                let query = query::<Any>(select_profiles!("WHERE s.id = $1")).bind(id.as_str());
                 query.fetch_optional(connection).await?.as_ref().map(tables::profile).transpose()
             })
         });
         Ok(read.await?)
     }
 
-    pub(super) async fn devices(
-        &self,
-        shoppers: Vec<VisitorId>,
-    ) -> Result<HashMap<VisitorId, Vec<DeviceId>>, DirectoryError> {
+    pub(super) async fn devices(&self, shoppers: Vec<VisitorId>) -> Result<HashMap<VisitorId, Vec<DeviceId>>> {
         let engine = self.database.engine();
         let read = self.database.look_up(move |connection| {
-            Box::pin(async move { put::devices_of(connection, engine, shoppers.iter().collect()).await })
+            Box::pin(async move { changes::devices_of(connection, engine, shoppers.iter().collect()).await })
         });
         Ok(read.await?)
     }
 
-    pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>, DirectoryError> {
+    pub(super) async fn stores(&self, after: Option<StoreId>, limit: usize) -> Result<Vec<Store>> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        let sql = "SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy
-                   FROM store WHERE id > $1 ORDER BY id LIMIT $2";
-        self.list(sql, after, limit, tables::store).await
+        self.list(select_stores!("WHERE id > $1 ORDER BY id LIMIT $2"), after, limit, tables::store).await
     }
 
-    pub(super) async fn shoppers(
-        &self,
-        after: Option<VisitorId>,
-        limit: usize,
-    ) -> Result<Vec<Profile>, DirectoryError> {
+    pub(super) async fn shoppers(&self, after: Option<VisitorId>, limit: usize) -> Result<Vec<Profile>> {
         let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
-        let sql = "SELECT id, type, account, payment_source, last_month, devices
-                   FROM shopper WHERE id > $1 ORDER BY id LIMIT $2";
-        self.list(sql, after, limit, tables::profile).await
+        self.list(select_profiles!("WHERE s.id > $1 ORDER BY s.id LIMIT $2"), after, limit, tables::profile).await
     }
 
     pub(super) async fn registrations(
@@ -172,7 +151,7 @@ impl SqlDirectory {
         kind: Kind,
         after: Option<Digest>,
         limit: usize,
-    ) -> Result<Vec<(Digest, Link)>, DirectoryError> {
+    ) -> Result<Vec<(Digest, Link)>> {
         let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
         let sql = match kind {
             Kind::IdentityKey => {
@@ -187,19 +166,7 @@ impl SqlDirectory {
         self.list(sql, after, limit, |row| Ok((tables::digest(row)?, tables::link(row)?))).await
     }
 
-    pub(super) async fn shortest_window(&self) -> Result<Option<ScanKeyWindow>, DirectoryError> {
-        let database = self.database.for_shoppers();
-        let read = database.look_up(|connection| {
-            Box::pin(async move {
-                let query =
-                    query_scalar::<Any, Option<i64>>("SELECT min(scan_key_window) FROM store WHERE enabled = 1");
-                query.fetch_one(connection).await?.map(tables::window).transpose()
-            })
-        });
-        Ok(read.await?)
-    }
-
-    pub(super) async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, DirectoryError> {
+    pub(super) async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>> {
         let sql = "SELECT id, at, action, kind, subject FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2";
         self.list(sql, before.unwrap_or(i64::MAX), limit, tables::audit_entry).await
     }
@@ -210,7 +177,7 @@ impl SqlDirectory {
         after: A,
         limit: usize,
         read: fn(&AnyRow) -> Result<T, DatabaseError>,
-    ) -> Result<Vec<T>, DirectoryError>
+    ) -> Result<Vec<T>>
     where
         T: Send + 'static,
         A: for<'q> sqlx::Encode<'q, Any> + sqlx::Type<Any> + Send + 'static,
@@ -225,7 +192,7 @@ impl SqlDirectory {
         Ok(list.await?)
     }
 
-    pub(super) async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
+    pub(super) async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>> {
         let engine = self.database.engine();
         let apply =
             self.database.transaction(move |connection| Box::pin(changes::apply(connection, engine, changes, now)));
@@ -235,7 +202,7 @@ impl SqlDirectory {
         Ok(outcomes?)
     }
 
-    pub(super) async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+    pub(super) async fn announce_erasure(&self) -> Result<()> {
         let tell = self.database.transaction(|connection| Box::pin(changes::announce_erasure(connection)));
         Ok(tell.await?)
     }
@@ -252,7 +219,7 @@ impl SqlDirectory {
     }
 
     /// Checks for changes by other connectors, and returns whether they have erased a shopper.
-    pub(super) async fn refresh(&self) -> Result<bool, DirectoryError> {
+    pub(super) async fn refresh(&self) -> Result<bool> {
         if self.database.engine() == Engine::Sqlite {
             return Ok(false); // no other connector uses this file
         }
@@ -274,12 +241,7 @@ impl SqlDirectory {
 }
 
 async fn find_store(connection: &mut AnyConnection, id: StoreId) -> Result<Option<Store>, DatabaseError> {
-    let found = query::<Any>(
-        "SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy FROM store WHERE id = $1",
-    )
-    .bind(id.as_str())
-    .fetch_optional(connection)
-    .await?;
+    let found = query::<Any>(select_stores!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
     found.as_ref().map(tables::store).transpose()
 }
 
@@ -288,17 +250,6 @@ struct Found {
     registration: Registration,
     is_issued: bool,
 }
-
-/// Selects a registered key or token with its shopper.
-const REGISTERED: &str = "SELECT r.shopper_id, r.device_id, r.channel, r.revoked, 0 AS issued,
-        s.id, s.type, s.account, s.payment_source, s.last_month
-    FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id
-    WHERE r.digest = $1 AND r.kind = $2";
-/// Selects an issued token, with the same columns.
-const ISSUED: &str = "SELECT i.shopper_id, i.device_id, NULL, 0, 1,
-        s.id, s.type, s.account, s.payment_source, s.last_month
-    FROM issued_token i JOIN shopper s ON s.id = i.shopper_id
-    WHERE i.digest = $1 AND i.expires_at > $3";
 
 async fn find_identity_key(connection: &mut AnyConnection, digest: Digest) -> Result<Option<Found>, DatabaseError> {
     let query = query::<Any>(REGISTERED).bind(digest.as_bytes().as_slice()).bind(Kind::IdentityKey.as_str());

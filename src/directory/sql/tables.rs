@@ -1,4 +1,4 @@
-//! The directory's tables: conversion between rows and values.
+//! The directory's tables: their columns, and the conversion between rows and values.
 
 use std::sync::Arc;
 
@@ -9,11 +9,13 @@ use sqlx::any::AnyRow;
 
 use crate::digest::Digest;
 use crate::directory::Registration;
-use crate::directory::change::{AuditEntry, Kind, Link, Profile};
+use crate::directory::change::AuditEntry;
+use crate::directory::model::{Kind, Link, Profile};
 use crate::domain::ids::{DeviceId, PaymentSourceId, StoreId, TextIdError, VisitorId};
 use crate::domain::scan::KeyChannel;
-use crate::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
-use crate::domain::visitor::{Account, Holder, Month, PaymentMethod, Shopper, Visitor, VisitorType};
+use crate::domain::store::{ScanKeyWindow, Store};
+use crate::domain::visitor::{Holder, Month, PaymentMethod, Shopper, Visitor};
+use crate::domain::words::Words;
 use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
@@ -70,15 +72,54 @@ pub(super) static REGISTRATION: Table = Table {
 };
 pub(super) static CUSTOMER: Table = Table { name: "customer", key: &[Bytes("digest")], rest: &[Text("shopper_id")] };
 
+/// Selects stores, to be read by [`store`].
+macro_rules! select_stores {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, enabled, takes_cash, default_gate_decision, scan_key_window, exit_policy FROM store ",
+            $rest
+        )
+    };
+}
+
+/// The columns of a shopper `s` that [`shopper`] reads.
+macro_rules! shopper_columns {
+    () => {
+        "s.id, s.type, s.account, s.payment_source, s.last_month"
+    };
+}
+
+/// Selects shoppers `s`, to be read by [`profile`].
+macro_rules! select_profiles {
+    ($rest:literal) => {
+        concat!("SELECT ", $crate::directory::sql::tables::shopper_columns!(), ", s.devices FROM shopper s ", $rest)
+    };
+}
+
+pub(super) use {select_profiles, select_stores, shopper_columns};
+
+/// Selects a registered key or token with its shopper, to be read by [`registration`].
+pub(super) const REGISTERED: &str = concat!(
+    "SELECT r.shopper_id, r.device_id, r.channel, r.revoked, 0 AS issued, ",
+    shopper_columns!(),
+    " FROM registration r LEFT JOIN shopper s ON s.id = r.shopper_id WHERE r.digest = $1 AND r.kind = $2"
+);
+/// Selects an issued token, with the same columns.
+pub(super) const ISSUED: &str = concat!(
+    "SELECT i.shopper_id, i.device_id, NULL, 0, 1, ",
+    shopper_columns!(),
+    " FROM issued_token i JOIN shopper s ON s.id = i.shopper_id WHERE i.digest = $1 AND i.expires_at > $3"
+);
+
 /// A store as a row of [`STORE`].
 pub(super) fn store_row(store: &Store) -> impl Serialize {
     (
         store.id.as_str(),
         u8::from(store.enabled),
         u8::from(store.takes_cash),
-        word(&GATE_DEFAULTS, store.default_gate_decision),
+        store.default_gate_decision.as_str(),
         store.scan_key_window.seconds(),
-        word(&EXIT_POLICIES, store.exit_policy),
+        store.exit_policy.as_str(),
     )
 }
 
@@ -89,7 +130,7 @@ pub(super) fn shopper_row(Profile { shopper, devices }: &Profile) -> impl Serial
     (
         shopper.visitor.id.as_str(),
         shopper.visitor.kind.as_str(),
-        word(&ACCOUNTS, shopper.account),
+        shopper.account.as_str(),
         method.and_then(|method| method.id.as_ref()).map(PaymentSourceId::as_str),
         method.map(|method| method.last_valid_month.to_string()),
         serde_json::json!(devices).to_string(),
@@ -118,9 +159,9 @@ pub(super) fn store(row: &AnyRow) -> Result<Store> {
         id: id(row, "id", StoreId::parse)?.ok_or_else(|| corrupt("id"))?,
         enabled: number(row, "enabled")? == 1,
         takes_cash: number(row, "takes_cash")? == 1,
-        default_gate_decision: value(&GATE_DEFAULTS, row.try_get("default_gate_decision")?)?,
+        default_gate_decision: word(row, "default_gate_decision")?,
         scan_key_window: window(number(row, "scan_key_window")?)?,
-        exit_policy: value(&EXIT_POLICIES, row.try_get("exit_policy")?)?,
+        exit_policy: word(row, "exit_policy")?,
     })
 }
 
@@ -130,7 +171,7 @@ pub(super) fn window(seconds: i64) -> Result<ScanKeyWindow> {
 }
 
 pub(super) fn profile(row: &AnyRow) -> Result<Profile> {
-    Ok(Profile { shopper: shopper(row)?, devices: devices(row.try_get("devices")?)? })
+    Ok(Profile { shopper: Arc::new(shopper(row)?), devices: devices(row.try_get("devices")?)? })
 }
 
 pub(super) fn devices(json: &str) -> Result<Vec<DeviceId>> {
@@ -143,8 +184,6 @@ pub(super) fn visitor(row: &AnyRow) -> Result<VisitorId> {
 }
 
 fn shopper(row: &AnyRow) -> Result<Shopper> {
-    let kind: &str = row.try_get("type")?;
-    let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("type"))?;
     let last_month: Option<&str> = row.try_get("last_month")?;
     let payment_method = match last_month {
         None => None,
@@ -154,8 +193,8 @@ fn shopper(row: &AnyRow) -> Result<Shopper> {
         }),
     };
     Ok(Shopper {
-        visitor: Visitor { id: visitor(row)?, kind },
-        account: value(&ACCOUNTS, row.try_get("account")?)?,
+        visitor: Visitor { id: visitor(row)?, kind: word(row, "type")? },
+        account: word(row, "account")?,
         payment_method,
     })
 }
@@ -213,16 +252,8 @@ fn id<T>(row: &AnyRow, column: &str, parse: fn(&str) -> std::result::Result<T, T
     text.map(parse).transpose().map_err(corrupt)
 }
 
-const GATE_DEFAULTS: [(&str, GateDefault); 2] = [("open", GateDefault::Open), ("closed", GateDefault::Closed)];
-const EXIT_POLICIES: [(&str, ExitPolicy); 2] =
-    [("let_out", ExitPolicy::LetOut), ("check_account", ExitPolicy::CheckAccount)];
-pub(super) const ACCOUNTS: [(&str, Account); 2] = [("active", Account::Active), ("flagged", Account::Flagged)];
-
-/// The word that is stored for a value.
-pub(super) fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
-    words.iter().find(|(_, its)| *its == value).map_or("", |(word, _)| word)
-}
-
-fn value<T: Copy>(words: &[(&'static str, T)], word: &str) -> Result<T> {
-    words.iter().find(|(its, _)| *its == word).map(|(_, value)| *value).ok_or_else(|| corrupt(word))
+/// The value of a column that has a word.
+fn word<T: Words>(row: &AnyRow, column: &str) -> Result<T> {
+    let word: &str = row.try_get(column)?;
+    T::from_word(word).ok_or_else(|| corrupt(column))
 }

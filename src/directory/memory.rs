@@ -1,24 +1,24 @@
 //! The directory in memory. It is lost when the process ends.
 
-mod issued;
-
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use super::change::{AuditEntry, Change, Issued, IssuedToken, Kind, Link, Outcome, Profile, Refusal, put_registration};
+use super::change::{AuditEntry, Change, Issued, IssuedToken, Outcome, Refusal, put_registration};
+use super::model::{Kind, Link, Profile};
 use super::{DirectoryError, Registration};
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::{ScanKeyWindow, Store};
-use crate::domain::visitor::{Account, Holder, Shopper};
-use issued::IssuedTokens;
+use crate::domain::visitor::{Account, Holder};
 
 /// The maximum number of audit entries.
 const MAX_AUDIT_ENTRIES: usize = 10_000;
+/// The maximum number of tokens that one call of [`IssuedTokens::sweep_some`] deletes.
+const SWEEP_BATCH: usize = 100;
 
 /// All tables under one lock, which is never held across an await.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) struct MemoryDirectory(RwLock<Tables>);
 #[derive(Default)]
 struct Tables {
     stores: BTreeMap<StoreId, Arc<Store>>,
-    shoppers: BTreeMap<VisitorId, (Arc<Shopper>, Vec<DeviceId>)>,
+    shoppers: BTreeMap<VisitorId, Profile>,
     registrations: BTreeMap<(Kind, Digest), Link>,
     customers: BTreeMap<Digest, VisitorId>,
     issued: IssuedTokens,
@@ -45,8 +45,8 @@ impl MemoryDirectory {
         let link = tables.registrations.get(&(kind, digest))?;
         let shopper = link.shopper.as_ref().and_then(|id| tables.shoppers.get(id));
         Some(match shopper {
-            Some((shopper, _)) if !link.revoked => Registration::Active {
-                holder: Holder { shopper: Arc::clone(shopper), device: link.device.clone() },
+            Some(profile) if !link.revoked => Registration::Active {
+                holder: Holder { shopper: Arc::clone(&profile.shopper), device: link.device.clone() },
                 channel: link.channel,
             },
             _ => Registration::Revoked,
@@ -58,8 +58,8 @@ impl MemoryDirectory {
         self.registration(Kind::RecognitionToken, digest).or_else(|| {
             let tables = self.tables();
             let token = tables.issued.find(digest, now)?;
-            let (shopper, _) = tables.shoppers.get(&token.shopper)?;
-            let holder = Holder { shopper: Arc::clone(shopper), device: token.device.clone() };
+            let profile = tables.shoppers.get(&token.shopper)?;
+            let holder = Holder { shopper: Arc::clone(&profile.shopper), device: token.device.clone() };
             Some(Registration::Active { holder, channel: None })
         })
     }
@@ -102,7 +102,7 @@ impl MemoryDirectory {
 
     pub(super) fn shopper_of(&self, customer: Digest) -> Option<Profile> {
         let tables = self.tables();
-        tables.profile(tables.customers.get(&customer)?)
+        tables.shoppers.get(tables.customers.get(&customer)?).cloned()
     }
 
     pub(super) fn link_or_create(
@@ -134,27 +134,30 @@ impl MemoryDirectory {
     }
 
     pub(super) fn profile(&self, id: &VisitorId) -> Option<Profile> {
-        self.tables().profile(id)
+        self.tables().shoppers.get(id).cloned()
     }
 
     pub(super) fn devices(&self, shoppers: Vec<VisitorId>) -> HashMap<VisitorId, Vec<DeviceId>> {
         let tables = self.tables();
-        let devices = |id: VisitorId| tables.shoppers.get(&id).map(|(_, devices)| (id.clone(), devices.clone()));
+        let devices = |id: VisitorId| {
+            let devices = tables.shoppers.get(&id)?.devices.clone();
+            Some((id, devices))
+        };
         shoppers.into_iter().filter_map(devices).collect()
     }
 
-    pub(super) fn stores(&self, after: Option<&StoreId>, limit: usize) -> Vec<Store> {
+    pub(super) fn stores(&self, after: Option<StoreId>, limit: usize) -> Vec<Store> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let tables = self.tables();
-        let stores = tables.stores.range::<StoreId, _>((after, Bound::Unbounded)).take(limit);
+        let stores = tables.stores.range((after, Bound::Unbounded)).take(limit);
         stores.map(|(_, store)| Store::clone(store)).collect()
     }
 
-    pub(super) fn shoppers(&self, after: Option<&VisitorId>, limit: usize) -> Vec<Profile> {
+    pub(super) fn shoppers(&self, after: Option<VisitorId>, limit: usize) -> Vec<Profile> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let tables = self.tables();
-        let shoppers = tables.shoppers.range::<VisitorId, _>((after, Bound::Unbounded)).take(limit);
-        shoppers.map(|(_, (shopper, devices))| profile(shopper, devices)).collect()
+        let shoppers = tables.shoppers.range((after, Bound::Unbounded)).take(limit);
+        shoppers.map(|(_, profile)| profile.clone()).collect()
     }
 
     pub(super) fn registrations(&self, kind: Kind, after: Option<Digest>, limit: usize) -> Vec<(Digest, Link)> {
@@ -186,10 +189,6 @@ impl MemoryDirectory {
 }
 
 impl Tables {
-    fn profile(&self, id: &VisitorId) -> Option<Profile> {
-        self.shoppers.get(id).map(|(shopper, devices)| profile(shopper, devices))
-    }
-
     fn apply(&mut self, change: Change, now: DateTime<Utc>) -> Outcome {
         let entry = change.audit();
         let lost = match &change {
@@ -217,8 +216,8 @@ impl Tables {
     /// and tokens.
     fn detach_devices(&mut self, Profile { shopper, devices }: &Profile) -> Vec<(&'static str, &'static str, String)> {
         let id = &shopper.visitor.id;
-        let Some((_, before)) = self.shoppers.get(id) else { return Vec::new() };
-        if before.iter().all(|device| devices.contains(device)) {
+        let Some(before) = self.shoppers.get(id) else { return Vec::new() };
+        if before.devices.iter().all(|device| devices.contains(device)) {
             return Vec::new();
         }
         self.issued.remove_devices_of(id, devices);
@@ -243,8 +242,8 @@ impl Tables {
             Change::DeleteStore(id) => found(self.stores.remove(&id).is_some()),
             Change::PutShopper(new) => {
                 let id = new.shopper.visitor.id.clone();
-                let same = self.profile(&id).is_some_and(|before| before == new);
-                self.shoppers.insert(id, (Arc::new(new.shopper), new.devices));
+                let same = self.shoppers.get(&id) == Some(&new);
+                self.shoppers.insert(id, new);
                 changed(!same)
             }
             Change::SetAccount(id, account) => self.set_account(&id, account),
@@ -275,14 +274,16 @@ impl Tables {
     fn refusal(&self, shopper: &VisitorId, device: Option<&DeviceId>) -> Option<Refusal> {
         match self.shoppers.get(shopper) {
             None => Some(Refusal::UnknownShopper),
-            Some((_, devices)) => device.filter(|device| !devices.contains(device)).map(|_| Refusal::UnknownDevice),
+            Some(profile) => device.filter(|device| !profile.devices.contains(device)).map(|_| Refusal::UnknownDevice),
         }
     }
 
     fn set_account(&mut self, id: &VisitorId, account: Account) -> Outcome {
-        let Some((shopper, _)) = self.shoppers.get_mut(id) else { return Outcome::Refused(Refusal::NotFound) };
+        let Some(Profile { shopper, .. }) = self.shoppers.get_mut(id) else {
+            return Outcome::Refused(Refusal::NotFound);
+        };
         let same = shopper.account == account;
-        *shopper = Arc::new(Shopper { account, ..Shopper::clone(shopper) });
+        Arc::make_mut(shopper).account = account;
         changed(!same)
     }
 
@@ -295,10 +296,6 @@ impl Tables {
         self.registrations.insert((kind, digest), link);
         changed(!same)
     }
-}
-
-fn profile(shopper: &Shopper, devices: &[DeviceId]) -> Profile {
-    Profile { shopper: shopper.clone(), devices: devices.to_vec() }
 }
 
 fn changed(is: bool) -> Outcome {
@@ -319,5 +316,76 @@ impl fmt::Debug for MemoryDirectory {
             .field("customers", &tables.customers.len())
             .field("issued", &tables.issued.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Issued recognition tokens by digest, with indexes by shopper and by expiry.
+#[derive(Default)]
+struct IssuedTokens {
+    tokens: HashMap<Digest, IssuedToken>,
+    by_shopper: BTreeSet<(VisitorId, DateTime<Utc>, Digest)>,
+    by_expiry: BTreeSet<(DateTime<Utc>, Digest)>,
+}
+
+impl IssuedTokens {
+    /// The token of that digest, unless it has expired.
+    fn find(&self, digest: Digest, now: DateTime<Utc>) -> Option<&IssuedToken> {
+        self.tokens.get(&digest).filter(|token| token.expires_at > now)
+    }
+
+    /// Adds a token. Removes expired tokens of its shopper, and the oldest ones above `at_most`.
+    fn issue(&mut self, token: IssuedToken, at_most: usize, now: DateTime<Utc>) {
+        let others = self.tokens_of(&token.shopper); // the oldest first
+        let too_many = others.len().saturating_sub(at_most.saturating_sub(1));
+        for (number, (expires_at, digest)) in others.into_iter().enumerate() {
+            if number < too_many || expires_at <= now {
+                self.remove(digest);
+            }
+        }
+        self.by_shopper.insert((token.shopper.clone(), token.expires_at, token.digest));
+        self.by_expiry.insert((token.expires_at, token.digest));
+        self.tokens.insert(token.digest, token);
+    }
+
+    /// Removes all tokens of a shopper.
+    fn remove_all_of(&mut self, shopper: &VisitorId) {
+        for (_, digest) in self.tokens_of(shopper) {
+            self.remove(digest);
+        }
+    }
+
+    /// Removes a shopper's tokens for devices that are not in `others_than`.
+    fn remove_devices_of(&mut self, shopper: &VisitorId, others_than: &[DeviceId]) {
+        for (_, digest) in self.tokens_of(shopper) {
+            let device = self.tokens.get(&digest).and_then(|token| token.device.as_ref());
+            if device.is_some_and(|device| !others_than.contains(device)) {
+                self.remove(digest);
+            }
+        }
+    }
+
+    /// Removes some expired tokens, and returns whether there may be more.
+    fn sweep_some(&mut self, now: DateTime<Utc>) -> bool {
+        let expired = self.by_expiry.iter().take_while(|(expires_at, _)| *expires_at <= now).take(SWEEP_BATCH);
+        let expired: Vec<_> = expired.map(|(_, digest)| *digest).collect();
+        expired.iter().for_each(|digest| self.remove(*digest));
+        expired.len() == SWEEP_BATCH
+    }
+
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn tokens_of(&self, shopper: &VisitorId) -> Vec<(DateTime<Utc>, Digest)> {
+        let least = (shopper.clone(), DateTime::<Utc>::MIN_UTC, Digest::from_bytes([0; 32]));
+        let tokens = self.by_shopper.range(least..).take_while(|(owner, ..)| owner == shopper);
+        tokens.map(|(_, expires_at, digest)| (*expires_at, *digest)).collect()
+    }
+
+    fn remove(&mut self, digest: Digest) {
+        if let Some(IssuedToken { shopper, expires_at, .. }) = self.tokens.remove(&digest) {
+            self.by_shopper.remove(&(shopper, expires_at, digest));
+            self.by_expiry.remove(&(expires_at, digest));
+        }
     }
 }

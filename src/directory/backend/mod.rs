@@ -8,14 +8,10 @@
 //! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
 //! other shoppers. If no other request was answered meanwhile, the connector looks up a made-up key to find out.
 
-mod answer_health;
 mod cache;
-mod check;
-mod circuit;
 mod client;
+mod guard;
 mod metrics;
-mod settings;
-mod wire;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,28 +19,31 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub use client::{Credentials, Limits, Settings, SettingsError, parse_url};
 pub(super) use metrics::register;
-pub use settings::{Credentials, Limits, Settings, SettingsError, parse_url};
 
-use super::{DirectoryError, Kind, Registration, ScanContext};
+use super::{Directory, DirectoryError, Kind, Registration, ScanContext};
 use crate::breaker::Subject;
 use crate::digest::Digest;
-use answer_health::AnswerHealth;
+use crate::domain::ids::StoreId;
 use cache::{Cache, Key};
-use circuit::Circuit;
 use client::{Answer, NoAnswer};
+use guard::{AnswerHealth, Circuit};
 use metrics::{Outcome, RemoteMetrics, Sent};
 
 /// How long each look-up waits for a permit: long enough for a short burst.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long before the scan's deadline a look-up request times out, so that the scan can still be answered.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
-
-/// The prefix of the made-up key of a probe. 18 random hexadecimal digits follow, so that it has the form of a
-/// recognition token too.
-const PROBE_PREFIX: &str = "connectorprobe";
+/// The interval of checks while no request is answered.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The time from a failed check to the next one.
+const RETRY_CHECK_AFTER: Duration = Duration::from_millis(500);
+/// The prefix of the keys that the connector makes up, so that the retailer can recognize them. 18 random hexadecimal
+/// digits follow, so that a key has the form of a recognition token too.
+const MADE_UP_PREFIX: &str = "connectorprobe";
 
 /// An identity backend.
 #[derive(Debug)]
@@ -197,7 +196,7 @@ impl Remote {
     }
 
     async fn send(&self, request: &LookupRequest<'_>) -> Result<Answer, NoAnswer> {
-        client::ask(&self.client, &self.url, request.kind, wire::write(request)).await
+        client::ask(&self.client, &self.url, request).await
     }
 
     /// Whether the backend has answered any request since this one was sent. If not, sends a probe: a look-up of a
@@ -214,7 +213,7 @@ impl Remote {
             return false;
         }
         let now = Instant::now();
-        if self.ask_made_up(PROBE_PREFIX, request).await.is_ok() {
+        if self.ask_made_up(request).await.is_ok() {
             return true;
         }
         *last_failed = Some(now);
@@ -223,14 +222,57 @@ impl Remote {
 
     /// Looks up a key that the connector makes up, which no shopper can choose. Any answer shows that the backend is
     /// up.
-    async fn ask_made_up(&self, prefix: &str, request: &LookupRequest<'_>) -> Result<(), NoAnswer> {
+    async fn ask_made_up(&self, request: &LookupRequest<'_>) -> Result<(), NoAnswer> {
         let mut random = [0; 9];
         getrandom::fill(&mut random).map_err(|error| NoAnswer::Failed(error.to_string()))?;
-        let key = format!("{prefix}{}", hex::encode(random));
+        let key = format!("{MADE_UP_PREFIX}{}", hex::encode(random));
         let _sent = self.metrics.made_up();
         self.send(&LookupRequest { value: &key, ..*request }).await?;
         self.note_answer(Instant::now());
         Ok(())
+    }
+
+    /// Checks the backend periodically while no scan uses it, by a look-up of a key that the connector makes up. Never
+    /// returns. The checks name the first store of the directory; without a store there
+    /// are no checks, as there can be no scan.
+    ///
+    /// Three checks without an answer, with no other answer in between, show that the backend is down: no shopper can
+    /// choose these keys.
+    pub(crate) async fn run_checks(&self, directory: &Directory) {
+        let mut failed = 0_u64;
+        loop {
+            sleep(if failed == 0 { CHECK_INTERVAL } else { RETRY_CHECK_AFTER }).await;
+            let since = Instant::now().checked_sub(CHECK_INTERVAL);
+            if !self.is_circuit_open() && since.is_some_and(|since| self.circuit.is_answered_since(since)) {
+                failed = 0;
+                continue;
+            }
+            // Without a free permit, scans are using the backend, so a check is not needed.
+            let Ok(_permit) = self.permits.try_acquire() else { continue };
+            let Some(store) = directory.stores(None, 1).await.unwrap_or_default().pop() else { continue };
+            match self.check(store.id).await {
+                Ok(()) => failed = 0,
+                Err(cause) => {
+                    failed = failed.saturating_add(1);
+                    let mut key = [0; 32];
+                    key[..8].copy_from_slice(&failed.to_be_bytes());
+                    let has_opened = self.circuit.unreachable(Digest::from_bytes(key).into(), Instant::now());
+                    let error = self.fail(has_opened, &cause);
+                    tracing::debug!(%error, "the check of the identity backend failed");
+                }
+            }
+        }
+    }
+
+    async fn check(&self, store: StoreId) -> Result<(), String> {
+        let (digest, deadline) = (Digest::from_bytes([0; 32]), Instant::now());
+        let context = ScanContext { subject: digest.into(), store, channel: None, deadline };
+        let request = LookupRequest { kind: Kind::IdentityKey, value: "", digest, context: &context };
+        match timeout(self.limits.timeout, self.ask_made_up(&request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(NoAnswer::Unreachable(cause) | NoAnswer::Failed(cause))) => Err(cause),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
     }
 
     /// Tells the circuit breaker about an answer.
