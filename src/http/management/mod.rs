@@ -2,16 +2,10 @@
 //!
 //! With `management.token`, both need it. Without it, metrics need no token, and administration is closed.
 
-mod audit;
-mod customers;
-mod decisions;
+mod directory;
 mod error;
 mod lists;
-mod registrations;
-mod rows;
-mod sessions;
-mod shoppers;
-mod stores;
+mod reports;
 
 pub(super) use error::AdminError;
 
@@ -66,14 +60,7 @@ pub(super) fn metrics_routes() -> OpenApiRouter<Management> {
 
 /// The routes of the administration, with their descriptions.
 pub(super) fn administration_routes() -> OpenApiRouter<Management> {
-    let routes = OpenApiRouter::default()
-        .merge(stores::routes())
-        .merge(shoppers::routes())
-        .merge(registrations::routes())
-        .merge(customers::routes())
-        .merge(sessions::routes())
-        .merge(decisions::routes())
-        .merge(audit::routes());
+    let routes = OpenApiRouter::default().merge(directory::routes()).merge(reports::routes());
     openapi::in_common(routes, "administration", &[MANAGEMENT_TOKEN], || {
         Refusals::default().exactly([AdminError::Unauthorized, AdminError::AdministrationClosed]).exactly([fault()])
     })
