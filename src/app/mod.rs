@@ -2,11 +2,11 @@
 //! opens the storage and binds the ports, [`App::run`] serves until it is stopped.
 
 mod bind;
+mod build;
 mod files;
 mod maintenance;
 mod open;
 mod reload;
-mod shoppers;
 mod stores;
 mod warnings;
 
@@ -17,12 +17,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use bind::BindError;
+pub use build::{build, build_with, raise_open_file_limit};
 pub use files::WatchedFiles;
 pub use open::read_source;
 pub use reload::Reload;
@@ -30,33 +30,22 @@ pub use warnings::{CODES_REFUSED, NO_STORE};
 
 use bind::Bound;
 use maintenance::Maintenance;
-use shoppers::Shared;
 
-use crate::administration::Administration;
-use crate::callers::Callers;
 use crate::carts::CartStore;
 use crate::cause::file_error;
-use crate::clock::{Clock, later};
-use crate::config::{Config, Mode};
-use crate::connector::Connector;
+use crate::clock::later;
 use crate::demo_issuer::DemoIssuerError;
+use crate::directory::DirectoryError;
 use crate::directory::file::DirectoryFileError;
-use crate::directory::{DirectoryError, Faults};
-use crate::http::{self, Admission, Api, InFlight, Management, Readiness};
+use crate::http::Readiness;
 use crate::ledger::LedgerError;
-use crate::metrics::{ConnectionMetrics, Exposition, Metrics};
-use crate::rate_limit::RateLimits;
-use crate::server::{self, Limits, Phase, Stop, TooFewFiles, UnreadAnswers};
+use crate::server::{self, Phase, Stop, TooFewFiles};
 use crate::storage::StorageError;
-use crate::telemetry;
 use crate::tls::{Tls, TlsError};
-use crate::traces::{SpanCounters, Traces, TracesError};
+use crate::traces::{Traces, TracesError};
 
 /// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The connection limit of the management port: enough for scrapers, probes and operators.
-const MANAGEMENT_CONNECTIONS: u32 = 32;
 
 /// Why the connector does not start.
 #[derive(Debug, Error)]
@@ -123,160 +112,6 @@ pub struct App {
 struct Port {
     bound: Bound,
     service: server::Port,
-}
-
-/// Raises the process's limit of open files, if this configuration needs more. `check-config` does so too.
-///
-/// # Errors
-/// If the limit cannot be raised far enough.
-pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
-    let shoppers = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
-    let shoppers = shoppers.map(|commerce| commerce.max_connections);
-    let ports = [config.server.max_connections, MANAGEMENT_CONNECTIONS].into_iter().chain(shoppers);
-    server::raise_open_file_limit(&ports.collect::<Vec<_>>())
-}
-
-/// Opens the storage and the files of the configuration, and binds the ports.
-///
-/// # Errors
-/// If a file or database cannot be used, or an address cannot be bound.
-pub async fn build(config: Config) -> Result<App, StartError> {
-    build_with(config, Clock::System, Faults::default()).await
-}
-
-/// Like [`build`], with another clock, and with the switch that makes the directory of a demo fail. `serve` ignores the
-/// switch.
-///
-/// # Errors
-/// As for [`build`].
-pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
-    let shoppers_bind = config.commerce.as_ref().and_then(|commerce| commerce.bind);
-    let shoppers_connections = config.commerce.as_ref().map_or(0, |commerce| commerce.max_connections);
-    raise_open_file_limit(&config)?;
-    let mut exposition = Exposition::new();
-    let registry = exposition.registry();
-    let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
-    let (database, directory, ledger) = open::open(&config, faults.clone(), clock.now(), registry).await?;
-    let hash_key = directory.hash_key().clone();
-    let carts = open::carts(&config, database.as_ref(), &hash_key, registry).await?;
-    warnings::warn(&config, &directory).await?;
-    let (api_port, management_port, shoppers_port) =
-        bind::bind(config.server.bind, config.management.bind, shoppers_bind)?;
-    let limits = RateLimits::new(config.rate_limit, config.shared_rate_limit);
-    let failures = RateLimits::per_minute(config.failures_per_minute, config.rate_limit.max_callers);
-    let callers = Callers::new(config.server.callers);
-    let (metrics, connections, spans) = (Metrics::new(), ConnectionMetrics::default(), SpanCounters::default());
-    metrics.register(registry);
-    connections.register(registry);
-    spans.register(registry);
-    limits.register(registry);
-    Tls::register(tls.as_ref(), registry);
-    telemetry::register(registry);
-    let traces = match config.traces {
-        Some(settings) => Some(Traces::start(settings, spans).await?),
-        None => None,
-    };
-    let traced = |router| http::traced(router, traces.as_ref());
-    let readiness = Readiness::new(database.clone()).with_directory(Arc::clone(&directory));
-    let port_limits = Limits {
-        max_connections: config.server.max_connections,
-        handshake_timeout: config.server.handshake_timeout,
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-        answer_timeout: config.server.answer_timeout,
-    };
-
-    let trusted_proxies: Arc<[IpNet]> = config.server.trusted_proxies.into();
-    let unread_answers = UnreadAnswers::default();
-    let port = |name, router, limits, tls| server::Port {
-        unread_answers: unread_answers.clone(),
-        router,
-        limits,
-        tls,
-        trusted_proxies: Arc::clone(&trusted_proxies),
-        metrics: connections.port(name),
-    };
-    let administration = Administration {
-        directory: Arc::clone(&directory),
-        carts: Arc::clone(&carts),
-        ledger: Arc::clone(&ledger),
-        clock: clock.clone(),
-    };
-    let demo = match config.mode {
-        // The demo's page and identity provider use plain HTTP.
-        Mode::Demo | Mode::PublishedDemo if config.commerce.is_some() && tls.is_none() => {
-            Some(shoppers::demo(administration.clone(), api_port.address, faults, config.demo_key)?)
-        }
-        Mode::Demo | Mode::PublishedDemo | Mode::Serve => None,
-    };
-    let shoppers = config.commerce.map(|commerce| {
-        let shared = Shared { administration: &administration, trusted_proxies: &trusted_proxies, metrics: &metrics };
-        shared.shoppers(commerce, config.scan_key.clone(), demo.as_ref())
-    });
-    shoppers.iter().for_each(|shoppers| shoppers.commerce.register(registry));
-    let maintenance = Maintenance {
-        directory: Arc::clone(&directory),
-        ledger: Arc::clone(&ledger),
-        limits: limits.clone(),
-        failures: failures.clone(),
-        shoppers: shoppers.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-    };
-    let (on_api_port, shoppers_port) = match (shoppers, shoppers_port) {
-        (Some(shoppers), Some(bound)) => {
-            let router = traced(http::shoppers(shoppers.clone(), readiness.clone()));
-            let limits = Limits { max_connections: shoppers_connections, ..port_limits };
-            let service = port("shoppers", router, limits, tls.clone().map(Tls::without_client_certificates));
-            // The demo's page calls the shopper API on the API's port, from which the page itself comes.
-            (demo.is_some().then_some(shoppers), Some(Port { bound, service }))
-        }
-        (shoppers, _) => (shoppers, None),
-    };
-
-    let connector = Connector {
-        directory: Arc::clone(&directory),
-        ledger: Arc::clone(&ledger),
-        hash_key,
-        scan_key: config.scan_key,
-        single_use: config.single_use,
-        include_payment_source: config.payment_source,
-        metrics: metrics.clone(),
-    };
-    let in_flight = InFlight::new(config.server.max_in_flight, metrics.clone());
-    let admission = Admission {
-        callers: callers.clone(),
-        limits,
-        failures,
-        trusted_proxies: Arc::clone(&trusted_proxies),
-        metrics: metrics.clone(),
-    };
-    let api = Api { connector: Arc::new(connector), clock: clock.clone(), admission, in_flight };
-    let reload = Reload { callers, tls: tls.clone(), directory, clock, metrics: metrics.clone() };
-    let management = Management {
-        administration,
-        database,
-        metrics: metrics.clone(),
-        exposition: Arc::new(exposition),
-        token: config.management.token,
-    };
-    let management_limits = Limits { max_connections: MANAGEMENT_CONNECTIONS, ..port_limits };
-    let api = traced(http::api(api, on_api_port, demo, readiness.clone(), metrics.clone()));
-    let management = traced(http::management(management, readiness.clone()));
-    Ok(App {
-        api: Port { bound: api_port, service: port("api", api, port_limits, tls.clone()) },
-        // Without TLS: off loopback it requires a token, and it must never be published.
-        management: Port { bound: management_port, service: port("management", management, management_limits, None) },
-        shoppers: shoppers_port,
-        carts,
-        maintenance,
-        reload,
-        readiness,
-        tls,
-        stop_delay: config.server.stop_delay,
-        grace_period: config.server.grace_period,
-        traces,
-    })
 }
 
 impl Port {

@@ -4,35 +4,36 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use prometheus_client::registry::Registry;
 
 use super::StartError;
 use crate::carts::CartStore;
-use crate::config::{Config, DirectorySource, Storage};
+use crate::config::{self, Config, DirectorySource};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
-use crate::metrics::readings;
-use crate::storage::{self, Database};
+use crate::storage::Database;
 
 const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
 
+/// The open storage.
+pub(super) struct Storage {
+    pub(super) database: Option<Database>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) carts: Arc<CartStore>,
+}
+
 /// Opens the storage, and imports the directory file or the demo data.
-pub(super) async fn open(
-    config: &Config,
-    faults: Faults,
-    now: DateTime<Utc>,
-    registry: &mut Registry,
-) -> Result<(Option<Database>, Arc<Directory>, Arc<Ledger>), StartError> {
+pub(super) async fn open(config: &Config, faults: Faults, now: DateTime<Utc>) -> Result<Storage, StartError> {
     // The file is checked before a database is created or gets this key, so that a failed start leaves nothing behind.
     let loaded = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
     let (database, directory, ledger) = match &config.storage {
-        Storage::Memory => {
+        config::Storage::Memory => {
             let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
             (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
         }
-        Storage::Database(location) => {
+        config::Storage::Database(location) => {
             let database = Database::open(location, config.hash_key.clone()).await?;
             let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
             (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
@@ -50,38 +51,19 @@ pub(super) async fn open(
         Some(settings) => directory.with_remote(Remote::new(settings)),
         None => directory,
     };
-    let (directory, ledger) = (Arc::new(directory), Arc::new(ledger));
-    storage::register(database.as_ref(), registry);
-    directory.register(registry);
-    ledger.register(registry);
-    readings! { registry, backends = &(database.clone(), Arc::clone(&directory));
-        /// 1 while the circuit breaker of this backend is open: the backend did not answer, so only checks and an
-        /// occasional scan use it; else 0. Other scans that need it fail.
-        gauge breaker_open(backend) = [
-            ("database", backends.0.as_ref().map(|database| !database.accepts_queries())),
-            ("identity_backend", backends.1.remote().map(Remote::is_circuit_open)),
-        ];
-    }
-    Ok((database, directory, ledger))
+    let carts = carts(config, database.as_ref(), directory.hash_key()).await?;
+    Ok(Storage { database, directory: Arc::new(directory), ledger: Arc::new(ledger), carts: Arc::new(carts) })
 }
 
 /// Opens the carts: in the database of the directory, or in a separate SQLite file beside it.
-pub(super) async fn carts(
-    config: &Config,
-    database: Option<&Database>,
-    hash_key: &HashKey,
-    registry: &mut Registry,
-) -> Result<Arc<CartStore>, StartError> {
+async fn carts(config: &Config, database: Option<&Database>, hash_key: &HashKey) -> Result<CartStore, StartError> {
     let anonymous = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
-    let carts = match (&config.storage, database) {
-        (Storage::Database(location), Some(database)) => {
+    Ok(match (&config.storage, database) {
+        (config::Storage::Database(location), Some(database)) => {
             CartStore::in_database(database.open_carts(location).await?, anonymous)
         }
         _ => CartStore::in_memory(hash_key.clone(), anonymous),
-    };
-    let carts = Arc::new(carts);
-    carts.register(registry);
-    Ok(carts)
+    })
 }
 
 /// Imports the content of a directory file.
