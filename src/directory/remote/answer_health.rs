@@ -41,7 +41,7 @@ impl AnswerHealth {
         if self.should_log(Some(Trouble::Refused), now) {
             tracing::warn!(
                 status,
-                "the identity backend refuses a look-up request: its key counts as not found; if it refuses every request, check \
+                "the identity backend refuses a look-up request: the shopper's key counts as not found; if it refuses every request, check \
                  directory.token and directory.client_certificate"
             );
         }
