@@ -201,7 +201,9 @@ impl App {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::warn!(%error, "stopped, but the ledger was not closed cleanly"),
             Err(_) => {
-                tracing::warn!("stopped, but the databases did not close within 1 s; answered decisions are on disk");
+                tracing::warn!(
+                    "stopped, but the databases did not close within 1 s; no decision whose answer was sent is lost"
+                );
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct SessionId(pub u64);
 pub struct Session {
     /// The session's number.
     pub id: SessionId,
-    /// The visitor. Its type tells associates from shoppers.
+    /// The visitor. Its type shows whether it is an associate or a shopper.
     pub visitor: Visitor,
     /// The store.
     pub store_id: StoreId,
@@ -162,7 +162,7 @@ impl Sessions {
         while self.time_out_oldest(now) {}
     }
 
-    /// Times out the oldest open session if it has been open for too long. Returns whether it has.
+    /// Times out the oldest open session if it has been open for too long. Returns true if a session timed out.
     pub(super) fn time_out_oldest(&mut self, now: DateTime<Utc>) -> bool {
         let Some(id) = self.by_age.first().copied() else { return false };
         if let Some(session) = self.by_id.get_mut(&id) {
@@ -176,7 +176,7 @@ impl Sessions {
         true
     }
 
-    /// Removes the session that ended first if it ended longer than `retention` ago. Returns whether it did.
+    /// Removes the session that ended first if it ended longer than `retention` ago. Returns true if a session was removed.
     pub(super) fn forget_oldest(&mut self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         let Some(id) = self.ended.front().copied() else { return false };
         let ended_at = self.by_id.get(&id).and_then(|session| session.ended_at());

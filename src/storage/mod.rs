@@ -165,7 +165,7 @@ pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseErro
 /// Logs that a start is waiting for the database.
 fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
     let left = left.as_secs();
-    tracing::warn!(%database, %step, error, time_left_s = left, "the database does not answer yet");
+    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
 }
 
 impl Database {

@@ -127,9 +127,9 @@ async fn ignored_provider_keys_are_counted_in_the_log() {
     let settings = provider.settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let process = Process::demo(&settings).await;
-    let fetched: Value = serde_json::from_str(&process.wait_for_log("\"rejected\":2")).unwrap();
+    let fetched: Value = serde_json::from_str(&process.wait_for_log("\"unfit\":2")).unwrap();
     assert_eq!((&fetched["provider"], &fetched["keys"]), (&json!("test"), &json!(64)), "{fetched}");
     let warning: Value = serde_json::from_str(&process.wait_for_log("more than 64 keys")).unwrap();
-    let found = (&warning["level"], &warning["provider"], &warning["over_limit"]);
+    let found = (&warning["level"], &warning["provider"], &warning["dropped"]);
     assert_eq!(found, (&json!("WARN"), &json!("test"), &json!(3)), "{warning}");
 }

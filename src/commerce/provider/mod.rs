@@ -128,12 +128,17 @@ impl Provider {
                     let (before, now) = (self.known_keys().as_deref().map(KeySet::counts), keys.counts());
                     if backoff > BACKOFF.0 || before != Some(now) {
                         let Counts { kept, rejected, .. } = now;
-                        tracing::info!(provider, keys = kept, rejected, "fetched the keys of the identity provider");
+                        tracing::info!(
+                            provider,
+                            keys = kept,
+                            unfit = rejected,
+                            "fetched the keys of the identity provider"
+                        );
                     }
                     if now.over_limit > 0 && before.is_none_or(|before| before.over_limit != now.over_limit) {
                         tracing::warn!(
                             provider,
-                            over_limit = now.over_limit,
+                            dropped = now.over_limit,
                             "the identity provider publishes more than {MAX_KEYS} keys and the last ones are ignored: tokens signed with \
                              these get 401 unknown_signing_key. Have unused keys withdrawn"
                         );

@@ -159,7 +159,7 @@ impl AnswerHealth {
         if self.should_log(Some(Trouble::Refused), now) {
             tracing::warn!(
                 status,
-                "the identity backend refuses a look-up request: its key counts as not found; if it refuses every request, check \
+                "the identity backend refuses a look-up request: the shopper's key counts as not found; if it refuses every request, check \
                  directory.token and directory.client_certificate"
             );
         }
@@ -168,7 +168,7 @@ impl AnswerHealth {
     /// Records a malformed answer.
     pub(super) fn malformed(&self, error: &str, now: Instant) {
         if self.should_log(Some(Trouble::Malformed), now) {
-            tracing::warn!(error, "the identity backend sent a malformed answer: its key counts as not found");
+            tracing::warn!(error, "the identity backend sent a malformed answer: the shopper's key counts as not found");
         }
     }
 
