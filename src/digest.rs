@@ -2,6 +2,7 @@
 //!
 //! A stored digest cannot be used at a gate.
 
+use secrecy::SecretString;
 use std::fmt;
 
 use base64::Engine as _;
@@ -180,8 +181,34 @@ impl Fingerprint {
     }
 }
 
+/// The length of a new secret: that of a recognition token.
+const SECRET_LENGTH: usize = 32;
+
+/// A new secret of letters and digits, from the operating system's random numbers. It can be a recognition token.
+///
+/// # Errors
+/// When the operating system provides no random numbers.
+pub fn new_secret() -> Result<SecretString, getrandom::Error> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut secret = String::with_capacity(SECRET_LENGTH);
+    let mut bytes = [0; SECRET_LENGTH];
+    while secret.len() < SECRET_LENGTH {
+        getrandom::fill(&mut bytes)?;
+        // Six bits give 64 values. The two values beyond the alphabet are skipped, so that all characters are equally
+        // likely.
+        let drawn = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        let missing = SECRET_LENGTH.saturating_sub(secret.len());
+        secret.extend(drawn.take(missing).copied().map(char::from));
+    }
+    Ok(secret.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     /// The expected value comes from another implementation, Python's `hmac`: the key is 32 bytes of 0x01; the message
@@ -204,5 +231,17 @@ mod tests {
             key.fingerprint(&scanned("YWI="), &store("c"), Location::Entry),
             key.fingerprint(&scanned("YQ=="), &store("bc"), Location::Entry)
         );
+    }
+
+    #[test]
+    fn secret_is_32_letters_and_digits_of_the_whole_alphabet() {
+        let secrets: Vec<_> = (0..200).map(|_| new_secret().expect("randomness")).collect();
+        for secret in &secrets {
+            let secret = secret.expose_secret();
+            assert!(secret.len() == 32 && secret.chars().all(|c| c.is_ascii_alphanumeric()));
+        }
+        let characters: HashSet<char> = secrets.iter().flat_map(|secret| secret.expose_secret().chars()).collect();
+        let different: HashSet<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+        assert_eq!((characters.len(), different.len()), (62, 200));
     }
 }

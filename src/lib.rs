@@ -4,22 +4,19 @@
 //! two seconds. A scan passes through these modules:
 //!
 //! ```text
-//! bytes → request (http::wire) → shopper (directory) → decision (domain::decision)
-//!       → record (ledger: the first record wins) → answer (http::answer)
+//! bytes → request (gate_api::request) → shopper (directory) → decision (domain::decision)
+//!       → record (ledger: the first record wins) → answer (gate_api::answer)
 //! ```
 //!
-//! [`connector`] makes and records the decision, without HTTP. [`administration`] shows and changes stores, shoppers
-//! and keys. [`commerce`] is the shopper API: it identifies the customer of an app and creates codes for the gate;
-//! [`carts`] stores carts. [`app`] builds and runs everything, for the binary and the tests. [`gate`] simulates
-//! Amazon's side.
+//! [`verify`] makes and records the decision, without HTTP. [`admin`] shows and changes stores, shoppers and keys.
+//! [`shopper`] is the side of the shopper's app: it identifies a customer, keeps carts and creates codes for the gate.
+//! [`app`] builds and runs everything, for the binary and the tests. [`simulator`] is Amazon's side.
 //!
-//! A module imports only modules above it in the list below; `tests/service/architecture.rs` checks this.
+//! A module imports only modules above it in the list below; `tests/it/architecture.rs` checks this.
 
 pub mod domain;
 
 pub mod clock;
-
-pub mod cache;
 
 pub mod cause;
 
@@ -29,9 +26,9 @@ pub mod breaker;
 
 pub mod loopback;
 
-pub mod metrics;
+pub mod cache;
 
-pub mod traces;
+pub mod observe;
 
 pub mod storage;
 
@@ -39,34 +36,32 @@ pub mod directory;
 
 pub mod ledger;
 
-pub mod carts;
-
 pub mod transfer;
 
 pub mod rate_limit;
 
 pub mod callers;
 
-pub mod administration;
-
-pub mod commerce;
-
-pub mod demo_issuer;
-
 pub mod tls;
-
-pub mod config;
-
-pub mod telemetry;
 
 pub mod server;
 
-pub mod connector;
-
 pub mod http;
+
+pub mod verify;
+
+pub mod gate_api;
+
+pub mod shopper;
+
+pub mod admin;
+
+pub mod demo;
+
+pub mod config;
 
 pub mod app;
 
-pub mod gate;
+pub mod simulator;
 
 pub mod cli;

@@ -9,11 +9,12 @@ use axum::http::{Request, StatusCode};
 use identity_connector::callers::{Caller, Callers, KeyDigest, Stores};
 use identity_connector::clock::Clock;
 use identity_connector::config::{Log, LogFormat};
-use identity_connector::connector::Connector;
-use identity_connector::http::{Admission, Api, IDENTITY_KEYS, InFlight, Readiness, api};
-use identity_connector::metrics::Metrics;
+use identity_connector::gate_api::{self, Admission, Api, IDENTITY_KEYS, InFlight};
+use identity_connector::http::Readiness;
+use identity_connector::observe::logs;
+use identity_connector::observe::metrics::Metrics;
 use identity_connector::rate_limit::{Allowance, RateLimits};
-use identity_connector::telemetry;
+use identity_connector::verify::Connector;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -81,7 +82,7 @@ impl Answers {
     /// Sets up everything and sends one request, so that one-time work is not counted.
     pub(crate) fn prepare(case: Case) -> Self {
         // The log goes to standard error, as in production.
-        let log = telemetry::init(&Log { format: LogFormat::Json, level: LevelFilter::INFO }).unwrap();
+        let log = logs::init(&Log { format: LogFormat::Json, level: LevelFilter::INFO }).unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let metrics = Metrics::new();
         let connector = Arc::new(connector(&runtime.block_on(directory()), metrics.clone()));
@@ -118,7 +119,7 @@ impl Answers {
             assert_eq!(*answer, (status, Bytes::from_static(body.as_bytes())));
         }
         assert_eq!(self.connector.ledger.records() as u64, records);
-        assert_eq!(telemetry::dropped_lines(), 0);
+        assert_eq!(logs::dropped_lines(), 0);
     }
 }
 
@@ -145,5 +146,5 @@ fn router(connector: &Arc<Connector>, metrics: Metrics) -> Router {
         admission,
         in_flight: InFlight::new(256, metrics.clone()),
     };
-    api(state, None, None, Readiness::new(None), metrics)
+    gate_api::router(state, Router::new(), Readiness::new(None), metrics)
 }

@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use identity_connector::domain::scan_key_code::ScanKeyFormat;
 use identity_connector::domain::store::ScanKeyWindow;
-use identity_connector::http::read_scan;
+use identity_connector::gate_api::read_scan;
 
 /// The number of repetitions of each case.
 const TIMES: u64 = 100;

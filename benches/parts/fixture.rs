@@ -5,14 +5,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
-use identity_connector::connector::Connector;
 use identity_connector::digest::HashKey;
 use identity_connector::directory::{Directory, file};
 use identity_connector::domain::scan::Scan;
 use identity_connector::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
-use identity_connector::http::read_scan;
+use identity_connector::gate_api::read_scan;
 use identity_connector::ledger::{Ledger, Limits, MemoryLedger};
-use identity_connector::metrics::Metrics;
+use identity_connector::observe::metrics::Metrics;
+use identity_connector::verify::Connector;
 use serde_json::json;
 
 pub(crate) const STORE: &str = "STORE-001";

@@ -4,9 +4,7 @@
 use chrono::DateTime;
 use identity_connector::domain::code_signature::SigningKeys;
 use identity_connector::domain::identity_key::{IdentityKey, Presented};
-use identity_connector::domain::scan_key_code::{
-    MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError,
-};
+use identity_connector::domain::scan_key_code::{MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError};
 use identity_connector::domain::store::ScanKeyWindow;
 use libfuzzer_sys::fuzz_target;
 

@@ -11,26 +11,29 @@ use super::bind::{self, Bound};
 use super::maintenance::Maintenance;
 use super::open::{self, Storage};
 use super::{App, Port, Reload, StartError, warnings};
-use crate::administration::Administration;
+use crate::admin::{self, Administration, Management};
 use crate::callers::Callers;
-use crate::carts::CartStore;
 use crate::clock::Clock;
-use crate::commerce::{CodeSettings, Commerce, Provider};
 use crate::config::Config;
-use crate::connector::Connector;
-use crate::demo_issuer::{DemoIssuer, DemoIssuerError};
+use crate::demo::issuer::{DemoIssuer, DemoIssuerError};
+use crate::demo::{self, Demo};
 use crate::directory::{Directory, Faults, Remote};
 use crate::domain::ids::Issuer;
-use crate::http::{self, Admission, Api, Demo, InFlight, Management, Readiness, Shoppers};
+use crate::gate_api::{self, Admission, Api, InFlight};
+use crate::http::{self, Readiness};
 use crate::ledger::Ledger;
 use crate::loopback::reachable;
-use crate::metrics::{ConnectionMetrics, Exposition, Metrics, readings};
+use crate::observe::logs;
+use crate::observe::metrics::{ConnectionMetrics, Exposition, Metrics, readings};
+use crate::observe::traces::{SpanCounters, Traces};
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, TooFewFiles, UnreadAnswers};
+use crate::shopper::carts::CartStore;
+use crate::shopper::http::Shoppers;
+use crate::shopper::{self, CodeSettings, Commerce, Provider};
 use crate::storage::{self, Database};
-use crate::telemetry;
 use crate::tls::Tls;
-use crate::traces::{SpanCounters, Traces};
+use crate::verify::Connector;
 
 /// The connection limit of the management port: enough for scrapers, probes and operators.
 const MANAGEMENT_CONNECTIONS: u32 = 32;
@@ -75,8 +78,10 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     // The demo's page calls the shopper API on the API's port, from which the page itself comes.
     let on_api_port = shoppers.clone().filter(|_| shoppers_port.is_none() || demo.is_some());
     let (readiness, metrics) = (parts.readiness.clone(), parts.metrics.clone());
-    let api = http::api(parts.api(), on_api_port, demo, readiness.clone(), metrics);
-    let management = http::management(parts.management(shoppers.as_ref()), readiness.clone());
+    let others = on_api_port.map_or_else(Router::new, shopper::http::routes);
+    let others = others.merge(demo.map_or_else(Router::new, demo::routes));
+    let api = gate_api::router(parts.api(), others, readiness.clone(), metrics);
+    let management = admin::router(parts.management(shoppers.as_ref()), readiness.clone());
     let port = |name, bound, router, max_connections, tls| {
         parts.port(name, bound, http::traced(router, traces.as_ref()), max_connections, tls)
     };
@@ -87,7 +92,13 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
         shoppers: shoppers_port.zip(shoppers.clone()).zip(config.commerce.as_ref()).map(
             |((bound, shoppers), commerce)| {
                 let tls = parts.tls.clone().map(Tls::without_client_certificates);
-                port("shoppers", bound, http::shoppers(shoppers, readiness.clone()), commerce.max_connections, tls)
+                port(
+                    "shoppers",
+                    bound,
+                    shopper::http::router(shoppers, readiness.clone()),
+                    commerce.max_connections,
+                    tls,
+                )
             },
         ),
         carts: Arc::clone(&parts.carts),
@@ -257,7 +268,7 @@ impl Parts {
         self.spans.register(registry);
         self.limits.register(registry);
         Tls::register(self.tls.as_ref(), registry);
-        telemetry::register(registry);
+        logs::register(registry);
         shoppers.iter().for_each(|shoppers| shoppers.commerce.register(registry));
         exposition
     }

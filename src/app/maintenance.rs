@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::stores;
 use crate::clock::Clock;
 use crate::directory::Directory;
-use crate::http::Shoppers;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::shopper::http::Shoppers;
 
 /// The interval in which expired records are deleted.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -31,18 +31,18 @@ pub use warnings::{CODES_REFUSED, NO_STORE};
 use bind::Bound;
 use maintenance::Maintenance;
 
-use crate::carts::CartStore;
 use crate::cause::file_error;
 use crate::clock::later;
-use crate::demo_issuer::DemoIssuerError;
+use crate::demo::issuer::DemoIssuerError;
 use crate::directory::DirectoryError;
 use crate::directory::file::DirectoryFileError;
 use crate::http::Readiness;
 use crate::ledger::LedgerError;
+use crate::observe::traces::{Traces, TracesError};
 use crate::server::{self, Phase, Stop, TooFewFiles};
+use crate::shopper::carts::CartStore;
 use crate::storage::StorageError;
 use crate::tls::{Tls, TlsError};
-use crate::traces::{Traces, TracesError};
 
 /// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::StartError;
-use crate::carts::CartStore;
 use crate::config::{self, Config, DirectorySource};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
 use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
+use crate::shopper::carts::CartStore;
 use crate::storage::Database;
 
 const DEMO_DATA: &str = include_str!("../../config/demo-data.json");

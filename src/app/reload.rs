@@ -14,7 +14,7 @@ use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 use crate::tls::Tls;
 
 /// The interval of checks for changed files.

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::directory::{Directory, DirectoryError};
 use crate::domain::store::Store;
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 
 /// The interval of refreshes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use crate::config::{Config, Effective, Mode, Override, Sources, effective};
 use crate::digest::HashKey;
 use crate::directory::Change;
 use crate::directory::file::Content;
-use crate::gate::{self, Finding, GateSettings, Verdict};
+use crate::simulator::{self, Finding, GateSettings, Verdict};
 
 pub(super) const HELP: &str = "\
 Example:
@@ -60,7 +60,7 @@ pub(super) async fn run(args: &CheckConfigArgs, now: DateTime<Utc>) -> ExitCode 
     if let Err(problem) = args.credentials.apply(&mut settings) {
         return fail(EXIT_USAGE, &problem);
     }
-    let findings = match gate::probe(settings, store.as_deref(), now).await {
+    let findings = match simulator::probe(settings, store.as_deref(), now).await {
         Ok(findings) => findings,
         Err(error) => return fail(EXIT_USAGE, &format!("--probe: {error}")),
     };

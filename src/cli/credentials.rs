@@ -7,7 +7,7 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::secret;
-use crate::gate::GateSettings;
+use crate::simulator::GateSettings;
 
 const API_KEY_VARIABLE: &str = "CONNECTOR_API_KEY";
 

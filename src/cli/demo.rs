@@ -7,9 +7,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::serve::start;
 use super::{ConfigArgs, fail, print};
-use crate::administration::new_secret;
 use crate::app::App;
 use crate::config::{Config, DirectorySource, Mode};
+use crate::digest::new_secret;
 use crate::loopback::reachable;
 
 pub(super) const HELP: &str = "\

@@ -17,8 +17,8 @@ use super::credentials::CredentialArgs;
 use super::{ConfigArgs, EXIT_USAGE, fail, parse_time, print, safe, secret};
 use crate::config::{load_scan_key, load_signing_keys};
 use crate::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
-use crate::gate::{Attempt, Cause, Gate, GateDecision, GateReport, GateScan, GateSettings, Outcome};
-use crate::telemetry::use_colour;
+use crate::observe::logs::use_colour;
+use crate::simulator::{Attempt, Cause, Gate, GateDecision, GateReport, GateScan, GateSettings, Outcome};
 
 pub(super) const HELP: &str = "\
 Example:

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::print;
-use crate::http::document;
+use crate::admin::openapi::document;
 
 pub(super) fn run() -> ExitCode {
     print(&document());

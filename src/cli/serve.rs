@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{EXIT_USAGE, fail};
 use crate::app::{self, App, StartError, WatchedFiles};
 use crate::config::{Config, LogFormat, Mode, Sources, log_format};
-use crate::telemetry;
+use crate::observe::logs;
 
 pub(super) const HELP: &str = "\
 Example:
@@ -42,7 +42,7 @@ pub(super) async fn start<T>(
     let format = config.log.format;
     let watched = WatchedFiles::new(mode, sources, &config);
     let prepared = prepare(&mut config);
-    let log = match telemetry::init(&config.log) {
+    let log = match logs::init(&config.log) {
         Ok(guard) => guard,
         Err(error) => return fail_to_start(format, 1, &error),
     };
@@ -80,7 +80,7 @@ pub(super) async fn start<T>(
 fn fail_to_start(format: LogFormat, code: u8, error: &dyn Display) -> ExitCode {
     match format {
         LogFormat::Text => return fail(code, error),
-        LogFormat::Json => drop(io::stderr().write_all(telemetry::error_line(&error.to_string()).as_bytes())),
+        LogFormat::Json => drop(io::stderr().write_all(logs::error_line(&error.to_string()).as_bytes())),
     }
     ExitCode::from(code)
 }

@@ -12,9 +12,9 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use super::layers::IDENTITY_PROVIDERS;
 use super::reader::Reader;
 use super::{MINUTE, Mode, delta};
-use crate::commerce::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
 use crate::domain::ids::Issuer;
 use crate::rate_limit::Allowance;
+use crate::shopper::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
 
 /// The maximum number of shoppers and addresses with their own rate limit.
 const MAX_CALLERS: usize = 100_000;

@@ -39,10 +39,10 @@ use crate::directory::backend;
 use crate::domain::code_signature::SigningKeys;
 use crate::domain::scan_key_code::ScanKeyFormat;
 use crate::ledger;
+use crate::observe::traces;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
 use crate::tls::TlsSettings;
-use crate::traces;
 use layers::Layers;
 use reader::Reader;
 

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::Reader;
 use crate::loopback::is_loopback;
-use crate::traces::Settings;
+use crate::observe::traces::Settings;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const HEADERS: &str = "telemetry.otlp_headers";

@@ -39,7 +39,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::Holder;
-use crate::metrics::readings;
+use crate::observe::metrics::readings;
 use crate::storage::Database;
 use backend::LookupRequest;
 use memory::MemoryDirectory;

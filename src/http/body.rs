@@ -6,11 +6,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 
 /// The longest allowed request body, in bytes.
-pub(super) const MAX_BODY: usize = 64 * 1024;
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     /// It is longer than [`MAX_BODY`].
     TooLong,
     /// It was not complete in time, or the connection broke.
@@ -22,7 +22,7 @@ pub(super) enum BodyError {
 /// # Errors
 /// When the body is longer than [`MAX_BODY`] (without reading it, if its `Content-Length` says so), when it is not
 /// complete at `deadline`, or when the connection breaks.
-pub(super) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, BodyError> {
+pub(crate) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(BodyError::TooLong);
     }

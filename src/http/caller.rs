@@ -11,7 +11,7 @@ use crate::server::Arrival;
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The client's address of a request, for rate limits.
-pub(super) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+pub(crate) fn caller_of(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |arrival: &Arrival| arrival.peer);
     caller(peer, headers, trusted)
 }

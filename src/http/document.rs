@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::body::{self, BodyError};
 use super::error::Refused;
-use super::later;
+use crate::clock::later;
 use crate::directory::{Problem, file, placeholder};
 use crate::server::Arrival;
 
@@ -26,7 +26,7 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Why a body is refused.
 #[derive(Debug)]
-pub(super) enum BadDocument {
+pub(crate) enum BadDocument {
     /// It is too long.
     TooLong,
     /// The message has the position and what is wrong, never a value.
@@ -34,10 +34,10 @@ pub(super) enum BadDocument {
 }
 
 /// The text of a body that must be JSON.
-pub(super) struct Document(String);
+pub(crate) struct Document(String);
 
 /// Deserializes from an object only. A derived `Deserialize` would also accept an array with the members in order.
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -93,7 +93,7 @@ const MAX_PROBLEMS: usize = 20;
 ///
 /// # Errors
 /// All problems, if no object can be read.
-pub(super) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<Problem>), Vec<Problem>> {
+pub(crate) fn read_with_problems<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let first_problem = match parse(text) {
         Ok(Object(object)) => return Ok((object, Vec::new())),
         Err(problem) => problem,
@@ -179,17 +179,17 @@ fn shortened(position: &str) -> String {
 
 impl Document {
     /// The unparsed text.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.0
     }
 
     /// Parses it as an object.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, BadDocument> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, BadDocument> {
         self.parse().map(|Object(object)| object)
     }
 
     /// Parses it as an array of objects.
-    pub(super) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, BadDocument> {
+    pub(crate) fn read_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, BadDocument> {
         let all: Vec<Object<T>> = self.parse()?;
         Ok(all.into_iter().map(|Object(object)| object).collect())
     }

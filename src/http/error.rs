@@ -1,7 +1,7 @@
 //! Refusals: every answer that is not a success is a [`Refused`], as `{"message": "…"}`.
 //!
-//! Each side has its own errors, which become refusals: [`GateError`](super::gate_error::GateError),
-//! [`AdminError`](super::management::AdminError) and [`ShopperError`](super::shopper::ShopperError).
+//! Each side has its own errors, which become refusals: [`GateError`](crate::gate_api::error::GateError),
+//! [`AdminError`](crate::admin::AdminError) and [`ShopperError`](crate::shopper::http::ShopperError).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use serde::Serialize;
 /// Its response has two extensions, which are not sent: the [`Outcome`] for the access log, and the [`Message`], which
 /// the shopper's side puts into the status line.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     message: Cow<'static, str>,
     outcome: Outcome,
     /// The reason in the body, for an app to act on.
-    pub(super) reason: Option<&'static str>,
+    pub(crate) reason: Option<&'static str>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -35,91 +35,94 @@ struct Body<'a> {
 
 /// The outcome of a request, for its log line. It is an extension of the response and never sent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// The stable identifier of the outcome.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A problem that an operator has to fix. The line is then a warning, or an error if the connector is at fault.
-    pub(super) cause: Option<String>,
+    pub(crate) cause: Option<String>,
     /// The decision about the shopper, if one was made.
-    pub(super) decision: Option<&'static str>,
+    pub(crate) decision: Option<&'static str>,
     /// The effect of the decision on the visitor's sessions, if it had one.
-    pub(super) session: Option<&'static str>,
+    pub(crate) session: Option<&'static str>,
     /// Whether the answer comes from a record that existed before the request.
-    pub(super) replay: bool,
+    pub(crate) replay: bool,
 }
 
 impl Outcome {
-    pub(super) fn reason(reason: &'static str) -> Self {
+    pub(crate) fn reason(reason: &'static str) -> Self {
         Self { reason, ..Self::default() }
     }
 }
 
 /// The message of a refusal, as an extension of the response.
 #[derive(Clone, Debug)]
-pub(super) struct Message(pub(super) Cow<'static, str>);
+pub(crate) struct Message(pub(crate) Cow<'static, str>);
+
+/// The reason of a scan that is refused because of `server.max_in_flight`.
+pub(crate) const OVERLOADED: &str = "overloaded";
 
 /// The `reason` of a request without exactly one valid `Host`.
-pub(super) const INVALID_HOST: &str = "invalid_host";
+pub(crate) const INVALID_HOST: &str = "invalid_host";
 
 impl Refused {
     /// The reason is for the log only.
-    pub(super) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>, reason: &'static str) -> Self {
+    pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>, reason: &'static str) -> Self {
         Self::with_outcome(status, message, Outcome::reason(reason))
     }
 
-    pub(super) fn with_outcome(status: StatusCode, message: impl Into<Cow<'static, str>>, outcome: Outcome) -> Self {
+    pub(crate) fn with_outcome(status: StatusCode, message: impl Into<Cow<'static, str>>, outcome: Outcome) -> Self {
         Self { status, message: message.into(), outcome, reason: None, header: None }
     }
 
     /// The reason is in the body too, for an app to act on.
-    pub(super) fn with_reason(status: StatusCode, reason: &'static str, message: &'static str) -> Self {
+    pub(crate) fn with_reason(status: StatusCode, reason: &'static str, message: &'static str) -> Self {
         Self { reason: Some(reason), ..Self::new(status, message, reason) }
     }
 
     /// 401 for a call that takes a bearer token. The reason is for the log only.
-    pub(super) fn unauthorized(message: &'static str, reason: &'static str) -> Self {
+    pub(crate) fn unauthorized(message: &'static str, reason: &'static str) -> Self {
         let header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         Self { header, ..Self::new(StatusCode::UNAUTHORIZED, message, reason) }
     }
 
     /// 429 with `Retry-After` in seconds. The reason is for the log only.
-    pub(super) fn too_many_requests(retry_after: u64, reason: &'static str) -> Self {
+    pub(crate) fn too_many_requests(retry_after: u64, reason: &'static str) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", reason).retry_after(retry_after)
     }
 
     /// The same with `Retry-After` in seconds.
-    pub(super) fn retry_after(self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self { header: Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))), ..self }
     }
 
     /// A bad body or a bad id in a path: 400. The message has the position and what is wrong, never a value.
-    pub(super) fn bad_row(message: Cow<'static, str>) -> Self {
+    pub(crate) fn bad_row(message: Cow<'static, str>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message, "bad_row")
     }
 
     /// A body that is too long: 413.
-    pub(super) fn too_long() -> Self {
+    pub(crate) fn too_long() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body: is longer than 64 KiB", "body_too_long")
     }
 
     /// A request without exactly one valid `Host`: 400.
-    pub(super) fn invalid_host() -> Self {
+    pub(crate) fn invalid_host() -> Self {
         let message = "The request must have exactly one valid Host header";
         Self::new(StatusCode::BAD_REQUEST, message, INVALID_HOST)
     }
 
     /// A path or a row that does not exist: 404.
-    pub(super) fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not found", "not_found")
     }
 
     /// A method that the path does not allow: 405. The router adds `Allow`.
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "method_not_allowed")
     }
 
     /// A fault of the connector or its backends: 500. The cause is for the log only.
-    pub(super) fn internal(reason: &'static str, cause: String) -> Self {
+    pub(crate) fn internal(reason: &'static str, cause: String) -> Self {
         let outcome = Outcome { cause: Some(cause), ..Outcome::reason(reason) };
         Self::with_outcome(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error", outcome)
     }
@@ -139,6 +142,6 @@ impl IntoResponse for Refused {
 }
 
 /// A wait in seconds, rounded up.
-pub(super) fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

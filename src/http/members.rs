@@ -12,28 +12,28 @@ use serde_json::value::RawValue;
 
 /// The requested members of an object, in the order of the request.
 #[derive(Debug)]
-pub(super) struct Members<'a, const N: usize> {
+pub(crate) struct Members<'a, const N: usize> {
     /// The raw values; `None` if absent.
-    pub(super) values: [Option<Raw<'a>>; N],
+    pub(crate) values: [Option<Raw<'a>>; N],
     /// Whether the object has no member at all.
-    pub(super) is_empty: bool,
+    pub(crate) is_empty: bool,
 }
 
 /// A JSON value as raw text.
 #[derive(Clone, Copy)]
-pub(super) struct Raw<'a>(&'a str);
+pub(crate) struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    pub(super) fn is_null(self) -> bool {
+    pub(crate) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
-    pub(super) fn is_object(self) -> bool {
+    pub(crate) fn is_object(self) -> bool {
         self.0.starts_with('{')
     }
 
     /// The unescaped string; `None` if the value is no string or has an unpaired surrogate.
-    pub(super) fn as_str(self) -> Option<Cow<'a, str>> {
+    pub(crate) fn as_str(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?;
         match inner.strip_suffix('"') {
             Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
@@ -42,7 +42,7 @@ impl<'a> Raw<'a> {
     }
 
     /// Reads members of the object; `None` as for [`Members::parse`].
-    pub(super) fn members<const N: usize>(self, names: [&str; N]) -> Option<Members<'a, N>> {
+    pub(crate) fn members<const N: usize>(self, names: [&str; N]) -> Option<Members<'a, N>> {
         Members::parse(self.0, names)
     }
 }
@@ -56,7 +56,7 @@ impl fmt::Debug for Raw<'_> {
 
 impl<'a, const N: usize> Members<'a, N> {
     /// Reads an object. `None` if the text is not JSON, not an object, or has one of `names` twice.
-    pub(super) fn parse(text: &'a str, names: [&str; N]) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str, names: [&str; N]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
         let members = json.deserialize_map(Reader { names }).ok()?;
         json.end().ok()?;

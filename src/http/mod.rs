@@ -1,56 +1,30 @@
-//! HTTP: the routers of all ports, the layers around them, and the one format of all refusals (`error`).
-//!
-//! Handlers translate between HTTP and the use cases (`connector`, `administration`, `commerce`). They contain no rules
-//! of their own.
+//! What the routes of all ports share: the layers around them, bodies, probes, descriptions for OpenAPI, and the one
+//! format of all refusals (`error`).
 
-mod accept;
-mod admission;
-mod answer;
-mod bearer;
-mod body;
-mod caller;
-mod demo;
-mod document;
-mod error;
-mod gate_error;
-mod host;
-mod identity_keys;
-mod in_flight;
-mod management;
-mod members;
-mod openapi;
-mod page_file;
+pub(crate) mod body;
+pub(crate) mod caller;
+pub(crate) mod document;
+pub(crate) mod error;
+pub(crate) mod headers;
+pub(crate) mod members;
+pub(crate) mod openapi;
 mod probes;
-mod request_log;
-mod shopper;
+pub(crate) mod request_log;
 mod span;
-mod wire;
-
-use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-pub use admission::Admission;
-pub use demo::Demo;
-pub use in_flight::InFlight;
-pub use management::Management;
-pub use openapi::document;
 pub use probes::Readiness;
-pub use shopper::Shoppers;
-pub use wire::{Invalid, read_scan};
+pub(crate) use probes::{described_routes as described_probes, routes as probes};
 
-use crate::clock::{Clock, later};
-use crate::connector::Connector;
-use crate::metrics::Metrics;
-use crate::traces::Traces;
+use crate::observe::metrics::Metrics;
+use crate::observe::traces::Traces;
 use error::Refused;
 
 /// The path of the gate's call.
@@ -59,49 +33,12 @@ pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
 pub const LIVEZ: &str = "/livez";
 /// The path of the readiness probe.
 pub const READYZ: &str = "/readyz";
-
-const METRICS: &str = "/metrics";
-
-/// The state of the gate's endpoint.
-#[derive(Debug)]
-pub struct Api {
-    /// The use case.
-    pub connector: Arc<Connector>,
-    /// The time.
-    pub clock: Clock,
-    /// Authentication and rate limits of callers.
-    pub admission: Admission,
-    /// The limit of scans in progress.
-    pub in_flight: InFlight,
-}
-
-/// The router of the API's port. It includes the shopper's side if that has no port of its own, and the demo's page.
-pub fn api(api: Api, shoppers: Option<Shoppers>, demo: Option<Demo>, readiness: Readiness, metrics: Metrics) -> Router {
-    let routes = Router::from(gate_routes())
-        .with_state(Arc::new(api))
-        .merge(shoppers.map_or_else(Router::new, shopper::routes))
-        .merge(demo.map_or_else(Router::new, demo::routes))
-        .merge(probes::routes(readiness));
-    with_common_layers(routes, metrics)
-}
-
-/// The gate's call, with its description.
-fn gate_routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::default().routes(routes!(identity_keys::verify))
-}
-
-/// The router of the shopper's port.
-pub fn shoppers(shoppers: Shoppers, readiness: Readiness) -> Router {
-    let metrics = shoppers.metrics.clone();
-    with_common_layers(shopper::routes(shoppers).merge(probes::routes(readiness)), metrics)
-}
-
-/// The router of the management port.
-pub fn management(management: Management, readiness: Readiness) -> Router {
-    let metrics = management.metrics.clone();
-    let routes = management::routes(management).merge(probes::routes(readiness)).merge(openapi::routes());
-    with_common_layers(routes, metrics)
-}
+/// The path of the metrics.
+pub(crate) const METRICS: &str = "/metrics";
+/// The path of Scan Key Codes.
+pub(crate) const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
+/// The prefix of the other paths of the shopper's side.
+const COMMERCE_API: &str = "/commerceapi/";
 
 /// Traces the requests of a router, if traces are configured.
 pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
@@ -113,7 +50,7 @@ pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
 }
 
 /// Adds the layers that every port has.
-fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
+pub(crate) fn with_common_layers(routes: Router, metrics: Metrics) -> Router {
     // A request passes the layers from top to bottom, an answer from bottom to top.
     let stack = ServiceBuilder::new()
         // The outermost layer, so that every answer has these headers.
@@ -139,4 +76,14 @@ fn set_common_headers<B>(mut response: Response<B>) -> Response<B> {
 /// position already.
 fn panicked() -> Response {
     Refused::internal("panic", "a handler panicked".to_owned()).into_response()
+}
+
+/// Answers with a file of a web page, which is part of the binary. `policy` is its `Content-Security-Policy`.
+pub(crate) fn page_file(content_type: &'static str, policy: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text)
 }

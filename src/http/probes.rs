@@ -49,17 +49,17 @@ impl Readiness {
 /// The status of the connector.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProbeStatus)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[schema(pattern = "^(alive|ready|degraded|unready)$")]
     status: &'static str,
 }
 
-pub(super) fn routes(readiness: Readiness) -> Router {
+pub(crate) fn routes(readiness: Readiness) -> Router {
     Router::from(described_routes()).with_state(readiness)
 }
 
 /// The routes, with their descriptions.
-pub(super) fn described_routes() -> OpenApiRouter<Readiness> {
+pub(crate) fn described_routes() -> OpenApiRouter<Readiness> {
     OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz))
 }
 

@@ -11,15 +11,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::error::{INVALID_HOST, Outcome, Refused};
-use super::in_flight::OVERLOADED;
-use super::wire::LogIds;
-use super::{IDENTITY_KEYS, LIVEZ, METRICS, READYZ, host, shopper, span};
-use crate::domain::ids::StoreId;
-use crate::metrics::Metrics;
+use super::error::{INVALID_HOST, OVERLOADED, Outcome, Refused};
+use super::headers::has_valid_host;
+use super::{COMMERCE_API, IDENTITY_KEYS, LIVEZ, METRICS, READYZ, SCAN_KEY_CODES, span};
+use crate::domain::ids::{EventId, RequestId, StoreId};
+use crate::observe::logs::Samples;
+use crate::observe::metrics::Metrics;
+use crate::observe::traces::Trace;
 use crate::server::Arrival;
-use crate::telemetry::Samples;
-use crate::traces::Trace;
 
 /// The logged path of a probe.
 const PROBE: &str = "probe";
@@ -40,7 +39,7 @@ static REFUSED: LazyLock<Samples<SampleKey>> = LazyLock::new(|| {
 
 /// Log fields that handlers set as soon as they know them, so that the line of a request that is cut off has them too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogFields(Arc<Fields>);
+pub(crate) struct LogFields(Arc<Fields>);
 
 #[derive(Debug, Default)]
 struct Fields {
@@ -50,19 +49,27 @@ struct Fields {
 
 impl LogFields {
     /// Sets the name of the caller.
-    pub(super) fn set_caller(&self, name: Arc<str>) {
+    pub(crate) fn set_caller(&self, name: Arc<str>) {
         let _ = self.0.caller.set(name); // set once a request
     }
 
     /// Sets the ids from the body.
-    pub(super) fn set_ids(&self, ids: LogIds) {
+    pub(crate) fn set_ids(&self, ids: LogIds) {
         let _ = self.0.ids.set(ids); // set once a request
     }
 }
 
+/// The valid ids of a request, which may be invalid as a whole, for its log line. Never the identity key.
+#[derive(Debug, Default)]
+pub(crate) struct LogIds {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) event_id: Option<EventId>,
+    pub(crate) store_id: Option<StoreId>,
+}
+
 /// Logs and measures a request. Refuses it if its `Host` is not valid, so that such requests are logged too without
 /// another layer.
-pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn log(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let Arrival { at: arrival, certificate, .. } =
         request.extensions_mut().get_or_insert_with(Arrival::default).clone();
     let path = request.extensions().get::<MatchedPath>().map_or(Cow::Borrowed(UNMATCHED), |path| match path.as_str() {
@@ -85,12 +92,17 @@ pub(super) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
     request.extensions_mut().insert(fields.clone());
     let mut line = Line { metrics, method, path, arrival, fields, certificate, trace, answer: None };
     let answer = async {
-        if host::is_valid(&request) { next.run(request).await } else { Refused::invalid_host().into_response() }
+        if has_valid_host(&request) { next.run(request).await } else { Refused::invalid_host().into_response() }
     };
     let mut response = line.trace.around(answer).await;
     let outcome = response.extensions_mut().remove().unwrap_or_else(|| Outcome::reason("ok"));
     line.answer = Some((response.status(), outcome));
     response
+}
+
+/// Whether a path is one of the shopper's side.
+fn is_shopper_path(path: &str) -> bool {
+    [COMMERCE_API, SCAN_KEY_CODES].iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// The log line of a request. It is written on drop, so that a request that is cut off at the end of the grace period
@@ -123,7 +135,7 @@ impl Drop for Line {
             if let Some(caller) = self.fields.0.caller.get() {
                 self.metrics.caller_answered(caller);
             }
-        } else if shopper::is_path(&self.path) {
+        } else if is_shopper_path(&self.path) {
             self.metrics.shopper_answered(status, outcome.reason);
         }
         self.write(status, &outcome, took);

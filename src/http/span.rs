@@ -6,11 +6,11 @@ use axum::http::Method;
 use opentelemetry::KeyValue;
 
 use super::error::Outcome;
-use super::wire::LogIds;
-use crate::traces::{Trace, Traces};
+use super::request_log::LogIds;
+use crate::observe::traces::{Trace, Traces};
 
 /// Begins the span, if requests are traced.
-pub(super) fn begin(request: &Request, route: &str) -> Trace {
+pub(crate) fn begin(request: &Request, route: &str) -> Trace {
     let traces = request.extensions().get::<Traces>();
     traces.map_or_else(Trace::default, |traces| traces.request(request.headers(), method_name(request.method()), route))
 }
@@ -24,7 +24,7 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// The attributes of an answered request: those of its log line without the cause.
-pub(super) fn attributes(
+pub(crate) fn attributes(
     status: Option<u16>,
     outcome: &Outcome,
     caller: Option<&str>,

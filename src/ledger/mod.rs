@@ -31,7 +31,7 @@ use crate::digest::{Digest, Fingerprint};
 use crate::domain::decision::Decision;
 use crate::domain::ids::{EventId, StoreId, VisitorId};
 use crate::domain::scan::AuthEvent;
-use crate::metrics::readings;
+use crate::observe::metrics::readings;
 
 /// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
 /// decision. PostgreSQL's schema repeats this number: there, the unique keys decide between connectors.

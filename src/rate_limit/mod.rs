@@ -17,7 +17,7 @@ use std::time::Duration;
 use governor::Quota;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::readings;
+use crate::observe::metrics::readings;
 pub use local::LocalLimits;
 pub use redis::{RedisAuthorityError, RedisLimits, RedisUrl, RedisUrlError};
 

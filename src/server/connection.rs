@@ -27,7 +27,7 @@ use super::drain::DrainOnDrop;
 use super::handshake::{handshake, is_certificate_failure};
 use super::unread_answers::{CurrentAnswer, Stream};
 use super::{LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
-use crate::telemetry::Samples;
+use crate::observe::logs::Samples;
 use crate::tls::Client;
 
 /// Samples the log lines about refused client certificates, by reason.

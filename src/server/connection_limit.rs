@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::metrics::PortMetrics;
+use crate::observe::metrics::PortMetrics;
 
 /// The maximum number of evicted connections that are still closing while their slots are in use again.
 const MAX_CLOSING: u32 = 64;

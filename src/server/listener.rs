@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 
-use crate::metrics::PortMetrics;
+use crate::observe::metrics::PortMetrics;
 
 /// How long to pause when no connection can be accepted, for example because the process has no file descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);

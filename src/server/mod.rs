@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::metrics::PortMetrics;
+use crate::observe::metrics::PortMetrics;
 use crate::tls::Tls;
 pub(crate) use arrival::Arrival;
 use connection_limit::{ConnectionLimit, Slot};

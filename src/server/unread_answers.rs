@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::Port;
-use crate::metrics::PortMetrics;
+use crate::observe::metrics::PortMetrics;
 
 /// The limit for all connections together, in bytes: about thirty of the largest cart answers.
 const BUDGET: usize = 32 * 1024 * 1024;

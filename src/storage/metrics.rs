@@ -3,7 +3,7 @@
 use prometheus_client::registry::Registry;
 
 use super::Database;
-use crate::metrics::readings;
+use crate::observe::metrics::readings;
 
 /// Adds the metrics of the database, if there is one, to a registry.
 pub fn register(database: Option<&Database>, registry: &mut Registry) {

@@ -30,7 +30,7 @@ use tokio_rustls::rustls::time_provider::TimeProvider;
 pub use client::Client;
 
 use crate::clock::Clock;
-use crate::metrics::readings;
+use crate::observe::metrics::readings;
 use files::{Contents, Parsed};
 
 /// The only application protocol.

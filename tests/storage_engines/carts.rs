@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use identity_connector::carts::CartStore;
 use identity_connector::digest::HashKey;
-use identity_connector::domain::cart::{CartId, CartName, CartRefusal, Carts, Currency, Market, Quantity, Sku};
 use identity_connector::domain::customer::{AnonymousId, Customer};
 use identity_connector::domain::ids::{Issuer, SubjectId};
+use identity_connector::shopper::carts::CartStore;
+use identity_connector::shopper::carts::rules::{
+    CartId, CartName, CartRefusal, Carts, Currency, Market, Quantity, Sku,
+};
 use identity_connector::storage::{Database, Location};
 use libtest_mimic::Trial;
 use tempfile::TempDir;

@@ -13,7 +13,8 @@ use identity_connector::directory::{
 use identity_connector::domain::customer::Customer;
 use identity_connector::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
 use identity_connector::domain::scan_key_code::RecognitionToken;
-use identity_connector::storage::{self, Location};
+use identity_connector::storage;
+use identity_connector::storage::Location;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tempfile::TempDir;

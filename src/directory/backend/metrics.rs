@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Remote;
 use crate::directory::Directory;
-use crate::metrics::{metrics, readings};
+use crate::observe::metrics::{metrics, readings};
 
 /// Upper bounds in seconds: fine for normal answer times, and up to the longest time-out.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.2];
@@ -60,7 +60,7 @@ metrics! {
 }
 
 /// Adds the metrics of the identity backend, if the directory has one, to a registry.
-pub(in crate::directory) fn register(directory: &Arc<Directory>, registry: &mut Registry) {
+pub(crate) fn register(directory: &Arc<Directory>, registry: &mut Registry) {
     let Some(remote) = directory.remote() else { return };
     remote.metrics.register(registry);
     readings! { registry, directory = directory;

@@ -1,92 +1,32 @@
-//! The OpenAPI document of all ports, and a page to read it.
+//! What the descriptions of all ports share: refusals, credentials, and what the calls of a port have in common.
 //!
 //! The attribute `#[utoipa::path]` of each handler describes its call, and the routes are made from the same attributes,
-//! so routes and document cannot differ. Refusals describe themselves (`refusals`). Tests compare the document with real
-//! requests and answers.
-//!
-//! Document and page are on the management port and need no token: they contain no secret, and a browser cannot send a
-//! token by itself. The demo's page and its endpoints are not in the document.
+//! so routes and document cannot differ. Refusals describe themselves (`refusals`).
 
-mod gate;
-mod page;
 mod refusals;
 
-pub(super) use gate::{DESCRIPTION as GATE, Refused as GateRefused, ScanBody};
-pub(super) use page::routes;
-pub(super) use refusals::{Refusals, refusals};
+pub(crate) use refusals::{Refusals, refusals, share};
 
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::ComponentsBuilder;
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
-use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, ServerBuilder};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::error::Refused;
-use super::{management, probes, shopper};
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// The names of the security schemes.
-pub(super) const API_KEY: &str = "apiKey";
-pub(super) const CLIENT_CERTIFICATE: &str = "clientCertificate";
-pub(super) const MANAGEMENT_TOKEN: &str = "managementToken";
-pub(super) const BEARER: &str = "bearer";
-pub(super) const CUSTOMER_CONTEXT: &str = "customerContext";
-pub(super) const AUTHORIZATION_KEY: &str = "authorizationKey";
-
-const DESCRIPTION: &str = "\
-The gate's call is on `server.bind`. The shopper's side is on `commerce.bind` if that is set, else on `server.bind` too. Administration and \
-metrics are on `management.bind`. The probes are on every port.
-
-Every answer that is not a success is `{\"message\": \"…\"}`. An unknown path gets 404; a known path with another method gets 405 with `Allow`. Every \
-answer has `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, and no answer names the server software. HEAD gets the answer of GET \
-without its body.";
-
-/// The document. `docs/openapi.json` is a copy of it.
-#[must_use]
-pub fn document() -> String {
-    let mut api = OpenApiBuilder::new()
-        .info(
-            InfoBuilder::new()
-                .title("Identity Connector")
-                .version(env!("CARGO_PKG_VERSION"))
-                .description(Some(DESCRIPTION))
-                .license(Some(
-                    utoipa::openapi::LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
-                )),
-        )
-        .servers(Some([
-            server(
-                "http://127.0.0.1:8080",
-                "`server.bind`: the gate's call and, unless `commerce.bind` is set, the shopper's side",
-            ),
-            server("http://127.0.0.1:9090", "`management.bind`: operations and administration"),
-        ]))
-        .tags(Some([
-            tag("gate", "The gate's call"),
-            tag("shopper", "The shopper's side, for apps: requires `commerce.enabled`"),
-            tag("operations", "Probes, metrics, and this document"),
-            tag("administration", "Stores, shoppers, keys, tokens and customers; sessions, decisions and the audit"),
-        ]))
-        .components(Some(security_schemes().build()))
-        .build();
-    api.merge(super::gate_routes().into_openapi());
-    api.merge(shopper::described_routes().into_openapi());
-    api.merge(probes::described_routes().into_openapi());
-    api.merge(management::metrics_routes().into_openapi());
-    api.merge(page::described_routes().into_openapi());
-    api.merge(management::administration_routes().into_openapi());
-    refusals::share(&mut api);
-    // Writing it as JSON cannot fail.
-    api.to_pretty_json().map(|json| json + "\n").unwrap_or_default()
-}
+pub(crate) const API_KEY: &str = "apiKey";
+pub(crate) const CLIENT_CERTIFICATE: &str = "clientCertificate";
+pub(crate) const MANAGEMENT_TOKEN: &str = "managementToken";
+pub(crate) const BEARER: &str = "bearer";
+pub(crate) const CUSTOMER_CONTEXT: &str = "customerContext";
+pub(crate) const AUTHORIZATION_KEY: &str = "authorizationKey";
 
 /// Describes what the calls of these routes have in common: refusals and, for calls without their own, tag and
 /// credentials.
-pub(super) fn in_common<S: Clone + Send + Sync + 'static>(
+pub(crate) fn in_common<S: Clone + Send + Sync + 'static>(
     mut routes: OpenApiRouter<S>,
     tag: &str,
     credentials: &[&str],
@@ -102,7 +42,7 @@ pub(super) fn in_common<S: Clone + Send + Sync + 'static>(
 }
 
 /// Describes the bodies of these routes as optional. In an attribute, an optional body may be null too.
-pub(super) fn with_optional_bodies<S: Clone + Send + Sync + 'static>(mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
+pub(crate) fn with_optional_bodies<S: Clone + Send + Sync + 'static>(mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
     for operation in operations(routes.get_openapi_mut()) {
         if let Some(RefOr::T(body)) = &mut operation.request_body {
             body.required = None;
@@ -116,57 +56,7 @@ fn operations(api: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
     items.flat_map(|item| [&mut item.get, &mut item.put, &mut item.post, &mut item.delete]).flatten()
 }
 
-fn security_schemes() -> ComponentsBuilder {
-    let own = |name: &str, description: &str| {
-        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, description)))
-    };
-    let bearer = |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
-    ComponentsBuilder::new()
-        .security_scheme(API_KEY, own("X-Api-Key", "The API key of a caller in `server.callers`."))
-        .security_scheme(
-            CLIENT_CERTIFICATE,
-            SecurityScheme::MutualTls {
-                description: Some(
-                    "The certificate of a caller in `server.callers`, issued by `tls.client_authority`.".to_owned(),
-                ),
-                deprecated: None,
-                extensions: None,
-            },
-        )
-        .security_scheme(
-            MANAGEMENT_TOKEN,
-            SecurityScheme::Http(
-                bearer("`management.token`. If it is not set, administration is closed and metrics need no token.")
-                    .build(),
-            ),
-        )
-        .security_scheme(
-            BEARER,
-            SecurityScheme::Http(
-                bearer("An anonymous token, or an access token from one of the retailer's identity providers.")
-                    .bearer_format("JWT")
-                    .build(),
-            ),
-        )
-        .security_scheme(
-            CUSTOMER_CONTEXT,
-            own(
-                "X-Customer-Context",
-                "The customer context that was made for the bearer token. It is valid with that token only.",
-            ),
-        )
-        .security_scheme(AUTHORIZATION_KEY, own("X-Auth-Key", "The value of `commerce.authorization_key`."))
-}
-
-fn server(url: &str, description: &str) -> utoipa::openapi::Server {
-    ServerBuilder::new().url(url).description(Some(description)).build()
-}
-
-fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
-    TagBuilder::new().name(name).description(Some(description)).build()
-}
-
 /// The 500. Its message is always the same.
-pub(super) fn fault() -> Refused {
+pub(crate) fn fault() -> Refused {
     Refused::internal("", String::new())
 }

@@ -24,7 +24,7 @@ const ERROR: &str = "Error";
 /// Defines types for `responses(…)` in the attributes of handlers. Each describes the refusals of a call.
 macro_rules! refusals {
     ($($name:ident = $refusals:expr;)+) => {$(
-        pub(in crate::http) enum $name {}
+        pub(crate) enum $name {}
 
         impl utoipa::IntoResponses for $name {
             fn responses() -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
@@ -33,11 +33,11 @@ macro_rules! refusals {
         }
     )+};
 }
-pub(in crate::http) use refusals;
+pub(crate) use refusals;
 
 /// The refusals of a call, by status.
 #[derive(Default)]
-pub(in crate::http) struct Refusals(BTreeMap<u16, SameStatus>);
+pub(crate) struct Refusals(BTreeMap<u16, SameStatus>);
 
 /// The refusals with one status.
 #[derive(Default)]
@@ -50,12 +50,12 @@ struct SameStatus {
 
 impl Refusals {
     /// Adds refusals with exactly these messages.
-    pub(in crate::http) fn exactly<E: IntoResponse>(self, errors: impl IntoIterator<Item = E>) -> Self {
+    pub(crate) fn exactly<E: IntoResponse>(self, errors: impl IntoIterator<Item = E>) -> Self {
         errors.into_iter().fold(self, |refusals, error| refusals.add(error, false))
     }
 
     /// Adds refusals with messages such as these. The real message depends on the request.
-    pub(in crate::http) fn such_as<E: IntoResponse>(self, errors: impl IntoIterator<Item = E>) -> Self {
+    pub(crate) fn such_as<E: IntoResponse>(self, errors: impl IntoIterator<Item = E>) -> Self {
         errors.into_iter().fold(self, |refusals, error| refusals.add(error, true))
     }
 
@@ -75,7 +75,7 @@ impl Refusals {
         self
     }
 
-    pub(in crate::http) fn responses(self) -> BTreeMap<String, RefOr<Response>> {
+    pub(crate) fn responses(self) -> BTreeMap<String, RefOr<Response>> {
         self.0.into_iter().map(|(status, same)| (status.to_string(), same.response().into())).collect()
     }
 }
@@ -98,7 +98,7 @@ impl SameStatus {
 
 /// Moves each refusal with a single constant message to the components, since many calls share it. Adds the schema of
 /// all refusals.
-pub(super) fn share(api: &mut OpenApi) {
+pub(crate) fn share(api: &mut OpenApi) {
     let (mut shared, mut reasons) = (BTreeMap::new(), BTreeSet::new());
     for response in operations(api).flat_map(|operation| operation.responses.responses.values_mut()) {
         let RefOr::T(Response { description, content, .. }) = response else { continue };

@@ -27,7 +27,7 @@ use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord
 use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
-use crate::metrics::metrics;
+use crate::observe::metrics::metrics;
 use crate::storage::{Database, DatabaseError, Engine};
 use upkeep::SweptRows;
 use writer::{Job, PendingRecord};

@@ -8,7 +8,7 @@ mod shopper;
 
 use std::collections::BTreeSet;
 
-use identity_connector::http::document;
+use identity_connector::admin::openapi::document;
 use serde_json::{Map, Value, json};
 
 use self::contract::{DOCUMENT, calls};

@@ -1,0 +1,131 @@
+//! The management port: metrics, and the administration of the directory and the ledger.
+//!
+//! With `management.token`, both need it. Without it, metrics need no token, and administration is closed.
+
+mod administration;
+mod directory;
+mod error;
+mod lists;
+pub mod openapi;
+mod reports;
+
+pub use administration::Administration;
+pub(crate) use error::AdminError;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::headers::{bearer, preferred};
+use crate::http::openapi::{self as description, MANAGEMENT_TOKEN, Refusals, fault, refusals};
+use crate::http::{METRICS, Readiness, probes, with_common_layers};
+use crate::observe::metrics::{Exposition, Format, Metrics};
+use crate::storage::Database;
+
+/// The state of the management port.
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// The use cases of administration.
+    pub administration: Administration,
+    /// The database, if one is used.
+    pub database: Option<Database>,
+    /// The metrics of requests.
+    pub metrics: Metrics,
+    /// All metrics, as they are exposed.
+    pub exposition: Arc<Exposition>,
+    /// The bearer token (`management.token`).
+    pub token: Option<SecretString>,
+}
+
+/// The router of the management port.
+pub fn router(management: Management, readiness: Readiness) -> Router {
+    let metrics = management.metrics.clone();
+    with_common_layers(routes(management).merge(probes(readiness)).merge(openapi::routes()), metrics)
+}
+
+fn routes(management: Management) -> Router {
+    let metrics = Router::from(metrics_routes())
+        .route_layer(from_fn_with_state(management.clone(), authenticate_if_token_is_set));
+    let administration = Router::from(administration_routes())
+        .route_layer(from_fn(lists::refuse_unknown_parameters))
+        .route_layer(from_fn_with_state(management.clone(), authenticate));
+    metrics.merge(administration).with_state(management)
+}
+
+/// The metrics' route, with its description.
+pub(crate) fn metrics_routes() -> OpenApiRouter<Management> {
+    OpenApiRouter::default().routes(routes!(metrics))
+}
+
+/// The routes of the administration, with their descriptions.
+pub(crate) fn administration_routes() -> OpenApiRouter<Management> {
+    let routes = OpenApiRouter::default().merge(directory::routes()).merge(reports::routes());
+    description::in_common(routes, "administration", &[MANAGEMENT_TOKEN], || {
+        Refusals::default().exactly([AdminError::Unauthorized, AdminError::AdministrationClosed]).exactly([fault()])
+    })
+}
+
+refusals! {
+    MetricsRefused = Refusals::default().exactly([AdminError::Unauthorized]).exactly([fault()]);
+    NotFound = Refusals::default().exactly([AdminError::NotFound]);
+    TooLong = Refusals::default().exactly([AdminError::TooLong]);
+}
+
+/// Requires the token. Refuses every request if no token is set.
+async fn authenticate(State(management): State<Management>, request: Request, next: Next) -> Response {
+    match &management.token {
+        Some(token) if is_given(token, request.headers()) => next.run(request).await,
+        Some(_) => AdminError::Unauthorized.into_response(),
+        None => AdminError::AdministrationClosed.into_response(),
+    }
+}
+
+/// Requires the token if one is set.
+async fn authenticate_if_token_is_set(State(management): State<Management>, request: Request, next: Next) -> Response {
+    match &management.token {
+        Some(token) if !is_given(token, request.headers()) => AdminError::Unauthorized.into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+/// Whether the request has the token. Compares in constant time.
+fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
+    bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
+}
+
+/// Get metrics in the OpenMetrics text format
+#[utoipa::path(
+    get, path = METRICS, operation_id = "metrics", tag = "operations", security((), ("managementToken" = [])),
+    description = "If `Accept` prefers `text/plain`, the format is the Prometheus text format 0.0.4.",
+    responses(
+        (
+            status = 200, description = "All metrics.",
+            content((String = Format::OpenMetrics.content_type()), (String = Format::Plain.content_type()))
+        ),
+        MetricsRefused,
+    )
+)]
+async fn metrics(State(management): State<Management>, headers: HeaderMap) -> Result<Response, AdminError> {
+    let offers = [("application/openmetrics-text", Format::OpenMetrics), ("text/plain", Format::Plain)];
+    let format = preferred(&headers, &offers).unwrap_or_default();
+    management.administration.ledger.count().await;
+    if let Some(database) = &management.database {
+        database.measure_disk().await;
+    }
+    let text = management.exposition.write(format);
+    let text = text.map_err(|error| AdminError::Internal { reason: "metrics", cause: error.to_string() })?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}

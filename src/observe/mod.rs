@@ -1,0 +1,5 @@
+//! What operators see: logs, metrics, traces.
+
+pub mod logs;
+pub mod metrics;
+pub mod traces;

@@ -1,0 +1,147 @@
+//! `POST /v1/scan-key-codes`: makes a Scan Key Code, as JSON or as the image of the QR code.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::SecondsFormat;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::ids::DeviceId;
+use crate::http::SCAN_KEY_CODES;
+use crate::http::document::Document;
+use crate::http::members::Members;
+use crate::http::openapi::{self, Refusals, refusals};
+use crate::shopper::http::credentials::Shopper;
+use crate::shopper::http::picture::{Picture, draw};
+use crate::shopper::http::{ShopperError, Shoppers, TooLong, with_optional_slash};
+use crate::shopper::{CodeSettings, IssuedCode, NoCode};
+
+/// The headers of an image, with what the JSON answer would contain.
+pub(crate) const CODE_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-scan-key-code"),
+    HeaderName::from_static("x-scan-key-code-expires-at"),
+    HeaderName::from_static("x-scan-key-code-refresh-after"),
+];
+
+/// A Scan Key Code.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ScanKeyCode)]
+#[serde(rename_all = "camelCase")]
+struct CodeBody<'a> {
+    /// The text of the QR code.
+    scan_key_code: &'a str,
+    /// The same in Base64, as a gate sends it in `identityKey`.
+    identity_key: &'a str,
+    #[schema(format = DateTime)]
+    made_at: &'a str,
+    #[schema(format = DateTime)]
+    expires_at: &'a str,
+    refresh_after_seconds: i64,
+}
+
+/// The shopper's device that will show the code.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only a description: the body is parsed by hand")]
+struct ScanKeyCodeRequest {
+    #[schema(min_length = 1, max_length = 255)]
+    device_id: Option<String>,
+}
+
+refusals! {
+    NoCodeRefused = Refusals::default()
+        .exactly([NoCode::UnknownDevice].map(ShopperError::NoCode))
+        .such_as([ShopperError::BadRow("deviceId: must be 1 to 255 characters, or null".into())])
+        .exactly([NoCode::NotSignedIn, NoCode::NotLinked, NoCode::AccountFlagged, NoCode::PaymentExpired].map(ShopperError::NoCode));
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Shoppers> {
+    openapi::with_optional_bodies(with_optional_slash(routes!(make)))
+}
+
+/// Make a Scan Key Code for the gate
+#[utoipa::path(
+    post, path = SCAN_KEY_CODES, operation_id = "scanKeyCode",
+    description = "Requires `scan_key.customer_prefix`. With `Accept: image/svg+xml` or `image/png`, the answer is \
+        the image of the QR code.",
+    request_body(content = ScanKeyCodeRequest, example = json!({ "deviceId": "device-abc-123" })),
+    responses(
+        (
+            status = 200, description = "The code. For an image, headers have the members of the JSON answer.",
+            content((CodeBody<'_> = "application/json"), (String = "image/svg+xml"), (String = "image/png")),
+            headers(
+                ("x-scan-key-code" = String, description = "Only with an image."),
+                ("x-scan-key-code-expires-at" = String, description = "Only with an image."),
+                ("x-scan-key-code-refresh-after" = String, description = "Only with an image."),
+            )
+        ),
+        NoCodeRefused, TooLong,
+    )
+)]
+async fn make(
+    State(shoppers): State<Shoppers>,
+    Shopper(bearer): Shopper,
+    headers: HeaderMap,
+    document: Document,
+) -> Result<Response, ShopperError> {
+    // The route exists only with these settings.
+    let settings: &CodeSettings = shoppers.commerce.codes.as_ref().ok_or(ShopperError::NotFound)?;
+    let device = device(document.text())?;
+    let _permit = shoppers.acquire_permit()?;
+    let now = shoppers.clock.now();
+    let code = shoppers.commerce.scan_key_code(settings, bearer.customer(), device.as_ref(), now).await?;
+    let code = code.map_err(ShopperError::NoCode)?;
+    match Picture::preferred(&headers) {
+        Some(picture) => as_picture(&code, picture),
+        None => Ok(as_json(&code)),
+    }
+}
+
+/// The device that will show the code, if the body has one.
+fn device(body: &str) -> Result<Option<DeviceId>, ShopperError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let invalid = |message: &'static str| ShopperError::BadRow(message.into());
+    let members = Members::parse(body, ["deviceId"]);
+    let [id] = members.ok_or_else(|| invalid("the body: must be a JSON object, or absent"))?.values;
+    let Some(id) = id.filter(|id| !id.is_null()) else { return Ok(None) };
+    let id = id.as_str().and_then(|id| DeviceId::parse(&id).ok()).filter(|id| !id.as_str().contains('\0'));
+    id.map(Some).ok_or_else(|| invalid("deviceId: must be 1 to 255 characters, or null"))
+}
+
+fn as_json(code: &IssuedCode) -> Response {
+    let [made_at, expires_at] =
+        [code.made_at, code.expires_at].map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let text = code.code.expose_secret();
+    let body = CodeBody {
+        scan_key_code: text,
+        identity_key: &BASE64_STANDARD.encode(text),
+        made_at: &made_at,
+        expires_at: &expires_at,
+        refresh_after_seconds: code.refresh_after.num_seconds(),
+    };
+    Json(body).into_response()
+}
+
+fn as_picture(code: &IssuedCode, picture: Picture) -> Result<Response, ShopperError> {
+    let text = code.code.expose_secret();
+    let drawn = draw(text, picture);
+    let drawn = drawn.map_err(|cause| ShopperError::Internal { reason: "picture", cause })?;
+    let expires_at = code.expires_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let values = [text.to_owned(), expires_at, code.refresh_after.num_seconds().to_string()];
+    let mut response = ([(header::CONTENT_TYPE, picture.content_type())], drawn).into_response();
+    for (name, value) in CODE_HEADERS.into_iter().zip(values) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,240 @@
+//! Authentication of shoppers' apps, customer contexts, and the Scan Key Codes that the apps show. This module knows no
+//! HTTP.
+//!
+//! ```text
+//! anonymous token or provider's token → customer (authenticate) → customer context, bound to this token
+//!                                     → carts, Scan Key Codes (codes)
+//! ```
+//!
+//! A token names a [`Customer`]; the directory knows which shopper the customer is, if any.
+
+mod anonymous;
+pub mod carts;
+mod claims;
+mod codes;
+mod context;
+pub mod http;
+mod jws;
+mod provider;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use prometheus_client::registry::Registry;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+use thiserror::Error;
+
+pub use anonymous::AnonymousTokens;
+pub use codes::{CodeSettings, IssuedCode, NoCode};
+pub use context::{ContextKeys, KEY_LENGTH};
+pub use provider::{Provider, ProviderSettings, is_issuer};
+pub use refusal::Refusal;
+
+use crate::digest::new_secret;
+use crate::directory::{Directory, DirectoryError};
+use crate::domain::customer::{AnonymousId, Customer};
+use crate::domain::ids::VisitorId;
+use crate::observe::metrics::readings;
+use crate::shopper::carts::CartStore;
+use jws::Unverified;
+
+/// The reason why a request is not authenticated.
+#[derive(Debug, Error)]
+pub enum AuthenticationError {
+    /// The credentials are not valid.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// The provider's keys were never fetched, so its tokens cannot be verified.
+    #[error("the keys of the identity provider have not been fetched yet")]
+    ProviderUnavailable,
+    /// The maximum number of requests already waits for the provider's keys.
+    #[error("too many requests wait for the keys of the identity provider")]
+    TooManyWaiting,
+    /// The caller has reached its rate limit: the time until the next request would pass.
+    #[error("rate limited for {0:?}")]
+    RateLimited(Duration),
+}
+
+impl From<Refusal> for AuthenticationError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A failure on the connector's side.
+#[derive(Debug, Error)]
+pub enum CommerceError {
+    /// The directory could not be read or changed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// The current time does not fit a Scan Key Code.
+    #[error("the current time does not fit a Scan Key Code")]
+    Clock,
+    /// A cryptographic operation failed, so a token or context could not be made.
+    #[error("a cryptographic operation failed")]
+    Cryptography,
+}
+
+/// A valid bearer token.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// The token itself: a customer context is bound to it.
+    token: SecretString,
+    /// The customer that the token names.
+    customer: Customer,
+}
+
+impl Bearer {
+    /// The customer that the token names.
+    #[must_use]
+    pub fn customer(&self) -> &Customer {
+        &self.customer
+    }
+
+    /// A hash that distinguishes this token from others and reveals nothing about it.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 16] {
+        let hash: [u8; 32] = Sha256::digest(self.token.expose_secret()).into();
+        hash.first_chunk().copied().unwrap_or_default()
+    }
+}
+
+/// A new anonymous token.
+#[derive(Debug)]
+pub struct AnonymousToken {
+    /// The token.
+    pub token: SecretString,
+    /// How long the token is valid.
+    pub lifetime: TimeDelta,
+}
+
+/// The parts of the shopper endpoints.
+#[derive(Debug)]
+pub struct Commerce {
+    /// The directory of shoppers.
+    pub directory: Arc<Directory>,
+    /// The carts.
+    pub carts: Arc<CartStore>,
+    /// The keys with which apps may request anonymous tokens.
+    pub authorization_keys: Vec<SecretString>,
+    /// Makes and verifies anonymous tokens.
+    pub tokens: AnonymousTokens,
+    /// The keys that seal customer contexts.
+    pub contexts: ContextKeys,
+    /// How Scan Key Codes are made; `None` if the retailer has none.
+    pub codes: Option<CodeSettings>,
+    /// The OpenID providers whose tokens are accepted.
+    pub providers: Vec<Arc<Provider>>,
+}
+
+impl Commerce {
+    /// Adds the metrics of the providers to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        readings! { registry, providers = &self.providers;
+            /// Signing keys that the connector has from each identity provider. 0 means that tokens of its customers
+            /// cannot be verified and get a 503.
+            gauge identity_provider_keys(provider) = providers.iter().map(|of| (&of.settings().name, of.keys()));
+            /// Failed attempts to fetch the signing keys of an identity provider. The previous keys stay in use.
+            counter identity_provider_failures(provider) =
+                providers.iter().map(|of| (&of.settings().name, of.failures()));
+        }
+    }
+
+    /// Whether this is one of the keys that may request an anonymous token.
+    #[must_use]
+    pub fn is_authorized(&self, key: Option<&[u8]>) -> bool {
+        // Hash both sides, so that the time of the comparison does not reveal the length of a valid key.
+        let given = Sha256::digest(key.unwrap_or_default());
+        let matches_key = |right: &SecretString| given.ct_eq(&Sha256::digest(right.expose_secret()));
+        self.authorization_keys.iter().fold(Choice::from(0), |found, right| found | matches_key(right)).into()
+    }
+
+    /// Makes an anonymous token with this id, or with a random id if none is given.
+    ///
+    /// # Errors
+    /// On a failure on the connector's side.
+    pub fn anonymous_token(
+        &self,
+        id: Option<AnonymousId>,
+        now: DateTime<Utc>,
+    ) -> Result<AnonymousToken, CommerceError> {
+        let id = match id {
+            Some(id) => id,
+            None => {
+                let mut bytes = [0; 16];
+                getrandom::fill(&mut bytes)?;
+                AnonymousId::from_random_bytes(bytes)
+            }
+        };
+        let token = self.tokens.issue(id, now).ok_or(CommerceError::Cryptography)?;
+        Ok(AnonymousToken { token: token.into(), lifetime: self.tokens.lifetime() })
+    }
+
+    /// The customer that a bearer token names. `count_request` is awaited only if no known key verifies the token,
+    /// before the request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first.
+    ///
+    /// # Errors
+    /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or
+    /// `count_request` fails (with the time until it would succeed).
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+        count_request: impl Future<Output = Result<(), Duration>>,
+    ) -> Result<Bearer, AuthenticationError> {
+        let unverified = Unverified::read(token)?;
+        let issuer = unverified.text("iss").ok_or(Refusal::UnknownIssuer)?;
+        let customer = if issuer == self.tokens.issuer() {
+            self.tokens.verify(&unverified, now)?
+        } else {
+            let provider = self.providers.iter().find(|provider| provider.settings().issuer.as_str() == issuer);
+            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now, count_request).await?
+        };
+        Ok(Bearer { token: token.into(), customer })
+    }
+
+    /// Makes the customer context for a token. If the customer is new and the provider is configured to create
+    /// shoppers, a shopper is created.
+    ///
+    /// # Errors
+    /// On a failure on the connector's side.
+    pub async fn customer_context(&self, bearer: &Bearer, now: DateTime<Utc>) -> Result<SecretString, CommerceError> {
+        if let Customer::Known { issuer, .. } = &bearer.customer
+            && self
+                .providers
+                .iter()
+                .any(|provider| provider.settings().creates_shoppers && provider.settings().issuer == *issuer)
+        {
+            // Look the customer up first: most exist already, and then nothing needs to be written.
+            if self.directory.shopper_of(&bearer.customer).await?.is_none() {
+                self.directory.link_or_create(&bearer.customer, new_shopper_id()?, now).await?;
+            }
+        }
+        let customer = self.directory.hash_key().customer(&bearer.customer);
+        let context = self.contexts.seal(&customer, bearer.token.expose_secret());
+        context.map(SecretString::from).ok_or(CommerceError::Cryptography)
+    }
+
+    /// Checks the customer context that was sent with a token.
+    ///
+    /// # Errors
+    /// When the context was not made for this token.
+    pub fn check_context(&self, bearer: &Bearer, context: Option<&str>) -> Result<(), Refusal> {
+        let context = context.ok_or(Refusal::NoContext)?;
+        let customer = self.directory.hash_key().customer(&bearer.customer);
+        self.contexts.check(context, &customer, bearer.token.expose_secret())
+    }
+}
+
+/// A random id for a new shopper.
+fn new_shopper_id() -> Result<VisitorId, CommerceError> {
+    let secret = new_secret()?;
+    VisitorId::parse(&format!("shopper-{}", secret.expose_secret())).map_err(|_| CommerceError::Cryptography)
+}

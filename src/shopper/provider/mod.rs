@@ -1,0 +1,238 @@
+//! OpenID providers, which authenticate the retailer's customers.
+//!
+//! Keys are fetched in the background and kept while the provider is down. A request waits for a provider only if no
+//! known key verifies its token, and only briefly.
+
+mod budget;
+mod fetch;
+mod key_set;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::Algorithm;
+use reqwest::Url;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::domain::customer::Customer;
+use crate::domain::ids::{Issuer, SubjectId};
+use crate::loopback::is_plain_loopback;
+use crate::shopper::AuthenticationError;
+use crate::shopper::claims;
+use crate::shopper::jws::Unverified;
+use crate::shopper::refusal::Refusal;
+use budget::FetchBudget;
+use fetch::fetch;
+use key_set::{Counts, KeySet, MAX_KEYS};
+
+/// How often known keys are refreshed. A key that the provider has withdrawn is accepted for up to this time.
+const REFRESH: Duration = Duration::from_secs(15 * 60);
+/// The minimum and maximum pause between a failed fetch and the next one.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a request waits for a fetch that may return the key of its token.
+const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum number of requests that wait at the same time. Each holds a connection, and any client can make up such
+/// a token.
+const MAX_WAITING_REQUESTS: usize = 32;
+/// The token types that are accepted, if a token has a `typ`: access tokens (RFC 9068) and plain JWTs.
+const TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
+
+/// The configuration of a provider.
+#[derive(Clone, Debug)]
+pub struct ProviderSettings {
+    /// The provider's name in the log and in metrics.
+    pub name: String,
+    /// The issuer URL.
+    pub issuer: Issuer,
+    /// The accepted audiences; a token must have one of these.
+    pub audiences: Vec<String>,
+    /// The algorithms that the provider may sign with.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that names the customer.
+    pub customer_claim: String,
+    /// Whether an unknown customer becomes a new shopper.
+    pub creates_shoppers: bool,
+}
+
+/// Whether a text is valid as a provider's issuer: an HTTPS URL, or plain HTTP on loopback. Otherwise another host
+/// could answer with its own keys.
+#[must_use]
+pub fn is_issuer(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        is_plain && (url.scheme() == "https" || is_plain_loopback(&url))
+    })
+}
+
+/// A provider, and the keys of the last successful fetch.
+pub struct Provider {
+    settings: ProviderSettings,
+    state: watch::Sender<State>,
+    /// Wakes the task that fetches keys.
+    wanted: Notify,
+    /// Limits how often tokens may wake that task.
+    budget: FetchBudget,
+    /// The permits of requests that wait for a fetch.
+    waiting: Semaphore,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    keys: Option<Arc<KeySet>>,
+    /// Whether a fetch is running or about to start.
+    is_fetching: bool,
+    failures: u64,
+}
+
+impl Provider {
+    /// A provider without keys; [`Provider::refresh_keys`] fetches them.
+    #[must_use]
+    pub fn new(settings: ProviderSettings) -> Self {
+        let state = State { is_fetching: true, ..State::default() };
+        let (state, waiting) = (watch::Sender::new(state), Semaphore::new(MAX_WAITING_REQUESTS));
+        Self { settings, state, wanted: Notify::new(), budget: FetchBudget::default(), waiting }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn settings(&self) -> &ProviderSettings {
+        &self.settings
+    }
+
+    /// The number of known keys.
+    pub(crate) fn keys(&self) -> usize {
+        self.known_keys().map_or(0, |keys| keys.counts().kept)
+    }
+
+    fn known_keys(&self) -> Option<Arc<KeySet>> {
+        self.state.borrow().keys.clone()
+    }
+
+    /// The number of failed fetches.
+    pub(crate) fn failures(&self) -> u64 {
+        self.state.borrow().failures
+    }
+
+    /// Fetches the keys and refreshes them periodically. Never returns.
+    pub async fn refresh_keys(self: Arc<Self>) {
+        let mut backoff = BACKOFF.0;
+        loop {
+            self.state.send_modify(|state| state.is_fetching = true);
+            let fetched = fetch(&self.settings).await;
+            let provider = &self.settings.name;
+            let pause = match fetched {
+                Ok(keys) => {
+                    let (before, now) = (self.known_keys().as_deref().map(KeySet::counts), keys.counts());
+                    if backoff > BACKOFF.0 || before != Some(now) {
+                        let Counts { kept, rejected, .. } = now;
+                        tracing::info!(
+                            provider,
+                            keys = kept,
+                            unfit = rejected,
+                            "fetched the keys of the identity provider"
+                        );
+                    }
+                    if now.over_limit > 0 && before.is_none_or(|before| before.over_limit != now.over_limit) {
+                        tracing::warn!(
+                            provider,
+                            dropped = now.over_limit,
+                            "the identity provider publishes more than {MAX_KEYS} keys and the last ones are ignored: tokens signed with \
+                             these get 401 unknown_signing_key. Have unused keys withdrawn"
+                        );
+                    }
+                    backoff = BACKOFF.0;
+                    self.state.send_modify(|state| (state.keys, state.is_fetching) = (Some(Arc::new(keys)), false));
+                    REFRESH
+                }
+                Err(error) => {
+                    if self.keys() == 0 {
+                        // Warn on each failure, at most once a minute later on: until a fetch succeeds, no customer of
+                        // this provider can sign in.
+                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider, and none are known: its customers get 503 until a fetch succeeds");
+                    } else if backoff == BACKOFF.0 {
+                        tracing::warn!(provider, %error, "could not fetch the keys of the identity provider; keeping the previous keys");
+                    }
+                    self.state.send_modify(|state| {
+                        state.is_fetching = false;
+                        state.failures = state.failures.saturating_add(1);
+                    });
+                    let pause = backoff;
+                    backoff = backoff.saturating_mul(2).min(BACKOFF.1);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.wanted.notified() => {}
+            }
+        }
+    }
+
+    /// The customer that a token names. Before the request waits for keys, `count_request` is awaited.
+    ///
+    /// # Errors
+    /// When the token is not valid, the provider's keys were never fetched, too many requests wait for them, or
+    /// `count_request` fails.
+    pub(crate) async fn verify(
+        &self,
+        token: &Unverified<'_>,
+        now: DateTime<Utc>,
+        count_request: impl Future<Output = Result<(), Duration>>,
+    ) -> Result<Customer, AuthenticationError> {
+        let ProviderSettings { issuer, audiences, algorithms, customer_claim, .. } = &self.settings;
+        if !algorithms.contains(&token.algorithm) {
+            return Err(Refusal::AlgorithmNotAllowed.into());
+        }
+        let is_type = |kind: &str| TOKEN_TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind));
+        if !token.kind.as_deref().is_none_or(is_type) {
+            return Err(Refusal::WrongType.into());
+        }
+        // Check the claims before the signature, so that a token with invalid claims never causes a fetch of keys.
+        claims::check(token, audiences, now)?;
+        let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
+        let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
+        let check = |keys: &KeySet| {
+            let keys = keys.find(token.key_id.as_deref(), token.algorithm);
+            match keys.iter().any(|key| token.is_signed_by(key)) {
+                true => Ok(()),
+                false if keys.is_empty() => Err(Refusal::UnknownKey),
+                false => Err(Refusal::WrongSignature),
+            }
+        };
+        let known_keys = self.known_keys();
+        if known_keys.as_deref().is_none_or(|keys| check(keys).is_err()) {
+            // The provider may have replaced a key under the same id, or without an id, so fetch the keys again.
+            count_request.await.map_err(AuthenticationError::RateLimited)?;
+            let _permit = self.waiting.try_acquire().map_err(|_| AuthenticationError::TooManyWaiting)?;
+            let keys = self.keys_after_fetch(&subject, known_keys.is_some(), now).await;
+            check(&*keys.ok_or(AuthenticationError::ProviderUnavailable)?)?;
+        }
+        self.budget.remember(&subject);
+        Ok(Customer::Known { issuer: issuer.clone(), subject })
+    }
+
+    /// The keys after a fetch, if one is running or this customer's token may cause one now; otherwise the known keys.
+    async fn keys_after_fetch(&self, customer: &SubjectId, has_keys: bool, now: DateTime<Utc>) -> Option<Arc<KeySet>> {
+        let mut state = self.state.subscribe();
+        let is_wanted = self.state.send_if_modified(|state| {
+            let is_wanted = has_keys && !state.is_fetching && self.budget.spend(customer, now);
+            state.is_fetching |= is_wanted;
+            is_wanted
+        });
+        if is_wanted {
+            self.wanted.notify_one();
+        }
+        let fetched = timeout(KEY_WAIT_TIMEOUT, state.wait_for(|state| !state.is_fetching)).await;
+        drop(fetched);
+        self.known_keys()
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

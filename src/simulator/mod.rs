@@ -1,0 +1,259 @@
+//! The gate simulator: Amazon's side of the HTTP interface.
+//!
+//! A [`Gate`] sends one scan to a connector as Amazon does, retries included, and decides whether the gate opens. It
+//! uses none of the connector's types: the two share only the HTTP interface, so a mistake in shared code cannot hide.
+//! Amazon publishes no numbers for timeouts and back-off; [`GateSettings::new`] has the numbers of this project.
+//!
+//! An attempt is *answered* when the complete answer, or the first 64 KiB of its body, arrives within the attempt's
+//! time. A timeout or a broken connection is not an answer. When the budget is spent, the last answer counts, so a 429
+//! counts even if later attempts time out.
+
+mod probe;
+mod settings;
+mod wire;
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use reqwest::{Client, RequestBuilder, Url, header::RETRY_AFTER, redirect, retry};
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::cause::root_cause;
+use crate::clock::Clock;
+pub use crate::simulator::probe::{Finding, Verdict, probe};
+pub use crate::simulator::settings::{GateError, GateSettings};
+pub use crate::simulator::wire::GateScan;
+use crate::simulator::wire::{Answer, WireRequest};
+
+const ANSWER_LIMIT: usize = 64 * 1024;
+/// A wait is the nominal back-off times a random percentage of this range.
+const JITTER_PERCENT: RangeInclusive<u32> = 50..=150;
+
+/// A gate that sends its scans to one connector. Cloning is cheap; scans may run at the same time.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    client: Client,
+    endpoint: Url,
+    settings: GateSettings,
+}
+
+/// The result of a scan.
+#[derive(Debug, Clone)]
+pub struct GateReport {
+    /// The decision.
+    pub decision: GateDecision,
+    /// The cause of the decision.
+    pub cause: Cause,
+    /// Every attempt, in order; at least one.
+    pub attempts: Vec<Attempt>,
+    /// From the scan to the decision, waits included.
+    pub elapsed: Duration,
+}
+
+impl GateReport {
+    /// Whether any attempt was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Answered { .. }))
+    }
+}
+
+/// The decision of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GateDecision {
+    /// The gate opens.
+    Open,
+    /// The gate stays closed.
+    Closed,
+}
+
+/// The cause of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// The connector answered 200 and named the visitor: open.
+    Authorized,
+    /// The connector answered 400 or 401: closed.
+    Refused,
+    /// The budget is spent, and the last answer was 429: closed.
+    RateLimited,
+    /// The budget is spent, and the last answer was another one, or there was none: the store's default gate decision
+    /// applies.
+    DefaultDecision,
+}
+
+/// One request and its outcome.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The `requestId`, new for every attempt.
+    pub request_id: Uuid,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The decision on this outcome; `None` if the gate retries while its budget lasts.
+    pub decision: Option<GateDecision>,
+    /// From sending the request to its outcome.
+    pub elapsed: Duration,
+}
+
+/// The outcome of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request was answered.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// The first 64 KiB of the body; invalid UTF-8 is replaced. It is text from the server: escape it before
+        /// printing it.
+        body: String,
+    },
+    /// There was no answer in time.
+    TimedOut,
+    /// There was no answer, for this reason.
+    Failed(String),
+}
+
+impl Gate {
+    /// Checks the settings. Does not connect yet.
+    ///
+    /// # Errors
+    /// If the URL, the API key, a certificate or a duration is not valid. The message says what is valid.
+    pub fn new(settings: GateSettings) -> Result<Self, GateError> {
+        for (name, duration) in [
+            ("attempt timeout", settings.attempt_timeout),
+            ("budget", settings.budget),
+            ("first back-off", settings.first_backoff),
+        ] {
+            if duration.is_zero() {
+                return Err(GateError::Zero(name));
+            }
+        }
+        let endpoint = settings::endpoint(&settings.url)?;
+        let mut client = Client::builder()
+            .default_headers(settings::headers(&settings)?)
+            .no_proxy() // the environment may name a proxy, which would get the scan
+            .redirect(redirect::Policy::none())
+            .retry(retry::never()); // a retry of the client would send a requestId twice
+        if endpoint.scheme() == "http" {
+            if settings.authorities.is_some() || settings.certificate.is_some() {
+                return Err(GateError::NeedsTls);
+            }
+            // Without TLS no root certificates are needed, and a machine may have none.
+            client = client.tls_certs_only([]);
+        } else {
+            client = settings::with_tls(client, &settings)?;
+        }
+        let client = client.build().map_err(|error| GateError::Client(root_cause(&error)))?;
+        Ok(Self { client, endpoint, settings })
+    }
+
+    /// Sends a scan and decides, within the budget. The gate is closed meanwhile.
+    pub async fn scan(&self, scan: &GateScan) -> GateReport {
+        self.scan_with_progress(scan, |_| ()).await
+    }
+
+    /// Like [`scan`](Self::scan), and calls `on_attempt` after each attempt.
+    pub async fn scan_with_progress(&self, scan: &GateScan, mut on_attempt: impl FnMut(&Attempt)) -> GateReport {
+        let started = Instant::now();
+        let mut attempts = Vec::new();
+        let mut last_status = None;
+        let mut backoff = self.settings.first_backoff;
+        let (decision, cause) = loop {
+            let limit = self.settings.attempt_timeout.min(self.remaining(started));
+            let request_id = Uuid::new_v4();
+            let sent = Instant::now();
+            let result = timeout(limit, self.exchange(scan, request_id)).await;
+            let elapsed = sent.elapsed();
+            let (outcome, verdict, retry_after) = match result {
+                Ok(Ok(answer)) => {
+                    last_status = Some(answer.status);
+                    (answer.outcome(), answer.verdict(), answer.retry_after)
+                }
+                Ok(Err(error)) => (Outcome::Failed(root_cause(&error)), None, None),
+                Err(_) => (Outcome::TimedOut, None, None),
+            };
+            let attempt = Attempt { request_id, outcome, decision: verdict.map(|(decision, _)| decision), elapsed };
+            on_attempt(&attempt);
+            attempts.push(attempt);
+            if let Some(verdict) = verdict {
+                break verdict;
+            }
+            let wait = wait(backoff, rand::random_range(JITTER_PERCENT), retry_after);
+            let fits = wait < self.remaining(started);
+            if fits {
+                sleep(wait).await;
+            }
+            if !fits || self.remaining(started).is_zero() {
+                break decision_without_answer(last_status, self.settings.default_decision);
+            }
+            backoff = backoff.saturating_mul(2);
+        };
+        GateReport { decision, cause, attempts, elapsed: started.elapsed() }
+    }
+
+    fn remaining(&self, started: Instant) -> Duration {
+        self.settings.budget.saturating_sub(started.elapsed())
+    }
+
+    async fn exchange(&self, scan: &GateScan, request_id: Uuid) -> reqwest::Result<Answer> {
+        let request = WireRequest::new(scan, request_id);
+        self.send(self.client.post(self.endpoint.clone()).json(&request)).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
+        let mut response = request.send().await?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| wire::retry_after(value, Clock::System.now()));
+        let mut body = Vec::new();
+        let mut is_complete = true;
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_LIMIT {
+                body.truncate(ANSWER_LIMIT);
+                is_complete = false;
+                break;
+            }
+        }
+        Ok(Answer { status, retry_after, body, is_complete })
+    }
+}
+
+/// The wait before the next attempt: the back-off with its jitter, or a longer `Retry-After`.
+fn wait(backoff: Duration, jitter_percent: u32, retry_after: Option<Duration>) -> Duration {
+    let percent = backoff.checked_div(100).unwrap_or_default();
+    let jittered = percent.saturating_mul(jitter_percent);
+    jittered.max(retry_after.unwrap_or_default())
+}
+
+/// The decision when the budget is spent. `last_status` is the status of the last answer, if there was one.
+fn decision_without_answer(last_status: Option<u16>, default: GateDecision) -> (GateDecision, Cause) {
+    match last_status {
+        Some(429) => (GateDecision::Closed, Cause::RateLimited),
+        _ => (default, Cause::DefaultDecision),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_the_longer_of_back_off_and_retry_after() {
+        let backoff = Duration::from_millis(400);
+        assert_eq!(wait(backoff, 50, None), Duration::from_millis(200));
+        assert_eq!(wait(backoff, 150, Some(Duration::ZERO)), Duration::from_millis(600));
+        assert_eq!(wait(backoff, 150, Some(Duration::from_secs(1))), Duration::from_secs(1));
+        assert_eq!(wait(Duration::MAX, 150, None), Duration::MAX);
+    }
+
+    #[test]
+    fn a_spent_budget_closes_after_429_and_uses_the_default_after_anything_else() {
+        let default = (GateDecision::Open, Cause::DefaultDecision);
+        let closed = (GateDecision::Closed, Cause::RateLimited);
+        assert_eq!(decision_without_answer(Some(429), GateDecision::Open), closed);
+        assert_eq!(decision_without_answer(Some(500), GateDecision::Open), default);
+        assert_eq!(decision_without_answer(None, GateDecision::Open), default);
+    }
+}
