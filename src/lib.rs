@@ -13,7 +13,7 @@
 //! [`carts`] stores carts. [`app`] builds and runs everything, for the binary and the tests. [`gate`] simulates
 //! Amazon's side.
 //!
-//! A module imports only modules above it in the list below; `tests/service/architecture.rs` checks this.
+//! A module imports only modules above it in the list below; `tests/it/architecture.rs` checks this.
 
 pub mod domain;
 

@@ -168,7 +168,10 @@ impl AnswerHealth {
     /// Records a malformed answer.
     pub(super) fn malformed(&self, error: &str, now: Instant) {
         if self.should_log(Some(Trouble::Malformed), now) {
-            tracing::warn!(error, "the identity backend sent a malformed answer: the shopper's key counts as not found");
+            tracing::warn!(
+                error,
+                "the identity backend sent a malformed answer: the shopper's key counts as not found"
+            );
         }
     }
 
