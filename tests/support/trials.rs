@@ -1,47 +1,33 @@
-//! Tests that need a server. They are skipped if it is not installed.
+//! Tests that are reported as ignored if what they need is not installed.
 
-use std::pin::Pin;
-
-use libtest_mimic::{Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Builder;
 
-/// A test function. Its argument is the subject of the test, such as a storage engine.
-pub(crate) type Property<Subject> = fn(Subject) -> Pin<Box<dyn Future<Output = ()>>>;
-
-/// A list of async functions with their names. The compiler reports a function that is not listed as dead code.
-macro_rules! properties {
-    ($($property:ident),* $(,)?) => {
-        &[$((stringify!($property), (|subject| Box::pin($property(subject))) as $crate::support::trials::Property<_>)),*]
-    };
-}
-pub(crate) use properties;
-
-/// A list like that of `properties!`, of functions without an argument.
-macro_rules! properties_without_argument {
-    ($($property:ident),* $(,)?) => {
-        &[$((stringify!($property), (|()| Box::pin($property())) as $crate::support::trials::Property<()>)),*]
-    };
-}
-pub(crate) use properties_without_argument;
-
-/// A test named `group::module::property`, with its own runtime. `missing` returns what must be installed, if anything
-/// is missing.
-pub(crate) fn trial<Subject: 'static>(
-    group: &str,
-    module: &str,
-    (name, property): (&str, Property<Subject>),
+/// A test with a runtime of its own. `missing` returns what must be installed, if anything is missing. `test` starts
+/// the test; its future runs on the runtime.
+pub(crate) fn trial<Test: Future<Output = ()>>(
+    name: String,
     missing: fn() -> Option<String>,
-    subject: impl FnOnce() -> Subject + Send + 'static,
+    test: impl FnOnce() -> Test + Send + 'static,
 ) -> Trial {
-    let module = module.rsplit("::").next().unwrap_or(module);
-    Trial::ignorable_test(format!("{group}::{module}::{name}"), move || {
-        if let Some(reason) = missing() {
-            return ignore_or_fail(reason);
+    plain_trial(name, missing, || {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async { test().await });
+    })
+}
+
+/// A test without a runtime.
+pub(crate) fn plain_trial(
+    name: String,
+    missing: fn() -> Option<String>,
+    test: impl FnOnce() + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || match missing() {
+        Some(reason) => ignore_or_fail(reason),
+        None => {
+            test();
+            Ok(Completion::Completed)
         }
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let subject = subject();
-        runtime.block_on(property(subject));
-        Ok(Completion::Completed)
     })
 }
 
@@ -51,4 +37,13 @@ fn ignore_or_fail(reason: String) -> Result<Completion, Failed> {
         Ok("required") => Err(reason.into()),
         _ => Ok(Completion::ignored_with(reason)),
     }
+}
+
+/// The arguments of the command line. Without `--test-threads`, four tests run on each processor, since a test waits
+/// most of its time: for a server, a time-out, or a child process.
+pub(crate) fn arguments() -> Arguments {
+    let mut arguments = Arguments::from_args();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    arguments.test_threads = arguments.test_threads.or(Some(processors * 4));
+    arguments
 }

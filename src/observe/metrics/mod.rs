@@ -5,7 +5,7 @@
 //! [`ConnectionMetrics`] what connections count. Other parts have their own tables, and add them to the registry that
 //! they are given when the connector is built.
 //!
-//! `docs/metrics.md` lists all metrics, and `tests/service/metrics.rs` checks that.
+//! `docs/metrics.md` lists all metrics, and `tests/it/admin/metrics.rs` checks that.
 
 mod connections;
 mod format;

@@ -1,4 +1,4 @@
-//! Properties of carts in memory and in SQLite. `tests/storage_engines/carts.rs` tests several connectors on one
+//! Properties of carts in memory and in SQLite. `tests/it/shopper/carts.rs` tests several connectors on one
 //! database.
 
 mod expiry;

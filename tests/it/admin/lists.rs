@@ -1,0 +1,127 @@
+//! The administration's lists: complete and without duplicates, even while rows are added.
+
+use crate::trials::{apply, on_every_engine};
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::Engine;
+use crate::engines::sessions::pass;
+use crate::support::{LISTS, Server, scan};
+
+/// Adds a row to every list.
+async fn add(server: &Server, number: usize) {
+    // Digests are in random order. These ids are chosen to be as well.
+    let id = format!("{}-{number}", ["m", "a", "z", "é", "A"][number % 5]);
+    server.put(&format!("stores/{id}"), &json!({})).await;
+    server.put(&format!("shoppers/{id}"), &json!({ "type": "SHOPPER" })).await;
+    server.put("identity-keys", &json!({ "key": format!("key {number}"), "shopper": id })).await;
+    server.put("recognition-tokens", &json!({ "shopper": id })).await;
+    server.put("customers", &json!({ "issuer": "https://issuer", "subject": number.to_string(), "shopper": id })).await;
+    // All decisions have the same event time and the same recording time, so only the ids of their events order them.
+    assert_eq!(server.verify(&scan()).await.status, 200);
+}
+
+/// The unique key of a row in its list.
+fn key(row: &Value) -> String {
+    ["id", "digest", "authEventId"].into_iter().find_map(|name| row[name].as_str()).unwrap().to_owned()
+}
+
+#[apply(on_every_engine)]
+async fn lists_are_complete_and_without_duplicates_while_rows_are_added(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for number in 0..12 {
+        add(&server, number).await;
+    }
+    let mut number = 12;
+    for (list, _) in LISTS {
+        let existing: BTreeSet<_> = server.all(list).await.iter().map(key).collect();
+        assert!(existing.len() >= 12, "{list}");
+        let (mut seen, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let (rows, next) = server.page(list, 3, cursor.as_deref()).await;
+            for row in &rows {
+                assert!(seen.insert(key(row)), "{list} shows {row} twice");
+            }
+            if next.is_none() {
+                break;
+            }
+            cursor = next;
+            if number < 40 {
+                add(&server, number).await;
+                number += 1;
+            }
+        }
+        let missing: Vec<_> = existing.difference(&seen).collect();
+        assert!(missing.is_empty(), "{list} leaves out {missing:?}");
+    }
+}
+
+#[apply(on_every_engine)]
+async fn page_has_the_requested_number_of_rows(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for number in 0..3 {
+        add(&server, number).await;
+    }
+    for (list, name) in LISTS {
+        let all = server.all(list).await;
+        for limit in [1, 2, all.len() - 1, all.len(), all.len() + 1, 1000] {
+            let (rows, next) = server.page(list, limit, None).await;
+            assert_eq!(rows, all[..limit.min(all.len())], "{list} {limit}");
+            assert_eq!(next.is_some(), limit < all.len(), "{list} {limit}");
+        }
+        let page = server.admin("GET", list).await.json();
+        assert_eq!(page, json!({ name: all }), "{list}: a page without a limit has up to 100 rows");
+    }
+}
+
+#[apply(on_every_engine)]
+async fn invalid_page_parameters_are_refused(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    for (list, _) in LISTS {
+        for query in
+            ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "cursor=-1", "cursor=%FF%00"]
+        {
+            let answer = server.admin("GET", &format!("{list}?{query}")).await;
+            assert_refused(
+                &answer,
+                400,
+                "limit must be 1 to 1000, cursor must be the nextCursor of the page before",
+                &format!("{list} {query}"),
+            );
+        }
+    }
+}
+
+#[apply(on_every_engine)]
+async fn decisions_show_the_answers_to_the_gate(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let mut events = Vec::new();
+    for (key, store, location) in [
+        ("device_shopper_key", "STORE-001", "ENTRY"),
+        ("valid_shopper_key", "STORE-001", "EXIT"),
+        ("valid_shopper_key", "STORE-001", "EXIT"),
+    ] {
+        events.push(pass(&server, key, store, location).await);
+        server.clock.advance(std::time::Duration::from_secs(1));
+    }
+    let denied = scan_of(&new_id(), "flagged_shopper_key");
+    assert_eq!(server.verify(&denied).await.status, 401);
+    let decisions = server.all("decisions").await;
+    let session = server.sessions().await[0]["id"].clone();
+    let visitor = json!({ "id": "shopper-uuid-001", "type": "SHOPPER" });
+    let at = |number: usize| decisions[number]["recordedAt"].clone();
+    let expected = json!([
+        { "authEventId": denied["authEvent"]["id"], "decision": "denied", "reason": "account_flagged", "recordedAt": at(0) },
+        { "authEventId": events[2], "decision": "accepted", "visitor": visitor, "sessionEffect": "none_open", "recordedAt": at(1) },
+        { "authEventId": events[1], "decision": "accepted", "visitor": visitor, "sessionEffect": "closed", "sessionId": session, "recordedAt": at(2) },
+        {
+            "authEventId": events[0], "decision": "accepted", "visitor": visitor, "shopperDeviceId": "device-abc-123",
+            "sessionEffect": "opened", "sessionId": session, "recordedAt": at(3),
+        },
+    ]);
+    assert_eq!(json!(decisions), expected);
+    assert_eq!(instant(&at(0)), server.clock.now());
+    assert!((0..3).all(|number| instant(&at(number)) - instant(&at(number + 1)) == chrono::TimeDelta::seconds(1)));
+}

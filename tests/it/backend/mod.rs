@@ -1,0 +1,93 @@
+//! Black-box tests of the identity backend. The service asks a small server that is slow, sends wrong or huge answers,
+//! or is down. `tests/it/engines/look_ups.rs` tests that it handles keys and tokens like the other directories.
+
+pub(crate) mod answers;
+pub(crate) mod cache;
+pub(crate) mod circuit;
+pub(crate) mod configuration;
+pub(crate) mod failures;
+pub(crate) mod idle;
+pub(crate) mod limits;
+pub(crate) mod lookup_requests;
+pub(crate) mod random;
+pub(crate) mod secrets;
+pub(crate) mod tls;
+
+use std::time::{Duration, Instant};
+
+use crate::checks::PATIENCE;
+use crate::support::backend::Backend;
+use crate::support::{Answer, Server, scan_with_key};
+use identity_connector::digest::{Fingerprint, HashKey};
+use identity_connector::directory::backend::{Credentials, Limits, Settings, parse_url};
+use identity_connector::directory::{Directory, Remote, ScanContext};
+use identity_connector::domain::ids::StoreId;
+use serde_json::{Value, json};
+
+/// The backend's answer for a shopper without special properties.
+fn shopper() -> Value {
+    json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })
+}
+
+/// Sends a scan of this key with a new event id.
+async fn verify(server: &Server, key: &str) -> Answer {
+    server.verify(&scan_with_key(key.as_bytes())).await
+}
+
+async fn verify_timed(server: &Server, key: &str) -> (Answer, Duration) {
+    let began = Instant::now();
+    let answer = verify(server, key).await;
+    (answer, began.elapsed())
+}
+
+/// The status in `/readyz`, which must answer 200 in every state.
+async fn readiness(server: &Server) -> String {
+    let answer = server.client.get(format!("{}/readyz", server.api)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// The number of look-ups with this outcome.
+async fn lookup_count(server: &Server, outcome: &str) -> u64 {
+    let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
+    let metrics = server.metrics().await;
+    metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// Waits until the condition is true.
+async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: timed out");
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline
+    }
+}
+
+/// Makes the backend answer, and waits until the connector accepts its answers.
+async fn wait_until_backend_is_used(server: &Server, backend: &Backend) {
+    backend.set_reply(crate::support::backend::Reply::json(&shopper()));
+    let mut number = 0;
+    wait_until("the backend is asked again", async || {
+        number += 1;
+        verify(server, &format!("is it back {number}")).await.status == 200
+    })
+    .await;
+}
+
+/// An empty directory that uses the backend, with at most four look-ups at the same time. The rest of the service is
+/// left out.
+fn directory_with_backend(backend: &Backend, cache_for: Duration) -> Directory {
+    let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
+    let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
+    Directory::in_memory(HashKey::new(&[7; 32])).with_remote(Remote::new(settings))
+}
+
+/// A scan with a deadline of a minute.
+fn context(number: u8) -> ScanContext {
+    ScanContext {
+        subject: Fingerprint::from_bytes([number; 32]).into(),
+        store: StoreId::parse("S").unwrap(),
+        channel: None,
+        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+    }
+}

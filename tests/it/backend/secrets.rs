@@ -1,0 +1,105 @@
+//! No log line and no metric contains a key, a token or a credential, whatever the outcome of a look-up. A failure is
+//! logged once.
+
+use crate::trials::{apply, test};
+use serde_json::json;
+
+use crate::checks::*;
+use crate::support::backend::{Backend, Reply};
+use crate::support::{IDENTITY_KEYS, MANAGEMENT_TOKEN, Process, client, scan_with_key};
+
+const KEY: &str = "s3cret-badge";
+const BEARER: &str = "s3cret-bearer-token";
+
+/// A different answer for each key, which repeats the key wherever it can.
+fn answer_for(lookup: &serde_json::Value) -> Reply {
+    let value = lookup["value"].as_str().unwrap();
+    let echo = |name: &str| json!({ name: value, "shopper": { "id": value, "type": value } }).to_string();
+    match value.rsplit('-').next().unwrap() {
+        "found" => Reply::json(&json!({ "shopper": { "id": "v1", "type": "SHOPPER" } })),
+        "unknown" => Reply::Status(404, echo("message")),
+        "refused" => Reply::Status(403, echo("message")),
+        "member" => Reply::Status(200, echo(value)),
+        "type" => Reply::Status(200, echo("device")),
+        "text" => Reply::Status(200, value.to_owned()),
+        "failed" => Reply::Status(500, echo("message")),
+        "http" => Reply::Bytes(format!("{value}\r\n\r\n").into_bytes()),
+        "silent" => Reply::Silence,
+        _ => Reply::not_found(),
+    }
+}
+
+#[apply(test)]
+async fn no_secret_is_in_the_log_or_the_metrics() {
+    let backend = Backend::start().await;
+    backend.set_answerer(answer_for);
+    let url = backend.url();
+    let settings = [
+        ("directory.url", url.as_str()),
+        ("directory.token", BEARER),
+        ("directory.timeout", "600ms"),
+        ("directory.cache_for", "60s"),
+        ("log.level", "trace"),
+    ];
+    let process = Process::demo(&settings).await;
+    let client = client();
+    let ask = async |key: &str| {
+        let url = format!("{}{IDENTITY_KEYS}", process.api);
+        client.post(url).body(scan_with_key(key.as_bytes()).to_string()).send().await.unwrap().status().as_u16()
+    };
+    let token = "5ecret5ecret5ecret5ecret5ecret55";
+    for round in 0..3 {
+        for kind in ["found", "unknown", "refused", "member", "type", "text", "failed", "http", "silent"] {
+            ask(&format!("{KEY}-{round}-{kind}")).await;
+        }
+        ask(&code(SCANNED_AT, &round.to_string()).replace(TOKEN, token)).await;
+    }
+    backend.stop().await;
+    for number in 0..5 {
+        assert_eq!(ask(&format!("{KEY}-{number}-gone")).await, 500);
+    }
+    let metrics = client.get(format!("{}/metrics", process.management)).bearer_auth(MANAGEMENT_TOKEN);
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    assert!(backend.requests().iter().any(|request| request.json()["value"] == token));
+    process.signal("TERM");
+    let log = process.wait_for_end().stderr;
+    for secret in [KEY, BEARER, token, "5ecret", "s3cret"] {
+        for form in [secret.to_owned(), base64(secret)] {
+            assert!(!log.contains(&form), "{form} is in the log: {log}");
+            assert!(!metrics.contains(&form), "{form} is in the metrics");
+        }
+    }
+    for outcome in ["found", "not_found", "refused", "malformed", "unavailable", "timeout"] {
+        assert!(metrics.contains(&format!("identity_backend_questions_total{{outcome=\"{outcome}\"}}")), "{metrics}");
+    }
+}
+
+#[apply(test)]
+async fn a_backend_that_refuses_or_is_down_is_logged_once() {
+    let backend = Backend::start().await;
+    backend.set_reply(Reply::Status(401, String::new()));
+    let url = backend.url();
+    let process = Process::demo(&[("directory.url", &url), ("log.format", "json")]).await;
+    let client = client();
+    let ask = async |number: usize| {
+        let url = format!("{}{IDENTITY_KEYS}", process.api);
+        client.post(url).body(scan_with_key(format!("badge {number}").as_bytes()).to_string()).send().await.unwrap();
+    };
+    for number in 0..20 {
+        ask(number).await;
+    }
+    backend.stop().await;
+    for number in 20..40 {
+        ask(number).await;
+    }
+    process.signal("TERM");
+    let log = process.wait_for_end().stderr;
+    for (part, extra) in [
+        ("the identity backend refuses a look-up request", "\"status\":401"),
+        ("the identity backend does not answer", "\"error\":\"connection refused\""),
+    ] {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(part)).collect();
+        assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains(extra), "{part}: {lines:?}\n{log}");
+    }
+    assert!(log.contains("\"cause\":\"directory unavailable: identity backend: connection refused\""), "{log}");
+}

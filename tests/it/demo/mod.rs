@@ -1,0 +1,4 @@
+//! The demo.
+
+pub(crate) mod demo;
+pub(crate) mod demo_issuer;

@@ -1,0 +1,276 @@
+//! `import` and `export` with databases: between engines, beside a running connector, and interrupted.
+
+use crate::trials::{apply, on_databases, on_postgres, with_postgres};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::checks::*;
+use crate::engine::{Database, Engine, postgres};
+use crate::engines::hostile::hostile_texts;
+use crate::engines::outage::wait_until;
+use crate::support::{Ended, HASH_KEY, Postgres, Server, environment, scan_with_key};
+
+const KEYS: usize = 5_000;
+
+/// A database and a folder for one test.
+pub(crate) struct TestDatabase {
+    url: String,
+    folder: TempDir,
+    /// Removed together with this value.
+    _database: Option<Database>,
+}
+
+impl TestDatabase {
+    pub(crate) fn new(engine: Engine) -> Self {
+        let folder = TempDir::new().unwrap();
+        let database = matches!(engine, Engine::Postgres).then(Database::new);
+        let url = match &database {
+            Some(database) => database.url().to_owned(),
+            None => format!("sqlite://{}", folder.path().join("connector.db").display()),
+        };
+        Self { url, folder, _database: database }
+    }
+
+    /// A database on the test's own server.
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, folder: TempDir::new().unwrap(), _database: None }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn settings(&self) -> [(&str, &str); 2] {
+        [("storage.url", &self.url), ("security.hash_key", HASH_KEY)]
+    }
+
+    /// The path and the content of every file in the folder, with invalid UTF-8 replaced.
+    pub(crate) fn files(&self) -> Vec<(String, String)> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let text = |file: &std::path::Path| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+        files.map(|file| (file.display().to_string(), text(&file))).collect()
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Imports this content. Returns what the command prints.
+    #[track_caller]
+    pub(crate) fn import(&self, name: &str, content: &str) -> String {
+        let ended = Ended::run(&["import", &self.file(name, content), "--create"], &self.settings());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    }
+
+    #[track_caller]
+    pub(crate) fn export(&self, format: &str) -> String {
+        let ended = Ended::run(&["export", "--format", format], &self.settings());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    }
+
+    /// A connector on this database, which adds the demo's data.
+    async fn server(&self) -> Server {
+        Server::demo(&self.settings()).await.resending_timed_out_scans()
+    }
+
+    /// A connector on this database with this directory file.
+    pub(crate) async fn server_with(&self, directory: &str) -> Server {
+        let file = self.file("directory.json", directory);
+        Server::demo(&[&self.settings()[..], &[("directory.file", &file)]].concat()).await.resending_timed_out_scans()
+    }
+}
+
+/// A store, shoppers, and ten keys for each shopper, with varied members.
+fn many_rows() -> String {
+    let shopper = |number: usize| {
+        json!({ "shopper": {
+            "id": format!("shopper {number}"),
+            "type": (["SHOPPER", "ASSOCIATE", "CASH_SHOPPER"][number % 3]),
+            "account": if number.is_multiple_of(7) { "flagged" } else { "active" },
+            "paymentMethod": number.is_multiple_of(2).then(|| json!({ "lastMonth": "2020-01", "id": format!("card {number}") })),
+            "devices": (0..number % 4).map(|device| format!("device {device}")).collect::<Vec<_>>(),
+        } })
+    };
+    let key = |number: usize| {
+        json!({ "identityKey": {
+            "key": format!("badge {number}"),
+            "shopper": format!("shopper {}", number / 10),
+            "revoked": number.is_multiple_of(5),
+            "channel": number.is_multiple_of(3).then_some("RADIO"),
+            "device": (number / 10 % 4 > 1).then_some("device 1"),
+        } })
+    };
+    let rows = [json!({ "store": { "id": "S", "takesCash": true } })].into_iter();
+    let rows = rows.chain((0..KEYS).map(key)).chain((0..KEYS / 10).map(shopper));
+    rows.map(|row| format!("{row}\n")).collect()
+}
+
+fn rows_with_hostile_names() -> String {
+    let names = hostile_texts();
+    let store = |name: &String| json!({ "store": { "id": name } });
+    let shopper = |name: &String| {
+        json!({ "shopper": {
+            "id": name, "type": "SHOPPER", "devices": names, "paymentMethod": { "id": name, "lastMonth": "2099-12" },
+        } })
+    };
+    let key = |(number, name): (usize, &String)| json!({ "identityKey": { "key": format!("key {number}"), "shopper": name, "device": name } });
+    let rows = names.iter().map(store).chain(names.iter().map(shopper)).chain(names.iter().enumerate().map(key));
+    rows.map(|row| format!("{row}\n")).collect()
+}
+
+#[apply(on_databases)]
+async fn thousands_of_rows_are_imported_and_exported(engine: Engine) {
+    let database = TestDatabase::new(engine);
+    let rows = many_rows();
+    let all = KEYS + KEYS / 10 + 1;
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": {all} changed, 0 unchanged")));
+    assert!(database.import("a.jsonl", &rows).contains(&format!(": 0 changed, {all} unchanged")));
+    let (lines, table) = (database.export("jsonl"), database.export("csv"));
+    assert_eq!((lines.lines().count(), table.lines().count()), (all + 1, all + 2));
+    assert!(!lines.contains("badge") && !table.contains("badge"), "keys are not stored");
+    for (name, content) in [("b.jsonl", &lines), ("b.csv", &table)] {
+        assert!(database.import(name, content).contains(&format!(": 0 changed, {all} unchanged")));
+    }
+}
+
+#[apply(on_databases)]
+async fn hostile_names_are_imported_and_exported(engine: Engine) {
+    let [database, by_lines, by_table] = [(); 3].map(|()| TestDatabase::new(engine));
+    database.import("a.jsonl", &rows_with_hostile_names());
+    let (lines, table) = (database.export("jsonl"), database.export("csv"));
+    by_lines.import("a.jsonl", &lines);
+    by_table.import("a.csv", &table);
+    for again in [by_lines, by_table] {
+        assert!(again.export("jsonl") == lines && again.export("csv") == table, "the export equals the import");
+    }
+}
+
+#[apply(on_postgres)]
+async fn export_of_one_engine_is_imported_by_another(_: Engine) {
+    let [sqlite, postgres] = [Engine::Sqlite, Engine::Postgres].map(TestDatabase::new);
+    sqlite.import("a.jsonl", &many_rows());
+    let lines = sqlite.export("jsonl");
+    postgres.import("a.jsonl", &lines);
+    assert!(postgres.export("jsonl") == lines, "byte for byte");
+    let back = TestDatabase::new(Engine::Sqlite);
+    back.import("a.csv", &postgres.export("csv"));
+    assert!(back.export("jsonl") == lines, "also after the way back");
+
+    let servers = [sqlite.server().await, postgres.server().await];
+    let mut statuses = std::collections::BTreeSet::new();
+    for number in (0..KEYS + 20).step_by(19) {
+        for channel in ["OPTICAL", "RADIO"] {
+            let key = format!("badge {number}");
+            let body = set(set(scan_with_key(key.as_bytes()), "storeId", "S"), "keyChannel", channel);
+            let answers = [servers[0].verify(&body).await, servers[1].verify(&body).await];
+            assert_all_same(&answers);
+            statuses.insert((answers[0].status, answers[0].message()));
+        }
+    }
+    assert!(statuses.len() >= 5, "many different answers: {statuses:?}");
+}
+
+#[apply(on_postgres)]
+async fn running_connector_sees_an_import(engine: Engine) {
+    let database = TestDatabase::new(engine);
+    let server = database.server().await;
+    let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
+    assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before the import");
+    database.import("a.jsonl", &many_rows().replace("\"RADIO\"", "null"));
+    wait_until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
+    assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
+}
+
+/// No table and no hash key may remain in the database: the correct key would not match a remaining one.
+#[apply(on_postgres)]
+async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
+    let source = TestDatabase::new(Engine::Sqlite);
+    source.import("a.jsonl", &many_rows());
+    let export = source.export("jsonl");
+    let database = TestDatabase::new(Engine::Postgres);
+    let file = database.file("a.jsonl", &export);
+    let wrong_hash_key = [("storage.url", database.url.as_str()), ("security.hash_key", OTHER_KEY)];
+    let name = database.url.rsplit('@').next().unwrap();
+    for (arguments, part) in [
+        (&["import", &file, "--create"][..], "this file was exported with a different hash key"),
+        (&["import", &file], "--create"),
+        (&["export"], "no connector database found"),
+    ] {
+        let ended = Ended::run(arguments, &wrong_hash_key);
+        assert_eq!(ended.code, Some(64), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(tables(&database), "0", "{arguments:?}");
+    }
+    let ended = Ended::run(&["import", &file, "--create"], &database.settings());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr, format!("importing into postgres://{name}, a new database\n"));
+    let ended = Ended::run(&["import", &file], &wrong_hash_key);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("was made with another hash key"), "{}", ended.stderr);
+}
+
+/// The number of tables in a PostgreSQL database.
+fn tables(database: &TestDatabase) -> String {
+    let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    postgres().query(&database.url, count).trim().to_owned()
+}
+
+/// Another hash key than that of the tests.
+const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+/// Starts an import or export as a process that ends by itself.
+pub(crate) fn spawn_command(database: &TestDatabase, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_identity-connector"))
+        .args(arguments)
+        .envs(environment(&database.settings()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[apply(with_postgres)]
+async fn interrupted_import_can_be_repeated(server: Postgres) {
+    let database = TestDatabase::at(server.database());
+    database.import("none.jsonl", ""); // creates the schema
+    let all = KEYS + KEYS / 10 + 1;
+    let file = database.file("a.jsonl", &many_rows());
+    let imported = || {
+        let count = "SELECT (SELECT count(*) FROM shopper) + (SELECT count(*) FROM store) + (SELECT count(*) FROM registration)";
+        server.query(&database.url, count).trim().parse::<usize>().unwrap()
+    };
+    for signal in ["INT", "KILL"] {
+        // The import is blocked at its first batch until the signal has been sent.
+        let held = server.begin(&database.url, "SELECT * FROM directory_version FOR UPDATE");
+        let child = spawn_command(&database, &["import", &file]);
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        wait_until(PATIENCE, "the import waits", async || server.query(&database.url, waits).trim() != "0").await;
+        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        drop(held);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        if signal == "INT" {
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains("stopped before the end"), "{stderr}");
+            let summary = String::from_utf8(output.stdout).unwrap();
+            assert!(summary.contains(&format!(": {} changed", imported())), "{summary}");
+        }
+        assert!(imported() < all, "{signal}: the import has completed before the signal");
+    }
+    let before = imported();
+    let summary = database.import("a.jsonl", &many_rows());
+    assert!(summary.contains(&format!(": {} changed, {before} unchanged", all - before)), "{before}: {summary}");
+    assert_eq!(imported(), all);
+}

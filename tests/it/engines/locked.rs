@@ -1,0 +1,90 @@
+//! Another transaction locks the rows of a scan. The scan and its retries get a 500 in time, other scans pass, and the
+//! failures of this one key do not open the database's breaker.
+
+use crate::trials::{apply, with_postgres};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::checks::*;
+
+use crate::engines::outage::{
+    RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
+};
+use crate::support::{Postgres, Server, scan, scan_with_key};
+
+/// Asserts that other scans pass and the connector stays ready while one scan and its retries fail.
+async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
+    let retries = {
+        let (server, locked_scan) = (Arc::clone(server), locked_scan.clone());
+        tokio::spawn(async move {
+            let mut failures = 0;
+            for _ in 0..4 {
+                let mut running = JoinSet::new();
+                for _ in 0..4 {
+                    let (server, body) = (Arc::clone(&server), retry(&locked_scan));
+                    running.spawn(async move { verify_timed(&server, &body).await });
+                }
+                for outcome in running.join_all().await {
+                    assert_500_in_time(&outcome, "the locked scan");
+                    failures += 1;
+                }
+            }
+            failures
+        })
+    };
+    let mut passed = 0;
+    while !retries.is_finished() || passed < 20 {
+        let (answer, elapsed) = verify_timed(server, &scan_with_key(b"associate_key")).await;
+        assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "another scan");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+        assert_eq!(readiness(server).await, "ready");
+        passed += 1;
+    }
+    assert_eq!(retries.await.unwrap(), 16);
+}
+
+/// An open transaction has inserted a record of the same event.
+#[apply(with_postgres)]
+async fn locked_event_blocks_only_its_own_scans(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    let (recorded_scan, locked_scan) = (scan(), scan());
+    assert_eq!(server.verify(&recorded_scan).await.status, 200);
+    let id = |body: &Value| body["authEvent"]["id"].as_str().unwrap().replace('-', "");
+    let column_type =
+        "SELECT data_type FROM information_schema.columns WHERE table_name = 'decision' AND column_name = 'event_id'";
+    let prefix = if postgres.query(&url, column_type).trim() == "bytea" { "\\x" } else { "" };
+    let transaction = postgres.begin(
+        &url,
+        &format!(
+            "CREATE TEMP TABLE copy AS SELECT * FROM decision WHERE event_id = '{prefix}{}';
+             UPDATE copy SET event_id = '{prefix}{}';
+             INSERT INTO decision SELECT * FROM copy",
+            id(&recorded_scan),
+            id(&locked_scan),
+        ),
+    );
+    assert_other_scans_pass(&server, &locked_scan).await;
+    drop(transaction);
+    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
+    assert_consistent(&server, &[recorded_scan, locked_scan]).await;
+}
+
+/// Another transaction locks all session rows. The exit must update one of these rows.
+#[apply(with_postgres)]
+async fn locked_session_blocks_only_exits(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    let (entry, locked_scan) = (scan(), scan_with("authEvent.location", "EXIT"));
+    assert_eq!(server.verify(&entry).await.status, 200);
+    let transaction = postgres.begin(&url, "SELECT 1 FROM session FOR UPDATE");
+    assert_other_scans_pass(&server, &locked_scan).await;
+    drop(transaction);
+    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
+    let sessions = server.sessions().await;
+    let of_shopper: Vec<_> = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").collect();
+    assert_eq!((of_shopper.len(), &of_shopper[0]["state"]), (1, &json!("closed")));
+    assert_eq!(of_shopper[0]["exit"]["authEventId"], locked_scan["authEvent"]["id"]);
+}

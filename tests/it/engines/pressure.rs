@@ -1,0 +1,222 @@
+//! A database that answers, but is busy or locked: scans fail in time, a scan that has failed is not recorded later,
+//! and work that no gate waits for takes no connection from scans.
+
+use crate::trials::{apply, with_postgres};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::checks::*;
+
+use crate::engines::outage::{
+    RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
+};
+use crate::support::{Postgres, Server, scan, scan_with_key};
+
+/// No record can be written. Every scan fails in time, later ones immediately, and none of them is recorded later, when
+/// its shopper has left.
+#[apply(with_postgres)]
+async fn locked_table_fails_scans_in_time(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    assert_eq!(server.verify(&scan()).await.status, 200);
+    let held = postgres.begin(&url, "LOCK TABLE decision IN ACCESS EXCLUSIVE MODE");
+    let asked: Vec<_> = (0..40).map(|_| scan()).collect();
+    let mut under_way = JoinSet::new();
+    for body in asked.clone() {
+        let server = Arc::clone(&server);
+        under_way.spawn(async move { verify_timed(&server, &body).await });
+    }
+    for outcome in under_way.join_all().await {
+        assert_500_in_time(&outcome, "while the table is locked");
+    }
+    // All scans so far have one shopper's key. Failures of several keys are needed to open the breaker.
+    wait_until(RECOVERY, "the connector is degraded", async || {
+        server.verify(&scan_with_key(new_id().as_bytes())).await;
+        readiness(&server).await == "degraded"
+    })
+    .await;
+    drop(held);
+    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
+        .await;
+    let sessions = server.sessions().await;
+    let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
+    assert_eq!(of_shopper, 1, "scans that got a 500 were not recorded");
+    assert_consistent(&server, &asked[..4]).await;
+}
+
+/// More lists wait for a lock than there are connections.
+#[apply(with_postgres)]
+async fn lists_take_no_connection_from_scans(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[("storage.max_connections", "4")]).await);
+    let held = postgres.begin(&url, "LOCK TABLE session IN ACCESS EXCLUSIVE MODE");
+    let mut lists = JoinSet::new();
+    for _ in 0..12 {
+        let list = server.client.get(format!("{}/admin/v1/sessions", server.management));
+        lists.spawn(async move { list.send().await.unwrap().status() });
+    }
+    // A rejection touches no session.
+    for _ in 0..20 {
+        let (answer, elapsed) = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        assert_refused(&answer, 401, KEY_NOT_FOUND, "while the lists wait");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+        assert_eq!(readiness(&server).await, "ready");
+    }
+    drop(held);
+    lists.join_all().await;
+}
+
+/// The server answers, but not all scans in time. No scan gets a 500: too many scans are no fault of the connector, and
+/// a shopper could cause them.
+#[apply(with_postgres)]
+async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Arc::new(Server::postgres(&url, &[]).await);
+    postgres.query(
+        &url,
+        "ALTER TABLE registration RENAME TO registered;
+         CREATE VIEW registration AS SELECT r.* FROM (SELECT pg_sleep(0.1)::TEXT AS slept OFFSET 0) AS slowly,
+             LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
+    );
+    // On a busy machine many concurrent scans may miss their deadline because they get no processor. Then fewer are tried.
+    for scans in [400, 200, 100] {
+        let mut under_way = JoinSet::new();
+        for _ in 0..scans {
+            let server = Arc::clone(&server);
+            under_way.spawn(async move { verify_timed(&server, &scan_with_key(new_id().as_bytes())).await });
+        }
+        let (mut decided, mut faults) = (0, 0);
+        for (answer, elapsed) in under_way.join_all().await {
+            assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+            match answer.status {
+                401 => decided += 1,
+                500 => faults += 1,
+                _ => assert_too_many(&answer, "one of many scans"),
+            }
+        }
+        if faults == 0 {
+            assert!((1..scans).contains(&decided), "{decided}");
+            assert_eq!(readiness(&server).await, "ready");
+            return;
+        }
+        wait_until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
+    }
+    panic!("some scans got a 500 each time");
+}
+
+/// After a failover, the connections may lead to a server that is now a standby.
+#[apply(with_postgres)]
+async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let recorded = scan();
+    assert_eq!(server.verify(&recorded).await.status, 200);
+    let name = url.rsplit('/').next().unwrap().to_owned();
+    let read_only =
+        |is: &str| postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
+    read_only("on");
+    postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
+    wait_until(RECOVERY, "the connector is degraded", async || {
+        let outcome = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
+        assert_500_in_time(&outcome, "while the server is read-only");
+        readiness(&server).await == "degraded"
+    })
+    .await;
+    assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "a cached record is answered");
+    postgres.query(
+        &url,
+        &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
+    );
+    wait_until(RECOVERY, "a scan passes", async || {
+        let (answer, elapsed) = verify_timed(&server, &scan()).await;
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+        answer.status == 200
+    })
+    .await;
+}
+
+/// During a rolling update, the next release has changed the schema while this release still runs.
+#[apply(with_postgres)]
+async fn columns_of_a_later_release_are_ignored(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let asked = [
+        scan(),
+        scan_with_key(b"flagged_shopper_key"),
+        scan_with("identityKey", base64(code(SCANNED_AT, ""))),
+        scan_with("authEvent.location", "EXIT"),
+    ];
+    for round in 0..2 {
+        for body in &asked {
+            let again = set(retry(body), "authEvent.id", new_id());
+            assert_ne!(server.verify(&again).await.status, 500, "round {round}");
+        }
+        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "customers", "audit"] {
+            let list = format!("{}/admin/v1/{list}", server.management);
+            assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
+        }
+        server.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+        let tables = [
+            "property",
+            "session",
+            "decision",
+            "used_code",
+            "store",
+            "shopper",
+            "registration",
+            "customer",
+            "basket",
+            "issued_token",
+            "audit",
+            "directory_version",
+        ];
+        let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
+        postgres.query(&url, &add.join("; "));
+        // Makes the connector read everything again.
+        postgres.query(&url, "UPDATE directory_version SET version = version + 1");
+    }
+    // A connector that starts on this schema works as well.
+    let fresh = server.replica().await;
+    assert_eq!(fresh.verify(&scan()).await.status, 200);
+}
+
+/// During a rolling update to this release, its first connector migrates the schema. It waits for an open change of the
+/// directory, and no scan at the other connectors waits for the migration.
+#[apply(with_postgres)]
+async fn schema_is_migrated_while_another_connector_serves_scans(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let audit = server.all("audit").await;
+    let back = "DROP TABLE customer, issued_token; ALTER TABLE audit DROP CONSTRAINT audit_kind_check;
+        ALTER TABLE audit ADD CONSTRAINT audit_kind_check
+            CHECK (kind IN ('store', 'shopper', 'identity_key', 'recognition_token'));
+        DELETE FROM _sqlx_migrations WHERE version IN (5, 7)";
+    postgres.query(&url, back);
+    let changing = postgres.begin(
+        &url,
+        "UPDATE directory_version SET version = version + 1;
+         UPDATE shopper SET devices = '[]' WHERE id = 'cash-shopper-uuid-001'",
+    );
+    let start = server.replica();
+    tokio::pin!(start);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    wait_until(RECOVERY, "the migration waits", async || {
+        let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
+        assert!(!is_early, "the migration did not wait for the change");
+        postgres.query(&url, waits).trim() != "0"
+    })
+    .await;
+    for _ in 0..20 {
+        let (answer, elapsed) = verify_timed(&server, &scan()).await;
+        assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "during the migration");
+        assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
+    }
+    drop(changing);
+    let fresh = start.await;
+    assert_eq!(fresh.all("audit").await, audit, "the same directory changes nothing");
+    fresh.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
+    assert_eq!(server.all("customers").await.len(), 1);
+}

@@ -1,0 +1,295 @@
+//! Connectors that share a database act as one: it makes no difference which of them receives a scan, or
+//! whether several receive it at the same time.
+
+use crate::trials::{apply, on_postgres, with_postgres};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::checks::*;
+use crate::engine::{Database, Engine};
+use crate::support::{Answer, Postgres, Server, scan};
+
+/// The number of simultaneous requests.
+const CONCURRENT_REQUESTS: usize = 64;
+
+/// Connectors on an empty database, which the first one owns.
+async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
+    let mut replicas = vec![engine.demo(&[]).await];
+    while replicas.len() < count {
+        replicas.push(replicas[0].replica().await);
+    }
+    replicas.into_iter().map(Arc::new).collect()
+}
+
+/// Sends copies of each request at the same time, distributed over the replicas. Returns the answers to each request.
+async fn send_concurrently(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
+    let copies = (CONCURRENT_REQUESTS / requests.len()).max(replicas.len());
+    let to_replicas = |copy: usize| {
+        requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
+    };
+    let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
+    for (index, answer) in
+        verify_on_servers_until_decided((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
+    {
+        answers[index % requests.len()].push(answer);
+    }
+    answers
+}
+
+/// Asserts that every replica gives this answer to a retry.
+async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: &Answer) {
+    for replica in replicas {
+        let again = replica.verify(&retry(request)).await;
+        assert_all_same([expected, &again]);
+    }
+}
+
+/// All sessions. Asserts that all replicas list the same ones.
+async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
+    let listed = replicas[0].sessions().await;
+    for replica in replicas {
+        assert_eq!(replica.sessions().await, listed);
+    }
+    listed
+}
+
+#[apply(on_postgres)]
+async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        for round in 1..=4 {
+            let request = scan();
+            let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
+            assert_all_same(&answers[0]);
+            assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of the duplicates");
+            assert_all_answer(&replicas, &request, &answers[0][0]).await;
+            assert_eq!(sessions(&replicas).await.len(), round);
+        }
+    }
+}
+
+#[apply(on_postgres)]
+async fn one_of_conflicting_acceptances_across_replicas_wins(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        for round in 1..=4 {
+            let event = new_id();
+            let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
+                .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
+            let mut accepted = Vec::new();
+            for (request, answers) in requests.iter().zip(send_concurrently(&replicas, &requests).await) {
+                assert_all_same(&answers);
+                match answers[0].status {
+                    200 => accepted.push(answers[0].json()),
+                    _ => assert_refused(&answers[0], 400, ALREADY_USED, "another was accepted"),
+                }
+                assert_all_answer(&replicas, request, &answers[0]).await;
+            }
+            let sessions = sessions(&replicas).await;
+            assert_eq!((accepted.len(), sessions.len()), (1, round));
+            assert_eq!(sessions[0]["visitor"], accepted[0]["visitorDetails"]);
+        }
+    }
+}
+
+#[apply(on_postgres)]
+async fn guesses_across_replicas_get_eight_rejections(engine: Engine) {
+    for count in [2, 3] {
+        let replicas = replicas(engine, count).await;
+        let event = new_id();
+        let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
+        let mut rejected = 0;
+        for (guess, answers) in guesses.iter().zip(send_concurrently(&replicas, &guesses).await) {
+            assert_all_same(&answers);
+            match answers[0].status {
+                401 => rejected += 1,
+                _ => assert_refused(&answers[0], 400, ALREADY_USED, "the ninth and more"),
+            }
+            assert_all_answer(&replicas, guess, &answers[0]).await;
+        }
+        assert_eq!(rejected, 8);
+    }
+}
+
+#[apply(on_postgres)]
+async fn acceptance_and_rejections_across_replicas_are_answered_consistently(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    for round in 1..=4 {
+        let event = new_id();
+        // Fewer than eight rejections, so the acceptance is recorded whenever it arrives.
+        let requests =
+            ["valid_shopper_key", "unknown_key", "invalid_key", "flagged_shopper_key"].map(|key| scan_of(&event, key));
+        let answers = send_concurrently(&replicas, &requests).await;
+        for (request, answers) in requests.iter().zip(&answers) {
+            assert_all_same(answers);
+            assert_all_answer(&replicas, request, &answers[0]).await;
+        }
+        assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "the acceptance");
+        for rejected in &answers[1..] {
+            assert!(rejected[0].status == 401 || rejected[0].message().as_deref() == Some(ALREADY_USED));
+        }
+        assert_eq!(sessions(&replicas).await.len(), round);
+    }
+}
+
+/// One connector is still writing a rejection of a new event when another accepts the event, and a third receives a
+/// retry of the rejected scan. The rejected scan and its retry must get the same answer.
+#[apply(with_postgres)]
+async fn rejection_being_written_precedes_an_acceptance(postgres: Postgres) {
+    let url = postgres.database();
+    let server = Server::postgres(&url, &[]).await;
+    let replicas = [server.replica().await, server.replica().await];
+    postgres.query(
+        &url,
+        "CREATE FUNCTION slow_down() RETURNS TRIGGER LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+         CREATE TRIGGER slow_rejections BEFORE INSERT ON decision
+             FOR EACH ROW WHEN (NEW.denial IS NOT NULL) EXECUTE FUNCTION slow_down()",
+    );
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let event = new_id();
+        let (rejected, accepted) = (scan_of(&event, "invalid_key"), scan_of(&event, "valid_shopper_key"));
+        let is_written = AtomicBool::new(false);
+        let first = async {
+            let answer = server.verify(&rejected).await;
+            is_written.store(true, Ordering::Relaxed);
+            answer
+        };
+        let accept_during_the_write = async {
+            let writes = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            while postgres.query(&url, writes).trim() == "0" {
+                if is_written.load(Ordering::Relaxed) {
+                    return None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await; // poll until the rejection is written
+            }
+            let accepted = replicas[0].verify(&accepted).await;
+            Some((accepted, replicas[1].verify(&retry(&rejected)).await))
+        };
+        let (first, meanwhile) = tokio::join!(first, accept_during_the_write);
+        match meanwhile {
+            Some((accepted, again)) if [&first, &accepted, &again].iter().all(|answer| answer.status != 500) => {
+                assert_granted(
+                    &accepted,
+                    "shopper-uuid-001",
+                    "SHOPPER",
+                    "an event may have a rejection and an acceptance",
+                );
+                assert_refused(&first, 401, INVALID_KEY, "the rejection came first");
+                assert_all_same([&first, &again]);
+                return;
+            }
+            // On a busy machine the rejection may be written before this test sees it, or a scan may time out.
+            _ => assert!(Instant::now() < deadline, "no attempt was fast enough"),
+        }
+    }
+}
+
+#[apply(on_postgres)]
+async fn exits_across_replicas_close_the_oldest_sessions(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    for number in 0..24 {
+        assert_eq!(replicas[number % replicas.len()].verify(&scan()).await.status, 200);
+    }
+    let exits: Vec<_> = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
+    for (exit, answers) in exits.iter().zip(send_concurrently(&replicas, &exits).await) {
+        assert_all_same(&answers);
+        assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "an exit");
+        assert_all_answer(&replicas, exit, &answers[0]).await;
+    }
+    let sessions = sessions(&replicas).await;
+    let states: Vec<_> = sessions.iter().map(|session| session["state"].as_str().unwrap()).collect();
+    assert_eq!(states, [["open"; 8].as_slice(), &["closed"; 16]].concat(), "newest first");
+    let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
+    assert_eq!(exits.len(), 16, "each exit closed another session");
+}
+
+#[apply(on_postgres)]
+async fn record_of_one_replica_is_answered_by_all(engine: Engine) {
+    let mut replicas = replicas(engine, 2).await;
+    let mut recorded = Vec::new();
+    for (number, key) in
+        ["valid_shopper_key", "device_shopper_key", "unknown_key", "expired_payment_key"].iter().enumerate()
+    {
+        let request = scan_of(&new_id(), key);
+        let answer = replicas[number % 2].verify(&request).await;
+        recorded.push((request, answer));
+    }
+    let later = Arc::new(replicas[0].replica().await);
+    replicas.push(later);
+    for (request, answer) in &recorded {
+        // Without the record, the scan would be decided again, with another result.
+        let time = if answer.status == 200 { "2100-01-01T00:00:00Z" } else { "2019-06-01T00:00:00Z" };
+        assert_all_answer(&replicas, &set(request.clone(), "authEvent.timestamp", time), answer).await;
+        if answer.status == 200 {
+            for replica in &replicas {
+                assert!(is_recorded(replica, request["authEvent"]["id"].as_str().unwrap()).await);
+            }
+        }
+    }
+    assert_eq!(sessions(&replicas).await.len(), 2);
+}
+
+#[apply(on_postgres)]
+async fn session_is_shared_by_all_replicas(engine: Engine) {
+    let replicas = replicas(engine, 3).await;
+    let (entry, exit) = (scan(), scan_with("authEvent.location", "EXIT"));
+    assert_eq!(replicas[0].verify(&entry).await.status, 200);
+    assert_eq!(replicas[1].verify(&exit).await.status, 200);
+    let sessions = sessions(&replicas).await;
+    assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
+    assert_eq!(sessions[0]["exit"]["authEventId"], exit["authEvent"]["id"]);
+}
+
+#[apply(on_postgres)]
+async fn record_outlives_its_store_on_every_replica(engine: Engine) {
+    let directory = |is_enabled: bool| {
+        json!({
+            "stores": [{ "id": "S", "enabled": is_enabled }],
+            "shoppers": [{ "id": "v", "type": "SHOPPER" }],
+            "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
+        })
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), directory(true).to_string()).unwrap();
+    let before = engine.demo(&[("directory.file", file.path().to_str().unwrap())]).await;
+    let request = scan_with("storeId", "S");
+    let answer = before.verify(&request).await;
+    assert_granted(&answer, "v", "SHOPPER", "while the store is enabled");
+
+    std::fs::write(file.path(), directory(false).to_string()).unwrap();
+    let after = before.replica().await;
+    assert_refused(&after.verify(&scan_with("storeId", "S")).await, 400, INVALID_STORE, "a disabled store");
+    assert_all_answer(&[before, after].map(Arc::new), &request, &answer).await;
+}
+
+#[apply(on_postgres)]
+async fn replicas_may_start_at_the_same_instant(_: Engine) {
+    let database = Database::new();
+    let start = || Server::postgres(database.url(), &[]);
+    let (first, second, third) = tokio::join!(start(), start(), start());
+    let replicas = [first, second, third].map(Arc::new);
+    let request = scan();
+    let answer = replicas[0].verify(&request).await;
+    assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the first scan");
+    assert_all_answer(&replicas, &request, &answer).await;
+}
+
+#[apply(on_postgres)]
+async fn wrong_hash_key_is_refused(_: Engine) {
+    let database = Database::new();
+    let refusal = async |settings: &[(&str, &str)]| {
+        let settings = [&[("storage.url", database.url())], settings].concat();
+        Server::try_demo(&settings).await.err().expect("the start fails")
+    };
+    assert!(refusal(&[]).await.contains("security.hash_key"), "the hash key is required");
+    drop(Server::postgres(database.url(), &[]).await);
+    let other_hash_key = base64([7; 32]);
+    let refused = refusal(&[("security.hash_key", &other_hash_key)]).await;
+    assert!(refused.contains("security.hash_key") && !refused.contains(&other_hash_key), "{refused}");
+}

@@ -1,0 +1,217 @@
+//! Owners of carts: authorization, separation of owners, and expiry.
+
+use crate::trials::{apply, on_every_engine};
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::checks::*;
+use crate::engine::Engine;
+use crate::support::carts::{CARTS, content_of, default, signed_in};
+use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, assert_unauthorized};
+use crate::support::{Answer, Server, client_without_credentials, segment};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SHOPPER: &str = "shopper-uuid-001";
+
+/// Every request about a cart and its line `a`.
+fn requests(cart: u64) -> [(Method, String, Option<Value>); 5] {
+    let line = Some(json!([{ "sku": "a", "qty": 7 }]));
+    [
+        (Method::GET, format!("{CARTS}{cart}"), None),
+        (Method::DELETE, format!("{CARTS}{cart}/"), None),
+        (Method::POST, format!("{CARTS}{cart}/lines"), line.clone()),
+        (Method::PUT, format!("{CARTS}{cart}/lines"), line),
+        (Method::DELETE, format!("{CARTS}{cart}/lines/a"), None),
+    ]
+}
+
+#[apply(on_every_engine)]
+async fn cart_of_another_owner_is_not_found(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let customer = signed_in(&server, SHOPPER).await;
+    let other_customer = signed_in(&server, "associate-uuid-001").await;
+    let [guest, other_guest] = [anonymous(&server).await, anonymous(&server).await];
+    let all = [customer, other_customer, guest, other_guest];
+    let mut carts = Vec::new();
+    for shopper in &all {
+        shopper.add("a", 1).await;
+        carts.push(shopper.open("Default", "US").await);
+    }
+    for (index, shopper) in all.iter().enumerate() {
+        for (_, cart) in carts.iter().enumerate().filter(|(owner, _)| *owner != index) {
+            for (method, path, body) in requests(*cart) {
+                let answer = shopper.request(method.clone(), &path, body.as_ref()).await;
+                assert_error_form(&answer, 404, &format!("{method} {path}"));
+            }
+        }
+    }
+    for (shopper, cart) in all.iter().zip(carts) {
+        assert_eq!(shopper.contents().await, [default("a", 1)]);
+        assert_eq!(shopper.open("Default", "US").await, cart);
+    }
+}
+
+#[apply(on_every_engine)]
+async fn both_headers_are_required(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let [customer, guest] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
+    customer.add("a", 1).await;
+    let cart = customer.open("Default", "US").await;
+    let open = (Method::POST, CARTS.to_owned(), Some(json!({ "name": "n", "market": "US", "currency": "USD" })));
+    let migrate = (Method::POST, format!("{CARTS}migrate"), Some(json!({ "anonymousId": new_id() })));
+    let all = [(Method::GET, CARTS.to_owned(), None), open, migrate];
+    let code = (Method::POST, "/v1/scan-key-codes".to_owned(), None);
+    for (method, path, body) in requests(cart).into_iter().chain(all).chain([code]) {
+        for (token, context) in [
+            (None, None),
+            (Some(&customer.token), None),
+            (None, Some(&customer.context)),
+            (Some(&customer.token), Some(&guest.context)),
+            (Some(&guest.token), Some(&customer.context)),
+            (Some(&customer.context), Some(&customer.token)),
+        ] {
+            let request = client_without_credentials().request(method.clone(), format!("{}{path}", server.shoppers));
+            let request = token.into_iter().fold(request, RequestBuilder::bearer_auth);
+            let request = context.into_iter().fold(request, |request, it| request.header("x-customer-context", it));
+            let request = request.body(body.as_ref().map(Value::to_string).unwrap_or_default());
+            assert_unauthorized(&Answer::read(request.send().await.unwrap()).await, &format!("{method} {path}"));
+        }
+    }
+    assert_eq!(customer.contents().await, [default("a", 1)]);
+    assert_eq!(guest.contents().await, []);
+}
+
+#[apply(on_every_engine)]
+async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    for (method, path) in [
+        ("POST", CARTS),
+        ("POST", "/commerceapi/cart/1/lines"),
+        ("PUT", "/commerceapi/cart/1/lines"),
+        ("POST", "/commerceapi/cart/migrate"),
+        ("POST", "/v1/scan-key-codes"),
+    ] {
+        for length in ["content-length: 1000", "transfer-encoding: chunked"] {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nhost: connector\r\nauthorization: Bearer x\r\n{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 401", "{method} {path} {length}");
+        }
+    }
+}
+
+/// Returns the anonymous shopper with a new token, because tokens expire earlier than carts.
+async fn renew_token(server: &Server, shopper: &Shopper) -> Shopper {
+    anonymous_with_id(server, shopper.anonymous_id.as_deref().unwrap()).await
+}
+
+#[apply(on_every_engine)]
+async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let shopper = anonymous(&server).await;
+    shopper.add("a", 1).await;
+    let cart = shopper.open("Default", "US").await;
+    server.clock.advance(DAY * 20);
+    let shopper = renew_token(&server, &shopper).await;
+    shopper.add_to("Other", "b", 1).await;
+    server.clock.advance(DAY * 10 - Duration::from_secs(1));
+    let shopper = renew_token(&server, &shopper).await;
+    assert_eq!(
+        shopper.contents().await,
+        [default("a", 1), content_of("Other", "b", 1)],
+        "one second before the expiry"
+    );
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!(shopper.contents().await, [content_of("Other", "b", 1)], "reading a cart does not extend its life");
+    for (method, path, body) in requests(cart) {
+        assert_error_form(&shopper.request(method, &path, body.as_ref()).await, 404, &path);
+    }
+    assert_ne!(shopper.open("Default", "US").await, cart, "a new cart");
+
+    shopper.add_to("Other", "b", 1).await;
+    server.clock.advance(DAY * 20);
+    let customer = signed_in(&server, SHOPPER).await;
+    let answer = customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
+    let shopper = renew_token(&server, &shopper).await;
+    shopper.add("c", 1).await;
+    server.clock.advance(DAY * 30);
+    let customer = signed_in(&server, SHOPPER).await;
+    assert_eq!(customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
+    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "an expired cart is not migrated");
+}
+
+#[apply(on_every_engine)]
+async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    signed_in(&server, SHOPPER).await.add("a", 1).await;
+    for _ in 0..3 {
+        server.clock.advance(DAY * 300);
+        assert_eq!(signed_in(&server, SHOPPER).await.contents().await, [default("a", 1)]);
+    }
+}
+
+#[apply(on_every_engine)]
+async fn erased_shopper_has_no_carts(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let customer = signed_in(&server, SHOPPER).await;
+    let other_customer = signed_in(&server, "associate-uuid-001").await;
+    let guest = anonymous(&server).await;
+    for shopper in [&customer, &other_customer, &guest] {
+        shopper.add("a", 1).await;
+        shopper.add_to("Other", "a", 1).await;
+    }
+    let path = format!("shoppers/{}", segment(SHOPPER));
+    assert_eq!(server.admin("DELETE", &path).await.status, 204);
+    // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
+    assert_eq!(customer.carts().await, json!([]));
+    for shopper in [other_customer, guest] {
+        assert_eq!(shopper.contents().await, [default("a", 1), content_of("Other", "a", 1)]);
+    }
+}
+
+#[apply(on_every_engine)]
+async fn unlinked_customer_has_no_carts(engine: Engine) {
+    let server = engine.demo(&UNLIMITED).await;
+    let customer = signed_in(&server, SHOPPER).await;
+    customer.add("a", 1).await;
+    let list = server.client.get(format!("{}/admin/v1/customers", server.management)).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    let digest = list["customers"][0]["digest"].as_str().unwrap();
+    assert_eq!(server.admin("DELETE", &format!("customers/{digest}")).await.status, 204);
+    assert_eq!(customer.carts().await, json!([]));
+}
+
+#[apply(on_every_engine)]
+async fn number_of_anonymous_customers_with_carts_is_limited(engine: Engine) {
+    let server = engine.demo(&[&UNLIMITED[..], &[("commerce.anonymous_carts", "4")]].concat()).await;
+    let mut owners = Vec::new();
+    let refused = loop {
+        let shopper = anonymous(&server).await;
+        let answer = shopper.try_open("Default", "US").await;
+        if answer.status != 200 {
+            break (shopper, answer);
+        }
+        owners.push(shopper);
+        assert!(owners.len() <= 4, "more customers than the limit");
+    };
+    // In a database, owners are counted from time to time. An owner who arrives during a count is counted twice until
+    // the next count.
+    assert!(owners.len() >= 3, "{}", owners.len());
+    let (shopper, answer) = refused;
+    assert_too_many(&answer, "beyond the limit");
+    assert_eq!(shopper.carts().await, json!([]));
+    for owner in owners {
+        owner.add_to("Other", "b", 1).await;
+    }
+    let counted = server.metrics().await;
+    assert!(["3", "4", "5"].iter().any(|number| counted.contains(&format!("connector_anonymous_carts {number}\n"))));
+}
