@@ -144,7 +144,7 @@ impl Digest {
 
     /// The digest in hexadecimal. It names a key that must not be shown, and cannot be used at a gate.
     #[must_use]
-    pub fn to_hex(&self) -> String {
+    pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 
@@ -188,7 +188,7 @@ const SECRET_LENGTH: usize = 32;
 ///
 /// # Errors
 /// When the operating system provides no random numbers.
-pub fn new_secret() -> Result<SecretString, getrandom::Error> {
+pub(crate) fn new_secret() -> Result<SecretString, getrandom::Error> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut secret = String::with_capacity(SECRET_LENGTH);
     let mut bytes = [0; SECRET_LENGTH];

@@ -14,54 +14,57 @@
 //!
 //! A module imports only modules above it in the list below; `tests/it/architecture.rs` checks this.
 
-pub mod domain;
+mod domain;
 
 pub mod clock;
 
-pub mod cause;
+mod cause;
 
-pub mod digest;
+mod digest;
 
-pub mod breaker;
+mod breaker;
 
-pub mod loopback;
+mod loopback;
 
-pub mod cache;
+mod cache;
 
-pub mod observe;
+mod observe;
 
-pub mod storage;
+mod storage;
 
-pub mod directory;
+mod directory;
 
-pub mod ledger;
+mod ledger;
 
-pub mod transfer;
+mod transfer;
 
-pub mod rate_limit;
+mod rate_limit;
 
-pub mod callers;
+mod callers;
 
-pub mod tls;
+mod tls;
 
-pub mod server;
+mod server;
 
-pub mod http;
+mod http;
 
-pub mod verify;
+mod verify;
 
-pub mod gate_api;
+mod gate_api;
 
-pub mod shopper;
+mod shopper;
 
-pub mod admin;
+mod admin;
 
-pub mod demo;
+mod demo;
 
 pub mod config;
 
 pub mod app;
 
-pub mod simulator;
+mod simulator;
 
 pub mod cli;
+
+#[doc(hidden)]
+pub mod testing;

@@ -21,9 +21,9 @@ use std::hint::black_box;
 use answers::{Answers, Case};
 use chrono::{DateTime, Utc};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
-use identity_connector::domain::scan_key_code::ScanKeyFormat;
-use identity_connector::domain::store::ScanKeyWindow;
-use identity_connector::gate_api::read_scan;
+use identity_connector::testing::domain::scan_key_code::ScanKeyFormat;
+use identity_connector::testing::domain::store::ScanKeyWindow;
+use identity_connector::testing::gate_api::read_scan;
 
 /// The number of repetitions of each case.
 const TIMES: u64 = 100;

@@ -1,7 +1,7 @@
 //! Caches: adding the last entries before a cache is full, the first ones beyond its capacity, and later ones.
 
 use criterion::{BatchSize, Criterion, Throughput};
-use identity_connector::cache::{Cache, keeping_newest, keeping_used};
+use identity_connector::testing::cache::{Cache, keeping_newest, keeping_used};
 
 use crate::fixture::CAPACITY;
 

@@ -4,10 +4,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion};
-use identity_connector::domain::decision::{Decision, Denial, decide};
-use identity_connector::domain::ids::{StoreId, VisitorId};
-use identity_connector::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
-use identity_connector::domain::visitor::{Account, Holder, Month, PaymentMethod, Shopper, Visitor, VisitorType};
+use identity_connector::testing::domain::decision::{Decision, Denial, decide};
+use identity_connector::testing::domain::ids::{StoreId, VisitorId};
+use identity_connector::testing::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
+use identity_connector::testing::domain::visitor::{
+    Account, Holder, Month, PaymentMethod, Shopper, Visitor, VisitorType,
+};
 
 use crate::fixture::{SHOPPER, STORE, scan};
 

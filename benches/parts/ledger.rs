@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
-use identity_connector::domain::decision::{Decision, Grant};
-use identity_connector::domain::ids::VisitorId;
-use identity_connector::domain::visitor::{Visitor, VisitorType};
-use identity_connector::ledger::{Ledger, Lookup, MemoryLedger, NewRecord, Recorded, SqlLedger};
-use identity_connector::storage::{Database, Location};
+use identity_connector::testing::domain::decision::{Decision, Grant};
+use identity_connector::testing::domain::ids::VisitorId;
+use identity_connector::testing::domain::visitor::{Visitor, VisitorType};
+use identity_connector::testing::ledger::{Ledger, Lookup, MemoryLedger, NewRecord, Recorded, SqlLedger};
+use identity_connector::testing::storage::{Database, Location};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;

@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use identity_connector::domain::code_signature::SigningKeys;
-use identity_connector::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
-use identity_connector::domain::store::ScanKeyWindow;
+use identity_connector::testing::domain::code_signature::SigningKeys;
+use identity_connector::testing::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use identity_connector::testing::domain::store::ScanKeyWindow;
 
 use crate::fixture::{CODE, format, now};
 

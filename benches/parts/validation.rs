@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use identity_connector::gate_api::{Invalid, read_scan};
+use identity_connector::testing::gate_api::{Invalid, read_scan};
 
 use crate::fixture::{CODE, body};
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
-use identity_connector::domain::decision::Decision;
-use identity_connector::domain::scan::Scan;
-use identity_connector::observe::metrics::Metrics;
-use identity_connector::verify::{Connector, Verdict};
+use identity_connector::testing::domain::decision::Decision;
+use identity_connector::testing::domain::scan::Scan;
+use identity_connector::testing::observe::metrics::Metrics;
+use identity_connector::testing::verify::{Connector, Verdict};
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use identity_connector::gate_api::IDENTITY_KEYS;
+use identity_connector::testing::gate_api::IDENTITY_KEYS;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use identity_connector::gate_api::IDENTITY_KEYS;
+use identity_connector::testing::gate_api::IDENTITY_KEYS;
 
 use crate::server::STORE;
 

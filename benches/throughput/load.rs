@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use identity_connector::gate_api::IDENTITY_KEYS;
+use identity_connector::testing::gate_api::IDENTITY_KEYS;
 
 use crate::connector::Connector;
 use crate::counts::{self, Counts};

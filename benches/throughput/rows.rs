@@ -5,10 +5,10 @@ use std::fs::File;
 use std::path::Path;
 
 use identity_connector::clock::Clock;
-use identity_connector::digest::HashKey;
-use identity_connector::domain::identity_key::IdentityKey;
-use identity_connector::domain::ids::StoreId;
-use identity_connector::domain::scan::Location;
+use identity_connector::testing::digest::HashKey;
+use identity_connector::testing::domain::identity_key::IdentityKey;
+use identity_connector::testing::domain::ids::StoreId;
+use identity_connector::testing::domain::scan::Location;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, query, query_scalar, raw_sql};

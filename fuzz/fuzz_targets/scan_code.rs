@@ -2,10 +2,10 @@
 #![no_main]
 
 use chrono::DateTime;
-use identity_connector::domain::code_signature::SigningKeys;
-use identity_connector::domain::identity_key::{IdentityKey, Presented};
-use identity_connector::domain::scan_key_code::{MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError};
-use identity_connector::domain::store::ScanKeyWindow;
+use identity_connector::testing::domain::code_signature::SigningKeys;
+use identity_connector::testing::domain::identity_key::{IdentityKey, Presented};
+use identity_connector::testing::domain::scan_key_code::{MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError};
+use identity_connector::testing::domain::store::ScanKeyWindow;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -16,7 +16,7 @@ use chrono::DateTime;
 use identity_connector::app;
 use identity_connector::clock::{Clock, ManualClock};
 use identity_connector::config::{Config, Mode, Sources};
-use identity_connector::directory::Faults;
+use identity_connector::testing::directory::Faults;
 use tokio::runtime::{Builder, Runtime};
 
 pub use provider::{AUDIENCE, Provider};

@@ -24,7 +24,7 @@ const MAX_SCAN_TIME: Duration = Duration::from_secs(3);
 
 /// Why an administrative call failed.
 #[derive(Debug, Error)]
-pub enum AdministrationError {
+pub(crate) enum AdministrationError {
     /// The directory refused the change.
     #[error("refused: {0:?}")]
     Refused(Refusal),
@@ -44,7 +44,7 @@ pub enum AdministrationError {
 
 /// The parts that administration uses. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Administration {
+pub(crate) struct Administration {
     /// Stores, shoppers, keys, tokens and customers.
     pub directory: Arc<Directory>,
     /// The customers' carts.
@@ -60,7 +60,7 @@ impl Administration {
     ///
     /// # Errors
     /// When the directory refuses the change or cannot be changed.
-    pub async fn change(&self, change: Change) -> Result<(), AdministrationError> {
+    pub(crate) async fn change(&self, change: Change) -> Result<(), AdministrationError> {
         let outcomes = self.directory.apply(vec![change], self.clock.now()).await?;
         match outcomes.first() {
             Some(Outcome::Refused(refusal)) => Err(AdministrationError::Refused(*refusal)),
@@ -72,7 +72,7 @@ impl Administration {
     ///
     /// # Errors
     /// When there is no such link, or the carts or the directory cannot be changed.
-    pub async fn unlink(&self, customer: Digest) -> Result<(), AdministrationError> {
+    pub(crate) async fn unlink(&self, customer: Digest) -> Result<(), AdministrationError> {
         self.carts.forget(customer).await?;
         self.change(Change::UnlinkCustomer(customer)).await
     }
@@ -85,7 +85,7 @@ impl Administration {
     ///
     /// # Errors
     /// When a part of the erasure failed.
-    pub async fn erase(&self, shopper: VisitorId) -> Result<(), AdministrationError> {
+    pub(crate) async fn erase(&self, shopper: VisitorId) -> Result<(), AdministrationError> {
         let administration = self.clone();
         tokio::spawn(async move { administration.erase_everywhere(&shopper).await }).await?
     }

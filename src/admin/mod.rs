@@ -6,10 +6,10 @@ mod administration;
 mod directory;
 mod error;
 mod lists;
-pub mod openapi;
+pub(crate) mod openapi;
 mod reports;
 
-pub use administration::Administration;
+pub(crate) use administration::Administration;
 pub(crate) use error::AdminError;
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::storage::Database;
 
 /// The state of the management port.
 #[derive(Clone, Debug)]
-pub struct Management {
+pub(crate) struct Management {
     /// The use cases of administration.
     pub administration: Administration,
     /// The database, if one is used.
@@ -47,7 +47,7 @@ pub struct Management {
 }
 
 /// The router of the management port.
-pub fn router(management: Management, readiness: Readiness) -> Router {
+pub(crate) fn router(management: Management, readiness: Readiness) -> Router {
     let metrics = management.metrics.clone();
     with_common_layers(routes(management).merge(probes(readiness)).merge(openapi::routes()), metrics)
 }

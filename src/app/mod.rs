@@ -1,4 +1,4 @@
-//! Builds the connector from its configuration and runs it. The binary and the tests use the same functions: [`build`]
+//! Builds the connector from its configuration and runs it. The binary and the tests use the same functions: [`build()`]
 //! opens the storage and binds the ports, [`App::run`] serves until it is stopped.
 
 mod bind;

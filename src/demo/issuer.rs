@@ -22,7 +22,7 @@ use crate::shopper::ProviderSettings;
 const AUDIENCE: &str = "identity-connector-demo";
 const KEY_ID: &str = "demo";
 /// How long a token is valid.
-pub const LIFETIME: TimeDelta = TimeDelta::hours(1);
+pub(crate) const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 /// The provider cannot create a key or sign a token.
 #[derive(Clone, Copy, Debug, Error)]
@@ -30,7 +30,7 @@ pub const LIFETIME: TimeDelta = TimeDelta::hours(1);
 pub struct DemoIssuerError;
 
 /// Signs tokens for demo shoppers.
-pub struct DemoIssuer {
+pub(crate) struct DemoIssuer {
     issuer: Issuer,
     signing: EncodingKey,
     public: Vec<u8>,
@@ -50,7 +50,7 @@ impl DemoIssuer {
     ///
     /// # Errors
     /// If the operating system provides no random numbers for the key.
-    pub fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
+    pub(crate) fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| DemoIssuerError)?;
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| DemoIssuerError)?;
         let public = pair.public_key().as_ref().to_vec();
@@ -59,7 +59,7 @@ impl DemoIssuer {
 
     /// The settings with which the connector accepts tokens of this provider.
     #[must_use]
-    pub fn settings(&self) -> ProviderSettings {
+    pub(crate) fn settings(&self) -> ProviderSettings {
         ProviderSettings {
             name: "demo".to_owned(),
             issuer: self.issuer.clone(),
@@ -72,7 +72,7 @@ impl DemoIssuer {
 
     /// The customer of a shopper. The subject is the shopper's id.
     #[must_use]
-    pub fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
+    pub(crate) fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
         let subject = SubjectId::parse(shopper.as_str()).ok()?;
         Some(Customer::Known { issuer: self.issuer.clone(), subject })
     }
@@ -81,7 +81,7 @@ impl DemoIssuer {
     ///
     /// # Errors
     /// Never in practice.
-    pub fn token_for(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
+    pub(crate) fn token_for(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
         let iat = now.timestamp();
         let exp = iat.saturating_add(LIFETIME.num_seconds());
         let claims = Claims { iss: self.issuer.as_str(), aud: AUDIENCE, sub: shopper.as_str(), iat, exp };
@@ -91,7 +91,7 @@ impl DemoIssuer {
 
     /// The discovery document (OpenID Connect Discovery 1.0).
     #[must_use]
-    pub fn discovery(&self) -> Value {
+    pub(crate) fn discovery(&self) -> Value {
         let issuer = self.issuer.as_str();
         json!({
             "issuer": issuer,
@@ -104,7 +104,7 @@ impl DemoIssuer {
 
     /// The public key (RFC 8037).
     #[must_use]
-    pub fn key_set(&self) -> Value {
+    pub(crate) fn key_set(&self) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": KEY_ID, "x": x }] })
     }

@@ -3,7 +3,7 @@
 //! shopper, flagging a shopper, and the switch for a backend that is down.
 
 mod guard;
-pub mod issuer;
+pub(crate) mod issuer;
 mod page;
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const MAX_ROWS: usize = 100;
 
 /// The state of the demo page.
 #[derive(Clone, Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// The shoppers and stores.
     pub administration: Administration,
     /// The identity provider that shoppers sign in at.

@@ -127,7 +127,11 @@ impl fmt::Display for DirectoryFileError {
 ///
 /// # Errors
 /// The outer error when the file cannot be read, the inner one when its content is invalid.
-pub fn load(path: &Path, hash_key: &HashKey, may_have_faults: bool) -> io::Result<Result<Loaded, DirectoryFileError>> {
+pub(crate) fn load(
+    path: &Path,
+    hash_key: &HashKey,
+    may_have_faults: bool,
+) -> io::Result<Result<Loaded, DirectoryFileError>> {
     let source_name = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -4,10 +4,10 @@
 //! It returns facts and decides nothing. Callers pass keys and tokens as the gate sent them; the directory looks them
 //! up by keyed hash. An error means that the look-up or the change failed. An unknown key is not an error.
 
-pub mod backend;
+pub(crate) mod backend;
 mod change;
 mod faults;
-pub mod file;
+pub(crate) mod file;
 mod memory;
 mod model;
 mod sql;
@@ -23,13 +23,15 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 pub use backend::Remote;
-pub use change::{AuditEntry, Change, Issued, IssuedToken, Outcome, Refusal};
-pub use faults::{Fault, Faults, FaultsByKey};
+pub(crate) use change::AuditEntry;
+pub use change::{Change, Issued, IssuedToken, Outcome, Refusal};
+pub(crate) use faults::FaultsByKey;
+pub use faults::{Fault, Faults};
 pub(crate) use model::{
     COLUMNS, Cell, CustomerRow, IdentityKeyRow, Problem, RecognitionTokenRow, Row, ShopperRow, StoreRow, customer,
     identity_key, placeholder, recognition_token, shopper, store,
 };
-pub use model::{Kind, Link, Profile};
+pub(crate) use model::{Kind, Link, Profile};
 
 use crate::breaker::Subject;
 use crate::digest::{Digest, HashKey};

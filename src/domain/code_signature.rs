@@ -14,7 +14,7 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
 /// The length of a signature, in letters and digits.
-pub const SIGNATURE_LENGTH: usize = 17;
+pub(crate) const SIGNATURE_LENGTH: usize = 17;
 
 /// The text that separates these signatures from the digests of `HashKey`, in case an operator uses one key for both.
 const PURPOSE: &[u8] = b"scan key code signature";

@@ -123,7 +123,7 @@ fn account_denial(event: &AuthEvent, store: &Store, shopper: &Shopper) -> Option
 /// The rules that do not depend on the store, in the order in which the gate applies them: flagged account, then
 /// expired payment method. `None` if both pass.
 #[must_use]
-pub fn shopper_denial(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
+pub(crate) fn shopper_denial(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
     let method = shopper.payment_method.as_ref();
     if shopper.account == Account::Flagged {
         Some(Denial::AccountFlagged)

@@ -10,10 +10,10 @@ use super::decision::Denial;
 use super::scan_key_code::{FIXED_PREFIX, MIN_LENGTH};
 
 /// The longest identity key in a request, in Unicode characters of its Base64 form.
-pub const MAX_ENCODED: usize = 1000;
+pub(crate) const MAX_ENCODED: usize = 1000;
 
 /// The longest identity key after decoding, in bytes.
-pub const MAX_DECODED: usize = MAX_ENCODED / 4 * 3;
+pub(crate) const MAX_DECODED: usize = MAX_ENCODED / 4 * 3;
 
 /// The standard alphabet; unused trailing bits must be zero. `from_base64` checks the padding before it calls the
 /// engine.
@@ -91,20 +91,20 @@ pub enum Presented<'a> {
 
 /// Whether all characters of a text are printable ASCII (0x20 to 0x7E).
 #[must_use]
-pub fn is_printable(text: &str) -> bool {
+pub(crate) fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
 }
 
 /// Whether a text is treated as a Scan Key Code. Such a text cannot be registered as a key.
 #[must_use]
-pub fn is_scan_key_code(text: &str) -> bool {
+pub(crate) fn is_scan_key_code(text: &str) -> bool {
     text.starts_with(FIXED_PREFIX) && text.len() >= MIN_LENGTH
 }
 
 /// The denial for an unregistered key: `InvalidKey` if it looks like an attempt at a Scan Key Code, otherwise
 /// `KeyNotFound`.
 #[must_use]
-pub fn unregistered(text: &str) -> Denial {
+pub(crate) fn unregistered(text: &str) -> Denial {
     if text.starts_with(FIXED_PREFIX) || text.len() >= MIN_LENGTH { Denial::InvalidKey } else { Denial::KeyNotFound }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The longest text identifier, in Unicode characters.
-pub const MAX_TEXT_ID: usize = 255;
+pub(crate) const MAX_TEXT_ID: usize = 255;
 
 /// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum TextIdError {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -90,15 +90,15 @@ pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
 }
 
 macro_rules! uuid_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Uuid);
+        $visibility struct $name(Uuid);
 
         impl $name {
             /// Reads `8-4-4-4-12` hexadecimal digits; two spellings of one UUID are equal. `None` for anything else.
             #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
+            pub(crate) fn parse(text: &str) -> Option<Self> {
                 hyphenated(text).map(Self)
             }
         }
@@ -113,11 +113,11 @@ macro_rules! uuid_id {
 
 uuid_id!(
     /// The id of one request: new on every retry, so it is not part of the idempotency key.
-    RequestId
+    pub(crate) RequestId
 );
 uuid_id!(
     /// The id of one interaction with a gate: `authEvent.id`, the idempotency key.
-    EventId
+    pub EventId
 );
 
 impl EventId {

@@ -3,14 +3,14 @@
 //! Code in this module is pure and synchronous: it does no I/O, reads no clock and knows no wire format. Every rule can
 //! be tested with a function call.
 
-pub mod code_signature;
-pub mod customer;
-pub mod decision;
-pub mod identity_key;
-pub mod ids;
-pub mod scan;
-pub mod scan_key_code;
-pub mod store;
-pub mod timestamp;
-pub mod visitor;
-pub mod words;
+pub(crate) mod code_signature;
+pub(crate) mod customer;
+pub(crate) mod decision;
+pub(crate) mod identity_key;
+pub(crate) mod ids;
+pub(crate) mod scan;
+pub(crate) mod scan_key_code;
+pub(crate) mod store;
+pub(crate) mod timestamp;
+pub(crate) mod visitor;
+pub(crate) mod words;

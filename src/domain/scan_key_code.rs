@@ -21,13 +21,13 @@ use super::decision::Denial;
 use super::store::ScanKeyWindow;
 
 /// The prefix of every code.
-pub const FIXED_PREFIX: &str = "JWO";
+pub(crate) const FIXED_PREFIX: &str = "JWO";
 /// The shortest code, in characters.
 pub const MIN_LENGTH: usize = 49;
 /// The longest code, in characters.
 pub const MAX_LENGTH: usize = 154;
 /// The network allowance, added at both ends of a code's window.
-pub const NETWORK_ALLOWANCE: TimeDelta = TimeDelta::seconds(15);
+pub(crate) const NETWORK_ALLOWANCE: TimeDelta = TimeDelta::seconds(15);
 
 const TOKEN_LENGTH: usize = 32;
 

@@ -1,7 +1,7 @@
 //! The words of enumerations, each written once: for JSON, the database, metrics and logs.
 
 /// An enumeration whose values have words.
-pub trait Words: Copy + 'static {
+pub(crate) trait Words: Copy + 'static {
     /// All words, in the order of the values.
     const ALL: &'static [&'static str];
 

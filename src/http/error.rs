@@ -1,7 +1,7 @@
 //! Refusals: every answer that is not a success is a [`Refused`], as `{"message": "…"}`.
 //!
-//! Each side has its own errors, which become refusals: [`GateError`](crate::gate_api::error::GateError),
-//! [`AdminError`](crate::admin::AdminError) and [`ShopperError`](crate::shopper::http::ShopperError).
+//! Each side has its own errors, which become refusals: `GateError` (in `gate_api`), `AdminError` (in
+//! `admin`) and `ShopperError` (in `shopper::http`).
 
 use std::borrow::Cow;
 use std::time::Duration;

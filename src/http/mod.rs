@@ -30,9 +30,9 @@ use error::Refused;
 /// The path of the gate's call.
 pub const IDENTITY_KEYS: &str = "/v1/identity/identity-keys";
 /// The path of the liveness probe.
-pub const LIVEZ: &str = "/livez";
+pub(crate) const LIVEZ: &str = "/livez";
 /// The path of the readiness probe.
-pub const READYZ: &str = "/readyz";
+pub(crate) const READYZ: &str = "/readyz";
 /// The path of the metrics.
 pub(crate) const METRICS: &str = "/metrics";
 /// The path of Scan Key Codes.
@@ -41,7 +41,7 @@ pub(crate) const SCAN_KEY_CODES: &str = "/v1/scan-key-codes";
 const COMMERCE_API: &str = "/commerceapi/";
 
 /// Traces the requests of a router, if traces are configured.
-pub fn traced(router: Router, traces: Option<&Traces>) -> Router {
+pub(crate) fn traced(router: Router, traces: Option<&Traces>) -> Router {
     match traces {
         // The access log finds it in the request's extensions, and begins and ends the span.
         Some(traces) => router.layer(Extension(traces.clone())),

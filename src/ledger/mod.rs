@@ -24,7 +24,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 pub use memory::MemoryLedger;
-pub use sessions::{Moment, Page, Session, SessionId, SessionState};
+pub(crate) use sessions::{Moment, Page, Session, SessionId, SessionState};
 pub use sql::SqlLedger;
 
 use crate::digest::{Digest, Fingerprint};
@@ -35,11 +35,11 @@ use crate::observe::metrics::readings;
 
 /// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
 /// decision. PostgreSQL's schema repeats this number: there, the unique keys decide between connectors.
-pub const MAX_REJECTIONS: usize = 8;
+pub(crate) const MAX_REJECTIONS: usize = 8;
 
 /// When the ledger is full, a record older than this may be removed before its retention ends, since no gate retries
 /// for so long.
-pub const EVICTABLE_AFTER: TimeDelta = TimeDelta::minutes(10);
+pub(crate) const EVICTABLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// A decision to be recorded.
 #[derive(Clone, Debug)]

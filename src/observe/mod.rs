@@ -1,5 +1,5 @@
 //! What operators see: logs, metrics, traces.
 
-pub mod logs;
-pub mod metrics;
-pub mod traces;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod traces;

@@ -18,8 +18,8 @@ use governor::Quota;
 use prometheus_client::registry::Registry;
 
 use crate::observe::metrics::readings;
-pub use local::LocalLimits;
-pub use redis::{RedisAuthorityError, RedisLimits, RedisUrl, RedisUrlError};
+pub(crate) use local::LocalLimits;
+pub(crate) use redis::{RedisLimits, RedisUrl};
 
 /// A caller that is limited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ const ACCEPT_QUEUE: u32 = 1024;
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?; // also while connections of an earlier process are closing
     socket.set_send_buffer_size(SEND_BUFFER)?; // accepted connections inherit this size

@@ -37,13 +37,13 @@ use crate::tls::Tls;
 pub(crate) use arrival::Arrival;
 use connection_limit::{ConnectionLimit, Slot};
 use listener::Listener;
-pub use listener::listen;
-pub use open_files::{TooFewFiles, raise_open_file_limit};
-pub use unread_answers::UnreadAnswers;
+pub(crate) use listener::listen;
+pub(crate) use open_files::{TooFewFiles, raise_open_file_limit};
+pub(crate) use unread_answers::UnreadAnswers;
 
 /// The limits of a port.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The maximum number of connections. When the limit is reached, an idle connection is evicted.
     pub max_connections: u32,
     /// The longest wait for a TLS handshake.
@@ -58,7 +58,7 @@ pub struct Limits {
 
 /// A port to serve.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its endpoints.
     pub router: Router,
     /// Its limits.
@@ -75,7 +75,7 @@ pub struct Port {
 
 /// The phase of a port's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The port serves.
     Open,
     /// The port still accepts connections, but closes each after its next answer, so that clients reconnect, perhaps to
@@ -86,7 +86,7 @@ pub enum Phase {
 }
 
 /// Receives the [`Phase`]. When the sender is dropped, the port closes immediately.
-pub type Stop = watch::Receiver<Phase>;
+pub(crate) type Stop = watch::Receiver<Phase>;
 
 /// How long an idle connection may still send a request after its port has closed. A request takes as long to cross an
 /// ocean.
@@ -95,7 +95,7 @@ const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 /// Serves until the phase is [`Phase::Closed`]. Then accepts no more connections, lets running requests finish until
 /// the deadline, and returns. Requests that are still running at the deadline, or when this future is dropped, are cut
 /// off.
-pub async fn serve(listener: TcpListener, port: Port, stop: Stop) {
+pub(crate) async fn serve(listener: TcpListener, port: Port, stop: Stop) {
     let connections =
         ConnectionLimit::new(port.limits.max_connections, Arc::clone(&port.trusted_proxies), port.metrics.clone());
     let mut listener = Listener::new(listener, port.metrics.clone());

@@ -26,7 +26,7 @@ pub struct TooFewFiles {
 ///
 /// # Errors
 /// When the hard limit is too low, or the soft limit cannot be raised.
-pub fn raise_open_file_limit(ports: &[u32]) -> Result<(), TooFewFiles> {
+pub(crate) fn raise_open_file_limit(ports: &[u32]) -> Result<(), TooFewFiles> {
     let connections: u64 = ports.iter().map(|port| u64::from(*port)).fold(0, u64::saturating_add);
     let needed = ports.iter().map(|port| u64::from(max_open_connections(*port))).fold(RESERVE, u64::saturating_add);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -135,7 +135,7 @@ impl AsyncWrite for Stream {
 
 /// The unread answers of all ports. Clones share them.
 #[derive(Clone, Debug)]
-pub struct UnreadAnswers(Arc<Mutex<Answers>>);
+pub(crate) struct UnreadAnswers(Arc<Mutex<Answers>>);
 
 #[derive(Debug)]
 struct Answers {

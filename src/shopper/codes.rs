@@ -18,7 +18,7 @@ const REFRESH_MARGIN: TimeDelta = TimeDelta::seconds(15);
 
 /// The settings for making codes.
 #[derive(Clone, Debug)]
-pub struct CodeSettings {
+pub(crate) struct CodeSettings {
     /// The format of the retailer's codes.
     pub format: ScanKeyFormat,
     /// How long the recognition token of a code is valid at the gate.
@@ -29,7 +29,7 @@ pub struct CodeSettings {
 
 /// A new code.
 #[derive(Debug)]
-pub struct IssuedCode {
+pub(crate) struct IssuedCode {
     /// The code.
     pub code: SecretString,
     /// The time of making that the code states.
@@ -42,7 +42,7 @@ pub struct IssuedCode {
 
 /// The reason why a customer gets no code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoCode {
+pub(crate) enum NoCode {
     /// The customer has not signed in.
     NotSignedIn,
     /// No shopper in the directory is linked to the customer.
@@ -58,7 +58,7 @@ pub enum NoCode {
 impl NoCode {
     /// The stable identifier in logs and metrics.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::NotSignedIn => "not_signed_in",
             Self::NotLinked => "not_linked",
@@ -70,7 +70,7 @@ impl NoCode {
 
     /// A sentence that an app can show to the shopper.
     #[must_use]
-    pub fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::NotSignedIn => "Please sign in to get your code for the gate.",
             Self::NotLinked => "Your account is not set up for shopping here yet. Please ask our staff.",
@@ -86,7 +86,7 @@ impl Commerce {
     ///
     /// # Errors
     /// The outer error is a failure on the connector's side; the inner one says why the customer gets no code.
-    pub async fn scan_key_code(
+    pub(crate) async fn scan_key_code(
         &self,
         settings: &CodeSettings,
         customer: &Customer,

@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::shopper::refusal::Refusal;
 
 /// The length of a key, in bytes.
-pub const KEY_LENGTH: usize = 32;
+pub(crate) const KEY_LENGTH: usize = 32;
 /// The first byte of every context. A later format will use another value.
 const VERSION: u8 = 1;
 const NONCE_LENGTH: usize = 12;

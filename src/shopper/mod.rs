@@ -9,11 +9,11 @@
 //! A token names a [`Customer`]; the directory knows which shopper the customer is, if any.
 
 mod anonymous;
-pub mod carts;
+pub(crate) mod carts;
 mod claims;
 mod codes;
 mod context;
-pub mod http;
+pub(crate) mod http;
 mod jws;
 mod provider;
 mod refusal;
@@ -28,11 +28,11 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use thiserror::Error;
 
-pub use anonymous::AnonymousTokens;
-pub use codes::{CodeSettings, IssuedCode, NoCode};
-pub use context::{ContextKeys, KEY_LENGTH};
-pub use provider::{Provider, ProviderSettings, is_issuer};
-pub use refusal::Refusal;
+pub(crate) use anonymous::AnonymousTokens;
+pub(crate) use codes::{CodeSettings, IssuedCode, NoCode};
+pub(crate) use context::{ContextKeys, KEY_LENGTH};
+pub(crate) use provider::{Provider, ProviderSettings, is_issuer};
+pub(crate) use refusal::Refusal;
 
 use crate::digest::new_secret;
 use crate::directory::{Directory, DirectoryError};
@@ -44,7 +44,7 @@ use jws::Unverified;
 
 /// The reason why a request is not authenticated.
 #[derive(Debug, Error)]
-pub enum AuthenticationError {
+pub(crate) enum AuthenticationError {
     /// The credentials are not valid.
     #[error("refused: {0:?}")]
     Refused(Refusal),
@@ -67,7 +67,7 @@ impl From<Refusal> for AuthenticationError {
 
 /// A failure on the connector's side.
 #[derive(Debug, Error)]
-pub enum CommerceError {
+pub(crate) enum CommerceError {
     /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -84,7 +84,7 @@ pub enum CommerceError {
 
 /// A valid bearer token.
 #[derive(Clone, Debug)]
-pub struct Bearer {
+pub(crate) struct Bearer {
     /// The token itself: a customer context is bound to it.
     token: SecretString,
     /// The customer that the token names.
@@ -94,13 +94,13 @@ pub struct Bearer {
 impl Bearer {
     /// The customer that the token names.
     #[must_use]
-    pub fn customer(&self) -> &Customer {
+    pub(crate) fn customer(&self) -> &Customer {
         &self.customer
     }
 
     /// A hash that distinguishes this token from others and reveals nothing about it.
     #[must_use]
-    pub fn hash(&self) -> [u8; 16] {
+    pub(crate) fn hash(&self) -> [u8; 16] {
         let hash: [u8; 32] = Sha256::digest(self.token.expose_secret()).into();
         hash.first_chunk().copied().unwrap_or_default()
     }
@@ -108,7 +108,7 @@ impl Bearer {
 
 /// A new anonymous token.
 #[derive(Debug)]
-pub struct AnonymousToken {
+pub(crate) struct AnonymousToken {
     /// The token.
     pub token: SecretString,
     /// How long the token is valid.
@@ -117,7 +117,7 @@ pub struct AnonymousToken {
 
 /// The parts of the shopper endpoints.
 #[derive(Debug)]
-pub struct Commerce {
+pub(crate) struct Commerce {
     /// The directory of shoppers.
     pub directory: Arc<Directory>,
     /// The carts.
@@ -136,7 +136,7 @@ pub struct Commerce {
 
 impl Commerce {
     /// Adds the metrics of the providers to a registry.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         readings! { registry, providers = &self.providers;
             /// Signing keys that the connector has from each identity provider. 0 means that tokens of its customers
             /// cannot be verified and get a 503.
@@ -149,7 +149,7 @@ impl Commerce {
 
     /// Whether this is one of the keys that may request an anonymous token.
     #[must_use]
-    pub fn is_authorized(&self, key: Option<&[u8]>) -> bool {
+    pub(crate) fn is_authorized(&self, key: Option<&[u8]>) -> bool {
         // Hash both sides, so that the time of the comparison does not reveal the length of a valid key.
         let given = Sha256::digest(key.unwrap_or_default());
         let matches_key = |right: &SecretString| given.ct_eq(&Sha256::digest(right.expose_secret()));
@@ -160,7 +160,7 @@ impl Commerce {
     ///
     /// # Errors
     /// On a failure on the connector's side.
-    pub fn anonymous_token(
+    pub(crate) fn anonymous_token(
         &self,
         id: Option<AnonymousId>,
         now: DateTime<Utc>,
@@ -183,7 +183,7 @@ impl Commerce {
     /// # Errors
     /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or
     /// `count_request` fails (with the time until it would succeed).
-    pub async fn authenticate(
+    pub(crate) async fn authenticate(
         &self,
         token: &str,
         now: DateTime<Utc>,
@@ -205,7 +205,11 @@ impl Commerce {
     ///
     /// # Errors
     /// On a failure on the connector's side.
-    pub async fn customer_context(&self, bearer: &Bearer, now: DateTime<Utc>) -> Result<SecretString, CommerceError> {
+    pub(crate) async fn customer_context(
+        &self,
+        bearer: &Bearer,
+        now: DateTime<Utc>,
+    ) -> Result<SecretString, CommerceError> {
         if let Customer::Known { issuer, .. } = &bearer.customer
             && self
                 .providers
@@ -226,7 +230,7 @@ impl Commerce {
     ///
     /// # Errors
     /// When the context was not made for this token.
-    pub fn check_context(&self, bearer: &Bearer, context: Option<&str>) -> Result<(), Refusal> {
+    pub(crate) fn check_context(&self, bearer: &Bearer, context: Option<&str>) -> Result<(), Refusal> {
         let context = context.ok_or(Refusal::NoContext)?;
         let customer = self.directory.hash_key().customer(&bearer.customer);
         self.contexts.check(context, &customer, bearer.token.expose_secret())

@@ -3,7 +3,7 @@
 
 /// The reason why a bearer token, a customer context or an `X-Auth-Key` is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// `X-Auth-Key` is missing or wrong.
     WrongKey,
     /// The bearer token is missing.
@@ -43,7 +43,7 @@ pub enum Refusal {
 impl Refusal {
     /// The stable identifier in the log.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::WrongKey => "wrong_auth_key",
             Self::NoToken => "no_token",

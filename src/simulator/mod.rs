@@ -21,8 +21,9 @@ use uuid::Uuid;
 
 use crate::cause::root_cause;
 use crate::clock::Clock;
-pub use crate::simulator::probe::{Finding, Verdict, probe};
-pub use crate::simulator::settings::{GateError, GateSettings};
+pub(crate) use crate::simulator::probe::{Finding, Verdict, probe};
+pub(crate) use crate::simulator::settings::GateError;
+pub use crate::simulator::settings::GateSettings;
 pub use crate::simulator::wire::GateScan;
 use crate::simulator::wire::{Answer, WireRequest};
 

@@ -19,7 +19,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was checked.
     pub check: &'static str,
     /// Whether the result is good.
@@ -30,7 +30,7 @@ pub struct Finding {
 
 /// Whether a result is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Good,
     /// Not checked, or possibly intended.
@@ -44,7 +44,11 @@ pub enum Verdict {
 ///
 /// # Errors
 /// If the settings are not valid.
-pub async fn probe(settings: GateSettings, store: Option<&str>, now: DateTime<Utc>) -> Result<Vec<Finding>, GateError> {
+pub(crate) async fn probe(
+    settings: GateSettings,
+    store: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Finding>, GateError> {
     let has_credentials = settings.api_key.is_some() || settings.certificate.is_some();
     let anonymous = Gate::new(GateSettings { api_key: None, certificate: None, ..settings.clone() })?;
     let gate = Gate::new(settings)?;

@@ -6,7 +6,7 @@ use super::Database;
 use crate::observe::metrics::readings;
 
 /// Adds the metrics of the database, if there is one, to a registry.
-pub fn register(database: Option<&Database>, registry: &mut Registry) {
+pub(crate) fn register(database: Option<&Database>, registry: &mut Registry) {
     readings! { registry, database = &database.cloned();
         /// 1 while the database answers, or none is configured; 0 while it does not, so that scans get a 500.
         gauge database_up = database.as_ref().is_none_or(Database::is_up);

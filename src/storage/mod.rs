@@ -35,10 +35,10 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-pub use error::StorageError;
+pub(crate) use error::StorageError;
 pub(crate) use error::{DatabaseError, corrupt};
-pub use metrics::register;
-pub use opening::{DatabaseWait, Step};
+pub(crate) use metrics::register;
+pub(crate) use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
 pub(crate) use time::{from_nanos, to_nanos};
 

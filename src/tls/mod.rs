@@ -27,7 +27,7 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier}
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::time_provider::TimeProvider;
 
-pub use client::Client;
+pub(crate) use client::Client;
 
 use crate::clock::Clock;
 use crate::observe::metrics::readings;

@@ -10,7 +10,7 @@ const SHOWN: usize = 20;
 
 /// Rows with problems or warnings, by position.
 #[derive(Debug, Default)]
-pub struct BadRows {
+pub(crate) struct BadRows {
     positions: Vec<Position>,
     shown: Vec<(Position, Vec<Problem>)>,
 }
@@ -18,13 +18,13 @@ pub struct BadRows {
 impl BadRows {
     /// The number of rows.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.positions.len()
     }
 
     /// Whether there are no rows.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 

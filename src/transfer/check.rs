@@ -1,7 +1,7 @@
 //! The first pass over a file. It checks that every row is valid, that there are no duplicates, and that every shopper
 //! and device that a row names is in the file or in the directory.
 //!
-//! Rows are not kept in memory, only an [`EntityHash`](super::seen::EntityHash) of each. A reference to a shopper that
+//! Rows are not kept in memory, only an [`EntityHash`] of each. A reference to a shopper that
 //! has not appeared in the file yet is kept with the directory's answer, because the shopper may follow later in the
 //! file.
 

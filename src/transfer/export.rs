@@ -18,7 +18,7 @@ use crate::domain::ids::VisitorId;
 ///
 /// # Errors
 /// When the directory cannot be read or the file cannot be written.
-pub async fn export(
+pub(crate) async fn export(
     directory: &Directory,
     format: Format,
     out: &mut dyn Write,

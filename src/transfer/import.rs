@@ -17,7 +17,7 @@ const ROWS_PER_PROGRESS: u64 = 1000;
 
 /// The target and the options of an import.
 #[derive(Clone, Copy, Debug)]
-pub struct Import<'d> {
+pub(crate) struct Import<'d> {
     /// The directory to write to.
     pub directory: &'d Directory,
     /// The clock for the times in the audit log.
@@ -32,7 +32,7 @@ pub struct Import<'d> {
 
 /// The result of an import.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// The number of rows that were read.
     pub rows: u64,
     /// The rows that are in the directory now.
@@ -49,7 +49,7 @@ pub struct Report {
 
 /// How an import ended.
 #[derive(Debug, Default)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// All rows are imported, except for invalid rows if `skip_bad_rows` is set.
     #[default]
     Done,
@@ -82,7 +82,7 @@ struct State {
 
 impl Import<'_> {
     /// Checks the file and, if the check allows it, imports it.
-    pub async fn run(&self, file: &File, on_progress: OnProgress<'_>) -> Report {
+    pub(crate) async fn run(&self, file: &File, on_progress: OnProgress<'_>) -> Report {
         let mut state = State::default();
         let ended = self.check_and_write(file, &mut state, on_progress).await.unwrap_or_else(Ended::Failed);
         Report { ended, ..state.report }

@@ -23,10 +23,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
-pub use bad_rows::BadRows;
-pub use export::export;
-pub use import::{Ended, Import, Report};
-pub use position::Position;
+pub(crate) use bad_rows::BadRows;
+pub(crate) use export::export;
+pub(crate) use import::{Ended, Import, Report};
+pub(crate) use position::Position;
 
 use crate::directory::{Change, DirectoryError, Kind};
 
@@ -41,7 +41,7 @@ const MAX_ROW_BYTES: usize = 1024 * 1024;
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// One JSON object a line, or a directory file, which is recognized by its first member.
     JsonLines,
     /// A table with a header. The header shows the separator.
@@ -51,7 +51,7 @@ pub enum Format {
 impl Format {
     /// The format for a file name extension.
     #[must_use]
-    pub fn from_file_name(path: &Path) -> Option<Self> {
+    pub(crate) fn from_file_name(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "csv" => Some(Self::Csv),
@@ -62,7 +62,7 @@ impl Format {
 
 /// Why a whole file cannot be imported or exported.
 #[derive(Debug, Error)]
-pub enum TransferError {
+pub(crate) enum TransferError {
     /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
@@ -108,7 +108,7 @@ pub enum TransferError {
 
 /// The progress of an import or export.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// The current phase.
     pub phase: Phase,
     /// The number of bytes done.
@@ -121,7 +121,7 @@ pub struct Progress {
 
 /// A phase of an import or export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The file is read and checked.
     Check,
     /// The rows of the file are written to the directory.
@@ -131,11 +131,11 @@ pub enum Phase {
 }
 
 /// Called from time to time with the progress. It returns whether to continue.
-pub type OnProgress<'w> = &'w mut dyn FnMut(Progress) -> ControlFlow<()>;
+pub(crate) type OnProgress<'w> = &'w mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// The number of rows of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Stores.
     pub stores: u64,
     /// Shoppers.
@@ -151,7 +151,7 @@ pub struct Counts {
 impl Counts {
     /// The number of rows of all kinds.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         [self.stores, self.shoppers, self.identity_keys, self.recognition_tokens, self.customers]
             .into_iter()
             .fold(0, u64::saturating_add)

@@ -13,7 +13,7 @@ pub(super) const LISTS: [(&str, &str); 5] = [
 
 /// The position of a row in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Position {
+pub(crate) enum Position {
     /// The first line of the row, from 1 on.
     Line(u32),
     /// The list of a directory file, as an index of `LISTS`, and the number of the row in it, from 0 on.

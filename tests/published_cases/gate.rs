@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use identity_connector::simulator::{Cause, Gate, GateDecision, GateReport, GateScan, GateSettings, Outcome};
+use identity_connector::testing::simulator::{Cause, Gate, GateDecision, GateReport, GateScan, GateSettings, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;

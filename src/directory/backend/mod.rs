@@ -21,7 +21,8 @@ use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub use client::{Credentials, Limits, Settings, SettingsError, parse_url};
+pub(crate) use client::SettingsError;
+pub use client::{Credentials, Limits, Settings, parse_url};
 pub(super) use metrics::register;
 
 use super::{Directory, DirectoryError, Kind, Registration, ScanContext};

@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Row as _, query};
 
 use super::rows::{self, Columns, nanos_before, rfc3339, to_nanos};
 use super::writer::{Batch, BatchOutcome, PendingRecord};
+use crate::digest::Digest;
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};
 
@@ -52,7 +53,7 @@ impl<'a> Job<'a> {
             store_id: entry.store_id.as_str(),
             location: entry.event.location.as_str(),
             at: rfc3339(entry.event.timestamp),
-            code: entry.code.map(|code| code.to_hex()),
+            code: entry.code.map(Digest::to_hex),
         }
     }
 }

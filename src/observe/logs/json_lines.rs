@@ -40,7 +40,7 @@ fn now() -> String {
 
 /// The log line of an error that occurs before logging starts or after it has stopped.
 #[must_use]
-pub fn error_line(message: &str) -> String {
+pub(crate) fn error_line(message: &str) -> String {
     let message = serde_json::Value::from(message);
     format!("{{\"timestamp\":\"{}\",\"level\":\"ERROR\",\"message\":{message}}}\n", now())
 }

@@ -18,14 +18,14 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
 use crate::observe::metrics::readings;
-pub use json_lines::error_line;
+pub(crate) use json_lines::error_line;
 
 use json_lines::JsonLines;
-pub use samples::Samples;
+pub(crate) use samples::Samples;
 
 /// Whether to use colours: on a terminal, unless `NO_COLOR` is set.
 #[must_use]
-pub fn use_colour(to: &impl IsTerminal) -> bool {
+pub(crate) fn use_colour(to: &impl IsTerminal) -> bool {
     to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -39,7 +39,7 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(2);
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// Adds the metrics of the log to a registry.
-pub fn register(registry: &mut Registry) {
+pub(crate) fn register(registry: &mut Registry) {
     readings! { registry, dropped_lines = &dropped_lines;
         /// Log lines dropped because the reader of the log was too slow. Growth means gaps in the log; scans are not
         /// delayed.

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// The current window of each kind of line. There must be few kinds, because memory grows with them. Clones share it.
 #[derive(Debug)]
-pub struct Samples<K> {
+pub(crate) struct Samples<K> {
     windows: Arc<Mutex<HashMap<K, Window>>>,
     report: fn(&K, u64),
 }
@@ -33,13 +33,13 @@ struct Window {
 impl<K: Clone + Eq + Hash + Send + 'static> Samples<K> {
     /// `report` writes one line with the number of omitted lines of a kind.
     #[must_use]
-    pub fn new(report: fn(&K, u64)) -> Self {
+    pub(crate) fn new(report: fn(&K, u64)) -> Self {
         Self { windows: Arc::default(), report }
     }
 
     /// Whether to write the next line of this kind. If not, the line is counted, and reported at the end of its window.
     #[must_use]
-    pub fn admits(&self, kind: &K) -> bool {
+    pub(crate) fn admits(&self, kind: &K) -> bool {
         let now = Instant::now();
         let mut windows = self.windows();
         let window = windows.entry(kind.clone()).or_insert_with(|| Window::new(now));

@@ -10,7 +10,7 @@ use crate::observe::metrics::metrics;
 metrics! {
     /// The metrics of all ports.
     #[derive(Debug)]
-    pub struct ConnectionMetrics {
+    pub(crate) struct ConnectionMetrics {
         /// Open connections, by port. At the limit of the port, idle connections are closed to admit new ones.
         connections: Family<PortName, Gauge>,
         /// Connections accepted, by port. Many for few requests mean that clients do not reuse connections.
@@ -43,7 +43,7 @@ struct Failure {
 
 /// The metrics of one port.
 #[derive(Clone, Debug)]
-pub struct PortMetrics {
+pub(crate) struct PortMetrics {
     port: &'static str,
     open: Gauge,
     opened: Counter,
@@ -56,7 +56,7 @@ pub struct PortMetrics {
 impl ConnectionMetrics {
     /// Creates the metrics of the port with this name, all zero.
     #[must_use]
-    pub fn port(&self, port: &'static str) -> PortMetrics {
+    pub(crate) fn port(&self, port: &'static str) -> PortMetrics {
         let name = PortName { port };
         for reason in ["timeout", "memory"] {
             drop(self.answers_not_taken.get_or_create(&Failure { port, reason }));
@@ -76,39 +76,39 @@ impl ConnectionMetrics {
 impl PortMetrics {
     /// The name of the port.
     #[must_use]
-    pub fn port(&self) -> &'static str {
+    pub(crate) fn port(&self) -> &'static str {
         self.port
     }
 
     /// Counts a connection as open, until [`PortMetrics::connection_closed`] is called.
-    pub fn connection_opened(&self) {
+    pub(crate) fn connection_opened(&self) {
         self.opened.inc();
         self.open.inc();
     }
 
     /// Counts a connection as closed.
-    pub fn connection_closed(&self) {
+    pub(crate) fn connection_closed(&self) {
         self.open.dec();
     }
 
     /// Counts an idle connection that was closed to admit a new one.
-    pub fn connection_evicted(&self) {
+    pub(crate) fn connection_evicted(&self) {
         self.evicted.inc();
     }
 
     /// Counts a failure to accept a connection.
-    pub fn accept_failed(&self) {
+    pub(crate) fn accept_failed(&self) {
         self.accept_errors.inc();
     }
 
     /// Counts a connection that was closed because its client did not read an answer in time, or because its unread
     /// answer took too much memory.
-    pub fn answer_not_taken(&self, reason: &'static str) {
+    pub(crate) fn answer_not_taken(&self, reason: &'static str) {
         self.answers_not_taken.get_or_create(&Failure { port: self.port, reason }).inc();
     }
 
     /// Counts a failed TLS handshake.
-    pub fn handshake_failed(&self, reason: &'static str) {
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&Failure { port: self.port, reason }).inc();
     }
 }

@@ -19,8 +19,8 @@ use prometheus_client::encoding::text;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use connections::{ConnectionMetrics, PortMetrics};
-pub use format::Format;
+pub(crate) use connections::{ConnectionMetrics, PortMetrics};
+pub(crate) use format::Format;
 pub use requests::Metrics;
 pub(crate) use table::{metrics, readings};
 
@@ -28,7 +28,7 @@ use process::ProcessMetrics;
 
 /// All metrics that are exposed.
 #[derive(Debug)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     all: Registry,
     process: ProcessMetrics,
 }
@@ -36,7 +36,7 @@ pub struct Exposition {
 impl Exposition {
     /// Exposes the build and the process.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (mut all, process) = (Registry::default(), ProcessMetrics::default());
         process.register(&mut all);
         let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", env!("CONNECTOR_COMMIT"))];
@@ -46,7 +46,7 @@ impl Exposition {
     }
 
     /// A registry whose metrics are exposed with the prefix `connector_`.
-    pub fn registry(&mut self) -> &mut Registry {
+    pub(crate) fn registry(&mut self) -> &mut Registry {
         self.all.sub_registry_with_prefix("connector")
     }
 
@@ -54,7 +54,7 @@ impl Exposition {
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub fn write(&self, format: Format) -> Result<String, fmt::Error> {
+    pub(crate) fn write(&self, format: Format) -> Result<String, fmt::Error> {
         self.process.read();
         let mut text = String::new();
         text::encode(&mut text, &self.all)?;

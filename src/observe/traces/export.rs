@@ -45,7 +45,7 @@ pub struct TracesError(String);
 
 /// Counts spans.
 #[derive(Clone, Debug, Default)]
-pub struct SpanCounters {
+pub(crate) struct SpanCounters {
     /// Spans that ended.
     pub ended: Counter,
     /// Spans that the collector accepted.
@@ -56,7 +56,7 @@ pub struct SpanCounters {
 
 impl SpanCounters {
     /// Adds the counters to a registry.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         readings! { registry, spans = self;
             /// Trace spans by outcome: ended, and of these exported or failed. Growth of failed means that the
             /// collector does not accept them.

@@ -29,8 +29,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use secrecy::SecretString;
 
-pub use export::{SpanCounters, TracesError};
-pub use step::{in_current_trace, step};
+pub(crate) use export::{SpanCounters, TracesError};
+pub(crate) use step::{in_current_trace, step};
 
 /// `telemetry.*`: the collector, and which requests are traced.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub struct Settings {
 
 /// The tracer of a connector. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Traces(Arc<Inner>);
+pub(crate) struct Traces(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -64,7 +64,7 @@ impl Traces {
     ///
     /// # Errors
     /// If the exporter cannot be created.
-    pub async fn start(settings: Settings, counters: SpanCounters) -> Result<Self, TracesError> {
+    pub(crate) async fn start(settings: Settings, counters: SpanCounters) -> Result<Self, TracesError> {
         let (sample_ratio, limit) = (settings.sample_ratio, NonZeroU32::new(settings.callers_traces_per_second));
         let callers_limit =
             limit.map(|number| RateLimiter::direct_with_clock(Quota::per_second(number), MonotonicClock));
@@ -75,7 +75,7 @@ impl Traces {
 
     /// Begins the trace of a request with these headers: a server span that begins now, if the request is sampled.
     #[must_use]
-    pub fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
+    pub(crate) fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
         let parent = parent::parent_span(headers);
         let id = parent.as_ref().map(SpanContext::trace_id);
         let caller_samples = parent.as_ref().is_some_and(SpanContext::is_sampled);
@@ -96,7 +96,7 @@ impl Traces {
     }
 
     /// Exports the waiting spans within `bound`, as many as possible. Nothing is traced afterwards.
-    pub async fn finish(self, bound: Duration) {
+    pub(crate) async fn finish(self, bound: Duration) {
         let finished = tokio::task::spawn_blocking(move || self.0.provider.shutdown_with_timeout(bound)).await;
         if !matches!(finished, Ok(Ok(()))) {
             tracing::warn!("stopped before every span was exported");
@@ -106,7 +106,7 @@ impl Traces {
 
 /// The trace of a request; by default the request is not traced.
 #[derive(Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     id: Option<TraceId>,
     context: Option<Context>,
 }
@@ -114,12 +114,12 @@ pub struct Trace {
 impl Trace {
     /// The id of the caller's trace, or of the trace that begins with this request.
     #[must_use]
-    pub fn id(&self) -> Option<TraceId> {
+    pub(crate) fn id(&self) -> Option<TraceId> {
         self.id
     }
 
-    /// Runs `work` so that its [steps](step) belong to this trace.
-    pub async fn around<F: Future>(&self, work: F) -> F::Output {
+    /// Runs `work` so that its [steps](step()) belong to this trace.
+    pub(crate) async fn around<F: Future>(&self, work: F) -> F::Output {
         match &self.context {
             Some(context) => work.with_context(context.clone()).await,
             None => work.await,
@@ -127,7 +127,7 @@ impl Trace {
     }
 
     /// Ends the span. `fault` is the reason of a fault of the connector.
-    pub fn end(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>, fault: Option<&'static str>) {
+    pub(crate) fn end(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>, fault: Option<&'static str>) {
         let Some(context) = self.context.take() else { return };
         let span = context.span();
         span.set_attributes(attributes());

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::SdkTracer;
 ///
 /// # Errors
 /// The errors of `work`.
-pub async fn step<T, E>(name: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub(crate) async fn step<T, E>(name: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let Some(context) = Context::map_current(|parent| begin(name, parent)) else { return work.await };
     let done = work.with_context(context.clone()).await;
     if done.is_err() {
@@ -27,7 +27,7 @@ fn begin(name: &'static str, parent: &Context) -> Option<Context> {
 }
 
 /// Wraps work that is spawned as a task, so that its steps belong to the current request.
-pub fn in_current_trace<F: Future>(work: F) -> impl Future<Output = F::Output> {
+pub(crate) fn in_current_trace<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let context = Context::map_current(|context| context.get::<SdkTracer>().map(|_| context.clone()));
     async move {
         match context {

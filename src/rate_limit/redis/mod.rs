@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Allowance, Caller, LocalLimits};
 use gcra::Gcra;
-pub use url::{RedisAuthorityError, RedisUrl, RedisUrlError};
+pub(crate) use url::RedisUrl;
 
 /// How long a request waits for Redis: a fifteenth of the deadline of a scan, and far more than a server in the same
 /// data centre needs.

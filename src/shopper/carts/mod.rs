@@ -5,7 +5,7 @@
 //! no record.
 
 mod memory;
-pub mod rules;
+pub(crate) mod rules;
 mod sql;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
 
 /// The state of the shopper's endpoints.
 #[derive(Clone, Debug)]
-pub struct Shoppers {
+pub(crate) struct Shoppers {
     /// The use cases.
     pub commerce: Arc<Commerce>,
     /// The time.
@@ -83,7 +83,7 @@ impl Shoppers {
 }
 
 /// The router of the shopper's port.
-pub fn router(shoppers: Shoppers, readiness: Readiness) -> Router {
+pub(crate) fn router(shoppers: Shoppers, readiness: Readiness) -> Router {
     let metrics = shoppers.metrics.clone();
     with_common_layers(routes(shoppers).merge(probes(readiness)), metrics)
 }

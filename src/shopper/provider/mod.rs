@@ -60,7 +60,7 @@ pub struct ProviderSettings {
 /// Whether a text is valid as a provider's issuer: an HTTPS URL, or plain HTTP on loopback. Otherwise another host
 /// could answer with its own keys.
 #[must_use]
-pub fn is_issuer(text: &str) -> bool {
+pub(crate) fn is_issuer(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
         is_plain && (url.scheme() == "https" || is_plain_loopback(&url))
@@ -68,7 +68,7 @@ pub fn is_issuer(text: &str) -> bool {
 }
 
 /// A provider, and the keys of the last successful fetch.
-pub struct Provider {
+pub(crate) struct Provider {
     settings: ProviderSettings,
     state: watch::Sender<State>,
     /// Wakes the task that fetches keys.
@@ -90,7 +90,7 @@ struct State {
 impl Provider {
     /// A provider without keys; [`Provider::refresh_keys`] fetches them.
     #[must_use]
-    pub fn new(settings: ProviderSettings) -> Self {
+    pub(crate) fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
         let (state, waiting) = (watch::Sender::new(state), Semaphore::new(MAX_WAITING_REQUESTS));
         Self { settings, state, wanted: Notify::new(), budget: FetchBudget::default(), waiting }
@@ -98,7 +98,7 @@ impl Provider {
 
     /// The configuration.
     #[must_use]
-    pub fn settings(&self) -> &ProviderSettings {
+    pub(crate) fn settings(&self) -> &ProviderSettings {
         &self.settings
     }
 
@@ -117,7 +117,7 @@ impl Provider {
     }
 
     /// Fetches the keys and refreshes them periodically. Never returns.
-    pub async fn refresh_keys(self: Arc<Self>) {
+    pub(crate) async fn refresh_keys(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {
             self.state.send_modify(|state| state.is_fetching = true);

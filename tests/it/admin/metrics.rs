@@ -320,7 +320,7 @@ async fn faults_are_counted_by_default_gate_decision_even_if_the_directory_fails
         assert!(Instant::now() < deadline, "{}", server.metrics().await);
         tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
     }
-    server.faults.set(Some(identity_connector::directory::Fault::Fail));
+    server.faults.set(Some(identity_connector::testing::directory::Fault::Fail));
     for store in ["STORE-001", "STORE-002", "STORE-002", "NO-SUCH-STORE"] {
         let mut body = scan();
         body["storeId"] = json!(store);

@@ -4,10 +4,10 @@ use crate::trials::{apply, test};
 use std::time::Duration;
 
 use chrono::DateTime;
-use identity_connector::directory::{IssuedToken, Registration};
-use identity_connector::domain::customer::{AnonymousId, Customer};
-use identity_connector::domain::ids::VisitorId;
-use identity_connector::domain::scan_key_code::RecognitionToken;
+use identity_connector::testing::directory::{IssuedToken, Registration};
+use identity_connector::testing::domain::customer::{AnonymousId, Customer};
+use identity_connector::testing::domain::ids::VisitorId;
+use identity_connector::testing::domain::scan_key_code::RecognitionToken;
 use serde_json::{Value, json};
 
 use crate::backend::{context, directory_with_backend, shopper, verify};

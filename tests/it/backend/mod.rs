@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use crate::checks::PATIENCE;
 use crate::support::backend::Backend;
 use crate::support::{Answer, Server, scan_with_key};
-use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::backend::{Credentials, Limits, Settings, parse_url};
-use identity_connector::directory::{Directory, Remote, ScanContext};
-use identity_connector::domain::ids::StoreId;
+use identity_connector::testing::digest::{Fingerprint, HashKey};
+use identity_connector::testing::directory::backend::{Credentials, Limits, Settings, parse_url};
+use identity_connector::testing::directory::{Directory, Remote, ScanContext};
+use identity_connector::testing::domain::ids::StoreId;
 use serde_json::{Value, json};
 
 /// The backend's answer for a shopper without special properties.

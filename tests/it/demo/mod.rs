@@ -1,4 +1,4 @@
 //! The demo.
 
-pub(crate) mod demo;
-pub(crate) mod demo_issuer;
+pub(crate) mod issuer;
+pub(crate) mod page;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use serde_json::Value;
 
 use crate::{

@@ -4,7 +4,7 @@
 use crate::trials::{apply, test};
 use std::collections::BTreeSet;
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use reqwest::{Method, StatusCode};
 
 use crate::admin::openapi::contract::calls;

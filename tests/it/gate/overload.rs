@@ -4,7 +4,7 @@
 use crate::trials::{apply, test};
 use std::time::{Duration, Instant};
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 

@@ -4,7 +4,7 @@ use crate::trials::{apply, test};
 use std::net::TcpStream as StdStream;
 use std::time::{Duration, Instant};
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use tokio::time::timeout;
 
 use crate::checks::{OUR_FAULT, PATIENCE, assert_granted, assert_one_within, assert_refused};

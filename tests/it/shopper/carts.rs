@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use identity_connector::digest::HashKey;
-use identity_connector::domain::customer::{AnonymousId, Customer};
-use identity_connector::domain::ids::{Issuer, SubjectId};
-use identity_connector::shopper::carts::CartStore;
-use identity_connector::shopper::carts::rules::{
+use identity_connector::testing::digest::HashKey;
+use identity_connector::testing::domain::customer::{AnonymousId, Customer};
+use identity_connector::testing::domain::ids::{Issuer, SubjectId};
+use identity_connector::testing::shopper::carts::CartStore;
+use identity_connector::testing::shopper::carts::rules::{
     CartId, CartName, CartRefusal, Carts, Currency, Market, Quantity, Sku,
 };
-use identity_connector::storage::{Database, Location};
+use identity_connector::testing::storage::{Database, Location};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 

@@ -3,7 +3,7 @@
 use crate::trials::{apply, test};
 use std::time::{Duration, Instant};
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;

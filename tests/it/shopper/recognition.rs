@@ -7,14 +7,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use identity_connector::digest::{Fingerprint, HashKey};
-use identity_connector::directory::{
+use identity_connector::testing::digest::{Fingerprint, HashKey};
+use identity_connector::testing::directory::{
     Change, Directory, Issued, IssuedToken, Outcome, Refusal, Registration, ScanContext,
 };
-use identity_connector::domain::customer::Customer;
-use identity_connector::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
-use identity_connector::domain::scan_key_code::RecognitionToken;
-use identity_connector::storage::{self, Location};
+use identity_connector::testing::domain::customer::Customer;
+use identity_connector::testing::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
+use identity_connector::testing::domain::scan_key_code::RecognitionToken;
+use identity_connector::testing::storage::{self, Location};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;

@@ -17,15 +17,15 @@ pub use carts::Carts;
 pub use refusal::CartRefusal;
 
 /// The maximum number of carts of an owner.
-pub const MAX_CARTS: usize = 20;
+pub(crate) const MAX_CARTS: usize = 20;
 /// The maximum number of lines of an owner, in all carts together.
-pub const MAX_LINES: usize = 2000;
+pub(crate) const MAX_LINES: usize = 2000;
 /// The maximum size of an owner's carts in bytes, as the JSON text in which a database stores them.
-pub const MAX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BYTES: usize = 256 * 1024;
 /// The largest quantity of one SKU in a cart.
-pub const MAX_QUANTITY: u16 = 999;
+pub(crate) const MAX_QUANTITY: u16 = 999;
 /// How long after its last change the cart of an anonymous owner expires. At exactly this age it is expired.
-pub const ANONYMOUS_LIFETIME: TimeDelta = TimeDelta::days(30);
+pub(crate) const ANONYMOUS_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 /// The largest integer that JavaScript, and therefore many apps, can read exactly.
 const MAX_SAFE_NUMBER: u64 = (1 << 53) - 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex};
 
-use identity_connector::admin::openapi::document;
+use identity_connector::testing::admin::openapi::document;
 use jsonschema::Draft;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};

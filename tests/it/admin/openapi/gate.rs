@@ -3,7 +3,7 @@
 use crate::trials::{apply, test};
 use std::collections::BTreeSet;
 
-use identity_connector::directory::Fault;
+use identity_connector::testing::directory::Fault;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ mod shopper;
 use crate::trials::{apply, test};
 use std::collections::BTreeSet;
 
-use identity_connector::admin::openapi::document;
+use identity_connector::testing::admin::openapi::document;
 use serde_json::{Map, Value, json};
 
 use self::contract::{DOCUMENT, calls};

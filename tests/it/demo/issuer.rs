@@ -4,7 +4,7 @@ use crate::trials::{apply, test};
 use serde_json::{Value, json};
 
 use crate::checks::*;
-use crate::demo::demo::ask;
+use crate::demo::page::ask;
 use crate::support::carts::ask_to_sign_in;
 use crate::support::shopper::{claims, context, part};
 use crate::support::{Server, scan_with_key};
