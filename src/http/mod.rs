@@ -79,11 +79,15 @@ fn panicked() -> Response {
 }
 
 /// Answers with a file of a web page, which is part of the binary. `policy` is its `Content-Security-Policy`.
-pub(crate) fn page_file(content_type: &'static str, policy: &'static str, text: &'static str) -> impl IntoResponse {
+pub(crate) fn page_file(
+    content_type: impl Into<String>,
+    policy: &str,
+    content: impl IntoResponse,
+) -> impl IntoResponse {
     let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_TYPE, content_type.into()),
+        (header::CONTENT_SECURITY_POLICY, policy.to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
     ];
-    (headers, text)
+    (headers, content)
 }
