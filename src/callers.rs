@@ -19,13 +19,11 @@ pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
     /// The digest of a key.
-    #[must_use]
     pub fn from_key(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 
     /// Reads 64 hexadecimal digits, as `sha256sum` prints them. `None` for anything else.
-    #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok().map(|()| Self(bytes))
@@ -63,7 +61,6 @@ pub struct Caller {
 
 impl Caller {
     /// Whether the caller may send scans for this store.
-    #[must_use]
     pub fn may_use(&self, store: &StoreId) -> bool {
         match &self.stores {
             Stores::All => true,
@@ -110,7 +107,6 @@ struct Index {
 
 impl Callers {
     /// Creates the list of callers. If there are none, unauthenticated requests are allowed.
-    #[must_use]
     pub fn new(callers: Vec<Caller>) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(Index::new(callers)))))
     }
@@ -121,7 +117,6 @@ impl Callers {
     }
 
     /// Whether no caller is configured, so that unauthenticated requests are allowed.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index().is_empty()
     }

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::demo::issuer::{DemoIssuer, DemoIssuerError};
 use crate::demo::{self, Demo};
-use crate::directory::{Directory, Faults, Remote};
+use crate::directory::{Directory, Faults, IdentityBackend};
 use crate::domain::ids::Issuer;
 use crate::gate_api::{self, Admission, Api, InFlight};
 use crate::http::{self, Readiness};
@@ -39,9 +39,6 @@ use crate::verify::Connector;
 const MANAGEMENT_CONNECTIONS: u32 = 32;
 
 /// Raises the process's limit of open files, if this configuration needs more. `check-config` does so too.
-///
-/// # Errors
-/// If the limit cannot be raised far enough.
 pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
     let shoppers = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
     let shoppers = shoppers.map(|commerce| commerce.max_connections);
@@ -50,18 +47,12 @@ pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
 }
 
 /// Opens the storage and the files of the configuration, and binds the ports.
-///
-/// # Errors
-/// If a file or database cannot be used, or an address cannot be bound.
 pub async fn build(config: Config) -> Result<App, StartError> {
     build_with(config, Clock::System, Faults::default()).await
 }
 
 /// Like [`build`], with another clock, and with the switch that makes the directory of a demo fail. `serve` ignores the
 /// switch.
-///
-/// # Errors
-/// As for [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     raise_open_file_limit(&config)?;
     let parts = Parts::open(config, clock, faults).await?;
@@ -259,7 +250,7 @@ impl Parts {
             /// occasional scan use it; else 0. Other scans that need it fail.
             gauge breaker_open(backend) = [
                 ("database", backends.0.as_ref().map(|database| !database.accepts_queries())),
-                ("identity_backend", backends.1.remote().map(Remote::is_circuit_open)),
+                ("identity_backend", backends.1.backend().map(IdentityBackend::is_circuit_open)),
             ];
         }
         self.carts.register(registry);

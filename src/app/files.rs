@@ -68,7 +68,6 @@ struct FileState {
 
 impl WatchedFiles {
     /// The files of `config`.
-    #[must_use]
     pub fn new(mode: Mode, sources: &Sources, config: &Config) -> Self {
         let watch = |part, path: &Path| {
             let state = state(path);

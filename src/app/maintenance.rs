@@ -75,8 +75,8 @@ impl Maintenance {
 
     /// Checks whether the identity backend answers. Returns only if there is none.
     async fn check_identity_backend(self) {
-        if let Some(remote) = self.directory.remote() {
-            remote.run_checks(&self.directory).await;
+        if let Some(backend) = self.directory.backend() {
+            backend.run_checks(&self.directory).await;
         }
     }
 

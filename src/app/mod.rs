@@ -122,32 +122,27 @@ impl Port {
 
 impl App {
     /// The address of the API.
-    #[must_use]
     pub fn api_address(&self) -> SocketAddr {
         self.api.bound.address
     }
 
     /// The address of metrics and administration.
-    #[must_use]
     pub fn management_address(&self) -> SocketAddr {
         self.management.bound.address
     }
 
     /// The address of the shopper API, if it is enabled.
-    #[must_use]
     pub fn shoppers_address(&self) -> Option<SocketAddr> {
         let separate = self.shoppers.as_ref().map(|port| port.bound.address);
         separate.or_else(|| self.maintenance.shoppers.is_some().then(|| self.api_address()))
     }
 
     /// The parts that can be reloaded while the connector runs.
-    #[must_use]
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
     /// The TLS certificates, if TLS is configured. They can be reloaded while the connector runs.
-    #[must_use]
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }

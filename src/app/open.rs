@@ -9,7 +9,7 @@ use super::StartError;
 use crate::config::{self, Config, DirectorySource};
 use crate::digest::HashKey;
 use crate::directory::file::{self, Content, Loaded};
-use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, Remote};
+use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, IdentityBackend};
 use crate::ledger::{Ledger, MemoryLedger, SqlLedger};
 use crate::shopper::carts::CartStore;
 use crate::storage::Database;
@@ -48,7 +48,7 @@ pub(super) async fn open(config: &Config, faults: Faults, now: DateTime<Utc>) ->
     let directory =
         if config.mode.is_demo() { directory.with_faults(FaultsByKey::new(faults, by_key)) } else { directory };
     let directory = match config.identity_backend.clone() {
-        Some(settings) => directory.with_remote(Remote::new(settings)),
+        Some(settings) => directory.with_backend(IdentityBackend::new(settings)),
         None => directory,
     };
     let carts = carts(config, database.as_ref(), directory.hash_key()).await?;
@@ -78,9 +78,6 @@ pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<
 }
 
 /// Reads the directory file or the demo data, if there is one. `check-config` does so too.
-///
-/// # Errors
-/// If the file cannot be read or is invalid.
 pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
     Ok(match source {
         DirectorySource::Unchanged => None,

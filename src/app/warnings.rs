@@ -20,9 +20,6 @@ pub const NO_STORE: &str = "the directory has no store: every scan is refused; s
                             a store by administration";
 
 /// Logs the warnings.
-///
-/// # Errors
-/// If the directory cannot be read.
 pub(super) async fn warn(config: &Config, directory: &Directory) -> Result<(), StartError> {
     if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
         tracing::warn!("{CODES_REFUSED}");

@@ -115,7 +115,6 @@ impl ConfigArgs {
 }
 
 /// Runs the command that the process was started with.
-#[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -60,7 +60,6 @@ pub enum Mode {
 
 impl Mode {
     /// Whether this is a demo, published or not.
-    #[must_use]
     pub fn is_demo(self) -> bool {
         self != Self::Serve
     }
@@ -251,9 +250,6 @@ impl Config {
 
 /// Reads only `scan_key.*`, for the commands that create codes. Without a configuration file and a prefix, the result
 /// is the demo's format, and the second value is true. With a file that has no prefix, the result is `None`.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
     let format = |mode| {
         let mut reader = Reader::new(Layers::read(mode, sources)?);
@@ -267,9 +263,6 @@ pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool),
 }
 
 /// Reads only `scan_key.signing_keys`, for the command that creates codes with any prefix.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let keys = scan_key::signing_keys(&mut reader);
@@ -277,9 +270,6 @@ pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, Confi
 }
 
 /// Reads only `server.bind`, and whether that port uses TLS, for the health check.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let bind = (reader.address("server.bind"), !reader.text("tls.certificate").is_empty());
@@ -287,7 +277,6 @@ pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
 }
 
 /// Reads only `log.format`, to report that the configuration is not valid.
-#[must_use]
 pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
     let without_file = || Layers::read(mode, &Sources { file: None, ..sources.clone() });
     let layers = Layers::read(mode, sources).or_else(|_| without_file());
@@ -298,9 +287,6 @@ pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
 }
 
 /// Reads only `storage.*` and the hash key, for the commands that use the database.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), ConfigError> {
     let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
     let storage = database::read(&mut reader);
@@ -332,9 +318,6 @@ pub struct Override {
 }
 
 /// Every setting with the value that takes effect, ordered by name.
-///
-/// # Errors
-/// If a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<Effective>, ConfigError> {
     let secrets = [
         "commerce.authorization_key",

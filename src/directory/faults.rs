@@ -45,7 +45,6 @@ impl Faults {
     }
 
     /// The fault that is injected into every look-up now.
-    #[must_use]
     pub fn current(&self) -> Option<Fault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).always
     }
@@ -56,7 +55,6 @@ impl Faults {
     }
 
     /// The number of look-ups that a fault was injected into. A test waits for it before it ends a fault.
-    #[must_use]
     pub fn injected(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).injected
     }
@@ -84,7 +82,6 @@ pub struct FaultsByKey {
 
 impl FaultsByKey {
     /// `faults` is the switch for all look-ups; `by_key` has the keys that always have a fault.
-    #[must_use]
     pub fn new(faults: Faults, by_key: HashMap<Digest, Fault>) -> Self {
         Self { faults, by_key: Arc::new(by_key) }
     }

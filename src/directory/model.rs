@@ -6,13 +6,16 @@
 //! issuers and subjects are only read, never written: an answer or an export has their digest instead.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeSeed, EnumAccess, Error, VariantAccess as _, Visitor as Read};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use super::change::Change;
-use super::word::Word;
 use crate::digest::{Digest, HashKey};
 use crate::domain::customer::Customer;
 use crate::domain::identity_key::{MAX_DECODED, is_printable, is_scan_key_code};
@@ -21,6 +24,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
 use crate::domain::visitor::{Account, Month, PaymentMethod, Shopper, Visitor, VisitorType};
+use crate::domain::words::Words;
 
 /// Identity key or recognition token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +37,6 @@ pub enum Kind {
 
 impl Kind {
     /// Its name in the database and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IdentityKey => "identity_key",
@@ -72,6 +75,59 @@ pub struct Link {
     /// Whether it is refused as invalid.
     pub revoked: bool,
 }
+
+/// A value of one of the domain's enumerations, which JSON has as its word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<T: Words> Serialize for Word<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.word())
+    }
+}
+
+impl<'de, T: Words> Deserialize<'de> for Word<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("word", T::ALL, OneWord(PhantomData)).map(Self)
+    }
+}
+
+/// Reads one of the words of `T`.
+struct OneWord<T>(PhantomData<T>);
+
+impl<'de, T: Words> Read<'de> for OneWord<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<T, A::Error> {
+        let (value, variant) = access.variant_seed(self)?;
+        variant.unit_variant()?;
+        Ok(value)
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
+        T::from_word(word).ok_or_else(|| E::unknown_variant(word, T::ALL))
+    }
+}
+
+impl<'de, T: Words> DeserializeSeed<'de> for OneWord<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<T: Words> utoipa::PartialSchema for Word<T> {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(T::ALL.iter().copied())).into()
+    }
+}
+
+impl<T: Words> ToSchema for Word<T> {}
 
 // utoipa cannot derive a schema with `Word<_>` itself: it would need one of the type in it.
 type AccountWord = Word<Account>;

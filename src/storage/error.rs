@@ -88,7 +88,6 @@ pub enum StorageError {
 
 impl StorageError {
     /// Whether another start with the same configuration would fail in the same way.
-    #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             Self::Database(Error::Configuration(_)) => true,

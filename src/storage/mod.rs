@@ -195,9 +195,6 @@ impl Database {
 
     /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
     /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
-    ///
-    /// # Errors
-    /// As [`Database::open`].
     pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
         match location {
             Location::Sqlite(path) => {
@@ -270,37 +267,31 @@ impl Database {
 
     /// The same database for the work of shoppers' apps, with their own connections where there are enough, and a
     /// shorter time limit.
-    #[must_use]
     pub(crate) fn for_shoppers(&self) -> Self {
         Self(Arc::clone(&self.0), Workload::Shoppers)
     }
 
     /// The kind of database.
-    #[must_use]
     pub fn engine(&self) -> Engine {
         self.0.engine
     }
 
     /// The hash key of this database's digests.
-    #[must_use]
     pub fn hash_key(&self) -> &HashKey {
         &self.0.hash_key
     }
 
     /// Whether the database answers scans in time, as far as is known.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         self.accepts_queries() && !self.is_slow()
     }
 
     /// Whether requests may query the database: the breaker is closed.
-    #[must_use]
     pub fn accepts_queries(&self) -> bool {
         !self.0.breaker.is_open()
     }
 
     /// Whether commits to a SQLite file take longer than a scan may wait.
-    #[must_use]
     pub fn is_slow(&self) -> bool {
         self.0.breaker.is_slow()
     }

@@ -24,7 +24,6 @@ pub struct Client {
 
 impl Client {
     /// The subject of the certificate, as RFC 4514 writes it: `CN=gateway,O=Example`.
-    #[must_use]
     pub fn subject(&self) -> &Arc<str> {
         &self.subject
     }
@@ -33,7 +32,6 @@ impl Client {
 impl Tls {
     /// The client of a connection that was accepted with [`server_config`](Self::server_config), if it has presented a
     /// certificate. rustls has verified it.
-    #[must_use]
     pub fn client(&self, connection: &ServerConnection) -> Option<Client> {
         let chain: Vec<_> = connection.peer_certificates()?.iter().map(|one| one.clone().into_owned()).collect();
         // If this library cannot parse the certificate, no setting can contain its subject.
@@ -45,7 +43,6 @@ impl Tls {
     }
 
     /// Whether a client's certificate is still valid: its CA is still trusted, and it has not expired.
-    #[must_use]
     pub fn is_still_valid(&self, client: &Client) -> bool {
         let (current, now) = (self.current(), self.shared.clock.now());
         let (generation, at) = *client.checked.lock().unwrap_or_else(PoisonError::into_inner);

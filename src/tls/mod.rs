@@ -94,9 +94,6 @@ struct Current {
 
 impl TlsSettings {
     /// Checks whether the files can be used.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn check(&self) -> Result<(), TlsError> {
         Contents::read(self)?.parse(self, &provider()).map(drop)
     }
@@ -105,9 +102,6 @@ impl TlsSettings {
 impl Tls {
     /// Reads the files. An expired certificate is used, with a warning: some clients do not check the date, and
     /// refusing it would stop them too.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn load(settings: TlsSettings, clock: Clock) -> Result<Self, TlsError> {
         let current = Current::new(Contents::read(&settings)?, &settings, &clock, 0)?;
         let shared = Shared { settings, clock, current: RwLock::new(Arc::new(current)) };
@@ -116,9 +110,6 @@ impl Tls {
 
     /// Reloads the files and returns whether they have changed. New connections then use the new content; open ones
     /// stay open. Files that cannot be used, for example because only one of two has been replaced yet, change nothing.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let Shared { settings, clock, current } = &*self.shared;
         let before = self.current();
@@ -138,7 +129,6 @@ impl Tls {
     }
 
     /// The same certificate for a port that does not request client certificates.
-    #[must_use]
     pub fn without_client_certificates(self) -> Self {
         Self { requests_client_certificate: false, ..self }
     }
@@ -154,7 +144,6 @@ impl Tls {
     }
 
     /// The configuration for a new connection.
-    #[must_use]
     pub fn server_config(&self) -> Arc<ServerConfig> {
         let current = self.current();
         let requests_it = self.requests_client_certificate;

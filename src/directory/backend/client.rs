@@ -15,8 +15,7 @@ use tokio::time::timeout;
 
 use super::LookupRequest;
 use crate::cause::root_cause;
-use crate::directory::model::{self, COLUMNS, Cell, Problem, ShopperRow};
-use crate::directory::word::Word;
+use crate::directory::model::{self, COLUMNS, Cell, Problem, ShopperRow, Word};
 use crate::directory::{Kind, Registration};
 use crate::domain::scan::KeyChannel;
 use crate::domain::visitor::Holder;
@@ -76,9 +75,6 @@ pub enum SettingsError {
 
 impl Settings {
     /// Checks the settings and builds the HTTP client.
-    ///
-    /// # Errors
-    /// When one of the settings cannot be used.
     pub fn new(url: Url, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
         let is_plain = is_plain_loopback(&url);
         let mut client = Client::builder()
@@ -114,9 +110,6 @@ impl Settings {
 }
 
 /// Parses the URL of the identity backend.
-///
-/// # Errors
-/// With the allowed form.
 pub fn parse_url(text: &str) -> Result<Url, &'static str> {
     let form = "must be an https URL, or an http URL on loopback";
     let url = Url::parse(text).map_err(|_| form)?;
