@@ -8,18 +8,11 @@
 //!
 //! This module knows nothing about the tables of the modules that use it, except for the one row that the probe reads.
 
-mod breaker;
-mod disk;
 mod error;
-mod metrics;
+mod health;
 mod opening;
-mod permits;
 mod postgres;
-mod probe;
-mod purge;
-mod schema;
 mod sqlite;
-mod time;
 
 use std::fmt;
 use std::fs::File;
@@ -28,6 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -35,23 +29,17 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-pub(crate) use error::StorageError;
-pub(crate) use error::{DatabaseError, corrupt};
-pub(crate) use metrics::register;
+pub(crate) use error::{DatabaseError, StorageError, corrupt};
+pub(crate) use health::register;
 pub(crate) use opening::{DatabaseWait, Step};
 pub(crate) use sqlite::JSON_ROWS;
-pub(crate) use time::{from_nanos, to_nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use breaker::{Breaker, Kind, LateWrite};
-use disk::Disk;
-use error::Symptom;
-use opening::Opening;
-use permits::QueryPermits;
+use health::{Breaker, Kind, QueryPermits};
+use opening::{Content, Opening};
 use postgres::StaleCutoff;
-use schema::Content;
-use sqlite::LockedFile;
+use sqlite::{Disk, LockedFile};
 
 // Each is much shorter than a request's deadline of 1.5 s, which limits their sum.
 /// The time limit for getting a connection.
@@ -296,6 +284,31 @@ impl Database {
         self.0.breaker.is_slow()
     }
 
+    /// Reads data that a scan waits for. `subject` identifies the scan.
+    pub(crate) async fn read<T, W>(&self, subject: Subject, work: W) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
+    {
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let permit = match self.0.query_permits.acquire().await {
+            Ok(permit) => permit,
+            Err(error) => {
+                self.diagnose(Kind::Read, &[subject], Some(&error));
+                return Err(error);
+            }
+        };
+        self.run(&self.0.pools.reads, READ_TIMEOUT, Some((Kind::Read, vec![subject])), |connection| {
+            Box::pin(async move {
+                let _permit = permit; // held until the query ends, even if the caller has disconnected
+                work(connection).await
+            })
+        })
+        .await
+    }
+
     /// Reads data that no gate waits for, such as a list.
     pub(crate) async fn look_up<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where
@@ -453,54 +466,6 @@ impl Database {
         }
         result
     }
-
-    /// Called each time that the time limit of a write to the SQLite file has passed; `times` is how often for this
-    /// write.
-    fn report_late_write(&self, times: u32) {
-        match self.0.breaker.late_write(times, RECORD_TIMEOUT) {
-            None => {}
-            Some(LateWrite::Slow) => {
-                let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                let consequence = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
-                            check the disk, and which other programs use it";
-                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {consequence}");
-            }
-            Some(LateWrite::Stalled) => self.0.opened.notify_one(),
-        }
-    }
-
-    /// Counts a result for the database's health.
-    fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
-        let breaker = &self.0.breaker;
-        if let Some(DatabaseError::Busy) = error {
-            return; // other look-ups were answered, and are already counted
-        }
-        let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
-            None | Some((_, Symptom::None)) => {
-                if kind == Kind::Read {
-                    self.0.query_permits.count_answer();
-                }
-                if breaker.succeeded(kind) {
-                    tracing::info!("the disk of the SQLite file is fast enough again");
-                }
-                return;
-            }
-            // Another write uses the only connection.
-            Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
-                if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
-            {
-                return self.report_late_write(1);
-            }
-            Some((error, Symptom::Unhealthy)) => breaker.failed(kind, subjects, error),
-            // Another connection holds a lock that one of the subjects needed. With several subjects, it is not known
-            // which one.
-            Some((error, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects, error),
-        };
-        if is_open_now {
-            self.0.stale_cutoff.set_now();
-            self.0.opened.notify_one();
-        }
-    }
 }
 
 /// Begins a transaction that writes to SQLite. A transaction that begins by reading fails at its first write if the
@@ -554,4 +519,15 @@ fn with_settings(options: AnyPoolOptions, settings: &'static [&'static str]) -> 
             Ok(())
         })
     })
+}
+
+/// Nanoseconds since 1970. Times outside the years 1677 to 2262 become the nearest value that an `i64` can hold.
+pub(crate) fn to_nanos(time: DateTime<Utc>) -> i64 {
+    let bound = if time < DateTime::UNIX_EPOCH { i64::MIN } else { i64::MAX };
+    time.timestamp_nanos_opt().unwrap_or(bound)
+}
+
+/// The time of a number of nanoseconds since 1970.
+pub(crate) fn from_nanos(nanos: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_nanos(nanos)
 }
