@@ -13,7 +13,6 @@ mod export;
 mod gate;
 mod healthcheck;
 mod import;
-mod openapi;
 mod reference;
 mod scan_key;
 mod serve;
@@ -144,7 +143,7 @@ pub fn main() -> ExitCode {
             Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
             Command::DefaultConfig => reference::default_config(),
-            Command::Openapi => openapi::run(),
+            Command::Openapi => reference::openapi(),
             Command::Completions(args) => reference::completions(&args, Cli::command()),
             Command::Man(args) => reference::man(&args, Cli::command()),
         }
