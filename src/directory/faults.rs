@@ -9,13 +9,15 @@ use std::future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
 use tokio::time::sleep;
 
 use super::DirectoryError;
 use crate::digest::Digest;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of fault, as a directory file names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The look-up fails immediately.
     Fail,
@@ -24,7 +26,12 @@ pub enum Fault {
     /// The look-up panics.
     Panic,
     /// The look-up is delayed by this time.
+    #[serde(rename = "slow_ms", deserialize_with = "milliseconds")]
     Slow(Duration),
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u32::deserialize(deserializer).map(|time| Duration::from_millis(time.into()))
 }
 
 /// The switch for faults. Clones share it.

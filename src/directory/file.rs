@@ -11,7 +11,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -51,27 +50,7 @@ struct DirectoryFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FaultRow {
     key: String,
-    fault: FaultWord,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FaultWord {
-    Fail,
-    Stall,
-    Panic,
-    SlowMs(u32),
-}
-
-impl From<FaultWord> for Fault {
-    fn from(word: FaultWord) -> Self {
-        match word {
-            FaultWord::Fail => Self::Fail,
-            FaultWord::Stall => Self::Stall,
-            FaultWord::Panic => Self::Panic,
-            FaultWord::SlowMs(time) => Self::Slow(Duration::from_millis(time.into())),
-        }
-    }
+    fault: Fault,
 }
 
 /// The content of a valid file.
@@ -238,7 +217,7 @@ impl FileCheck {
             customers: file.customers.len(),
             ..self.content
         };
-        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault.into())).collect();
+        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault)).collect();
         Ok(Loaded { changes: self.changes, faults, content })
     }
 
