@@ -191,11 +191,44 @@ struct Parts {
 }
 
 impl Parts {
-    /// Opens the files and databases.
+    /// Opens the files and databases, and imports the directory file or the demo data.
     async fn open(config: Config, clock: Clock, faults: Faults) -> Result<Self, StartError> {
         let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
-        let Storage { database, directory, ledger, carts } = open_storage(&config, faults.clone(), clock.now()).await?;
+        // The file is checked before a database is created or gets this key, so that a failed start leaves nothing
+        // behind.
+        let checked = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
+        let (database, mut directory, ledger) = match &config.storage {
+            config::Storage::Memory => {
+                let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
+                (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
+            }
+            config::Storage::Database(location) => {
+                let database = Database::open(location, config.hash_key.clone()).await?;
+                let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
+                (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
+            }
+        };
+        let loaded = checked.map_or_else(|| read_source(&config.directory, directory.hash_key()), Ok)?;
+        let mut faults_by_key = HashMap::new();
+        if let Some(mut loaded) = loaded {
+            faults_by_key = std::mem::take(&mut loaded.faults);
+            import(&directory, loaded, clock.now()).await?;
+        }
+        if config.mode.is_demo() {
+            directory = directory.with_faults(FaultsByKey::new(faults.clone(), faults_by_key));
+        }
+        if let Some(settings) = config.identity_backend.clone() {
+            directory = directory.with_backend(IdentityBackend::new(settings));
+        }
+        let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
+        let carts = match (&config.storage, &database) {
+            (config::Storage::Database(location), Some(database)) => {
+                CartStore::in_database(database.open_carts(location).await?, anonymous_carts)
+            }
+            _ => CartStore::in_memory(directory.hash_key().clone(), anonymous_carts),
+        };
         warn(&config, &directory).await?;
+        let directory = Arc::new(directory);
         Ok(Self {
             readiness: Readiness::new(database.clone()).with_directory(Arc::clone(&directory)),
             callers: Callers::new(config.server.callers.clone()),
@@ -209,8 +242,8 @@ impl Parts {
             tls,
             database,
             directory,
-            ledger,
-            carts,
+            ledger: Arc::new(ledger),
+            carts: Arc::new(carts),
             metrics: Metrics::new(),
             connections: ConnectionMetrics::default(),
             spans: SpanCounters::default(),
@@ -371,56 +404,6 @@ impl Parts {
         };
         Port { bound, service }
     }
-}
-
-/// The open storage.
-struct Storage {
-    database: Option<Database>,
-    directory: Arc<Directory>,
-    ledger: Arc<Ledger>,
-    carts: Arc<CartStore>,
-}
-
-/// Opens the storage, and imports the directory file or the demo data.
-async fn open_storage(config: &Config, faults: Faults, now: DateTime<Utc>) -> Result<Storage, StartError> {
-    // The file is checked before a database is created or gets this key, so that a failed start leaves nothing behind.
-    let loaded = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
-    let (database, directory, ledger) = match &config.storage {
-        config::Storage::Memory => {
-            let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
-            (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
-        }
-        config::Storage::Database(location) => {
-            let database = Database::open(location, config.hash_key.clone()).await?;
-            let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
-            (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
-        }
-    };
-    let mut by_key = HashMap::new();
-    let loaded = loaded.map_or_else(|| read_source(&config.directory, directory.hash_key()), Ok)?;
-    if let Some(mut loaded) = loaded {
-        by_key = std::mem::take(&mut loaded.faults);
-        import(&directory, loaded, now).await?;
-    }
-    let directory =
-        if config.mode.is_demo() { directory.with_faults(FaultsByKey::new(faults, by_key)) } else { directory };
-    let directory = match config.identity_backend.clone() {
-        Some(settings) => directory.with_backend(IdentityBackend::new(settings)),
-        None => directory,
-    };
-    let carts = carts(config, database.as_ref(), directory.hash_key()).await?;
-    Ok(Storage { database, directory: Arc::new(directory), ledger: Arc::new(ledger), carts: Arc::new(carts) })
-}
-
-/// Opens the carts: in the database of the directory, or in a separate SQLite file beside it.
-async fn carts(config: &Config, database: Option<&Database>, hash_key: &HashKey) -> Result<CartStore, StartError> {
-    let anonymous = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
-    Ok(match (&config.storage, database) {
-        (config::Storage::Database(location), Some(database)) => {
-            CartStore::in_database(database.open_carts(location).await?, anonymous)
-        }
-        _ => CartStore::in_memory(hash_key.clone(), anonymous),
-    })
 }
 
 /// Imports the content of a directory file.

@@ -523,6 +523,35 @@ impl Problems {
         None
     }
 
+    /// The digest of a row that gives either the value itself, of which `hash` makes the digest, or the digest.
+    fn digest(
+        &mut self,
+        field: &str,
+        value: Option<&str>,
+        digest: Option<&str>,
+        hash: impl FnOnce(&mut Self, &str) -> Option<Digest>,
+    ) -> Option<Digest> {
+        match (value, digest) {
+            (Some(value), None) => hash(self, value),
+            (None, Some(digest)) => self.given_digest(digest),
+            (None, None) => self.missing(field),
+            (Some(_), Some(_)) => self.both(field),
+        }
+    }
+
+    fn given_digest(&mut self, digest: &str) -> Option<Digest> {
+        let parsed = Digest::from_hex(digest);
+        if parsed.is_none() {
+            self.add("digest", "must be 64 hexadecimal digits, as in an export");
+        }
+        parsed
+    }
+
+    fn both(&mut self, field: &str) -> Option<Digest> {
+        self.add("digest", format!("give either the {field} or the digest, not both"));
+        None
+    }
+
     fn finish<T>(self, value: Option<T>) -> Checked<T> {
         value.filter(|_| self.0.is_empty()).ok_or(self.0)
     }
@@ -576,19 +605,14 @@ fn payment_method(problems: &mut Problems, row: &PaymentMethodRow) -> Option<Pay
 /// Checks an identity key, and returns its digest.
 pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
-    let digest = match (&row.key, &row.digest) {
-        (Some(key), None) => {
-            if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
-                problems.add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
-            } else if is_scan_key_code(key) {
-                problems
-                    .add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
-            }
-            Some(hash_key.identity_key(key))
+    let digest = problems.digest("key", row.key.as_deref(), row.digest.as_deref(), |problems, key| {
+        if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
+            problems.add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
+        } else if is_scan_key_code(key) {
+            problems.add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
         }
-        (None, digest) => parse_digest(&mut problems, "key", digest.as_deref()),
-        (Some(_), Some(_)) => refuse_both(&mut problems, "key"),
-    };
+        Some(hash_key.identity_key(key))
+    });
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     let link = link.map(|link| Link { channel: row.channel.map(|word| word.0), ..link });
     problems.finish(digest.zip(link))
@@ -597,14 +621,10 @@ pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<
 /// Checks a recognition token, and returns its digest.
 pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
-    let digest = match (&row.token, &row.digest) {
-        (Some(token), None) => RecognitionToken::parse(token)
-            .map(|token| hash_key.recognition_token(&token))
-            .map_err(|error| problems.add("token", error.to_string()))
-            .ok(),
-        (None, digest) => parse_digest(&mut problems, "token", digest.as_deref()),
-        (Some(_), Some(_)) => refuse_both(&mut problems, "token"),
-    };
+    let digest = problems.digest("token", row.token.as_deref(), row.digest.as_deref(), |problems, token| {
+        let token = RecognitionToken::parse(token).map_err(|error| problems.add("token", error.to_string())).ok()?;
+        Some(hash_key.recognition_token(&token))
+    });
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     problems.finish(digest.zip(link))
 }
@@ -613,8 +633,8 @@ pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -
 pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest, VisitorId)> {
     let mut problems = Problems::default();
     let digest = match (&row.issuer, &row.subject, &row.digest) {
-        (None, None, Some(digest)) => parse_digest(&mut problems, "issuer", Some(digest)),
-        (.., Some(_)) => refuse_both(&mut problems, "issuer and the subject"),
+        (None, None, Some(digest)) => problems.given_digest(digest),
+        (.., Some(_)) => problems.both("issuer and the subject"),
         (issuer, subject, None) => {
             let issuer = problems.name("issuer", issuer.as_deref(), Issuer::parse);
             let subject = problems.name("subject", subject.as_deref(), SubjectId::parse);
@@ -633,23 +653,6 @@ pub(super) fn device(text: &str) -> Checked<DeviceId> {
     let mut problems = Problems::default();
     let device = problems.id("device", text, DeviceId::parse);
     problems.finish(device)
-}
-
-/// Parses the digest that a row gives instead of the value itself.
-fn parse_digest(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
-    let Some(digest) = digest else {
-        return problems.missing(field);
-    };
-    let parsed = Digest::from_hex(digest);
-    if parsed.is_none() {
-        problems.add("digest", "must be 64 hexadecimal digits, as in an export");
-    }
-    parsed
-}
-
-fn refuse_both(problems: &mut Problems, field: &str) -> Option<Digest> {
-    problems.add("digest", format!("give either the {field} or the digest, not both"));
-    None
 }
 
 fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use sqlx::any::{Any, AnyConnectOptions};
@@ -15,11 +15,14 @@ use sqlx::{
     AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, SqlSafeStr as _, query,
     query_scalar,
 };
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use super::error::StorageError;
+use super::health::{Breaker, QueryPermits};
 use super::postgres::StaleCutoff;
-use super::{Engine, Pools, postgres, sqlite};
+use super::sqlite::LockedFile;
+use super::{Database, Engine, Inner, Location, Pools, Workload, postgres, sqlite};
 use crate::clock::later;
 use crate::digest::HashKey;
 
@@ -88,18 +91,111 @@ impl fmt::Display for DatabaseWait {
     }
 }
 
+/// Logs that a start is waiting for the database.
+fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
+    let left = left.as_secs();
+    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
+}
+
+impl Database {
+    /// Opens the database or creates a new one, migrates its schema, and checks its hash key. Logs every few seconds
+    /// while it waits.
+    ///
+    /// # Errors
+    /// When another process uses the file, the database was created with another hash key, does not answer within 30 s,
+    /// or cannot be used.
+    pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
+        Self::open_with(location, hash_key, true, log_wait).await
+    }
+
+    /// As [`Self::open`]. `may_create` is whether a new database may be created; `report` is called every few seconds
+    /// while it waits.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when the database does not exist and may not be created. Then nothing was changed.
+    pub async fn open_with(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        may_create: bool,
+        report: fn(&DatabaseWait),
+    ) -> Result<Self, StorageError> {
+        Self::open_content(location, hash_key, Content::All, may_create, report).await
+    }
+
+    /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
+    /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
+    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
+        match location {
+            Location::Sqlite(path) => {
+                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
+                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
+                Ok(carts.for_shoppers())
+            }
+            Location::Postgres { .. } => Ok(self.for_shoppers()),
+        }
+    }
+
+    async fn open_content(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        content: Content,
+        may_create: bool,
+        report: fn(&DatabaseWait),
+    ) -> Result<Self, StorageError> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let name = location.to_string();
+        let (engine, options, connections, hash_key, lock) = match location {
+            Location::Sqlite(path) if !may_create && sqlite::is_new(path) => {
+                return Err(StorageError::NoDatabase(name));
+            }
+            Location::Sqlite(path) => {
+                let LockedFile { path, lock, hash_key } = sqlite::lock_file(path, hash_key)?;
+                (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
+            }
+            Location::Postgres { url, connections } => {
+                let hash_key = hash_key.ok_or(StorageError::NoKey)?;
+                (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
+            }
+        };
+        let stale_cutoff = StaleCutoff::default();
+        let opening = Opening { engine, content, options, connections, hash_key, name, may_create, stale_cutoff };
+        let pools = opening.run(report).await?;
+        let Opening { options, hash_key, stale_cutoff, .. } = opening;
+        let inner = Inner {
+            engine,
+            path: match location {
+                Location::Sqlite(path) => Some(path.clone()),
+                Location::Postgres { .. } => None,
+            },
+            options,
+            query_permits: QueryPermits::new(pools.reads.options().get_max_connections()),
+            pools,
+            breaker: Breaker::default(),
+            opened: Arc::default(),
+            stale_cutoff,
+            hash_key,
+            write_permit: Arc::new(Semaphore::new(1)),
+            disk: Mutex::default(),
+            _lock: lock,
+        };
+        Ok(Self(Arc::new(inner), Workload::Admin))
+    }
+}
+
 /// The parameters of opening a database.
-pub(super) struct Opening<'o> {
-    pub(super) engine: Engine,
-    pub(super) content: Content,
-    pub(super) options: &'o AnyConnectOptions,
+struct Opening {
+    engine: Engine,
+    content: Content,
+    options: AnyConnectOptions,
     /// The maximum number of connections to PostgreSQL.
-    pub(super) connections: u32,
-    pub(super) hash_key: &'o HashKey,
-    pub(super) name: &'o str,
+    connections: u32,
+    hash_key: HashKey,
+    /// The location without user and password.
+    name: String,
     /// Whether a new database may be created.
-    pub(super) may_create: bool,
-    pub(super) stale_cutoff: &'o StaleCutoff,
+    may_create: bool,
+    stale_cutoff: StaleCutoff,
 }
 
 /// The current step, and the error of the previous attempt.
@@ -120,9 +216,9 @@ impl Progress {
     }
 }
 
-impl Opening<'_> {
+impl Opening {
     /// Opens the database before the deadline. Calls `report` every few seconds while it waits.
-    pub(super) async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
+    async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
         let (began, progress) = (Instant::now(), Progress::default());
         let deadline = later(began, START_TIMEOUT);
         let reporting = async {
@@ -130,13 +226,13 @@ impl Opening<'_> {
             loop {
                 ticks.tick().await;
                 let ((step, error), left) = (progress.get(), deadline.saturating_duration_since(Instant::now()));
-                report(&DatabaseWait { database: self.name.to_owned(), step, error, left });
+                report(&DatabaseWait { database: self.name.clone(), step, error, left });
             }
         };
         tokio::select! {
             opened = timeout_at(deadline, self.retry_until_open(&progress)) => opened.unwrap_or_else(|_| {
                 let (step, error) = progress.get();
-                Err(StorageError::TimedOut { database: self.name.to_owned(), step, error })
+                Err(StorageError::TimedOut { database: self.name.clone(), step, error })
             }),
             () = reporting => Err(Error::WorkerCrashed.into()), // unreachable: this future never ends
         }
@@ -164,19 +260,19 @@ impl Opening<'_> {
         progress.at(Step::HashKey);
         match stored_key(&mut connection, self.engine).await? {
             Some(stored) if stored != self.hash_key.check_value() => {
-                return Err(StorageError::OtherKey(self.name.to_owned()));
+                return Err(StorageError::OtherKey(self.name.clone()));
             }
-            None if !self.may_create => return Err(StorageError::NoDatabase(self.name.to_owned())),
+            None if !self.may_create => return Err(StorageError::NoDatabase(self.name.clone())),
             Some(_) | None => {}
         }
         progress.at(Step::Schema);
         migrations(self.engine, self.content).run_direct(None, &mut connection, false).await?;
-        check_key(&mut connection, self.hash_key, self.name).await?;
+        check_key(&mut connection, &self.hash_key, &self.name).await?;
         connection.close().await?;
         progress.at(Step::Connections);
         Ok(match self.engine {
-            Engine::Sqlite => sqlite::pools(self.options, self.content).await?,
-            Engine::Postgres => postgres::pools(self.options, self.connections, self.stale_cutoff).await?,
+            Engine::Sqlite => sqlite::pools(&self.options, self.content).await?,
+            Engine::Postgres => postgres::pools(&self.options, self.connections, &self.stale_cutoff).await?,
         })
     }
 }
