@@ -72,7 +72,6 @@ impl Caller {
 /// The credentials of a request.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
-    /// An API key.
     pub api_key: Option<&'a [u8]>,
     /// The subject of a verified client certificate.
     pub certificate_subject: Option<&'a str>,
@@ -81,16 +80,12 @@ pub struct Credentials<'a> {
 /// Why a request has no known caller. No message repeats a key.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnknownCaller {
-    /// There is neither an API key nor a client certificate.
     #[error("no API key and no client certificate")]
     NoCredentials,
-    /// No caller has this API key.
     #[error("unknown API key")]
     WrongApiKey,
-    /// No caller has this certificate subject.
     #[error("no caller has client certificate subject {0:?}")]
     UnknownSubject(String),
-    /// The API key and the client certificate are those of different callers.
     #[error("the API key and the client certificate belong to different callers")]
     TwoCallers,
 }

@@ -8,7 +8,6 @@ use tokio::net::TcpListener;
 
 use crate::server;
 
-/// A listener and its address.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listener: TcpListener,

@@ -50,11 +50,9 @@ const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
 pub const CODES_REFUSED: &str =
     "the directory has recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
 
-/// Unsigned codes.
 const UNSIGNED: &str = "scan_key.signing_keys is not set: anyone who sees a code can create others with its token for \
                         commerce.code_lifetime";
 
-/// A shopper API without codes.
 const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper API creates no Scan Key Codes";
 
 /// A directory without a store.

@@ -48,7 +48,6 @@ pub struct App {
     traces: Option<Traces>,
 }
 
-/// A bound port and its service.
 #[derive(Debug)]
 struct Port {
     bound: Bound,

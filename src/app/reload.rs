@@ -23,7 +23,6 @@ use crate::directory::Directory;
 use crate::observe::metrics::Metrics;
 use crate::tls::Tls;
 
-/// The interval of checks for changed files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The prefix of the settings that can be reloaded.
@@ -119,7 +118,6 @@ impl Reload {
     }
 }
 
-/// Why a part was not reloaded.
 #[derive(Debug)]
 enum ReloadError {
     /// A file cannot be used until it changes.
@@ -148,18 +146,15 @@ impl Display for ReloadError {
 /// A part of the configuration that can be reloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// The callers.
     Callers,
     /// The server certificate, and the CA certificates of clients.
     Tls,
-    /// The directory file.
     Directory,
 }
 
 impl Part {
     const ALL: [Self; 3] = [Self::Callers, Self::Tls, Self::Directory];
 
-    /// Its setting.
     fn setting(self) -> &'static str {
         match self {
             Self::Callers => "server.callers",

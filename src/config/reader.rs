@@ -27,10 +27,8 @@ const MAPPED_BITS: u8 = 96;
 #[derive(Debug, Error)]
 pub struct ConfigError(Vec<Problem>);
 
-/// One problem of a configuration.
 #[derive(Debug)]
 pub struct Problem {
-    /// The setting.
     pub setting: String,
     /// Its value; `None` if it is or may be a secret.
     pub value: Option<String>,
@@ -89,7 +87,6 @@ impl Reader {
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
     }
 
-    /// The number of problems so far.
     pub(super) fn problem_count(&self) -> usize {
         self.problems.len()
     }
@@ -129,7 +126,6 @@ impl Reader {
         is_valid
     }
 
-    /// The parts of a list.
     pub(super) fn list(&self, setting: &str) -> Vec<String> {
         let text = self.text(setting);
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()

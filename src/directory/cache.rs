@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::{self, keeping_used};
 
-/// The maximum number of entries.
 const CAPACITY: usize = 100_000;
 
 #[derive(Debug)]
@@ -18,7 +17,6 @@ pub(super) struct Cache<K, V> {
     entries: cache::Cache<K, (Generation, V)>,
 }
 
-/// The generation of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Generation(u64);
 

@@ -28,7 +28,6 @@ use crate::domain::store::GateDefault;
 /// The maximum length of a file, in bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The content of a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DirectoryFile {
@@ -60,22 +59,17 @@ pub struct Loaded {
     pub changes: Vec<Change>,
     /// The keys with a fault. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
-    /// The number of its rows.
     pub content: Content,
 }
 
 /// The number of rows in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Stores.
     pub stores: usize,
     /// Stores whose default gate decision is open.
     pub open_by_default: usize,
-    /// Shoppers.
     pub shoppers: usize,
-    /// Identity keys.
     pub identity_keys: usize,
-    /// Recognition tokens.
     pub recognition_tokens: usize,
     /// Customers that are linked to a shopper.
     pub customers: usize,

@@ -111,7 +111,6 @@ pub struct Directory {
 enum Engine {
     /// In this process's memory; lost when the process ends.
     Memory(MemoryDirectory),
-    /// In a database.
     Sql(SqlDirectory),
 }
 

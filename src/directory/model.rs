@@ -330,7 +330,6 @@ pub(crate) struct CustomerRow {
 }
 
 impl IdentityKeyRow {
-    /// The row of a registered key.
     pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
         Self {
             key: None,
@@ -344,7 +343,6 @@ impl IdentityKeyRow {
 }
 
 impl RecognitionTokenRow {
-    /// The row of a registered token.
     pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
         let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::from_stored(digest, link);
         Self { token: None, digest, shopper, revoked, device }
@@ -352,7 +350,6 @@ impl RecognitionTokenRow {
 }
 
 impl CustomerRow {
-    /// The row of a linked customer.
     pub(crate) fn from_stored(digest: &Digest, shopper: &VisitorId) -> Self {
         Self { issuer: None, subject: None, digest: Some(digest.to_hex()), shopper: Some(shopper.as_str().to_owned()) }
     }
@@ -467,7 +464,6 @@ pub(crate) fn placeholder(member: &str) -> Option<serde_json::Value> {
     })
 }
 
-/// One problem with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// The member, such as `shopper` or `identityKeys[3].shopper`.
@@ -557,7 +553,6 @@ impl Problems {
     }
 }
 
-/// Checks a store.
 pub(crate) fn store(row: &StoreRow) -> Checked<Store> {
     let mut problems = Problems::default();
     let window = row.scan_key_window_seconds.map_or(Some(ScanKeyWindow::DEFAULT), ScanKeyWindow::from_seconds);
@@ -576,7 +571,6 @@ pub(crate) fn store(row: &StoreRow) -> Checked<Store> {
     problems.finish(store)
 }
 
-/// Checks a shopper.
 pub(crate) fn shopper(row: &ShopperRow) -> Checked<Profile> {
     let mut problems = Problems::default();
     let payment_method = row.payment_method.as_ref().and_then(|method| payment_method(&mut problems, method));
@@ -648,7 +642,6 @@ pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest
     problems.finish(digest.zip(shopper))
 }
 
-/// Checks a device.
 pub(super) fn device(text: &str) -> Checked<DeviceId> {
     let mut problems = Problems::default();
     let device = problems.id("device", text, DeviceId::parse);

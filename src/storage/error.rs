@@ -47,7 +47,6 @@ pub enum StorageError {
         error = .error.as_ref().map(|error| format!("; the last error: {error}")).unwrap_or_default()
     )]
     TimedOut {
-        /// The database, without user and password.
         database: String,
         step: Step,
         /// The error of the last failed attempt, if one has failed.
@@ -218,7 +217,6 @@ fn sqlite_symptom(code: &str) -> Symptom {
     }
 }
 
-/// By the SQLSTATE.
 fn postgres_symptom(code: &str) -> Symptom {
     // Connection failure, authentication failure, no such database, no resources, cancelled by an operator or a
     // timeout, system error, internal error.

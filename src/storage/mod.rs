@@ -149,7 +149,6 @@ struct Pools {
 /// The future of work on a connection.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'c>>;
 
-/// Work that runs in its own task.
 pub(crate) trait Job<T>: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static {}
 
 impl<T, W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static> Job<T> for W {}

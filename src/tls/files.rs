@@ -24,14 +24,12 @@ const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "tls.client_authority";
 
-/// The content of the files.
 pub(super) struct Contents {
     certificate: Vec<u8>,
     key: SecretSlice<u8>,
     authority: Option<Vec<u8>>,
 }
 
-/// The parsed content.
 pub(super) struct Parsed {
     pub(super) certificate: Arc<CertifiedKey>,
     /// Verifies client certificates, if `tls.client_authority` is set.
@@ -50,7 +48,6 @@ impl PartialEq for Contents {
     }
 }
 
-/// Collects all problems.
 #[derive(Default)]
 struct Problems(Vec<TlsProblem>);
 

@@ -59,9 +59,7 @@ pub struct TlsError(pub Vec<TlsProblem>);
 #[derive(Debug, Error)]
 #[error("{setting} = {path:?}: {message}", path = .path.display().to_string())]
 pub struct TlsProblem {
-    /// The setting that names the file.
     pub setting: &'static str,
-    /// The file.
     pub path: PathBuf,
     /// The problem, and the valid content.
     pub message: String,

@@ -60,7 +60,6 @@ pub struct Credentials {
     pub certificate: Option<(String, SecretString)>,
 }
 
-/// Why the settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingsError {
     /// The token cannot be sent in a header.
@@ -144,10 +143,8 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// An answer of the identity backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The key is known.
     Known(Registration),
     /// The key is not known: 404 or 410.
     Unknown,
@@ -159,7 +156,6 @@ pub(super) enum Answer {
     TooManyRequests,
 }
 
-/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
     /// The connection failed. No key can cause this.
@@ -231,7 +227,6 @@ struct RequestBody<'a> {
     store_id: &'a str,
 }
 
-/// The body of a look-up request.
 fn question(request: &LookupRequest<'_>) -> Vec<u8> {
     let body = RequestBody {
         kind: request.kind.as_str(),
@@ -274,7 +269,6 @@ impl fmt::Display for InvalidAnswer {
     }
 }
 
-/// Reads the body of a 200 answer.
 fn read_answer(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswer> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(InvalidAnswer::NotJson); // serde also accepts an array for a struct

@@ -39,7 +39,6 @@ const SAME_KEY_AFTER: Duration = Duration::from_secs(2);
 /// The minimum time between two lines: good and bad answers may alternate.
 const MIN_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The circuit breaker.
 #[derive(Debug)]
 pub(super) struct Circuit(Mutex<State>);
 
@@ -51,7 +50,6 @@ struct State {
     open: Option<Open>,
 }
 
-/// The state of an open breaker.
 #[derive(Debug)]
 struct Open {
     next_trial: Instant,
@@ -107,7 +105,6 @@ impl Circuit {
         state.unreachable.add(&[key], now) && state.open(now)
     }
 
-    /// Whether the breaker is open.
     pub(super) fn is_open(&self) -> bool {
         self.state().open.is_some()
     }
@@ -144,7 +141,6 @@ struct LastLogged {
     at: Option<Instant>,
 }
 
-/// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// The request was refused with a 4xx status.
@@ -154,14 +150,12 @@ pub(super) enum Trouble {
 }
 
 impl AnswerHealth {
-    /// Records a valid answer.
     pub(super) fn valid(&self, now: Instant) {
         if self.should_log(None, now) {
             tracing::info!("the identity backend sends valid answers again");
         }
     }
 
-    /// Records a request that was refused with this status.
     pub(super) fn refused(&self, status: u16, now: Instant) {
         if self.should_log(Some(Trouble::Refused), now) {
             tracing::warn!(
@@ -172,7 +166,6 @@ impl AnswerHealth {
         }
     }
 
-    /// Records a malformed answer.
     pub(super) fn malformed(&self, error: &str, now: Instant) {
         if self.should_log(Some(Trouble::Malformed), now) {
             tracing::warn!(
@@ -246,7 +239,6 @@ impl Answers {
         self.entries.invalidate();
     }
 
-    /// Removes expired answers.
     pub(super) fn sweep(&self, now: Instant) {
         self.entries.retain(|(at, _)| self.is_recent(*at, now));
     }

@@ -107,17 +107,14 @@ impl IdentityBackend {
         self.limits.max_in_flight.saturating_sub(self.permits.available_permits())
     }
 
-    /// How long its answers are cached.
     pub(super) fn max_staleness(&self) -> Duration {
         self.limits.cache_for
     }
 
-    /// Clears the cache.
     pub(super) fn clear_cache(&self) {
         self.answers.invalidate();
     }
 
-    /// Removes expired entries from the cache.
     pub(super) fn sweep(&self) {
         self.answers.sweep(Instant::now());
     }
@@ -276,7 +273,6 @@ impl IdentityBackend {
         }
     }
 
-    /// Tells the circuit breaker about an answer.
     fn note_answer(&self, now: Instant) {
         if self.circuit.answered(now) {
             tracing::info!("the identity backend answers again");
@@ -312,7 +308,6 @@ impl IdentityBackend {
         }
     }
 
-    /// When a request times out.
     fn deadline(&self, context: &ScanContext, now: Instant) -> Instant {
         let own = now.checked_add(self.limits.timeout).unwrap_or(now);
         own.min(context.deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now))
@@ -332,7 +327,6 @@ fn unavailable(cause: &str) -> DirectoryError {
     DirectoryError::Unavailable(format!("identity backend: {cause}"))
 }
 
-/// The label of the counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,

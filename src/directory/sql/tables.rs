@@ -25,11 +25,9 @@ pub(super) struct Table {
     pub(super) name: &'static str,
     /// The primary key. Within one statement, rows differ in its last column.
     pub(super) key: &'static [Column],
-    /// The other columns.
     pub(super) rest: &'static [Column],
 }
 
-/// A column and its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Column {
     Text(&'static str),
