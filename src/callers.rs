@@ -19,13 +19,11 @@ pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
     /// The digest of a key.
-    #[must_use]
     pub fn from_key(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
 
     /// Reads 64 hexadecimal digits, as `sha256sum` prints them. `None` for anything else.
-    #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok().map(|()| Self(bytes))
@@ -63,7 +61,6 @@ pub struct Caller {
 
 impl Caller {
     /// Whether the caller may send scans for this store.
-    #[must_use]
     pub fn may_use(&self, store: &StoreId) -> bool {
         match &self.stores {
             Stores::All => true,
@@ -75,7 +72,6 @@ impl Caller {
 /// The credentials of a request.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
-    /// An API key.
     pub api_key: Option<&'a [u8]>,
     /// The subject of a verified client certificate.
     pub certificate_subject: Option<&'a str>,
@@ -84,16 +80,12 @@ pub struct Credentials<'a> {
 /// Why a request has no known caller. No message repeats a key.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnknownCaller {
-    /// There is neither an API key nor a client certificate.
     #[error("no API key and no client certificate")]
     NoCredentials,
-    /// No caller has this API key.
     #[error("unknown API key")]
     WrongApiKey,
-    /// No caller has this certificate subject.
     #[error("no caller has client certificate subject {0:?}")]
     UnknownSubject(String),
-    /// The API key and the client certificate are those of different callers.
     #[error("the API key and the client certificate belong to different callers")]
     TwoCallers,
 }
@@ -110,7 +102,6 @@ struct Index {
 
 impl Callers {
     /// Creates the list of callers. If there are none, unauthenticated requests are allowed.
-    #[must_use]
     pub fn new(callers: Vec<Caller>) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(Index::new(callers)))))
     }
@@ -121,7 +112,6 @@ impl Callers {
     }
 
     /// Whether no caller is configured, so that unauthenticated requests are allowed.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index().is_empty()
     }

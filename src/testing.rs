@@ -17,7 +17,8 @@ pub mod digest {
 }
 pub mod directory {
     pub use crate::directory::{
-        Change, Directory, Fault, Faults, Issued, IssuedToken, Outcome, Refusal, Registration, Remote, ScanContext,
+        Change, Directory, Fault, Faults, IdentityBackend, Issued, IssuedToken, Outcome, Refusal, Registration,
+        ScanContext,
     };
     pub mod backend {
         pub use crate::directory::backend::{Credentials, Limits, Settings, parse_url};

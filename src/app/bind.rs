@@ -8,7 +8,6 @@ use tokio::net::TcpListener;
 
 use crate::server;
 
-/// A listener and its address.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listener: TcpListener,
@@ -34,29 +33,24 @@ pub(super) fn bind(
     management: SocketAddr,
     commerce: Option<SocketAddr>,
 ) -> Result<(Bound, Bound, Option<Bound>), BindError> {
-    let mut refused = BindError(Vec::new());
-    let mut bind = |setting, address| match listen(address) {
-        Ok(bound) => Some(bound),
-        Err(error) => {
-            refused.0.push(Refused { setting, address, error, free: None });
-            None
-        }
-    };
+    let bind = |setting, address| listen(address).map_err(|error| Refused { setting, address, error, free: None });
     let server = bind("server.bind", server);
     let management = bind("management.bind", management);
-    let commerce = commerce.map(|address| bind("commerce.bind", address));
-    let mut bound = match (server, management, commerce) {
-        (Some(server), Some(management), None) => return Ok((server, management, None)),
-        (Some(server), Some(management), Some(Some(commerce))) => return Ok((server, management, Some(commerce))),
-        (server, management, commerce) => [server, management, commerce.flatten()].into_iter().flatten().collect(),
-    };
+    let commerce = commerce.map(|address| bind("commerce.bind", address)).transpose();
     // Bound ports stay bound until the end, so that none of them is suggested.
-    for refused in &mut refused.0 {
-        if refused.error.kind() == io::ErrorKind::AddrInUse {
-            refused.free = free_port(refused.address, &mut bound);
+    let (mut bound, mut refused) = (Vec::new(), Vec::new());
+    match (server, management, commerce) {
+        (Ok(server), Ok(management), Ok(commerce)) => return Ok((server, management, commerce)),
+        (server, management, commerce) => {
+            for result in [server.map(Some), management.map(Some), commerce] {
+                result.map_or_else(|port| refused.push(port), |port| bound.extend(port));
+            }
         }
     }
-    Err(refused)
+    for refused in refused.iter_mut().filter(|refused| refused.error.kind() == io::ErrorKind::AddrInUse) {
+        refused.free = free_port(refused.address, &mut bound);
+    }
+    Err(BindError(refused))
 }
 
 fn listen(address: SocketAddr) -> io::Result<Bound> {

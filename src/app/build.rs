@@ -1,47 +1,108 @@
 //! Builds the connector: opens files and databases, binds the ports, and connects the parts.
 
+use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
+use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::bind::{self, Bound};
+use super::bind::{self, BindError, Bound};
 use super::maintenance::Maintenance;
-use super::open::{self, Storage};
-use super::{App, Port, Reload, StartError, warnings};
+use super::{App, Port, Reload};
 use crate::admin::{self, Administration, Management};
 use crate::callers::Callers;
+use crate::cause::file_error;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config, DirectorySource, Mode};
 use crate::demo::issuer::{DemoIssuer, DemoIssuerError};
 use crate::demo::{self, Demo};
-use crate::directory::{Directory, Faults, Remote};
+use crate::digest::HashKey;
+use crate::directory::file::{self, Content, DirectoryFileError, Loaded};
+use crate::directory::{Directory, DirectoryError, Faults, FaultsByKey, IdentityBackend, Kind};
 use crate::domain::ids::Issuer;
 use crate::gate_api::{self, Admission, Api, InFlight};
 use crate::http::{self, Readiness};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError, MemoryLedger, SqlLedger};
 use crate::loopback::reachable;
 use crate::observe::logs;
 use crate::observe::metrics::{ConnectionMetrics, Exposition, Metrics, readings};
-use crate::observe::traces::{SpanCounters, Traces};
+use crate::observe::traces::{SpanCounters, Traces, TracesError};
 use crate::rate_limit::RateLimits;
 use crate::server::{self, Limits, TooFewFiles, UnreadAnswers};
 use crate::shopper::carts::CartStore;
 use crate::shopper::http::Shoppers;
 use crate::shopper::{self, CodeSettings, Commerce, Provider};
-use crate::storage::{self, Database};
-use crate::tls::Tls;
+use crate::storage::{self, Database, StorageError};
+use crate::tls::{Tls, TlsError};
 use crate::verify::Connector;
 
 /// The connection limit of the management port: enough for scrapers, probes and operators.
 const MANAGEMENT_CONNECTIONS: u32 = 32;
 
+const DEMO_DATA: &str = include_str!("../../config/demo-data.json");
+/// Recognition tokens without a prefix.
+pub const CODES_REFUSED: &str =
+    "the directory has recognition tokens, but scan_key.customer_prefix is not set: every Scan Key Code is refused";
+
+const UNSIGNED: &str = "scan_key.signing_keys is not set: anyone who sees a code can create others with its token for \
+                        commerce.code_lifetime";
+
+const NO_CODES: &str = "scan_key.customer_prefix is not set: the shopper API creates no Scan Key Codes";
+
+/// A directory without a store.
+pub const NO_STORE: &str = "the directory has no store: every scan is refused; set directory.file, import a file, or add \
+                            a store by administration";
+
+/// Why the connector does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The ledger in it cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The directory in it cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The directory file cannot be read.
+    #[error("directory.file: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
+    DirectoryUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        error: io::Error,
+    },
+    /// The directory file is invalid.
+    #[error(transparent)]
+    DirectoryFile(#[from] DirectoryFileError),
+    /// Addresses cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The demo's identity provider cannot be set up.
+    #[error(transparent)]
+    DemoIssuer(#[from] DemoIssuerError),
+    /// The TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The limit of open files is too low.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// The exporter of traces cannot be created.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
+    /// The operating system provides no random numbers.
+    #[error("the operating system provides no random numbers: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
 /// Raises the process's limit of open files, if this configuration needs more. `check-config` does so too.
-///
-/// # Errors
-/// If the limit cannot be raised far enough.
 pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
     let shoppers = config.commerce.as_ref().filter(|commerce| commerce.bind.is_some());
     let shoppers = shoppers.map(|commerce| commerce.max_connections);
@@ -50,18 +111,12 @@ pub fn raise_open_file_limit(config: &Config) -> Result<(), TooFewFiles> {
 }
 
 /// Opens the storage and the files of the configuration, and binds the ports.
-///
-/// # Errors
-/// If a file or database cannot be used, or an address cannot be bound.
 pub async fn build(config: Config) -> Result<App, StartError> {
     build_with(config, Clock::System, Faults::default()).await
 }
 
 /// Like [`build`], with another clock, and with the switch that makes the directory of a demo fail. `serve` ignores the
 /// switch.
-///
-/// # Errors
-/// As for [`build`].
 pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<App, StartError> {
     raise_open_file_limit(&config)?;
     let parts = Parts::open(config, clock, faults).await?;
@@ -134,11 +189,44 @@ struct Parts {
 }
 
 impl Parts {
-    /// Opens the files and databases.
+    /// Opens the files and databases, and imports the directory file or the demo data.
     async fn open(config: Config, clock: Clock, faults: Faults) -> Result<Self, StartError> {
         let tls = config.tls.clone().map(|settings| Tls::load(settings, clock.clone())).transpose()?;
-        let Storage { database, directory, ledger, carts } = open::open(&config, faults.clone(), clock.now()).await?;
-        warnings::warn(&config, &directory).await?;
+        // The file is checked before a database is created or gets this key, so that a failed start leaves nothing
+        // behind.
+        let checked = config.hash_key.as_ref().map(|hash_key| read_source(&config.directory, hash_key)).transpose()?;
+        let (database, mut directory, ledger) = match &config.storage {
+            config::Storage::Memory => {
+                let hash_key = config.hash_key.clone().map_or_else(HashKey::random, Ok)?;
+                (None, Directory::in_memory(hash_key), Ledger::Memory(MemoryLedger::new(config.ledger)))
+            }
+            config::Storage::Database(location) => {
+                let database = Database::open(location, config.hash_key.clone()).await?;
+                let ledger = SqlLedger::open(database.clone(), config.ledger).await?;
+                (Some(database.clone()), Directory::in_database(database), Ledger::Sql(ledger))
+            }
+        };
+        let loaded = checked.map_or_else(|| read_source(&config.directory, directory.hash_key()), Ok)?;
+        let mut faults_by_key = HashMap::new();
+        if let Some(mut loaded) = loaded {
+            faults_by_key = std::mem::take(&mut loaded.faults);
+            import(&directory, loaded, clock.now()).await?;
+        }
+        if config.mode.is_demo() {
+            directory = directory.with_faults(FaultsByKey::new(faults.clone(), faults_by_key));
+        }
+        if let Some(settings) = config.identity_backend.clone() {
+            directory = directory.with_backend(IdentityBackend::new(settings));
+        }
+        let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
+        let carts = match (&config.storage, &database) {
+            (config::Storage::Database(location), Some(database)) => {
+                CartStore::in_database(database.open_carts(location).await?, anonymous_carts)
+            }
+            _ => CartStore::in_memory(directory.hash_key().clone(), anonymous_carts),
+        };
+        warn(&config, &directory).await?;
+        let directory = Arc::new(directory);
         Ok(Self {
             readiness: Readiness::new(database.clone()).with_directory(Arc::clone(&directory)),
             callers: Callers::new(config.server.callers.clone()),
@@ -152,8 +240,8 @@ impl Parts {
             tls,
             database,
             directory,
-            ledger,
-            carts,
+            ledger: Arc::new(ledger),
+            carts: Arc::new(carts),
             metrics: Metrics::new(),
             connections: ConnectionMetrics::default(),
             spans: SpanCounters::default(),
@@ -259,7 +347,7 @@ impl Parts {
             /// occasional scan use it; else 0. Other scans that need it fail.
             gauge breaker_open(backend) = [
                 ("database", backends.0.as_ref().map(|database| !database.accepts_queries())),
-                ("identity_backend", backends.1.remote().map(Remote::is_circuit_open)),
+                ("identity_backend", backends.1.backend().map(IdentityBackend::is_circuit_open)),
             ];
         }
         self.carts.register(registry);
@@ -314,4 +402,45 @@ impl Parts {
         };
         Port { bound, service }
     }
+}
+
+/// Imports the content of a directory file.
+///
+/// # Errors
+/// If the directory cannot be changed. A part of the content may be imported then.
+pub(super) async fn import(directory: &Directory, loaded: Loaded, now: DateTime<Utc>) -> Result<(), DirectoryError> {
+    let changed = directory.apply_all(loaded.changes, now).await?;
+    let Content { stores, shoppers, identity_keys, recognition_tokens, customers, .. } = loaded.content;
+    tracing::info!(stores, shoppers, identity_keys, recognition_tokens, customers, changed, "directory file imported");
+    Ok(())
+}
+
+/// Reads the directory file or the demo data, if there is one. `check-config` does so too.
+pub fn read_source(source: &DirectorySource, hash_key: &HashKey) -> Result<Option<Loaded>, StartError> {
+    Ok(match source {
+        DirectorySource::Unchanged => None,
+        DirectorySource::DemoData => Some(file::parse(DEMO_DATA, "demo-data.json", hash_key, true)?),
+        DirectorySource::File { path, may_have_faults } => {
+            let loaded = file::load(path, hash_key, *may_have_faults);
+            Some(loaded.map_err(|error| StartError::DirectoryUnreadable { path: path.clone(), error })??)
+        }
+    })
+}
+
+/// Logs warnings about a configuration that is valid but may contain a mistake.
+async fn warn(config: &Config, directory: &Directory) -> Result<(), StartError> {
+    if config.scan_key.is_none() && !directory.registrations(Kind::RecognitionToken, None, 1).await?.is_empty() {
+        tracing::warn!("{CODES_REFUSED}");
+    }
+    if let (Some(_), Mode::Serve) = (&config.commerce, config.mode) {
+        match &config.scan_key {
+            None => tracing::warn!("{NO_CODES}"),
+            Some(format) if !format.is_signed() => tracing::warn!("{UNSIGNED}"),
+            Some(_) => {}
+        }
+    }
+    if directory.stores(None, 1).await?.is_empty() {
+        tracing::warn!("{NO_STORE}");
+    }
+    Ok(())
 }

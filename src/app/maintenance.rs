@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::stores;
 use crate::clock::Clock;
-use crate::directory::Directory;
+use crate::directory::{Directory, DirectoryError};
+use crate::domain::store::Store;
 use crate::ledger::Ledger;
 use crate::observe::metrics::Metrics;
 use crate::rate_limit::RateLimits;
@@ -20,6 +20,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The interval of checks for changes by other replicas.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The interval in which the list of stores is refreshed.
+const STORES_INTERVAL: Duration = Duration::from_secs(10);
+/// The number of stores in one query.
+const PAGE: usize = 500;
+/// The maximum number of stores, to bound memory. It is far more than any retailer has.
+const MAX_STORES: usize = 100_000;
 
 /// The parts of the connector that have background tasks.
 #[derive(Clone, Debug)]
@@ -43,15 +50,14 @@ impl Maintenance {
             tasks.spawn(Arc::clone(provider).refresh_keys());
         }
         tasks.spawn(self.clone().check_identity_backend());
-        tasks.spawn(stores::keep_refreshed(Arc::clone(&self.directory), self.metrics.clone()));
+        tasks.spawn(self.clone().refresh_stores());
         tasks.spawn(self.refresh());
         tasks
     }
 
     /// Deletes expired records every [`SWEEP_INTERVAL`]. Never returns.
     async fn sweep(self) {
-        let mut ticks = interval(SWEEP_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(SWEEP_INTERVAL);
         loop {
             ticks.tick().await;
             if let Err(error) = self.ledger.sweep(self.clock.now()).await {
@@ -75,15 +81,14 @@ impl Maintenance {
 
     /// Checks whether the identity backend answers. Returns only if there is none.
     async fn check_identity_backend(self) {
-        if let Some(remote) = self.directory.remote() {
-            remote.run_checks(&self.directory).await;
+        if let Some(backend) = self.directory.backend() {
+            backend.run_checks(&self.directory).await;
         }
     }
 
     /// Checks for changes of the directory by other replicas every [`REFRESH_INTERVAL`]. Never returns.
     async fn refresh(self) {
-        let mut ticks = interval(REFRESH_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(REFRESH_INTERVAL);
         loop {
             ticks.tick().await;
             match self.directory.refresh().await {
@@ -93,6 +98,39 @@ impl Maintenance {
             }
         }
     }
+
+    /// Keeps the default gate decision of every store for the metrics, since it cannot be looked up while the directory
+    /// fails. The list is refreshed every [`STORES_INTERVAL`]. Never returns. While the directory does not answer, the
+    /// previous list stays in effect.
+    async fn refresh_stores(self) {
+        let mut ticks = every(STORES_INTERVAL);
+        loop {
+            ticks.tick().await;
+            match all_stores(&self.directory).await {
+                Ok(stores) => self.metrics.set_stores(&stores),
+                Err(error) => tracing::debug!(%error, "could not refresh the list of stores"),
+            }
+        }
+    }
+}
+
+async fn all_stores(directory: &Directory) -> Result<Vec<Store>, DirectoryError> {
+    let mut stores: Vec<Store> = Vec::new();
+    loop {
+        let page = directory.stores(stores.last().map(|store| store.id.clone()), PAGE).await?;
+        let is_last = page.len() < PAGE;
+        stores.extend(page);
+        if is_last || stores.len() >= MAX_STORES {
+            return Ok(stores);
+        }
+    }
+}
+
+/// Ticks at this interval, and not faster after a delay.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 #[cfg(test)]

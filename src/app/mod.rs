@@ -3,92 +3,33 @@
 
 mod bind;
 mod build;
-mod files;
 mod maintenance;
-mod open;
 mod reload;
-mod stores;
-mod warnings;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use bind::BindError;
-pub use build::{build, build_with, raise_open_file_limit};
-pub use files::WatchedFiles;
-pub use open::read_source;
-pub use reload::Reload;
-pub use warnings::{CODES_REFUSED, NO_STORE};
+pub use build::{CODES_REFUSED, NO_STORE, StartError, build, build_with, raise_open_file_limit, read_source};
+pub use reload::{Reload, WatchedFiles};
 
 use bind::Bound;
 use maintenance::Maintenance;
 
-use crate::cause::file_error;
 use crate::clock::later;
-use crate::demo::issuer::DemoIssuerError;
-use crate::directory::DirectoryError;
-use crate::directory::file::DirectoryFileError;
 use crate::http::Readiness;
-use crate::ledger::LedgerError;
-use crate::observe::traces::{Traces, TracesError};
-use crate::server::{self, Phase, Stop, TooFewFiles};
+use crate::observe::traces::Traces;
+use crate::server::{self, Phase, Stop};
 use crate::shopper::carts::CartStore;
-use crate::storage::StorageError;
-use crate::tls::{Tls, TlsError};
+use crate::tls::Tls;
 
 /// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why the connector does not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The database cannot be used.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The ledger in it cannot be used.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The directory in it cannot be used.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The directory file cannot be read.
-    #[error("directory.file: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
-    DirectoryUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        error: io::Error,
-    },
-    /// The directory file is invalid.
-    #[error(transparent)]
-    DirectoryFile(#[from] DirectoryFileError),
-    /// Addresses cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The demo's identity provider cannot be set up.
-    #[error(transparent)]
-    DemoIssuer(#[from] DemoIssuerError),
-    /// The TLS files cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The limit of open files is too low.
-    #[error(transparent)]
-    Files(#[from] TooFewFiles),
-    /// The exporter of traces cannot be created.
-    #[error(transparent)]
-    Traces(#[from] TracesError),
-    /// The operating system provides no random numbers.
-    #[error("the operating system provides no random numbers: {0}")]
-    Randomness(#[from] getrandom::Error),
-}
 
 /// A connector that has bound its ports and is not running yet.
 #[derive(Debug)]
@@ -107,7 +48,6 @@ pub struct App {
     traces: Option<Traces>,
 }
 
-/// A bound port and its service.
 #[derive(Debug)]
 struct Port {
     bound: Bound,
@@ -122,32 +62,27 @@ impl Port {
 
 impl App {
     /// The address of the API.
-    #[must_use]
     pub fn api_address(&self) -> SocketAddr {
         self.api.bound.address
     }
 
     /// The address of metrics and administration.
-    #[must_use]
     pub fn management_address(&self) -> SocketAddr {
         self.management.bound.address
     }
 
     /// The address of the shopper API, if it is enabled.
-    #[must_use]
     pub fn shoppers_address(&self) -> Option<SocketAddr> {
         let separate = self.shoppers.as_ref().map(|port| port.bound.address);
         separate.or_else(|| self.maintenance.shoppers.is_some().then(|| self.api_address()))
     }
 
     /// The parts that can be reloaded while the connector runs.
-    #[must_use]
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
     /// The TLS certificates, if TLS is configured. They can be reloaded while the connector runs.
-    #[must_use]
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }

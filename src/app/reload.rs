@@ -1,23 +1,28 @@
 //! Reloads callers, certificates and the directory file while the connector runs: when one of their files changes, and
 //! on request (SIGHUP). If a file cannot be used, the previous version stays in effect, and the log says why.
+//!
+//! Changes are detected by comparing the files' metadata once a second. Unlike file system events, this works on every
+//! file system, and where files are replaced by changing a symbolic link.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::files::{Part, WatchedFiles, settings};
-use super::open;
+use super::build::{import, read_source};
+use super::maintenance::every;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DirectorySource, Mode, Sources, effective};
 use crate::directory::Directory;
 use crate::observe::metrics::Metrics;
 use crate::tls::Tls;
 
-/// The interval of checks for changed files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The prefix of the settings that can be reloaded.
@@ -36,8 +41,7 @@ pub struct Reload {
 impl Reload {
     /// Reloads changed files, and everything whenever `requested` completes. Never returns.
     pub async fn run(self, mut watched: WatchedFiles, mut requested: impl AsyncFnMut()) {
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(CHECK_INTERVAL);
         let mut failed: Vec<Part> = Vec::new();
         loop {
             let mut parts = tokio::select! {
@@ -106,15 +110,14 @@ impl Reload {
 
     async fn directory(&self, watched: &WatchedFiles) -> Result<(), ReloadError> {
         let (source, hash_key) = (watched.source.clone(), self.directory.hash_key().clone());
-        let read = spawn_blocking(move || open::read_source(&source, &hash_key)).await;
+        let read = spawn_blocking(move || read_source(&source, &hash_key)).await;
         if let Some(loaded) = read.map_err(ReloadError::temporary)?.map_err(ReloadError::invalid)? {
-            open::import(&self.directory, loaded, self.clock.now()).await.map_err(ReloadError::temporary)?;
+            import(&self.directory, loaded, self.clock.now()).await.map_err(ReloadError::temporary)?;
         }
         Ok(())
     }
 }
 
-/// Why a part was not reloaded.
 #[derive(Debug)]
 enum ReloadError {
     /// A file cannot be used until it changes.
@@ -138,4 +141,113 @@ impl Display for ReloadError {
         let (Self::Invalid(error) | Self::Temporary(error)) = self;
         f.write_str(error)
     }
+}
+
+/// A part of the configuration that can be reloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Callers,
+    /// The server certificate, and the CA certificates of clients.
+    Tls,
+    Directory,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Callers, Self::Tls, Self::Directory];
+
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Callers => "server.callers",
+            Self::Tls => "tls",
+            Self::Directory => "directory.file",
+        }
+    }
+}
+
+/// The files of a configuration and their state. Create it directly after the configuration is read, so that no change
+/// is missed.
+#[derive(Debug)]
+pub struct WatchedFiles {
+    mode: Mode,
+    sources: Sources,
+    source: DirectorySource,
+    /// The settings in use, by their names.
+    settings: BTreeMap<String, String>,
+    files: Vec<File>,
+}
+
+/// A file, and its state when it was last read and when it was last checked.
+#[derive(Debug)]
+struct File {
+    part: Part,
+    path: PathBuf,
+    read: Option<FileState>,
+    checked: Option<FileState>,
+}
+
+/// The metadata that changes when a file is replaced or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileState {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: (u64, u64),
+}
+
+impl WatchedFiles {
+    /// The files of `config`.
+    pub fn new(mode: Mode, sources: &Sources, config: &Config) -> Self {
+        let watch = |part, path: &Path| {
+            let state = state(path);
+            File { part, path: path.to_owned(), read: state, checked: state }
+        };
+        let mut files: Vec<File> = sources.file.iter().map(|path| watch(Part::Callers, path)).collect();
+        if let Some(tls) = &config.tls {
+            let authority = tls.client_authority.as_ref();
+            files.extend([&tls.certificate, &tls.key].into_iter().chain(authority).map(|path| watch(Part::Tls, path)));
+        }
+        if let DirectorySource::File { path, .. } = &config.directory {
+            files.push(watch(Part::Directory, path));
+        }
+        let settings = settings(mode, sources);
+        Self { mode, sources: sources.clone(), source: config.directory.clone(), settings, files }
+    }
+
+    /// Checks every file. Returns the parts with a changed file, once the file is complete: its state must be the same
+    /// in two checks in a row.
+    async fn changed(&mut self) -> Vec<Part> {
+        let before: Vec<Option<FileState>> = self.files.iter().map(|file| file.checked).collect();
+        self.check().await;
+        let is_complete =
+            |(file, before): &(&File, Option<FileState>)| file.checked == *before && file.checked != file.read;
+        let changed = self.files.iter().zip(before).filter(is_complete);
+        let mut parts: Vec<Part> = changed.map(|(file, _)| file.part).collect();
+        parts.dedup();
+        parts
+    }
+
+    /// Checks every file, on a blocking thread, because a network file system may be slow.
+    async fn check(&mut self) {
+        let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
+        let states = spawn_blocking(move || paths.iter().map(|path| state(path)).collect::<Vec<_>>()).await;
+        for (file, state) in self.files.iter_mut().zip(states.unwrap_or_default()) {
+            file.checked = state;
+        }
+    }
+
+    /// Marks the files of a part as read, in the state of the last check.
+    fn mark_read(&mut self, part: Part) {
+        self.files.iter_mut().filter(|file| file.part == part).for_each(|file| file.read = file.checked);
+    }
+}
+
+/// Every setting by its name; empty if the settings cannot be read.
+fn settings(mode: Mode, sources: &Sources) -> BTreeMap<String, String> {
+    let settings = effective(mode, sources).unwrap_or_default();
+    settings.into_iter().map(|setting| (setting.name, setting.value)).collect()
+}
+
+fn state(path: &Path) -> Option<FileState> {
+    let metadata = fs::metadata(path).ok()?;
+    let modified = metadata.modified().ok();
+    Some(FileState { modified, length: metadata.len(), inode: (metadata.dev(), metadata.ino()) })
 }

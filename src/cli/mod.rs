@@ -13,7 +13,6 @@ mod export;
 mod gate;
 mod healthcheck;
 mod import;
-mod openapi;
 mod reference;
 mod scan_key;
 mod serve;
@@ -115,7 +114,6 @@ impl ConfigArgs {
 }
 
 /// Runs the command that the process was started with.
-#[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -145,7 +143,7 @@ pub fn main() -> ExitCode {
             Command::Export(args) => export::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
             Command::DefaultConfig => reference::default_config(),
-            Command::Openapi => openapi::run(),
+            Command::Openapi => reference::openapi(),
             Command::Completions(args) => reference::completions(&args, Cli::command()),
             Command::Man(args) => reference::man(&args, Cli::command()),
         }

@@ -1,4 +1,4 @@
-//! Reference texts: `default-config`, `completions`, `man`.
+//! Reference texts: `default-config`, `openapi`, `completions`, `man`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
 use super::{fail, print};
+use crate::admin::openapi::document;
 use crate::config::DEFAULTS;
 
 #[derive(Args, Debug)]
@@ -26,6 +27,12 @@ pub(super) struct ManArgs {
 
 pub(super) fn default_config() -> ExitCode {
     print(DEFAULTS);
+    ExitCode::SUCCESS
+}
+
+/// The document that the management port serves at `/openapi.json`.
+pub(super) fn openapi() -> ExitCode {
+    print(&document());
     ExitCode::SUCCESS
 }
 

@@ -1,4 +1,4 @@
-//! `commerce.*`: the shopper API.
+//! `scan_key.*` and `commerce.*`: the codes of shopper apps, and the API that the apps use.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,12 +7,14 @@ use std::num::NonZeroU32;
 use chrono::TimeDelta;
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::layers::IDENTITY_PROVIDERS;
 use super::reader::Reader;
 use super::{MINUTE, Mode, delta};
+use crate::domain::code_signature::SigningKeys;
 use crate::domain::ids::Issuer;
+use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
 use crate::rate_limit::Allowance;
 use crate::shopper::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
 
@@ -56,19 +58,43 @@ pub struct Commerce {
     pub codes_per_shopper: usize,
 }
 
+pub(super) fn signing_keys(reader: &mut Reader) -> Option<SigningKeys> {
+    let keys = reader.secret_list("scan_key.signing_keys", &(32..=usize::MAX));
+    SigningKeys::new(keys.iter().map(ExposeSecret::expose_secret))
+}
+
+/// The format of codes, and whether a code opens only one event.
+pub(super) fn scan_key(reader: &mut Reader) -> (Option<ScanKeyFormat>, bool) {
+    let problems_before = reader.problem_count();
+    let keys = signing_keys(reader);
+    let keys_are_valid = reader.problem_count() == problems_before;
+    let single_use = reader.boolean("scan_key.single_use");
+    if single_use && keys.is_none() && keys_are_valid {
+        let message = "needs scan_key.signing_keys: anyone who sees an unsigned code can create others from it";
+        reader.refuse("scan_key.single_use", message);
+    }
+    let units = [("seconds", TimestampUnit::Seconds), ("milliseconds", TimestampUnit::Milliseconds)];
+    let unit = reader.one_of("scan_key.timestamp_unit", TimestampUnit::Seconds, &units);
+    let prefix = reader.text("scan_key.customer_prefix");
+    if prefix.is_empty() {
+        return (None, single_use);
+    }
+    let format = ScanKeyFormat::new(&prefix, unit, keys);
+    (format.map_err(|error| reader.refuse("scan_key.customer_prefix", &error.to_string())).ok(), single_use)
+}
+
 /// `None` if the shopper API is not enabled, or if its settings are not valid; the errors are reported through
 /// `reader`.
-pub(super) fn read(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
-    let per_second = reader.integer("commerce.requests_per_second", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
-    let burst = reader.integer("commerce.burst", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
-    let failures_per_minute =
-        reader.integer("commerce.failures_per_minute", NonZeroU32::MIN, NonZeroU32::MIN..=MILLION);
-    let max_in_flight = reader.integer("commerce.max_in_flight", 1, 1..=100_000);
+pub(super) fn commerce(reader: &mut Reader, mode: Mode) -> Option<Commerce> {
+    let per_second = reader.integer("commerce.requests_per_second", NonZeroU32::MIN..=MILLION);
+    let burst = reader.integer("commerce.burst", NonZeroU32::MIN..=MILLION);
+    let failures_per_minute = reader.integer("commerce.failures_per_minute", NonZeroU32::MIN..=MILLION);
+    let max_in_flight = reader.integer("commerce.max_in_flight", 1..=100_000);
     let lifetime = reader.duration("commerce.token_lifetime", MINUTE..=MINUTE.saturating_mul(24 * 60));
     let code_lifetime = reader.duration("commerce.code_lifetime", MIN_CODE_LIFETIME..=MINUTE.saturating_mul(60));
-    let codes_per_shopper = reader.integer("commerce.codes_per_shopper", 1, 1..=1000);
-    let anonymous_carts = reader.integer("commerce.anonymous_carts", 1, 1..=100_000_000);
-    let max_connections = reader.integer("commerce.max_connections", 1, 1..=1_000_000);
+    let codes_per_shopper = reader.integer("commerce.codes_per_shopper", 1..=1000);
+    let anonymous_carts = reader.integer("commerce.anonymous_carts", 1..=100_000_000);
+    let max_connections = reader.integer("commerce.max_connections", 1..=1_000_000);
     let bind = (!reader.text("commerce.bind").is_empty()).then(|| reader.address("commerce.bind"));
     let [issuer, audience] = ["commerce.issuer", "commerce.audience"].map(|setting| name(reader, setting));
     let providers = providers(reader, &issuer);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use config::{ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueKind, builder::DefaultState};
 
-use super::reader::{ConfigError, Problem};
+use super::reader::{ConfigError, Problem, Reader};
 use super::{DEFAULTS, Mode, Sources};
 use crate::cause::file_error;
 
@@ -26,19 +26,8 @@ const NAMED: [&str; 2] = [IDENTITY_PROVIDERS, CALLERS];
 /// The section name of the defaults of named sections.
 const ANY: &str = "*";
 
-/// Every setting by its full name, such as `server.bind`. Values are written as in the environment.
-pub(super) struct Layers {
-    pub(super) values: BTreeMap<String, String>,
-    /// The defaults, without what overrides them.
-    pub(super) defaults: BTreeMap<String, String>,
-    /// The file or environment variable that sets a value.
-    pub(super) origins: BTreeMap<String, String>,
-    /// Unknown settings, and values of the wrong kind.
-    pub(super) problems: Vec<Problem>,
-}
-
-impl Layers {
-    pub(super) fn read(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
+impl Reader {
+    pub(super) fn new(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
         let mut known = BTreeMap::new();
         flatten("", build(config::Config::builder().add_source(text(DEFAULTS)))?, &mut known);
         let mut problems = Vec::new();

@@ -5,16 +5,12 @@
 //!
 //! To add a setting, add it to `config/default.toml` and read it here.
 
-mod callers;
 mod commerce;
-mod database;
-mod directory;
-mod exposure;
+mod data;
 mod layers;
+mod ports;
 mod reader;
-mod scan_key;
 mod telemetry;
-mod tls;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -26,11 +22,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use commerce::Commerce;
-pub use directory::DirectorySource;
+pub use data::DirectorySource;
 pub use reader::ConfigError;
 
 use crate::callers::Caller;
@@ -43,7 +39,6 @@ use crate::observe::traces;
 use crate::rate_limit::{Allowance, RedisUrl};
 use crate::storage;
 use crate::tls::TlsSettings;
-use layers::Layers;
 use reader::Reader;
 
 /// The command that the connector is started with.
@@ -60,7 +55,6 @@ pub enum Mode {
 
 impl Mode {
     /// Whether this is a demo, published or not.
-    #[must_use]
     pub fn is_demo(self) -> bool {
         self != Self::Serve
     }
@@ -196,68 +190,50 @@ impl Config {
     /// # Errors
     /// Every invalid setting: its name, its value unless it is a secret, and what is valid.
     pub fn load(mode: Mode, sources: &Sources) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(Layers::read(mode, sources)?);
-        let storage = database::read(&mut reader);
-        let (scan_key, single_use) = scan_key::read(&mut reader);
+        let mut reader = Reader::new(mode, sources)?;
+        let storage = data::storage(&mut reader);
+        let (scan_key, single_use) = commerce::scan_key(&mut reader);
         let config = Self {
             mode,
-            server: server(&mut reader),
-            tls: tls::read(&mut reader),
-            management: management(&mut reader),
+            server: ports::server(&mut reader),
+            tls: ports::tls(&mut reader),
+            management: ports::management(&mut reader),
             demo_key: None,
             rate_limit: Allowance {
-                per_second: reader.integer(
-                    "rate_limit.requests_per_second",
-                    NonZeroU32::MIN,
-                    NonZeroU32::MIN..=BILLION,
-                ),
-                burst: reader.integer("rate_limit.burst", NonZeroU32::MIN, NonZeroU32::MIN..=BILLION),
-                max_callers: reader.integer("rate_limit.max_callers", 1, 1..=10_000_000),
+                per_second: reader.integer("rate_limit.requests_per_second", NonZeroU32::MIN..=BILLION),
+                burst: reader.integer("rate_limit.burst", NonZeroU32::MIN..=BILLION),
+                max_callers: reader.integer("rate_limit.max_callers", 1..=10_000_000),
             },
-            failures_per_minute: reader.integer(
-                "rate_limit.failures_per_minute",
-                NonZeroU32::MIN,
-                NonZeroU32::MIN..=commerce::MILLION,
-            ),
-            shared_rate_limit: shared_rate_limit(&mut reader),
-            hash_key: hash_key(&mut reader, &storage),
+            failures_per_minute: reader.integer("rate_limit.failures_per_minute", NonZeroU32::MIN..=commerce::MILLION),
+            shared_rate_limit: ports::shared_rate_limit(&mut reader),
+            hash_key: data::hash_key(&mut reader, &storage),
             storage,
             ledger: ledger::Limits {
                 retention: delta(reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650))),
-                capacity: reader.integer("ledger.capacity", 1, 1..=100_000_000),
-                cache: reader.integer("ledger.cache", 1, 1..=100_000_000),
+                capacity: reader.integer("ledger.capacity", 1..=100_000_000),
+                cache: reader.integer("ledger.cache", 1..=100_000_000),
                 session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
             },
             scan_key,
             single_use,
-            commerce: commerce::read(&mut reader, mode),
-            directory: directory::source(&reader, mode),
-            identity_backend: directory::identity_backend(&mut reader),
+            commerce: commerce::commerce(&mut reader, mode),
+            directory: data::directory_source(&reader, mode),
+            identity_backend: data::identity_backend(&mut reader),
             payment_source: reader.boolean("answer.payment_source"),
-            log: Log {
-                format: reader.one_of(
-                    "log.format",
-                    LogFormat::Json,
-                    &[("json", LogFormat::Json), ("text", LogFormat::Text)],
-                ),
-                level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
-            },
-            traces: telemetry::read(&mut reader),
+            log: telemetry::log(&mut reader),
+            traces: telemetry::traces(&mut reader),
         };
-        exposure::check(&mut reader, mode, &config);
+        ports::check(&mut reader, mode, &config);
         reader.finish(config)
     }
 }
 
 /// Reads only `scan_key.*`, for the commands that create codes. Without a configuration file and a prefix, the result
 /// is the demo's format, and the second value is true. With a file that has no prefix, the result is `None`.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool), ConfigError> {
     let format = |mode| {
-        let mut reader = Reader::new(Layers::read(mode, sources)?);
-        let (format, _) = scan_key::read(&mut reader);
+        let mut reader = Reader::new(mode, sources)?;
+        let (format, _) = commerce::scan_key(&mut reader);
         reader.finish(format)
     };
     match format(Mode::Serve)? {
@@ -267,44 +243,33 @@ pub fn load_scan_key(sources: &Sources) -> Result<(Option<ScanKeyFormat>, bool),
 }
 
 /// Reads only `scan_key.signing_keys`, for the command that creates codes with any prefix.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_signing_keys(sources: &Sources) -> Result<Option<SigningKeys>, ConfigError> {
-    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
-    let keys = scan_key::signing_keys(&mut reader);
+    let mut reader = Reader::new(Mode::Serve, sources)?;
+    let keys = commerce::signing_keys(&mut reader);
     reader.finish(keys)
 }
 
 /// Reads only `server.bind`, and whether that port uses TLS, for the health check.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_bind(sources: &Sources) -> Result<(SocketAddr, bool), ConfigError> {
-    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
+    let mut reader = Reader::new(Mode::Serve, sources)?;
     let bind = (reader.address("server.bind"), !reader.text("tls.certificate").is_empty());
     reader.finish(bind)
 }
 
 /// Reads only `log.format`, to report that the configuration is not valid.
-#[must_use]
 pub fn log_format(mode: Mode, sources: &Sources) -> LogFormat {
-    let without_file = || Layers::read(mode, &Sources { file: None, ..sources.clone() });
-    let layers = Layers::read(mode, sources).or_else(|_| without_file());
-    match layers.is_ok_and(|layers| layers.values.get("log.format").is_some_and(|format| format == "text")) {
-        true => LogFormat::Text,
-        false => LogFormat::Json,
+    let without_file = || Reader::new(mode, &Sources { file: None, ..sources.clone() });
+    match Reader::new(mode, sources).or_else(|_| without_file()) {
+        Ok(reader) if reader.text("log.format") == "text" => LogFormat::Text,
+        _ => LogFormat::Json,
     }
 }
 
 /// Reads only `storage.*` and the hash key, for the commands that use the database.
-///
-/// # Errors
-/// As for [`Config::load`].
 pub fn load_storage(sources: &Sources) -> Result<(Storage, Option<HashKey>), ConfigError> {
-    let mut reader = Reader::new(Layers::read(Mode::Serve, sources)?);
-    let storage = database::read(&mut reader);
-    let hash_key = hash_key(&mut reader, &storage);
+    let mut reader = Reader::new(Mode::Serve, sources)?;
+    let storage = data::storage(&mut reader);
+    let hash_key = data::hash_key(&mut reader, &storage);
     reader.finish((storage, hash_key))
 }
 
@@ -332,33 +297,10 @@ pub struct Override {
 }
 
 /// Every setting with the value that takes effect, ordered by name.
-///
-/// # Errors
-/// If a layer cannot be read.
 pub fn effective(mode: Mode, sources: &Sources) -> Result<Vec<Effective>, ConfigError> {
-    let secrets = [
-        "commerce.authorization_key",
-        "commerce.context_keys",
-        "commerce.signing_keys",
-        "directory.token",
-        "management.token",
-        "rate_limit.url",
-        "scan_key.signing_keys",
-        "security.hash_key",
-        "storage.url",
-        "telemetry.otlp_headers",
-    ];
-    Ok(Reader::new(Layers::read(mode, sources)?).effective(&secrets))
+    Ok(Reader::new(mode, sources)?.effective())
 }
 
-const LEVELS: [(&str, LevelFilter); 6] = [
-    ("off", LevelFilter::OFF),
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
 const BILLION: NonZeroU32 = NonZeroU32::new(1_000_000_000).unwrap();
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -366,61 +308,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-fn server(reader: &mut Reader) -> Server {
-    Server {
-        bind: reader.address("server.bind"),
-        callers: callers::read(reader),
-        trusted_proxies: reader.networks("server.trusted_proxies"),
-        max_connections: reader.integer("server.max_connections", 1, 1..=1_000_000),
-        handshake_timeout: reader.duration("server.handshake_timeout", SECOND..=MINUTE),
-        max_in_flight: reader.integer("server.max_in_flight", 1, 1..=100_000),
-        header_timeout: reader.duration("server.header_timeout", SECOND..=MINUTE.saturating_mul(60)),
-        idle_timeout: reader.duration("server.idle_timeout", SECOND..=MINUTE.saturating_mul(60)),
-        answer_timeout: reader.duration("server.answer_timeout", SECOND..=MINUTE.saturating_mul(60)),
-        stop_delay: reader.duration("server.stop_delay", Duration::ZERO..=MINUTE.saturating_mul(5)),
-        grace_period: reader.duration("server.grace_period", Duration::ZERO..=MINUTE.saturating_mul(5)),
-    }
-}
-
-fn management(reader: &mut Reader) -> Management {
-    Management { bind: reader.address("management.bind"), token: reader.secret("management.token", 16) }
-}
-
-fn shared_rate_limit(reader: &mut Reader) -> Option<RedisUrl> {
-    let authorities = directory::file(reader, "rate_limit.ca");
-    let Some(url) = reader.secret("rate_limit.url", 1) else {
-        if authorities.is_some() {
-            reader.refuse(
-                "rate_limit.ca",
-                "is used only with rate_limit.url: set rate_limit.url, or remove this setting",
-            );
-        }
-        return None;
-    };
-    let url = RedisUrl::parse(url.expose_secret());
-    let url = url.map_err(|error| reader.refuse_secret("rate_limit.url", &error.to_string())).ok()?;
-    match authorities {
-        None => Some(url),
-        Some(authorities) => {
-            url.with_authorities(&authorities).map_err(|error| reader.refuse("rate_limit.ca", &error.to_string())).ok()
-        }
-    }
-}
-
-fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
-    let Some(text) = reader.secret("security.hash_key", 1) else {
-        if matches!(storage, Storage::Database(storage::Location::Postgres { .. })) {
-            reader.refuse_secret(
-                "security.hash_key",
-                "is required with PostgreSQL: 32 bytes in Base64 (openssl rand -base64 32), the same for every connector",
-            );
-        }
-        return None;
-    };
-    let key = HashKey::from_base64(text.expose_secret());
-    key.map_err(|error| reader.refuse_secret("security.hash_key", &error.to_string())).ok()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use thiserror::Error;
 
-use super::layers::{Layers, sections};
+use super::layers::sections;
 use super::{Effective, Override};
 use crate::cause::file_error;
 
@@ -27,10 +27,8 @@ const MAPPED_BITS: u8 = 96;
 #[derive(Debug, Error)]
 pub struct ConfigError(Vec<Problem>);
 
-/// One problem of a configuration.
 #[derive(Debug)]
 pub struct Problem {
-    /// The setting.
     pub setting: String,
     /// Its value; `None` if it is or may be a secret.
     pub value: Option<String>,
@@ -70,26 +68,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads settings. For an invalid one, it stores the problem and returns a placeholder; [`Reader::finish`] then fails.
+/// Every setting by its full name, such as `server.bind`, with the value that takes effect, written as in the
+/// environment. For an invalid setting, a method stores the problem and returns a placeholder; [`Reader::finish`] then
+/// fails.
 pub(super) struct Reader {
-    values: BTreeMap<String, String>,
-    defaults: BTreeMap<String, String>,
-    origins: BTreeMap<String, String>,
-    problems: Vec<Problem>,
+    pub(super) values: BTreeMap<String, String>,
+    /// The defaults, without what overrides them.
+    pub(super) defaults: BTreeMap<String, String>,
+    /// The file or environment variable that sets a value.
+    pub(super) origins: BTreeMap<String, String>,
+    /// Unknown settings, and invalid values.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Reader {
-    pub(super) fn new(layers: Layers) -> Self {
-        let Layers { values, defaults, origins, problems } = layers;
-        Self { values, defaults, origins, problems }
-    }
-
     /// Returns `value`, or all problems.
     pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError(self.problems)) }
     }
 
-    /// The number of problems so far.
     pub(super) fn problem_count(&self) -> usize {
         self.problems.len()
     }
@@ -129,7 +126,6 @@ impl Reader {
         is_valid
     }
 
-    /// The parts of a list.
     pub(super) fn list(&self, setting: &str) -> Vec<String> {
         let text = self.text(setting);
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -139,12 +135,15 @@ impl Reader {
         self.values.get(setting).cloned().unwrap_or_default()
     }
 
-    /// Every setting with the value that takes effect; those in `secrets` are hidden.
-    pub(super) fn effective(&self, secrets: &[&str]) -> Vec<Effective> {
+    /// Every setting with the value that takes effect; secrets are hidden.
+    pub(super) fn effective(&self) -> Vec<Effective> {
+        // Only a secret has a `_file` variant. A database URL without user and password is no secret.
+        let is_secret = |name: &str, text: &str| {
+            self.defaults.contains_key(&format!("{name}_file")) && (name != "storage.url" || text.contains('@'))
+        };
         let as_toml = |name: &str, text: &str| match text {
             "" => "\"\"".to_owned(),
-            // A database URL without user and password is not a secret.
-            _ if secrets.contains(&name) && (name != "storage.url" || text.contains('@')) => "(hidden)".to_owned(),
+            text if is_secret(name, text) => "(hidden)".to_owned(),
             text if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.to_owned(),
             text => format!("{text:?}"),
         };
@@ -173,12 +172,12 @@ impl Reader {
         }
     }
 
-    pub(super) fn integer<T>(&mut self, setting: &str, placeholder: T, range: RangeInclusive<T>) -> T
+    pub(super) fn integer<T>(&mut self, setting: &str, range: RangeInclusive<T>) -> T
     where
-        T: FromStr + PartialOrd + fmt::Display,
+        T: Copy + FromStr + PartialOrd + fmt::Display,
     {
         let wanted = format!("a whole number, {} to {}", range.start(), range.end());
-        self.parse(setting, placeholder, &wanted, |value| range.contains(value))
+        self.parse(setting, *range.start(), &wanted, |value| range.contains(value))
     }
 
     pub(super) fn boolean(&mut self, setting: &str) -> bool {
@@ -249,8 +248,7 @@ impl Reader {
         if text.chars().count() < at_least || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let wanted =
                 format!("must have at least {at_least} characters, all of them printable ASCII without spaces");
-            let named = if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() };
-            self.problems.push(Problem::new(&named, wanted));
+            self.refuse_secret(&self.source_of(setting), &wanted);
             return None;
         }
         Some(secret)
@@ -260,7 +258,7 @@ impl Reader {
     /// of its `_file` variant, one a line. Messages about invalid and duplicate keys name the position in the list.
     pub(super) fn secret_list(&mut self, setting: &str, bytes: &RangeInclusive<usize>) -> Vec<SecretSlice<u8>> {
         let Some(text) = self.secret_text(setting) else { return Vec::new() };
-        let named = if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() };
+        let named = self.source_of(setting);
         let (least, most) = (*bytes.start(), *bytes.end());
         let wanted = match most {
             _ if most == least => format!("{least} bytes"),
@@ -289,6 +287,23 @@ impl Reader {
         keys
     }
 
+    /// The name of the setting that gives a secret: its own, or that of its `_file` variant.
+    fn source_of(&self, setting: &str) -> String {
+        if self.text(setting).is_empty() { format!("{setting}_file") } else { setting.to_owned() }
+    }
+
+    /// The content of the file that a setting names, if it is set.
+    pub(super) fn file(&mut self, setting: &str) -> Option<String> {
+        let path = self.text(setting);
+        if path.is_empty() {
+            return None;
+        }
+        let content = std::fs::read_to_string(&path);
+        content
+            .map_err(|error| self.refuse(setting, &format!("cannot be read: {}", file_error(Path::new(&path), &error))))
+            .ok()
+    }
+
     /// A secret of any characters, from the setting or from the file of its `_file` variant, without white space at
     /// either end. The file overrides a default of the setting.
     pub(super) fn secret_text(&mut self, setting: &str) -> Option<SecretString> {
@@ -300,16 +315,9 @@ impl Reader {
         match (text.is_empty(), file.is_empty()) {
             (true, true) => None,
             (false, true) => Some(text.into()),
-            (true, false) => match std::fs::read_to_string(&file) {
-                Ok(content) => Some(content.trim().into()),
-                Err(error) => {
-                    self.refuse(&file_setting, &format!("cannot be read: {}", file_error(Path::new(&file), &error)));
-                    None
-                }
-            },
+            (true, false) => self.file(&file_setting).map(|content| content.trim().into()),
             (false, false) => {
-                let message = format!("is set, and {file_setting} too: set only one of them");
-                self.problems.push(Problem::new(setting, message));
+                self.refuse_secret(setting, &format!("is set, and {file_setting} too: set only one of them"));
                 None
             }
         }

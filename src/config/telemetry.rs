@@ -1,10 +1,12 @@
-//! `telemetry.*`: the collector of traces, and which requests are traced.
+//! `log.*` and `telemetry.*`: the log, the collector of traces, and which requests are traced.
 
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::reader::Reader;
+use super::{Log, LogFormat};
 use crate::loopback::is_loopback;
 use crate::observe::traces::Settings;
 
@@ -13,11 +15,28 @@ const HEADERS: &str = "telemetry.otlp_headers";
 /// The path of traces below the OTLP endpoint.
 const PATH: &str = "/v1/traces";
 
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+pub(super) fn log(reader: &mut Reader) -> Log {
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    Log {
+        format: reader.one_of("log.format", LogFormat::Json, &formats),
+        level: reader.one_of("log.level", LevelFilter::INFO, &LEVELS),
+    }
+}
+
 /// `None` without an endpoint.
-pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
+pub(super) fn traces(reader: &mut Reader) -> Option<Settings> {
     let headers = headers(reader);
     let sample_ratio = reader.fraction("telemetry.sample_ratio");
-    let callers_traces_per_second = reader.integer("telemetry.callers_traces_per_second", 0, 0..=1_000_000);
+    let callers_traces_per_second = reader.integer("telemetry.callers_traces_per_second", 0..=1_000_000);
     let service_name = reader.text("telemetry.service_name");
     if service_name.is_empty() || service_name.chars().count() > 255 {
         reader.refuse("telemetry.service_name", "must have 1 to 255 characters");

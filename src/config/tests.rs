@@ -1,3 +1,5 @@
+use secrecy::ExposeSecret as _;
+
 use super::*;
 use crate::storage::Location;
 
@@ -306,9 +308,8 @@ fn a_list_of_secrets_may_require_an_exact_length() {
     let setting = "scan_key.signing_keys";
     let read = |bytes| {
         let environment = HashMap::from([("CONNECTOR__SCAN_KEY__SIGNING_KEYS".into(), key(1).into())]);
-        let layers =
-            Layers::read(Mode::Demo, &Sources { environment, ..Sources::default() }).expect("the settings are read");
-        let mut reader = Reader::new(layers);
+        let sources = Sources { environment, ..Sources::default() };
+        let mut reader = Reader::new(Mode::Demo, &sources).expect("the settings are read");
         let keys = reader.secret_list(setting, &bytes);
         reader.finish(keys).map_err(|error| error.to_string())
     };

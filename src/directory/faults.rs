@@ -9,13 +9,15 @@ use std::future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
 use tokio::time::sleep;
 
 use super::DirectoryError;
 use crate::digest::Digest;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of fault, as a directory file names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The look-up fails immediately.
     Fail,
@@ -24,7 +26,12 @@ pub enum Fault {
     /// The look-up panics.
     Panic,
     /// The look-up is delayed by this time.
+    #[serde(rename = "slow_ms", deserialize_with = "milliseconds")]
     Slow(Duration),
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u32::deserialize(deserializer).map(|time| Duration::from_millis(time.into()))
 }
 
 /// The switch for faults. Clones share it.
@@ -45,7 +52,6 @@ impl Faults {
     }
 
     /// The fault that is injected into every look-up now.
-    #[must_use]
     pub fn current(&self) -> Option<Fault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).always
     }
@@ -56,7 +62,6 @@ impl Faults {
     }
 
     /// The number of look-ups that a fault was injected into. A test waits for it before it ends a fault.
-    #[must_use]
     pub fn injected(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).injected
     }
@@ -84,7 +89,6 @@ pub struct FaultsByKey {
 
 impl FaultsByKey {
     /// `faults` is the switch for all look-ups; `by_key` has the keys that always have a fault.
-    #[must_use]
     pub fn new(faults: Faults, by_key: HashMap<Digest, Fault>) -> Self {
         Self { faults, by_key: Arc::new(by_key) }
     }

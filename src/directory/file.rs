@@ -11,7 +11,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +28,6 @@ use crate::domain::store::GateDefault;
 /// The maximum length of a file, in bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The content of a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DirectoryFile {
@@ -51,27 +49,7 @@ struct DirectoryFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FaultRow {
     key: String,
-    fault: FaultWord,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FaultWord {
-    Fail,
-    Stall,
-    Panic,
-    SlowMs(u32),
-}
-
-impl From<FaultWord> for Fault {
-    fn from(word: FaultWord) -> Self {
-        match word {
-            FaultWord::Fail => Self::Fail,
-            FaultWord::Stall => Self::Stall,
-            FaultWord::Panic => Self::Panic,
-            FaultWord::SlowMs(time) => Self::Slow(Duration::from_millis(time.into())),
-        }
-    }
+    fault: Fault,
 }
 
 /// The content of a valid file.
@@ -81,22 +59,17 @@ pub struct Loaded {
     pub changes: Vec<Change>,
     /// The keys with a fault. Empty except in a demo.
     pub faults: HashMap<Digest, Fault>,
-    /// The number of its rows.
     pub content: Content,
 }
 
 /// The number of rows in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Stores.
     pub stores: usize,
     /// Stores whose default gate decision is open.
     pub open_by_default: usize,
-    /// Shoppers.
     pub shoppers: usize,
-    /// Identity keys.
     pub identity_keys: usize,
-    /// Recognition tokens.
     pub recognition_tokens: usize,
     /// Customers that are linked to a shopper.
     pub customers: usize,
@@ -238,7 +211,7 @@ impl FileCheck {
             customers: file.customers.len(),
             ..self.content
         };
-        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault.into())).collect();
+        let faults = file.faults.iter().map(|row| (hash_key.identity_key(&row.key), row.fault)).collect();
         Ok(Loaded { changes: self.changes, faults, content })
     }
 

@@ -89,10 +89,7 @@ impl MemoryDirectory {
     }
 
     pub(super) fn customers(&self, after: Option<Digest>, limit: usize) -> Vec<(Digest, VisitorId)> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let tables = self.tables();
-        let customers = tables.customers.range((after, Bound::Unbounded)).take(limit);
-        customers.map(|(digest, shopper)| (*digest, shopper.clone())).collect()
+        page(&self.tables().customers, after, limit, |digest, shopper| (*digest, shopper.clone()))
     }
 
     pub(super) fn customers_of(&self, shopper: &VisitorId) -> Vec<Digest> {
@@ -147,17 +144,11 @@ impl MemoryDirectory {
     }
 
     pub(super) fn stores(&self, after: Option<StoreId>, limit: usize) -> Vec<Store> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let tables = self.tables();
-        let stores = tables.stores.range((after, Bound::Unbounded)).take(limit);
-        stores.map(|(_, store)| Store::clone(store)).collect()
+        page(&self.tables().stores, after, limit, |_, store| Store::clone(store))
     }
 
     pub(super) fn shoppers(&self, after: Option<VisitorId>, limit: usize) -> Vec<Profile> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let tables = self.tables();
-        let shoppers = tables.shoppers.range((after, Bound::Unbounded)).take(limit);
-        shoppers.map(|(_, profile)| profile.clone()).collect()
+        page(&self.tables().shoppers, after, limit, |_, profile| profile.clone())
     }
 
     pub(super) fn registrations(&self, kind: Kind, after: Option<Digest>, limit: usize) -> Vec<(Digest, Link)> {
@@ -296,6 +287,12 @@ impl Tables {
         self.registrations.insert((kind, digest), link);
         changed(!same)
     }
+}
+
+/// Up to `limit` rows of a table in the order of their keys, starting after `after`.
+fn page<K: Ord, V, T>(rows: &BTreeMap<K, V>, after: Option<K>, limit: usize, read: fn(&K, &V) -> T) -> Vec<T> {
+    let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+    rows.range((after, Bound::Unbounded)).take(limit).map(|(key, row)| read(key, row)).collect()
 }
 
 fn changed(is: bool) -> Outcome {

@@ -5,13 +5,13 @@
 //! up by keyed hash. An error means that the look-up or the change failed. An unknown key is not an error.
 
 pub(crate) mod backend;
+mod cache;
 mod change;
 mod faults;
 pub(crate) mod file;
 mod memory;
 mod model;
 mod sql;
-mod word;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::time::Instant;
 
-pub use backend::Remote;
+pub use backend::IdentityBackend;
 pub(crate) use change::AuditEntry;
 pub use change::{Change, Issued, IssuedToken, Outcome, Refusal};
 pub(crate) use faults::FaultsByKey;
@@ -103,7 +103,7 @@ pub struct Directory {
     /// Only in the demo and in tests; `serve` has none.
     faults: Option<FaultsByKey>,
     /// The identity backend, which is used for keys and tokens that this directory does not have.
-    remote: Option<Box<Remote>>,
+    backend: Option<Box<IdentityBackend>>,
 }
 
 /// Where a directory keeps its rows.
@@ -111,7 +111,6 @@ pub struct Directory {
 enum Engine {
     /// In this process's memory; lost when the process ends.
     Memory(MemoryDirectory),
-    /// In a database.
     Sql(SqlDirectory),
 }
 
@@ -127,37 +126,32 @@ macro_rules! in_engine {
 
 impl Directory {
     /// An empty directory in memory.
-    #[must_use]
     pub fn in_memory(hash_key: HashKey) -> Self {
         Self::new(Engine::Memory(MemoryDirectory::default()), hash_key)
     }
 
     /// The directory in a database.
-    #[must_use]
     pub fn in_database(database: Database) -> Self {
         let hash_key = database.hash_key().clone();
         Self::new(Engine::Sql(SqlDirectory::new(database)), hash_key)
     }
 
     fn new(engine: Engine, hash_key: HashKey) -> Self {
-        Self { engine, hash_key, faults: None, remote: None }
+        Self { engine, hash_key, faults: None, backend: None }
     }
 
     /// Adds an identity backend: the retailer's own system, which is used for keys and tokens that this directory does
     /// not have.
-    #[must_use]
-    pub fn with_remote(self, remote: Remote) -> Self {
-        Self { remote: Some(Box::new(remote)), ..self }
+    pub fn with_backend(self, backend: IdentityBackend) -> Self {
+        Self { backend: Some(Box::new(backend)), ..self }
     }
 
     /// The identity backend, if one is configured.
-    #[must_use]
-    pub fn remote(&self) -> Option<&Remote> {
-        self.remote.as_deref()
+    pub fn backend(&self) -> Option<&IdentityBackend> {
+        self.backend.as_deref()
     }
 
     /// Adds faults that the demo's page or a test injects.
-    #[must_use]
     pub fn with_faults(self, faults: FaultsByKey) -> Self {
         Self { faults: Some(faults), ..self }
     }
@@ -189,7 +183,7 @@ impl Directory {
             Engine::Memory(engine) => engine.registration(Kind::IdentityKey, digest),
             Engine::Sql(engine) => engine.identity_key(digest, context.subject).await?,
         };
-        self.or_ask_remote(found, Kind::IdentityKey, key, digest, context).await
+        self.or_ask_backend(found, Kind::IdentityKey, key, digest, context).await
     }
 
     /// The registration of a recognition token at `now`, whether it is registered or [issued](Directory::issue).
@@ -205,7 +199,7 @@ impl Directory {
             Engine::Memory(engine) => engine.token(digest, now),
             Engine::Sql(engine) => engine.recognition_token(digest, now, context.subject).await?,
         };
-        self.or_ask_remote(found, Kind::RecognitionToken, token.expose(), digest, context).await
+        self.or_ask_backend(found, Kind::RecognitionToken, token.expose(), digest, context).await
     }
 
     /// The time until which an app was told that its code with this token is valid. `None` unless the token was
@@ -231,7 +225,7 @@ impl Directory {
         }
     }
 
-    async fn or_ask_remote(
+    async fn or_ask_backend(
         &self,
         found: Option<Registration>,
         kind: Kind,
@@ -239,10 +233,10 @@ impl Directory {
         digest: Digest,
         context: &ScanContext,
     ) -> Result<Option<Registration>> {
-        match &self.remote {
-            Some(remote) if found.is_none() => {
+        match &self.backend {
+            Some(backend) if found.is_none() => {
                 // Boxed, so that the future of a scan without an identity backend stays small.
-                Box::pin(remote.look_up(LookupRequest { kind, value, digest, context })).await
+                Box::pin(backend.look_up(LookupRequest { kind, value, digest, context })).await
             }
             _ => Ok(found),
         }
@@ -360,7 +354,7 @@ impl Directory {
     /// connector, and within two seconds at other connectors on the same database.
     pub async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>> {
         let outcomes = in_engine!(self.apply(changes, now));
-        self.clear_remote_cache(); // a shopper that is erased here must not be found in the cache
+        self.clear_backend_cache(); // a shopper that is erased here must not be found in the cache
         outcomes
     }
 
@@ -381,8 +375,8 @@ impl Directory {
     /// Deletes issued tokens that have expired, in small batches so that scans do not wait. Called from time to time;
     /// an expired token is never accepted, whether it is deleted or not.
     pub async fn sweep(&self, now: DateTime<Utc>) -> Result<()> {
-        if let Some(remote) = &self.remote {
-            remote.sweep();
+        if let Some(backend) = &self.backend {
+            backend.sweep();
         }
         loop {
             let more: Result<bool> = in_engine!(self.sweep_some(now));
@@ -401,7 +395,7 @@ impl Directory {
             Engine::Sql(engine) => engine.refresh().await?,
         };
         if erased {
-            self.clear_remote_cache();
+            self.clear_backend_cache();
         }
         Ok(erased)
     }
@@ -416,18 +410,17 @@ impl Directory {
     }
 
     /// How long a connector may still use a row that has been changed elsewhere.
-    #[must_use]
     pub fn max_staleness(&self) -> Duration {
         let here = match &self.engine {
             Engine::Memory(_) => Duration::ZERO,
             Engine::Sql(engine) => engine.max_staleness(),
         };
-        here.max(self.remote.as_ref().map_or(Duration::ZERO, |remote| remote.max_staleness()))
+        here.max(self.backend.as_ref().map_or(Duration::ZERO, |backend| backend.max_staleness()))
     }
 
-    fn clear_remote_cache(&self) {
-        if let Some(remote) = &self.remote {
-            remote.clear_cache();
+    fn clear_backend_cache(&self) {
+        if let Some(backend) = &self.backend {
+            backend.clear_cache();
         }
     }
 
@@ -448,7 +441,6 @@ impl Directory {
     }
 
     /// The key of the keyed hash of keys and tokens.
-    #[must_use]
     pub fn hash_key(&self) -> &HashKey {
         &self.hash_key
     }

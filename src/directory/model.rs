@@ -6,13 +6,16 @@
 //! issuers and subjects are only read, never written: an answer or an export has their digest instead.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeSeed, EnumAccess, Error, VariantAccess as _, Visitor as Read};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use super::change::Change;
-use super::word::Word;
 use crate::digest::{Digest, HashKey};
 use crate::domain::customer::Customer;
 use crate::domain::identity_key::{MAX_DECODED, is_printable, is_scan_key_code};
@@ -21,6 +24,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::scan_key_code::RecognitionToken;
 use crate::domain::store::{ExitPolicy, GateDefault, ScanKeyWindow, Store};
 use crate::domain::visitor::{Account, Month, PaymentMethod, Shopper, Visitor, VisitorType};
+use crate::domain::words::Words;
 
 /// Identity key or recognition token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +37,6 @@ pub enum Kind {
 
 impl Kind {
     /// Its name in the database and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IdentityKey => "identity_key",
@@ -72,6 +75,59 @@ pub struct Link {
     /// Whether it is refused as invalid.
     pub revoked: bool,
 }
+
+/// A value of one of the domain's enumerations, which JSON has as its word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<T: Words> Serialize for Word<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.word())
+    }
+}
+
+impl<'de, T: Words> Deserialize<'de> for Word<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("word", T::ALL, OneWord(PhantomData)).map(Self)
+    }
+}
+
+/// Reads one of the words of `T`.
+struct OneWord<T>(PhantomData<T>);
+
+impl<'de, T: Words> Read<'de> for OneWord<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<T, A::Error> {
+        let (value, variant) = access.variant_seed(self)?;
+        variant.unit_variant()?;
+        Ok(value)
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
+        T::from_word(word).ok_or_else(|| E::unknown_variant(word, T::ALL))
+    }
+}
+
+impl<'de, T: Words> DeserializeSeed<'de> for OneWord<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<T: Words> utoipa::PartialSchema for Word<T> {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(T::ALL.iter().copied())).into()
+    }
+}
+
+impl<T: Words> ToSchema for Word<T> {}
 
 // utoipa cannot derive a schema with `Word<_>` itself: it would need one of the type in it.
 type AccountWord = Word<Account>;
@@ -274,7 +330,6 @@ pub(crate) struct CustomerRow {
 }
 
 impl IdentityKeyRow {
-    /// The row of a registered key.
     pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
         Self {
             key: None,
@@ -288,7 +343,6 @@ impl IdentityKeyRow {
 }
 
 impl RecognitionTokenRow {
-    /// The row of a registered token.
     pub(crate) fn from_stored(digest: &Digest, link: &Link) -> Self {
         let IdentityKeyRow { digest, shopper, revoked, device, .. } = IdentityKeyRow::from_stored(digest, link);
         Self { token: None, digest, shopper, revoked, device }
@@ -296,7 +350,6 @@ impl RecognitionTokenRow {
 }
 
 impl CustomerRow {
-    /// The row of a linked customer.
     pub(crate) fn from_stored(digest: &Digest, shopper: &VisitorId) -> Self {
         Self { issuer: None, subject: None, digest: Some(digest.to_hex()), shopper: Some(shopper.as_str().to_owned()) }
     }
@@ -411,7 +464,6 @@ pub(crate) fn placeholder(member: &str) -> Option<serde_json::Value> {
     })
 }
 
-/// One problem with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// The member, such as `shopper` or `identityKeys[3].shopper`.
@@ -467,12 +519,40 @@ impl Problems {
         None
     }
 
+    /// The digest of a row that gives either the value itself, of which `hash` makes the digest, or the digest.
+    fn digest(
+        &mut self,
+        field: &str,
+        value: Option<&str>,
+        digest: Option<&str>,
+        hash: impl FnOnce(&mut Self, &str) -> Option<Digest>,
+    ) -> Option<Digest> {
+        match (value, digest) {
+            (Some(value), None) => hash(self, value),
+            (None, Some(digest)) => self.given_digest(digest),
+            (None, None) => self.missing(field),
+            (Some(_), Some(_)) => self.both(field),
+        }
+    }
+
+    fn given_digest(&mut self, digest: &str) -> Option<Digest> {
+        let parsed = Digest::from_hex(digest);
+        if parsed.is_none() {
+            self.add("digest", "must be 64 hexadecimal digits, as in an export");
+        }
+        parsed
+    }
+
+    fn both(&mut self, field: &str) -> Option<Digest> {
+        self.add("digest", format!("give either the {field} or the digest, not both"));
+        None
+    }
+
     fn finish<T>(self, value: Option<T>) -> Checked<T> {
         value.filter(|_| self.0.is_empty()).ok_or(self.0)
     }
 }
 
-/// Checks a store.
 pub(crate) fn store(row: &StoreRow) -> Checked<Store> {
     let mut problems = Problems::default();
     let window = row.scan_key_window_seconds.map_or(Some(ScanKeyWindow::DEFAULT), ScanKeyWindow::from_seconds);
@@ -491,7 +571,6 @@ pub(crate) fn store(row: &StoreRow) -> Checked<Store> {
     problems.finish(store)
 }
 
-/// Checks a shopper.
 pub(crate) fn shopper(row: &ShopperRow) -> Checked<Profile> {
     let mut problems = Problems::default();
     let payment_method = row.payment_method.as_ref().and_then(|method| payment_method(&mut problems, method));
@@ -520,19 +599,14 @@ fn payment_method(problems: &mut Problems, row: &PaymentMethodRow) -> Option<Pay
 /// Checks an identity key, and returns its digest.
 pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
-    let digest = match (&row.key, &row.digest) {
-        (Some(key), None) => {
-            if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
-                problems.add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
-            } else if is_scan_key_code(key) {
-                problems
-                    .add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
-            }
-            Some(hash_key.identity_key(key))
+    let digest = problems.digest("key", row.key.as_deref(), row.digest.as_deref(), |problems, key| {
+        if key.is_empty() || key.len() > MAX_DECODED || !is_printable(key) {
+            problems.add("key", "must be 1 to 750 printable ASCII characters: a gate cannot send any other key");
+        } else if is_scan_key_code(key) {
+            problems.add("key", "starts with JWO and has 49 characters or more: it would be read as a Scan Key Code");
         }
-        (None, digest) => parse_digest(&mut problems, "key", digest.as_deref()),
-        (Some(_), Some(_)) => refuse_both(&mut problems, "key"),
-    };
+        Some(hash_key.identity_key(key))
+    });
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     let link = link.map(|link| Link { channel: row.channel.map(|word| word.0), ..link });
     problems.finish(digest.zip(link))
@@ -541,14 +615,10 @@ pub(crate) fn identity_key(row: &IdentityKeyRow, hash_key: &HashKey) -> Checked<
 /// Checks a recognition token, and returns its digest.
 pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -> Checked<(Digest, Link)> {
     let mut problems = Problems::default();
-    let digest = match (&row.token, &row.digest) {
-        (Some(token), None) => RecognitionToken::parse(token)
-            .map(|token| hash_key.recognition_token(&token))
-            .map_err(|error| problems.add("token", error.to_string()))
-            .ok(),
-        (None, digest) => parse_digest(&mut problems, "token", digest.as_deref()),
-        (Some(_), Some(_)) => refuse_both(&mut problems, "token"),
-    };
+    let digest = problems.digest("token", row.token.as_deref(), row.digest.as_deref(), |problems, token| {
+        let token = RecognitionToken::parse(token).map_err(|error| problems.add("token", error.to_string())).ok()?;
+        Some(hash_key.recognition_token(&token))
+    });
     let link = link(&mut problems, row.shopper.as_deref(), row.device.as_deref(), row.revoked);
     problems.finish(digest.zip(link))
 }
@@ -557,8 +627,8 @@ pub(crate) fn recognition_token(row: &RecognitionTokenRow, hash_key: &HashKey) -
 pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest, VisitorId)> {
     let mut problems = Problems::default();
     let digest = match (&row.issuer, &row.subject, &row.digest) {
-        (None, None, Some(digest)) => parse_digest(&mut problems, "issuer", Some(digest)),
-        (.., Some(_)) => refuse_both(&mut problems, "issuer and the subject"),
+        (None, None, Some(digest)) => problems.given_digest(digest),
+        (.., Some(_)) => problems.both("issuer and the subject"),
         (issuer, subject, None) => {
             let issuer = problems.name("issuer", issuer.as_deref(), Issuer::parse);
             let subject = problems.name("subject", subject.as_deref(), SubjectId::parse);
@@ -572,28 +642,10 @@ pub(crate) fn customer(row: &CustomerRow, hash_key: &HashKey) -> Checked<(Digest
     problems.finish(digest.zip(shopper))
 }
 
-/// Checks a device.
 pub(super) fn device(text: &str) -> Checked<DeviceId> {
     let mut problems = Problems::default();
     let device = problems.id("device", text, DeviceId::parse);
     problems.finish(device)
-}
-
-/// Parses the digest that a row gives instead of the value itself.
-fn parse_digest(problems: &mut Problems, field: &str, digest: Option<&str>) -> Option<Digest> {
-    let Some(digest) = digest else {
-        return problems.missing(field);
-    };
-    let parsed = Digest::from_hex(digest);
-    if parsed.is_none() {
-        problems.add("digest", "must be 64 hexadecimal digits, as in an export");
-    }
-    parsed
-}
-
-fn refuse_both(problems: &mut Problems, field: &str) -> Option<Digest> {
-    problems.add("digest", format!("give either the {field} or the digest, not both"));
-    None
 }
 
 fn link(problems: &mut Problems, shopper: Option<&str>, device: Option<&str>, revoked: bool) -> Option<Link> {

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{LIVEZ, READYZ};
-use crate::directory::{Directory, Remote};
+use crate::directory::{Directory, IdentityBackend};
 use crate::storage::Database;
 
 /// Whether the connector accepts requests: after it has started, and until it is asked to stop. Clones share it.
@@ -90,8 +90,9 @@ async fn livez() -> Json<Status> {
 )]
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     if readiness.ready.load(Ordering::Acquire) {
-        let remote = readiness.directory.as_ref().and_then(|directory| directory.remote());
-        let is_up = readiness.database.is_none_or(|database| database.is_up()) && remote.is_none_or(Remote::is_up);
+        let backend = readiness.directory.as_ref().and_then(|directory| directory.backend());
+        let is_up =
+            readiness.database.is_none_or(|database| database.is_up()) && backend.is_none_or(IdentityBackend::is_up);
         Json(Status { status: if is_up { "ready" } else { "degraded" } }).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(Status { status: "unready" })).into_response()

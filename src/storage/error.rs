@@ -19,7 +19,6 @@ const READ_ONLY: &str = "25006";
 /// Why a database cannot be opened.
 #[derive(Debug, ThisError)]
 pub enum StorageError {
-    /// Another process has locked the file.
     #[error("storage.url: {0} is in use by another connector: only one process at a time may use a SQLite file")]
     InUse(String),
     /// The file has several names (hard links), each with its own lock and its own log.
@@ -27,68 +26,42 @@ pub enum StorageError {
         "storage.url: {path} has {links} names (hard links), and a process that opens the file under another name sees neither the \
          lock nor the log of this one: find the other names with `find -samefile`, and remove them", path = .path.display()
     )]
-    Linked {
-        /// The file.
-        path: PathBuf,
-        /// The number of its names.
-        links: u64,
-    },
-    /// A file or folder cannot be used.
+    Linked { path: PathBuf, links: u64 },
     #[error("storage.url: {path}: {what}", path = .path.display(), what = file_error(.path, .error))]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
+    File { path: PathBuf, error: io::Error },
     /// The database was created with another hash key. Under a different key, no row can be found.
     #[error("security.hash_key: {0} was made with another hash key: restore that key, or start with a new database")]
     OtherKey(String),
-    /// The key file contains no key.
     #[error("security.hash_key: {path}: {error}")]
-    KeyFile {
-        /// The file.
-        path: String,
-        /// The cause.
-        error: HashKeyError,
-    },
-    /// The database's encoding cannot store every text.
+    KeyFile { path: String, error: HashKeyError },
     #[error("storage.url: the database's encoding is {0}, but must be UTF8")]
     Encoding(String),
     /// No hash key is configured. With PostgreSQL it is never generated, since every connector needs the same key.
     #[error("security.hash_key: is required with PostgreSQL")]
     NoKey,
-    /// The database does not exist, and may not be created.
     #[error("storage.url: {0}: no connector database found")]
     NoDatabase(String),
-    /// The database could not be opened in time.
     #[error(
         "storage.url: {database}: no answer within {limit} s, at this step: {step}{error}",
         limit = START_TIMEOUT.as_secs(),
         error = .error.as_ref().map(|error| format!("; the last error: {error}")).unwrap_or_default()
     )]
     TimedOut {
-        /// The database, without user and password.
         database: String,
-        /// The step that did not complete.
         step: Step,
         /// The error of the last failed attempt, if one has failed.
         error: Option<String>,
     },
-    /// The operating system returned no random bytes for a new key.
     #[error("cannot create a hash key: no random bytes from the operating system: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// An error from the database or its driver.
     #[error("storage.url: {0}")]
     Database(#[from] Error),
-    /// The schema cannot be migrated.
     #[error("storage.url: {0}")]
     Migration(#[from] MigrateError),
 }
 
 impl StorageError {
     /// Whether another start with the same configuration would fail in the same way.
-    #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             Self::Database(Error::Configuration(_)) => true,
@@ -183,10 +156,8 @@ pub(crate) enum DatabaseError {
     /// A row holds values that no connector writes.
     #[error("invalid data in the database: {0}")]
     Corrupt(String),
-    /// An error from the database or its driver.
     #[error(transparent)]
     Sqlx(#[from] Error),
-    /// The database task panicked.
     #[error("a database task panicked")]
     Panicked,
 }
@@ -246,7 +217,6 @@ fn sqlite_symptom(code: &str) -> Symptom {
     }
 }
 
-/// By the SQLSTATE.
 fn postgres_symptom(code: &str) -> Symptom {
     // Connection failure, authentication failure, no such database, no resources, cancelled by an operator or a
     // timeout, system error, internal error.

@@ -8,26 +8,20 @@
 //!
 //! This module knows nothing about the tables of the modules that use it, except for the one row that the probe reads.
 
-mod breaker;
-mod disk;
 mod error;
-mod metrics;
+mod health;
 mod opening;
-mod permits;
 mod postgres;
-mod probe;
-mod purge;
-mod schema;
 mod sqlite;
-mod time;
 
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -35,23 +29,16 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-pub(crate) use error::StorageError;
-pub(crate) use error::{DatabaseError, corrupt};
-pub(crate) use metrics::register;
-pub(crate) use opening::{DatabaseWait, Step};
+pub(crate) use error::{DatabaseError, StorageError, corrupt};
+pub(crate) use health::register;
+pub(crate) use opening::Step;
 pub(crate) use sqlite::JSON_ROWS;
-pub(crate) use time::{from_nanos, to_nanos};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use breaker::{Breaker, Kind, LateWrite};
-use disk::Disk;
-use error::Symptom;
-use opening::Opening;
-use permits::QueryPermits;
+use health::{Breaker, Kind, QueryPermits};
 use postgres::StaleCutoff;
-use schema::Content;
-use sqlite::LockedFile;
+use sqlite::Disk;
 
 // Each is much shorter than a request's deadline of 1.5 s, which limits their sum.
 /// The time limit for getting a connection.
@@ -162,155 +149,69 @@ struct Pools {
 /// The future of work on a connection.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'c>>;
 
-/// Logs that a start is waiting for the database.
-fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
-    let left = left.as_secs();
-    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
-}
+pub(crate) trait Job<T>: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static {}
+
+impl<T, W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static> Job<T> for W {}
 
 impl Database {
-    /// Opens the database or creates a new one, migrates its schema, and checks its hash key. Logs every few seconds
-    /// while it waits.
-    ///
-    /// # Errors
-    /// When another process uses the file, the database was created with another hash key, does not answer within 30 s,
-    /// or cannot be used.
-    pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
-        Self::open_with(location, hash_key, true, log_wait).await
-    }
-
-    /// As [`Self::open`]. `may_create` is whether a new database may be created; `report` is called every few seconds
-    /// while it waits.
-    ///
-    /// # Errors
-    /// As [`Self::open`], and when the database does not exist and may not be created. Then nothing was changed.
-    pub async fn open_with(
-        location: &Location,
-        hash_key: Option<HashKey>,
-        may_create: bool,
-        report: fn(&DatabaseWait),
-    ) -> Result<Self, StorageError> {
-        Self::open_content(location, hash_key, Content::All, may_create, report).await
-    }
-
-    /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
-    /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
-    ///
-    /// # Errors
-    /// As [`Database::open`].
-    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
-        match location {
-            Location::Sqlite(path) => {
-                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
-                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
-                Ok(carts.for_shoppers())
-            }
-            Location::Postgres { .. } => Ok(self.for_shoppers()),
-        }
-    }
-
-    async fn open_content(
-        location: &Location,
-        hash_key: Option<HashKey>,
-        content: Content,
-        may_create: bool,
-        report: fn(&DatabaseWait),
-    ) -> Result<Self, StorageError> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let name = location.to_string();
-        let (engine, options, connections, hash_key, lock) = match location {
-            Location::Sqlite(path) if !may_create && sqlite::is_new(path) => {
-                return Err(StorageError::NoDatabase(name));
-            }
-            Location::Sqlite(path) => {
-                let LockedFile { path, lock, hash_key } = sqlite::lock_file(path, hash_key)?;
-                (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
-            }
-            Location::Postgres { url, connections } => {
-                let hash_key = hash_key.ok_or(StorageError::NoKey)?;
-                (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
-            }
-        };
-        let stale_cutoff = StaleCutoff::default();
-        let opening = Opening {
-            engine,
-            content,
-            options: &options,
-            connections,
-            hash_key: &hash_key,
-            name: &name,
-            may_create,
-            stale_cutoff: &stale_cutoff,
-        };
-        let pools = opening.run(report).await?;
-        let (breaker, write_permit) = (Breaker::default(), Arc::new(Semaphore::new(1)));
-        let query_permits = QueryPermits::new(pools.reads.options().get_max_connections());
-        let opened = Arc::default();
-        let path = match location {
-            Location::Sqlite(path) => Some(path.clone()),
-            Location::Postgres { .. } => None,
-        };
-        let inner = Inner {
-            engine,
-            path,
-            options,
-            pools,
-            breaker,
-            opened,
-            stale_cutoff,
-            hash_key,
-            query_permits,
-            write_permit,
-            disk: Mutex::default(),
-            _lock: lock,
-        };
-        Ok(Self(Arc::new(inner), Workload::Admin))
-    }
-
     /// The same database for the work of shoppers' apps, with their own connections where there are enough, and a
     /// shorter time limit.
-    #[must_use]
     pub(crate) fn for_shoppers(&self) -> Self {
         Self(Arc::clone(&self.0), Workload::Shoppers)
     }
 
     /// The kind of database.
-    #[must_use]
     pub fn engine(&self) -> Engine {
         self.0.engine
     }
 
     /// The hash key of this database's digests.
-    #[must_use]
     pub fn hash_key(&self) -> &HashKey {
         &self.0.hash_key
     }
 
     /// Whether the database answers scans in time, as far as is known.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         self.accepts_queries() && !self.is_slow()
     }
 
     /// Whether requests may query the database: the breaker is closed.
-    #[must_use]
     pub fn accepts_queries(&self) -> bool {
         !self.0.breaker.is_open()
     }
 
     /// Whether commits to a SQLite file take longer than a scan may wait.
-    #[must_use]
     pub fn is_slow(&self) -> bool {
         self.0.breaker.is_slow()
     }
 
+    /// Reads data that a scan waits for. `subject` identifies the scan.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        subject: Subject,
+        work: impl Job<T>,
+    ) -> Result<T, DatabaseError> {
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let permit = match self.0.query_permits.acquire().await {
+            Ok(permit) => permit,
+            Err(error) => {
+                self.diagnose(Kind::Read, &[subject], Some(&error));
+                return Err(error);
+            }
+        };
+        self.run(&self.0.pools.reads, READ_TIMEOUT, Some((Kind::Read, vec![subject])), |connection| {
+            Box::pin(async move {
+                let _permit = permit; // held until the query ends, even if the caller has disconnected
+                work(connection).await
+            })
+        })
+        .await
+    }
+
     /// Reads data that no gate waits for, such as a list.
-    pub(crate) async fn look_up<T, W>(&self, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
+    pub(crate) async fn look_up<T: Send + 'static>(&self, work: impl Job<T>) -> Result<T, DatabaseError> {
         let Pools { admin_reads, shopper_reads, .. } = &self.0.pools;
         match (self.1, self.0.engine) {
             (Workload::Shoppers, _) => self.run(shopper_reads, SHOPPER_TIMEOUT, None, work).await,
@@ -326,20 +227,16 @@ impl Database {
     }
 
     /// Writes records. `work` itself begins its transaction, or is a single statement.
-    pub(crate) async fn record<T, W>(&self, subjects: Vec<Subject>, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
+    pub(crate) async fn record<T: Send + 'static>(
+        &self,
+        subjects: Vec<Subject>,
+        work: impl Job<T>,
+    ) -> Result<T, DatabaseError> {
         self.run(&self.0.pools.writes, RECORD_TIMEOUT, Some((Kind::Write, subjects)), work).await
     }
 
     /// Runs `work`, which no gate waits for, in a transaction.
-    pub(crate) async fn transaction<T, W>(&self, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
+    pub(crate) async fn transaction<T: Send + 'static>(&self, work: impl Job<T>) -> Result<T, DatabaseError> {
         let (pool, time_limit) = match self.1 {
             Workload::Admin => (&self.0.pools.admin_writes, ADMIN_TIMEOUT),
             Workload::Shoppers => (&self.0.pools.shopper_writes, SHOPPER_TIMEOUT),
@@ -378,17 +275,13 @@ impl Database {
 
     /// Runs `work` in its own task. `health` is the kind and the subjects of the work, if its result counts for the
     /// database's health.
-    async fn run<T, W>(
+    async fn run<T: Send + 'static>(
         &self,
         pool: &AnyPool,
         time_limit: Duration,
         health: Option<(Kind, Vec<Subject>)>,
-        work: W,
-    ) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-    {
+        work: impl Job<T>,
+    ) -> Result<T, DatabaseError> {
         if self.0.breaker.is_open() {
             return Err(DatabaseError::Down);
         }
@@ -462,54 +355,6 @@ impl Database {
         }
         result
     }
-
-    /// Called each time that the time limit of a write to the SQLite file has passed; `times` is how often for this
-    /// write.
-    fn report_late_write(&self, times: u32) {
-        match self.0.breaker.late_write(times, RECORD_TIMEOUT) {
-            None => {}
-            Some(LateWrite::Slow) => {
-                let file = self.0.path.as_deref().map(|path| path.display().to_string());
-                let consequence = "the disk of the SQLite file is slow: scans get a 500, and their retries get the decision once it is written; \
-                            check the disk, and which other programs use it";
-                tracing::warn!(file, "a commit takes longer than {RECORD_TIMEOUT:?}: {consequence}");
-            }
-            Some(LateWrite::Stalled) => self.0.opened.notify_one(),
-        }
-    }
-
-    /// Counts a result for the database's health.
-    fn diagnose(&self, kind: Kind, subjects: &[Subject], error: Option<&DatabaseError>) {
-        let breaker = &self.0.breaker;
-        if let Some(DatabaseError::Busy) = error {
-            return; // other look-ups were answered, and are already counted
-        }
-        let is_open_now = match error.map(|error| (error, error.symptom(self.0.engine))) {
-            None | Some((_, Symptom::None)) => {
-                if kind == Kind::Read {
-                    self.0.query_permits.count_answer();
-                }
-                if breaker.succeeded(kind) {
-                    tracing::info!("the disk of the SQLite file is fast enough again");
-                }
-                return;
-            }
-            // Another write uses the only connection.
-            Some((DatabaseError::Sqlx(sqlx::Error::PoolTimedOut), _))
-                if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
-            {
-                return self.report_late_write(1);
-            }
-            Some((error, Symptom::Unhealthy)) => breaker.failed(kind, subjects, error),
-            // Another connection holds a lock that one of the subjects needed. With several subjects, it is not known
-            // which one.
-            Some((error, Symptom::Lock)) => subjects.len() == 1 && breaker.failed(kind, subjects, error),
-        };
-        if is_open_now {
-            self.0.stale_cutoff.set_now();
-            self.0.opened.notify_one();
-        }
-    }
 }
 
 /// Begins a transaction that writes to SQLite. A transaction that begins by reading fails at its first write if the
@@ -536,12 +381,8 @@ where
 }
 
 /// Wraps `work` so that its PostgreSQL transaction may take longer than a scan can wait.
-fn with_admin_timeouts<T, W>(work: W) -> impl for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static
-where
-    T: Send + 'static,
-    W: for<'c> FnOnce(&'c mut AnyConnection) -> Work<'c, T> + Send + 'static,
-{
-    |connection| {
+fn with_admin_timeouts<T: Send + 'static>(work: impl Job<T>) -> impl Job<T> {
+    |connection: &mut AnyConnection| {
         Box::pin(async move {
             connection.execute("SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '8s'").await?;
             work(connection).await
@@ -563,4 +404,15 @@ fn with_settings(options: AnyPoolOptions, settings: &'static [&'static str]) -> 
             Ok(())
         })
     })
+}
+
+/// Nanoseconds since 1970. Times outside the years 1677 to 2262 become the nearest value that an `i64` can hold.
+pub(crate) fn to_nanos(time: DateTime<Utc>) -> i64 {
+    let bound = if time < DateTime::UNIX_EPOCH { i64::MIN } else { i64::MAX };
+    time.timestamp_nanos_opt().unwrap_or(bound)
+}
+
+/// The time of a number of nanoseconds since 1970.
+pub(crate) fn from_nanos(nanos: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_nanos(nanos)
 }

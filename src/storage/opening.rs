@@ -1,22 +1,28 @@
 //! Opens a database under one deadline, from the first connection to the last, and reports every few seconds what it
 //! waits for.
 //!
-//! Transient errors are retried until the deadline. A database with another hash key is refused before anything in it
-//! is changed.
+//! Transient errors are retried until the deadline. A database with another hash key is refused before its schema is
+//! migrated or anything else in it is changed.
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use sqlx::any::AnyConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Error, Executor as _};
+use sqlx::any::{Any, AnyConnectOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{
+    AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, SqlSafeStr as _, query,
+    query_scalar,
+};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use super::error::StorageError;
+use super::health::{Breaker, QueryPermits};
 use super::postgres::StaleCutoff;
-use super::schema::{Content, check_key, migrations, stored_key};
-use super::{Engine, Pools, postgres, sqlite};
+use super::sqlite::LockedFile;
+use super::{Database, Engine, Inner, Location, Pools, Workload, postgres, sqlite};
 use crate::clock::later;
 use crate::digest::HashKey;
 
@@ -32,6 +38,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// Sent on the connection of a start, so that the server itself ends a statement that waits for a lock, and none is
 /// left waiting there.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'";
+
+/// The property that stores the check value of the hash key that the database was created with.
+const KEY_CHECK: &str = "hash key check";
 
 /// A report that a start is waiting for its database.
 #[derive(Clone, Debug)]
@@ -82,18 +91,111 @@ impl fmt::Display for DatabaseWait {
     }
 }
 
+/// Logs that a start is waiting for the database.
+fn log_wait(DatabaseWait { database, step, error, left }: &DatabaseWait) {
+    let left = left.as_secs();
+    tracing::warn!(%database, %step, error, gives_up_in_s = left, "the database does not answer yet");
+}
+
+impl Database {
+    /// Opens the database or creates a new one, migrates its schema, and checks its hash key. Logs every few seconds
+    /// while it waits.
+    ///
+    /// # Errors
+    /// When another process uses the file, the database was created with another hash key, does not answer within 30 s,
+    /// or cannot be used.
+    pub async fn open(location: &Location, hash_key: Option<HashKey>) -> Result<Self, StorageError> {
+        Self::open_with(location, hash_key, true, log_wait).await
+    }
+
+    /// As [`Self::open`]. `may_create` is whether a new database may be created; `report` is called every few seconds
+    /// while it waits.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when the database does not exist and may not be created. Then nothing was changed.
+    pub async fn open_with(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        may_create: bool,
+        report: fn(&DatabaseWait),
+    ) -> Result<Self, StorageError> {
+        Self::open_content(location, hash_key, Content::All, may_create, report).await
+    }
+
+    /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
+    /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
+    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
+        match location {
+            Location::Sqlite(path) => {
+                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
+                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
+                Ok(carts.for_shoppers())
+            }
+            Location::Postgres { .. } => Ok(self.for_shoppers()),
+        }
+    }
+
+    async fn open_content(
+        location: &Location,
+        hash_key: Option<HashKey>,
+        content: Content,
+        may_create: bool,
+        report: fn(&DatabaseWait),
+    ) -> Result<Self, StorageError> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let name = location.to_string();
+        let (engine, options, connections, hash_key, lock) = match location {
+            Location::Sqlite(path) if !may_create && sqlite::is_new(path) => {
+                return Err(StorageError::NoDatabase(name));
+            }
+            Location::Sqlite(path) => {
+                let LockedFile { path, lock, hash_key } = sqlite::lock_file(path, hash_key)?;
+                (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
+            }
+            Location::Postgres { url, connections } => {
+                let hash_key = hash_key.ok_or(StorageError::NoKey)?;
+                (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
+            }
+        };
+        let stale_cutoff = StaleCutoff::default();
+        let opening = Opening { engine, content, options, connections, hash_key, name, may_create, stale_cutoff };
+        let pools = opening.run(report).await?;
+        let Opening { options, hash_key, stale_cutoff, .. } = opening;
+        let inner = Inner {
+            engine,
+            path: match location {
+                Location::Sqlite(path) => Some(path.clone()),
+                Location::Postgres { .. } => None,
+            },
+            options,
+            query_permits: QueryPermits::new(pools.reads.options().get_max_connections()),
+            pools,
+            breaker: Breaker::default(),
+            opened: Arc::default(),
+            stale_cutoff,
+            hash_key,
+            write_permit: Arc::new(Semaphore::new(1)),
+            disk: Mutex::default(),
+            _lock: lock,
+        };
+        Ok(Self(Arc::new(inner), Workload::Admin))
+    }
+}
+
 /// The parameters of opening a database.
-pub(super) struct Opening<'o> {
-    pub(super) engine: Engine,
-    pub(super) content: Content,
-    pub(super) options: &'o AnyConnectOptions,
+struct Opening {
+    engine: Engine,
+    content: Content,
+    options: AnyConnectOptions,
     /// The maximum number of connections to PostgreSQL.
-    pub(super) connections: u32,
-    pub(super) hash_key: &'o HashKey,
-    pub(super) name: &'o str,
+    connections: u32,
+    hash_key: HashKey,
+    /// The location without user and password.
+    name: String,
     /// Whether a new database may be created.
-    pub(super) may_create: bool,
-    pub(super) stale_cutoff: &'o StaleCutoff,
+    may_create: bool,
+    stale_cutoff: StaleCutoff,
 }
 
 /// The current step, and the error of the previous attempt.
@@ -114,9 +216,9 @@ impl Progress {
     }
 }
 
-impl Opening<'_> {
+impl Opening {
     /// Opens the database before the deadline. Calls `report` every few seconds while it waits.
-    pub(super) async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
+    async fn run(&self, report: fn(&DatabaseWait)) -> Result<Pools, StorageError> {
         let (began, progress) = (Instant::now(), Progress::default());
         let deadline = later(began, START_TIMEOUT);
         let reporting = async {
@@ -124,13 +226,13 @@ impl Opening<'_> {
             loop {
                 ticks.tick().await;
                 let ((step, error), left) = (progress.get(), deadline.saturating_duration_since(Instant::now()));
-                report(&DatabaseWait { database: self.name.to_owned(), step, error, left });
+                report(&DatabaseWait { database: self.name.clone(), step, error, left });
             }
         };
         tokio::select! {
             opened = timeout_at(deadline, self.retry_until_open(&progress)) => opened.unwrap_or_else(|_| {
                 let (step, error) = progress.get();
-                Err(StorageError::TimedOut { database: self.name.to_owned(), step, error })
+                Err(StorageError::TimedOut { database: self.name.clone(), step, error })
             }),
             () = reporting => Err(Error::WorkerCrashed.into()), // unreachable: this future never ends
         }
@@ -158,19 +260,123 @@ impl Opening<'_> {
         progress.at(Step::HashKey);
         match stored_key(&mut connection, self.engine).await? {
             Some(stored) if stored != self.hash_key.check_value() => {
-                return Err(StorageError::OtherKey(self.name.to_owned()));
+                return Err(StorageError::OtherKey(self.name.clone()));
             }
-            None if !self.may_create => return Err(StorageError::NoDatabase(self.name.to_owned())),
+            None if !self.may_create => return Err(StorageError::NoDatabase(self.name.clone())),
             Some(_) | None => {}
         }
         progress.at(Step::Schema);
         migrations(self.engine, self.content).run_direct(None, &mut connection, false).await?;
-        check_key(&mut connection, self.hash_key, self.name).await?;
+        check_key(&mut connection, &self.hash_key, &self.name).await?;
         connection.close().await?;
         progress.at(Step::Connections);
         Ok(match self.engine {
-            Engine::Sqlite => sqlite::pools(self.options, self.content).await?,
-            Engine::Postgres => postgres::pools(self.options, self.connections, self.stale_cutoff).await?,
+            Engine::Sqlite => sqlite::pools(&self.options, self.content).await?,
+            Engine::Postgres => postgres::pools(&self.options, self.connections, &self.stale_cutoff).await?,
         })
+    }
+}
+
+/// The contents of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Everything, except that SQLite keeps the carts in another file.
+    All,
+    /// Only the carts, in their own SQLite file.
+    Carts,
+}
+
+/// The migrations. A migration removes nothing that the previous release needs, and migrations of later releases are
+/// ignored, so that a release also runs on the schema of the next one.
+fn migrations(engine: Engine, content: Content) -> Migrator {
+    let steps: &[(i64, &str, &str)] = match (engine, content) {
+        (Engine::Sqlite, Content::Carts) => &[(1, "carts", include_str!("../../migrations/sqlite/carts_0001.sql"))],
+        (Engine::Sqlite, Content::All) => &[
+            (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
+            (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
+            (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
+            (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
+            (6, "fewer indexes", include_str!("../../migrations/sqlite/0006_fewer_indexes.sql")),
+            (7, "promised codes", include_str!("../../migrations/sqlite/0007_promised_codes.sql")),
+        ],
+        (Engine::Postgres, _) => &[
+            (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
+            (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
+            (3, "carts", include_str!("../../migrations/postgres/0003_carts.sql")),
+            (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
+            (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
+            (6, "events in turn", include_str!("../../migrations/postgres/0006_events_in_turn.sql")),
+            (7, "promised codes", include_str!("../../migrations/postgres/0007_promised_codes.sql")),
+        ],
+    };
+    let steps = steps.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, AssertSqlSafe(*sql).into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(steps.collect());
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Reads the check value of the hash key that the database was created with. `None` if no connector has created the
+/// database yet.
+async fn stored_key(connection: &mut AnyConnection, engine: Engine) -> Result<Option<Vec<u8>>, StorageError> {
+    let has_table = match engine {
+        Engine::Sqlite => "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'property'",
+        Engine::Postgres => "SELECT count(to_regclass('property'))",
+    };
+    let tables: i64 = query_scalar(has_table).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    let stored = query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK);
+    Ok(stored.fetch_optional(connection).await?)
+}
+
+/// Stores the key's check value in a new database. Refuses an existing database that was created with another key.
+async fn check_key(connection: &mut AnyConnection, hash_key: &HashKey, name: &str) -> Result<(), StorageError> {
+    let check = hash_key.check_value();
+    query::<Any>("INSERT INTO property (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(KEY_CHECK)
+        .bind(check.as_slice())
+        .execute(&mut *connection)
+        .await?;
+    let stored: Vec<u8> =
+        query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK).fetch_one(connection).await?;
+    if stored == check { Ok(()) } else { Err(StorageError::OtherKey(name.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+
+    /// The migration replaces SQLite's audit table, since SQLite cannot change a CHECK.
+    #[tokio::test]
+    async fn migrated_audit_rows_keep_their_ids_and_no_id_is_used_twice() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
+        let mut connection = url.parse::<AnyConnectOptions>().expect("a URL").connect().await.expect("a new database");
+        let all = migrations(Engine::Sqlite, Content::All);
+        let before: Vec<_> = all.iter().filter(|step| step.version < 5).cloned().collect();
+        Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the earlier schema");
+        let put = "INSERT INTO audit (at, action, kind, subject) VALUES (1, 'put', $1, 's')";
+        for _ in 0..4 {
+            query::<Any>(put).bind("store").execute(&mut connection).await.expect("the row is inserted");
+        }
+        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)")
+            .execute(&mut connection)
+            .await
+            .expect("the rows are deleted");
+        all.run_direct(None, &mut connection, false).await.expect("the current schema");
+
+        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("the row is inserted");
+        let rows = query::<Any>("SELECT id, kind FROM audit ORDER BY id").fetch_all(&mut connection).await;
+        let listed: Vec<(i64, String)> =
+            rows.expect("a list").iter().map(|row| (row.get("id"), row.get("kind"))).collect();
+        let expected = [(1, "store"), (3, "store"), (5, "customer")].map(|(id, kind)| (id, kind.to_owned()));
+        assert_eq!(listed, expected);
+        assert!(query::<Any>(put).bind("nonsense").execute(&mut connection).await.is_err(), "the CHECK still applies");
     }
 }

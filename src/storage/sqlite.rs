@@ -1,21 +1,28 @@
-//! A SQLite file that only this process uses: its folder, lock and hash key, connection options, and connection pools.
+//! A SQLite file that only this process uses: its folder, lock and hash key, its connections, its size on the disk, and
+//! the removal of erased data.
+//!
+//! SQLite overwrites deleted content with zeros (`secure_delete`), but only in the file: the write-ahead log keeps older
+//! versions of the pages until it is overwritten or truncated. Unused space of a page that was split may also still
+//! contain a copy of a row.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use std::time::Duration;
+use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, Error, Executor as _, Row as _, query};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
 
-use sqlx::Error;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-
-use super::schema::Content;
+use super::opening::Content;
 use super::{
-    ACQUIRE_TIMEOUT, ADMIN_TIMEOUT, Pools, RECORD_TIMEOUT, SHOPPER_TIMEOUT, StorageError, with_settings,
-    without_statement_log,
+    ACQUIRE_TIMEOUT, ADMIN_TIMEOUT, Database, DatabaseError, Engine, Pools, RECORD_TIMEOUT, SHOPPER_TIMEOUT,
+    StorageError, with_settings, without_statement_log,
 };
 use crate::digest::HashKey;
 
@@ -36,6 +43,17 @@ const SETTINGS: &str =
 /// 16 MiB of log; the statement journal in memory, which a large batch would otherwise write to a file of its own; and
 /// overwriting of deleted content, so that erased names do not remain in the file.
 const WRITER: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON";
+
+/// How long [`Database::measure_disk`] may take.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A longer log is truncated as soon as no reader needs it. Twice the size that a log reaches without long-running
+/// readers.
+const LONG_LOG: u64 = 32 << 20;
+/// The largest file that is rewritten as a whole, which takes a fraction of the time that a record may wait.
+const SMALL_FILE: u64 = 16 << 20;
+/// How long to wait for readers before truncating the log fails.
+const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A file that this process has locked: its path with links resolved, its lock, which is held until `lock` is closed,
 /// and its hash key.
@@ -172,4 +190,99 @@ fn key_beside(path: &Path, is_new: bool) -> Result<HashKey, StorageError> {
 fn file_error(path: &Path) -> impl Fn(io::Error) -> StorageError {
     let path = path.to_owned();
     move |error| StorageError::File { path: path.clone(), error }
+}
+
+/// The disk usage of a SQLite file, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disk {
+    /// The free space that is available to an unprivileged process.
+    pub(super) free: u64,
+    /// The size of the write-ahead log.
+    pub(super) log: u64,
+}
+
+impl Database {
+    /// Measures the disk usage for the metrics. If that takes too long, they show none.
+    pub async fn measure_disk(&self) {
+        let database = self.clone();
+        // With a time-out: asking for the free space blocks while the disk does not respond.
+        let disk = timeout(DISK_TIMEOUT, spawn_blocking(move || database.disk())).await;
+        *self.0.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk.ok().and_then(Result::ok).flatten();
+    }
+
+    /// The disk usage when it was last measured.
+    pub(super) fn measured_disk(&self) -> Option<Disk> {
+        *self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the disk usage, which may block. `None` if the database is not a file, or the system does not report the
+    /// free space.
+    pub(super) fn disk(&self) -> Option<Disk> {
+        let path = self.0.path.as_deref()?;
+        let system = rustix::fs::statvfs(path).ok()?;
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = std::fs::metadata(log).map_or(0, |log| log.len());
+        Some(Disk { free: system.f_bavail.saturating_mul(system.f_frsize), log })
+    }
+
+    /// Removes deleted data permanently from a SQLite file and its log. On PostgreSQL, the server's vacuum does this.
+    ///
+    /// # Errors
+    /// When another process keeps reading the file for longer than 10 s.
+    pub(crate) async fn purge(&self) -> Result<(), DatabaseError> {
+        let (Engine::Sqlite, Some(path)) = (self.0.engine, self.0.path.clone()) else { return Ok(()) };
+        let length = spawn_blocking(move || path.metadata().map_or(u64::MAX, |file| file.len())).await;
+        if length.is_ok_and(|length| length <= SMALL_FILE) {
+            let permit = self.0.write_permit.clone().acquire_owned().await;
+            let vacuum = self.run(&self.0.pools.admin_writes, ADMIN_TIMEOUT, None, |connection| {
+                Box::pin(async move {
+                    let _permit = permit; // held until the work ends, even if the caller has disconnected
+                    Ok(connection.execute("VACUUM").await.map(drop)?)
+                })
+            });
+            vacuum.await?;
+        }
+        let deadline = Instant::now().checked_add(READER_TIMEOUT);
+        while !self.truncate_log().await? {
+            if deadline.is_none_or(|deadline| Instant::now() > deadline) {
+                return Err(DatabaseError::LogInUse);
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        Ok(())
+    }
+
+    /// Truncates the log of a SQLite file if it is unusually long and no reader needs it.
+    pub(crate) async fn truncate_long_log(&self) {
+        let database = self.clone();
+        let disk = spawn_blocking(move || database.disk()).await.ok().flatten();
+        if disk.is_some_and(|disk| disk.log > LONG_LOG)
+            && let Err(error) = self.truncate_log().await
+        {
+            tracing::debug!(%error, "cannot truncate the log of the SQLite file");
+        }
+    }
+
+    /// Truncates the log unless a reader needs it. Returns whether it was truncated.
+    async fn truncate_log(&self) -> Result<bool, DatabaseError> {
+        self.run(&self.0.pools.admin_reads, ADMIN_TIMEOUT, None, |connection| {
+            Box::pin(async move {
+                // The passive checkpoint runs beside the writer, so that the second one, which blocks records, is
+                // short.
+                checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)").await?;
+                connection.execute("PRAGMA busy_timeout = 50").await?;
+                let is_done = checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+                connection.execute("PRAGMA busy_timeout = 500").await?;
+                is_done
+            })
+        })
+        .await
+    }
+}
+
+/// Runs a checkpoint. Returns whether it completed.
+async fn checkpoint(connection: &mut AnyConnection, statement: &'static str) -> Result<bool, DatabaseError> {
+    let row = query::<Any>(statement).fetch_one(connection).await?;
+    Ok(row.try_get::<i64, _>(0)? == 0)
 }

@@ -24,14 +24,12 @@ const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "tls.client_authority";
 
-/// The content of the files.
 pub(super) struct Contents {
     certificate: Vec<u8>,
     key: SecretSlice<u8>,
     authority: Option<Vec<u8>>,
 }
 
-/// The parsed content.
 pub(super) struct Parsed {
     pub(super) certificate: Arc<CertifiedKey>,
     /// Verifies client certificates, if `tls.client_authority` is set.
@@ -50,7 +48,6 @@ impl PartialEq for Contents {
     }
 }
 
-/// Collects all problems.
 #[derive(Default)]
 struct Problems(Vec<TlsProblem>);
 
@@ -73,13 +70,10 @@ impl Contents {
         let certificate = read(CERTIFICATE, &settings.certificate);
         let key = read(KEY, &settings.key);
         let authority = settings.client_authority.as_ref().map(|path| read(AUTHORITY, path));
-        match (certificate, key, authority) {
-            (Some(certificate), Some(key), None) => Ok(Self { certificate, key: key.into(), authority: None }),
-            (Some(certificate), Some(key), Some(Some(authority))) => {
-                Ok(Self { certificate, key: key.into(), authority: Some(authority) })
-            }
-            _ => Err(TlsError(problems.0)),
+        if let (Some(certificate), Some(key), None | Some(Some(_))) = (certificate, key, &authority) {
+            return Ok(Self { certificate, key: key.into(), authority: authority.flatten() });
         }
+        Err(TlsError(problems.0))
     }
 
     pub(super) fn parse(&self, settings: &TlsSettings, provider: &Arc<CryptoProvider>) -> Result<Parsed, TlsError> {
@@ -87,10 +81,10 @@ impl Contents {
         let chain = problems.collect(CERTIFICATE, &settings.certificate, chain(&self.certificate));
         let key = problems.collect(KEY, &settings.key, key(self.key.expose_secret(), provider));
         let authority = settings.client_authority.as_deref().unwrap_or(Path::new(""));
-        let verifier =
-            self.authority.as_ref().map(|pem| problems.collect(AUTHORITY, authority, verifier(pem, provider)));
+        let verifier = self.authority.as_ref().map(|pem| verifier(pem, provider)).transpose();
+        let verifier = problems.collect(AUTHORITY, authority, verifier);
         if let (Some(Chain { chain, begins, expires, is_authority }), Some(key)) = (chain, key) {
-            let certificate = CertifiedKey::new(chain, key);
+            let certificate = Arc::new(CertifiedKey::new(chain, key));
             let matches = match certificate.keys_match() {
                 Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                     Err("does not match tls.certificate: use the private key of that certificate".to_owned())
@@ -98,16 +92,8 @@ impl Contents {
                 _ => Ok(()),
             };
             let matches = problems.collect(KEY, &settings.key, matches);
-            match verifier {
-                None if matches.is_some() => {
-                    let certificate = Arc::new(certificate);
-                    return Ok(Parsed { certificate, verifier: None, begins, expires, is_authority });
-                }
-                Some(Some(verifier)) if matches.is_some() => {
-                    let (certificate, verifier) = (Arc::new(certificate), Some(verifier));
-                    return Ok(Parsed { certificate, verifier, begins, expires, is_authority });
-                }
-                _ => {}
+            if let (Some(()), Some(verifier)) = (matches, verifier) {
+                return Ok(Parsed { certificate, verifier, begins, expires, is_authority });
             }
         }
         Err(TlsError(problems.0))

@@ -9,25 +9,24 @@
 //! certificate is [checked again](Tls::is_still_valid) after the CA certificates change, and once a minute. Session
 //! resumption is disabled when client certificates are requested, because a resumed session would skip verification.
 
-mod client;
 mod files;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tokio_rustls::rustls::pki_types::UnixTime;
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::time_provider::TimeProvider;
-
-pub(crate) use client::Client;
+use tokio_rustls::rustls::{self, ServerConfig, ServerConnection};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use crate::clock::Clock;
 use crate::observe::metrics::readings;
@@ -35,8 +34,10 @@ use files::{Contents, Parsed};
 
 /// The only application protocol.
 const ALPN: &[u8] = b"http/1.1";
+/// How long a check is used: the certificate may expire meanwhile.
+const CHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// A warning is logged if the certificate expires within this time.
-const EXPIRES_SOON: chrono::TimeDelta = chrono::TimeDelta::days(14);
+const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
 
 /// `tls.*`: the files, each in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +59,7 @@ pub struct TlsError(pub Vec<TlsProblem>);
 #[derive(Debug, Error)]
 #[error("{setting} = {path:?}: {message}", path = .path.display().to_string())]
 pub struct TlsProblem {
-    /// The setting that names the file.
     pub setting: &'static str,
-    /// The file.
     pub path: PathBuf,
     /// The problem, and the valid content.
     pub message: String,
@@ -72,6 +71,21 @@ pub struct Tls {
     shared: Arc<Shared>,
     /// Whether clients are asked for a certificate.
     requests_client_certificate: bool,
+}
+
+/// A client whose certificate was valid at the last check.
+pub struct Client {
+    subject: Arc<str>,
+    chain: Vec<CertificateDer<'static>>,
+    /// The generation and the time of the last check. A std lock: it is held only for a comparison.
+    checked: Mutex<(u64, DateTime<Utc>)>,
+}
+
+impl Client {
+    /// The subject of the certificate, as RFC 4514 writes it: `CN=gateway,O=Example`.
+    pub fn subject(&self) -> &Arc<str> {
+        &self.subject
+    }
 }
 
 struct Shared {
@@ -94,9 +108,6 @@ struct Current {
 
 impl TlsSettings {
     /// Checks whether the files can be used.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn check(&self) -> Result<(), TlsError> {
         Contents::read(self)?.parse(self, &provider()).map(drop)
     }
@@ -105,9 +116,6 @@ impl TlsSettings {
 impl Tls {
     /// Reads the files. An expired certificate is used, with a warning: some clients do not check the date, and
     /// refusing it would stop them too.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn load(settings: TlsSettings, clock: Clock) -> Result<Self, TlsError> {
         let current = Current::new(Contents::read(&settings)?, &settings, &clock, 0)?;
         let shared = Shared { settings, clock, current: RwLock::new(Arc::new(current)) };
@@ -116,9 +124,6 @@ impl Tls {
 
     /// Reloads the files and returns whether they have changed. New connections then use the new content; open ones
     /// stay open. Files that cannot be used, for example because only one of two has been replaced yet, change nothing.
-    ///
-    /// # Errors
-    /// All problems of the files.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let Shared { settings, clock, current } = &*self.shared;
         let before = self.current();
@@ -138,7 +143,6 @@ impl Tls {
     }
 
     /// The same certificate for a port that does not request client certificates.
-    #[must_use]
     pub fn without_client_certificates(self) -> Self {
         Self { requests_client_certificate: false, ..self }
     }
@@ -154,11 +158,40 @@ impl Tls {
     }
 
     /// The configuration for a new connection.
-    #[must_use]
     pub fn server_config(&self) -> Arc<ServerConfig> {
         let current = self.current();
         let requests_it = self.requests_client_certificate;
         Arc::clone(if requests_it { &current.with_client_auth } else { &current.without_client_auth })
+    }
+
+    /// The client of a connection that was accepted with [`server_config`](Self::server_config), if it has presented a
+    /// certificate. rustls has verified it.
+    pub fn client(&self, connection: &ServerConnection) -> Option<Client> {
+        let chain: Vec<_> = connection.peer_certificates()?.iter().map(|one| one.clone().into_owned()).collect();
+        // If this library cannot parse the certificate, no setting can contain its subject.
+        let certificate = Certificate::from_der(chain.first()?).ok()?;
+        let subject = certificate.tbs_certificate().subject().to_string().into();
+        // No check yet, so that the first request is checked with the current CA certificates, not those of the
+        // handshake.
+        Some(Client { subject, chain, checked: Mutex::new((u64::MAX, DateTime::<Utc>::MIN_UTC)) })
+    }
+
+    /// Whether a client's certificate is still valid: its CA is still trusted, and it has not expired.
+    pub fn is_still_valid(&self, client: &Client) -> bool {
+        let (current, now) = (self.current(), self.shared.clock.now());
+        let (generation, at) = *client.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.signed_duration_since(at);
+        if generation == current.generation && age >= TimeDelta::zero() && age < CHECK_INTERVAL {
+            return true;
+        }
+        let (Some(verifier), Some((leaf, intermediates))) = (&current.verifier, client.chain.split_first()) else {
+            return false;
+        };
+        let is_valid = verifier.verify_client_cert(leaf, intermediates, unix(now)).is_ok();
+        if is_valid {
+            *client.checked.lock().unwrap_or_else(PoisonError::into_inner) = (current.generation, now);
+        }
+        is_valid
     }
 
     fn current(&self) -> Arc<Current> {
@@ -176,7 +209,10 @@ impl Current {
                 "tls.certificate is a CA certificate, which many clients refuse: use a server certificate, see docs/security.md"
             );
         }
-        let invalid = |error: tokio_rustls::rustls::Error| tls_error("tls.certificate", settings, error.to_string());
+        let invalid = |error: rustls::Error| {
+            let (path, message) = (settings.certificate.clone(), error.to_string());
+            TlsError(vec![TlsProblem { setting: "tls.certificate", path, message }])
+        };
         let configure = |verifier: Option<Arc<dyn ClientCertVerifier>>| {
             server_config(&provider, &certificate, verifier, clock).map_err(invalid)
         };
@@ -198,7 +234,7 @@ fn server_config(
     certificate: &Arc<CertifiedKey>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     clock: &Clock,
-) -> Result<Arc<ServerConfig>, tokio_rustls::rustls::Error> {
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let requests_client_certificate = verifier.is_some();
     let verifier = verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
     let mut config = ServerConfig::builder_with_details(Arc::clone(provider), Arc::new(Time(clock.clone())))
@@ -211,15 +247,6 @@ fn server_config(
         config.session_storage = Arc::new(NoServerSessionStorage {});
     }
     Ok(Arc::new(config))
-}
-
-fn tls_error(setting: &'static str, settings: &TlsSettings, message: String) -> TlsError {
-    let path = match setting {
-        "tls.key" => settings.key.clone(),
-        "tls.client_authority" => settings.client_authority.clone().unwrap_or_default(),
-        _ => settings.certificate.clone(),
-    };
-    TlsError(vec![TlsProblem { setting, path, message }])
 }
 
 fn warn_about_validity(begins: DateTime<Utc>, expires: DateTime<Utc>, now: DateTime<Utc>) {
@@ -252,5 +279,11 @@ impl fmt::Debug for Tls {
             .field("settings", &self.shared.settings)
             .field("requests_client_certificate", &self.requests_client_certificate)
             .finish()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.subject).finish()
     }
 }

@@ -1,4 +1,5 @@
-//! The health of the identity backend: the circuit breaker, and the log of bad answers.
+//! What protects scans and the identity backend from each other: the circuit breaker, the log of bad answers, and the
+//! cache of answers.
 //!
 //! While the breaker is open, scans do not wait for the backend.
 //!
@@ -13,8 +14,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::LookupRequest;
 use crate::breaker::{Failures, Subject};
 use crate::clock::later;
+use crate::digest::Digest;
+use crate::directory::cache::{Cache, Generation};
+use crate::directory::{Kind, Registration};
+use crate::domain::ids::StoreId;
+use crate::domain::scan::KeyChannel;
 
 /// The number of distinct unanswered keys within [`UNANSWERED_WITHIN`] that opens the breaker. One or two gates cannot
 /// send as many in that time. With fewer scans, waiting harms little.
@@ -32,7 +39,6 @@ const SAME_KEY_AFTER: Duration = Duration::from_secs(2);
 /// The minimum time between two lines: good and bad answers may alternate.
 const MIN_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The circuit breaker.
 #[derive(Debug)]
 pub(super) struct Circuit(Mutex<State>);
 
@@ -44,7 +50,6 @@ struct State {
     open: Option<Open>,
 }
 
-/// The state of an open breaker.
 #[derive(Debug)]
 struct Open {
     next_trial: Instant,
@@ -100,7 +105,6 @@ impl Circuit {
         state.unreachable.add(&[key], now) && state.open(now)
     }
 
-    /// Whether the breaker is open.
     pub(super) fn is_open(&self) -> bool {
         self.state().open.is_some()
     }
@@ -137,7 +141,6 @@ struct LastLogged {
     at: Option<Instant>,
 }
 
-/// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// The request was refused with a 4xx status.
@@ -147,14 +150,12 @@ pub(super) enum Trouble {
 }
 
 impl AnswerHealth {
-    /// Records a valid answer.
     pub(super) fn valid(&self, now: Instant) {
         if self.should_log(None, now) {
             tracing::info!("the identity backend sends valid answers again");
         }
     }
 
-    /// Records a request that was refused with this status.
     pub(super) fn refused(&self, status: u16, now: Instant) {
         if self.should_log(Some(Trouble::Refused), now) {
             tracing::warn!(
@@ -165,7 +166,6 @@ impl AnswerHealth {
         }
     }
 
-    /// Records a malformed answer.
     pub(super) fn malformed(&self, error: &str, now: Instant) {
         if self.should_log(Some(Trouble::Malformed), now) {
             tracing::warn!(
@@ -187,12 +187,72 @@ impl AnswerHealth {
     }
 }
 
+/// Answers about known keys, which are used again for a time. They are found by the digest of the key; the key itself is
+/// never kept.
+#[derive(Debug)]
+pub(super) struct Answers {
+    ttl: Duration,
+    entries: Cache<Key, (Instant, Registration)>,
+}
+
+/// Everything that an answer may depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    kind: Kind,
+    digest: Digest,
+    store: StoreId,
+    channel: Option<KeyChannel>,
+}
+
+impl From<&LookupRequest<'_>> for Key {
+    fn from(request: &LookupRequest<'_>) -> Self {
+        let context = request.context;
+        Self { kind: request.kind, digest: request.digest, store: context.store.clone(), channel: context.channel }
+    }
+}
+
+impl Answers {
+    /// With a `ttl` of zero, no answer is kept.
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, entries: Cache::default() }
+    }
+
+    /// The current generation. Get it before the request is sent.
+    pub(super) fn generation(&self) -> Generation {
+        self.entries.generation()
+    }
+
+    pub(super) fn find(&self, key: &Key, now: Instant) -> Option<Registration> {
+        let (at, registration) = self.entries.find(key)?;
+        self.is_recent(at, now).then_some(registration)
+    }
+
+    /// Adds the answer to a request that was sent at `asked_at`.
+    pub(super) fn insert(&self, key: Key, generation: Generation, asked_at: Instant, found: Registration) {
+        if !self.ttl.is_zero() {
+            self.entries.insert(key, generation, (asked_at, found));
+        }
+    }
+
+    /// Removes all answers, and adds no answer to a request that is in flight.
+    pub(super) fn invalidate(&self) {
+        self.entries.invalidate();
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.entries.retain(|(at, _)| self.is_recent(*at, now));
+    }
+
+    fn is_recent(&self, at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) < self.ttl
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::digest::Digest;
 
     fn key(number: u8) -> Subject {
         Digest::from_bytes([number; 32]).into()
@@ -324,5 +384,49 @@ mod tests {
         advance(MIN_LOG_INTERVAL).await;
         assert!(!health.should_log(Some(Trouble::Refused), Instant::now()), "already logged");
         assert!(health.should_log(None, Instant::now()));
+    }
+
+    fn cached(number: u8, store: &str, channel: Option<KeyChannel>) -> Key {
+        let (digest, store) = (Digest::from_bytes([number; 32]), StoreId::parse(store).expect("an id"));
+        Key { kind: Kind::IdentityKey, digest, store, channel }
+    }
+
+    fn insert(answers: &Answers, key: &Key, asked_at: Instant) {
+        answers.insert(key.clone(), answers.generation(), asked_at, Registration::Revoked);
+    }
+
+    fn is_found(answers: &Answers, key: &Key) -> bool {
+        answers.find(key, Instant::now()).is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_expires_one_ttl_after_its_request() {
+        let (answers, key, asked_at) = (Answers::new(Duration::from_secs(5)), cached(1, "S", None), Instant::now());
+        advance(Duration::from_secs(1)).await; // a slow answer
+        insert(&answers, &key, asked_at);
+        advance(Duration::from_millis(3_999)).await;
+        assert!(is_found(&answers, &key));
+        advance(Duration::from_millis(1)).await;
+        assert!(!is_found(&answers, &key));
+        answers.sweep(Instant::now());
+        assert_eq!(answers.entries.len(), 0);
+    }
+
+    #[test]
+    fn answers_are_separate_for_each_store_and_channel() {
+        let (answers, radio) = (Answers::new(Duration::from_secs(60)), Some(KeyChannel::Radio));
+        insert(&answers, &cached(1, "S", radio), Instant::now());
+        assert!(is_found(&answers, &cached(1, "S", radio)));
+        let token = Key { kind: Kind::RecognitionToken, ..cached(1, "S", radio) };
+        for other in [cached(2, "S", radio), cached(1, "T", radio), cached(1, "S", None), token] {
+            assert!(!is_found(&answers, &other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_kept_with_a_zero_ttl() {
+        let answers = Answers::new(Duration::ZERO);
+        insert(&answers, &cached(1, "S", None), Instant::now());
+        assert_eq!(answers.entries.len(), 0);
     }
 }

@@ -8,14 +8,18 @@
 //! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
 //! other shoppers. If no other request was answered meanwhile, the connector looks up a made-up key to find out.
 
-mod cache;
 mod client;
 mod guard;
-mod metrics;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use reqwest::{Client, Url};
 use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
@@ -23,16 +27,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use client::SettingsError;
 pub use client::{Credentials, Limits, Settings, parse_url};
-pub(super) use metrics::register;
 
 use super::{Directory, DirectoryError, Kind, Registration, ScanContext};
 use crate::breaker::Subject;
 use crate::digest::Digest;
 use crate::domain::ids::StoreId;
-use cache::{Cache, Key};
+use crate::observe::metrics::{metrics, readings};
 use client::{Answer, NoAnswer};
-use guard::{AnswerHealth, Circuit};
-use metrics::{Outcome, RemoteMetrics, Sent};
+use guard::{AnswerHealth, Answers, Circuit, Key};
 
 /// How long each look-up waits for a permit: long enough for a short burst.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
@@ -45,10 +47,12 @@ const RETRY_CHECK_AFTER: Duration = Duration::from_millis(500);
 /// The prefix of the keys that the connector makes up, so that the retailer can recognize them. 18 random hexadecimal
 /// digits follow, so that a key has the form of a recognition token too.
 const MADE_UP_PREFIX: &str = "connectorprobe";
+/// Upper bounds in seconds: fine for normal answer times, and up to the longest time-out.
+const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.2];
 
 /// An identity backend.
 #[derive(Debug)]
-pub struct Remote {
+pub struct IdentityBackend {
     client: Client,
     url: Url,
     limits: Limits,
@@ -57,8 +61,8 @@ pub struct Remote {
     /// When the last failed probe was sent. The holder of the lock sends the probe.
     last_failed_probe: Mutex<Option<Instant>>,
     answer_health: AnswerHealth,
-    cache: Cache,
-    metrics: RemoteMetrics,
+    answers: Answers,
+    metrics: BackendMetrics,
 }
 
 /// A request to the backend: to which shopper does this key or token belong?
@@ -71,9 +75,8 @@ pub(super) struct LookupRequest<'a> {
     pub(super) context: &'a ScanContext,
 }
 
-impl Remote {
+impl IdentityBackend {
     /// Sends nothing yet.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         let Settings { url, client, limits } = settings;
         Self {
@@ -84,69 +87,63 @@ impl Remote {
             circuit: Circuit::new(),
             last_failed_probe: Mutex::default(),
             answer_health: AnswerHealth::default(),
-            cache: Cache::new(limits.cache_for),
-            metrics: RemoteMetrics::default(),
+            answers: Answers::new(limits.cache_for),
+            metrics: BackendMetrics::default(),
         }
     }
 
     /// Whether the backend answers, as far as is known.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         self.circuit.is_up(Instant::now())
     }
 
     /// Whether the circuit breaker is open: no requests are sent, except for one trial every 250 ms.
-    #[must_use]
     pub fn is_circuit_open(&self) -> bool {
         self.circuit.is_open()
     }
 
     /// The number of requests in flight.
-    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.limits.max_in_flight.saturating_sub(self.permits.available_permits())
     }
 
-    /// How long its answers are cached.
     pub(super) fn max_staleness(&self) -> Duration {
-        self.cache.ttl()
+        self.limits.cache_for
     }
 
-    /// Clears the cache.
     pub(super) fn clear_cache(&self) {
-        self.cache.invalidate();
+        self.answers.invalidate();
     }
 
-    /// Removes expired entries from the cache.
     pub(super) fn sweep(&self) {
-        self.cache.sweep(Instant::now());
+        self.answers.sweep(Instant::now());
     }
 
     /// Looks up a key or token. Dropping the future releases its permit.
     pub(super) async fn look_up(&self, request: LookupRequest<'_>) -> Result<Option<Registration>, DirectoryError> {
-        let (began, generation, key) = (Instant::now(), self.cache.generation(), Key::from(&request));
-        if let Some(found) = self.cache.find(&key, began) {
-            self.metrics.answered_from_cache();
+        let (began, generation, key) = (Instant::now(), self.answers.generation(), Key::from(&request));
+        if let Some(found) = self.answers.find(&key, began) {
+            self.metrics.identity_backend_remembered.inc();
             return Ok(Some(found));
         }
         let subject = Subject::from(request.digest);
         if !self.circuit.admits(subject, began) {
-            self.metrics.count(Outcome::NotAsked);
+            self.metrics.count("not_asked");
             return Err(unavailable("no request was sent, because the last requests got no answer"));
         }
         let Ok(Ok(_permit)) = timeout(PERMIT_TIMEOUT, self.permits.acquire()).await else {
-            self.metrics.count(Outcome::Full);
+            self.metrics.count("full");
             return Err(DirectoryError::Busy);
         };
         let found = self.ask(&request, subject).await?;
         if let Some(registration) = &found {
-            self.cache.insert(&key, generation, began, registration.clone());
+            self.answers.insert(key, generation, began, registration.clone());
         }
         Ok(found)
     }
 
     async fn ask(&self, request: &LookupRequest<'_>, subject: Subject) -> Result<Option<Registration>, DirectoryError> {
-        let sent = self.metrics.sent();
+        let sent = self.metrics.sent("abandoned");
         let asked = Instant::now();
         let until = self.deadline(request.context, asked);
         let half = asked.checked_add(self.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
@@ -172,15 +169,15 @@ impl Remote {
                 return self.handle(answer, sent, now);
             }
             Ok(Err(NoAnswer::Unreachable(cause))) => {
-                sent.finish(Outcome::Unavailable);
+                sent.finish("unavailable");
                 return Err(self.fail(self.circuit.unreachable(subject, now), &cause));
             }
             Ok(Err(NoAnswer::Failed(cause))) => {
-                sent.finish(Outcome::Unavailable);
+                sent.finish("unavailable");
                 (cause, true)
             }
             Err(_) => {
-                sent.finish(Outcome::Timeout);
+                sent.finish("timeout");
                 // A request cut short by the scan's deadline shows nothing about the backend.
                 let had_full_timeout = now.saturating_duration_since(asked) >= self.limits.timeout;
                 ("no answer in time".to_owned(), had_full_timeout)
@@ -227,7 +224,7 @@ impl Remote {
         let mut random = [0; 9];
         getrandom::fill(&mut random).map_err(|error| NoAnswer::Failed(error.to_string()))?;
         let key = format!("{MADE_UP_PREFIX}{}", hex::encode(random));
-        let _sent = self.metrics.made_up();
+        let _sent = self.metrics.sent("made_up");
         self.send(&LookupRequest { value: &key, ..*request }).await?;
         self.note_answer(Instant::now());
         Ok(())
@@ -276,7 +273,6 @@ impl Remote {
         }
     }
 
-    /// Tells the circuit breaker about an answer.
     fn note_answer(&self, now: Instant) {
         if self.circuit.answered(now) {
             tracing::info!("the identity backend answers again");
@@ -286,33 +282,32 @@ impl Remote {
     fn handle(&self, answer: Answer, sent: Sent<'_>, now: Instant) -> Result<Option<Registration>, DirectoryError> {
         match answer {
             Answer::Known(registration) => {
-                sent.finish(Outcome::Found);
+                sent.finish("found");
                 self.answer_health.valid(now);
                 Ok(Some(registration))
             }
             Answer::Unknown => {
-                sent.finish(Outcome::NotFound);
+                sent.finish("not_found");
                 self.answer_health.valid(now);
                 Ok(None)
             }
             Answer::Refused(status) => {
-                sent.finish(Outcome::Refused);
+                sent.finish("refused");
                 self.answer_health.refused(status, now);
                 Ok(None)
             }
             Answer::Malformed(error) => {
-                sent.finish(Outcome::Malformed);
+                sent.finish("malformed");
                 self.answer_health.malformed(&error, now);
                 Ok(None)
             }
             Answer::TooManyRequests => {
-                sent.finish(Outcome::Busy);
+                sent.finish("busy");
                 Err(DirectoryError::Busy)
             }
         }
     }
 
-    /// When a request times out.
     fn deadline(&self, context: &ScanContext, now: Instant) -> Instant {
         let own = now.checked_add(self.limits.timeout).unwrap_or(now);
         own.min(context.deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now))
@@ -330,4 +325,70 @@ impl Remote {
 
 fn unavailable(cause: &str) -> DirectoryError {
     DirectoryError::Unavailable(format!("identity backend: {cause}"))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+metrics! {
+    #[derive(Debug)]
+    struct BackendMetrics {
+        /// Requests to the identity backend, by outcome. Growth of refused or malformed without growth of found means
+        /// that gates that need it do not open.
+        identity_backend_questions: Family<OutcomeLabel, Counter>,
+        /// Seconds from sending a request to the identity backend to the end of its answer or of the wait. Values near
+        /// directory.timeout mean a slow backend.
+        identity_backend_seconds: Histogram = Histogram::new(BUCKETS),
+        /// Keys and tokens answered from earlier answers of the identity backend (directory.cache_for), without a
+        /// request.
+        identity_backend_remembered: Counter,
+    }
+}
+
+/// Adds the metrics of the identity backend, if the directory has one, to a registry.
+pub(super) fn register(directory: &Arc<Directory>, registry: &mut Registry) {
+    let Some(backend) = directory.backend() else { return };
+    backend.metrics.register(registry);
+    readings! { registry, directory = directory;
+        /// Requests to the identity backend in flight. When this equals directory.max_in_flight, further scans that
+        /// need the backend get 429.
+        gauge identity_backend_in_flight = directory.backend().map(IdentityBackend::in_flight);
+        /// 1 while the identity backend answers, as far as is known; 0 after repeated requests without an answer, until
+        /// one is answered.
+        gauge identity_backend_up = directory.backend().map(IdentityBackend::is_up);
+    }
+}
+
+impl BackendMetrics {
+    /// Counts a request that is not sent, or that has ended. `docs/metrics.md` lists the outcomes.
+    fn count(&self, outcome: &'static str) {
+        self.identity_backend_questions.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Starts the timer of a request that is sent now. `outcome` is counted unless [`Sent::finish`] gives another one.
+    fn sent(&self, outcome: &'static str) -> Sent<'_> {
+        Sent { metrics: self, at: Instant::now(), outcome }
+    }
+}
+
+/// A request in flight. It is counted when this is dropped.
+struct Sent<'a> {
+    metrics: &'a BackendMetrics,
+    at: Instant,
+    outcome: &'static str,
+}
+
+impl Sent<'_> {
+    fn finish(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.metrics.identity_backend_seconds.observe(self.at.elapsed().as_secs_f64());
+        self.metrics.count(self.outcome);
+    }
 }

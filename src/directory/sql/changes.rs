@@ -1,5 +1,7 @@
-//! Changes of the directory in one transaction. Rows of one table are written by one statement, and every change gets
-//! an audit entry.
+//! Everything that writes to the directory: its changes, and what shopper apps create.
+//!
+//! The changes of a list are made in one transaction. Rows of one table are written by one statement, and every change
+//! gets an audit entry. Issued tokens get none, and are deleted once they have expired.
 //!
 //! The rows of a statement are one parameter, a JSON array, which both databases can unpack. A parameter for each value
 //! would be slow: SQLite looks up each parameter's name among all others.
@@ -12,21 +14,72 @@ use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
 use super::tables::{
-    CUSTOMER, Column, REGISTRATION, SHOPPER, STORE, Table, customer_row, devices, digest, registration_row,
-    shopper_row, store_row, to_nanos, visitor,
+    CUSTOMER, Column, REGISTRATION, SHOPPER, STORE, Table, customer_row, devices, digest, named_shopper,
+    registration_row, shopper_row, store_row, visitor,
 };
-use crate::directory::change::{Change, Outcome, Refusal};
+use super::{SqlDirectory, bytes, to_limit};
+use crate::digest::Digest;
+use crate::directory::DirectoryError;
+use crate::directory::change::{Change, Issued, IssuedToken, Outcome, Refusal};
 use crate::directory::model::{Kind, Profile};
 use crate::domain::ids::{DeviceId, VisitorId};
-use crate::storage::{DatabaseError, Engine, JSON_ROWS};
+use crate::storage::{DatabaseError, Engine, JSON_ROWS, to_nanos};
 
-type Result<T> = std::result::Result<T, DatabaseError>;
+type Result<T, E = DatabaseError> = std::result::Result<T, E>;
 
 /// The maximum number of rows that one statement writes.
 const MAX_ROWS: usize = 500;
+/// The maximum number of expired tokens that one transaction deletes, so that no scan waits long for it.
+const SWEEP_BATCH: i64 = 100;
+
+impl SqlDirectory {
+    pub(crate) async fn apply(&self, changes: Vec<Change>, now: DateTime<Utc>) -> Result<Vec<Outcome>, DirectoryError> {
+        let engine = self.database.engine();
+        let apply = self.database.transaction(move |connection| Box::pin(apply(connection, engine, changes, now)));
+        let outcomes = apply.await;
+        // Also after an error: the transaction may have been committed.
+        self.invalidate();
+        Ok(outcomes?)
+    }
+
+    /// Does not raise the directory's version: no cache has an entry about a shopper that did not exist.
+    pub(crate) async fn link_or_create(
+        &self,
+        customer: Digest,
+        new: VisitorId,
+        now: DateTime<Utc>,
+    ) -> Result<VisitorId, DirectoryError> {
+        let (database, engine) = (self.database.for_shoppers(), self.database.engine());
+        let done =
+            database.transaction(move |connection| Box::pin(link_or_create(connection, engine, customer, new, now)));
+        Ok(done.await?)
+    }
+
+    pub(crate) async fn issue(
+        &self,
+        token: IssuedToken,
+        at_most: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Issued, DirectoryError> {
+        let (database, engine) = (self.database.for_shoppers(), self.database.engine());
+        let done = database.transaction(move |connection| Box::pin(issue(connection, engine, token, at_most, now)));
+        Ok(done.await?)
+    }
+
+    /// Deletes some expired tokens, and returns whether there may be more.
+    pub(crate) async fn sweep_some(&self, now: DateTime<Utc>) -> Result<bool, DirectoryError> {
+        let engine = self.database.engine();
+        let swept = self.database.transaction(move |connection| Box::pin(sweep(connection, engine, now)));
+        Ok(swept.await? == SWEEP_BATCH.unsigned_abs())
+    }
+
+    pub(crate) async fn announce_erasure(&self) -> Result<(), DirectoryError> {
+        Ok(self.database.transaction(|connection| Box::pin(announce_erasure(connection))).await?)
+    }
+}
 
 /// Makes the changes, and returns the outcome of each.
-pub(super) async fn apply(
+async fn apply(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: Vec<Change>,
@@ -53,61 +106,45 @@ pub(super) async fn apply(
 
 /// Makes a change that is not an upsert.
 async fn change(connection: &mut AnyConnection, change: &Change) -> Result<Outcome> {
-    let not_found = |rows: u64| if rows == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed };
-    let done = match change {
-        Change::DeleteStore(id) => {
-            query::<Any>("DELETE FROM store WHERE id = $1").bind(id.as_str()).execute(connection).await?
-        }
+    // A query that finds the row if it has the new value already, and the statement that makes the change.
+    let (same, statement) = match change {
+        Change::DeleteStore(id) => (None, query::<Any>("DELETE FROM store WHERE id = $1").bind(id.as_str())),
         Change::DeleteRegistration(kind, digest) => {
-            query::<Any>("DELETE FROM registration WHERE kind = $1 AND digest = $2")
-                .bind(kind.as_str())
-                .bind(digest.as_bytes().as_slice())
-                .execute(connection)
-                .await?
+            let delete = query::<Any>("DELETE FROM registration WHERE kind = $1 AND digest = $2");
+            (None, delete.bind(kind.as_str()).bind(bytes(*digest)))
         }
         Change::UnlinkCustomer(digest) => {
-            query::<Any>("DELETE FROM customer WHERE digest = $1")
-                .bind(digest.as_bytes().as_slice())
-                .execute(connection)
-                .await?
+            (None, query::<Any>("DELETE FROM customer WHERE digest = $1").bind(bytes(*digest)))
         }
         Change::EraseShopper { id, pseudonym } => return erase(connection, id, pseudonym).await,
         Change::SetAccount(id, account) => {
-            let before: Option<String> = query_scalar::<Any, _>("SELECT account FROM shopper WHERE id = $1")
-                .bind(id.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
-            if before.as_deref() == Some(account.as_str()) {
-                return Ok(Outcome::Unchanged);
-            }
-            query::<Any>("UPDATE shopper SET account = $1 WHERE id = $2")
-                .bind(account.as_str())
-                .bind(id.as_str())
-                .execute(connection)
-                .await?
+            let same = query::<Any>("SELECT id FROM shopper WHERE id = $1 AND account = $2");
+            let set = query::<Any>("UPDATE shopper SET account = $2 WHERE id = $1");
+            let [same, set] = [same, set].map(|query| query.bind(id.as_str()).bind(account.as_str()));
+            (Some(same), set)
         }
         Change::Revoke(kind, digest) => {
-            let before: Option<i64> =
-                query_scalar::<Any, _>("SELECT revoked FROM registration WHERE kind = $1 AND digest = $2")
-                    .bind(kind.as_str())
-                    .bind(digest.as_bytes().as_slice())
-                    .fetch_optional(&mut *connection)
-                    .await?;
-            if before == Some(1) {
-                return Ok(Outcome::Unchanged);
-            }
-            query::<Any>("UPDATE registration SET revoked = 1 WHERE kind = $1 AND digest = $2")
-                .bind(kind.as_str())
-                .bind(digest.as_bytes().as_slice())
-                .execute(connection)
-                .await?
+            let same = query::<Any>("SELECT kind FROM registration WHERE kind = $1 AND digest = $2 AND revoked = 1");
+            let revoke = query::<Any>("UPDATE registration SET revoked = 1 WHERE kind = $1 AND digest = $2");
+            let [same, revoke] = [same, revoke].map(|query| query.bind(kind.as_str()).bind(bytes(*digest)));
+            (Some(same), revoke)
         }
         // `put` makes these.
         Change::PutStore(_) | Change::PutShopper(_) | Change::PutRegistration(..) | Change::LinkCustomer(..) => {
             return Ok(Outcome::Unchanged);
         }
     };
-    Ok(not_found(done.rows_affected()))
+    if let Some(same) = same
+        && same.fetch_optional(&mut *connection).await?.is_some()
+    {
+        return Ok(Outcome::Unchanged);
+    }
+    Ok(found(statement.execute(connection).await?.rows_affected()))
+}
+
+/// The outcome of a change of this number of rows.
+fn found(rows: u64) -> Outcome {
+    if rows == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed }
 }
 
 /// The changes that changed something.
@@ -161,7 +198,7 @@ async fn detach_devices(
 }
 
 /// Raises the number of erasures. Every connector that sees the new number drops its cached decisions.
-pub(super) async fn announce_erasure(connection: &mut AnyConnection) -> Result<()> {
+async fn announce_erasure(connection: &mut AnyConnection) -> Result<()> {
     query::<Any>("UPDATE directory_version SET erasures = erasures + 1").execute(connection).await?;
     Ok(())
 }
@@ -175,12 +212,12 @@ async fn erase(connection: &mut AnyConnection, id: &VisitorId, pseudonym: &Visit
         .execute(&mut *connection)
         .await?;
     // Foreign keys delete the customer links and the issued tokens too.
-    let deleted = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(&mut *connection).await?;
-    Ok(if deleted.rows_affected() == 0 { Outcome::Refused(Refusal::NotFound) } else { Outcome::Changed })
+    let deleted = query::<Any>("DELETE FROM shopper WHERE id = $1").bind(id.as_str()).execute(connection).await?;
+    Ok(found(deleted.rows_affected()))
 }
 
 /// Adds an audit entry for each change that changed something.
-pub(super) async fn record_changes(
+async fn record_changes(
     connection: &mut AnyConnection,
     engine: Engine,
     changes: &[Change],
@@ -329,14 +366,6 @@ fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Creates a shopper. Fails if the id is in use, so that an existing shopper is never replaced.
-pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, profile: &Profile) -> Result<()> {
-    let mut rows = JsonRows::default();
-    rows.push(&shopper_row(profile));
-    query::<Any>(AssertSqlSafe(insert(&SHOPPER, engine))).bind(rows.finish()).execute(connection).await?;
-    Ok(())
-}
-
 /// For each change, whether it names a shopper or a device that does not exist.
 async fn refusals(connection: &mut AnyConnection, engine: Engine, changes: &[Change]) -> Result<Vec<Option<Refusal>>> {
     let shoppers: HashSet<&VisitorId> = changes.iter().filter_map(referenced).map(|(shopper, _)| shopper).collect();
@@ -373,4 +402,105 @@ pub(super) async fn devices_of(
     let rows = query::<Any>(AssertSqlSafe(sql)).bind(ids.finish()).fetch_all(connection).await?;
     let found = |row: &AnyRow| Ok((visitor(row)?, devices(row.try_get("devices")?)?));
     rows.iter().map(found).collect()
+}
+
+/// The shopper that a customer is linked to.
+pub(super) async fn linked(connection: &mut AnyConnection, customer: Digest) -> Result<Option<VisitorId>> {
+    let query = query::<Any>("SELECT shopper_id FROM customer WHERE digest = $1").bind(bytes(customer));
+    query.fetch_optional(connection).await?.as_ref().map(named_shopper).transpose()
+}
+
+async fn link_or_create(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    customer: Digest,
+    new: VisitorId,
+    now: DateTime<Utc>,
+) -> Result<VisitorId> {
+    loop {
+        if let Some(shopper) = linked(connection, customer).await? {
+            return Ok(shopper);
+        }
+        let profile = Profile::new(new.clone());
+        // Fails if the id is in use, so that an existing shopper is never replaced.
+        let mut rows = JsonRows::default();
+        rows.push(&shopper_row(&profile));
+        query::<Any>(AssertSqlSafe(insert(&SHOPPER, engine))).bind(rows.finish()).execute(&mut *connection).await?;
+        // Another connector may do the same at the same time. The later INSERT waits here until the earlier one is
+        // committed.
+        let link =
+            query::<Any>("INSERT INTO customer (digest, shopper_id) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
+                .bind(bytes(customer))
+                .bind(new.as_str())
+                .execute(&mut *connection)
+                .await?;
+        if link.rows_affected() == 1 {
+            let changes = [Change::PutShopper(profile), Change::LinkCustomer(customer, new.clone())];
+            record_changes(connection, engine, &changes, &[Outcome::Changed; 2], now).await?;
+            return Ok(new);
+        }
+        // The shopper made above is not needed, and no other transaction has seen it.
+        query::<Any>("DELETE FROM shopper WHERE id = $1").bind(new.as_str()).execute(&mut *connection).await?;
+    }
+}
+
+async fn issue(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    token: IssuedToken,
+    at_most: usize,
+    now: DateTime<Utc>,
+) -> Result<Issued> {
+    // Locks the shopper: concurrent calls could exceed `at_most`. SQLite has one writer at a time anyway.
+    let lock = match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => " FOR NO KEY UPDATE",
+    };
+    let sql = format!("SELECT devices FROM shopper WHERE id = $1{lock}");
+    let owned: Option<String> = query_scalar::<Any, _>(AssertSqlSafe(sql))
+        .bind(token.shopper.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(owned) = owned else { return Ok(Issued::Refused(Refusal::NotFound)) };
+    if let Some(device) = &token.device
+        && !devices(&owned)?.contains(device)
+    {
+        return Ok(Issued::Refused(Refusal::UnknownDevice));
+    }
+    // Deletes expired tokens, and all valid ones but the newest.
+    query::<Any>(
+        "DELETE FROM issued_token WHERE shopper_id = $1 AND digest NOT IN
+             (SELECT digest FROM issued_token WHERE shopper_id = $1 AND expires_at > $2
+              ORDER BY expires_at DESC, digest LIMIT $3)",
+    )
+    .bind(token.shopper.as_str())
+    .bind(to_nanos(now))
+    .bind(to_limit(at_most.saturating_sub(1)))
+    .execute(&mut *connection)
+    .await?;
+    query::<Any>(
+        "INSERT INTO issued_token (digest, shopper_id, device_id, promised_until, expires_at) VALUES ($1, $2, $3, $4, $5)",
+    )
+        .bind(bytes(token.digest))
+        .bind(token.shopper.as_str())
+        .bind(token.device.as_ref().map(|device| device.as_str().to_owned()))
+        .bind(to_nanos(token.promised_until))
+        .bind(to_nanos(token.expires_at))
+        .execute(connection)
+        .await?;
+    Ok(Issued::Done)
+}
+
+async fn sweep(connection: &mut AnyConnection, engine: Engine, now: DateTime<Utc>) -> Result<u64> {
+    // Skips rows that another connector is deleting.
+    let skip = match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => " FOR UPDATE SKIP LOCKED",
+    };
+    let sql = format!(
+        "DELETE FROM issued_token WHERE digest IN
+             (SELECT digest FROM issued_token WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2{skip})"
+    );
+    let swept = query::<Any>(AssertSqlSafe(sql)).bind(to_nanos(now)).bind(SWEEP_BATCH).execute(connection).await?;
+    Ok(swept.rows_affected())
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -16,7 +15,7 @@ use crate::domain::scan::KeyChannel;
 use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::{Holder, Month, PaymentMethod, Shopper, Visitor};
 use crate::domain::words::Words;
-use crate::storage::{DatabaseError, corrupt};
+use crate::storage::{DatabaseError, corrupt, from_nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -26,11 +25,9 @@ pub(super) struct Table {
     pub(super) name: &'static str,
     /// The primary key. Within one statement, rows differ in its last column.
     pub(super) key: &'static [Column],
-    /// The other columns.
     pub(super) rest: &'static [Column],
 }
 
-/// A column and its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Column {
     Text(&'static str),
@@ -98,7 +95,7 @@ macro_rules! select_profiles {
 
 pub(super) use {select_profiles, select_stores, shopper_columns};
 
-/// Selects a registered key or token with its shopper, to be read by [`registration`].
+/// Selects a registered key or token with its shopper, to be read by [`found`].
 pub(super) const REGISTERED: &str = concat!(
     "SELECT r.shopper_id, r.device_id, r.channel, r.revoked, 0 AS issued, ",
     shopper_columns!(),
@@ -156,16 +153,17 @@ pub(super) fn customer_row(digest: &Digest, shopper: &VisitorId) -> impl Seriali
 
 pub(super) fn store(row: &AnyRow) -> Result<Store> {
     Ok(Store {
-        id: id(row, "id", StoreId::parse)?.ok_or_else(|| corrupt("id"))?,
+        id: required_id(row, "id", StoreId::parse)?,
         enabled: number(row, "enabled")? == 1,
         takes_cash: number(row, "takes_cash")? == 1,
         default_gate_decision: word(row, "default_gate_decision")?,
-        scan_key_window: window(number(row, "scan_key_window")?)?,
+        scan_key_window: window(row)?,
         exit_policy: word(row, "exit_policy")?,
     })
 }
 
-pub(super) fn window(seconds: i64) -> Result<ScanKeyWindow> {
+pub(super) fn window(row: &AnyRow) -> Result<ScanKeyWindow> {
+    let seconds = number(row, "scan_key_window")?;
     let window = u64::try_from(seconds).ok().and_then(ScanKeyWindow::from_seconds);
     window.ok_or_else(|| corrupt("scan_key_window"))
 }
@@ -180,7 +178,7 @@ pub(super) fn devices(json: &str) -> Result<Vec<DeviceId>> {
 }
 
 pub(super) fn visitor(row: &AnyRow) -> Result<VisitorId> {
-    id(row, "id", VisitorId::parse)?.ok_or_else(|| corrupt("id"))
+    required_id(row, "id", VisitorId::parse)
 }
 
 fn shopper(row: &AnyRow) -> Result<Shopper> {
@@ -199,13 +197,14 @@ fn shopper(row: &AnyRow) -> Result<Shopper> {
     })
 }
 
-/// The registration in a row that joins a key or token with its shopper.
-pub(super) fn registration(row: &AnyRow) -> Result<Registration> {
-    if number(row, "revoked")? == 1 {
-        return Ok(Registration::Revoked);
-    }
-    let Link { device, channel, .. } = link(row)?;
-    Ok(Registration::Active { holder: Holder { shopper: Arc::new(shopper(row)?), device }, channel })
+/// The key or token in a row of [`REGISTERED`] or [`ISSUED`], and whether it is an issued token.
+pub(super) fn found(row: &AnyRow) -> Result<(Registration, bool)> {
+    let Link { device, channel, revoked, .. } = link(row)?;
+    let registration = match revoked {
+        true => Registration::Revoked,
+        false => Registration::Active { holder: Holder { shopper: Arc::new(shopper(row)?), device }, channel },
+    };
+    Ok((registration, number(row, "issued")? == 1))
 }
 
 pub(super) fn link(row: &AnyRow) -> Result<Link> {
@@ -220,7 +219,7 @@ pub(super) fn link(row: &AnyRow) -> Result<Link> {
 
 /// The shopper that a row refers to.
 pub(super) fn named_shopper(row: &AnyRow) -> Result<VisitorId> {
-    id(row, "shopper_id", VisitorId::parse)?.ok_or_else(|| corrupt("shopper_id"))
+    required_id(row, "shopper_id", VisitorId::parse)
 }
 
 pub(super) fn digest(row: &AnyRow) -> Result<Digest> {
@@ -231,16 +230,11 @@ pub(super) fn digest(row: &AnyRow) -> Result<Digest> {
 pub(super) fn audit_entry(row: &AnyRow) -> Result<AuditEntry> {
     Ok(AuditEntry {
         id: row.try_get("id")?,
-        at: DateTime::from_timestamp_nanos(row.try_get("at")?),
+        at: from_nanos(row.try_get("at")?),
         action: row.try_get("action")?,
         kind: row.try_get("kind")?,
         subject: row.try_get("subject")?,
     })
-}
-
-/// A time as it is stored: nanoseconds since 1970.
-pub(super) fn to_nanos(time: DateTime<Utc>) -> i64 {
-    time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
 pub(super) fn number(row: &AnyRow, column: &str) -> Result<i64> {
@@ -250,6 +244,10 @@ pub(super) fn number(row: &AnyRow, column: &str) -> Result<i64> {
 fn id<T>(row: &AnyRow, column: &str, parse: fn(&str) -> std::result::Result<T, TextIdError>) -> Result<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(parse).transpose().map_err(corrupt)
+}
+
+fn required_id<T>(row: &AnyRow, column: &str, parse: fn(&str) -> std::result::Result<T, TextIdError>) -> Result<T> {
+    id(row, column, parse)?.ok_or_else(|| corrupt(column))
 }
 
 /// The value of a column that has a word.

@@ -118,7 +118,7 @@ async fn dropped_lookup_releases_its_permit_immediately() {
             look_up.abort();
             assert!(look_up.await.unwrap_err().is_cancelled());
         }
-        assert_eq!(directory.remote().unwrap().in_flight(), 0);
+        assert_eq!(directory.backend().unwrap().in_flight(), 0);
         wait_until("the backend sees the connections close", async || backend.in_flight() == 0).await;
     }
     backend.set_reply(Reply::json(&shopper()));

@@ -20,7 +20,7 @@ use crate::support::backend::Backend;
 use crate::support::{Answer, Server, scan_with_key};
 use identity_connector::testing::digest::{Fingerprint, HashKey};
 use identity_connector::testing::directory::backend::{Credentials, Limits, Settings, parse_url};
-use identity_connector::testing::directory::{Directory, Remote, ScanContext};
+use identity_connector::testing::directory::{Directory, IdentityBackend, ScanContext};
 use identity_connector::testing::domain::ids::StoreId;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ async fn wait_until_backend_is_used(server: &Server, backend: &Backend) {
 fn directory_with_backend(backend: &Backend, cache_for: Duration) -> Directory {
     let limits = Limits { timeout: Duration::from_millis(1200), cache_for, max_in_flight: 4 };
     let settings = Settings::new(parse_url(&backend.url()).unwrap(), &Credentials::default(), limits).unwrap();
-    Directory::in_memory(HashKey::new(&[7; 32])).with_remote(Remote::new(settings))
+    Directory::in_memory(HashKey::new(&[7; 32])).with_backend(IdentityBackend::new(settings))
 }
 
 /// A scan with a deadline of a minute.
