@@ -4,21 +4,24 @@
 //! memory, and [`RedisLimits`] in a Redis or Valkey that the replicas share. While Redis does not answer, each replica
 //! falls back to local limits: a request is never refused because Redis is down. This module knows nothing of HTTP.
 
-mod callers;
-mod local;
 mod redis;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use governor::Quota;
+use dashmap::DashMap;
+use governor::clock::{Clock as _, MonotonicClock};
+use governor::nanos::Nanos;
+use governor::state::keyed::ShrinkableKeyedStateStore;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
 use prometheus_client::registry::Registry;
 
 use crate::observe::metrics::readings;
-pub(crate) use local::LocalLimits;
 pub(crate) use redis::{RedisLimits, RedisUrl};
 
 /// A caller that is limited.
@@ -157,6 +160,104 @@ impl RateLimits {
     }
 }
 
+/// The rate limits of this replica alone, in memory. Clones share them.
+///
+/// They use the monotonic clock: governor's default clock can run backwards between the cores of some processors, and a
+/// request is then refused wrongly.
+#[derive(Clone, Debug)]
+pub struct LocalLimits(Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>);
+
+impl LocalLimits {
+    fn new(allowance: Allowance) -> Self {
+        Self::with_quota(allowance.quota(), allowance.max_callers)
+    }
+
+    fn with_quota(quota: Quota, max_callers: usize) -> Self {
+        Self(Arc::new(RateLimiter::new(quota, CallerStates::new(max_callers), MonotonicClock)))
+    }
+
+    fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
+        self.0.check_key(caller).map_err(|until| until.wait_time_from(MonotonicClock.now()))
+    }
+
+    fn sweep(&self) {
+        self.0.retain_recent();
+    }
+
+    fn callers(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Governor's store of the callers' states: a map of bounded size, and one shared state for all callers beyond the bound.
+struct CallerStates {
+    own: DashMap<Caller, InMemoryState>,
+    /// At least the size of `own`; counted here, because `DashMap::len` locks the whole map.
+    len: AtomicUsize,
+    max: usize,
+    shared: InMemoryState,
+}
+
+impl CallerStates {
+    fn new(max: usize) -> Self {
+        Self { own: DashMap::new(), len: AtomicUsize::new(0), max, shared: InMemoryState::default() }
+    }
+}
+
+impl StateStore for CallerStates {
+    type Key = Caller;
+
+    fn measure_and_replace<T, F, E>(&self, caller: &Caller, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        if let Some(state) = self.own.get(caller) {
+            return state.measure_and_replace(&NotKeyed::NonKey, f);
+        }
+        if self.len.fetch_add(1, Ordering::AcqRel) >= self.max {
+            self.len.fetch_sub(1, Ordering::AcqRel);
+            return self.shared.measure_and_replace(&NotKeyed::NonKey, f);
+        }
+        let mut inserted = false;
+        let state = self.own.entry(caller.clone()).or_insert_with(|| {
+            inserted = true;
+            InMemoryState::default()
+        });
+        if !inserted {
+            self.len.fetch_sub(1, Ordering::AcqRel);
+        }
+        state.measure_and_replace(&NotKeyed::NonKey, f)
+    }
+}
+
+impl ShrinkableKeyedStateStore<Caller> for CallerStates {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.own.retain(|_, state| {
+            // Returning an error reads the state without changing it.
+            let arrival = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), Option<Nanos>>);
+            let recent = matches!(arrival, Err(Some(arrival)) if arrival > drop_below);
+            if !recent {
+                self.len.fetch_sub(1, Ordering::AcqRel);
+            }
+            recent
+        });
+    }
+
+    fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for CallerStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerStates").field("len", &self.len).field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +269,60 @@ mod tests {
         assert_eq!(caller("2001:db8:1:2:ffff:ffff:ffff:ffff"), caller("2001:db8:1:2::"));
         assert_ne!(caller("2001:db8:1:2::"), caller("2001:db8:1:3::"));
         assert_eq!(caller("::ffff:192.0.2.1"), caller("192.0.2.1"));
+    }
+
+    fn limits(burst: u32, max_callers: usize) -> LocalLimits {
+        let burst = NonZeroU32::new(burst).expect("not zero");
+        LocalLimits::new(Allowance { per_second: NonZeroU32::MIN, burst, max_callers })
+    }
+
+    fn caller(number: u32) -> Caller {
+        Caller::from(IpAddr::V4(number.into()))
+    }
+
+    #[test]
+    fn each_caller_has_its_own_burst() {
+        let limits = limits(2, 10);
+        for number in 0..10 {
+            assert!(limits.count_request(&caller(number)).is_ok());
+            assert!(limits.count_request(&caller(number)).is_ok());
+            assert!(limits.count_request(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn callers_beyond_the_maximum_share_one_allowance() {
+        let limits = limits(2, 1000);
+        let passed = (0..1_000_000).filter(|number| limits.count_request(&caller(*number)).is_ok()).count();
+        assert_eq!(limits.callers(), 1000);
+        // 1000 callers pass; of the others, two pass on the shared burst, and one more for every second that the test
+        // takes.
+        assert!((1002..1100).contains(&passed), "{passed}");
+        assert!(limits.count_request(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
+    }
+
+    #[test]
+    fn sweep_keeps_a_caller_that_has_not_recovered() {
+        let limits = limits(1, 10);
+        assert!(limits.count_request(&caller(1)).is_ok());
+        limits.sweep();
+        assert_eq!(limits.callers(), 1);
+        assert!(limits.count_request(&caller(1)).is_err());
+    }
+
+    #[test]
+    fn sweep_removes_recovered_callers() {
+        let burst = NonZeroU32::MIN;
+        let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
+        let limits = LocalLimits::new(Allowance { per_second, burst, max_callers: 3 });
+        for round in 0..3 {
+            for number in 0..3 {
+                assert!(limits.count_request(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
+            }
+            assert_eq!(limits.callers(), 3);
+            std::thread::sleep(Duration::from_millis(1)); // a million times as long as a caller needs to recover
+            limits.sweep();
+            assert_eq!(limits.callers(), 0);
+        }
     }
 }
