@@ -222,7 +222,7 @@ impl Connector {
             Presented::ScanKeyCode(text) => {
                 let read = self.scan_key.as_ref().and_then(|format| Some((format, format.read(text)?)));
                 let Some((format, code)) = read else { return Ok(Err(Denial::InvalidKey)) };
-                self.metrics.code_read(code.age_at(scan.event.timestamp));
+                self.metrics.code_age_seconds.observe(code.age_at(scan.event.timestamp).as_seconds_f64());
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
                     Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, context.subject).await? => {}
                     Err(denial) => return Ok(Err(denial)),

@@ -18,12 +18,12 @@ use crate::http::error::OVERLOADED;
 use crate::observe::metrics::Metrics;
 
 /// The maximum number of bodies that are read at a time while no permit is free.
-const MAX_EXTRA_BODIES: usize = 64;
+pub(super) const MAX_EXTRA_BODIES: usize = 64;
 /// The maximum number of scans that wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are
 /// still read.
-const MAX_WAITING: usize = 48;
+pub(super) const MAX_WAITING: usize = 48;
 /// The maximum time that a scan waits for a permit.
-const MAX_WAIT: Duration = Duration::from_millis(50);
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(50);
 /// The log counts refused scans at most once in this time. Their own lines are `debug`, so that a flood does not fill
 /// the disk.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct InFlight {
     extra_bodies: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     refusals: Arc<Mutex<Refusals>>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 /// The refused scans that the log has not counted yet.
@@ -64,7 +64,7 @@ impl InFlight {
     /// Allows `limit` scans at a time.
     #[must_use]
     pub fn new(limit: u32, metrics: Metrics) -> Self {
-        metrics.set_permits(limit);
+        metrics.places.set(limit.into());
         Self {
             permits: Arc::new(Semaphore::new(limit as usize)),
             extra_bodies: Arc::new(Semaphore::new(MAX_EXTRA_BODIES)),
@@ -99,18 +99,13 @@ impl InFlight {
         }
     }
 
-    /// Counts a retry that is answered with its recorded decision, without a permit.
-    pub(crate) fn count_replay(&self) {
-        self.metrics.replayed_while_overloaded();
-    }
-
     fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {
-        self.metrics.permit_taken();
+        self.metrics.places_taken.inc();
         ScanPermit { _permit: permit, metrics: self.metrics.clone() }
     }
 
     fn refuse(&self) -> GateError {
-        self.metrics.overloaded();
+        self.metrics.overloaded.inc();
         if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now()) {
             tracing::warn!(refused, "refusing scans with 429: server.max_in_flight reached; add a replica or raise it");
         }
@@ -132,10 +127,6 @@ impl Refusals {
 
 impl Drop for ScanPermit {
     fn drop(&mut self) {
-        self.metrics.permit_released();
+        self.metrics.places_taken.dec();
     }
 }
-
-#[cfg(test)]
-#[path = "in_flight_tests.rs"]
-mod tests;

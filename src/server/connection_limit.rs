@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +33,7 @@ const MAX_CLOSING: u32 = 64;
 
 /// The maximum number of open connections on a port with this many slots, including evicted connections that are still
 /// closing.
-pub(super) fn max_open_connections(slots: u32) -> u32 {
+fn max_open_connections(slots: u32) -> u32 {
     slots.saturating_add(MAX_CLOSING.min(slots))
 }
 
@@ -110,7 +112,8 @@ impl ConnectionLimit {
             let changed = self.shared.changed.notified();
             match self.try_acquire(peer) {
                 Ok((id, evicted)) => {
-                    self.shared.metrics.connection_opened();
+                    self.shared.metrics.opened.inc();
+                    self.shared.metrics.open.inc();
                     let (shared, has_sent_request) = (Arc::clone(&self.shared), AtomicBool::new(false));
                     return Slot { id, shared, evicted, has_sent_request, _permit: permit };
                 }
@@ -142,7 +145,7 @@ impl ConnectionLimit {
             }
             if let Some(connection) = state.remove(id) {
                 connection.evicted.notify_one();
-                self.shared.metrics.connection_evicted();
+                self.shared.metrics.evicted.inc();
             }
         }
         Ok(state.add(Group { is_untrusted, network: network(peer) }))
@@ -262,7 +265,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.state().remove(self.id);
         self.shared.changed.notify_one();
-        self.shared.metrics.connection_closed();
+        self.shared.metrics.open.dec();
     }
 }
 
@@ -324,6 +327,45 @@ impl IdleConnections {
 
 fn rank(group: Group, idle: &BTreeSet<IdleSince>) -> Option<Rank> {
     idle.first().map(|longest| (group.is_untrusted, idle.len(), Reverse(*longest), group.network))
+}
+
+/// Open files for everything but connections: databases, Redis, the identity providers, the log, the listeners.
+const RESERVE: u64 = 100;
+
+/// The process may not open as many files as its configured connection limits need.
+#[derive(Debug, Error)]
+#[error(
+    "server.max_connections: {connections} connections on all ports need {needed} open files, but this process may have {allowed}: \
+     raise the hard limit (ulimit -Hn), or lower server.max_connections or commerce.max_connections by {excess}"
+)]
+pub struct TooFewFiles {
+    connections: u64,
+    needed: u64,
+    allowed: u64,
+    excess: u64,
+}
+
+/// Raises the soft limit of open files, if the connection limits of these ports need more.
+///
+/// # Errors
+/// When the hard limit is too low, or the soft limit cannot be raised.
+pub(crate) fn raise_open_file_limit(ports: &[u32]) -> Result<(), TooFewFiles> {
+    let connections: u64 = ports.iter().map(|port| u64::from(*port)).fold(0, u64::saturating_add);
+    let needed = ports.iter().map(|port| u64::from(max_open_connections(*port))).fold(RESERVE, u64::saturating_add);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let within = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    let allowed = match (within(current), within(maximum)) {
+        (true, _) => return Ok(()),
+        // Safe, because nothing here uses select(), which fails for high file descriptors.
+        (false, true) if setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum }).is_ok() => {
+            tracing::info!(from = current, to = needed, "raised the limit of open files");
+            return Ok(());
+        }
+        (false, true) => current,
+        (false, false) => maximum,
+    };
+    let allowed = allowed.unwrap_or_default();
+    Err(TooFewFiles { connections, needed, allowed, excess: needed.saturating_sub(allowed) })
 }
 
 #[cfg(test)]
