@@ -29,6 +29,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::LevelFilter;
 
+pub use crate::observe::logs::{Log, LogFormat};
 pub use commerce::Commerce;
 pub use directory::DirectorySource;
 pub use reader::ConfigError;
@@ -170,24 +171,6 @@ pub enum Storage {
     Memory,
     /// A database.
     Database(storage::Location),
-}
-
-/// `log.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The format of lines.
-    pub format: LogFormat,
-    /// The minimum level of lines.
-    pub level: LevelFilter,
-}
-
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Text for a terminal.
-    Text,
 }
 
 impl Config {

@@ -60,12 +60,6 @@ impl Exposition {
     }
 }
 
-impl Default for Exposition {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 metrics! {
     /// The process's resources, under the names that Prometheus' own client libraries use. Without Linux these are zero.
     #[derive(Debug)]
