@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::later;
@@ -30,13 +30,13 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// The `Retry-After` of a refused scan, in seconds. If the overload lasts longer, the back-off of the gate grows.
 const RETRY_AFTER: u64 = 1;
 
-/// The limit of scans in progress. Clones share it.
-#[derive(Clone, Debug)]
+/// The limit of scans in progress.
+#[derive(Debug)]
 pub struct InFlight {
     permits: Arc<Semaphore>,
-    extra_bodies: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    refusals: Arc<Mutex<Refusals>>,
+    extra_bodies: Semaphore,
+    waiting: Semaphore,
+    refusals: Mutex<Refusals>,
     pub(super) metrics: Metrics,
 }
 
@@ -45,12 +45,6 @@ pub struct InFlight {
 struct Refusals {
     count: u64,
     logged_at: Option<Instant>,
-}
-
-/// Permission to read a body.
-#[derive(Debug)]
-pub(crate) struct ReadPermit {
-    _extra_body: Option<OwnedSemaphorePermit>,
 }
 
 /// Permission to work on a scan. Dropping the value releases the permit.
@@ -67,20 +61,20 @@ impl InFlight {
         metrics.places.set(limit.into());
         Self {
             permits: Arc::new(Semaphore::new(limit as usize)),
-            extra_bodies: Arc::new(Semaphore::new(MAX_EXTRA_BODIES)),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            refusals: Arc::default(),
+            extra_bodies: Semaphore::new(MAX_EXTRA_BODIES),
+            waiting: Semaphore::new(MAX_WAITING),
+            refusals: Mutex::default(),
             metrics,
         }
     }
 
-    /// Decides by a request's head whether its body may be read.
-    pub(crate) fn read_permit(&self) -> Result<ReadPermit, GateError> {
+    /// Decides by a request's head whether its body may be read. While no scan permit is free, that takes a permit,
+    /// which is held until the scan has its own.
+    pub(crate) fn may_read(&self) -> Result<Option<SemaphorePermit<'_>>, GateError> {
         if self.permits.available_permits() > 0 {
-            return Ok(ReadPermit { _extra_body: None });
+            return Ok(None);
         }
-        let extra_body = Arc::clone(&self.extra_bodies).try_acquire_owned();
-        extra_body.map(|permit| ReadPermit { _extra_body: Some(permit) }).map_err(|_| self.refuse())
+        self.extra_bodies.try_acquire().map(Some).map_err(|_| self.refuse())
     }
 
     /// Takes a permit if one is free.

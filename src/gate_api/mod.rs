@@ -92,7 +92,7 @@ async fn verify(
 ) -> Result<Response, GateError> {
     let (head, body) = request.into_parts();
     let caller = api.admission.admit(&head, &log).await?;
-    let read_permit = api.in_flight.read_permit()?;
+    let extra_body = api.in_flight.may_read()?;
     let body = collect(body, later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| GateError::Invalid(Invalid::Body))?;
     let scan = read(&body, &log).map_err(GateError::Invalid)?;
@@ -112,7 +112,7 @@ async fn verify(
             None => api.in_flight.acquire(deadline).await?,
         },
     };
-    drop(read_permit);
+    drop(extra_body);
     match api.connector.verify(scan, fingerprint, now, deadline, permit).await? {
         Verdict::Decided { record, replay } => Ok(answer::render(&record, replay)),
         Verdict::Refused(refusal) => Err(refusal.into()),

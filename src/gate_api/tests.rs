@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
-use chrono::TimeDelta;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
 use tower::ServiceExt as _;
@@ -17,10 +16,9 @@ use super::in_flight::{MAX_EXTRA_BODIES, MAX_WAIT, MAX_WAITING};
 use super::router as router_of;
 use super::*;
 use crate::callers::Callers;
-use crate::digest::HashKey;
-use crate::directory::{Directory, Fault, Faults, FaultsByKey, file};
-use crate::ledger::{Ledger, Limits, MemoryLedger};
+use crate::directory::{Fault, Faults};
 use crate::rate_limit::{Allowance, RateLimits};
+use crate::verify::tests::connector;
 
 const SCAN: &str = r#"{
     "requestId": "11111111-2222-3333-4444-555555555555",
@@ -31,23 +29,9 @@ const SCAN: &str = r#"{
 
 /// The API, for at most `limit` scans at a time.
 async fn router(limit: u32, faults: Faults) -> Router {
-    let hash_key = HashKey::new(&[0; 32]);
-    let loaded = file::parse(r#"{"stores":[{"id":"S"}]}"#, "test", &hash_key, false).expect("a valid file");
-    let limits =
-        Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
-    let directory = Directory::in_memory(hash_key.clone());
-    directory.apply(loaded.changes, chrono::DateTime::UNIX_EPOCH).await.expect("the changes are applied");
-    let connector = Connector {
-        directory: Arc::new(directory.with_faults(FaultsByKey::new(faults, loaded.faults))),
-        ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
-        hash_key,
-        scan_key: None,
-        single_use: false,
-        include_payment_source: false,
-        metrics: Metrics::new(),
-    };
+    let connector = connector(r#"{"stores":[{"id":"S"}]}"#, faults).await;
     let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
-    let (metrics, connector) = (Metrics::new(), Arc::new(connector));
+    let metrics = Metrics::new();
     let admission = Admission {
         callers: Callers::new(Vec::new()),
         limits: RateLimits::new(allowance, None),

@@ -1,8 +1,8 @@
 //! Rate limits for each caller, in one replica or shared by all.
 //!
-//! Both kinds are a token bucket that uses GCRA (the generic cell rate algorithm): [`LocalLimits`] in this process's
-//! memory, and [`RedisLimits`] in a Redis or Valkey that the replicas share. While Redis does not answer, each replica
-//! falls back to local limits: a request is never refused because Redis is down. This module knows nothing of HTTP.
+//! Both kinds are a token bucket that uses GCRA (the generic cell rate algorithm), in this process's memory or in a Redis
+//! or Valkey that the replicas share ([`RedisLimits`]). While Redis does not answer, each replica limits on its own: a
+//! request is never refused because Redis is down. This module knows nothing of HTTP.
 
 mod redis;
 
@@ -22,7 +22,8 @@ use governor::{Quota, RateLimiter};
 use prometheus_client::registry::Registry;
 
 use crate::observe::metrics::readings;
-pub(crate) use redis::{RedisLimits, RedisUrl};
+use redis::RedisLimits;
+pub(crate) use redis::RedisUrl;
 
 /// A caller that is limited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,11 +76,12 @@ impl Allowance {
 
 /// The rate limits of all callers. Clones share them.
 #[derive(Clone, Debug)]
-pub enum RateLimits {
-    /// Limits of this replica alone.
-    Local(LocalLimits),
-    /// Limits shared by all replicas.
-    Redis(RedisLimits),
+pub struct RateLimits {
+    /// The limits of this replica alone. They use the monotonic clock: governor's default clock can run backwards
+    /// between the cores of some processors, and a request is then refused wrongly.
+    local: Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>,
+    /// The limits that replicas share, if they do.
+    redis: Option<RedisLimits>,
 }
 
 impl RateLimits {
@@ -87,16 +89,19 @@ impl RateLimits {
     /// [`RateLimits::stay_connected`] must run.
     #[must_use]
     pub fn new(allowance: Allowance, redis: Option<RedisUrl>) -> Self {
-        match redis {
-            None => Self::Local(LocalLimits::new(allowance)),
-            Some(url) => Self::Redis(RedisLimits::new(allowance, url)),
-        }
+        let redis = redis.map(|url| RedisLimits::new(allowance, url));
+        Self { redis, ..Self::local(allowance.quota(), allowance.max_callers) }
     }
 
     /// Creates limits of this replica alone: `number` requests a minute, which may arrive at the same time.
     #[must_use]
     pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
-        Self::Local(LocalLimits::with_quota(Quota::per_minute(number), max_callers))
+        Self::local(Quota::per_minute(number), max_callers)
+    }
+
+    fn local(quota: Quota, max_callers: usize) -> Self {
+        let limiter = RateLimiter::new(quota, CallerStates::new(max_callers), MonotonicClock);
+        Self { local: Arc::new(limiter), redis: None }
     }
 
     /// Counts a request against the caller's allowance.
@@ -104,88 +109,50 @@ impl RateLimits {
     /// # Errors
     /// When the caller has used up its allowance: how long until the next request would pass.
     pub async fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
-        match self {
-            Self::Local(limits) => limits.count_request(caller),
-            // Boxed, so that the future stays small for local limits; next to a request to Redis, an allocation costs
-            // little.
-            Self::Redis(limits) => Box::pin(limits.count_request(caller)).await,
+        // Boxed, so that the future stays small for local limits; next to a request to Redis, an allocation costs
+        // little.
+        if let Some(redis) = &self.redis
+            && let Some(counted) = Box::pin(redis.count_request(caller)).await
+        {
+            return counted;
         }
+        self.count_locally(caller)
+    }
+
+    fn count_locally(&self, caller: &Caller) -> Result<(), Duration> {
+        self.local.check_key(caller).map_err(|until| until.wait_time_from(MonotonicClock.now()))
     }
 
     /// Keeps the connection to Redis open. Never returns, except for local limits, where it returns immediately.
     pub async fn stay_connected(self) {
-        match self {
-            Self::Local(_) => {}
-            Self::Redis(limits) => limits.stay_connected().await,
+        if let Some(redis) = self.redis {
+            redis.stay_connected().await;
         }
     }
 
     /// Removes callers whose full allowance is available again. Called from time to time, to free memory.
     pub fn sweep(&self) {
-        self.local().sweep();
+        self.local.retain_recent();
     }
 
     /// The number of callers with their own allowance in this replica.
     #[must_use]
     pub fn callers(&self) -> usize {
-        self.local().callers()
+        self.local.len()
     }
 
     /// Adds the metrics of these limits to a registry.
     pub fn register(&self, registry: &mut Registry) {
         readings! { registry, limits = self;
             /// 1 while replicas share rate limits through rate_limit.url, 0 while each replica limits on its own.
-            gauge rate_limit_shared = limits.redis().is_some_and(RedisLimits::is_shared);
+            gauge rate_limit_shared = limits.redis.as_ref().is_some_and(RedisLimits::is_shared);
             /// Failed requests to the Redis at rate_limit.url. Growth means that replicas limit on their own; no scan
             /// fails.
-            counter rate_limit_failures = limits.redis().map_or(0, RedisLimits::failures);
+            counter rate_limit_failures = limits.redis.as_ref().map_or(0, RedisLimits::failures);
             /// Callers with their own allowance in this replica. At rate_limit.max_callers further callers share one
             /// allowance.
             gauge rate_limit_callers = limits.callers();
         }
-    }
-
-    fn redis(&self) -> Option<&RedisLimits> {
-        match self {
-            Self::Local(_) => None,
-            Self::Redis(limits) => Some(limits),
-        }
-    }
-
-    fn local(&self) -> &LocalLimits {
-        match self {
-            Self::Local(limits) => limits,
-            Self::Redis(limits) => limits.local(),
-        }
-    }
-}
-
-/// The rate limits of this replica alone, in memory. Clones share them.
-///
-/// They use the monotonic clock: governor's default clock can run backwards between the cores of some processors, and a
-/// request is then refused wrongly.
-#[derive(Clone, Debug)]
-pub struct LocalLimits(Arc<RateLimiter<Caller, CallerStates, MonotonicClock>>);
-
-impl LocalLimits {
-    fn new(allowance: Allowance) -> Self {
-        Self::with_quota(allowance.quota(), allowance.max_callers)
-    }
-
-    fn with_quota(quota: Quota, max_callers: usize) -> Self {
-        Self(Arc::new(RateLimiter::new(quota, CallerStates::new(max_callers), MonotonicClock)))
-    }
-
-    fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
-        self.0.check_key(caller).map_err(|until| until.wait_time_from(MonotonicClock.now()))
-    }
-
-    fn sweep(&self) {
-        self.0.retain_recent();
-    }
-
-    fn callers(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -271,9 +238,9 @@ mod tests {
         assert_eq!(caller("::ffff:192.0.2.1"), caller("192.0.2.1"));
     }
 
-    fn limits(burst: u32, max_callers: usize) -> LocalLimits {
+    fn limits(burst: u32, max_callers: usize) -> RateLimits {
         let burst = NonZeroU32::new(burst).expect("not zero");
-        LocalLimits::new(Allowance { per_second: NonZeroU32::MIN, burst, max_callers })
+        RateLimits::new(Allowance { per_second: NonZeroU32::MIN, burst, max_callers }, None)
     }
 
     fn caller(number: u32) -> Caller {
@@ -284,40 +251,40 @@ mod tests {
     fn each_caller_has_its_own_burst() {
         let limits = limits(2, 10);
         for number in 0..10 {
-            assert!(limits.count_request(&caller(number)).is_ok());
-            assert!(limits.count_request(&caller(number)).is_ok());
-            assert!(limits.count_request(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
+            assert!(limits.count_locally(&caller(number)).is_ok());
+            assert!(limits.count_locally(&caller(number)).is_ok());
+            assert!(limits.count_locally(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
         }
     }
 
     #[test]
     fn callers_beyond_the_maximum_share_one_allowance() {
         let limits = limits(2, 1000);
-        let passed = (0..1_000_000).filter(|number| limits.count_request(&caller(*number)).is_ok()).count();
+        let passed = (0..1_000_000).filter(|number| limits.count_locally(&caller(*number)).is_ok()).count();
         assert_eq!(limits.callers(), 1000);
         // 1000 callers pass; of the others, two pass on the shared burst, and one more for every second that the test
         // takes.
         assert!((1002..1100).contains(&passed), "{passed}");
-        assert!(limits.count_request(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
+        assert!(limits.count_locally(&caller(7)).is_ok(), "a caller below the maximum keeps its own allowance");
     }
 
     #[test]
     fn sweep_keeps_a_caller_that_has_not_recovered() {
         let limits = limits(1, 10);
-        assert!(limits.count_request(&caller(1)).is_ok());
+        assert!(limits.count_locally(&caller(1)).is_ok());
         limits.sweep();
         assert_eq!(limits.callers(), 1);
-        assert!(limits.count_request(&caller(1)).is_err());
+        assert!(limits.count_locally(&caller(1)).is_err());
     }
 
     #[test]
     fn sweep_removes_recovered_callers() {
         let burst = NonZeroU32::MIN;
         let per_second = NonZeroU32::new(1_000_000_000).expect("not zero");
-        let limits = LocalLimits::new(Allowance { per_second, burst, max_callers: 3 });
+        let limits = RateLimits::new(Allowance { per_second, burst, max_callers: 3 }, None);
         for round in 0..3 {
             for number in 0..3 {
-                assert!(limits.count_request(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
+                assert!(limits.count_locally(&caller(10_u32.saturating_mul(round).saturating_add(number))).is_ok());
             }
             assert_eq!(limits.callers(), 3);
             std::thread::sleep(Duration::from_millis(1)); // a million times as long as a caller needs to recover

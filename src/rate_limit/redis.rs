@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-use super::{Allowance, Caller, LocalLimits};
+use super::{Allowance, Caller};
 
 /// How long a request waits for Redis: a fifteenth of the deadline of a scan, and far more than a server in the same
 /// data centre needs.
@@ -57,14 +57,13 @@ const PROBE: &str = "connector:rate_limit:probe";
 
 /// The rate limits that all replicas share. Clones share them.
 #[derive(Clone)]
-pub struct RedisLimits(Arc<Inner>);
+pub(super) struct RedisLimits(Arc<Inner>);
 
 struct Inner {
     client: Client,
     gcra: Gcra,
     state: watch::Sender<State>,
     failures: AtomicU64,
-    local: LocalLimits,
 }
 
 /// The state of the connection to Redis.
@@ -87,26 +86,19 @@ enum Failure {
 
 impl RedisLimits {
     pub(super) fn new(allowance: Allowance, RedisUrl(client): RedisUrl) -> Self {
-        let (gcra, local) = (Gcra::new(allowance), LocalLimits::new(allowance));
-        let state = watch::Sender::new(State::Untried);
-        Self(Arc::new(Inner { client, gcra, state, failures: AtomicU64::new(0), local }))
+        let (gcra, state) = (Gcra::new(allowance), watch::Sender::new(State::Untried));
+        Self(Arc::new(Inner { client, gcra, state, failures: AtomicU64::new(0) }))
     }
 
-    /// The local limits that apply without Redis.
-    pub(super) fn local(&self) -> &LocalLimits {
-        &self.0.local
-    }
-
-    /// Counts a request against the caller's allowance. If this future is dropped, the request may or may not be
-    /// counted; both are harmless.
-    pub(super) async fn count_request(&self, caller: &Caller) -> Result<(), Duration> {
-        let Some(mut connection) = self.connection() else { return self.0.local.count_request(caller) };
+    /// Counts a request against the caller's allowance. `None` if Redis does not answer. If this future is dropped, the
+    /// request may or may not be counted; both are harmless.
+    pub(super) async fn count_request(&self, caller: &Caller) -> Option<Result<(), Duration>> {
+        let mut connection = self.connection()?;
         match within(REQUEST_TIMEOUT, self.0.gcra.count_request(&mut connection, caller)).await {
-            Ok(None) => Ok(()),
-            Ok(Some(wait)) => Err(wait),
+            Ok(wait) => Some(wait.map_or(Ok(()), Err)),
             Err(failure) => {
                 self.record_failure(&failure);
-                self.0.local.count_request(caller)
+                None
             }
         }
     }

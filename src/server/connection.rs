@@ -99,14 +99,13 @@ async fn serve_requests(
 ) {
     let phase = stop.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let active = slot.begin_request();
+        let (active, pending) = slot.begin_request();
         let (client, current_answer) = (client.as_ref(), &current_answer);
         let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.is_still_valid(client));
         // A client whose certificate is no longer valid must reconnect, perhaps with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != valid.is_some();
         let certificate = valid.map(|(client, _)| Arc::clone(client.subject()));
         request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
-        let pending = slot.pending_body();
         let request = request.map(|body| Body::new(RequestBody { body: Some(body), pending }));
         let answer = port.router.clone().oneshot(request);
         async move {

@@ -77,23 +77,25 @@ struct Connection {
 
 /// The slot of one connection; dropping it frees the slot.
 pub(super) struct Slot {
-    id: u64,
-    shared: Arc<Shared>,
+    entry: Entry,
     evicted: Arc<Notify>,
     has_sent_request: AtomicBool,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A request that is being answered; dropping it ends the request.
-pub(super) struct ActiveRequest {
+/// A connection's entry in the state of its port.
+#[derive(Clone)]
+struct Entry {
     id: u64,
     shared: Arc<Shared>,
 }
 
+/// A request that is being answered; dropping it ends the request.
+pub(super) struct ActiveRequest(Entry);
+
 /// The body of an active request. While the server waits for the rest of the body, the connection counts as idle.
 pub(super) struct PendingBody {
-    id: u64,
-    shared: Arc<Shared>,
+    entry: Entry,
     is_awaited: bool,
 }
 
@@ -114,8 +116,8 @@ impl ConnectionLimit {
                 Ok((id, evicted)) => {
                     self.shared.metrics.opened.inc();
                     self.shared.metrics.open.inc();
-                    let (shared, has_sent_request) = (Arc::clone(&self.shared), AtomicBool::new(false));
-                    return Slot { id, shared, evicted, has_sent_request, _permit: permit };
+                    let entry = Entry { id, shared: Arc::clone(&self.shared) };
+                    return Slot { entry, evicted, has_sent_request: AtomicBool::new(false), _permit: permit };
                 }
                 Err(Some(retry_at)) => drop(timeout_at(retry_at, changed).await),
                 Err(None) => changed.await,
@@ -156,11 +158,13 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn update(&self, id: u64, change: impl FnOnce(&mut Connection)) {
-        let is_idle = self.state().update(id, change);
+impl Entry {
+    fn update(&self, change: impl FnOnce(&mut Connection)) {
+        let is_idle = self.shared.state().update(self.id, change);
         if is_idle {
-            self.changed.notify_one();
+            self.shared.changed.notify_one();
         }
     }
 }
@@ -208,15 +212,11 @@ impl State {
 
 impl Slot {
     /// A request begins.
-    pub(super) fn begin_request(&self) -> ActiveRequest {
+    pub(super) fn begin_request(&self) -> (ActiveRequest, PendingBody) {
         self.has_sent_request.store(true, Ordering::Relaxed);
-        self.shared.update(self.id, |connection| connection.is_in_request = true);
-        ActiveRequest { id: self.id, shared: Arc::clone(&self.shared) }
-    }
-
-    /// The body of the request that has just begun.
-    pub(super) fn pending_body(&self) -> PendingBody {
-        PendingBody { id: self.id, shared: Arc::clone(&self.shared), is_awaited: false }
+        self.entry.update(|connection| connection.is_in_request = true);
+        let body = PendingBody { entry: self.entry.clone(), is_awaited: false };
+        (ActiveRequest(self.entry.clone()), body)
     }
 
     /// Whether a request has ever begun on this connection.
@@ -226,12 +226,13 @@ impl Slot {
 
     /// Whether no request is being answered. A request whose body is still awaited is being answered.
     pub(super) fn is_between_requests(&self) -> bool {
-        self.shared.state().connections.get(&self.id).is_none_or(|connection| !connection.is_in_request)
+        let Entry { id, shared } = &self.entry;
+        shared.state().connections.get(id).is_none_or(|connection| !connection.is_in_request)
     }
 
     /// Evict this connection only when no untrusted one is idle.
     pub(super) fn mark_trusted(&self) {
-        self.shared.update(self.id, |connection| connection.group.is_untrusted = false);
+        self.entry.update(|connection| connection.group.is_untrusted = false);
     }
 
     /// Completes when this connection is evicted.
@@ -244,7 +245,7 @@ impl PendingBody {
     /// Sets whether the server waits for more of the body. It does not when the body is complete or not needed.
     pub(super) fn set_awaited(&mut self, is_awaited: bool) {
         if std::mem::replace(&mut self.is_awaited, is_awaited) != is_awaited {
-            self.shared.update(self.id, |connection| connection.is_body_awaited = is_awaited);
+            self.entry.update(|connection| connection.is_body_awaited = is_awaited);
         }
     }
 }
@@ -257,15 +258,16 @@ impl Drop for PendingBody {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.shared.update(self.id, |connection| connection.is_in_request = false);
+        self.0.update(|connection| connection.is_in_request = false);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.state().remove(self.id);
-        self.shared.changed.notify_one();
-        self.shared.metrics.open.dec();
+        let Entry { id, shared } = &self.entry;
+        shared.state().remove(*id);
+        shared.changed.notify_one();
+        shared.metrics.open.dec();
     }
 }
 

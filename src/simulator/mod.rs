@@ -235,7 +235,8 @@ impl Gate {
             let limit = self.settings.attempt_timeout.min(self.remaining(started));
             let request_id = Uuid::new_v4();
             let sent = Instant::now();
-            let result = timeout(limit, self.exchange(scan, request_id)).await;
+            let request = self.client.post(self.endpoint.clone()).json(&WireRequest::new(scan, request_id));
+            let result = timeout(limit, self.send(request)).await;
             let elapsed = sent.elapsed();
             let (outcome, verdict, retry_after) = match result {
                 Ok(Ok(answer)) => {
@@ -266,11 +267,6 @@ impl Gate {
 
     fn remaining(&self, started: Instant) -> Duration {
         self.settings.budget.saturating_sub(started.elapsed())
-    }
-
-    async fn exchange(&self, scan: &GateScan, request_id: Uuid) -> reqwest::Result<Answer> {
-        let request = WireRequest::new(scan, request_id);
-        self.send(self.client.post(self.endpoint.clone()).json(&request)).await
     }
 
     async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
