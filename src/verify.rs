@@ -222,7 +222,7 @@ impl Connector {
             Presented::ScanKeyCode(text) => {
                 let read = self.scan_key.as_ref().and_then(|format| Some((format, format.read(text)?)));
                 let Some((format, code)) = read else { return Ok(Err(Denial::InvalidKey)) };
-                self.metrics.code_read(code.age_at(scan.event.timestamp));
+                self.metrics.code_age_seconds.observe(code.age_at(scan.event.timestamp).as_seconds_f64());
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
                     Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, context.subject).await? => {}
                     Err(denial) => return Ok(Err(denial)),
@@ -289,7 +289,7 @@ impl Connector {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -305,13 +305,12 @@ mod tests {
         "identityKeys": [{ "key": "a", "shopper": "v" }]
     }"#;
 
-    async fn connector(fault: Option<Fault>) -> Arc<Connector> {
+    /// A connector in memory with this directory.
+    pub(crate) async fn connector(directory: &str, faults: Faults) -> Arc<Connector> {
         let hash_key = HashKey::new(&[0; 32]);
-        let loaded = file::parse(DIRECTORY, "test", &hash_key, false).expect("a valid file");
+        let loaded = file::parse(directory, "test", &hash_key, false).expect("a valid file");
         let directory = Directory::in_memory(hash_key.clone());
         directory.apply(loaded.changes, DateTime::UNIX_EPOCH).await.expect("the changes are applied");
-        let faults = Faults::default();
-        faults.set(fault);
         let limits =
             Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
         Arc::new(Connector {
@@ -341,7 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_recording_begins_after_the_deadline() {
-        let (connector, scan) = (connector(None).await, scan());
+        let (connector, scan) = (connector(DIRECTORY, Faults::default()).await, scan());
         let fingerprint = connector.fingerprint(&scan);
         let late = connector.verify(scan, fingerprint, DateTime::UNIX_EPOCH, Instant::now(), ()).await;
         assert!(matches!(late, Err(VerifyError::TooLate)), "{late:?}");
@@ -350,7 +349,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn disconnect_neither_cancels_the_work_nor_releases_its_permit() {
-        let (connector, scan) = (connector(Some(Fault::Slow(Duration::from_secs(1)))).await, scan());
+        let faults = Faults::default();
+        faults.set(Some(Fault::Slow(Duration::from_secs(1))));
+        let (connector, scan) = (connector(DIRECTORY, faults).await, scan());
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).expect("in range");
         let (fingerprint, permit) = (connector.fingerprint(&scan), Arc::new(()));
         tokio::select! {
@@ -365,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_need_not_wait_is_done_at_the_first_poll() {
-        let (connector, scan) = (connector(None).await, scan());
+        let (connector, scan) = (connector(DIRECTORY, Faults::default()).await, scan());
         let fingerprint = connector.fingerprint(&scan);
         let deadline = Instant::now().checked_add(Duration::from_secs(60)).expect("in range");
         tokio::select! {

@@ -25,6 +25,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::LevelFilter;
 
+pub use crate::observe::logs::{Log, LogFormat};
 pub use commerce::Commerce;
 pub use data::DirectorySource;
 pub use reader::ConfigError;
@@ -164,24 +165,6 @@ pub enum Storage {
     Memory,
     /// A database.
     Database(storage::Location),
-}
-
-/// `log.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The format of lines.
-    pub format: LogFormat,
-    /// The minimum level of lines.
-    pub level: LevelFilter,
-}
-
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Text for a terminal.
-    Text,
 }
 
 impl Config {

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::callers::{Caller, Callers, Credentials};
 use crate::gate_api::error::GateError;
-use crate::http::caller::caller_of;
+use crate::http::headers::caller_of;
+use crate::http::request_log::LogFields;
 use crate::observe::metrics::Metrics;
 use crate::rate_limit::{self, RateLimits};
 use crate::server::Arrival;
@@ -32,9 +33,21 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Identifies the caller and counts the request against its limit. Returns the caller, if callers are configured.
+    pub(super) async fn admit(&self, head: &Parts, log: &LogFields) -> Result<Option<Arc<Caller>>, GateError> {
+        // First, so that unknown callers do not use up the allowance of known ones.
+        let caller = self.identify(head).await?;
+        if let Some(caller) = &caller {
+            log.set_caller(Arc::clone(&caller.name));
+        }
+        // Before the body, so that a caller over its limit costs no work.
+        self.count_request(caller.as_deref(), head).await?;
+        Ok(caller)
+    }
+
     /// Identifies the caller; `None` if no callers are configured. Without valid credentials, the request counts
     /// against the limit of its address, not of a caller.
-    pub(crate) async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, GateError> {
+    async fn identify(&self, head: &Parts) -> Result<Option<Arc<Caller>>, GateError> {
         let certificate = head.extensions.get().and_then(|arrival: &Arrival| arrival.certificate.as_deref());
         let credentials = Credentials { api_key: api_key(&head.headers), certificate_subject: certificate };
         match self.callers.identify(credentials) {
@@ -49,13 +62,13 @@ impl Admission {
     }
 
     /// Counts a request against the limit of the caller, or of the client's address if no callers are configured.
-    pub(crate) async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), GateError> {
+    async fn count_request(&self, known: Option<&Caller>, head: &Parts) -> Result<(), GateError> {
         let caller = match known {
             Some(known) => rate_limit::Caller::Named(Arc::clone(&known.name)),
             None => self.address(head),
         };
         self.limits.count_request(&caller).await.map_err(|wait| {
-            self.metrics.rate_limited();
+            self.metrics.rate_limited.inc();
             GateError::too_many_requests(wait, "rate_limited")
         })
     }

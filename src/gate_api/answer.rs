@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::decision::{Decision, Grant};
+use crate::domain::decision::Decision;
 use crate::domain::ids::DeviceId;
 use crate::domain::visitor::Visitor;
 use crate::http::error::{Outcome, Refused};
@@ -59,7 +59,12 @@ pub(crate) fn render(record: &Record, replay: bool) -> Response {
     };
     match &record.decision {
         Decision::Accepted(grant) => {
-            let mut response = Json(authorized(grant)).into_response();
+            let mut response = Json(Authorized {
+                visitor_details: VisitorDetails::from(&grant.visitor),
+                shopper_device_id: grant.device.as_ref().map(DeviceId::as_str),
+                payment_source: grant.payment_source.as_ref().map(|source| PaymentSource { id: source.as_str() }),
+            })
+            .into_response();
             response.extensions_mut().insert(outcome("accepted", "accepted"));
             response
         }
@@ -67,13 +72,5 @@ pub(crate) fn render(record: &Record, replay: bool) -> Response {
             let outcome = outcome(denial.reason(), "denied");
             Refused::with_outcome(StatusCode::UNAUTHORIZED, denial.message(), outcome).into_response()
         }
-    }
-}
-
-fn authorized(grant: &Grant) -> Authorized<'_> {
-    Authorized {
-        visitor_details: VisitorDetails::from(&grant.visitor),
-        shopper_device_id: grant.device.as_ref().map(DeviceId::as_str),
-        payment_source: grant.payment_source.as_ref().map(|source| PaymentSource { id: source.as_str() }),
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::callers::UnknownCaller;
 use crate::directory::DirectoryError;
-use crate::gate_api::handler::ANSWER_TIME;
+use crate::gate_api::ANSWER_TIME;
 use crate::gate_api::request::Invalid;
 use crate::http::error::{Outcome, Refused, whole_seconds};
 use crate::rate_limit::Caller;

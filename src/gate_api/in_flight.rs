@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::later;
@@ -18,26 +18,26 @@ use crate::http::error::OVERLOADED;
 use crate::observe::metrics::Metrics;
 
 /// The maximum number of bodies that are read at a time while no permit is free.
-const MAX_EXTRA_BODIES: usize = 64;
+pub(super) const MAX_EXTRA_BODIES: usize = 64;
 /// The maximum number of scans that wait for a permit. Fewer than [`MAX_EXTRA_BODIES`], so that recorded events are
 /// still read.
-const MAX_WAITING: usize = 48;
+pub(super) const MAX_WAITING: usize = 48;
 /// The maximum time that a scan waits for a permit.
-const MAX_WAIT: Duration = Duration::from_millis(50);
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(50);
 /// The log counts refused scans at most once in this time. Their own lines are `debug`, so that a flood does not fill
 /// the disk.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// The `Retry-After` of a refused scan, in seconds. If the overload lasts longer, the back-off of the gate grows.
 const RETRY_AFTER: u64 = 1;
 
-/// The limit of scans in progress. Clones share it.
-#[derive(Clone, Debug)]
+/// The limit of scans in progress.
+#[derive(Debug)]
 pub struct InFlight {
     permits: Arc<Semaphore>,
-    extra_bodies: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    refusals: Arc<Mutex<Refusals>>,
-    metrics: Metrics,
+    extra_bodies: Semaphore,
+    waiting: Semaphore,
+    refusals: Mutex<Refusals>,
+    pub(super) metrics: Metrics,
 }
 
 /// The refused scans that the log has not counted yet.
@@ -45,12 +45,6 @@ pub struct InFlight {
 struct Refusals {
     count: u64,
     logged_at: Option<Instant>,
-}
-
-/// Permission to read a body.
-#[derive(Debug)]
-pub(crate) struct ReadPermit {
-    _extra_body: Option<OwnedSemaphorePermit>,
 }
 
 /// Permission to work on a scan. Dropping the value releases the permit.
@@ -64,23 +58,23 @@ impl InFlight {
     /// Allows `limit` scans at a time.
     #[must_use]
     pub fn new(limit: u32, metrics: Metrics) -> Self {
-        metrics.set_permits(limit);
+        metrics.places.set(limit.into());
         Self {
             permits: Arc::new(Semaphore::new(limit as usize)),
-            extra_bodies: Arc::new(Semaphore::new(MAX_EXTRA_BODIES)),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            refusals: Arc::default(),
+            extra_bodies: Semaphore::new(MAX_EXTRA_BODIES),
+            waiting: Semaphore::new(MAX_WAITING),
+            refusals: Mutex::default(),
             metrics,
         }
     }
 
-    /// Decides by a request's head whether its body may be read.
-    pub(crate) fn read_permit(&self) -> Result<ReadPermit, GateError> {
+    /// Decides by a request's head whether its body may be read. While no scan permit is free, that takes a permit,
+    /// which is held until the scan has its own.
+    pub(crate) fn may_read(&self) -> Result<Option<SemaphorePermit<'_>>, GateError> {
         if self.permits.available_permits() > 0 {
-            return Ok(ReadPermit { _extra_body: None });
+            return Ok(None);
         }
-        let extra_body = Arc::clone(&self.extra_bodies).try_acquire_owned();
-        extra_body.map(|permit| ReadPermit { _extra_body: Some(permit) }).map_err(|_| self.refuse())
+        self.extra_bodies.try_acquire().map(Some).map_err(|_| self.refuse())
     }
 
     /// Takes a permit if one is free.
@@ -99,18 +93,13 @@ impl InFlight {
         }
     }
 
-    /// Counts a retry that is answered with its recorded decision, without a permit.
-    pub(crate) fn count_replay(&self) {
-        self.metrics.replayed_while_overloaded();
-    }
-
     fn acquired(&self, permit: OwnedSemaphorePermit) -> ScanPermit {
-        self.metrics.permit_taken();
+        self.metrics.places_taken.inc();
         ScanPermit { _permit: permit, metrics: self.metrics.clone() }
     }
 
     fn refuse(&self) -> GateError {
-        self.metrics.overloaded();
+        self.metrics.overloaded.inc();
         if let Some(refused) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now()) {
             tracing::warn!(refused, "refusing scans with 429: server.max_in_flight reached; add a replica or raise it");
         }
@@ -132,10 +121,6 @@ impl Refusals {
 
 impl Drop for ScanPermit {
     fn drop(&mut self) {
-        self.metrics.permit_released();
+        self.metrics.places_taken.dec();
     }
 }
-
-#[cfg(test)]
-#[path = "in_flight_tests.rs"]
-mod tests;

@@ -1,28 +1,62 @@
-//! JSON bodies of the administration, the shopper's side and the demo. Every problem is reported with its position.
-//! Values are never quoted, since one may be a key.
+//! Request bodies, read completely within a size limit and a deadline, and the JSON in those of the administration, the
+//! shopper's side and the demo. Every problem is reported with its position. Values are never quoted, since one may be a
+//! key.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::body::{self, BodyError};
 use super::error::Refused;
 use crate::clock::later;
 use crate::directory::{Problem, file, placeholder};
 use crate::server::Arrival;
 
+/// The longest allowed request body, in bytes.
+const MAX_BODY: usize = 64 * 1024;
 /// The time for a body, from the request's head.
 const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// It is longer than [`MAX_BODY`].
+    TooLong,
+    /// It was not complete in time, or the connection broke.
+    Incomplete,
+}
+
+/// Reads a body completely.
+///
+/// # Errors
+/// When the body is longer than [`MAX_BODY`] (without reading it, if its `Content-Length` says so), when it is not
+/// complete at `deadline`, or when the connection breaks.
+pub(crate) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, BodyError> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(BodyError::TooLong);
+    }
+    match timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) => {
+            let too_long = error.is::<LengthLimitError>();
+            tracing::debug!(too_long, "request body refused");
+            Err(if too_long { BodyError::TooLong } else { BodyError::Incomplete })
+        }
+        Err(_) => Err(BodyError::Incomplete),
+    }
+}
 
 /// Why a body is refused.
 #[derive(Debug)]
@@ -75,7 +109,7 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     async fn from_request(request: Request, _: &S) -> Result<Self, BadDocument> {
         // The access log gives an arrival to every request.
         let arrival = request.extensions().get().map_or_else(Instant::now, |arrival: &Arrival| arrival.at);
-        let body = body::collect(request.into_body(), later(arrival, BODY_TIME)).await;
+        let body = collect(request.into_body(), later(arrival, BODY_TIME)).await;
         let body = body.map_err(|error| match error {
             BodyError::TooLong => BadDocument::TooLong,
             BodyError::Incomplete => BadDocument::Invalid("the body: was not complete within 5 s".into()),

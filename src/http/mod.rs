@@ -1,8 +1,6 @@
 //! What the routes of all ports share: the layers around them, bodies, probes, descriptions for OpenAPI, and the one
 //! format of all refusals (`error`).
 
-pub(crate) mod body;
-pub(crate) mod caller;
 pub(crate) mod document;
 pub(crate) mod error;
 pub(crate) mod headers;
@@ -10,7 +8,6 @@ pub(crate) mod members;
 pub(crate) mod openapi;
 mod probes;
 pub(crate) mod request_log;
-mod span;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};

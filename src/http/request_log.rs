@@ -1,5 +1,5 @@
-//! The access log: one log line and one measurement for each request, also if the request panics, times out, or is cut
-//! off by the end of the process.
+//! The access log: one log line, one measurement and, if traces are on, one span for each request, also if the request
+//! panics, times out, or is cut off by the end of the process.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -9,15 +9,16 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
 use super::error::{INVALID_HOST, OVERLOADED, Outcome, Refused};
 use super::headers::has_valid_host;
-use super::{COMMERCE_API, IDENTITY_KEYS, LIVEZ, METRICS, READYZ, SCAN_KEY_CODES, span};
+use super::{COMMERCE_API, IDENTITY_KEYS, LIVEZ, METRICS, READYZ, SCAN_KEY_CODES};
 use crate::domain::ids::{EventId, RequestId, StoreId};
 use crate::observe::logs::Samples;
 use crate::observe::metrics::Metrics;
-use crate::observe::traces::Trace;
+use crate::observe::traces::{Trace, Traces};
 use crate::server::Arrival;
 
 /// The logged path of a probe.
@@ -81,14 +82,14 @@ pub(crate) async fn log(State(metrics): State<Metrics>, mut request: Request, ne
         template => template.trim_end_matches('/').to_owned().into(),
     });
     if path == IDENTITY_KEYS {
-        metrics.request_begun();
+        metrics.in_flight.inc();
     }
     let has_methods = !matches!(&*path, IDENTITY_KEYS | PROBE | MANAGEMENT | UNMATCHED);
     let method = has_methods.then(|| request.method().clone());
     let fields = LogFields::default();
     // Probes and scrapes are not traced, since they are frequent; nor are requests without a route.
     let is_traced = !matches!(&*path, PROBE | MANAGEMENT | UNMATCHED);
-    let trace = if is_traced { span::begin(&request, &path) } else { Trace::default() };
+    let trace = if is_traced { begin_span(&request, &path) } else { Trace::default() };
     request.extensions_mut().insert(fields.clone());
     let mut line = Line { metrics, method, path, arrival, fields, certificate, trace, answer: None };
     let answer = async {
@@ -127,29 +128,30 @@ impl Drop for Line {
             Some((status, outcome)) => (Some(status.as_u16()), outcome),
             None => (None, Outcome::reason("cut_off")),
         };
+        let is_fault = status.is_none_or(|status| status >= 500);
+        let (caller, ids) = (self.fields.0.caller.get(), self.fields.0.ids.get());
         if self.path == IDENTITY_KEYS {
             self.metrics.answered(status, outcome.reason, took);
-            if status.is_none_or(|status| status >= 500) {
-                self.metrics.faulted(self.fields.0.ids.get().and_then(|ids| ids.store_id.as_ref()));
+            if is_fault {
+                self.metrics.faulted(ids.and_then(|ids| ids.store_id.as_ref()));
             }
-            if let Some(caller) = self.fields.0.caller.get() {
+            if let Some(caller) = caller {
                 self.metrics.caller_answered(caller);
             }
         } else if is_shopper_path(&self.path) {
             self.metrics.shopper_answered(status, outcome.reason);
         }
         self.write(status, &outcome, took);
-        let fault = status.is_none_or(|status| status >= 500).then_some(outcome.reason);
-        let (caller, ids) = (self.fields.0.caller.get(), self.fields.0.ids.get());
-        self.trace.end(|| span::attributes(status, &outcome, caller.map(|name| &**name), ids), fault);
+        let fault = is_fault.then_some(outcome.reason);
+        self.trace.end(|| span_attributes(status, &outcome, caller.map(|name| &**name), ids), fault);
     }
 }
 
 impl Line {
     /// Whether a refused request is only counted, since enough requests like it have a line already.
     fn is_only_counted(&self, status: u16, outcome: &Outcome) -> bool {
-        let is_refused_by_head = matches!(status, 401 | 404 | 405 | 429) || outcome.reason == INVALID_HOST;
-        let is_refused_by_head = is_refused_by_head && outcome.decision.is_none();
+        let is_refused_by_head =
+            outcome.decision.is_none() && (matches!(status, 401 | 404 | 405 | 429) || outcome.reason == INVALID_HOST);
         is_refused_by_head && !REFUSED.admits(&(self.path.clone(), status, outcome.reason))
     }
 
@@ -193,4 +195,38 @@ impl Line {
             _ => line!(info),
         }
     }
+}
+
+/// Begins the span of a request, if requests are traced. Its name is the route's template, never a path.
+fn begin_span(request: &Request, route: &str) -> Trace {
+    let traces = request.extensions().get::<Traces>();
+    traces.map_or_else(Trace::default, |traces| traces.request(request.headers(), method_name(request.method()), route))
+}
+
+/// The name of a standard method, else `_OTHER`: a caller cannot choose the span's text.
+fn method_name(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
+
+/// The attributes of the span of an answered request: those of its log line without the cause.
+fn span_attributes(
+    status: Option<u16>,
+    outcome: &Outcome,
+    caller: Option<&str>,
+    ids: Option<&LogIds>,
+) -> Vec<KeyValue> {
+    let texts = [
+        ("connector.caller", caller.map(str::to_owned)),
+        ("connector.decision", outcome.decision.map(str::to_owned)),
+        ("connector.reason", Some(outcome.reason.to_owned())),
+        ("connector.session", outcome.session.map(str::to_owned)),
+        ("connector.request_id", ids.and_then(|ids| ids.request_id).map(|id| id.to_string())),
+        ("connector.auth_event_id", ids.and_then(|ids| ids.event_id).map(|id| id.to_string())),
+        ("connector.store_id", ids.and_then(|ids| ids.store_id.as_ref()).map(|id| id.as_str().to_owned())),
+    ];
+    let status = status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
+    let replay = outcome.replay.then(|| KeyValue::new("connector.replay", true));
+    let texts = texts.into_iter().filter_map(|(name, text)| Some(KeyValue::new(name, text?)));
+    texts.chain(status).chain(replay).collect()
 }

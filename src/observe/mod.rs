@@ -2,4 +2,5 @@
 
 pub(crate) mod logs;
 pub(crate) mod metrics;
+mod otlp;
 pub(crate) mod traces;

@@ -1,6 +1,7 @@
-//! One connection, from its TLS handshake to its last answer.
+//! One connection: its TLS handshake, its requests with their bodies, and its last answer.
 
 use std::convert::Infallible;
+use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
@@ -11,6 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,17 +20,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, CertificateError, PeerIncompatible};
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
-use super::arrival::Arrival;
 use super::connection_limit::{ActiveRequest, PendingBody, Slot};
-use super::deferred_writes::DeferredWrites;
-use super::drain::DrainOnDrop;
-use super::handshake::{handshake, is_certificate_failure};
-use super::unread_answers::{CurrentAnswer, Stream};
-use super::{LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
+use super::stream::{CurrentAnswer, DeferredWrites, Stream};
+use super::{Arrival, LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
 use crate::observe::logs::Samples;
-use crate::tls::Client;
+use crate::tls::{Client, Tls};
 
 /// Samples the log lines about refused client certificates, by reason.
 static REFUSED_CERTIFICATES: LazyLock<Samples<&str>> = LazyLock::new(|| {
@@ -42,6 +43,11 @@ static REFUSED_CERTIFICATES: LazyLock<Samples<&str>> = LazyLock::new(|| {
 const HEAD_BUFFER: usize = 16 * 1024;
 /// Multiplies the wait for a new TLS connection: the TCP and TLS handshakes need round trips before the first request.
 const TLS_WAIT_FACTOR: u32 = 4;
+
+/// The maximum number of bytes of an unread body that are drained.
+const DRAIN_BYTES: usize = 1024 * 1024;
+/// The maximum time for which an unread body is drained.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends or is evicted.
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, slot: &Slot, port: Port, stop: Stop) {
@@ -63,7 +69,8 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, slot: &Slot, port: P
             }
             Err(failure) => {
                 port.metrics.handshake_failed(failure.reason);
-                if is_certificate_failure(failure.reason) {
+                // Port scanners present no certificate, so an operator should know of a refused one.
+                if failure.reason.starts_with("certificate_") {
                     if REFUSED_CERTIFICATES.admits(&failure.reason) {
                         tracing::info!(%peer, error = failure.error, "client certificate refused");
                     }
@@ -92,15 +99,14 @@ async fn serve_requests(
 ) {
     let phase = stop.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let active = slot.begin_request();
+        let (active, pending) = slot.begin_request();
         let (client, current_answer) = (client.as_ref(), &current_answer);
         let valid = client.zip(port.tls.as_ref()).filter(|(client, tls)| tls.is_still_valid(client));
         // A client whose certificate is no longer valid must reconnect, perhaps with another certificate.
         let is_last = *phase.borrow() != Phase::Open || client.is_some() != valid.is_some();
         let certificate = valid.map(|(client, _)| Arc::clone(client.subject()));
         request.extensions_mut().insert(Arrival { at: Instant::now(), peer: peer.ip(), certificate });
-        let pending = slot.pending_body();
-        let request = request.map(|body| Body::new(RequestBody { body: DrainOnDrop::new(body), pending }));
+        let request = request.map(|body| Body::new(RequestBody { body: Some(body), pending }));
         let answer = port.router.clone().oneshot(request);
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
@@ -150,6 +156,62 @@ async fn serve_requests(
     }
 }
 
+/// A TLS connection, and the client that its certificate names, if it presented one.
+type Secured = (TlsStream<Stream>, Option<Arc<Client>>);
+
+/// A failed handshake: one of a few reasons, for the metric, and the error, for the log.
+struct Failure {
+    reason: &'static str,
+    error: String,
+}
+
+/// Performs the handshake.
+///
+/// # Errors
+/// When it is not complete within `limit`, or either side rejects the other.
+async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Result<Secured, Failure> {
+    let accepting = TlsAcceptor::from(tls.server_config()).accept(stream);
+    match timeout(limit, accepting).await {
+        Ok(Ok(stream)) => {
+            let client = tls.client(stream.get_ref().1).map(Arc::new);
+            Ok((stream, client))
+        }
+        Ok(Err(error)) => Err(Failure { reason: reason(&error), error: error.to_string() }),
+        Err(_) => Err(Failure {
+            reason: "timeout",
+            error: "the handshake was not complete within server.handshake_timeout".to_owned(),
+        }),
+    }
+}
+
+fn reason(error: &Error) -> &'static str {
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            ErrorKind::TimedOut => "timeout",
+            _ => "hung_up",
+        };
+    };
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+            CertificateError::UnknownIssuer => "certificate_of_unknown_authority",
+            _ => "certificate_invalid",
+        },
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "version",
+        rustls::Error::PeerIncompatible(_) => "nothing_in_common",
+        rustls::Error::NoApplicationProtocol => "alpn",
+        rustls::Error::InvalidMessage(_) => "not_tls",
+        // The client sent an alert, for example because it does not accept the connector's certificate.
+        rustls::Error::AlertReceived(_) => "refused_by_peer",
+        _ => "other",
+    }
+}
+
 /// Completes after `limit` if no request has begun by then; otherwise never.
 async fn first_request_timeout(limit: Duration, slot: &Slot) {
     sleep(limit).await;
@@ -159,8 +221,13 @@ async fn first_request_timeout(limit: Duration, slot: &Slot) {
 }
 
 /// A request's body. While the server waits for the rest of the body, the connection counts as idle and may be evicted.
+///
+/// A body that is dropped unread is drained in the background, for at most 1 MiB and 1 s. Without this, an answer before
+/// the end of the body (such as 400, 404 or 429) would close a connection on which the sender is still writing. The
+/// sender's system would then reset the connection and discard the answer.
 struct RequestBody {
-    body: DrainOnDrop,
+    /// `None` after its end.
+    body: Option<Incoming>,
     pending: PendingBody,
 }
 
@@ -172,22 +239,42 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        let frame = Pin::new(body).poll_frame(context);
         match frame {
             Poll::Pending => self.pending.set_awaited(true),
             Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(_) => self.pending.set_awaited(false),
+            Poll::Ready(_) => {
+                self.body = None;
+                self.pending.set_awaited(false);
+            }
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let unread = self.body.take().filter(|body| !body.is_end_stream());
+        // Without a runtime the process is ending, and no answer will be sent.
+        if let (Some(body), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(drain(body));
+        }
+    }
+}
+
+async fn drain(body: Incoming) {
+    let mut rest = Limited::new(body, DRAIN_BYTES);
+    // Ends with the body, or when a limit is reached.
+    let _ = timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
 }
 
 /// An answer's body. The request is active until its answer is written.

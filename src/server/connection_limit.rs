@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +33,7 @@ const MAX_CLOSING: u32 = 64;
 
 /// The maximum number of open connections on a port with this many slots, including evicted connections that are still
 /// closing.
-pub(super) fn max_open_connections(slots: u32) -> u32 {
+fn max_open_connections(slots: u32) -> u32 {
     slots.saturating_add(MAX_CLOSING.min(slots))
 }
 
@@ -75,23 +77,25 @@ struct Connection {
 
 /// The slot of one connection; dropping it frees the slot.
 pub(super) struct Slot {
-    id: u64,
-    shared: Arc<Shared>,
+    entry: Entry,
     evicted: Arc<Notify>,
     has_sent_request: AtomicBool,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A request that is being answered; dropping it ends the request.
-pub(super) struct ActiveRequest {
+/// A connection's entry in the state of its port.
+#[derive(Clone)]
+struct Entry {
     id: u64,
     shared: Arc<Shared>,
 }
 
+/// A request that is being answered; dropping it ends the request.
+pub(super) struct ActiveRequest(Entry);
+
 /// The body of an active request. While the server waits for the rest of the body, the connection counts as idle.
 pub(super) struct PendingBody {
-    id: u64,
-    shared: Arc<Shared>,
+    entry: Entry,
     is_awaited: bool,
 }
 
@@ -110,9 +114,10 @@ impl ConnectionLimit {
             let changed = self.shared.changed.notified();
             match self.try_acquire(peer) {
                 Ok((id, evicted)) => {
-                    self.shared.metrics.connection_opened();
-                    let (shared, has_sent_request) = (Arc::clone(&self.shared), AtomicBool::new(false));
-                    return Slot { id, shared, evicted, has_sent_request, _permit: permit };
+                    self.shared.metrics.opened.inc();
+                    self.shared.metrics.open.inc();
+                    let entry = Entry { id, shared: Arc::clone(&self.shared) };
+                    return Slot { entry, evicted, has_sent_request: AtomicBool::new(false), _permit: permit };
                 }
                 Err(Some(retry_at)) => drop(timeout_at(retry_at, changed).await),
                 Err(None) => changed.await,
@@ -142,7 +147,7 @@ impl ConnectionLimit {
             }
             if let Some(connection) = state.remove(id) {
                 connection.evicted.notify_one();
-                self.shared.metrics.connection_evicted();
+                self.shared.metrics.evicted.inc();
             }
         }
         Ok(state.add(Group { is_untrusted, network: network(peer) }))
@@ -153,11 +158,13 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn update(&self, id: u64, change: impl FnOnce(&mut Connection)) {
-        let is_idle = self.state().update(id, change);
+impl Entry {
+    fn update(&self, change: impl FnOnce(&mut Connection)) {
+        let is_idle = self.shared.state().update(self.id, change);
         if is_idle {
-            self.changed.notify_one();
+            self.shared.changed.notify_one();
         }
     }
 }
@@ -205,15 +212,11 @@ impl State {
 
 impl Slot {
     /// A request begins.
-    pub(super) fn begin_request(&self) -> ActiveRequest {
+    pub(super) fn begin_request(&self) -> (ActiveRequest, PendingBody) {
         self.has_sent_request.store(true, Ordering::Relaxed);
-        self.shared.update(self.id, |connection| connection.is_in_request = true);
-        ActiveRequest { id: self.id, shared: Arc::clone(&self.shared) }
-    }
-
-    /// The body of the request that has just begun.
-    pub(super) fn pending_body(&self) -> PendingBody {
-        PendingBody { id: self.id, shared: Arc::clone(&self.shared), is_awaited: false }
+        self.entry.update(|connection| connection.is_in_request = true);
+        let body = PendingBody { entry: self.entry.clone(), is_awaited: false };
+        (ActiveRequest(self.entry.clone()), body)
     }
 
     /// Whether a request has ever begun on this connection.
@@ -223,12 +226,13 @@ impl Slot {
 
     /// Whether no request is being answered. A request whose body is still awaited is being answered.
     pub(super) fn is_between_requests(&self) -> bool {
-        self.shared.state().connections.get(&self.id).is_none_or(|connection| !connection.is_in_request)
+        let Entry { id, shared } = &self.entry;
+        shared.state().connections.get(id).is_none_or(|connection| !connection.is_in_request)
     }
 
     /// Evict this connection only when no untrusted one is idle.
     pub(super) fn mark_trusted(&self) {
-        self.shared.update(self.id, |connection| connection.group.is_untrusted = false);
+        self.entry.update(|connection| connection.group.is_untrusted = false);
     }
 
     /// Completes when this connection is evicted.
@@ -241,7 +245,7 @@ impl PendingBody {
     /// Sets whether the server waits for more of the body. It does not when the body is complete or not needed.
     pub(super) fn set_awaited(&mut self, is_awaited: bool) {
         if std::mem::replace(&mut self.is_awaited, is_awaited) != is_awaited {
-            self.shared.update(self.id, |connection| connection.is_body_awaited = is_awaited);
+            self.entry.update(|connection| connection.is_body_awaited = is_awaited);
         }
     }
 }
@@ -254,15 +258,16 @@ impl Drop for PendingBody {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.shared.update(self.id, |connection| connection.is_in_request = false);
+        self.0.update(|connection| connection.is_in_request = false);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.state().remove(self.id);
-        self.shared.changed.notify_one();
-        self.shared.metrics.connection_closed();
+        let Entry { id, shared } = &self.entry;
+        shared.state().remove(*id);
+        shared.changed.notify_one();
+        shared.metrics.open.dec();
     }
 }
 
@@ -324,6 +329,45 @@ impl IdleConnections {
 
 fn rank(group: Group, idle: &BTreeSet<IdleSince>) -> Option<Rank> {
     idle.first().map(|longest| (group.is_untrusted, idle.len(), Reverse(*longest), group.network))
+}
+
+/// Open files for everything but connections: databases, Redis, the identity providers, the log, the listeners.
+const RESERVE: u64 = 100;
+
+/// The process may not open as many files as its configured connection limits need.
+#[derive(Debug, Error)]
+#[error(
+    "server.max_connections: {connections} connections on all ports need {needed} open files, but this process may have {allowed}: \
+     raise the hard limit (ulimit -Hn), or lower server.max_connections or commerce.max_connections by {excess}"
+)]
+pub struct TooFewFiles {
+    connections: u64,
+    needed: u64,
+    allowed: u64,
+    excess: u64,
+}
+
+/// Raises the soft limit of open files, if the connection limits of these ports need more.
+///
+/// # Errors
+/// When the hard limit is too low, or the soft limit cannot be raised.
+pub(crate) fn raise_open_file_limit(ports: &[u32]) -> Result<(), TooFewFiles> {
+    let connections: u64 = ports.iter().map(|port| u64::from(*port)).fold(0, u64::saturating_add);
+    let needed = ports.iter().map(|port| u64::from(max_open_connections(*port))).fold(RESERVE, u64::saturating_add);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let within = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    let allowed = match (within(current), within(maximum)) {
+        (true, _) => return Ok(()),
+        // Safe, because nothing here uses select(), which fails for high file descriptors.
+        (false, true) if setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum }).is_ok() => {
+            tracing::info!(from = current, to = needed, "raised the limit of open files");
+            return Ok(());
+        }
+        (false, true) => current,
+        (false, false) => maximum,
+    };
+    let allowed = allowed.unwrap_or_default();
+    Err(TooFewFiles { connections, needed, allowed, excess: needed.saturating_sub(allowed) })
 }
 
 #[cfg(test)]

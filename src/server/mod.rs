@@ -12,34 +12,26 @@
 //!
 //! It knows nothing of the endpoints: a [`Port`] contains its router.
 
-mod arrival;
 mod connection;
 mod connection_limit;
-mod deferred_writes;
-mod drain;
-mod handshake;
-mod listener;
-mod open_files;
-mod unread_answers;
+mod stream;
 
-use std::net::SocketAddr;
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::observe::metrics::PortMetrics;
 use crate::tls::Tls;
-pub(crate) use arrival::Arrival;
 use connection_limit::{ConnectionLimit, Slot};
-use listener::Listener;
-pub(crate) use listener::listen;
-pub(crate) use open_files::{TooFewFiles, raise_open_file_limit};
-pub(crate) use unread_answers::UnreadAnswers;
+pub(crate) use connection_limit::{TooFewFiles, raise_open_file_limit};
+pub(crate) use stream::UnreadAnswers;
 
 /// The limits of a port.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +65,25 @@ pub(crate) struct Port {
     pub unread_answers: UnreadAnswers,
 }
 
+/// The arrival of a request, set by its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    /// When the head was complete. Every deadline counts from here.
+    pub(crate) at: Instant,
+    /// The peer address of the connection.
+    pub(crate) peer: IpAddr,
+    /// The subject of the client's certificate, if it is valid now, in the form of RFC 4514: `CN=gateway,O=Example`.
+    /// That form escapes special characters, so that subjects can be compared as text.
+    pub(crate) certificate: Option<Arc<str>>,
+}
+
+/// For a request without a connection: now, from the unspecified address.
+impl Default for Arrival {
+    fn default() -> Self {
+        Self { at: Instant::now(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None }
+    }
+}
+
 /// The phase of a port's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -91,6 +102,13 @@ pub(crate) type Stop = watch::Receiver<Phase>;
 /// How long an idle connection may still send a request after its port has closed. A request takes as long to cross an
 /// ocean.
 const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
+/// How long to pause when no connection can be accepted, for example because the process has no file descriptor left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// The operating system's send buffer for each connection, in bytes; Linux doubles it. Without this setting, Linux lets
+/// it grow to 4 MiB, and several hundred clients that do not read could fill the memory.
+const SEND_BUFFER: u32 = 32 * 1024;
+/// The length of the accept queue.
+const ACCEPT_QUEUE: u32 = 1024;
 
 /// Serves until the phase is [`Phase::Closed`]. Then accepts no more connections, lets running requests finish until
 /// the deadline, and returns. Requests that are still running at the deadline, or when this future is dropped, are cut
@@ -143,4 +161,77 @@ async fn closed(stop: &mut Stop) -> Instant {
         // The sender is dropped.
         _ => Instant::now(),
     }
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // also while connections of an earlier process are closing
+    socket.set_send_buffer_size(SEND_BUFFER)?; // accepted connections inherit this size
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE)
+}
+
+/// A listener that keeps accepting connections after any error of `accept`.
+struct Listener {
+    tcp: TcpListener,
+    metrics: PortMetrics,
+    /// Whether the current failure is logged already. It is logged once, not at every attempt.
+    warned: bool,
+}
+
+impl Listener {
+    fn new(tcp: TcpListener, metrics: PortMetrics) -> Self {
+        Self { tcp, metrics, warned: false }
+    }
+
+    /// Waits for a connection, and tries again after an error. Cancel safe.
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.tcp.accept().await {
+                Ok(accepted) => {
+                    self.warned = false;
+                    return accepted;
+                }
+                Err(error) => {
+                    self.metrics.accept_errors.inc();
+                    if !is_connection_error(&error) {
+                        if !std::mem::replace(&mut self.warned, true) {
+                            tracing::warn!(
+                                port = self.metrics.port,
+                                %error,
+                                "cannot accept new connections, open ones are still served; if too many files are open, raise ulimit -n"
+                            );
+                        }
+                        sleep(ACCEPT_BACKOFF).await; // without a pause the loop would spin
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops listening, and returns the connections that are in the accept queue.
+    fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+        // Asks the operating system directly: the runtime may not know of these connections yet.
+        let Ok(listener) = self.tcp.into_std() else { return Vec::new() };
+        let mut accepted = Vec::new();
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    accepted.extend(stream.ok().map(|stream| (stream, peer)));
+                }
+                Err(error) if is_connection_error(&error) => {}
+                Err(_) => return accepted,
+            }
+        }
+    }
+}
+
+/// Whether a single connection failed, and the next one can be accepted.
+fn is_connection_error(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }

@@ -9,12 +9,15 @@
 //! counts even if later attempts time out.
 
 mod probe;
-mod settings;
 mod wire;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Url, header::RETRY_AFTER, redirect, retry};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, Url, redirect, retry};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -22,14 +25,82 @@ use uuid::Uuid;
 use crate::cause::root_cause;
 use crate::clock::Clock;
 pub(crate) use crate::simulator::probe::{Finding, Verdict, probe};
-pub(crate) use crate::simulator::settings::GateError;
-pub use crate::simulator::settings::GateSettings;
 pub use crate::simulator::wire::GateScan;
 use crate::simulator::wire::{Answer, WireRequest};
 
+const ENDPOINT: &str = "/v1/identity/identity-keys";
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// A wait is the nominal back-off times a random percentage of this range.
 const JITTER_PERCENT: RangeInclusive<u32> = 50..=150;
+
+/// The connector that a gate calls, its credentials and its time limits.
+#[derive(Debug, Clone)]
+pub struct GateSettings {
+    /// The connector's base URL, `http` or `https`; `/v1/identity/identity-keys` is appended unless the URL already
+    /// ends in it.
+    pub url: String,
+    /// Sent as `X-Api-Key`.
+    pub api_key: Option<SecretString>,
+    /// Sent as `X-Forwarded-For`, as a proxy in front of the connector would.
+    pub forwarded_for: Option<IpAddr>,
+    /// CA certificates in PEM with which the connector's certificate is verified, instead of the system's.
+    pub authorities: Option<Vec<u8>>,
+    /// The client certificate, followed by its private key, in PEM.
+    pub certificate: Option<SecretSlice<u8>>,
+    /// The maximum time of one attempt, the body of the answer included. Must be greater than zero.
+    pub attempt_timeout: Duration,
+    /// The maximum time of a scan, all attempts and waits included. Must be greater than zero.
+    pub budget: Duration,
+    /// The nominal wait before the first retry; it doubles with each retry. Must be greater than zero.
+    pub first_backoff: Duration,
+    /// The store's default gate decision, which applies when the budget is spent without a decision.
+    pub default_decision: GateDecision,
+}
+
+impl GateSettings {
+    /// 2 s for an attempt, 6 s for the scan, back-off from 100 ms, default decision closed, no credentials.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            api_key: None,
+            forwarded_for: None,
+            authorities: None,
+            certificate: None,
+            attempt_timeout: Duration::from_secs(2),
+            budget: Duration::from_secs(6),
+            first_backoff: Duration::from_millis(100),
+            default_decision: GateDecision::Closed,
+        }
+    }
+}
+
+/// Invalid settings. No message contains the API key, or the URL, which may contain a password.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The URL cannot be used.
+    #[error("the URL {0}; give the connector's base URL, such as http://127.0.0.1:8080")]
+    Url(String),
+    /// The API key cannot be sent.
+    #[error("the API key cannot be sent as a header; use printable ASCII characters only")]
+    ApiKey,
+    /// The CA certificates cannot be read.
+    #[error("the CA file contains no certificates in PEM")]
+    Authorities,
+    /// The certificate or its key cannot be read.
+    #[error(
+        "the client certificate cannot be used: it and its private key must be in PEM, and the key must not be encrypted"
+    )]
+    Certificate,
+    /// Certificates are given for a URL without TLS.
+    #[error("certificate options require an https:// URL; change the URL or remove the certificate options")]
+    NeedsTls,
+    /// A duration is zero.
+    #[error("the {0} is zero; give a duration such as 2s or 100ms")]
+    Zero(&'static str),
+    /// The HTTP client cannot be created, for example because there are no root certificates.
+    #[error("the HTTP client cannot start: {0}")]
+    Client(String),
+}
 
 /// A gate that sends its scans to one connector. Cloning is cheap; scans may run at the same time.
 #[derive(Debug, Clone)]
@@ -130,9 +201,9 @@ impl Gate {
                 return Err(GateError::Zero(name));
             }
         }
-        let endpoint = settings::endpoint(&settings.url)?;
+        let endpoint = endpoint(&settings.url)?;
         let mut client = Client::builder()
-            .default_headers(settings::headers(&settings)?)
+            .default_headers(headers(&settings)?)
             .no_proxy() // the environment may name a proxy, which would get the scan
             .redirect(redirect::Policy::none())
             .retry(retry::never()); // a retry of the client would send a requestId twice
@@ -143,7 +214,7 @@ impl Gate {
             // Without TLS no root certificates are needed, and a machine may have none.
             client = client.tls_certs_only([]);
         } else {
-            client = settings::with_tls(client, &settings)?;
+            client = with_tls(client, &settings)?;
         }
         let client = client.build().map_err(|error| GateError::Client(root_cause(&error)))?;
         Ok(Self { client, endpoint, settings })
@@ -164,7 +235,8 @@ impl Gate {
             let limit = self.settings.attempt_timeout.min(self.remaining(started));
             let request_id = Uuid::new_v4();
             let sent = Instant::now();
-            let result = timeout(limit, self.exchange(scan, request_id)).await;
+            let request = self.client.post(self.endpoint.clone()).json(&WireRequest::new(scan, request_id));
+            let result = timeout(limit, self.send(request)).await;
             let elapsed = sent.elapsed();
             let (outcome, verdict, retry_after) = match result {
                 Ok(Ok(answer)) => {
@@ -195,11 +267,6 @@ impl Gate {
 
     fn remaining(&self, started: Instant) -> Duration {
         self.settings.budget.saturating_sub(started.elapsed())
-    }
-
-    async fn exchange(&self, scan: &GateScan, request_id: Uuid) -> reqwest::Result<Answer> {
-        let request = WireRequest::new(scan, request_id);
-        self.send(self.client.post(self.endpoint.clone()).json(&request)).await
     }
 
     async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
@@ -236,6 +303,56 @@ fn decision_without_answer(last_status: Option<u16>, default: GateDecision) -> (
     }
 }
 
+/// The URL of the endpoint.
+fn endpoint(url: &str) -> Result<Url, GateError> {
+    let invalid = |problem: &str| Err(GateError::Url(problem.to_owned()));
+    let mut url = match Url::parse(url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        Err(error) if url.contains("://") => return invalid(&format!("cannot be read ({error})")),
+        _ => return invalid("does not begin with http:// or https://"),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid("contains a user name or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return invalid("contains a query or fragment (the part after ? or #)");
+    }
+    let path = url.path().trim_end_matches('/');
+    let base = path.strip_suffix(ENDPOINT).unwrap_or(path);
+    let path = format!("{base}{ENDPOINT}");
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Adds the CA certificates and the client certificate to the HTTP client.
+fn with_tls(mut client: ClientBuilder, settings: &GateSettings) -> Result<ClientBuilder, GateError> {
+    if let Some(pem) = &settings.authorities {
+        let authorities = Certificate::from_pem_bundle(pem).ok().filter(|authorities| !authorities.is_empty());
+        client = client.tls_certs_only(authorities.ok_or(GateError::Authorities)?);
+    }
+    if let Some(pem) = &settings.certificate {
+        // The library's error may quote the key.
+        client = client.identity(Identity::from_pem(pem.expose_secret()).map_err(|_| GateError::Certificate)?);
+    }
+    Ok(client)
+}
+
+/// The headers of every request: the API key and the forwarded address.
+fn headers(settings: &GateSettings) -> Result<HeaderMap, GateError> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = &settings.api_key {
+        let mut value = HeaderValue::from_str(key.expose_secret()).map_err(|_| GateError::ApiKey)?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static("x-api-key"), value);
+    }
+    if let Some(address) = settings.forwarded_for
+        && let Ok(value) = HeaderValue::from_str(&address.to_string())
+    {
+        headers.insert(HeaderName::from_static("x-forwarded-for"), value);
+    }
+    Ok(headers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,5 +373,22 @@ mod tests {
         assert_eq!(decision_without_answer(Some(429), GateDecision::Open), closed);
         assert_eq!(decision_without_answer(Some(500), GateDecision::Open), default);
         assert_eq!(decision_without_answer(None, GateDecision::Open), default);
+    }
+
+    #[test]
+    fn the_url_may_be_a_base_or_the_endpoint_itself() {
+        for (given, expected) in [
+            ("http://h:1", "http://h:1/v1/identity/identity-keys"),
+            ("https://h/", "https://h/v1/identity/identity-keys"),
+            ("http://h/a/", "http://h/a/v1/identity/identity-keys"),
+            ("http://h/v1/identity/identity-keys", "http://h/v1/identity/identity-keys"),
+        ] {
+            assert_eq!(endpoint(given).unwrap().as_str(), expected);
+        }
+        for given in ["", "h", "localhost:8080", "ftp://h", "http://u:pw@h", "http://h?a=b"] {
+            let message = endpoint(given).unwrap_err().to_string();
+            assert!(message.contains("http://127.0.0.1:8080"), "{message}");
+            assert!(!message.contains("pw"), "{message}");
+        }
     }
 }

@@ -44,11 +44,11 @@ struct Failure {
 /// The metrics of one port.
 #[derive(Clone, Debug)]
 pub(crate) struct PortMetrics {
-    port: &'static str,
-    open: Gauge,
-    opened: Counter,
-    evicted: Counter,
-    accept_errors: Counter,
+    pub(crate) port: &'static str,
+    pub(crate) open: Gauge,
+    pub(crate) opened: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) accept_errors: Counter,
     answers_not_taken: Family<Failure, Counter>,
     handshake_failures: Family<Failure, Counter>,
 }
@@ -74,33 +74,6 @@ impl ConnectionMetrics {
 }
 
 impl PortMetrics {
-    /// The name of the port.
-    #[must_use]
-    pub(crate) fn port(&self) -> &'static str {
-        self.port
-    }
-
-    /// Counts a connection as open, until [`PortMetrics::connection_closed`] is called.
-    pub(crate) fn connection_opened(&self) {
-        self.opened.inc();
-        self.open.inc();
-    }
-
-    /// Counts a connection as closed.
-    pub(crate) fn connection_closed(&self) {
-        self.open.dec();
-    }
-
-    /// Counts an idle connection that was closed to admit a new one.
-    pub(crate) fn connection_evicted(&self) {
-        self.evicted.inc();
-    }
-
-    /// Counts a failure to accept a connection.
-    pub(crate) fn accept_failed(&self) {
-        self.accept_errors.inc();
-    }
-
     /// Counts a connection that was closed because its client did not read an answer in time, or because its unread
     /// answer took too much memory.
     pub(crate) fn answer_not_taken(&self, reason: &'static str) {

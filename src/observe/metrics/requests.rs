@@ -3,7 +3,8 @@
 //! Labels are bounded: decisions are only made for stores of the directory, and only the first [`STORES`] of them get
 //! their own label.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
 
 use crate::domain::decision::Decision;
 use crate::domain::ids::StoreId;
@@ -56,8 +56,9 @@ const ALERTED: [(u16, &str); 11] = [
 ];
 
 metrics! {
+    /// What requests count.
     #[derive(Debug)]
-    struct Table {
+    pub struct Table {
         /// Answers to VerifyIdentityKeys requests, by HTTP status and reason. Growth of status 500 means faults of the
         /// connector, its database or the identity backend. Requests that a stop cut off have no status.
         answers: Family<Answer, Counter>,
@@ -68,7 +69,7 @@ metrics! {
         /// stops waiting and tries again.
         answer_seconds: Histogram = Histogram::new(LATENCY_BUCKETS),
         /// VerifyIdentityKeys requests being answered. A high value means slow answers: see connector_answer_seconds.
-        in_flight: Gauge,
+        pub(crate) in_flight: Gauge,
         /// VerifyIdentityKeys requests that got a 500 or no answer, by the default gate decision of their store. open: a
         /// shopper may have entered without a check. unknown: the store is unknown, or the request was not read.
         faults: Family<StoreDefault, Counter>,
@@ -82,7 +83,7 @@ metrics! {
         event_lag_seconds: Histogram = Histogram::new(LAG_BUCKETS),
         /// Age in seconds of well-formed Scan Key Codes at their event, expired ones included. Many values over the
         /// window of the store, or below zero, mean wrong clocks on phones or shared screenshots.
-        code_age_seconds: Histogram = Histogram::new(AGE_BUCKETS),
+        pub(crate) code_age_seconds: Histogram = Histogram::new(AGE_BUCKETS),
         /// VerifyIdentityKeys requests of each configured caller, answered or cut off. A caller whose count stops
         /// growing has wrong credentials or cannot reach the connector.
         caller_requests: Family<CallerName, Counter>,
@@ -91,18 +92,18 @@ metrics! {
         reload_failed: Family<Setting, Gauge>,
         /// VerifyIdentityKeys requests refused with 429 by the rate limit. Growth means that a caller sends too many, or
         /// that rate_limit.requests_per_second is too low.
-        rate_limited: Counter,
+        pub(crate) rate_limited: Counter,
         /// The maximum number of VerifyIdentityKeys requests in progress (server.max_in_flight).
-        places: Gauge,
+        pub(crate) places: Gauge,
         /// VerifyIdentityKeys requests in progress, including those whose client has disconnected. When this equals
         /// connector_places, further requests get 429.
-        places_taken: Gauge,
+        pub(crate) places_taken: Gauge,
         /// VerifyIdentityKeys requests refused with 429 because server.max_in_flight was reached. Growth means that
         /// scans take too long, or that too many arrive: check the database, raise the limit or add a replica.
-        overloaded: Counter,
+        pub(crate) overloaded: Counter,
         /// Retries answered with the recorded decision while server.max_in_flight was reached. Growth means that gates
         /// retry during overload.
-        recalled_overloaded: Counter,
+        pub(crate) recalled_overloaded: Counter,
     }
 }
 
@@ -126,7 +127,7 @@ struct DecisionLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallerName {
-    caller: String,
+    caller: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,160 +139,121 @@ struct Setting {
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     table: Table,
-    /// The stores that have their own label.
-    labelled: RwLock<HashSet<StoreId>>,
+    /// The counters of each store that has its own label, by visitor type. A scan finds its counter here with one lock
+    /// and without allocating labels.
+    decisions: RwLock<HashMap<StoreId, HashMap<&'static str, Counter>>>,
     /// Each store's default gate decision: the directory cannot be asked, since it may be the cause of a fault.
     defaults: RwLock<HashMap<StoreId, GateDefault>>,
+}
+
+/// What is counted in one way only is counted in the table itself: `metrics.rate_limited.inc()`.
+impl Deref for Metrics {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0.table
+    }
 }
 
 impl Metrics {
     /// Creates all metrics with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let table = Table::default();
+        let metrics = Self(Arc::default());
         for (status, reason) in ALERTED {
-            drop(table.answers.get_or_create(&Answer { status: Some(status), reason }));
+            drop(metrics.answers.get_or_create(&Answer { status: Some(status), reason }));
         }
         // Present from the start, so that Prometheus sees the first fault as an increase.
         for store_default in ["open", "closed", "unknown"] {
-            drop(table.faults.get_or_create(&StoreDefault { store_default }));
+            drop(metrics.faults.get_or_create(&StoreDefault { store_default }));
         }
         for setting in ["server.callers", "tls", "directory.file"] {
-            drop(table.reload_failed.get_or_create(&Setting { setting }));
+            drop(metrics.reload_failed.get_or_create(&Setting { setting }));
         }
-        Self(Arc::new(Inner { table, labelled: RwLock::default(), defaults: RwLock::default() }))
-    }
-
-    /// Adds all metrics to a registry.
-    pub fn register(&self, registry: &mut Registry) {
-        self.0.table.register(registry);
-    }
-
-    /// Counts a `VerifyIdentityKeys` request as in progress, until [`Metrics::answered`] is called.
-    pub fn request_begun(&self) {
-        self.0.table.in_flight.inc();
+        metrics
     }
 
     /// Counts a `VerifyIdentityKeys` request that is answered, or cut off by a stop (no status).
-    pub fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
-        let table = &self.0.table;
-        table.answers.get_or_create(&Answer { status, reason }).inc();
-        table.answer_seconds.observe(took.as_secs_f64());
-        table.in_flight.dec();
+    pub(crate) fn answered(&self, status: Option<u16>, reason: &'static str, took: Duration) {
+        self.answers.get_or_create(&Answer { status, reason }).inc();
+        self.answer_seconds.observe(took.as_secs_f64());
+        self.in_flight.dec();
     }
 
     /// Counts a request of a shopper app that is answered, or cut off by a stop (no status).
-    pub fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
-        self.0.table.shopper_answers.get_or_create(&Answer { status, reason }).inc();
+    pub(crate) fn shopper_answered(&self, status: Option<u16>, reason: &'static str) {
+        self.shopper_answers.get_or_create(&Answer { status, reason }).inc();
     }
 
     /// Replaces the list of stores.
-    pub fn set_stores(&self, stores: &[Store]) {
+    pub(crate) fn set_stores(&self, stores: &[Store]) {
         let defaults = stores.iter().map(|store| (store.id.clone(), store.default_gate_decision)).collect();
         for default in [GateDefault::Open, GateDefault::Closed] {
             let number = stores.iter().filter(|store| store.default_gate_decision == default).count();
-            let stores = self.0.table.stores.get_or_create(&StoreDefault { store_default: label(default) });
+            let stores = self.stores.get_or_create(&StoreDefault { store_default: default.as_str() });
             stores.set(i64::try_from(number).unwrap_or(i64::MAX));
         }
         *self.0.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
     }
 
     /// Counts a request without a decision; `store` is `None` if the request was not read.
-    pub fn faulted(&self, store: Option<&StoreId>) {
-        let default = {
-            let defaults = self.0.defaults.read().unwrap_or_else(PoisonError::into_inner);
-            store.and_then(|store| defaults.get(store).copied())
-        };
-        let store_default = default.map_or("unknown", label);
-        self.0.table.faults.get_or_create(&StoreDefault { store_default }).inc();
+    pub(crate) fn faulted(&self, store: Option<&StoreId>) {
+        let defaults = self.0.defaults.read().unwrap_or_else(PoisonError::into_inner);
+        let default = store.and_then(|store| defaults.get(store));
+        let store_default = default.map_or("unknown", |default| default.as_str());
+        self.faults.get_or_create(&StoreDefault { store_default }).inc();
     }
 
     /// Counts a new decision for a store of the directory, `lag` after its event.
-    pub fn decided(&self, store: &StoreId, decision: &Decision, lag: TimeDelta) {
+    pub(crate) fn decided(&self, store: &StoreId, decision: &Decision, lag: TimeDelta) {
+        self.event_lag_seconds.observe(lag.as_seconds_f64());
         let (visitor_type, decision) = match decision {
             Decision::Accepted(grant) => (grant.visitor.kind.as_str(), "accepted"),
             Decision::Denied(_) => (NO_VISITOR, "denied"),
         };
-        let made = DecisionLabels { store: self.store_label(store), visitor_type, decision };
-        self.0.table.decisions.get_or_create(&made).inc();
-        self.0.table.event_lag_seconds.observe(lag.as_seconds_f64());
-    }
-
-    fn store_label(&self, store: &StoreId) -> String {
-        let has_capacity = |labelled: &HashSet<StoreId>| labelled.len() < STORES;
-        let labelled = self.0.labelled.read().unwrap_or_else(PoisonError::into_inner);
-        match labelled.contains(store) {
-            true => return store.as_str().to_owned(),
-            false if !has_capacity(&labelled) => return OTHER.to_owned(),
-            false => drop(labelled),
+        let counter = |store: &str| {
+            let labels = DecisionLabels { store: store.to_owned(), visitor_type, decision };
+            self.decisions.get_or_create(&labels).clone()
+        };
+        let stores = self.0.decisions.read().unwrap_or_else(PoisonError::into_inner);
+        match stores.get(store).map(|counters| counters.get(visitor_type)) {
+            Some(Some(counter)) => {
+                counter.inc();
+            }
+            None if stores.len() >= STORES => {
+                counter(OTHER).inc();
+            }
+            _ => {
+                drop(stores);
+                let mut stores = self.0.decisions.write().unwrap_or_else(PoisonError::into_inner);
+                if stores.len() >= STORES && !stores.contains_key(store) {
+                    counter(OTHER).inc();
+                } else {
+                    let counters = stores.entry(store.clone()).or_default();
+                    counters.entry(visitor_type).or_insert_with(|| counter(store.as_str())).inc();
+                }
+            }
         }
-        let mut labelled = self.0.labelled.write().unwrap_or_else(PoisonError::into_inner);
-        if labelled.contains(store) || has_capacity(&labelled) && labelled.insert(store.clone()) {
-            return store.as_str().to_owned();
-        }
-        OTHER.to_owned()
-    }
-
-    /// Counts a well-formed Scan Key Code of this age.
-    pub fn code_read(&self, age: TimeDelta) {
-        self.0.table.code_age_seconds.observe(age.as_seconds_f64());
     }
 
     /// Counts a request of a configured caller that is answered or cut off. The configuration bounds the number of
     /// names.
-    pub fn caller_answered(&self, caller: &str) {
-        self.0.table.caller_requests.get_or_create(&CallerName { caller: caller.to_owned() }).inc();
+    pub(crate) fn caller_answered(&self, caller: &Arc<str>) {
+        self.caller_requests.get_or_create(&CallerName { caller: Arc::clone(caller) }).inc();
     }
 
     /// Sets whether the last reload of the setting failed.
-    pub fn reloaded(&self, setting: &'static str, failed: bool) {
-        self.0.table.reload_failed.get_or_create(&Setting { setting }).set(failed.into());
-    }
-
-    /// Counts a request that the rate limit refused.
-    pub fn rate_limited(&self) {
-        self.0.table.rate_limited.inc();
-    }
-
-    /// Sets the maximum number of scans in progress.
-    pub fn set_permits(&self, permits: u32) {
-        self.0.table.places.set(permits.into());
-    }
-
-    /// Counts a permit in use, until [`Metrics::permit_released`] is called.
-    pub fn permit_taken(&self) {
-        self.0.table.places_taken.inc();
-    }
-
-    /// Counts a permit as free again.
-    pub fn permit_released(&self) {
-        self.0.table.places_taken.dec();
-    }
-
-    /// Counts a request that was refused because no permit was free.
-    pub fn overloaded(&self) {
-        self.0.table.overloaded.inc();
-    }
-
-    /// Counts a retry that was answered with the recorded decision while no permit was free.
-    pub fn replayed_while_overloaded(&self) {
-        self.0.table.recalled_overloaded.inc();
+    pub(crate) fn reloaded(&self, setting: &'static str, failed: bool) {
+        self.reload_failed.get_or_create(&Setting { setting }).set(failed.into());
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn label(default: GateDefault) -> &'static str {
-    match default {
-        GateDefault::Open => "open",
-        GateDefault::Closed => "closed",
     }
 }
 
@@ -310,10 +272,8 @@ mod tests {
         }
         let count_of = |store: &str| {
             let made = DecisionLabels { store: store.to_owned(), visitor_type: NO_VISITOR, decision: "denied" };
-            metrics.0.table.decisions.get_or_create(&made).get()
+            metrics.decisions.get_or_create(&made).get()
         };
         assert_eq!((count_of("S0"), count_of("S199"), count_of(OTHER)), (2, 2, 200));
-        assert_eq!(metrics.store_label(&store(0)), "S0");
-        assert_eq!(metrics.store_label(&store(STORES)), OTHER);
     }
 }

@@ -28,8 +28,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::clock::Clock;
-use crate::http::caller::caller_of;
 use crate::http::error::{Message, Refused};
+use crate::http::headers::caller_of;
 use crate::http::openapi;
 use crate::http::openapi::{BEARER, CUSTOMER_CONTEXT, Refusals, fault, refusals};
 use crate::http::{Readiness, probes, with_common_layers};

@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::support::Redis;
 
-const SCRIPT: &str = include_str!("../../../src/rate_limit/redis/gcra.lua");
+const SCRIPT: &str = include_str!("../../../src/rate_limit/gcra.lua");
 
 /// Replaces the server's clock by one that the test sets, also for the expiry of keys.
 const FAKE_CLOCK: &str = "

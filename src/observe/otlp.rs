@@ -84,8 +84,13 @@ fn build(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider
         all.insert(name, value);
     }
     let client = client(&endpoint, all).map_err(|error| TracesError(root_cause(&error)))?;
-    let exporter = Otlp { client, endpoint, resource: ResourceAttributesWithSchema::default() };
-    let exporter = MonitoredExporter { exporter, counters: counters.clone(), is_failing: AtomicBool::new(false) };
+    let exporter = Exporter {
+        client,
+        endpoint,
+        resource: ResourceAttributesWithSchema::default(),
+        counters: counters.clone(),
+        is_failing: AtomicBool::new(false),
+    };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
         .with_max_export_batch_size(BATCH)
@@ -113,43 +118,33 @@ fn client(endpoint: &str, headers: HeaderMap) -> Result<Client, reqwest::Error> 
     if is_plain { client.no_proxy().tls_certs_only([]).build() } else { client.build() }
 }
 
-/// Posts spans by OTLP. The exporter of `opentelemetry-otlp` is not used because it also reads headers and compression
-/// from `OTEL_…` variables, which `check-config` would not show.
+/// Posts spans by OTLP, counts them, and logs once when the export begins to fail and once when it works again. The
+/// exporter of `opentelemetry-otlp` is not used because it also reads headers and compression from `OTEL_…` variables,
+/// which `check-config` would not show.
 #[derive(Debug)]
-struct Otlp {
+struct Exporter {
     client: Client,
     endpoint: String,
     resource: ResourceAttributesWithSchema,
-}
-
-impl SpanExporter for Otlp {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
-        let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-        let answer = self.client.post(&self.endpoint).body(body).send().and_then(Response::error_for_status);
-        let answer = answer.map_err(|error| OTelSdkError::InternalFailure(root_cause(&error)))?;
-        // The collector has accepted the spans, even if reading the rest of the answer fails.
-        let _ = io::copy(&mut answer.take(MAX_ANSWER), &mut io::sink());
-        Ok(())
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.resource = resource.into();
-    }
-}
-
-/// Counts exported spans, and logs once when the export begins to fail and once when it works again.
-#[derive(Debug)]
-struct MonitoredExporter {
-    exporter: Otlp,
     counters: SpanCounters,
     is_failing: AtomicBool,
 }
 
-impl SpanExporter for MonitoredExporter {
+impl Exporter {
+    fn post(&self, batch: Vec<SpanData>) -> Result<(), reqwest::Error> {
+        let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
+        let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        let answer = self.client.post(&self.endpoint).body(body).send().and_then(Response::error_for_status)?;
+        // The collector has accepted the spans, even if reading the rest of the answer fails.
+        let _ = io::copy(&mut answer.take(MAX_ANSWER), &mut io::sink());
+        Ok(())
+    }
+}
+
+impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let number = batch.len() as u64;
-        let exported = self.exporter.export(batch).await;
+        let exported = self.post(batch).map_err(|error| OTelSdkError::InternalFailure(root_cause(&error)));
         let was_failing = self.is_failing.swap(exported.is_err(), Ordering::Relaxed);
         match &exported {
             Ok(()) => {
@@ -168,12 +163,8 @@ impl SpanExporter for MonitoredExporter {
         exported
     }
 
-    fn shutdown(&self) -> OTelSdkResult {
-        self.exporter.shutdown()
-    }
-
     fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
+        self.resource = resource.into();
     }
 }
 

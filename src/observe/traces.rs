@@ -9,10 +9,6 @@
 //! [`Settings::callers_traces_per_second`], because any client can claim that. The random number is independent of the
 //! trace id, which the caller chooses.
 
-mod export;
-mod parent;
-mod step;
-
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,15 +18,23 @@ use axum::http::HeaderMap;
 use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{
     FutureExt as _, SpanContext, SpanKind, Status, TraceContextExt as _, TraceId, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use secrecy::SecretString;
 
-pub(crate) use export::{SpanCounters, TracesError};
-pub(crate) use step::{in_current_trace, step};
+use crate::observe::otlp;
+pub(crate) use crate::observe::otlp::{SpanCounters, TracesError};
+
+/// The header with the caller's trace (W3C Trace Context). `tracestate` is ignored, because it is free text of the caller
+/// that every span would contain.
+const TRACEPARENT: &str = "traceparent";
+/// The length of `00-`, 32 digits, `-`, 16 digits, `-01`. Later versions may append `-` and more.
+const TRACEPARENT_LENGTH: usize = 55;
 
 /// `telemetry.*`: the collector, and which requests are traced.
 #[derive(Clone, Debug)]
@@ -68,7 +72,7 @@ impl Traces {
         let (sample_ratio, limit) = (settings.sample_ratio, NonZeroU32::new(settings.callers_traces_per_second));
         let callers_limit =
             limit.map(|number| RateLimiter::direct_with_clock(Quota::per_second(number), MonotonicClock));
-        let provider = export::provider(settings, counters).await?;
+        let provider = otlp::provider(settings, counters).await?;
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
         Ok(Self(Arc::new(Inner { provider, tracer, sample_ratio, callers_limit })))
     }
@@ -76,7 +80,7 @@ impl Traces {
     /// Begins the trace of a request with these headers: a server span that begins now, if the request is sampled.
     #[must_use]
     pub(crate) fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
-        let parent = parent::parent_span(headers);
+        let parent = parent_span(headers);
         let id = parent.as_ref().map(SpanContext::trace_id);
         let caller_samples = parent.as_ref().is_some_and(SpanContext::is_sampled);
         if !self.is_sampled(caller_samples) {
@@ -136,5 +140,110 @@ impl Trace {
             span.set_status(Status::error(fault));
         }
         span.end();
+    }
+}
+
+/// Runs `work` as a step of that name, with a span if the request is traced; else this costs one check of a
+/// thread-local. An error is recorded without its text, which may contain personal data.
+///
+/// # Errors
+/// The errors of `work`.
+pub(crate) async fn step<T, E>(name: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let Some(context) = Context::map_current(|parent| begin(name, parent)) else { return work.await };
+    let done = work.with_context(context.clone()).await;
+    if done.is_err() {
+        context.span().set_status(Status::error(""));
+    }
+    context.span().end(); // if this future is dropped before, the span ends with the context
+    done
+}
+
+fn begin(name: &'static str, parent: &Context) -> Option<Context> {
+    let tracer = parent.get::<SdkTracer>()?;
+    let span = tracer.span_builder(name).with_kind(SpanKind::Internal).start_with_context(tracer, parent);
+    Some(parent.with_span(span))
+}
+
+/// Wraps work that is spawned as a task, so that its steps belong to the current request.
+pub(crate) fn in_current_trace<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let context = Context::map_current(|context| context.get::<SdkTracer>().map(|_| context.clone()));
+    async move {
+        match context {
+            Some(context) => work.with_context(context).await,
+            None => work.await,
+        }
+    }
+}
+
+/// The caller's span, if exactly one valid header is present.
+fn parent_span(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
+    let (known, more) = value.split_at_checked(TRACEPARENT_LENGTH)?;
+    let is_plain = known.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let has_valid_end = more.is_empty() || more.starts_with('-') && !known.starts_with("00-");
+    if !is_plain || !has_valid_end {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract(&SingleHeader(known));
+    let parent = context.span().span_context().clone();
+    parent.is_valid().then_some(parent)
+}
+
+/// The `traceparent` header alone.
+struct SingleHeader<'a>(&'a str);
+
+impl Extractor for SingleHeader<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACEPARENT).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn parent(values: &[&str]) -> Option<(String, String, bool)> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(TRACEPARENT, HeaderValue::from_str(value).expect("a header"));
+        }
+        parent_span(&headers)
+            .map(|parent| (parent.trace_id().to_string(), parent.span_id().to_string(), parent.is_sampled()))
+    }
+
+    #[test]
+    fn only_a_single_valid_header_is_accepted() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let valid = format!("00-{trace}-{span}-01");
+        assert_eq!(parent(&[&valid]), Some((trace.to_owned(), span.to_owned(), true)));
+        let later = valid.replace("00-4", "cc-4");
+        for later in [later.clone(), format!("{later}-"), format!("{later}-later members")] {
+            assert_eq!(parent(&[&later]), Some((trace.to_owned(), span.to_owned(), true)), "{later}");
+        }
+        assert_eq!(parent(&[&valid.replace("-01", "-00")]).map(|(.., is_sampled)| is_sampled), Some(false));
+        for wrong in [
+            String::new(),
+            valid.to_uppercase(),
+            valid.replace("00-4", "ff-4"),
+            valid.replace(span, "0000000000000000"),
+            valid.replace(trace, "00000000000000000000000000000000"),
+            valid.replace("4bf9", "+bf9"),
+            valid.replace("4bf9", "-bf9"),
+            format!("{valid}-more"),
+            format!("{later}more"),
+            format!("{}-more", valid.replace("00-4", "ff-4")),
+            valid.replace("-01", "-1"),
+        ] {
+            assert_eq!(parent(&[&wrong]), None, "{wrong}");
+        }
+        assert_eq!(parent(&[&valid, &valid]), None, "two headers");
+        assert_eq!(parent(&[]), None);
     }
 }

@@ -1,16 +1,75 @@
-//! Tests of the limit under overload. The clock is paused and jumps to the next timer, so that times are exact to the
-//! millisecond.
+//! Tests of the time limits and of overload. The clock is paused and jumps to the next timer, so that times are exact to
+//! the millisecond.
 
-use axum::Router;
-use axum::body::Body;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use tokio::task::JoinHandle;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
+use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use super::in_flight::{MAX_EXTRA_BODIES, MAX_WAIT, MAX_WAITING};
+use super::router as router_of;
 use super::*;
+use crate::callers::Callers;
 use crate::directory::{Fault, Faults};
-use crate::gate_api::handler::tests::{Endless, SCAN, answer, router};
+use crate::rate_limit::{Allowance, RateLimits};
+use crate::verify::tests::connector;
+
+const SCAN: &str = r#"{
+    "requestId": "11111111-2222-3333-4444-555555555555",
+    "identityKey": "YQ==",
+    "storeId": "S",
+    "authEvent": { "id": "11111111-2222-3333-4444-555555555555", "timestamp": "2024-02-09T17:53:57Z", "location": "ENTRY" }
+}"#;
+
+/// The API, for at most `limit` scans at a time.
+async fn router(limit: u32, faults: Faults) -> Router {
+    let connector = connector(r#"{"stores":[{"id":"S"}]}"#, faults).await;
+    let allowance = Allowance { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX, max_callers: 1 };
+    let metrics = Metrics::new();
+    let admission = Admission {
+        callers: Callers::new(Vec::new()),
+        limits: RateLimits::new(allowance, None),
+        failures: RateLimits::new(allowance, None),
+        trusted_proxies: [].into(),
+        metrics: metrics.clone(),
+    };
+    let in_flight = InFlight::new(limit, metrics.clone());
+    let state = Api { connector, clock: Clock::System, admission, in_flight };
+    router_of(state, Router::new(), Readiness::new(None), metrics)
+}
+
+/// Sends a body now. Returns the status, and the time that the answer took by the runtime's paused clock.
+async fn answer(router: Router, body: Body) -> (StatusCode, Duration) {
+    let began = Instant::now();
+    let request = Request::post(IDENTITY_KEYS)
+        .header("host", "connector")
+        .extension(Arrival { at: began, ..Arrival::default() })
+        .body(body)
+        .expect("a request");
+    let response = router.oneshot(request).await.expect("an answer");
+    (response.status(), began.elapsed())
+}
+
+/// A body that never arrives.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        Poll::Pending
+    }
+}
 
 /// The status of an answer, and the time until it.
 type Outcome = (StatusCode, Duration);
@@ -51,6 +110,20 @@ async fn outcomes(sent: Vec<JoinHandle<Outcome>>) -> Vec<Outcome> {
         outcomes.push(request.await.expect("an answer"));
     }
     outcomes
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_must_be_complete_one_second_after_the_head() {
+    let answer = answer(router(1, Faults::default()).await, Body::new(Endless)).await;
+    assert_eq!(answer, (StatusCode::BAD_REQUEST, Duration::from_millis(1000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_is_given_at_the_latest_one_and_a_half_seconds_after_the_head() {
+    let faults = Faults::default();
+    faults.set(Some(Fault::Stall));
+    let answer = answer(router(1, faults).await, Body::from(SCAN)).await;
+    assert_eq!(answer, (StatusCode::INTERNAL_SERVER_ERROR, Duration::from_millis(1500)));
 }
 
 #[tokio::test(start_paused = true)]
