@@ -188,7 +188,7 @@ async fn cart_is_opened_once_across_connectors(engine: Engine) {
 async fn no_change_is_lost_across_connectors(engine: Engine) {
     let connectors = Connectors::start(engine).await;
     let mut adding = JoinSet::new();
-    for number in 0..24 {
+    for number in 0..12 {
         let store = connectors.store(number);
         adding.spawn(async move {
             for sku in [format!("own {number:02}"), "shared".to_owned()] {
@@ -197,8 +197,8 @@ async fn no_change_is_lost_across_connectors(engine: Engine) {
         });
     }
     adding.join_all().await;
-    let mut expected: Vec<_> = (0..24).map(|number| (format!("own {number:02}"), 3)).collect();
-    expected.push(("shared".to_owned(), 72));
+    let mut expected: Vec<_> = (0..12).map(|number| (format!("own {number:02}"), 3)).collect();
+    expected.push(("shared".to_owned(), 36));
     assert_eq!(connectors.amounts(&known("k")).await, expected);
 }
 
@@ -287,7 +287,8 @@ async fn migration_to_the_same_owner_or_beyond_a_limit_moves_nothing(engine: Eng
     for (to, expected) in [(&from, Ok(before[0].clone())), (&to, Err(CartRefusal::TooManyLines))] {
         assert_eq!(connectors.store(1).migrate(anonymous_id(1), to, at(1)).await.unwrap(), expected);
     }
-    assert_eq!([connectors.get(&from, at(1)).await, connectors.get(&to, at(1)).await], before);
+    let after = [connectors.get(&from, at(1)).await, connectors.get(&to, at(1)).await];
+    assert!(after == before, "both owners keep their carts");
 }
 
 #[apply(on_every_engine)]
