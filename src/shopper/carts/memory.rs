@@ -92,12 +92,6 @@ impl MemoryCarts {
         checked
     }
 
-    /// The number of owners.
-    #[cfg(test)]
-    pub(crate) fn owners(&self) -> usize {
-        self.lock().len()
-    }
-
     /// A panic while the lock was held leaves no half-made change: an entry is always replaced as a whole.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,5 +107,62 @@ fn store(entries: &mut BTreeMap<Digest, Entry>, owner: Owner, carts: Carts) {
         entries.remove(&owner.digest);
     } else {
         entries.insert(owner.digest, Entry { owner, carts });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shopper::carts::rules::{CartId, CartName, Currency, Market};
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(hours.saturating_mul(60 * 60), 0).expect("in range")
+    }
+
+    fn owner(number: u16) -> Owner {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        Owner { digest: Digest::from_bytes(bytes), is_anonymous: true }
+    }
+
+    fn id() -> CartId {
+        CartId::new(1).expect("an id")
+    }
+
+    fn open(carts: &MemoryCarts, number: u16, now: DateTime<Utc>) -> Result<(), CartRefusal> {
+        carts.change(owner(number), now, |carts| {
+            let currency = Currency::new("EUR", "€")?;
+            carts.open(CartName::parse("Default")?, Market::parse("DE")?, currency, id(), now).map(drop)
+        })
+    }
+
+    #[test]
+    fn capacity_limits_the_owners_with_carts() {
+        let carts = MemoryCarts::new(2);
+        let refused: Result<(), _> = carts.change(owner(9), at(0), |_| Err(CartRefusal::NoSuchCart));
+        assert_eq!(refused, Err(CartRefusal::NoSuchCart));
+        assert_eq!(carts.change(owner(8), at(0), |carts| Ok(carts.all().len())), Ok(0));
+        assert_eq!([1, 2, 3, 1].map(|number| open(&carts, number, at(0)).is_ok()), [true, true, false, true]);
+        let customer = Owner { is_anonymous: false, ..owner(4) };
+        assert!(carts.migrate(owner(1), customer, at(0)).is_ok(), "the customer takes the anonymous owner's entry");
+        assert_eq!(carts.anonymous_owners(), 1);
+        assert_eq!(open(&carts, 3, at(0)), Err(CartRefusal::Full));
+        carts.forget(customer.digest);
+        assert_eq!(open(&carts, 3, at(0)), Ok(()), "a forgotten owner is replaced");
+        assert!(carts.change(owner(2), at(0), |carts| carts.delete(id())).is_ok());
+        assert_eq!(open(&carts, 5, at(0)), Ok(()), "an owner whose last cart is deleted is replaced");
+    }
+
+    #[test]
+    fn sweep_of_several_batches_reaches_every_owner() {
+        let carts = MemoryCarts::new(10_000);
+        for number in 0..2500 {
+            open(&carts, number, at(i64::from(number % 2))).expect("the cart opens");
+        }
+        let (mut last, mut batches) = (None, 0);
+        while let Some(next) = carts.sweep_some(last, at(30 * 24)) {
+            (last, batches) = (Some(next), batches + 1);
+        }
+        assert_eq!((batches, carts.anonymous_owners()), (3, 1250));
     }
 }

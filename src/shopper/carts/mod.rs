@@ -7,8 +7,6 @@
 mod memory;
 pub(crate) mod rules;
 mod sql;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Owners of carts: authorization, separation of owners, and expiry.
+//! Owners of carts: authorization, separation of owners, expiry, erasure, and the limit of owners.
 
-use crate::trials::{apply, on_every_engine};
+use crate::trials::{apply, on_every_engine, test};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use crate::checks::*;
 use crate::engine::Engine;
 use crate::support::carts::{CARTS, content_of, default, signed_in};
-use crate::support::shopper::{Shopper, UNLIMITED, anonymous, anonymous_with_id, assert_unauthorized};
-use crate::support::{Answer, Server, client_without_credentials, segment};
+use crate::support::shopper::{UNLIMITED, anonymous, anonymous_with_id, assert_unauthorized};
+use crate::support::{Answer, Server, client_without_credentials};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SHOPPER: &str = "shopper-uuid-001";
@@ -29,9 +29,9 @@ fn requests(cart: u64) -> [(Method, String, Option<Value>); 5] {
     ]
 }
 
-#[apply(on_every_engine)]
-async fn cart_of_another_owner_is_not_found(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn cart_of_another_owner_is_not_found() {
+    let server = Server::demo(&UNLIMITED).await;
     let customer = signed_in(&server, SHOPPER).await;
     let other_customer = signed_in(&server, "associate-uuid-001").await;
     let [guest, other_guest] = [anonymous(&server).await, anonymous(&server).await];
@@ -55,9 +55,9 @@ async fn cart_of_another_owner_is_not_found(engine: Engine) {
     }
 }
 
-#[apply(on_every_engine)]
-async fn both_headers_are_required(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn both_headers_are_required() {
+    let server = Server::demo(&UNLIMITED).await;
     let [customer, guest] = [signed_in(&server, SHOPPER).await, anonymous(&server).await];
     customer.add("a", 1).await;
     let cart = customer.open("Default", "US").await;
@@ -85,9 +85,9 @@ async fn both_headers_are_required(engine: Engine) {
     assert_eq!(guest.contents().await, []);
 }
 
-#[apply(on_every_engine)]
-async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn unauthorized_request_is_refused_before_its_body_arrives() {
+    let server = Server::demo(&UNLIMITED).await;
     for (method, path) in [
         ("POST", CARTS),
         ("POST", "/commerceapi/cart/1/lines"),
@@ -107,29 +107,23 @@ async fn unauthorized_request_is_refused_before_its_body_arrives(engine: Engine)
     }
 }
 
-/// Returns the anonymous shopper with a new token, because tokens expire earlier than carts.
-async fn renew_token(server: &Server, shopper: &Shopper) -> Shopper {
-    anonymous_with_id(server, shopper.anonymous_id.as_deref().unwrap()).await
-}
-
-#[apply(on_every_engine)]
-async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let shopper = anonymous(&server).await;
-    shopper.add("a", 1).await;
-    let cart = shopper.open("Default", "US").await;
+/// Tokens expire earlier than carts, so each shopper gets a new one.
+#[apply(test)]
+async fn anonymous_cart_expires_30_days_after_its_last_change() {
+    let server = Server::demo(&UNLIMITED).await;
+    let id = new_id();
+    let guest = async || anonymous_with_id(&server, &id).await;
+    signed_in(&server, SHOPPER).await.add("of a customer", 1).await;
+    guest().await.add("a", 1).await;
+    let cart = guest().await.open("Default", "US").await;
     server.clock.advance(DAY * 20);
-    let shopper = renew_token(&server, &shopper).await;
-    shopper.add_to("Other", "b", 1).await;
+    guest().await.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 10 - Duration::from_secs(1));
-    let shopper = renew_token(&server, &shopper).await;
-    assert_eq!(
-        shopper.contents().await,
-        [default("a", 1), content_of("Other", "b", 1)],
-        "one second before the expiry"
-    );
+    let before = [default("a", 1), content_of("Other", "b", 1)];
+    assert_eq!(guest().await.contents().await, before, "one second before the expiry");
     server.clock.advance(Duration::from_secs(1));
-    assert_eq!(shopper.contents().await, [content_of("Other", "b", 1)], "reading a cart does not extend its life");
+    let shopper = guest().await;
+    assert_eq!(shopper.contents().await, before[1..], "reading a cart does not extend its life");
     for (method, path, body) in requests(cart) {
         assert_error_form(&shopper.request(method, &path, body.as_ref()).await, 404, &path);
     }
@@ -138,56 +132,42 @@ async fn anonymous_cart_expires_30_days_after_its_last_change(engine: Engine) {
     shopper.add_to("Other", "b", 1).await;
     server.clock.advance(DAY * 20);
     let customer = signed_in(&server, SHOPPER).await;
-    let answer = customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await;
-    assert_eq!(answer.status, 200, "{}", answer.json());
-    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "a change extends the life of a cart");
-    let shopper = renew_token(&server, &shopper).await;
-    shopper.add("c", 1).await;
-    server.clock.advance(DAY * 30);
+    assert_eq!(customer.migrate(&id).await.status, 200);
+    let after = [default("of a customer", 1), content_of("Other", "b", 2)];
+    assert_eq!(customer.contents().await, after, "a change extends the life of a cart");
+    guest().await.add("c", 1).await;
+    server.clock.advance(DAY * 300);
     let customer = signed_in(&server, SHOPPER).await;
-    assert_eq!(customer.migrate(shopper.anonymous_id.as_deref().unwrap()).await.status, 200);
-    assert_eq!(customer.contents().await, [content_of("Other", "b", 2)], "an expired cart is not migrated");
+    assert_eq!(customer.migrate(&id).await.status, 200);
+    assert_eq!(
+        customer.contents().await,
+        after,
+        "an expired cart is not migrated, and a customer's cart never expires"
+    );
 }
 
 #[apply(on_every_engine)]
-async fn cart_of_a_signed_in_customer_does_not_expire(engine: Engine) {
+async fn erased_or_unlinked_customer_has_no_carts(engine: Engine) {
     let server = engine.demo(&UNLIMITED).await;
-    signed_in(&server, SHOPPER).await.add("a", 1).await;
-    for _ in 0..3 {
-        server.clock.advance(DAY * 300);
-        assert_eq!(signed_in(&server, SHOPPER).await.contents().await, [default("a", 1)]);
-    }
-}
-
-#[apply(on_every_engine)]
-async fn erased_shopper_has_no_carts(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let customer = signed_in(&server, SHOPPER).await;
-    let other_customer = signed_in(&server, "associate-uuid-001").await;
-    let guest = anonymous(&server).await;
-    for shopper in [&customer, &other_customer, &guest] {
+    let erased = signed_in(&server, SHOPPER).await;
+    let unlinked = signed_in(&server, "associate-uuid-001").await;
+    let others = [signed_in(&server, "cash-shopper-uuid-001").await, anonymous(&server).await];
+    for shopper in [&erased, &unlinked].into_iter().chain(&others) {
         shopper.add("a", 1).await;
         shopper.add_to("Other", "a", 1).await;
     }
-    let path = format!("shoppers/{}", segment(SHOPPER));
-    assert_eq!(server.admin("DELETE", &path).await.status, 204);
-    // The token is still valid: its lifetime is set by the provider, which does not know of the erasure.
-    assert_eq!(customer.carts().await, json!([]));
-    for shopper in [other_customer, guest] {
+    let customers = server.all("customers").await;
+    let link = customers.iter().find(|customer| customer["shopper"] == "associate-uuid-001").unwrap();
+    for path in [format!("shoppers/{SHOPPER}"), format!("customers/{}", link["digest"].as_str().unwrap())] {
+        assert_eq!(server.admin("DELETE", &path).await.status, 204);
+    }
+    // The tokens are still valid: their lifetime is set by the provider, which does not know of the erasure.
+    for shopper in [erased, unlinked] {
+        assert_eq!(shopper.carts().await, json!([]));
+    }
+    for shopper in others {
         assert_eq!(shopper.contents().await, [default("a", 1), content_of("Other", "a", 1)]);
     }
-}
-
-#[apply(on_every_engine)]
-async fn unlinked_customer_has_no_carts(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let customer = signed_in(&server, SHOPPER).await;
-    customer.add("a", 1).await;
-    let list = server.client.get(format!("{}/admin/v1/customers", server.management)).send().await.unwrap();
-    let list: Value = list.json().await.unwrap();
-    let digest = list["customers"][0]["digest"].as_str().unwrap();
-    assert_eq!(server.admin("DELETE", &format!("customers/{digest}")).await.status, 204);
-    assert_eq!(customer.carts().await, json!([]));
 }
 
 #[apply(on_every_engine)]

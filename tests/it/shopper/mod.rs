@@ -3,9 +3,7 @@
 
 pub(crate) mod authorization_key;
 pub(crate) mod bodies;
-pub(crate) mod cart_bounds;
 pub(crate) mod cart_migration;
-pub(crate) mod cart_moves;
 pub(crate) mod cart_owners;
 pub(crate) mod cart_requests;
 pub(crate) mod carts;
@@ -28,7 +26,6 @@ pub(crate) mod recognition;
 pub(crate) mod rotation;
 pub(crate) mod scan_key_codes;
 pub(crate) mod scan_key_pictures;
-pub(crate) mod scan_key_settings;
 pub(crate) mod scan_key_traces;
 pub(crate) mod status_line;
 pub(crate) mod tokens;

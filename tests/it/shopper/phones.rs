@@ -17,7 +17,7 @@ use crate::support::{Postgres, Server};
 
 /// The number of phones, and the number of changes that each makes.
 const PHONES: usize = 24;
-const CHANGES: usize = 30;
+const CHANGES: usize = 10;
 
 #[apply(on_databases)]
 async fn gates_open_while_apps_change_carts(engine: Engine) {

@@ -1,6 +1,7 @@
-//! Scan Key Codes that the connector issues to shoppers' apps, and their use at gates.
+//! Scan Key Codes that the connector issues to shoppers' apps, their use at gates, and their settings. `recognition.rs`
+//! and `src/directory/tests.rs` test how each engine stores their tokens.
 
-use crate::trials::{apply, on_every_engine};
+use crate::trials::{apply, on_every_engine, test};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -11,10 +12,10 @@ use crate::checks::*;
 use crate::engine::Engine;
 use crate::support::carts::signed_in;
 use crate::support::shopper::{Shopper, UNLIMITED, anonymous};
-use crate::support::{Answer, secrets, segment};
+use crate::support::{Answer, Server, secrets};
 
 pub(crate) const CODES: &str = "/v1/scan-key-codes";
-pub(crate) const SHOPPER: &str = "shopper-uuid-001";
+const SHOPPER: &str = "shopper-uuid-001";
 
 /// Requests a code.
 pub(crate) async fn request_code(shopper: &Shopper, body: Option<&Value>) -> Answer {
@@ -22,7 +23,7 @@ pub(crate) async fn request_code(shopper: &Shopper, body: Option<&Value>) -> Ans
 }
 
 /// Requests a code, which must succeed.
-pub(crate) async fn issue(shopper: &Shopper) -> Value {
+async fn issue(shopper: &Shopper) -> Value {
     let answer = request_code(shopper, None).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     let code = answer.json();
@@ -37,9 +38,9 @@ pub(crate) fn scan_of_code(code: &Value) -> Value {
     set(scan_with("identityKey", code["identityKey"].clone()), "authEvent.timestamp", code["madeAt"].clone())
 }
 
-#[apply(on_every_engine)]
-async fn code_is_accepted_at_every_store(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn code_is_accepted_at_every_store() {
+    let server = Server::demo(&UNLIMITED).await;
     for (shopper, kind, stores) in [
         (SHOPPER, "SHOPPER", vec!["STORE-001", "STORE-002", "CASH-ENABLED-STORE-001"]),
         ("associate-uuid-001", "ASSOCIATE", vec!["STORE-001"]),
@@ -55,9 +56,9 @@ async fn code_is_accepted_at_every_store(engine: Engine) {
     assert_eq!(server.sessions().await.len(), 5);
 }
 
-#[apply(on_every_engine)]
-async fn members_of_an_answer_are_consistent(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn members_of_an_answer_are_consistent() {
+    let server = Server::demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
     let windows = [("STORE-002", 45, true, 45), ("STORE-001", 30, false, 45), ("TEST_STORE_001", 90, true, 45)];
     let windows = windows.into_iter().chain([("STORE-001", 30, true, 30), ("STORE-002", 60, true, 30)]);
@@ -133,10 +134,10 @@ async fn code_is_valid_at_every_gate_until_it_expires(engine: Engine) {
     assert_eq!((instant(&code["expiresAt"]) - instant(&code["madeAt"])).num_seconds(), 30);
 }
 
-#[apply(on_every_engine)]
-async fn code_may_name_a_device(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let app = signed_in(&server, SHOPPER).await;
+#[apply(test)]
+async fn code_may_name_a_device_of_the_shopper() {
+    let server = Server::demo(&UNLIMITED).await;
+    let [app, other_app] = [signed_in(&server, SHOPPER).await, signed_in(&server, "associate-uuid-001").await];
     let code = request_code(&app, Some(&json!({ "deviceId": "device-abc-123", "other": [{}] }))).await.json();
     let expected =
         json!({ "visitorDetails": { "id": SHOPPER, "type": "SHOPPER" }, "shopperDeviceId": "device-abc-123" });
@@ -145,15 +146,8 @@ async fn code_may_name_a_device(engine: Engine) {
         let code = request_code(&app, none.as_ref()).await.json();
         assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "without a device");
     }
-}
-
-#[apply(on_every_engine)]
-async fn unknown_or_invalid_device_is_refused(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
-    let app = signed_in(&server, SHOPPER).await;
-    let other_customer = signed_in(&server, "associate-uuid-001").await;
     let unknown = json!({ "message": "This device is not registered with your account.", "reason": "unknown_device" });
-    for (app, device) in [(&other_customer, "device-abc-123"), (&app, "nope"), (&app, "DEVICE-abc-123")] {
+    for (app, device) in [(&other_app, "device-abc-123"), (&app, "nope"), (&app, "DEVICE-abc-123")] {
         assert_json(&request_code(app, Some(&json!({ "deviceId": device }))).await, 400, &unknown, device);
     }
     let bad = [json!(""), json!("a\0"), json!("d".repeat(256)), json!(5), json!([])];
@@ -172,9 +166,9 @@ async fn assert_no_code(app: &Shopper, reason: &str) {
     assert_json(&answer, 403, &json!({ "message": message, "reason": reason }), reason);
 }
 
-#[apply(on_every_engine)]
-async fn denied_shopper_gets_no_code(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn denied_shopper_gets_no_code() {
+    let server = Server::demo(&UNLIMITED).await;
     assert_no_code(&anonymous(&server).await, "not_signed_in").await;
     assert_no_code(&signed_in(&server, "flagged-shopper-uuid-001").await, "account_flagged").await;
     assert_no_code(&signed_in(&server, "expired-payment-uuid-001").await, "payment_expired").await;
@@ -196,9 +190,9 @@ async fn denied_shopper_gets_no_code(engine: Engine) {
     assert_no_code(&signed_in(&server, SHOPPER).await, "payment_expired").await;
 }
 
-#[apply(on_every_engine)]
-async fn code_issued_before_the_flag_is_denied(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn code_issued_before_the_flag_is_denied() {
+    let server = Server::demo(&UNLIMITED).await;
     let code = issue(&signed_in(&server, SHOPPER).await).await;
     let entry = scan_of_code(&code);
     assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "before the flag");
@@ -209,13 +203,13 @@ async fn code_issued_before_the_flag_is_denied(engine: Engine) {
     assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "the flag is removed");
 }
 
-#[apply(on_every_engine)]
-async fn codes_of_an_erased_shopper_are_denied(engine: Engine) {
-    let server = engine.demo(&UNLIMITED).await;
+#[apply(test)]
+async fn codes_of_an_erased_shopper_are_denied() {
+    let server = Server::demo(&UNLIMITED).await;
     let app = signed_in(&server, SHOPPER).await;
     let [unused, used] = [issue(&app).await, issue(&app).await];
     server.verify(&scan_of_code(&used)).await;
-    assert_eq!(server.admin("DELETE", &format!("shoppers/{}", segment(SHOPPER))).await.status, 204);
+    assert_eq!(server.admin("DELETE", &format!("shoppers/{SHOPPER}")).await.status, 204);
     for code in [&unused, &used] {
         assert_refused(&server.verify(&scan_of_code(code)).await, 401, KEY_NOT_FOUND, "a code of the erased shopper");
     }
@@ -225,4 +219,77 @@ async fn codes_of_an_erased_shopper_are_denied(engine: Engine) {
     for code in [&unused, &used] {
         assert_refused(&server.verify(&scan_of_code(code)).await, 401, KEY_NOT_FOUND, "a new shopper with the same id");
     }
+}
+
+#[apply(test)]
+async fn oldest_codes_are_removed_at_the_limit() {
+    let settings = [&UNLIMITED[..], &[("commerce.codes_per_shopper", "2")]].concat();
+    let server = Server::demo(&settings).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let others = issue(&signed_in(&server, "associate-uuid-001").await).await;
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        let code = issue(&app).await;
+        assert_granted(&server.verify(&scan_of_code(&code)).await, SHOPPER, "SHOPPER", "a new code");
+        codes.push(code);
+        server.clock.advance(Duration::from_secs(1));
+    }
+    for (index, code) in codes.iter().enumerate() {
+        let answer = server.verify(&scan_of_code(code)).await;
+        assert_outcome(&answer, (index < 2).then_some(KEY_NOT_FOUND), &index.to_string());
+    }
+    assert_granted(
+        &server.verify(&scan_of_code(&others)).await,
+        "associate-uuid-001",
+        "ASSOCIATE",
+        "each shopper has a separate limit",
+    );
+    assert_outcome(
+        &server.verify(&scan_with("identityKey", base64(code(SCANNED_AT, "")))).await,
+        None,
+        "a token that was not issued",
+    );
+}
+
+#[apply(test)]
+async fn token_expires_after_its_lifetime() {
+    let settings = [&UNLIMITED[..], &[("commerce.code_lifetime", "3m")]].concat();
+    let server = Server::demo(&settings).await;
+    let code = issue(&signed_in(&server, SHOPPER).await).await;
+    let entry = scan_of_code(&code);
+    server.clock.advance(Duration::from_secs(179));
+    assert_granted(&server.verify(&entry).await, SHOPPER, "SHOPPER", "one second before its end");
+    server.clock.advance(Duration::from_secs(1));
+    assert_refused(&server.verify(&scan_of_code(&code)).await, 401, KEY_NOT_FOUND, "at the end of its lifetime");
+    assert_granted(&server.verify(&retry(&entry)).await, SHOPPER, "SHOPPER", "the recorded decision is repeated");
+}
+
+#[apply(test)]
+async fn signed_code_opens_once() {
+    let key = base64([1; 32]);
+    let on = [("scan_key.signing_keys", key.as_str()), ("scan_key.single_use", "true")];
+    let server = Server::demo(&[&UNLIMITED[..], &on].concat()).await;
+    let app = signed_in(&server, SHOPPER).await;
+    let code = issue(&app).await;
+    let text = code["scanKeyCode"].as_str().unwrap();
+    assert_eq!((text.len(), &text[..7]), (66, PREFIX), "with a signature of 17 characters");
+    let (first, second) = (scan_of_code(&code), scan_of_code(&code));
+    assert_granted(&server.verify(&first).await, SHOPPER, "SHOPPER", "the first use");
+    assert_refused(&server.verify(&second).await, 401, "Identity key already used", "the second use");
+    assert_granted(&server.verify(&retry(&first)).await, SHOPPER, "SHOPPER", "a retry of the first use");
+    let last = if text.ends_with('a') { 'b' } else { 'a' };
+    for (changed, what) in [(format!("{}{last}", &text[..65]), "forged"), (text[..49].to_owned(), "unsigned")] {
+        let scan = set(scan_of_code(&code), "identityKey", base64(changed));
+        assert_refused(&server.verify(&scan).await, 401, INVALID_KEY, what);
+    }
+}
+
+#[apply(test)]
+async fn no_codes_are_issued_without_a_prefix() {
+    let server = Server::demo(&[&UNLIMITED[..], &[("scan_key.customer_prefix", "")]].concat()).await;
+    let app = signed_in(&server, SHOPPER).await;
+    for path in [CODES, "/v1/scan-key-codes/"] {
+        assert_refused(&app.request(Method::POST, path, None).await, 404, "Not found", path);
+    }
+    app.add("a", 1).await;
 }

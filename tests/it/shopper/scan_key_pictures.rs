@@ -5,10 +5,9 @@
 use crate::trials::{apply, test, test_that_needs};
 use std::fs;
 use std::io::Cursor;
-use std::path::Path;
 use std::process::Command;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::ACCEPT;
 
 use crate::checks::*;
@@ -30,8 +29,20 @@ fn zbarimg_missing() -> Option<String> {
     (!is_there).then(|| "zbarimg is not installed (Debian: zbar-tools)".to_owned())
 }
 
-/// The text of a QR code.
-fn read(picture: &Path) -> String {
+/// The text of the QR code in a picture, which must have a quiet zone.
+fn read(answer: &Answer) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, file, (width, pixels)) = match answer.headers["content-type"].to_str().unwrap() {
+        "image/png" => ("code.png", answer.body.clone(), png_pixels(&answer.body)),
+        "image/svg+xml" => {
+            let drawn = raster(std::str::from_utf8(&answer.body).unwrap());
+            ("code.pgm", pgm(&drawn), drawn)
+        }
+        other => panic!("{other}"),
+    };
+    assert_quiet(width, &pixels);
+    let picture = folder.path().join(name);
+    fs::write(&picture, file).unwrap();
     let output = Command::new("zbarimg").args(["--quiet", "--raw", "-Sbinary"]).arg(picture).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -44,71 +55,43 @@ async fn request_code(server: &Server, app: &Shopper, accept: &str) -> Answer {
     Answer::read(request.send().await.unwrap()).await
 }
 
-/// Asserts that the headers of a picture match its content, and that a gate accepts the code.
-async fn assert_opens_gate(server: &Server, answer: &Answer, read: &str) {
-    let [code, expires_at, refresh] = HEADERS.map(|name| answer.headers[name].to_str().unwrap());
-    assert_eq!(read, code, "the picture contains the code of the header");
-    let expires_at: DateTime<chrono::Utc> = expires_at.parse().unwrap();
-    let made_at = code[39..49].parse().unwrap();
-    assert_eq!(expires_at, DateTime::from_timestamp(made_at, 0).unwrap() + TimeDelta::seconds(60));
-    assert_eq!(refresh, "45");
-    assert_eq!(answer.headers["cache-control"], "no-store");
-    let scan = set(scan_of(&new_id(), read), "authEvent.timestamp", expires_at.to_rfc3339().replace("+00:00", "Z"));
-    assert_granted(&server.verify(&scan).await, SHOPPER, "SHOPPER", read);
-}
-
-/// Connectors whose codes have the usual and the greatest possible length.
-async fn servers() -> Vec<Server> {
+/// Codes of the usual and of the greatest possible length.
+#[apply(with_zbarimg)]
+async fn code_in_a_picture_opens_the_gate() {
     let (longest, key) = ("A".repeat(92), base64([1; 32]));
     let signed = [("scan_key.customer_prefix", longest.as_str()), ("scan_key.signing_keys", key.as_str())];
-    let mut servers = vec![Server::demo(&UNLIMITED).await];
-    let signed = Server::demo(&[&UNLIMITED[..], &signed].concat()).await;
-    let answer = request_code(&signed, &signed_in(&signed, SHOPPER).await, "application/json").await.json();
-    assert_eq!(answer["scanKeyCode"].as_str().unwrap().len(), 154);
-    servers.push(signed);
-    servers
-}
-
-#[apply(with_zbarimg)]
-async fn png_code_opens_the_gate() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("code.png");
-    let server = Server::demo(&UNLIMITED).await;
-    let app = signed_in(&server, SHOPPER).await;
-    for accept in ["image/png", "image/*", "text/html, image/png, application/json;q=0.5"] {
-        let answer = request_code(&server, &app, accept).await;
-        assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"image/png".parse().unwrap()));
-        fs::write(&file, &answer.body).unwrap();
-        assert_opens_gate(&server, &answer, &read(&file)).await;
-        let mut png = png::Decoder::new(Cursor::new(&answer.body)).read_info().unwrap();
-        let mut pixels = vec![0; png.output_buffer_size().unwrap()];
-        let info = png.next_frame(&mut pixels).unwrap();
-        assert_eq!(info.buffer_size(), pixels.len(), "one byte a pixel");
-        assert_quiet(info.width as usize, &pixels);
-    }
-    for server in servers().await {
-        let answer = request_code(&server, &signed_in(&server, SHOPPER).await, "image/png").await;
-        fs::write(&file, &answer.body).unwrap();
-        assert_eq!(read(&file), answer.headers[HEADERS[0]].to_str().unwrap());
+    for (settings, length, time) in [(&[][..], 49, 39..49), (&signed, 154, 127..137)] {
+        let server = Server::demo(&[&UNLIMITED[..], settings].concat()).await;
+        let app = signed_in(&server, SHOPPER).await;
+        for (accept, kind) in [
+            ("image/png", "image/png"),
+            ("image/*", "image/png"),
+            ("text/html, image/png, application/json;q=0.5", "image/png"),
+            ("image/svg+xml", "image/svg+xml"),
+        ] {
+            let answer = request_code(&server, &app, accept).await;
+            assert_eq!((answer.status, &answer.headers["content-type"]), (200, &kind.parse().unwrap()), "{accept}");
+            let [code, expires_at, refresh] = HEADERS.map(|name| answer.headers[name].to_str().unwrap());
+            assert_eq!((read(&answer).as_str(), code.len()), (code, length), "the picture contains the header's code");
+            let expires_at: DateTime<Utc> = expires_at.parse().unwrap();
+            let made_at = code[time.clone()].parse().unwrap();
+            assert_eq!(expires_at, DateTime::from_timestamp(made_at, 0).unwrap() + TimeDelta::seconds(60));
+            assert_eq!(refresh, "45");
+            assert_eq!(answer.headers["cache-control"], "no-store");
+            let scan =
+                set(scan_of(&new_id(), code), "authEvent.timestamp", expires_at.to_rfc3339().replace("+00:00", "Z"));
+            assert_granted(&server.verify(&scan).await, SHOPPER, "SHOPPER", code);
+        }
     }
 }
 
-#[apply(with_zbarimg)]
-async fn svg_code_opens_the_gate() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("code.pgm");
-    let server = Server::demo(&UNLIMITED).await;
-    let answer = request_code(&server, &signed_in(&server, SHOPPER).await, "image/svg+xml").await;
-    assert_eq!((answer.status, &answer.headers["content-type"]), (200, &"image/svg+xml".parse().unwrap()));
-    let drawn = raster(std::str::from_utf8(&answer.body).unwrap());
-    fs::write(&file, pgm(&drawn)).unwrap();
-    assert_quiet(drawn.0, &drawn.1);
-    assert_opens_gate(&server, &answer, &read(&file)).await;
-    for server in servers().await {
-        let answer = request_code(&server, &signed_in(&server, SHOPPER).await, "image/svg+xml").await;
-        fs::write(&file, pgm(&raster(std::str::from_utf8(&answer.body).unwrap()))).unwrap();
-        assert_eq!(read(&file), answer.headers[HEADERS[0]].to_str().unwrap());
-    }
+/// The width and the pixels of a PNG with one byte a pixel.
+fn png_pixels(file: &[u8]) -> (usize, Vec<u8>) {
+    let mut png = png::Decoder::new(Cursor::new(file)).read_info().unwrap();
+    let mut pixels = vec![0; png.output_buffer_size().unwrap()];
+    let info = png.next_frame(&mut pixels).unwrap();
+    assert_eq!(info.buffer_size(), pixels.len(), "one byte a pixel");
+    (info.width as usize, pixels)
 }
 
 /// Asserts a quiet zone of four light modules, which stricter readers need (ISO/IEC 18004).

@@ -4,6 +4,8 @@
 
 mod anonymous;
 mod document;
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, Utc};
 use sqlx::any::Any;

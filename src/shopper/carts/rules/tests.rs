@@ -1,4 +1,6 @@
-mod properties;
+//! The rules for changing carts, one by one and in random sequences of changes.
+
+use proptest::prelude::*;
 
 use crate::shopper::carts::rules::*;
 
@@ -56,27 +58,34 @@ fn assert_refused<T: std::fmt::Debug>(
 
 #[test]
 fn values_outside_their_limits_are_refused() {
-    for good in [" ", "~", "a b/c", &"x".repeat(100)] {
-        assert_eq!(Sku::parse(good).map(|sku| sku.as_str().to_owned()), Ok(good.to_owned()));
+    type Parse = fn(&str) -> Result<String, CartRefusal>;
+    let sku: Parse = |text| Ok(Sku::parse(text)?.as_str().to_owned());
+    let name: Parse = |text| Ok(CartName::parse(text)?.as_str().to_owned());
+    let market: Parse = |text| Ok(Market::parse(text)?.as_str().to_owned());
+    let code: Parse = |text| Ok(Currency::new(text, "€")?.code().to_owned());
+    let symbol: Parse = |text| Ok(Currency::new("EUR", text)?.symbol().to_owned());
+    let [x_100, x_101] = [100, 101].map(|length| "x".repeat(length));
+    let [of_10, of_11, of_50, of_51, of_100, of_101] = [10, 11, 50, 51, 100, 101].map(|length| "€".repeat(length));
+    let control = ["a\0", "\u{1f}", "\u{7f}", "\u{85}", "\u{9f}", "a\nb"];
+    let mut failures = Vec::new();
+    for (parse, refusal, good, bad) in [
+        (sku, CartRefusal::Sku, vec![" ", "~", "a b/c", &x_100], vec!["", "é", "a\u{a0}b", "＂", &x_101]),
+        (name, CartRefusal::Name, vec!["a", "\u{202e}<script>'; --", &of_100], vec!["", &of_101]),
+        (market, CartRefusal::Market, vec!["a", "\u{202e}<script>'; --", &of_50], vec!["", &of_51]),
+        (code, CartRefusal::Currency, vec!["a", &of_10], vec!["", &of_11]),
+        (symbol, CartRefusal::Currency, vec!["", &of_10], vec![&of_11]),
+    ] {
+        let expected = good.into_iter().map(|text| (text, Ok(text.to_owned())));
+        for (text, expected) in expected.chain(bad.into_iter().chain(control).map(|text| (text, Err(refusal)))) {
+            let result = parse(text);
+            if result != expected {
+                failures.push(format!("{refusal:?} {text:?}: {result:?}"));
+            }
+        }
     }
-    for bad in ["", "\u{1f}", "\u{7f}", "ä", &"x".repeat(101)] {
-        assert_eq!(Sku::parse(bad), Err(CartRefusal::Sku), "{bad:?}");
-    }
-    for bad in [0, 1000, u64::MAX] {
-        assert_eq!(Quantity::new(bad), Err(CartRefusal::Quantity));
-    }
+    assert!(failures.is_empty(), "{}", failures.join("; "));
     assert_eq!([1, 999].map(|good| quantity(good).number()), [1, 999]);
-    assert!(CartName::parse(&"ß".repeat(100)).is_ok() && Market::parse(&"ß".repeat(50)).is_ok());
-    for bad in ["", "a\0", "\u{85}", "a\n", &"ß".repeat(101)] {
-        assert_eq!(CartName::parse(bad), Err(CartRefusal::Name), "{bad:?}");
-        assert_eq!(Market::parse(bad), Err(CartRefusal::Market), "{bad:?}");
-    }
-    assert_eq!(Market::parse(&"m".repeat(51)), Err(CartRefusal::Market));
-    let long = "€".repeat(11);
-    assert!(Currency::new(&"€".repeat(10), &"€".repeat(10)).is_ok() && Currency::new("EUR", "").is_ok());
-    for (code, symbol) in [("", "€"), (&long, "€"), ("EUR", &long), ("E\0R", "€"), ("EUR", "\t")] {
-        assert_eq!(Currency::new(code, symbol), Err(CartRefusal::Currency), "{code:?} {symbol:?}");
-    }
+    assert_eq!([0, 1000, 65537, u64::MAX].map(Quantity::new), [Err(CartRefusal::Quantity); 4]);
 }
 
 #[test]
@@ -169,13 +178,16 @@ fn owner_has_at_most_2000_lines_in_all_carts() {
 fn owner_keeps_at_most_256_kb_in_all_carts() {
     let long = |number: usize| Sku::parse(&format!("{number:\"<100}")).expect("a SKU whose quotes are escaped");
     let mut carts = with_lines(0);
-    let mut number = 0;
+    let lines = (0..900).map(|number| (long(number), quantity(1))).collect();
+    carts.add_lines(id(1), lines, at(1)).expect("the lines are added");
+    let mut number = 900;
     let refused = loop {
-        number += 1;
-        match carts.clone().add_lines(id(1), vec![(long(number), quantity(1))], at(1)) {
-            Ok(_) => drop(carts.add_lines(id(1), vec![(long(number), quantity(1))], at(1))),
+        let mut after = carts.clone();
+        match after.add_lines(id(1), vec![(long(number), quantity(1))], at(1)) {
+            Ok(_) => carts = after,
             Err(refusal) => break refusal,
         }
+        number += 1;
     };
     assert_eq!(refused, CartRefusal::TooManyBytes);
     assert!((900..1100).contains(&number), "{number} lines of 260 bytes");
@@ -291,5 +303,95 @@ fn stored_carts_with_duplicates_are_refused() {
         let mut twice = cart.clone();
         twice.lines.push(Line { id: LineId(number), sku, quantity: quantity(1) });
         assert_eq!(Carts::from_stored(vec![twice]), None);
+    }
+}
+
+/// A change to carts. Names, SKUs and ids come from small ranges, so that changes often concern the same cart.
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u8, u64),
+    Delete(u64),
+    Add(u64, Vec<(usize, u64)>),
+    Set(u64, Vec<(Option<u64>, usize, u64)>),
+    Remove(u64, usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (carts, skus, quantities) = (1..6_u64, 0..5_usize, 1..500_u64);
+    let step = prop_oneof![
+        3 => (0..4_u8, carts.clone()).prop_map(|(name, id)| Step::Open(name, id)),
+        1 => carts.clone().prop_map(Step::Delete),
+        4 => (carts.clone(), prop::collection::vec((skus.clone(), quantities.clone()), 0..4))
+            .prop_map(|(id, lines)| Step::Add(id, lines)),
+        2 => (carts.clone(), prop::collection::vec((prop::option::of(1..5_u64), skus.clone(), quantities), 0..4))
+            .prop_map(|(id, lines)| Step::Set(id, lines)),
+        1 => (carts, skus).prop_map(|(id, number)| Step::Remove(id, number)),
+    ];
+    prop::collection::vec(step, 0..30)
+}
+
+fn apply(carts: &mut Carts, step: &Step, now: DateTime<Utc>) -> Result<(), CartRefusal> {
+    match step {
+        Step::Open(name, number) => open(carts, &format!("cart {name}"), *number, now).map(drop),
+        Step::Delete(number) => carts.delete(id(*number)).map(drop),
+        Step::Add(number, lines) => {
+            let lines = lines.iter().map(|(number, pieces)| (sku(*number), quantity(*pieces))).collect();
+            carts.add_lines(id(*number), lines, now).map(drop)
+        }
+        Step::Set(number, lines) => {
+            let line =
+                |(line, number, pieces): &(Option<u64>, _, _)| (line.map(LineId), sku(*number), quantity(*pieces));
+            carts.set_lines(id(*number), lines.iter().map(line).collect(), now).map(drop)
+        }
+        Step::Remove(number, sku_number) => carts.remove_line(id(*number), &sku(*sku_number), now).map(drop),
+    }
+}
+
+fn after(steps: &[Step]) -> Carts {
+    let mut carts = Carts::default();
+    for (step, hours) in steps.iter().zip(0..) {
+        let _ = apply(&mut carts, step, at(hours));
+    }
+    carts
+}
+
+/// The quantity of each SKU in each cart, by name.
+fn amounts(carts: &Carts) -> std::collections::BTreeMap<(CartName, Sku), u32> {
+    let lines = carts.all().iter().flat_map(|cart| cart.lines.iter().map(|line| (cart.name.clone(), line)));
+    lines.map(|(name, line)| ((name, line.sku.clone()), line.quantity.number().into())).collect()
+}
+
+proptest! {
+    #[test]
+    fn refused_step_changes_nothing_and_other_steps_leave_valid_carts(steps in steps()) {
+        let mut carts = Carts::default();
+        for (step, hours) in steps.iter().zip(0..) {
+            let before = carts.clone();
+            if apply(&mut carts, step, at(hours)).is_err() {
+                prop_assert_eq!(&carts, &before, "{:?}", step);
+            }
+            prop_assert_eq!(Carts::from_stored(carts.all().to_vec()), Some(carts.clone()), "{:?}", step);
+            prop_assert!(carts.all().len() <= MAX_CARTS);
+        }
+    }
+
+    #[test]
+    fn merging_keeps_all_carts_and_adds_quantities_up_to_the_limit(one in steps(), other in steps()) {
+        let (before, other) = (after(&one), after(&other));
+        let mut merged = before.clone();
+        let mut sums = amounts(&before);
+        for (sku, amount) in amounts(&other) {
+            let sum = sums.entry(sku).or_default();
+            *sum = sum.saturating_add(amount).min(MAX_QUANTITY.into());
+        }
+        prop_assert_eq!(merged.merge(other.clone(), at(100)), Ok(()));
+        prop_assert_eq!(amounts(&merged), sums);
+        for cart in before.all().iter().chain(other.all()) {
+            prop_assert!(merged.all().iter().any(|own| own.name == cart.name), "{:?} is gone", cart.name);
+        }
+        for own in before.all() {
+            prop_assert_eq!(&merged.find(own.id).expect("it stays").name, &own.name);
+        }
+        prop_assert_eq!(Carts::from_stored(merged.all().to_vec()), Some(merged.clone()));
     }
 }
