@@ -23,7 +23,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use ipnet::IpNet;
 use secrecy::SecretString;
-use tracing_subscriber::filter::LevelFilter;
 
 pub use crate::observe::logs::{Log, LogFormat};
 pub use commerce::Commerce;
