@@ -31,7 +31,6 @@ mod postgres;
 mod process;
 pub(crate) mod provider;
 mod redis;
-pub(crate) mod runbooks;
 mod scans;
 pub(crate) mod secrets;
 mod server;
