@@ -1,5 +1,5 @@
-//! The storage engines: the same tests on memory, SQLite and PostgreSQL, tests of shared databases, and rate limits shared in
-//! Redis.
+//! The storage engines: the same tests on memory, SQLite and PostgreSQL, tests of shared databases, and rate limits
+//! shared in Redis.
 
 pub(crate) mod capacity;
 pub(crate) mod crash;
