@@ -52,9 +52,6 @@ mod server;
 #[path = "../../tests/support/signals.rs"]
 mod signals;
 mod targets;
-#[path = "../../tests/support/transaction.rs"]
-#[expect(dead_code, reason = "the tests need more of it")]
-mod transaction;
 
 use std::time::Duration;
 

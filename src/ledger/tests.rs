@@ -46,27 +46,30 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
     }
 }
 
-async fn sweep_removes_expired_rows(ledger: &Ledger) {
-    // 1200, so that a sweep takes more than one batch.
-    for number in 0..1200 {
+/// `count` is more than one batch of a sweep.
+async fn sweep_removes_expired_rows(ledger: &Ledger, count: u32) {
+    for number in 0..count {
         ledger
             .record(accepted(number, Location::Entry), at(0), far_deadline())
             .await
             .expect("the decision is recorded");
     }
-    ledger.record(accepted(1200, Location::Exit), at(1), far_deadline()).await.expect("the decision is recorded");
-    ledger.record(accepted(1201, Location::Entry), at(100), far_deadline()).await.expect("the decision is recorded");
+    let [exit, last] = [accepted(count, Location::Exit), accepted(count.saturating_add(1), Location::Entry)];
+    ledger.record(exit, at(1), far_deadline()).await.expect("the decision is recorded");
+    ledger.record(last, at(100), far_deadline()).await.expect("the decision is recorded");
+    let count = usize::try_from(count).expect("in range");
     let sessions =
         async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("the list is read").sessions.len();
     let week = 7 * 24;
 
     ledger.sweep(at(week)).await.expect("the sweep succeeds");
-    assert_eq!((ledger.records(), sessions(week).await), (1202, 1201), "kept until the end of the retention");
+    let all = (count.saturating_add(2), count.saturating_add(1));
+    assert_eq!((ledger.records(), sessions(week).await), all, "kept until the end of the retention");
     ledger.sweep(at(week + 2)).await.expect("the sweep succeeds");
     assert_eq!(ledger.records(), 1, "all records but the last have expired");
     assert_eq!(
         sessions(week + 2).await,
-        1200,
+        count,
         "the closed session is removed; the others timed out a day after they began"
     );
     ledger.sweep(at(week + 25)).await.expect("the sweep succeeds");
@@ -75,7 +78,7 @@ async fn sweep_removes_expired_rows(ledger: &Ledger) {
 
 #[tokio::test]
 async fn sweep_in_memory_removes_expired_rows() {
-    sweep_removes_expired_rows(&Ledger::Memory(MemoryLedger::new(LIMITS))).await;
+    sweep_removes_expired_rows(&Ledger::Memory(MemoryLedger::new(LIMITS)), 1200).await;
 }
 
 /// 251 codes, so that the sweep takes more than one batch.
@@ -132,7 +135,7 @@ async fn open(folder: &tempfile::TempDir) -> Database {
 async fn sweep_in_sqlite_removes_expired_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("the ledger opens");
-    sweep_removes_expired_rows(&Ledger::Sql(ledger)).await;
+    sweep_removes_expired_rows(&Ledger::Sql(ledger), 120).await;
 }
 
 /// The schema itself guarantees it.

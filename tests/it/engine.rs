@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::support::{Postgres, Server};
+use crate::support::{HASH_KEY, Postgres, Server, Transaction};
 
 /// The storage of decisions and sessions.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +22,10 @@ impl Engine {
 
     /// A connector with this directory file.
     pub(crate) async fn with_directory(self, directory: &Value) -> Server {
-        self.try_with_directory(directory).await.unwrap()
+        self.with_directory_and_settings(directory, &[]).await.unwrap()
     }
 
-    /// Starts a connector with this directory, or returns the error of the start.
-    pub(crate) async fn try_with_directory(self, directory: &Value) -> Result<Server, String> {
-        self.with_directory_and_settings(directory, &[]).await
-    }
-
-    /// Starts a connector with this directory and further settings.
+    /// Starts a connector with this directory and further settings, or returns the error of the start.
     pub(crate) async fn with_directory_and_settings(
         self,
         directory: &Value,
@@ -80,6 +75,40 @@ impl Database {
 
     pub(crate) fn url(&self) -> &str {
         &self.0
+    }
+
+    /// The settings of a connector on this database.
+    pub(crate) fn settings(&self) -> [(&str, &str); 2] {
+        [("storage.url", &self.0), ("security.hash_key", HASH_KEY)]
+    }
+
+    /// Runs a statement and returns its output.
+    pub(crate) fn query(&self, statement: &str) -> String {
+        postgres().query(&self.0, statement).trim().to_owned()
+    }
+
+    /// Begins a transaction with these statements and leaves it open.
+    pub(crate) fn begin(&self, statements: &str) -> Transaction {
+        postgres().begin(&self.0, statements)
+    }
+
+    /// The number of tables.
+    pub(crate) fn tables(&self) -> usize {
+        self.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").parse().unwrap()
+    }
+
+    /// The number of connections to this database that wait for a lock.
+    pub(crate) fn waiting(&self) -> usize {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        self.query(waiting).parse().unwrap()
+    }
+
+    /// Lets connections to this database only read, or write again, as on a standby and its promotion.
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
+        let name = self.0.rsplit('/').next().unwrap();
+        let how = format!("ALTER DATABASE {name} SET default_transaction_read_only = {is_read_only}");
+        self.query(&format!("SET TRANSACTION READ WRITE; {how}"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use libtest_mimic::Trial;
 
-use crate::engine::Engine;
+use crate::engine::{Database, Engine};
 use crate::support::trials::trial;
 use crate::support::{Postgres, Redis};
 
@@ -129,17 +129,17 @@ macro_rules! on_databases {
 }
 pub(crate) use on_databases;
 
-/// A test of the ledger in memory.
-macro_rules! on_memory {
-    ($($function:tt)*) => { $crate::trials::on! { [$crate::trials::MEMORY]; $($function)* } };
-}
-pub(crate) use on_memory;
-
 /// A test on a database that connectors can share.
 macro_rules! on_postgres {
     ($($function:tt)*) => { $crate::trials::on! { [$crate::trials::POSTGRES]; $($function)* } };
 }
 pub(crate) use on_postgres;
+
+/// A test with a database of its own on the PostgreSQL server that tests share.
+macro_rules! with_database {
+    ($($function:tt)*) => { $crate::trials::on! { [$crate::trials::own_database()]; $($function)* } };
+}
+pub(crate) use with_database;
 
 /// A test that stops or breaks a PostgreSQL server, and gets one of its own.
 macro_rules! with_postgres {
@@ -152,6 +152,10 @@ macro_rules! with_redis {
     ($($function:tt)*) => { $crate::trials::on! { [$crate::trials::own_redis()]; $($function)* } };
 }
 pub(crate) use with_redis;
+
+pub(crate) fn own_database() -> Subject<Database> {
+    Subject { name: "", make: Database::new, missing: Postgres::missing }
+}
 
 pub(crate) fn own_postgres() -> Subject<Postgres> {
     Subject { name: "", make: Postgres::start, missing: Postgres::missing }

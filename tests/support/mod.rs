@@ -31,7 +31,6 @@ mod postgres;
 mod process;
 pub(crate) mod provider;
 mod redis;
-pub(crate) mod runbooks;
 mod scans;
 pub(crate) mod secrets;
 mod server;
@@ -39,12 +38,11 @@ pub(crate) mod shopper;
 mod signals;
 mod slow_disk;
 mod starting;
-mod transaction;
 pub(crate) mod trials;
 
 pub(crate) use {
     administration::{LISTS, segment},
-    postgres::{Postgres, free_port},
+    postgres::{Postgres, Transaction, free_port},
     process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},

@@ -3,7 +3,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::installed::{User, postgres_binaries};
 use super::signals::{children, is_running, signal};
-use super::transaction::Transaction;
 
 /// The maximum time for a server to start, including crash recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -234,6 +233,37 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// An open transaction. It is rolled back when dropped.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    psql: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Transaction {
+    /// Waits until these statements have been executed.
+    fn begin(mut psql: Command, statements: &str) -> Self {
+        let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = psql.stdin.take().unwrap();
+        writeln!(input, "BEGIN;\n{statements};\n\\echo begun").unwrap();
+        let mut lines = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "begun"), "{statements}");
+        Self { psql, input: Some(input) }
+    }
+
+    /// Commits the transaction, which releases its locks.
+    pub(crate) fn commit(mut self) {
+        writeln!(self.input.as_mut().unwrap(), "COMMIT;").unwrap();
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.psql.wait();
     }
 }
 

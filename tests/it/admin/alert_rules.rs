@@ -4,12 +4,11 @@
 //! metrics exist.
 
 use crate::trials::{apply, test_that_needs};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-
-use crate::support::runbooks;
 
 /// A test that needs promtool.
 macro_rules! with_promtool {
@@ -45,19 +44,56 @@ async fn every_alert_fires_in_a_test() {
     }
 }
 
+/// The prefix of each `runbook_url`: it takes the address from a recording rule, so that the address is set in one
+/// place.
+const TEMPLATE: &str = r#"{{ with query "connector:runbook:info" }}{{ . | first | label "url" }}{{ end }}#"#;
+
+/// The address in the recording rule.
+fn address(rules: &str) -> &str {
+    let rule = rules.split("- record: connector:runbook:info\n").nth(1).expect("the file has the recording rule");
+    rule.split("labels: { url: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("the rule has a url label")
+}
+
+/// Each alert with the anchor in its `runbook_url`.
+fn alerts(rules: &str) -> Vec<(&str, &str)> {
+    let alerts = rules.split("- alert: ").skip(1);
+    alerts
+        .map(|alert| {
+            let name = alert.lines().next().unwrap();
+            let line = alert.lines().find_map(|line| line.trim().strip_prefix("runbook_url: '")?.strip_suffix('\''));
+            let line = line.unwrap_or_else(|| panic!("{name} has no runbook_url"));
+            let anchor =
+                line.strip_prefix(TEMPLATE).unwrap_or_else(|| panic!("{name}: {line} does not begin with {TEMPLATE}"));
+            (name, anchor)
+        })
+        .collect()
+}
+
+/// The anchors of a page's headings from the second level on, as GitHub makes them.
+fn anchors(markdown: &str) -> BTreeSet<String> {
+    let headings = markdown.lines().filter_map(|line| line.strip_prefix("##"));
+    headings
+        .map(|heading| {
+            let anchor = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            anchor.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+        })
+        .collect()
+}
+
 /// Puts each alert's `runbook_url` on an alert that always fires, so that Prometheus expands the template.
 #[apply(with_promtool)]
 async fn every_runbook_url_points_to_a_heading_of_the_operations_guide() {
     let rules = std::fs::read_to_string(deploy("alerts.yml")).unwrap();
-    let anchors = runbooks::anchors(&std::fs::read_to_string(deploy("../docs/operations.md")).unwrap());
-    let (address, alerts) = (runbooks::address(&rules), runbooks::alerts(&rules));
+    let anchors = anchors(&std::fs::read_to_string(deploy("../docs/operations.md")).unwrap());
+    let (address, alerts) = (address(&rules), alerts(&rules));
+    assert!(address.starts_with(env!("CARGO_PKG_REPOSITORY")) && address.ends_with("/docs/operations.md"), "{address}");
     assert!(alerts.len() > 20);
     let mut always =
         vec![json!({ "record": "connector:runbook:info", "expr": "vector(1)", "labels": { "url": address } })];
     let mut expected = Vec::new();
     for (alert, anchor) in alerts {
         assert!(anchors.contains(anchor), "{alert}: docs/operations.md has no heading for #{anchor}");
-        let template = format!("{}{anchor}", runbooks::TEMPLATE);
+        let template = format!("{TEMPLATE}{anchor}");
         always.push(json!({ "alert": alert, "expr": "vector(1)", "annotations": { "runbook_url": template } }));
         let fires = json!({ "exp_labels": {}, "exp_annotations": { "runbook_url": format!("{address}#{anchor}") } });
         expected.push(json!({ "alertname": alert, "eval_time": "1m", "exp_alerts": [fires] }));

@@ -1,13 +1,16 @@
-//! The administration's lists: complete and without duplicates, even while rows are added.
+//! The administration's lists: complete and without duplicates, even while rows are added; and the members of a session
+//! and a decision.
 
-use crate::trials::{apply, on_every_engine};
+use crate::trials::{apply, on_every_engine, test};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::engine::Engine;
-use crate::engines::sessions::pass;
+use crate::engines::sessions::{pass, session};
 use crate::support::{LISTS, Server, scan};
 
 /// Adds a row to every list.
@@ -76,22 +79,63 @@ async fn page_has_the_requested_number_of_rows(engine: Engine) {
     }
 }
 
-#[apply(on_every_engine)]
-async fn invalid_page_parameters_are_refused(engine: Engine) {
-    let server = engine.demo(&[]).await;
+#[apply(test)]
+async fn invalid_page_parameters_are_refused() {
+    let server = Server::demo(&[]).await;
+    let message = "limit must be 1 to 1000, cursor must be the nextCursor of the page before";
     for (list, _) in LISTS {
-        for query in
-            ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "cursor=-1", "cursor=%FF%00"]
-        {
-            let answer = server.admin("GET", &format!("{list}?{query}")).await;
-            assert_refused(
-                &answer,
-                400,
-                "limit must be 1 to 1000, cursor must be the nextCursor of the page before",
-                &format!("{list} {query}"),
-            );
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=x",
+            "limit=",
+            "limit=99999999999999999999",
+            "limit=1&limit=2",
+            "cursor=-1",
+            "cursor=%FF%00",
+        ] {
+            let query = format!("{list}?{query}");
+            assert_refused(&server.admin("GET", &query).await, 400, message, &query);
         }
     }
+    for query in ["sessions?cursor=", "sessions?cursor=x"] {
+        assert!(server.admin("GET", query).await.status < 500, "{query}");
+    }
+}
+
+#[apply(on_every_engine)]
+async fn session_shows_visitor_store_and_times(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    let began = server.clock.now();
+    let entry = pass(&server, "device_shopper_key", "STORE-002", "ENTRY").await;
+    let open = session(&server, &entry).await;
+    let expected = json!({
+        "id": open["id"], "state": "open", "storeId": "STORE-002", "shopperDeviceId": "device-abc-123",
+        "visitor": { "id": "shopper-uuid-001", "type": "SHOPPER" }, "entry": open["entry"],
+    });
+    assert!(open == expected && open["id"].as_str().is_some_and(|id| !id.is_empty()), "{open}");
+    assert_eq!(instant(&open["entry"]["timestamp"]).timestamp(), SCANNED_AT);
+    let recorded = instant(&open["entry"]["recordedAt"]);
+    assert!((recorded - began).abs() < TimeDelta::seconds(60), "{recorded} is not by the connector's clock");
+
+    server.clock.advance(Duration::from_secs(60 * 60));
+    let exit = set(scan_of(&new_id(), "device_shopper_key"), "storeId", "STORE-002");
+    let exit = set(set(exit, "authEvent.location", "EXIT"), "authEvent.timestamp", "2024-02-09T18:30:00.5Z");
+    server.verify(&exit).await;
+    let closed = session(&server, &entry).await;
+    assert_eq!(closed, set(set(open, "state", "closed"), "exit", closed["exit"].clone()));
+    assert_eq!(closed["exit"]["authEventId"], exit["authEvent"]["id"]);
+    let at: DateTime<Utc> = "2024-02-09T18:30:00.5Z".parse().unwrap();
+    assert_eq!(instant(&closed["exit"]["timestamp"]), at);
+    let stayed = instant(&closed["exit"]["recordedAt"]) - recorded;
+    assert!((stayed - TimeDelta::hours(1)).abs() < TimeDelta::seconds(60), "{stayed}");
+
+    let associate = session(&server, &pass(&server, "associate_key", "STORE-001", "ENTRY").await).await;
+    assert_eq!(associate["visitor"], json!({ "id": "associate-uuid-001", "type": "ASSOCIATE" }));
+    assert!(associate.get("shopperDeviceId").is_none(), "{associate}");
+    let cash = pass(&server, "cash_shopper_key", "CASH-ENABLED-STORE-001", "ENTRY").await;
+    assert_eq!(session(&server, &cash).await["visitor"]["type"], "CASH_SHOPPER");
 }
 
 #[apply(on_every_engine)]
@@ -104,7 +148,7 @@ async fn decisions_show_the_answers_to_the_gate(engine: Engine) {
         ("valid_shopper_key", "STORE-001", "EXIT"),
     ] {
         events.push(pass(&server, key, store, location).await);
-        server.clock.advance(std::time::Duration::from_secs(1));
+        server.clock.advance(Duration::from_secs(1));
     }
     let denied = scan_of(&new_id(), "flagged_shopper_key");
     assert_eq!(server.verify(&denied).await.status, 401);
@@ -123,5 +167,5 @@ async fn decisions_show_the_answers_to_the_gate(engine: Engine) {
     ]);
     assert_eq!(json!(decisions), expected);
     assert_eq!(instant(&at(0)), server.clock.now());
-    assert!((0..3).all(|number| instant(&at(number)) - instant(&at(number + 1)) == chrono::TimeDelta::seconds(1)));
+    assert!((0..3).all(|number| instant(&at(number)) - instant(&at(number + 1)) == TimeDelta::seconds(1)));
 }

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use crate::checks::PATIENCE;
 use crate::support::backend::Backend;
 use crate::support::certificates::{Authority, TlsFiles};
-use crate::support::runbooks;
 use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
 
 /// Metrics by the name of their samples, each with its type and labels.
@@ -227,60 +226,6 @@ async fn alerted_answers_exist_from_the_start() {
         assert!(is_there, "an alert uses {reason}, which appears only with the first such answer");
     }
     assert!(reasons.len() >= 2, "{reasons:?}");
-}
-
-#[apply(test)]
-fn every_alert_has_a_runbook() {
-    let (rules, anchors) = (file("deploy/alerts.yml"), runbooks::anchors(&file("docs/operations.md")));
-    for alert in rules.split("- alert: ").skip(1) {
-        for needed in ["severity: ", "summary: ", "description: "] {
-            assert!(alert.contains(needed), "no {needed:?} in {alert}");
-        }
-    }
-    let alerts = runbooks::alerts(&rules);
-    for (alert, anchor) in &alerts {
-        assert!(anchors.contains(*anchor), "{alert}: docs/operations.md has no heading for #{anchor}");
-    }
-    assert!(alerts.len() > 20);
-}
-
-#[apply(test)]
-fn runbook_urls_point_to_the_operations_guide() {
-    let rules = file("deploy/alerts.yml");
-    let address = runbooks::address(&rules);
-    assert!(address.starts_with("https://") && address.ends_with("/docs/operations.md"), "{address}");
-    let repository = env!("CARGO_PKG_REPOSITORY");
-    assert!(address.starts_with(repository), "Cargo.toml names the repository {repository}, and the rules {address}");
-}
-
-#[apply(test)]
-fn panels_have_descriptions_and_do_not_overlap() {
-    let dashboard: Value = serde_json::from_str(&file("deploy/grafana.json")).unwrap();
-    assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39, "Grafana 11 or later");
-    let variables = dashboard["templating"]["list"].as_array().unwrap();
-    assert_eq!((&variables[0]["name"], &variables[0]["type"]), (&json!("datasource"), &json!("datasource")));
-    let panels = dashboard["panels"].as_array().unwrap();
-    let (mut ids, mut squares) = (BTreeSet::new(), BTreeSet::new());
-    for panel in panels {
-        let text = |member: &str| panel[member].as_str().unwrap_or_default();
-        assert!(ids.insert(panel["id"].as_u64().unwrap()) && !text("title").is_empty(), "{panel}");
-        let grid = |member: &str| panel["gridPos"][member].as_u64().unwrap();
-        assert!(grid("x") + grid("w") <= 24, "{panel}");
-        for (x, y) in (0..grid("w")).flat_map(|x| (0..grid("h")).map(move |y| (x, y))) {
-            assert!(squares.insert((grid("x") + x, grid("y") + y)), "{} overlaps another panel", text("title"));
-        }
-        if text("type") == "row" {
-            continue;
-        }
-        assert!(text("description").len() > 20 && panel["fieldConfig"]["defaults"]["unit"].is_string(), "{panel}");
-        let targets = panel["targets"].as_array().unwrap();
-        assert!(!targets.is_empty());
-        for target in targets {
-            assert_eq!(target["datasource"]["uid"], "${datasource}", "{panel}");
-            assert!(!target["expr"].as_str().unwrap().is_empty());
-        }
-    }
-    assert!(panels.len() > 30);
 }
 
 /// The value of the line that begins with this text.

@@ -10,4 +10,3 @@ pub(crate) mod management;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod removed_devices;
-pub(crate) mod session_list;

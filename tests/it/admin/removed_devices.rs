@@ -1,7 +1,7 @@
 //! A device that is removed from a shopper is also removed from their keys, tokens and codes, whether by
 //! administration, import or directory file. Every export can be imported.
 
-use crate::trials::{apply, on_databases, on_every_engine, with_postgres};
+use crate::trials::{apply, on_databases, on_every_engine, on_postgres};
 use serde_json::{Value, json};
 
 use crate::checks::*;
@@ -9,9 +9,9 @@ use crate::engine::Engine;
 use crate::engines::import::{TestDatabase, spawn_command};
 use crate::engines::outage::wait_until;
 use crate::shopper::scan_key_codes::{request_code, scan_of_code};
+use crate::support::Server;
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
-use crate::support::{Postgres, Server};
 
 const SHOPPER: &str = "shopper-uuid-001";
 
@@ -121,9 +121,9 @@ async fn directory_file_removes_the_device_everywhere(engine: Engine) {
 }
 
 /// Rows are added and changed between two reads of the export.
-#[apply(with_postgres)]
-async fn export_during_changes_can_be_imported(server: Postgres) {
-    let database = TestDatabase::at(server.database());
+#[apply(on_postgres)]
+async fn export_during_changes_can_be_imported(engine: Engine) {
+    let database = TestDatabase::new(engine);
     database.import("a.jsonl", &[shopper(&["d"]), key("a", Some("d"))].concat());
     let changes = "LOCK TABLE registration IN ACCESS EXCLUSIVE MODE;
         INSERT INTO shopper (id, type, account, devices) VALUES ('w', 'SHOPPER', 'active', '[]');
@@ -131,11 +131,10 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
         INSERT INTO customer (digest, shopper_id) VALUES (decode(repeat('00', 32), 'hex'), 'w');
         UPDATE shopper SET devices = '[\"e\"]' WHERE id = 'v';
         UPDATE registration SET device_id = 'e' WHERE shopper_id = 'v'";
-    let held = server.begin(database.url(), changes);
+    let held = database.postgres().begin(changes);
     let output = database.path("b.jsonl");
     let child = spawn_command(&database, &["export", "--output", &output]);
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    wait_until(PATIENCE, "the export waits", async || server.query(database.url(), waits).trim() != "0").await;
+    wait_until(PATIENCE, "the export waits", async || database.postgres().waiting() > 0).await;
     held.commit();
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -144,7 +143,7 @@ async fn export_during_changes_can_be_imported(server: Postgres) {
         stderr.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
         "{stderr}"
     );
-    let other_database = TestDatabase::at(server.database());
+    let other_database = TestDatabase::new(engine);
     let export = std::fs::read_to_string(output).unwrap();
     assert!(other_database.import("a.jsonl", &export).contains(": 2 changed"), "{export}");
 }

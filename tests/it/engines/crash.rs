@@ -17,7 +17,7 @@ use crate::checks::*;
 use crate::support::{HASH_KEY, IDENTITY_KEYS, Postgres, Process, client, scan_with_key, sessions};
 
 /// The number of times that PostgreSQL is killed, unless `CONNECTOR_TEST_KILLS` is set.
-const KILLS: usize = 3;
+const KILLS: usize = 2;
 /// The number of concurrent callers.
 const CALLERS: usize = 8;
 /// The time limit for scans to be answered again after a restart: 5 s, and a wide margin for a busy machine.

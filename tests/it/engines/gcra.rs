@@ -101,7 +101,7 @@ fn any_pause() -> impl Strategy<Value = Pause> {
 #[apply(with_redis)]
 async fn script_and_governor_agree_on_every_request(redis: Redis) {
     let cases = (any_size(), any_size(), 0.0..=1.0_f64, prop::collection::vec(any_pause(), 1..40));
-    let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&cases, |(per_second, burst, used, pauses)| {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let (clock, mut now) = (FakeRelativeClock::default(), START);

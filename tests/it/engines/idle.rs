@@ -1,11 +1,12 @@
 //! A connector without scans detects that its database or Redis is unreachable, logs the reason, and detects the
 //! recovery.
 
-use crate::trials::{apply, with_postgres, with_redis};
+use crate::trials::{apply, with_database, with_postgres, with_redis};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::engine::Database;
 use crate::engines::outage::wait_until;
 use crate::support::{HASH_KEY, Postgres, Process, Redis, client};
 
@@ -66,14 +67,13 @@ async fn idle_connector_detects_a_frozen_database(postgres: Postgres) {
     wait_for_metric(&process, "connector_database_up", 1.0).await;
 }
 
-#[apply(with_postgres)]
-async fn probe_leaves_no_row_behind(postgres: Postgres) {
-    let url = postgres.database();
-    let _process = Process::demo(&[("storage.url", &url), ("security.hash_key", HASH_KEY)]).await;
+#[apply(with_database)]
+async fn probe_leaves_no_row_behind(database: Database) {
+    let _process = Process::demo(&database.settings()).await;
     let written = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'decision'";
-    wait_until(DETECTION_LIMIT, "the database is probed", async || postgres.query(&url, written).trim() != "0").await;
+    wait_until(DETECTION_LIMIT, "the database is probed", async || database.query(written) != "0").await;
     let rows = "SELECT (SELECT count(*) FROM decision) + (SELECT count(*) FROM session)";
-    assert_eq!(postgres.query(&url, rows).trim(), "0");
+    assert_eq!(database.query(rows), "0");
 }
 
 #[apply(with_redis)]

@@ -1,18 +1,18 @@
 //! Another transaction locks the rows of a scan. The scan and its retries get a 500 in time, other scans pass, and the
 //! failures of this one key do not open the database's breaker.
 
-use crate::trials::{apply, with_postgres};
+use crate::trials::{apply, with_database};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-
+use crate::engine::Database;
 use crate::engines::outage::{
     RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
 };
-use crate::support::{Postgres, Server, scan, scan_with_key};
+use crate::support::{Server, scan, scan_with_key};
 
 /// Asserts that other scans pass and the connector stays ready while one scan and its retries fail.
 async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
@@ -46,26 +46,19 @@ async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
 }
 
 /// An open transaction has inserted a record of the same event.
-#[apply(with_postgres)]
-async fn locked_event_blocks_only_its_own_scans(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Arc::new(Server::postgres(&url, &[]).await);
+#[apply(with_database)]
+async fn locked_event_blocks_only_its_own_scans(database: Database) {
+    let server = Arc::new(Server::demo(&database.settings()).await);
     let (recorded_scan, locked_scan) = (scan(), scan());
     assert_eq!(server.verify(&recorded_scan).await.status, 200);
     let id = |body: &Value| body["authEvent"]["id"].as_str().unwrap().replace('-', "");
-    let column_type =
-        "SELECT data_type FROM information_schema.columns WHERE table_name = 'decision' AND column_name = 'event_id'";
-    let prefix = if postgres.query(&url, column_type).trim() == "bytea" { "\\x" } else { "" };
-    let transaction = postgres.begin(
-        &url,
-        &format!(
-            "CREATE TEMP TABLE copy AS SELECT * FROM decision WHERE event_id = '{prefix}{}';
-             UPDATE copy SET event_id = '{prefix}{}';
-             INSERT INTO decision SELECT * FROM copy",
-            id(&recorded_scan),
-            id(&locked_scan),
-        ),
-    );
+    let transaction = database.begin(&format!(
+        r"CREATE TEMP TABLE copy AS SELECT * FROM decision WHERE event_id = '\x{}';
+          UPDATE copy SET event_id = '\x{}';
+          INSERT INTO decision SELECT * FROM copy",
+        id(&recorded_scan),
+        id(&locked_scan),
+    ));
     assert_other_scans_pass(&server, &locked_scan).await;
     drop(transaction);
     wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
@@ -73,13 +66,12 @@ async fn locked_event_blocks_only_its_own_scans(postgres: Postgres) {
 }
 
 /// Another transaction locks all session rows. The exit must update one of these rows.
-#[apply(with_postgres)]
-async fn locked_session_blocks_only_exits(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Arc::new(Server::postgres(&url, &[]).await);
+#[apply(with_database)]
+async fn locked_session_blocks_only_exits(database: Database) {
+    let server = Arc::new(Server::demo(&database.settings()).await);
     let (entry, locked_scan) = (scan(), scan_with("authEvent.location", "EXIT"));
     assert_eq!(server.verify(&entry).await.status, 200);
-    let transaction = postgres.begin(&url, "SELECT 1 FROM session FOR UPDATE");
+    let transaction = database.begin("SELECT 1 FROM session FOR UPDATE");
     assert_other_scans_pass(&server, &locked_scan).await;
     drop(transaction);
     wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;

@@ -1,5 +1,5 @@
-//! The storage engines: the same tests on memory, SQLite and PostgreSQL, tests of shared databases, and rate limits shared in
-//! Redis.
+//! The storage engines: the same tests on memory, SQLite and PostgreSQL, tests of shared databases, and rate limits
+//! shared in Redis.
 
 pub(crate) mod capacity;
 pub(crate) mod crash;
@@ -8,10 +8,8 @@ pub(crate) mod hostile;
 pub(crate) mod idempotency;
 pub(crate) mod idle;
 pub(crate) mod import;
-pub(crate) mod limited;
 pub(crate) mod locked;
 pub(crate) mod look_ups;
-pub(crate) mod names;
 pub(crate) mod outage;
 pub(crate) mod pressure;
 pub(crate) mod races;

@@ -1,7 +1,7 @@
 //! A database that answers, but is busy or locked: scans fail in time, a scan that has failed is not recorded later,
 //! and work that no gate waits for takes no connection from scans.
 
-use crate::trials::{apply, with_postgres};
+use crate::trials::{apply, with_database};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +9,19 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checks::*;
-
+use crate::engine::Database;
 use crate::engines::outage::{
     RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
 };
-use crate::support::{Postgres, Server, scan, scan_with_key};
+use crate::support::{LISTS, Server, scan, scan_with_key};
 
 /// No record can be written. Every scan fails in time, later ones immediately, and none of them is recorded later, when
 /// its shopper has left.
-#[apply(with_postgres)]
-async fn locked_table_fails_scans_in_time(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Arc::new(Server::postgres(&url, &[]).await);
+#[apply(with_database)]
+async fn locked_table_fails_scans_in_time(database: Database) {
+    let server = Arc::new(Server::demo(&database.settings()).await);
     assert_eq!(server.verify(&scan()).await.status, 200);
-    let held = postgres.begin(&url, "LOCK TABLE decision IN ACCESS EXCLUSIVE MODE");
+    let held = database.begin("LOCK TABLE decision IN ACCESS EXCLUSIVE MODE");
     let asked: Vec<_> = (0..40).map(|_| scan()).collect();
     let mut under_way = JoinSet::new();
     for body in asked.clone() {
@@ -48,11 +47,11 @@ async fn locked_table_fails_scans_in_time(postgres: Postgres) {
 }
 
 /// More lists wait for a lock than there are connections.
-#[apply(with_postgres)]
-async fn lists_take_no_connection_from_scans(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Arc::new(Server::postgres(&url, &[("storage.max_connections", "4")]).await);
-    let held = postgres.begin(&url, "LOCK TABLE session IN ACCESS EXCLUSIVE MODE");
+#[apply(with_database)]
+async fn lists_take_no_connection_from_scans(database: Database) {
+    let few = [("storage.max_connections", "4")];
+    let server = Arc::new(Server::demo(&[&database.settings()[..], &few].concat()).await);
+    let held = database.begin("LOCK TABLE session IN ACCESS EXCLUSIVE MODE");
     let mut lists = JoinSet::new();
     for _ in 0..12 {
         let list = server.client.get(format!("{}/admin/v1/sessions", server.management));
@@ -71,12 +70,10 @@ async fn lists_take_no_connection_from_scans(postgres: Postgres) {
 
 /// The server answers, but not all scans in time. No scan gets a 500: too many scans are no fault of the connector, and
 /// a shopper could cause them.
-#[apply(with_postgres)]
-async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Arc::new(Server::postgres(&url, &[]).await);
-    postgres.query(
-        &url,
+#[apply(with_database)]
+async fn slow_server_causes_429_and_no_500(database: Database) {
+    let server = Arc::new(Server::demo(&database.settings()).await);
+    database.query(
         "ALTER TABLE registration RENAME TO registered;
          CREATE VIEW registration AS SELECT r.* FROM (SELECT pg_sleep(0.1)::TEXT AS slept OFFSET 0) AS slowly,
              LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
@@ -108,17 +105,13 @@ async fn slow_server_causes_429_and_no_500(postgres: Postgres) {
 }
 
 /// After a failover, the connections may lead to a server that is now a standby.
-#[apply(with_postgres)]
-async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Server::postgres(&url, &[]).await;
+#[apply(with_database)]
+async fn read_only_server_degrades_and_recovers(database: Database) {
+    let server = Server::demo(&database.settings()).await;
     let recorded = scan();
     assert_eq!(server.verify(&recorded).await.status, 200);
-    let name = url.rsplit('/').next().unwrap().to_owned();
-    let read_only =
-        |is: &str| postgres.query(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
-    read_only("on");
-    postgres.query(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
+    database.set_read_only(true);
+    database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
     wait_until(RECOVERY, "the connector is degraded", async || {
         let outcome = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_500_in_time(&outcome, "while the server is read-only");
@@ -126,10 +119,7 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
     })
     .await;
     assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "a cached record is answered");
-    postgres.query(
-        &url,
-        &format!("SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = off"),
-    );
+    database.set_read_only(false);
     wait_until(RECOVERY, "a scan passes", async || {
         let (answer, elapsed) = verify_timed(&server, &scan()).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
@@ -139,10 +129,9 @@ async fn read_only_server_degrades_and_recovers(postgres: Postgres) {
 }
 
 /// During a rolling update, the next release has changed the schema while this release still runs.
-#[apply(with_postgres)]
-async fn columns_of_a_later_release_are_ignored(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Server::postgres(&url, &[]).await;
+#[apply(with_database)]
+async fn columns_of_a_later_release_are_ignored(database: Database) {
+    let server = Server::demo(&database.settings()).await;
     let asked = [
         scan(),
         scan_with_key(b"flagged_shopper_key"),
@@ -154,29 +143,16 @@ async fn columns_of_a_later_release_are_ignored(postgres: Postgres) {
             let again = set(retry(body), "authEvent.id", new_id());
             assert_ne!(server.verify(&again).await.status, 500, "round {round}");
         }
-        for list in ["sessions", "decisions", "stores", "shoppers", "identity-keys", "customers", "audit"] {
-            let list = format!("{}/admin/v1/{list}", server.management);
-            assert_eq!(server.client.get(&list).send().await.unwrap().status(), 200, "{list}, round {round}");
+        for (list, _) in LISTS {
+            assert_eq!(server.admin("GET", list).await.status, 200, "{list}, round {round}");
         }
         server.put("customers", &json!({ "issuer": "i", "subject": "s", "shopper": "shopper-uuid-001" })).await;
-        let tables = [
-            "property",
-            "session",
-            "decision",
-            "used_code",
-            "store",
-            "shopper",
-            "registration",
-            "customer",
-            "basket",
-            "issued_token",
-            "audit",
-            "directory_version",
-        ];
-        let add = tables.map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT"));
-        postgres.query(&url, &add.join("; "));
+        let tables = database.query("SELECT relname FROM pg_stat_user_tables WHERE relname <> '_sqlx_migrations'");
+        let add: Vec<_> =
+            tables.lines().map(|table| format!("ALTER TABLE {table} ADD COLUMN later_{round} TEXT")).collect();
+        database.query(&add.join("; "));
         // Makes the connector read everything again.
-        postgres.query(&url, "UPDATE directory_version SET version = version + 1");
+        database.query("UPDATE directory_version SET version = version + 1");
     }
     // A connector that starts on this schema works as well.
     let fresh = server.replica().await;
@@ -185,28 +161,25 @@ async fn columns_of_a_later_release_are_ignored(postgres: Postgres) {
 
 /// During a rolling update to this release, its first connector migrates the schema. It waits for an open change of the
 /// directory, and no scan at the other connectors waits for the migration.
-#[apply(with_postgres)]
-async fn schema_is_migrated_while_another_connector_serves_scans(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Server::postgres(&url, &[]).await;
+#[apply(with_database)]
+async fn schema_is_migrated_while_another_connector_serves_scans(database: Database) {
+    let server = Server::demo(&database.settings()).await;
     let audit = server.all("audit").await;
     let back = "DROP TABLE customer, issued_token; ALTER TABLE audit DROP CONSTRAINT audit_kind_check;
         ALTER TABLE audit ADD CONSTRAINT audit_kind_check
             CHECK (kind IN ('store', 'shopper', 'identity_key', 'recognition_token'));
         DELETE FROM _sqlx_migrations WHERE version IN (5, 7)";
-    postgres.query(&url, back);
-    let changing = postgres.begin(
-        &url,
+    database.query(back);
+    let changing = database.begin(
         "UPDATE directory_version SET version = version + 1;
          UPDATE shopper SET devices = '[]' WHERE id = 'cash-shopper-uuid-001'",
     );
     let start = server.replica();
     tokio::pin!(start);
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     wait_until(RECOVERY, "the migration waits", async || {
         let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
         assert!(!is_early, "the migration did not wait for the change");
-        postgres.query(&url, waits).trim() != "0"
+        database.waiting() > 0
     })
     .await;
     for _ in 0..20 {

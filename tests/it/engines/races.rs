@@ -86,7 +86,7 @@ async fn race(server: &Arc<Server>, requests: &[Value]) -> Answer {
 #[apply(on_every_engine)]
 async fn one_of_two_shoppers_of_one_event_is_accepted(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
-    for round in 1..=8 {
+    for round in 1..=4 {
         let event = new_id();
         let requests = ["valid_shopper_key", "associate_key"].map(|key| scan_of(&event, key));
         let winner = race(&server, &requests).await;
@@ -115,7 +115,7 @@ async fn one_of_two_stores_or_locations_of_one_event_is_accepted(engine: Engine)
 #[apply(on_every_engine)]
 async fn racing_acceptance_and_rejection_are_answered_consistently(engine: Engine) {
     let server = Arc::new(engine.demo(&[]).await);
-    for round in 1..=8 {
+    for round in 1..=4 {
         let event = new_id();
         let requests = ["valid_shopper_key", "unknown_key"].map(|key| scan_of(&event, key));
         let bodies: Vec<_> = (0..16).flat_map(|_| requests.iter().map(retry)).collect();

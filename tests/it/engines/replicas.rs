@@ -1,7 +1,7 @@
 //! Connectors that share a database act as one: it makes no difference which of them receives a scan, or
 //! whether several receive it at the same time.
 
-use crate::trials::{apply, on_postgres, with_postgres};
+use crate::trials::{apply, on_postgres, with_database};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::engine::{Database, Engine};
-use crate::support::{Answer, Postgres, Server, scan};
+use crate::support::{Answer, Server, scan};
 
 /// The number of simultaneous requests.
 const CONCURRENT_REQUESTS: usize = 64;
@@ -59,60 +59,54 @@ async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
 
 #[apply(on_postgres)]
 async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
-    for count in [2, 3] {
-        let replicas = replicas(engine, count).await;
-        for round in 1..=4 {
-            let request = scan();
-            let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
-            assert_all_same(&answers[0]);
-            assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of the duplicates");
-            assert_all_answer(&replicas, &request, &answers[0][0]).await;
-            assert_eq!(sessions(&replicas).await.len(), round);
-        }
+    let replicas = replicas(engine, 3).await;
+    for round in 1..=4 {
+        let request = scan();
+        let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
+        assert_all_same(&answers[0]);
+        assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of the duplicates");
+        assert_all_answer(&replicas, &request, &answers[0][0]).await;
+        assert_eq!(sessions(&replicas).await.len(), round);
     }
 }
 
 #[apply(on_postgres)]
 async fn one_of_conflicting_acceptances_across_replicas_wins(engine: Engine) {
-    for count in [2, 3] {
-        let replicas = replicas(engine, count).await;
-        for round in 1..=4 {
-            let event = new_id();
-            let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
-                .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
-            let mut accepted = Vec::new();
-            for (request, answers) in requests.iter().zip(send_concurrently(&replicas, &requests).await) {
-                assert_all_same(&answers);
-                match answers[0].status {
-                    200 => accepted.push(answers[0].json()),
-                    _ => assert_refused(&answers[0], 400, ALREADY_USED, "another was accepted"),
-                }
-                assert_all_answer(&replicas, request, &answers[0]).await;
+    let replicas = replicas(engine, 3).await;
+    for round in 1..=4 {
+        let event = new_id();
+        let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
+            .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
+        let mut accepted = Vec::new();
+        for (request, answers) in requests.iter().zip(send_concurrently(&replicas, &requests).await) {
+            assert_all_same(&answers);
+            match answers[0].status {
+                200 => accepted.push(answers[0].json()),
+                _ => assert_refused(&answers[0], 400, ALREADY_USED, "another was accepted"),
             }
-            let sessions = sessions(&replicas).await;
-            assert_eq!((accepted.len(), sessions.len()), (1, round));
-            assert_eq!(sessions[0]["visitor"], accepted[0]["visitorDetails"]);
+            assert_all_answer(&replicas, request, &answers[0]).await;
         }
+        let sessions = sessions(&replicas).await;
+        assert_eq!((accepted.len(), sessions.len()), (1, round));
+        assert_eq!(sessions[0]["visitor"], accepted[0]["visitorDetails"]);
     }
 }
 
 #[apply(on_postgres)]
 async fn guesses_across_replicas_get_eight_rejections(engine: Engine) {
-    for count in [2, 3] {
-        let replicas = replicas(engine, count).await;
-        let event = new_id();
-        let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
-        let mut rejected = 0;
-        for (guess, answers) in guesses.iter().zip(send_concurrently(&replicas, &guesses).await) {
-            assert_all_same(&answers);
-            match answers[0].status {
-                401 => rejected += 1,
-                _ => assert_refused(&answers[0], 400, ALREADY_USED, "the ninth and more"),
-            }
-            assert_all_answer(&replicas, guess, &answers[0]).await;
+    let replicas = replicas(engine, 3).await;
+    let event = new_id();
+    let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
+    let mut rejected = 0;
+    for (guess, answers) in guesses.iter().zip(send_concurrently(&replicas, &guesses).await) {
+        assert_all_same(&answers);
+        match answers[0].status {
+            401 => rejected += 1,
+            _ => assert_refused(&answers[0], 400, ALREADY_USED, "the ninth and more"),
         }
-        assert_eq!(rejected, 8);
+        assert_all_answer(&replicas, guess, &answers[0]).await;
     }
+    assert_eq!(rejected, 8);
 }
 
 #[apply(on_postgres)]
@@ -138,13 +132,11 @@ async fn acceptance_and_rejections_across_replicas_are_answered_consistently(eng
 
 /// One connector is still writing a rejection of a new event when another accepts the event, and a third receives a
 /// retry of the rejected scan. The rejected scan and its retry must get the same answer.
-#[apply(with_postgres)]
-async fn rejection_being_written_precedes_an_acceptance(postgres: Postgres) {
-    let url = postgres.database();
-    let server = Server::postgres(&url, &[]).await;
+#[apply(with_database)]
+async fn rejection_being_written_precedes_an_acceptance(database: Database) {
+    let server = Server::demo(&database.settings()).await;
     let replicas = [server.replica().await, server.replica().await];
-    postgres.query(
-        &url,
+    database.query(
         "CREATE FUNCTION slow_down() RETURNS TRIGGER LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
          CREATE TRIGGER slow_rejections BEFORE INSERT ON decision
@@ -161,8 +153,9 @@ async fn rejection_being_written_precedes_an_acceptance(postgres: Postgres) {
             answer
         };
         let accept_during_the_write = async {
-            let writes = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-            while postgres.query(&url, writes).trim() == "0" {
+            let writes =
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+            while database.query(writes) == "0" {
                 if is_written.load(Ordering::Relaxed) {
                     return None;
                 }
@@ -236,17 +229,6 @@ async fn record_of_one_replica_is_answered_by_all(engine: Engine) {
 }
 
 #[apply(on_postgres)]
-async fn session_is_shared_by_all_replicas(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    let (entry, exit) = (scan(), scan_with("authEvent.location", "EXIT"));
-    assert_eq!(replicas[0].verify(&entry).await.status, 200);
-    assert_eq!(replicas[1].verify(&exit).await.status, 200);
-    let sessions = sessions(&replicas).await;
-    assert_eq!((sessions.len(), &sessions[0]["state"]), (1, &json!("closed")));
-    assert_eq!(sessions[0]["exit"]["authEventId"], exit["authEvent"]["id"]);
-}
-
-#[apply(on_postgres)]
 async fn record_outlives_its_store_on_every_replica(engine: Engine) {
     let directory = |is_enabled: bool| {
         json!({
@@ -268,10 +250,9 @@ async fn record_outlives_its_store_on_every_replica(engine: Engine) {
     assert_all_answer(&[before, after].map(Arc::new), &request, &answer).await;
 }
 
-#[apply(on_postgres)]
-async fn replicas_may_start_at_the_same_instant(_: Engine) {
-    let database = Database::new();
-    let start = || Server::postgres(database.url(), &[]);
+#[apply(with_database)]
+async fn replicas_may_start_at_the_same_instant(database: Database) {
+    let start = async || Server::demo(&database.settings()).await;
     let (first, second, third) = tokio::join!(start(), start(), start());
     let replicas = [first, second, third].map(Arc::new);
     let request = scan();
@@ -280,15 +261,14 @@ async fn replicas_may_start_at_the_same_instant(_: Engine) {
     assert_all_answer(&replicas, &request, &answer).await;
 }
 
-#[apply(on_postgres)]
-async fn wrong_hash_key_is_refused(_: Engine) {
-    let database = Database::new();
+#[apply(with_database)]
+async fn wrong_hash_key_is_refused(database: Database) {
     let refusal = async |settings: &[(&str, &str)]| {
         let settings = [&[("storage.url", database.url())], settings].concat();
         Server::try_demo(&settings).await.err().expect("the start fails")
     };
     assert!(refusal(&[]).await.contains("security.hash_key"), "the hash key is required");
-    drop(Server::postgres(database.url(), &[]).await);
+    drop(Server::demo(&database.settings()).await);
     let other_hash_key = base64([7; 32]);
     let refused = refusal(&[("security.hash_key", &other_hash_key)]).await;
     assert!(refused.contains("security.hash_key") && !refused.contains(&other_hash_key), "{refused}");

@@ -1,6 +1,6 @@
 //! PostgreSQL's `record_decisions` and codes, called directly: batches and waits that requests cannot cause reliably.
 
-use crate::trials::{apply, with_postgres};
+use crate::trials::{apply, with_database};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::checks::PATIENCE;
-
-use crate::support::{Postgres, Server};
+use crate::engine::Database;
+use crate::support::Server;
 
 /// An acceptance of an event at an entry gate.
 fn job(number: usize, event: u8, code: Option<u8>) -> Value {
@@ -30,22 +30,18 @@ fn call(jobs: &[Value]) -> String {
     format!("SELECT number, outcome, coalesce(denial, 'accepted') FROM record_decisions('{jobs}') ORDER BY number")
 }
 
+/// A database with the schema, which no connector uses.
 #[derive(Clone)]
-struct TestDatabase {
-    postgres: Arc<Postgres>,
-    url: String,
-}
+struct Schema(Arc<Database>);
 
-impl TestDatabase {
-    /// A database with the schema, which no connector uses.
-    async fn new(postgres: Postgres) -> Self {
-        let url = postgres.database();
-        Server::postgres(&url, &[]).await.stopped().await;
-        Self { postgres: Arc::new(postgres), url }
+impl Schema {
+    async fn new(database: Database) -> Self {
+        Server::demo(&database.settings()).await.stopped().await;
+        Self(Arc::new(database))
     }
 
     fn query(&self, statement: &str) -> Vec<String> {
-        self.postgres.query(&self.url, statement).lines().map(str::to_owned).collect()
+        self.0.query(statement).lines().map(str::to_owned).collect()
     }
 
     fn record(&self, jobs: &[Value]) -> Vec<String> {
@@ -57,8 +53,7 @@ impl TestDatabase {
         let database = self.clone();
         let recording = thread::spawn(move || database.record(&jobs));
         let deadline = Instant::now() + PATIENCE;
-        let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        while self.query(count) != [waiting.to_string()] {
+        while self.0.waiting() != waiting {
             assert!(Instant::now() < deadline && !recording.is_finished(), "the batch does not wait for a lock");
             thread::sleep(Duration::from_millis(10)); // poll until the deadline above
         }
@@ -71,9 +66,9 @@ impl TestDatabase {
     }
 }
 
-#[apply(with_postgres)]
-async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
-    let database = TestDatabase::new(postgres).await;
+#[apply(with_database)]
+async fn only_recorded_acceptances_use_codes(database: Database) {
+    let database = Schema::new(database).await;
     assert_eq!(database.record(&[job(0, 1, Some(0xa))]), ["0|new|accepted"]);
     assert_eq!(database.record(&[job(0, 1, Some(0xa))]), ["0|replay|accepted"]);
     assert_eq!(database.record(&[job(0, 1, Some(0xb))]), ["0|mismatch|accepted"]);
@@ -114,10 +109,10 @@ async fn only_recorded_acceptances_use_codes(postgres: Postgres) {
 }
 
 /// One batch is blocked between its two codes. If it locked them one by one, another batch could hold the second.
-#[apply(with_postgres)]
-async fn batches_lock_their_codes_before_their_events(postgres: Postgres) {
-    let database = TestDatabase::new(postgres).await;
-    let blocker = database.postgres.begin(&database.url, &call(&[job(0, 3, None)]));
+#[apply(with_database)]
+async fn batches_lock_their_codes_before_their_events(database: Database) {
+    let database = Schema::new(database).await;
+    let blocker = database.0.begin(&call(&[job(0, 3, None)]));
     let first_batch = database.record_in_background(vec![job(0, 1, Some(0xa)), job(1, 3, Some(0xb))], 1);
     let second_batch = database.record_in_background(vec![job(0, 2, Some(0xb)), job(1, 4, Some(0xa))], 2);
     // A batch with other codes does not wait.
@@ -129,11 +124,11 @@ async fn batches_lock_their_codes_before_their_events(postgres: Postgres) {
 
 /// Both batches wait for the middle code, which another transaction holds. If codes were locked in the order of events,
 /// each batch would by then hold a code that the other needs next.
-#[apply(with_postgres)]
-async fn codes_are_locked_in_their_own_order(postgres: Postgres) {
-    let database = TestDatabase::new(postgres).await;
+#[apply(with_database)]
+async fn codes_are_locked_in_their_own_order(database: Database) {
+    let database = Schema::new(database).await;
     let middle = "SELECT pg_advisory_xact_lock(('x' || repeat('05', 8))::BIT(64)::BIGINT)";
-    let middle = database.postgres.begin(&database.url, middle);
+    let middle = database.0.begin(middle);
     let jobs = |codes: [u8; 3], events: [u8; 3]| {
         let pairs = codes.into_iter().zip(events).enumerate();
         pairs.map(|(number, (code, event))| job(number, event, Some(code))).collect()
@@ -146,10 +141,10 @@ async fn codes_are_locked_in_their_own_order(postgres: Postgres) {
     assert_eq!(second_batch.join().unwrap(), all("key_already_used"));
 }
 
-#[apply(with_postgres)]
-async fn uncommitted_transaction_uses_no_code(postgres: Postgres) {
-    let database = TestDatabase::new(postgres).await;
-    let first = database.postgres.begin(&database.url, &call(&[job(0, 1, Some(0xa))]));
+#[apply(with_database)]
+async fn uncommitted_transaction_uses_no_code(database: Database) {
+    let database = Schema::new(database).await;
+    let first = database.0.begin(&call(&[job(0, 1, Some(0xa))]));
     let second = database.record_in_background(vec![job(0, 2, Some(0xa))], 1);
     drop(first);
     assert_eq!(second.join().unwrap(), ["0|new|accepted"]);
@@ -157,7 +152,7 @@ async fn uncommitted_transaction_uses_no_code(postgres: Postgres) {
     // The primary key decides, even if a transaction has not taken the lock.
     let by_hand =
         "INSERT INTO used_code VALUES (decode(repeat('0b', 32), 'hex'), decode(repeat('01', 16), 'hex'), 1000)";
-    let first = database.postgres.begin(&database.url, by_hand);
+    let first = database.0.begin(by_hand);
     let second = database.record_in_background(vec![job(0, 3, Some(0xb))], 1);
     drop(first);
     assert_eq!(second.join().unwrap(), ["0|new|accepted"]);
