@@ -424,5 +424,4 @@ fn hash_key(reader: &mut Reader, storage: &Storage) -> Option<HashKey> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

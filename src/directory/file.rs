@@ -307,3 +307,7 @@ impl FileCheck {
         self.problems.push(Problem::new(format!("{path}.{field}"), message));
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
