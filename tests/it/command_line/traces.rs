@@ -90,14 +90,17 @@ async fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
     // The exporter waits up to 3 s for the answer to a batch. A stop must not wait for that.
-    assert_one_within(Duration::from_millis(2_900), "a stop", async || {
+    let limit = Duration::from_millis(2_900);
+    assert_one_within(limit, "a stop", async || {
         let process = Process::demo(&settings).await;
         ask(&process, None).await;
         let began = Instant::now();
         let ended = process.stop();
         let took = began.elapsed();
         assert_eq!(ended.code, Some(0));
-        assert!(ended.stderr.contains("stopped before every span was exported"), "{}", ended.stderr);
+        // On a busy machine the signal may arrive when the exporter has given up; such an attempt takes longer.
+        let is_early = ended.stderr.contains("stopped before every span was exported");
+        assert!(is_early || took > limit, "{}", ended.stderr);
         took
     })
     .await;
