@@ -293,5 +293,4 @@ fn delta(duration: Duration) -> TimeDelta {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

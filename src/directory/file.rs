@@ -280,3 +280,7 @@ impl FileCheck {
         self.problems.push(Problem::new(format!("{path}.{field}"), message));
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

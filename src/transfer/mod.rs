@@ -171,4 +171,6 @@ impl Counts {
 }
 
 #[cfg(test)]
+mod import_tests;
+#[cfg(test)]
 mod tests;

@@ -43,10 +43,12 @@ pub(crate) mod trials;
 pub(crate) use {
     administration::{LISTS, segment},
     postgres::{Postgres, Transaction, free_port},
-    process::{Ended, Process},
+    process::{Ended, Process, wait_until},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
-    server::{Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, client, client_without_credentials, environment, sessions},
+    server::{
+        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, sessions,
+    },
     slow_disk::SlowDisk,
     starting::{Starting, silent_server},
 };

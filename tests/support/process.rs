@@ -4,8 +4,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::secrets;
-use super::server::{MANAGEMENT_TOKEN, environment};
+use serde_json::Value;
+
+use super::server::{Answer, MANAGEMENT_TOKEN, client, environment};
+use super::{IDENTITY_KEYS, secrets};
 
 /// The maximum time for a process to start, to print an expected line, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +41,14 @@ impl Process {
     /// Starts `demo` on free ports with these settings, and waits until it is ready.
     pub(crate) async fn demo(settings: &[(&str, &str)]) -> Self {
         Self::start("demo", settings).await
+    }
+
+    /// Starts `demo` with this directory file.
+    pub(crate) async fn with_directory(directory: &Value, settings: &[(&str, &str)]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), directory.to_string()).unwrap();
+        let path = file.path().to_str().unwrap().to_owned();
+        Self::demo(&[&[("directory.file", path.as_str())], settings].concat()).await
     }
 
     /// Starts `serve` or `demo` on free ports, and waits for the log line `ready`, which names the ports. `subcommand`
@@ -133,6 +143,34 @@ impl Process {
         }
     }
 
+    /// Sends a scan.
+    pub(crate) async fn verify(&self, body: &Value) -> Answer {
+        self.post(body.to_string()).await
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> Answer {
+        let request = client().post(format!("{}{IDENTITY_KEYS}", self.api)).body(body);
+        Answer::read(request.send().await.unwrap()).await
+    }
+
+    /// The answer of the management port, as text.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        client().get(format!("{}{path}", self.management)).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The value of a metric, such as `connector_breaker_open{backend="database"}`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+    }
+
+    /// The status in `/readyz`.
+    pub(crate) async fn readiness(&self) -> String {
+        let answer: Value = serde_json::from_str(&self.get("/readyz").await).unwrap();
+        answer["status"].as_str().unwrap().to_owned()
+    }
+
     /// Waits for the next line on standard output that contains this text, and returns it.
     pub(crate) fn wait_for_output(&self, part: &str) -> String {
         next(&self.printed, part).unwrap_or_else(|| panic!("nothing printed has {part}"))
@@ -173,6 +211,12 @@ impl Process {
         assert!(sent.success(), "kill -{name}");
     }
 
+    /// Stops the process with SIGTERM, and returns exit code and output.
+    pub(crate) fn stop(self) -> Ended {
+        self.signal("TERM");
+        self.wait_for_end()
+    }
+
     /// Waits until the process has ended, and returns exit code and output.
     pub(crate) fn wait_for_end(mut self) -> Ended {
         let code = wait(&mut self.child).code();
@@ -206,14 +250,18 @@ impl Ended {
         }
         Self { code: output.status.code(), stdout, stderr }
     }
-}
 
-impl Ended {
+    /// The lines of a log in JSON.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let line = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line} in {}", self.stderr));
+        self.stderr.lines().map(line).collect()
+    }
+
     /// The error of `serve` or `demo` at the start: the message of the last line if the log is JSON, otherwise the text
     /// after `error:`.
     pub(crate) fn error(&self) -> String {
         let last = self.stderr.lines().last().unwrap_or_default();
-        match serde_json::from_str::<serde_json::Value>(last) {
+        match serde_json::from_str::<Value>(last) {
             Ok(line) => {
                 assert_eq!(line["level"], "ERROR", "{}", self.stderr);
                 line["message"].as_str().unwrap().to_owned()
@@ -237,7 +285,7 @@ impl Drop for Process {
 
 /// The URLs of the API and the management port, from the log line `ready` in JSON or text.
 fn ready_ports(line: &str) -> Option<[String; 2]> {
-    let json = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
+    let json = serde_json::from_str::<Value>(line).unwrap_or_default();
     let in_text = |name: &str| Some(line.split_once(&format!(" {name}="))?.1.split(' ').next()?.to_owned());
     let is_ready = json["message"] == "ready" || line.contains(" ready api=");
     let port = |name: &str| json[name].as_str().map(str::to_owned).or_else(|| in_text(name));
@@ -249,6 +297,15 @@ fn next(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
     let until_deadline = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
     std::iter::from_fn(until_deadline).find(|line| line.contains(part))
+}
+
+/// Polls until the condition is true.
+pub(crate) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
+    }
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

@@ -309,3 +309,8 @@ pub(crate) fn environment<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &
     let variable = |name: &str| format!("CONNECTOR__{}", name.to_uppercase().replace('.', "__"));
     settings.into_iter().map(|(name, value)| (variable(name), (*value).to_owned())).collect()
 }
+
+/// Settings with borrowed names and values.
+pub(crate) fn borrowed(settings: &[(impl AsRef<str>, String)]) -> Vec<(&str, &str)> {
+    settings.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect()
+}

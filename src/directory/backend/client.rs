@@ -375,6 +375,51 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_malformed_if_any_member_is() {
+        let with = |pointer: &str, value: serde_json::Value| {
+            let mut answer = serde_json::json!({ "shopper": { "id": "v1", "type": "SHOPPER" } });
+            let (parent, member) = pointer.rsplit_once('/').expect("a pointer");
+            answer.pointer_mut(parent).expect("an object")[member] = value;
+            answer.to_string()
+        };
+        let valid = with("/device", "d".repeat(255).into());
+        assert!(read_answer(Kind::IdentityKey, valid.as_bytes()).is_ok(), "{valid}");
+        let whole = [
+            "[".repeat(10_000),
+            "{".to_owned(),
+            format!("{valid}{valid}"),
+            format!("\u{feff}{valid}"),
+            r#"{"shopper": {"id": "\ud800", "type": "SHOPPER"}}"#.to_owned(),
+            r#"{"shopper": {"id": "a", "id": "b", "type": "SHOPPER"}}"#.to_owned(),
+            r#"{"visitor": {"id": "v1", "type": "SHOPPER"}}"#.to_owned(),
+        ];
+        let ids = ["", "v\0", &"v".repeat(256)].map(serde_json::Value::from);
+        let methods = serde_json::json!([
+            {}, "2029-06", { "lastMonth": "2029-13" }, { "lastMonth": "06/29" }, { "lastMonth": "2029-06", "id": "" },
+            { "lastMonth": "2029-06", "id": "p".repeat(256) }, { "lastMonth": "2029-06", "number": "4111" },
+        ]);
+        let members = [
+            ("/shopper", serde_json::json!([null, "v1"])),
+            ("/shopper/id", serde_json::json!([1, null, ids[0], ids[1], ids[2]])),
+            ("/shopper/type", serde_json::json!(["shopper", "MANAGER", null])),
+            ("/shopper/account", serde_json::json!(["frozen", true])),
+            ("/shopper/flagged", serde_json::json!([true])),
+            ("/shopper/devices", serde_json::json!([["d1"]])),
+            ("/shopper/paymentMethod", methods),
+            ("/device", serde_json::json!([["d"], ids[0], ids[1], ids[2]])),
+            ("/channel", serde_json::json!(["NFC", "radio"])),
+            ("/revoked", serde_json::json!(["false", 0])),
+            ("/reason", serde_json::json!(["why not"])),
+        ];
+        let members = members.into_iter().flat_map(|(pointer, values)| {
+            values.as_array().expect("values").iter().map(|value| with(pointer, value.clone())).collect::<Vec<_>>()
+        });
+        let accepted =
+            whole.into_iter().chain(members).filter(|text| read_answer(Kind::IdentityKey, text.as_bytes()).is_ok());
+        assert_eq!(accepted.collect::<Vec<_>>(), Vec::<String>::new());
+    }
+
+    #[test]
     fn an_answer_about_a_token_must_not_have_a_channel() {
         let text = r#"{"shopper": {"id": "a", "type": "SHOPPER"}, "channel": "RADIO"}"#;
         assert!(read_answer(Kind::IdentityKey, text.as_bytes()).is_ok());

@@ -3,29 +3,18 @@
 use crate::trials::{apply, test};
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::backend::wait_until;
 use crate::support::backend::{Backend, Reply};
-use crate::support::{Process, client};
+use crate::support::{Process, wait_until};
 
-async fn get(process: &Process, path: &str) -> String {
-    client().get(format!("{}{path}", process.management)).send().await.unwrap().text().await.unwrap()
-}
-
-async fn wait_for_line(process: &Process, line: &str) {
-    wait_until(line, async || get(process, "/metrics").await.lines().any(|shown| shown == line)).await;
-}
-
-async fn readiness(process: &Process) -> Value {
-    serde_json::from_str::<Value>(&get(process, "/readyz").await).unwrap()["status"].clone()
+async fn wait_for_metric(process: &Process, name: &str, value: f64) {
+    wait_until(name, async || process.metric(name).await == value).await;
 }
 
 #[apply(test)]
 async fn a_backend_that_is_down_is_noticed_without_a_scan() {
     let backend = Backend::start().await;
     let process = Process::demo(&[("directory.url", &backend.url())]).await;
-    wait_for_line(&process, "connector_identity_backend_up 1").await;
+    wait_for_metric(&process, "connector_identity_backend_up", 1.0).await;
     for (cause, failure) in [
         ("connection refused", None),
         ("no answer in time", Some(Reply::Silence)),
@@ -35,16 +24,16 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
             None => backend.stop().await,
             Some(reply) => backend.set_reply(reply),
         }
-        wait_for_line(&process, "connector_identity_backend_up 0").await;
-        wait_for_line(&process, "connector_breaker_open{backend=\"identity_backend\"} 1").await;
-        assert_eq!(readiness(&process).await, "degraded", "{cause}");
+        wait_for_metric(&process, "connector_identity_backend_up", 0.0).await;
+        wait_for_metric(&process, "connector_breaker_open{backend=\"identity_backend\"}", 1.0).await;
+        assert_eq!(process.readiness().await, "degraded", "{cause}");
         let line = process.wait_for_log("the identity backend does not answer: scans get a 500");
         assert!(line.contains(cause), "{line}");
         match cause {
             "connection refused" => backend.resume().await,
             _ => backend.set_reply(Reply::not_found()),
         }
-        wait_for_line(&process, "connector_identity_backend_up 1").await;
+        wait_for_metric(&process, "connector_identity_backend_up", 1.0).await;
         process.wait_for_log("the identity backend answers again");
     }
     assert_eq!(backend.requests().len(), 0, "no look-up requests for scans");

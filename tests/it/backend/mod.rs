@@ -4,7 +4,6 @@
 pub(crate) mod answers;
 pub(crate) mod cache;
 pub(crate) mod circuit;
-pub(crate) mod configuration;
 pub(crate) mod failures;
 pub(crate) mod idle;
 pub(crate) mod limits;
@@ -15,9 +14,8 @@ pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
-use crate::checks::PATIENCE;
 use crate::support::backend::Backend;
-use crate::support::{Answer, Server, scan_with_key};
+use crate::support::{Answer, Server, scan_with_key, wait_until};
 use identity_connector::testing::digest::{Fingerprint, HashKey};
 use identity_connector::testing::directory::backend::{Credentials, Limits, Settings, parse_url};
 use identity_connector::testing::directory::{Directory, IdentityBackend, ScanContext};
@@ -52,15 +50,6 @@ async fn lookup_count(server: &Server, outcome: &str) -> u64 {
     let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
     let metrics = server.metrics().await;
     metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
-}
-
-/// Waits until the condition is true.
-async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < PATIENCE, "{what}: timed out");
-        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline
-    }
 }
 
 /// Makes the backend answer, and waits until the connector accepts its answers.

@@ -48,21 +48,8 @@ fn answer_like_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         Just(json!("x".repeat(300))),
     ];
-    let name = prop::sample::select(
-        &[
-            "shopper",
-            "id",
-            "type",
-            "account",
-            "paymentMethod",
-            "lastMonth",
-            "device",
-            "devices",
-            "channel",
-            "revoked",
-            "other",
-        ][..],
-    );
+    let names = "shopper id type account paymentMethod lastMonth device devices channel revoked other";
+    let name = prop::sample::select(names.split(' ').collect::<Vec<_>>());
     word.prop_recursive(4, 40, 8, move |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -74,7 +61,7 @@ fn answer_like_json() -> impl Strategy<Value = Value> {
 }
 
 /// A valid answer with these changes.
-fn mutate(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
+fn mutate(changes: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
     let full = json!({
         "shopper": { "id": "v1", "type": "SHOPPER", "account": "active", "paymentMethod": { "lastMonth": "2029-06", "id": "pm" } },
         "device": "d1", "channel": "OPTICAL", "revoked": false,
@@ -90,7 +77,7 @@ fn mutate(changes: Vec<(u8, prop::sample::Index, u8)>) -> String {
             _ => {}
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 fn expect_200_or_401(status: u16, what: &str) -> Result<(), String> {
@@ -113,32 +100,22 @@ async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Resul
 
 #[apply(test)]
 fn any_body_with_status_200_gets_200_or_401() {
-    let bytes = vec(any::<u8>(), 0..600);
-    check_property(150, bytes, &[("directory.cache_for", "60s")], &async |server, backend, body| {
+    let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
+    let bodies = prop_oneof![
+        vec(any::<u8>(), 0..600),
+        answer_like_json().prop_map(|json| json.to_string().into_bytes()),
+        changes.prop_map(mutate),
+    ];
+    check_property(250, bodies, &[("directory.cache_for", "60s")], &async |server, backend, body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         check_answer(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
     });
 }
 
 #[apply(test)]
-fn json_that_resembles_an_answer_gets_200_or_401() {
-    check_property(300, answer_like_json(), &[], &async |server, backend, json| {
-        check_answer(server, backend, Reply::Status(200, json.to_string())).await
-    });
-}
-
-#[apply(test)]
-fn valid_answer_with_some_bytes_changed_gets_200_or_401() {
-    let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
-    check_property(300, changes, &[], &async |server, backend, changes| {
-        check_answer(server, backend, Reply::Status(200, mutate(changes))).await
-    });
-}
-
-#[apply(test)]
 fn any_status_below_500_except_429_gets_200_or_401() {
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
-    check_property(200, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
+    check_property(60, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
         let has_none = status == 204 || status == 304;
         let body = if has_none { String::new() } else { body };
         check_answer(
@@ -199,7 +176,7 @@ fn keys_of_every_kind() -> impl Strategy<Value = Vec<u8>> {
 
 #[apply(test)]
 fn lookup_request_for_any_key_has_the_documented_form() {
-    check_property(500, keys_of_every_kind(), &[], &async |server, backend, key| {
+    check_property(200, keys_of_every_kind(), &[], &async |server, backend, key| {
         let before = backend.requests().len();
         let answer = server.verify(&scan_with_key(&key)).await;
         expect_200_or_401(answer.status, "")?;
@@ -211,7 +188,7 @@ fn lookup_request_for_any_key_has_the_documented_form() {
 fn no_lookup_request_is_sent_for_an_unsigned_code() {
     let key = base64([7; 32]);
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
-    check_property(150, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
+    check_property(60, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
         let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
         expect_200_or_401(verify(server, &code).await.status, &code)?;
         if backend.requests().is_empty() { Ok(()) } else { Err(code) }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
-use crate::support::{IDENTITY_KEYS, MANAGEMENT_TOKEN, Process, client, scan_with_key};
+use crate::support::{Process, scan_with_key};
 
 const KEY: &str = "s3cret-badge";
 const BEARER: &str = "s3cret-bearer-token";
@@ -42,11 +42,7 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
         ("log.level", "trace"),
     ];
     let process = Process::demo(&settings).await;
-    let client = client();
-    let ask = async |key: &str| {
-        let url = format!("{}{IDENTITY_KEYS}", process.api);
-        client.post(url).body(scan_with_key(key.as_bytes()).to_string()).send().await.unwrap().status().as_u16()
-    };
+    let ask = async |key: &str| process.verify(&scan_with_key(key.as_bytes())).await.status;
     let token = "5ecret5ecret5ecret5ecret5ecret55";
     for round in 0..3 {
         for kind in ["found", "unknown", "refused", "member", "type", "text", "failed", "http", "silent"] {
@@ -58,11 +54,9 @@ async fn no_secret_is_in_the_log_or_the_metrics() {
     for number in 0..5 {
         assert_eq!(ask(&format!("{KEY}-{number}-gone")).await, 500);
     }
-    let metrics = client.get(format!("{}/metrics", process.management)).bearer_auth(MANAGEMENT_TOKEN);
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let metrics = process.get("/metrics").await;
     assert!(backend.requests().iter().any(|request| request.json()["value"] == token));
-    process.signal("TERM");
-    let log = process.wait_for_end().stderr;
+    let log = process.stop().stderr;
     for secret in [KEY, BEARER, token, "5ecret", "s3cret"] {
         for form in [secret.to_owned(), base64(secret)] {
             assert!(!log.contains(&form), "{form} is in the log: {log}");
@@ -80,11 +74,7 @@ async fn a_backend_that_refuses_or_is_down_is_logged_once() {
     backend.set_reply(Reply::Status(401, String::new()));
     let url = backend.url();
     let process = Process::demo(&[("directory.url", &url), ("log.format", "json")]).await;
-    let client = client();
-    let ask = async |number: usize| {
-        let url = format!("{}{IDENTITY_KEYS}", process.api);
-        client.post(url).body(scan_with_key(format!("badge {number}").as_bytes()).to_string()).send().await.unwrap();
-    };
+    let ask = async |number: usize| process.verify(&scan_with_key(format!("badge {number}").as_bytes())).await;
     for number in 0..20 {
         ask(number).await;
     }
@@ -92,8 +82,7 @@ async fn a_backend_that_refuses_or_is_down_is_logged_once() {
     for number in 20..40 {
         ask(number).await;
     }
-    process.signal("TERM");
-    let log = process.wait_for_end().stderr;
+    let log = process.stop().stderr;
     for (part, extra) in [
         ("the identity backend refuses a look-up request", "\"status\":401"),
         ("the identity backend does not answer", "\"error\":\"connection refused\""),

@@ -126,36 +126,3 @@ async fn the_client_certificate_is_sent_to_a_backend_that_requires_it() {
     assert_refused(&verify(&server, "badge").await, 500, OUR_FAULT, "with a certificate of another authority");
     assert_eq!(backend.requests().len(), before);
 }
-
-/// The start fails, and the message never contains the content of a file.
-#[apply(test)]
-async fn invalid_certificate_files_are_refused_at_the_start() {
-    let (ours, files, others) = (Authority::new("ours"), Files::new(), Files::new());
-    let ([certificate, key], [_, other_key]) = (files.client(&ours), others.client(&ours));
-    let empty = files.write("empty.pem", "");
-    let text = files.write("text.pem", "s3cret");
-    for (settings, wanted) in [
-        (vec![("directory.ca", "/nonexistent/ca.pem")], "directory.ca = \"/nonexistent/ca.pem\": cannot be read"),
-        (vec![("directory.ca", empty.as_str())], "must be a PEM file with at least one certificate"),
-        (vec![("directory.ca", &text)], "must be a PEM file with at least one certificate"),
-        (vec![("directory.ca", &key)], "must be a PEM file with at least one certificate"),
-        (vec![("directory.client_certificate", &certificate)], "needs directory.client_key too"),
-        (vec![("directory.client_key", &key)], "needs directory.client_certificate too"),
-        (
-            vec![("directory.client_certificate", &text), ("directory.client_key", &key)],
-            "directory.client_certificate = ",
-        ),
-        (
-            vec![("directory.client_certificate", &certificate), ("directory.client_key", &text)],
-            "directory.client_certificate = ",
-        ),
-        (
-            vec![("directory.client_certificate", &certificate), ("directory.client_key", &other_key)],
-            "directory.client_certificate = ",
-        ),
-    ] {
-        let settings = [&[("directory.url", "https://idp.example.com/who")], &settings[..]].concat();
-        let error = crate::support::Server::try_demo(&settings).await.err().unwrap_or_else(|| panic!("{wanted}"));
-        assert!(error.contains(wanted) && !error.contains("s3cret") && !error.contains("PRIVATE"), "{wanted}: {error}");
-    }
-}

@@ -1,6 +1,8 @@
-//! Callers as operators see them: in the log, in the configuration, and with `check-config --probe`.
+//! Callers as operators see them: in the log, and with `check-config --probe`.
 
 use crate::trials::{apply, test};
+use std::net::TcpListener;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
@@ -22,8 +24,7 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     };
     let statuses = (status_with(Some(KEY)).await, status_with(Some("another-key")).await, status_with(None).await);
     assert_eq!(statuses, (200, 401, 401));
-    process.signal("TERM");
-    let log = process.wait_for_end().stderr;
+    let log = process.stop().stderr;
     for parts in [
         &[r#""level":"INFO""#, r#""caller":"amazon""#, r#""status":200"#][..],
         &[r#""level":"WARN""#, r#""reason":"unauthorized""#, "unknown API key, from 127.0.0.1"],
@@ -34,60 +35,6 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     for secret in [KEY, "another-key", &digest(KEY)] {
         assert!(!log.contains(secret), "{secret}");
     }
-}
-
-#[apply(test)]
-fn all_mistakes_about_callers_are_reported_together() {
-    let (key, empty) = (digest(KEY), digest(""));
-    let three = format!("{},{},{}", digest("a"), digest("b"), digest("c"));
-    let ended = Ended::run(
-        &["check-config"],
-        &[
-            ("server.callers.plain.api_key_sha256", KEY),
-            ("server.callers.twice.api_key_sha256", &format!("{key},{key}")),
-            ("server.callers.same.api_key_sha256", &key),
-            ("server.callers.empty.api_key_sha256", &empty),
-            ("server.callers.three.api_key_sha256", &three),
-            ("server.callers.nothing.stores", "STORE-001"),
-            ("server.callers.certificate.certificate_subject", "CN=a"),
-            ("server.callers.stores.api_key_sha256", &digest("d")),
-            ("server.callers.stores.stores", "*,STORE-001"),
-            ("server.callers.misspelt.api_key_sha265", &key),
-            ("server.allow_unauthenticated", "true"),
-        ],
-    );
-    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-    for mistake in [
-        "server.callers.plain.api_key_sha256: must be 64 hexadecimal digits",
-        "server.callers.twice.api_key_sha256: contains the same key twice",
-        "server.callers.empty.api_key_sha256: is the SHA-256 of an empty key",
-        "server.callers.three.api_key_sha256 = ",
-        "must be one digest, or two while the key is being changed",
-        "server.callers.nothing.api_key_sha256 = \"\": must be set, or certificate_subject",
-        "server.callers.certificate.certificate_subject = \"CN=a\": needs tls.client_authority",
-        "server.callers.stores.stores = \"*,STORE-001\": must be * alone, or a list of store ids",
-        "server.callers.misspelt.api_key_sha265: unknown setting; did you mean server.callers.misspelt.api_key_sha256?",
-        "server.allow_unauthenticated = \"true\": cannot be combined with server.callers",
-        "already",
-    ] {
-        assert!(ended.stderr.contains(mistake), "{mistake}\n{}", ended.stderr);
-    }
-    assert!(
-        !ended.stderr.contains(KEY),
-        "a key that was given instead of its digest is not repeated\n{}",
-        ended.stderr
-    );
-}
-
-#[apply(test)]
-fn off_loopback_a_configuration_without_callers_is_refused() {
-    let open = ("server.bind", "0.0.0.0:0");
-    let alone = Ended::run(&["check-config"], &[open]);
-    assert_eq!(alone.code, Some(64));
-    assert!(alone.stderr.contains("no caller is configured: configure server.callers"), "{}", alone.stderr);
-    let guarded = Ended::run(&["check-config"], &[open, ("server.callers.amazon.api_key_sha256", &digest(KEY))]);
-    assert_eq!(guarded.code, Some(0), "{}", guarded.stderr);
-    assert!(guarded.stdout.contains("server.callers.amazon.stores = \"*\""), "{}", guarded.stdout);
 }
 
 /// Probes a connector. Returns the exit code, and a line for each check.
@@ -139,10 +86,15 @@ async fn a_probe_reports_an_open_connector_and_one_that_does_not_answer() {
 }
 
 #[apply(test)]
-fn the_example_configuration_is_refused_until_its_placeholder_is_replaced() {
-    let ended = Ended::run(&["check-config", "--config", "deploy/connector.example.toml"], &[]);
-    assert_eq!(ended.code, Some(64), "{}", ended.stdout);
-    let setting = "server.callers.amazon.api_key_sha256";
-    let line = ended.stderr.lines().find(|line| line.contains(setting)).unwrap_or_else(|| panic!("{}", ended.stderr));
-    assert!(line.ends_with("is a placeholder: replace it with the SHA-256 of the caller's API key"), "{line}");
+async fn a_probe_does_not_read_the_configuration_of_this_machine() {
+    let demo = Process::demo(&[]).await;
+    let invalid = [("server.bnd", "127.0.0.1:1")];
+    let probe = Ended::run(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &invalid);
+    assert!(probe.stdout.contains("  ok  a whole scan"), "{}{}", probe.stdout, probe.stderr);
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let with_config = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
+    assert_eq!(Ended::run(&with_config, &invalid).code, Some(64), "--config is read");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let none = Ended::run(&["check-config", "--probe", &format!("http://{closed}")], &[]);
+    assert_eq!(none.code, Some(1), "a connector that is not there is a failure: {}", none.stdout);
 }

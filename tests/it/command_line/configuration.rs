@@ -1,166 +1,111 @@
-//! Invalid usage and configuration: exit code 64, all mistakes reported together, no secret in the output.
+//! Configuration and usage as an operator sees them: exit codes, sources, what `check-config` prints, files that cannot
+//! be used. `src/config/tests` has the rules for each setting.
 
 use crate::trials::{apply, test};
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
-use crate::support::{Ended, Process, environment};
+use tempfile::{NamedTempFile, TempDir};
 
-fn error_of_refused_command(arguments: &[&str], settings: &[(&str, &str)]) -> String {
-    let ended = Ended::run(arguments, settings);
-    assert_eq!(ended.code, Some(64), "{arguments:?} {settings:?}: {}{}", ended.stdout, ended.stderr);
-    assert_eq!(ended.stdout, "", "errors go to standard error");
-    ended.error()
+use crate::command_line::open_files::run_until_ready;
+use crate::support::{Ended, HASH_KEY, Process, environment};
+
+const FREE_PORTS: [(&str, &str); 2] = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
+
+fn write(content: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    file
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Exit code and output of the binary with these environment variables.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
+    let Output { status, stdout, stderr } = command.args(arguments).envs(variables.iter().copied()).output().unwrap();
+    (status.code(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
 }
 
 #[apply(test)]
-fn all_invalid_settings_are_reported_with_valid_values() {
+fn all_mistakes_are_reported_together_with_exit_code_64() {
     let settings = [
         ("server.bind", "localhost:80"),
-        ("server.idle_timeout", "75"),
-        ("rate_limit.burst", "many"),
-        ("ledger.retention", "1h"),
-        ("management.token", "short-secret"),
         ("server.bnd", "127.0.0.1:1"),
+        ("server.callers.amazon.api_key_sha256", "short-secret"),
+        ("rate_limit.burst", "many"),
+        ("storage.url", "mysql://u:short-secret@localhost"),
+        ("management.token", "short-secret"),
+        ("commerce.enabled", "true"),
+        ("commerce.authorization_key", "short-secret"),
+        ("directory.url", "http://u:short-secret@localhost"),
+        ("telemetry.otlp_headers", "short-secret"),
+        ("tls.certificate", "/nonexistent"),
+        ("tls.key", "/nonexistent"),
         ("log.level", "loud"),
     ];
-    let error = error_of_refused_command(&["serve"], &settings);
+    for subcommand in ["check-config", "serve"] {
+        let ended = Ended::run(&[subcommand], &settings);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "errors go to standard error");
+        let error = ended.error();
+        let required = ("commerce.signing_keys", "");
+        for (setting, _) in settings.iter().chain([&required]).filter(|(setting, _)| *setting != "commerce.enabled") {
+            let is_named = [" = ", ": "].iter().any(|next| error.contains(&format!("\n  {setting}{next}")));
+            assert!(is_named, "{setting} is missing from {error}");
+        }
+        assert!(!ended.stderr.contains("short-secret"), "{error}");
+    }
+}
+
+#[apply(test)]
+fn check_config_shows_settings_sources_and_warnings_and_no_secret() {
+    let directory = write(
+        r#"{
+        "stores": [{ "id": "S", "defaultGateDecision": "open" }],
+        "recognitionTokens": [{ "token": "0123456789abcdef0123456789abcdef", "revoked": true }]
+    }"#,
+    );
+    let config = write("[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n");
+    let path = text(config.path());
+    let settings = [
+        ("directory.file", text(directory.path())),
+        ("log.level", "debug"),
+        ("management.token", "a-secret-of-sixteen-or-more"),
+    ];
+    let check = |settings: &[(&str, &str)]| {
+        let ended = Ended::run(&["check-config", "--config", path], settings);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    let shown = check(&settings);
+    let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let no_prefix = "Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set";
     for wanted in [
-        "server.bind = \"localhost:80\": must be an IP address and a port",
-        "server.idle_timeout = \"75\": must be a duration with its unit, 1s to 1h",
-        "rate_limit.burst = \"many\": must be a whole number, 1 to 1000000000",
-        "ledger.retention = \"1h\": must be a duration with its unit, 1d to 3650d",
-        "management.token: must have at least 16 characters",
-        "server.bnd: unknown setting; did you mean server.bind?",
-        "log.level = \"loud\": must be off or error or warn or info or debug or trace",
+        "server.bind = \"127.0.0.1:8080\"",
+        "log.level = \"debug\" # CONNECTOR__LOG__LEVEL; default \"info\"",
+        "management.token = (hidden) # CONNECTOR__MANAGEMENT__TOKEN; default \"\"",
+        &format!("rate_limit.burst = 7 # {path}; default 2000"),
+        "rate_limit.requests_per_second = 1000",
+        "The configuration is valid. The directory file has 1 store, 0 identity keys and 1 recognition token.",
+        "Warning: 1 store has the default gate decision open. Its gates open when a scan gets a 500.",
     ] {
-        assert!(error.contains(wanted), "{wanted:?} is missing from\n{error}");
+        assert!(lines.iter().any(|line| line == wanted), "{wanted} is not in {shown}");
     }
-    assert!(!error.contains("short-secret"), "{error}");
-}
-
-#[apply(test)]
-fn a_missing_or_malformed_configuration_file_is_refused() {
-    assert!(
-        error_of_refused_command(&["demo", "--config", "/nonexistent/c.toml"], &[]).contains("/nonexistent/c.toml")
-    );
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[server\n").unwrap();
-    let path = file.path().to_str().unwrap();
-    assert!(error_of_refused_command(&["demo", "--config", path], &[]).contains(path));
-    std::fs::write(file.path(), "[server]\nbinds = 1\n").unwrap();
-    assert!(error_of_refused_command(&["demo", "--config", path], &[]).contains("server.binds: unknown setting"));
-}
-
-#[apply(test)]
-fn a_variable_with_lower_case_letters_is_refused() {
-    let digest = "0123456789abcdef".repeat(4);
-    for name in
-        ["CONNECTOR__SERVER__CALLERS__Amazon__API_KEY_SHA256", "CONNECTOR__Server__Bind", "connector__log__level"]
-    {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_identity-connector")).arg("check-config").env(name, &digest).output();
-        let output = output.unwrap();
-        assert_eq!(output.status.code(), Some(64), "{name}");
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains(&format!("{name}: unknown variable; did you mean {}?", name.to_uppercase())), "{error}");
-    }
-}
-
-#[apply(test)]
-fn an_empty_environment_variable_counts_as_unset() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[rate_limit]\nburst = 7\n").unwrap();
-    let settings = [("rate_limit.burst", ""), ("server.bind", " \t"), ("ledger.retention", "\r\n")];
-    let shown = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &settings);
-    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
-    for line in ["rate_limit.burst = 7 ", "server.bind = \"127.0.0.1:8080\"", "ledger.retention = \"7d\""] {
-        assert!(shown.stdout.contains(line), "{line}\n{}", shown.stdout);
-    }
-}
-
-#[apply(test)]
-fn off_loopback_serve_needs_credentials_and_demo_needs_publish() {
-    let directory = ("directory.file", "config/demo-data.json");
-    let open = ("server.bind", "0.0.0.0:0");
-    assert!(error_of_refused_command(&["serve"], &[directory, open]).contains("server.allow_unauthenticated"));
-    assert!(
-        error_of_refused_command(&["serve"], &[directory, ("management.bind", "0.0.0.0:0")])
-            .contains("management.token")
-    );
-    assert!(
-        error_of_refused_command(&["demo"], &[open, ("server.allow_unauthenticated", "true")]).contains("loopback")
-    );
-    assert!(
-        error_of_refused_command(&["demo"], &[("management.bind", "[::]:0")])
-            .contains("pass --publish to listen on other addresses")
-    );
-}
-
-#[apply(test)]
-async fn taken_ports_are_reported_with_variables_for_free_ports() {
-    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [api, management] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
-    let ended = Ended::run(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
-    assert_eq!(ended.code, Some(1), "the port may become free, so this is not a usage error: {}", ended.stderr);
-    for line in [format!("server.bind = {api}: another process"), format!("management.bind = {management}: another")] {
-        assert!(ended.stderr.contains(&line), "{line}\n{}", ended.stderr);
-    }
-    let variables = ended.stderr.lines().last().unwrap().trim();
-    let suggested = variables.split(' ').map(|variable| variable.split_once('=').unwrap());
-    let settings: Vec<(String, &str)> = suggested
-        .map(|(name, value)| (name.trim_start_matches("CONNECTOR__").to_lowercase().replace("__", "."), value))
-        .collect();
-    let names: Vec<&str> = settings.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["server.bind", "management.bind"], "{variables}");
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let demo = Process::demo(&settings).await;
-    assert_eq!(demo.api, format!("http://{}", settings[0].1));
-    demo.wait_for_output(&format!("  API         {}", demo.api));
-}
-
-#[apply(test)]
-fn a_free_port_is_not_reported_with_a_taken_one() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let ended = Ended::run(&["demo"], &[("server.bind", &address), ("management.bind", "127.0.0.1:0")]);
-    assert_eq!(ended.code, Some(1));
-    assert!(!ended.stderr.contains("CONNECTOR__MANAGEMENT__BIND"), "{}", ended.stderr);
-}
-
-#[apply(test)]
-fn check_config_marks_changed_settings_with_their_source() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let toml = "[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n";
-    std::fs::write(file.path(), toml).unwrap();
-    let path = file.path().to_str().unwrap();
-    let settings = [("log.level", "debug"), ("management.token", "a-secret-of-sixteen-or-more")];
-    let shown = Ended::run(&["check-config", "--config", path], &settings).stdout;
-    let marked: Vec<(&str, &str)> = shown.lines().filter_map(|line| line.split_once('#')).collect();
-    let marked: Vec<String> = marked.iter().map(|(setting, mark)| format!("{} #{mark}", setting.trim_end())).collect();
-    assert_eq!(
-        marked,
-        [
-            "log.level = \"debug\" # CONNECTOR__LOG__LEVEL; default \"info\"".to_owned(),
-            "management.token = (hidden) # CONNECTOR__MANAGEMENT__TOKEN; default \"\"".to_owned(),
-            format!("rate_limit.burst = 7 # {path}; default 2000"),
-        ],
-        "a setting that a file sets to its default is not marked"
-    );
+    assert!(shown.contains(no_prefix) && !shown.contains("a-secret"), "{shown}");
+    assert!(!check(&[settings[0], ("scan_key.customer_prefix", "SHOP")]).contains(no_prefix));
+    let missing = Ended::run(&["check-config"], &[("directory.file", "/nonexistent/d.json")]);
+    assert!(missing.code == Some(64) && missing.stderr.contains("/nonexistent/d.json"), "{}", missing.stderr);
 }
 
 #[apply(test)]
 fn every_subcommand_reads_the_file_of_connector_config() {
-    let (bad, good) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
-    std::fs::write(bad.path(), "[server]\nbnd = 1\n").unwrap();
-    std::fs::write(good.path(), "").unwrap();
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
-        let output = command.args(arguments).env("CONNECTOR_CONFIG", bad.path()).output().unwrap();
-        (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
-    };
+    let (bad, good) = (write("[server]\nbnd = 1\n"), write("[rate_limit]\nburst = 7\n"));
+    let bad = ("CONNECTOR_CONFIG", text(bad.path()));
     let token = "0123456789abcdef0123456789abcdef";
     for arguments in [
         &["serve"][..],
@@ -175,46 +120,38 @@ fn every_subcommand_reads_the_file_of_connector_config() {
         &["scan-key", "pattern"],
         &["gate", "--url", "http://127.0.0.1:1", "--token", token],
     ] {
-        let (code, output) = run(arguments);
-        assert_eq!(code, Some(64), "{arguments:?}: {output}");
-        assert!(output.contains("server.bnd: unknown setting"), "{arguments:?}: {output}");
+        let (code, output) = run(arguments, &[bad]);
+        assert!(code == Some(64) && output.contains("server.bnd: unknown setting"), "{arguments:?}: {output}");
     }
-    let (code, output) = run(&["check-config", "--config", good.path().to_str().unwrap()]);
-    assert_eq!(code, Some(0), "--config wins: {output}");
+    for (arguments, variable, burst) in [
+        (&["check-config", "--config", text(good.path())][..], bad.1, "7 "), // --config wins
+        (&["check-config"], &format!(" {}\r", text(good.path())), "7 "),
+        (&["check-config"], " \t", "2000\n"), // a blank variable counts as unset
+    ] {
+        let (code, output) = run(arguments, &[("CONNECTOR_CONFIG", variable)]);
+        assert!(code == Some(0) && output.contains(&format!("rate_limit.burst = {burst}")), "{variable:?}: {output}");
+    }
+    assert_eq!(run(&["serve"], &[("CONNECTOR_CONFIG", "/nonexistent/c.toml")]).0, Some(64));
 }
 
-/// The container image sets `CONNECTOR_DEFAULT_BIND`. A configuration file overrides it, and `demo` ignores it.
 #[apply(test)]
-fn connector_default_bind_applies_to_serve_and_not_to_demo() {
-    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_identity-connector"));
-        let command = command.args(arguments).env("CONNECTOR_DEFAULT_BIND", "127.0.0.9:8080");
-        let output = command.envs(variables.iter().copied()).output().unwrap();
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat()
+async fn taken_ports_are_reported_with_variables_for_free_ports() {
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [api, management] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
+    let one = Ended::run(&["demo"], &[("server.bind", &api), ("management.bind", "127.0.0.1:0")]);
+    assert!(one.code == Some(1) && !one.stderr.contains("CONNECTOR__MANAGEMENT__BIND"), "{}", one.stderr);
+    let ended = Ended::run(&["demo"], &[("server.bind", &api), ("management.bind", &management)]);
+    assert_eq!(ended.code, Some(1), "the port may become free, so this is not a usage error: {}", ended.stderr);
+    for line in [format!("server.bind = {api}: another process"), format!("management.bind = {management}: another")] {
+        assert!(ended.stderr.contains(&line), "{line}\n{}", ended.stderr);
+    }
+    let variables: Vec<_> = ended.stderr.lines().last().unwrap().trim().split(['=', ' ']).collect();
+    let &["CONNECTOR__SERVER__BIND", api, "CONNECTOR__MANAGEMENT__BIND", management] = variables.as_slice() else {
+        panic!("{variables:?}")
     };
-    let shown = run(&["check-config"], &[]);
-    assert!(shown.contains("server.bind = \"127.0.0.9:8080\""), "{shown}");
-    assert!(shown.contains("# CONNECTOR_DEFAULT_BIND; default \"127.0.0.1:8080\""), "{shown}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[server]\nbind = '127.0.0.8:8080'\n").unwrap();
-    let shown = run(&["check-config"], &[("CONNECTOR_CONFIG", file.path().to_str().unwrap())]);
-    assert!(shown.contains("server.bind = \"127.0.0.8:8080\""), "the file named by CONNECTOR_CONFIG: {shown}");
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let output = run(&["demo"], &[("CONNECTOR__MANAGEMENT__BIND", &taken)]);
-    assert!(!output.contains("127.0.0.9"), "{output}");
-}
-
-#[apply(test)]
-fn the_printed_default_configuration_changes_nothing() {
-    let printed = Ended::run(&["default-config"], &[]).stdout;
-    assert!(printed.contains("# The IP address and port of the API"), "with its comments: {printed}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), printed).unwrap();
-    let checked = Ended::run(&["check-config", "--config", file.path().to_str().unwrap()], &[]);
-    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
-    assert_eq!(checked.stdout, Ended::run(&["check-config"], &[]).stdout);
-    assert!(!checked.stdout.contains('#'), "{}", checked.stdout);
+    let demo = Process::demo(&[("server.bind", api), ("management.bind", management)]).await;
+    assert_eq!(demo.api, format!("http://{api}"));
+    demo.wait_for_output(&format!("  API         {}", demo.api));
 }
 
 /// The user that runs the connector if root runs the tests. Otherwise it is the user who runs the tests.
@@ -222,7 +159,7 @@ const UNPRIVILEGED: u32 = 65534;
 
 #[apply(test)]
 fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
-    let folder = tempfile::TempDir::new().unwrap();
+    let folder = TempDir::new().unwrap();
     let mode = |path: &str, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let [program, closed, key, data] = ["identity-connector", "closed", "key", "data"].map(path);
@@ -230,7 +167,7 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
     std::fs::write(&closed, "").unwrap();
     std::fs::write(&key, "").unwrap();
     std::fs::create_dir(&data).unwrap();
-    mode(folder.path().to_str().unwrap(), 0o755);
+    mode(text(folder.path()), 0o755);
     mode(&data, 0o555);
     mode(&closed, 0o000);
     let own = std::fs::metadata("/proc/self").unwrap().uid();
@@ -241,9 +178,8 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
         if own == 0 {
             run.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", &program]);
         }
-        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-        let output = run.arg("serve").envs(environment(ports.iter().chain(settings))).current_dir(&data).output();
-        let output = output.unwrap();
+        let variables = environment(FREE_PORTS.iter().chain(settings));
+        let output = run.arg("serve").envs(variables).current_dir(&data).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{settings:?}");
         String::from_utf8(output.stderr).unwrap()
     };
@@ -268,46 +204,66 @@ fn a_permission_error_has_the_file_the_user_and_the_command_that_fixes_it() {
     }
 }
 
-#[apply(test)]
-fn check_config_shows_the_settings_in_effect_and_no_secret() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), r#"{"stores":[{"id":"S"}],"identityKeys":[{"key":"k","revoked":true}]}"#).unwrap();
-    let settings = [
-        ("directory.file", file.path().to_str().unwrap()),
-        ("management.token", "a-secret-of-sixteen-or-more"),
-        ("rate_limit.burst", "7"),
-    ];
-    let ended = Ended::run(&["check-config"], &settings);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("rate_limit.burst = 7 "), "{}", ended.stdout);
-    assert!(ended.stdout.contains("management.token = (hidden)"), "{}", ended.stdout);
-    assert!(
-        ended.stdout.contains("The directory file has 1 store, 1 identity key and 0 recognition tokens."),
-        "{}",
-        ended.stdout
-    );
-    assert!(!ended.stdout.contains("a-secret"), "{}", ended.stdout);
-    error_of_refused_command(&["check-config"], &[("directory.file", "/nonexistent/d.json")]);
+/// Runs `serve` in a folder, stops it once it is ready, and returns its exit code and log.
+fn serve_and_stop(folder: &Path, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new("timeout");
+    command
+        .args(["--preserve-status", "60", env!("CARGO_BIN_EXE_identity-connector"), "serve"])
+        .envs(environment(FREE_PORTS.iter().chain(settings)))
+        .current_dir(folder);
+    run_until_ready(command)
+}
+
+/// The relative paths of all files in a folder and its subfolders.
+fn files(folder: &Path) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false => found.push(text(entry.strip_prefix(folder).unwrap()).to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 #[apply(test)]
-fn check_config_warns_of_a_missing_prefix_and_of_gates_that_open_by_default() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let directory = r#"{
-        "stores": [{ "id": "S", "defaultGateDecision": "open" }],
-        "recognitionTokens": [{ "token": "0123456789abcdef0123456789abcdef", "revoked": true }]
-    }"#;
-    std::fs::write(file.path(), directory).unwrap();
-    let path = ("directory.file", file.path().to_str().unwrap());
-    let bare = Ended::run(&["check-config"], &[path]).stdout;
-    assert!(
-        bare.contains("Warning: the directory has recognition tokens, but scan_key.customer_prefix is not set"),
-        "{bare}"
-    );
-    let warning = "Warning: 1 store has the default gate decision open. Its gates open when a scan gets a 500.";
-    assert!(bare.contains(warning), "{bare}");
-    let set = Ended::run(&["check-config"], &[path, ("scan_key.customer_prefix", "SHOP")]).stdout;
-    assert!(!set.contains("the directory has recognition tokens"), "{set}");
+fn a_path_with_special_characters_names_exactly_that_file() {
+    for path in ["file:x.db", ":a/u@h:1/sp ace[|^%41%2Fb%00#ü\\{x}.db"] {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("directory.json"), r#"{"stores":[{"id":"S"}]}"#).unwrap();
+        let settings = [("storage.url", &*format!(" sqlite://{path}\r")), ("directory.file", " directory.json\r")];
+        let (code, log) = serve_and_stop(folder.path(), &settings);
+        assert!(code == Some(0) && log.contains("directory file imported"), "{path}: {log}");
+        let mut expected =
+            ["", ".carts", ".carts.lock", ".key", ".lock"].map(|ending| format!("{path}{ending}")).to_vec();
+        expected.push("directory.json".to_owned());
+        expected.sort();
+        assert_eq!(files(folder.path()), expected);
+        assert!(std::fs::read(folder.path().join(path)).unwrap().starts_with(b"SQLite format 3\0"), "{path}");
+    }
+}
+
+/// The second file has the header of a SQLite database, so only SQLite detects the damage.
+#[apply(test)]
+fn a_file_that_is_no_database_is_refused_and_no_file_is_created() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "not a database, but longer than the header of one").unwrap();
+    std::fs::write(folder.path().join("c.db"), [&b"SQLite format 3\0"[..], &[0x5a; 4096]].concat()).unwrap();
+    let before = files(folder.path());
+    for subcommand in ["check-config", "serve", "export"] {
+        let variables = [("CONNECTOR__STORAGE__URL", &*format!("sqlite://{}/notes.txt", text(folder.path())))];
+        let (code, error) = run(&[subcommand], &variables);
+        assert!(code == Some(64) && error.contains("is not a SQLite database"), "{subcommand}: {error}");
+        assert_eq!(files(folder.path()), before, "{subcommand}");
+    }
+    let settings = [("storage.url", "sqlite://c.db"), ("security.hash_key", HASH_KEY)];
+    let (code, log) = serve_and_stop(folder.path(), &settings);
+    assert!(code == Some(64) && log.contains("storage.url"), "{code:?}: {log}");
+    let (code, error) = run(&["demo"], &[("CONNECTOR__STORAGE__URL", "sqlite:///proc/nowhere/connector.db")]);
+    assert!(code == Some(64) && error.contains("storage.url: /proc/nowhere"), "{error}");
 }
 
 #[apply(test)]
@@ -315,13 +271,10 @@ fn bad_usage_exits_with_64_and_help_with_0() {
     for arguments in [&["fly"][..], &[], &["serve", "--wings"], &["gate"], &["gate", "--url", "http://127.0.0.1:1"]] {
         assert_eq!(Ended::run(arguments, &[]).code, Some(64), "{arguments:?}");
     }
-    for arguments in [&["--help"][..], &["gate", "--help"], &["scan-key", "--help"], &["--version"]] {
+    for arguments in [&["--help"][..], &["gate", "--help"], &["scan-key", "--help"]] {
         assert_eq!(Ended::run(arguments, &[]).code, Some(0), "{arguments:?}");
     }
-}
-
-#[apply(test)]
-fn the_version_has_the_commit() {
+    assert_eq!(Ended::run(&["default-config"], &[]).stdout, include_str!("../../../config/default.toml"));
     let version = Ended::run(&["--version"], &[]).stdout;
     let commit = version.trim().strip_prefix(concat!("identity-connector ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
     let commit = commit.strip_suffix(')').unwrap();

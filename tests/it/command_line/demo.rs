@@ -3,7 +3,7 @@
 use crate::trials::{apply, test};
 use serde_json::json;
 
-use crate::support::{Answer, Process, client_without_credentials};
+use crate::support::{Answer, MANAGEMENT_TOKEN, Process, client_without_credentials};
 
 #[apply(test)]
 async fn ctrl_c_and_a_closed_terminal_stop_the_demo() {
@@ -71,9 +71,17 @@ async fn published_demo_listens_off_loopback_with_random_keys() {
 
 #[apply(test)]
 async fn the_management_token_is_printed_unless_it_is_configured() {
+    let demo = Process::demo(&[("management.token", "")]).await;
+    let line = demo.wait_for_output("/admin/v1/sessions");
+    let (before, rest) = line.split_once(" 'Authorization: Bearer ").unwrap();
+    let (token, url) = rest.split_once("' ").unwrap();
+    assert_eq!((before.trim_start(), url), ("curl -H", format!("{}/admin/v1/sessions", demo.management).as_str()));
+    assert_eq!((sessions_status(&demo, token).await, sessions_status(&demo, "another").await), (200, 401));
+    assert_eq!(token.len(), 32, "{token}");
+    let ended = demo.stop();
+    assert!(!ended.stderr.contains(token), "{}", ended.stderr);
     let demo = Process::demo(&[]).await;
     assert_eq!(printed_token(&demo), "<management.token>", "a configured token is not printed");
-    let demo = Process::demo(&[("management.token", "")]).await;
-    let token = printed_token(&demo);
-    assert_eq!((sessions_status(&demo, &token).await, sessions_status(&demo, "another").await), (200, 401));
+    assert_eq!(sessions_status(&demo, "").await, 401);
+    assert!(!demo.stop().stdout.contains(MANAGEMENT_TOKEN));
 }

@@ -4,15 +4,14 @@ use crate::trials::{apply, test};
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::checks::PATIENCE;
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key, sessions};
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan, scan_with_key, sessions, wait_until};
 
 /// Number of crashes in the crash test. The variable `CONNECTOR_TEST_KILLS` overrides it.
 const KILLS: usize = 3;
@@ -57,13 +56,6 @@ async fn sessions_by_event(process: &Process) -> HashMap<String, usize> {
     by_event
 }
 
-/// Number of recorded decisions.
-async fn records(process: &Process) -> usize {
-    let metrics = client().get(format!("{}/metrics", process.management)).send().await.unwrap().text().await.unwrap();
-    let line = metrics.lines().find_map(|line| line.strip_prefix("connector_ledger_records "));
-    line.unwrap().parse().unwrap()
-}
-
 #[apply(test)]
 async fn a_restart_keeps_answers_and_sessions() {
     let folder = DatabaseFolder::new();
@@ -71,8 +63,7 @@ async fn a_restart_keeps_answers_and_sessions() {
     let process = folder.start().await;
     let before = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     let listed = sessions(&process.management).await;
-    process.signal("TERM");
-    let ended = process.wait_for_end();
+    let ended = process.stop();
     assert_eq!(ended.code, Some(0));
     assert!(ended.stderr.contains("\"stopped\""), "{}", ended.stderr);
     assert!(
@@ -84,7 +75,7 @@ async fn a_restart_keeps_answers_and_sessions() {
     let after = [verify(&process.api, &accepted).await.unwrap(), verify(&process.api, &denied).await.unwrap()];
     assert_eq!(before, after);
     assert_eq!((listed.len(), &sessions(&process.management).await), (1, &listed));
-    assert_eq!(records(&process).await, 2);
+    assert_eq!(process.metric("connector_ledger_records").await, 2.0);
 }
 
 /// Callers send scans and retries while the process is killed and started again. Each answer that a caller received
@@ -112,11 +103,7 @@ async fn a_crash_loses_no_answer_and_opens_no_session_twice() {
                 }
             });
         }
-        let deadline = Instant::now() + PATIENCE;
-        while answered.lock().unwrap().len() <= 10 * kill {
-            assert!(Instant::now() < deadline, "no scan was answered");
-            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
-        }
+        wait_until("scans are answered", async || answered.lock().unwrap().len() > 10 * kill).await;
         let moment = rand::rng().random_range(50..400);
         tokio::time::sleep(Duration::from_millis(moment)).await; // a random moment for the crash
         process.kill();
@@ -125,9 +112,13 @@ async fn a_crash_loses_no_answer_and_opens_no_session_twice() {
     let process = folder.start().await;
     let answered = std::mem::take(&mut *answered.lock().unwrap());
     // Count before any retry: a scan whose record was lost would get the same decision again, and a new record.
-    let records = records(&process).await;
+    let records = process.metric("connector_ledger_records").await;
     let by_event = sessions_by_event(&process).await;
-    assert!(records >= answered.len(), "{records} records for {} answers", answered.len());
+    assert!(
+        records >= f64::from(u32::try_from(answered.len()).unwrap()),
+        "{records} records for {} answers",
+        answered.len()
+    );
     for (event, (_, (status, _))) in &answered {
         assert!(*status != 200 || by_event.contains_key(event), "{event} was accepted, and its session was lost");
     }
@@ -138,22 +129,10 @@ async fn a_crash_loses_no_answer_and_opens_no_session_twice() {
 }
 
 #[apply(test)]
-async fn a_second_process_on_the_same_file_is_refused() {
-    let folder = DatabaseFolder::new();
-    let process = folder.start().await;
-    let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-    let second = Ended::run(&["demo"], &[&ports[..], &[("storage.url", &folder.url())]].concat());
-    assert_eq!(second.code, Some(64));
-    assert!(second.stderr.contains("in use by another connector"), "{}", second.stderr);
-    assert_eq!(verify(&process.api, &scan()).await.unwrap().0, 200, "the first process still answers");
-}
-
-#[apply(test)]
 async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
     let folder = DatabaseFolder::new();
     let process = folder.start().await;
-    process.signal("TERM");
-    process.wait_for_end();
+    process.stop();
     let key = folder.file("new/connector.db.key");
     for file in [&key, &folder.file("new/connector.db")] {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
@@ -175,17 +154,6 @@ async fn only_the_owner_can_read_the_hash_key_and_no_other_key_is_accepted() {
     assert!(start_error("").contains("connector.db.key"), "no new key is generated for an existing database");
 }
 
-#[apply(test)]
-fn a_database_path_that_cannot_be_written_is_reported() {
-    let ended = Ended::run(&["demo"], &[("storage.url", "sqlite:///proc/nowhere/connector.db")]);
-    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-    assert!(ended.stderr.contains("storage.url: /proc/nowhere"), "{}", ended.stderr);
-    for url in ["sqlite://", "mysql://x", "connector.db"] {
-        let ended = Ended::run(&["demo"], &[("storage.url", url)]);
-        assert!(ended.stderr.contains("must be memory:, sqlite://"), "{url}: {}", ended.stderr);
-    }
-}
-
 /// On a full disk no scan is accepted. With free space again, the connector recovers without a restart.
 #[apply(test)]
 async fn a_full_disk_causes_500_until_space_is_free_again() {
@@ -193,27 +161,18 @@ async fn a_full_disk_causes_500_until_space_is_free_again() {
     let process = folder.start().await;
     let recorded = scan();
     assert_eq!(verify(&process.api, &recorded).await.unwrap().0, 200);
-    let degraded = async || {
-        let answer = client().get(format!("{}/readyz", process.api)).send().await.unwrap();
-        answer.text().await.unwrap().contains("degraded")
-    };
-
     process.limit_files(Some(0));
     let refused: Vec<_> = (0..8).map(|number: u8| scan_with_key(&[b'k', b'0' + number])).collect();
     for body in &refused {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 500);
     }
-    assert!(degraded().await);
+    assert_eq!(process.readiness().await, "degraded");
     assert_eq!(verify(&process.api, &recorded).await.unwrap().0, 200);
 
     process.limit_files(None);
-    let deadline = Instant::now() + PATIENCE;
-    while degraded().await {
-        assert!(Instant::now() < deadline, "the connector does not recover");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
-    }
+    wait_until("the connector recovers", async || process.readiness().await == "ready").await;
     for body in &refused {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 401);
     }
-    assert_eq!(records(&process).await, 9);
+    assert_eq!(process.metric("connector_ledger_records").await, 9.0);
 }

@@ -1,49 +1,28 @@
-//! `import` and `export` of the binary, with a SQLite file.
+//! `import` and `export` of the binary, with a SQLite file: exit codes, messages, which files are created.
+//! `src/transfer/import_tests.rs` has the rules for rows.
 
 use crate::trials::{apply, test};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Ended, HASH_KEY, Process};
 
-pub(crate) const TABLE: &str =
-    "record,id,type,paymentMethodLastMonth,devices,key,token,shopper,device,channel,revoked,issuer,subject
-store,STORE-001,,,,,,,,,,,
-identityKey,,,,,hush-badge,,clerk,,RADIO,,,
-customer,,,,,,,shopper-1,,,,https://hush,hush-subject
-shopper,shopper-1,SHOPPER,2029-06,phone-1 phone-2,,,,,,,,
-identityKey,,,,,hush-lost,,,,,TRUE,,
-recognitionToken,,,,,,hushhushhushhushhushhushhushhush,shopper-1,phone-2,,,,
-shopper,clerk,ASSOCIATE,,,,,,,,,,
+const TABLE: &str = "record,id,type,devices,key,shopper,device
+store,STORE-001,,,,,
+identityKey,,,,hush-badge,clerk,
+shopper,clerk,ASSOCIATE,phone-1,,,
 ";
 
-/// The rows of [`TABLE`] as JSON lines, in another order.
-fn json_lines() -> String {
-    let rows = [
-        json!({ "recognitionToken": { "token": "hush".repeat(8), "shopper": "shopper-1", "device": "phone-2" } }),
-        json!({ "shopper": { "id": "clerk", "type": "ASSOCIATE" } }),
-        json!({ "identityKey": { "key": "hush-lost", "revoked": true } }),
-        json!({ "identityKey": { "key": "hush-badge", "shopper": "clerk", "channel": "RADIO", "device": null } }),
-        json!({ "shopper": {
-            "id": "shopper-1", "type": "SHOPPER", "paymentMethod": { "lastMonth": "2029-06" }, "devices": ["phone-1", "phone-2"],
-        } }),
-        json!({ "store": { "id": "STORE-001" } }),
-        json!({ "customer": { "issuer": "https://hush", "subject": "hush-subject", "shopper": "shopper-1" } }),
-    ];
-    rows.map(|row| format!("{row}\n")).concat()
-}
-
 /// A folder with a SQLite database, which the first import creates.
-pub(crate) struct Database {
+struct Database {
     folder: TempDir,
     hash_key: &'static str,
 }
 
 impl Database {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self { folder: TempDir::new().unwrap(), hash_key: HASH_KEY }
     }
 
@@ -63,7 +42,7 @@ impl Database {
     }
 
     /// Imports a file with this name and content.
-    pub(crate) fn import(&self, name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
+    fn import(&self, name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         self.run(&[&["import", &path, "--create"], arguments].concat())
@@ -71,7 +50,7 @@ impl Database {
 
     /// Imports a file, which must succeed, and returns the standard output.
     #[track_caller]
-    pub(crate) fn import_successfully(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    fn import_successfully(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let ended = self.import(name, content, &[]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let line = ended.stderr.strip_prefix(&format!("importing into {}", self.url())).unwrap();
@@ -81,68 +60,56 @@ impl Database {
 
     /// The content of the database, as an export.
     #[track_caller]
-    pub(crate) fn export(&self, arguments: &[&str]) -> String {
+    fn export(&self, arguments: &[&str]) -> String {
         let ended = self.run(&[&["export"], arguments].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout
     }
 
-    /// Imports a file, which must fail with this exit code and message, and must change nothing.
-    #[track_caller]
-    pub(crate) fn assert_import_refused(&self, name: &str, content: impl AsRef<[u8]>, code: i32, what: &str) {
-        let before = Path::new(&self.path("connector.db")).exists().then(|| self.export(&[]));
-        let ended = self.import(name, content, &[]);
-        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
-        assert!(ended.stderr.contains(what), "{what} is not in {}", ended.stderr);
-        if let Some(before) = before {
-            assert_eq!(self.export(&[]), before, "something was imported");
-        }
+    /// The names of the files in the folder of this database.
+    fn file_names(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 }
 
-#[apply(test)]
-fn a_table_and_json_lines_import_the_same_rows_in_any_order() {
-    let (table, lines) = (Database::new(), Database::new());
-    let output = table.import_successfully("a.csv", TABLE);
+#[track_caller]
+fn assert_refused(ended: &Ended, code: i32, what: &str) {
     assert!(
-        output.starts_with(
-            "imported 1 store, 2 shoppers, 2 identity keys, 1 recognition token, 1 customer: 7 changed, 0 unchanged"
-        ),
-        "{output}"
+        ended.code == Some(code) && ended.stderr.contains(what),
+        "{what} is not in {:?} {}",
+        ended.code,
+        ended.stderr
     );
-    lines.import_successfully("a.ndjson", json_lines());
-    assert_eq!(table.export(&[]), lines.export(&[]));
-    assert_eq!(table.export(&["--format", "csv"]), lines.export(&["--format", "csv"]));
-    let rows: Vec<Value> = table.export(&[]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let kinds: Vec<&String> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
-    let sorted =
-        ["export", "store", "shopper", "shopper", "identityKey", "identityKey", "recognitionToken", "customer"];
-    assert_eq!(kinds, sorted);
-    assert_eq!(rows[2]["shopper"]["id"], "clerk");
 }
 
 #[apply(test)]
-fn an_import_changes_only_rows_that_are_new_or_different() {
+fn an_import_reports_what_it_changed_and_bad_rows() {
     let database = Database::new();
-    database.import_successfully("a.csv", TABLE);
+    let output = database.import_successfully("a.csv", TABLE);
+    let counts =
+        "imported 1 store, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers: 3 changed, 0 unchanged";
+    assert!(output.starts_with(counts), "{output}");
     let before = database.export(&[]);
-    assert!(database.import_successfully("a.csv", TABLE).contains(": 0 changed, 7 unchanged"));
-    assert!(database.import_successfully("a.jsonl", &before).contains(": 0 changed, 7 unchanged"));
-    assert_eq!(database.export(&[]), before);
-    let more = "record,id,type,key,shopper\nidentityKey,,,hush-new,clerk\nshopper,clerk,SHOPPER,,\n";
-    assert!(database.import_successfully("b.csv", more).contains(": 2 changed, 0 unchanged"));
-}
+    assert!(database.import_successfully("a.NDJSON", &before).contains(": 0 changed, 3 unchanged"));
 
-#[apply(test)]
-fn byte_order_marks_and_windows_line_ends_are_accepted() {
-    let (unix, windows) = (Database::new(), Database::new());
-    unix.import_successfully("a.csv", TABLE);
-    let dos = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
-    windows.import_successfully("a.csv", dos(TABLE));
-    assert_eq!(unix.export(&[]), windows.export(&[]));
-    assert!(windows.import_successfully("a.jsonl", dos(&json_lines())).contains(": 0 changed, 7 unchanged"));
-    windows.assert_import_refused("b.csv", dos("record,id\nstore,S\n\nstore,\n"), 1, "line 4: store");
-    windows.assert_import_refused("c.csv", b"\xff\xfer\0e\0c\0o\0r\0d\0", 64, "UTF-16");
+    let keys: String = (1..=40).map(|number| format!("identityKey,,,,hush-{number},unknown,\n")).collect();
+    let bad = format!("{TABLE}{keys}store,S ,,,,,\n");
+    let refused = database.import("b.csv", &bad, &[]);
+    assert_refused(&refused, 1, "40 rows cannot be imported:\n  line 5: identityKey.shopper: no such shopper");
+    assert_refused(
+        &refused,
+        1,
+        "line 24: identityKey.shopper: no such shopper in the file or the directory\n  and 20 more",
+    );
+    assert_refused(&refused, 1, "1 row may contain a mistake:\n  line 45: store.id: begins or ends with whitespace");
+    assert_refused(&refused, 1, "nothing was imported: fix these rows, or pass --skip-bad-rows");
+    assert_eq!((refused.stdout.as_str(), database.export(&[])), ("", before));
+    let skipped = database.import("b.csv", &bad, &["--skip-bad-rows"]);
+    assert_refused(&skipped, 0, "40 rows cannot be imported");
+    assert!(skipped.stdout.contains("1 changed, 3 unchanged, 40 skipped; 4 rows in "), "{}", skipped.stdout);
 }
 
 #[apply(test)]
@@ -160,104 +127,51 @@ fn an_export_replaces_the_output_file_and_only_the_owner_can_read_it() {
 }
 
 #[apply(test)]
-fn digests_are_valid_only_with_the_hash_key_that_made_them() {
-    let database = Database::new();
-    database.import_successfully("a.csv", TABLE);
-    let (lines, table) = (database.export(&[]), database.export(&["--format", "csv"]));
-    let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
-    other_database.assert_import_refused("a.jsonl", &lines, 64, "security.hash_key");
-    other_database.assert_import_refused("a.csv", &table, 64, "security.hash_key");
-    let (_, without) = lines.split_once('\n').unwrap();
-    for database in [&database, &other_database] {
-        database.assert_import_refused("a.jsonl", without, 1, "line 4: identityKey.digest");
-    }
-    let later = lines.replace("\"version\":1", "\"version\":2,\"hush\":true");
-    database.assert_import_refused("a.jsonl", later, 64, "version 2");
-    database.assert_import_refused(
-        "a.jsonl",
-        format!("{lines}{lines}"),
-        1,
-        "line 9: export: is allowed in the first row only",
-    );
-    let again = Database::new();
-    again.import_successfully("a.csv", &table);
-    assert_eq!(again.export(&[]), lines);
-}
-
-#[apply(test)]
 fn an_impossible_import_or_export_exits_with_64() {
     let database = Database::new();
-    let ended = database.run(&["import", &database.path("none.csv")]);
-    assert!(ended.code == Some(64) && ended.stderr.contains("none.csv"), "{}", ended.stderr);
-    database.assert_import_refused("a.txt", TABLE, 64, "--format");
+    assert_refused(&database.run(&["import", &database.path("none.csv")]), 64, "none.csv");
+    assert_refused(&database.import("a.txt", TABLE, &[]), 64, "--format");
+    assert_refused(&database.run(&["export"]), 64, "no connector database found");
+    assert_eq!(database.file_names(), ["a.txt"], "no command has created a database");
     assert_eq!(database.import("a.txt", TABLE, &["--format", "csv"]).code, Some(0));
-    assert_eq!(database.run(&["import", "/dev/null", "--format", "csv"]).code, Some(64));
-    database.assert_import_refused(
-        "a.csv",
-        TABLE.trim_start_matches("record,"),
-        64,
-        "line 1, the header: the first column must be record",
-    );
-    database.assert_import_refused(
-        "a.csv",
-        format!("{TABLE}store,{}", "hush".repeat(300_000)),
-        64,
-        "line 9: this row is longer than 1 MiB",
-    );
-    let empty = Database::new();
-    let ended = empty.run(&["export"]);
-    assert!(ended.code == Some(64) && !Path::new(&empty.path("connector.db")).exists(), "{}", ended.stderr);
+    assert_refused(&database.run(&["import", "/dev/null", "--format", "csv"]), 64, "is not a regular file");
+    assert_refused(&database.import("a.csv", &TABLE[7..], &[]), 64, "line 1, the header");
+    assert!(database.import("directory.json", r#"{ "stores": [{ "id": "T" }] }"#, &[]).stdout.contains(": 1 changed"));
     for command in [&["import", &database.path("a.csv")][..], &["export"]] {
-        let ended = Ended::run(command, &[("storage.url", "memory:")]);
-        assert!(ended.code == Some(64) && ended.stderr.contains("storage.url: memory:"), "{}", ended.stderr);
+        assert_refused(&Ended::run(command, &[("storage.url", "memory:")]), 64, "storage.url: memory:");
     }
 }
 
-/// The names of the files in the folder of this database.
-fn file_names(database: &Database) -> Vec<String> {
-    let names = std::fs::read_dir(database.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[apply(test)]
-fn a_new_database_is_created_only_with_create() {
-    let database = Database::new();
-    let path = database.path("a.csv");
+fn a_new_database_is_created_only_with_create_and_a_valid_file() {
+    let source = Database::new();
+    let path = source.path("a.csv");
     std::fs::write(&path, TABLE).unwrap();
     for empty in [false, true] {
         if empty {
-            std::fs::write(database.path("connector.db"), "").unwrap();
+            std::fs::write(source.path("connector.db"), "").unwrap();
         }
-        let before = file_names(&database);
-        let ended = database.run(&["import", &path]);
-        assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-        for part in [&database.url(), "no connector database found", "--create"] {
-            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        let before = source.file_names();
+        let ended = source.run(&["import", &path]);
+        for part in [&source.url(), "no connector database found", "--create"] {
+            assert_refused(&ended, 64, part);
         }
-        assert_eq!(file_names(&database), before);
+        assert_eq!(source.file_names(), before);
     }
-    database.import_successfully("a.csv", TABLE);
-    assert_eq!(database.run(&["import", &path]).code, Some(0), "the database exists now");
-    database.import_successfully("a.csv", TABLE);
-}
-
-#[apply(test)]
-fn a_refused_import_creates_no_database() {
-    let source = Database::new();
     source.import_successfully("a.csv", TABLE);
+    assert_eq!(source.run(&["import", &path]).code, Some(0), "the database exists now");
+
     let export = source.export(&[]);
     let other_database = Database { hash_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", ..Database::new() };
     let keyless = Database { hash_key: "", ..Database::new() };
     for database in [&other_database, &keyless] {
-        database.assert_import_refused("a.jsonl", &export, 64, "security.hash_key");
-        database.assert_import_refused("a.jsonl", "{\"store\":{}}\n", 1, "line 1: store");
-        database.assert_import_refused("a.jsonl", b"\xff\xfe{\0", 64, "UTF-16");
-        assert_eq!(file_names(database), ["a.jsonl"]);
+        assert_refused(&database.import("a.jsonl", &export, &[]), 64, "security.hash_key");
+        assert_refused(&database.import("a.jsonl", "{\"store\":{}}\n", &[]), 1, "line 1: store");
+        assert_refused(&database.import("a.jsonl", b"\xff\xfe{\0", &[]), 64, "UTF-16");
+        assert_eq!(database.file_names(), ["a.jsonl"]);
     }
     let right = Database { hash_key: HASH_KEY, ..other_database };
-    assert!(right.import_successfully("a.jsonl", &export).contains(": 7 changed"));
+    assert!(right.import_successfully("a.jsonl", &export).contains(": 3 changed"));
 }
 
 #[apply(test)]
@@ -267,10 +181,8 @@ async fn import_and_export_are_refused_while_a_connector_uses_the_file() {
     let before = database.export(&[]);
     let running = Process::start("serve", &[("storage.url", &database.url()), ("security.hash_key", HASH_KEY)]).await;
     for command in [&["import", &database.path("a.csv")][..], &["export"]] {
-        let ended = database.run(command);
-        assert!(ended.code == Some(64) && ended.stderr.contains("in use by another connector"), "{}", ended.stderr);
+        assert_refused(&database.run(command), 64, "in use by another connector");
     }
-    running.signal("TERM");
-    assert_eq!(running.wait_for_end().code, Some(0));
+    assert_eq!(running.stop().code, Some(0));
     assert_eq!(database.export(&[]), before);
 }

@@ -4,13 +4,11 @@
 use crate::trials::{apply, test};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::support::checks::PATIENCE;
-use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key};
+use crate::support::{IDENTITY_KEYS, Process, client, scan_with_key, wait_until};
 
 /// A connector with a configuration file and a directory file, which the tests change.
 struct Running {
@@ -43,30 +41,17 @@ impl Running {
 
     /// Retries such a scan until its status is the expected one.
     async fn wait_until_status(&self, what: &str, api_key: &str, badge: &str, status: u16) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.status(api_key, badge).await != status {
-            assert!(Instant::now() < deadline, "timed out waiting for status {status}: {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-        }
+        wait_until(what, async || self.status(api_key, badge).await == status).await;
     }
 
     /// Waits until the metrics contain this text, because a reload is counted a moment after it takes effect.
     async fn wait_for_metric(&self, what: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let answer = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
-            let metrics = answer.text().await.unwrap();
-            if metrics.contains(what) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{what}\n{metrics}");
-        }
+        wait_until(what, async || self.process.get("/metrics").await.contains(what)).await;
     }
 
     /// Stops the connector and returns its log.
     fn log(self) -> String {
-        self.process.signal("TERM");
-        self.process.wait_for_end().stderr
+        self.process.stop().stderr
     }
 }
 

@@ -4,12 +4,12 @@
 use crate::trials::{apply, test};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::checks::{PATIENCE, new_id, retry};
-use crate::support::{IDENTITY_KEYS, Process, SlowDisk, client, scan, scan_with_key};
+use crate::support::checks::{new_id, retry};
+use crate::support::{IDENTITY_KEYS, Process, SlowDisk, borrowed, client, scan, scan_with_key, wait_until};
 
 /// The time that a gate has for an attempt, and for all attempts.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -18,32 +18,11 @@ const BUDGET: Duration = Duration::from_secs(6);
 async fn start(disk: &SlowDisk, folder: &TempDir) -> Process {
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let settings = [("storage.url", url.as_str()), ("rate_limit.burst", "1000000")];
-    let variables = disk.variables();
-    let variables = variables.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
-    Process::with_variables(&settings, &variables).await
+    Process::with_variables(&settings, &borrowed(&disk.variables())).await
 }
 
-async fn get(process: &Process, path: &str) -> String {
-    client().get(format!("{}{path}", process.management)).send().await.unwrap().text().await.unwrap()
-}
-
-async fn metric(process: &Process, name: &str) -> f64 {
-    let text = get(process, "/metrics").await;
-    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
-}
-
-async fn status(process: &Process) -> Value {
-    let answer: Value = serde_json::from_str(&get(process, "/readyz").await).unwrap();
-    answer.get("status").unwrap().clone()
-}
-
-/// Waits until `/readyz` has this status.
 async fn wait_for_status(process: &Process, wanted: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while status(process).await != wanted {
-        assert!(Instant::now() < deadline, "the status does not become {wanted}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
-    }
+    wait_until(wanted, async || process.readiness().await == wanted).await;
 }
 
 async fn verify(api: &str, body: &Value) -> u16 {
@@ -56,8 +35,11 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
     for scans in [4_u8, 0] {
-        assert_eq!((status(&process).await, metric(&process, "connector_database_slow ").await), (json!("ready"), 0.0));
-        let failures = metric(&process, "connector_database_failures_total ").await;
+        assert_eq!(
+            (process.readiness().await.as_str(), process.metric("connector_database_slow").await),
+            ("ready", 0.0)
+        );
+        let failures = process.metric("connector_database_failures_total").await;
         disk.set_delay(Duration::from_secs(3));
         let mut running = JoinSet::new();
         for number in 0..scans {
@@ -67,11 +49,11 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
         assert!(running.join_all().await.iter().all(|status| *status == 500));
         wait_for_status(&process, "degraded").await;
         let figures =
-            ["connector_database_up ", "connector_database_slow ", "connector_breaker_open{backend=\"database\"} "];
+            ["connector_database_up", "connector_database_slow", "connector_breaker_open{backend=\"database\"}"];
         for (name, value) in figures.into_iter().zip([0.0, 1.0, 0.0]) {
-            assert_eq!(metric(&process, name).await, value, "{name}");
+            assert_eq!(process.metric(name).await, value, "{name}");
         }
-        assert!(metric(&process, "connector_database_failures_total ").await > failures);
+        assert!(process.metric("connector_database_failures_total").await > failures);
         let line = process.wait_for_log("a commit takes longer than 600ms: the disk of the SQLite file is slow");
         assert!(line.contains("WARN") && line.contains("connector.db"), "{line}");
         disk.set_delay(Duration::ZERO);
@@ -121,10 +103,13 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
 
 /// Space to overwrite a row is not enough to insert a decision. The status must not alternate between the two.
 #[apply(test)]
-async fn a_nearly_full_disk_stays_degraded_until_space_is_free() {
-    for kib in [8, 40] {
-        fill_disk_nearly(kib * 1024).await;
-    }
+async fn a_disk_with_8_kib_left_stays_degraded_until_space_is_free() {
+    fill_disk_nearly(8 * 1024).await;
+}
+
+#[apply(test)]
+async fn a_disk_with_40_kib_left_stays_degraded_until_space_is_free() {
+    fill_disk_nearly(40 * 1024).await;
 }
 
 /// Sends scans with this much space left for the write-ahead log.
@@ -141,12 +126,11 @@ async fn fill_disk_nearly(free_bytes: u64) {
     while began.elapsed() < Duration::from_secs(3) {
         verify(&process.api, &scan_with_key(new_id().as_bytes())).await;
     }
-    assert_eq!(status(&process).await, "degraded");
+    assert_eq!(process.readiness().await, "degraded");
     process.limit_files(None);
     wait_for_status(&process, "ready").await;
     assert_eq!(verify(&process.api, &scan()).await, 200);
-    process.signal("TERM");
-    let log = process.wait_for_end().stderr;
+    let log = process.stop().stderr;
     let changes = log.lines().filter(|line| line.contains("\"message\":\"the database ")).count();
     assert!(changes <= 4, "{changes} lines about changes of the status");
 }

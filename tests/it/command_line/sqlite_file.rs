@@ -3,7 +3,6 @@
 
 use crate::trials::{apply, test};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -12,9 +11,9 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tempfile::TempDir;
 
 use crate::support::carts::CARTS;
-use crate::support::checks::{PATIENCE, base64, retry, set};
+use crate::support::checks::{base64, retry, set};
 use crate::support::shopper::CONTEXTS;
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+use crate::support::{Ended, Process, client, scan, wait_until};
 
 /// A connector on its own SQLite file.
 struct Connector {
@@ -42,8 +41,7 @@ impl Connector {
     }
 
     async fn verify(&self, body: &Value) -> u16 {
-        let request = client().post(format!("{}{IDENTITY_KEYS}", self.process.api)).body(body.to_string());
-        request.send().await.unwrap().status().as_u16()
+        self.process.verify(body).await.status
     }
 
     /// Signs in as a shopper and opens a cart with this name.
@@ -73,10 +71,7 @@ impl Connector {
     }
 
     async fn log_length(&self) -> f64 {
-        let metrics = client().get(format!("{}/metrics", self.process.management)).send().await.unwrap();
-        let metrics = metrics.text().await.unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("connector_database_log_bytes "));
-        line.unwrap().parse().unwrap()
+        self.process.metric("connector_database_log_bytes").await
     }
 }
 
@@ -156,26 +151,23 @@ async fn a_log_that_a_reader_kept_long_is_truncated_afterwards() {
     writer.close().await.unwrap();
     assert!(connector.log_length().await > 4e7);
     reader.close().await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while connector.log_length().await > 1e6 {
-        assert!(Instant::now() < deadline, "the log is still {} bytes long", connector.log_length().await);
-        tokio::time::sleep(Duration::from_millis(50)).await; // poll until the deadline
-    }
+    wait_until("the log is short again", async || connector.log_length().await < 1e6).await;
     assert_eq!(connector.verify(&scan()).await, 200);
 }
 
 #[apply(test)]
-async fn a_hard_link_does_not_bypass_the_lock() {
+async fn a_second_connector_cannot_open_the_file_not_even_by_a_hard_link() {
     let connector = Connector::start().await;
     let (path, link) = (connector.file("connector.db"), connector.folder.path().join("elsewhere"));
     std::fs::create_dir(&link).unwrap();
     let link = link.join("other.db");
     std::fs::hard_link(&path, &link).unwrap();
     std::fs::copy(connector.file("connector.db.key"), link.with_file_name("other.db.key")).unwrap();
-    let url = format!("sqlite://{}", link.display());
-    let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", &url)];
-    let second = Ended::run(&["demo"], &ports);
-    assert_eq!(second.code, Some(64), "{}", second.stderr);
-    assert!(second.stderr.contains("other.db has 2 names (hard links)"), "{}", second.stderr);
+    for (file, error) in [(&path, "in use by another connector"), (&link, "other.db has 2 names (hard links)")] {
+        let url = format!("sqlite://{}", file.display());
+        let ports = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", &url)];
+        let second = Ended::run(&["demo"], &ports);
+        assert!(second.code == Some(64) && second.stderr.contains(error), "{}", second.stderr);
+    }
     assert_eq!(connector.verify(&scan()).await, 200, "the first connector still answers");
 }

@@ -44,8 +44,9 @@ fn a_start_gives_up_when_the_database_does_not_answer_for_30_s() {
 #[apply(test)]
 fn a_signal_stops_a_start_immediately() {
     let (_silent, address) = silent_server();
-    for signal in ["TERM", "INT"] {
-        for (mut process, command) in starting(&address).into_iter().zip(COMMANDS) {
+    let processes = ["TERM", "INT"].map(|signal| (signal, starting(&address)));
+    for (signal, processes) in processes {
+        for (mut process, command) in processes.into_iter().zip(COMMANDS) {
             process.wait_for_log("the database does not answer yet");
             let began = Instant::now();
             process.signal(signal);
@@ -63,7 +64,7 @@ fn second_signal_stops_an_export_with_unread_output() {
     let folder = tempfile::TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("c.db").display());
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
-    let rows: String = (0..5000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
+    let rows: String = (0..2000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
     let file = folder.path().join("a.jsonl");
     std::fs::write(&file, rows).unwrap();
     let imported = Ended::run(&["import", file.to_str().unwrap(), "--create"], &settings);

@@ -1,100 +1,90 @@
-//! TLS of the binary: `gate` and `healthcheck` connect with it, and the log has the subject of the client certificate.
+//! TLS of the binary: `gate` and `healthcheck` connect with it, the log has the subject of the client certificate, and
+//! a failed handshake is reported. `secure_callers` tests callers that are identified by their certificate.
 
 use crate::trials::{apply, test};
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use crate::support::certificates::{Authority, Certified, TlsFiles, text};
 use crate::support::checks::PATIENCE;
-use crate::support::{Ended, Process};
+use crate::support::{Ended, Process, borrowed};
 
 /// A connector with TLS that requests client certificates, and the files that a gate needs to connect.
-struct Connector {
-    process: Process,
-    clients: Authority,
-    folder: TempDir,
-    files: TlsFiles,
+pub(crate) struct Connector {
+    pub(crate) process: Process,
+    /// The authority of the server's certificate.
+    pub(crate) public: Authority,
+    pub(crate) files: TlsFiles,
+    pub(crate) folder: TempDir,
 }
 
 impl Connector {
-    async fn new() -> Self {
-        let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-        let files = TlsFiles::create(&public.server(), Some(&clients));
-        let settings = files.settings();
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let process = Process::demo(&settings).await;
+    /// Starts `demo` or `serve`. `clients` are the authorities of clients, in PEM.
+    pub(crate) async fn start(subcommand: &str, clients: &str, settings: &[(&str, &str)]) -> Self {
+        let public = Authority::new("public");
+        let files = TlsFiles::create(&public.server(), Some(&public));
+        files.write_authority(clients);
+        let process = Process::start(subcommand, &[&borrowed(&files.settings())[..], settings].concat()).await;
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("public"), public.pem()).unwrap();
-        Self { process, clients, folder, files }
+        Self { process, public, files, folder }
     }
 
-    fn port(&self) -> &str {
-        self.process.api.rsplit(':').next().unwrap()
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.process.api.rsplit(':').next().unwrap())
     }
 
-    fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
+    /// Runs a subcommand that trusts the server's authority, with this client certificate or without one.
+    pub(crate) fn run(&self, arguments: &[&str], certified: Option<&Certified>) -> Ended {
+        let [public, certificate, key] =
+            ["public", "certificate", "key"].map(|name| text(&self.folder.path().join(name)));
+        let mut all = [arguments, &["--ca", &public]].concat();
+        if let Some(certified) = certified {
+            std::fs::write(&certificate, &certified.certificate).unwrap();
+            std::fs::write(&key, &certified.key).unwrap();
+            all.extend(["--client-certificate", &certificate, "--client-key", &key]);
+        }
+        Ended::run(&all, &[])
     }
 
-    fn gate(&self, options: &[&str]) -> Ended {
-        let url = format!("https://localhost:{}", self.port());
-        let arguments = ["gate", "--url", &url, "--key", "valid_shopper_key", "--budget", "5s", "--json"];
-        Ended::run(&[&arguments, options].concat(), &[])
-    }
-
-    /// Writes a certificate and its key, and returns the paths.
-    fn write_certified(&self, Certified { certificate, key }: &Certified) -> [String; 2] {
-        [text(&self.write("certificate", certificate)), text(&self.write("key", key))]
-    }
-
-    fn public(&self) -> String {
-        text(&self.folder.path().join("public"))
+    /// The exit code of a gate.
+    pub(crate) fn gate(&self, certified: Option<&Certified>) -> Option<i32> {
+        let gate = ["gate", "--url", &self.url(), "--key", "valid_shopper_key", "--budget", "4s"];
+        self.run(&gate, certified).code
     }
 }
 
 #[apply(test)]
 async fn the_log_has_the_subject_of_the_gates_certificate() {
-    let connector = Connector::new().await;
-    let public = connector.public();
-    let [certificate, key] = connector.write_certified(&connector.clients.client("gateway, \"Amazon's\""));
-    let options = ["--ca", &public, "--client-certificate", &certificate, "--client-key", &key];
-    let opened = connector.gate(&options);
-    assert_eq!(opened.code, Some(0), "{}{}", opened.stdout, opened.stderr);
-    let opened = connector.gate(&["--ca", &public]);
-    assert_eq!(opened.code, Some(0), "without callers, no certificate is required: {}", opened.stdout);
-    let [certificate, key] = connector.write_certified(&Authority::new("strangers").client("stranger"));
-    let refused = connector.gate(&["--ca", &public, "--client-certificate", &certificate, "--client-key", &key]);
-    assert_eq!(refused.code, Some(2), "the handshake fails: {}", refused.stdout);
-    let refused = connector.gate(&[]);
-    assert_eq!(refused.code, Some(2), "the system does not trust the test's authority: {}", refused.stdout);
+    let clients = Authority::new("clients");
+    let connector = Connector::start("demo", &clients.pem(), &[]).await;
+    assert_eq!(connector.gate(Some(&clients.client("gateway, \"Amazon's\""))), Some(0));
+    assert_eq!(connector.gate(None), Some(0), "without callers, no certificate is required");
+    assert_eq!(connector.gate(Some(&Authority::new("strangers").client("stranger"))), Some(2), "the handshake fails");
+    let untrusted = Ended::run(&["gate", "--url", &connector.url(), "--key", "k", "--budget", "2s"], &[]);
+    assert_eq!(untrusted.code, Some(2), "the system does not trust the test's authority: {}", untrusted.stdout);
 
-    connector.process.signal("TERM");
-    let log = connector.process.wait_for_end().stderr;
-    let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines = connector.process.stop().log();
     let scans = lines.iter().filter(|line| line["path"] == "/v1/identity/identity-keys");
     let names: Vec<_> = scans.map(|line| line["clientCertificate"].as_str()).collect();
     // The format is RFC 4514, which escapes characters that could begin another part of the name.
-    assert_eq!(names, [Some("CN=gateway\\, \\\"Amazon's\\\",O=Example"), None], "{log}");
-    assert!(lines.iter().any(|line| line["message"] == "client certificate refused"), "{log}");
+    assert_eq!(names, [Some("CN=gateway\\, \\\"Amazon's\\\",O=Example"), None], "{lines:#?}");
+    assert!(lines.iter().any(|line| line["message"] == "client certificate refused"), "{lines:#?}");
 }
 
 #[apply(test)]
 async fn a_flood_of_refused_certificates_is_logged_in_part_and_the_rest_counted() {
-    let connector = Connector::new().await;
+    let connector = Connector::start("demo", &Authority::new("clients").pem(), &[]).await;
     let Certified { certificate, key } = Authority::new("strangers").client("stranger");
     let identity = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes()).unwrap();
-    let authority = std::fs::read(connector.public()).unwrap();
-    let authorities = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
+    let authorities = reqwest::Certificate::from_pem_bundle(connector.public.pem().as_bytes()).unwrap();
     // A client for each request: one client was seen to wait forever for a connection after many failed handshakes.
     let client = || {
         let builder = reqwest::Client::builder().tls_certs_only(authorities.clone()).identity(identity.clone());
         builder.timeout(PATIENCE).build().unwrap()
     };
-    let (url, began) = (format!("https://localhost:{}/livez", connector.port()), Instant::now());
+    let (url, began) = (format!("{}/livez", connector.url()), Instant::now());
     for _ in 0..100 {
         assert!(client().get(&url).send().await.is_err(), "its authority is unknown");
     }
@@ -113,11 +103,10 @@ async fn a_flood_of_refused_certificates_is_logged_in_part_and_the_rest_counted(
 
 #[apply(test)]
 async fn healthcheck_connects_with_tls() {
-    let connector = Connector::new().await;
+    let connector = Connector::start("demo", &Authority::new("clients").pem(), &[]).await;
     let settings = connector.files.settings();
-    let bind = format!("127.0.0.1:{}", connector.port());
-    let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let settings: Vec<_> = settings.chain([("server.bind", bind.as_str())]).collect();
+    let bind = connector.process.api.strip_prefix("http://").unwrap();
+    let settings = [&borrowed(&settings)[..], &[("server.bind", bind)]].concat();
     let ended = Ended::run(&["healthcheck"], &settings);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
     // The image runs its health check without arguments: the file has the address and the certificate.
@@ -129,7 +118,7 @@ async fn healthcheck_connects_with_tls() {
     let output = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     // With --url the certificate is verified, and the system does not trust this one.
-    let ended = Ended::run(&["healthcheck", "--url", &format!("https://localhost:{}", connector.port())], &settings);
+    let ended = Ended::run(&["healthcheck", "--url", &connector.url()], &settings);
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
 }
 
@@ -137,7 +126,7 @@ async fn healthcheck_connects_with_tls() {
 fn the_gate_reports_certificate_files_that_cannot_be_used() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| text(&folder.path().join(name));
-    std::fs::write(Path::new(&path("nothing")), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
+    std::fs::write(path("nothing"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
     let gate = |options: &[&str]| {
         let ended = Ended::run(&[&["gate", "--url", "https://localhost:1", "--key", "k"], options].concat(), &[]);
         assert_eq!(ended.code, Some(64), "{}{}", ended.stdout, ended.stderr);
@@ -162,16 +151,13 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
     };
     let [ca, other] = [write("public", &public.pem()), write("other", &other.pem())];
     let output_and_log = async |files: &TlsFiles, scheme: &str, ca: &str| {
-        let settings = files.settings();
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let demo = Process::demo(&settings).await;
+        let demo = Process::demo(&borrowed(&files.settings())).await;
         let url = format!("{scheme}://localhost:{}", demo.api.rsplit(':').next().unwrap());
         let gate = ["gate", "--url", &url, "--key", "k", "--budget", "2s", "--ca", ca];
         let without_ca = if scheme == "http" { &gate[..7] } else { &gate };
         let ended = Ended::run(without_ca, &[]);
         assert_eq!(ended.code, Some(2), "{}", ended.stdout);
-        demo.signal("TERM");
-        (ended.stdout, demo.wait_for_end().stderr)
+        (ended.stdout, demo.stop().stderr)
     };
     let server = TlsFiles::create(&public.server(), None);
     let (out, _) = output_and_log(&server, "https", &other).await;
@@ -185,4 +171,12 @@ async fn a_failed_handshake_is_reported_with_its_cause_and_what_to_do() {
     let (out, log) = output_and_log(&authority, "https", &ca).await;
     assert!(out.contains("the certificate is a CA certificate: use a server certificate"), "{out}");
     assert!(log.contains("tls.certificate is a CA certificate, which many clients refuse"), "{log}");
+}
+
+/// An error would stop a connector whose clients do not check the expiry.
+#[apply(test)]
+async fn an_expired_certificate_is_only_a_warning() {
+    let files = TlsFiles::create(&Authority::new("public").client_until("a server's", 1_600_000_000), None);
+    let log = Process::demo(&borrowed(&files.settings())).await.stop().stderr;
+    assert!(log.contains("tls.certificate has expired: clients refuse the connection"), "{log}");
 }

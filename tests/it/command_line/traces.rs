@@ -1,5 +1,4 @@
-//! Traces of the binary: log lines have the trace id, no collector delays a stop, and errors about invalid settings
-//! contain no secret.
+//! Traces of the binary: log lines have the trace id, and no collector delays a stop.
 
 use crate::trials::{apply, test};
 use std::time::{Duration, Instant};
@@ -9,29 +8,22 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::support::checks::{PATIENCE, assert_one_within};
+use crate::support::checks::assert_one_within;
 use crate::support::collector::{Collector, attribute};
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+use crate::support::{IDENTITY_KEYS, Process, client, scan, wait_until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 async fn ask(process: &Process, traceparent: Option<&str>) -> Value {
     let body = scan();
     let request = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(body.to_string());
-    let request = match traceparent {
-        Some(value) => request.header("traceparent", value),
-        None => request,
-    };
+    let request = traceparent.into_iter().fold(request, |request, value| request.header("traceparent", value));
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
     body.get("requestId").cloned().unwrap_or_default()
 }
 
 fn line<'a>(log: &'a [Value], request_id: &Value) -> &'a Value {
     log.iter().find(|line| line["requestId"] == *request_id).unwrap()
-}
-
-fn log(ended: &Ended) -> Vec<Value> {
-    ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[apply(test)]
@@ -49,9 +41,7 @@ async fn a_log_line_has_the_trace_id_only_with_traces_enabled() {
     ];
     let is_scan = |span: &&Span| attribute(span, "http.route").as_deref() == Some(IDENTITY_KEYS);
     collector.wait_until(|spans| spans.iter().filter(is_scan).count() == 3).await;
-    traced.signal("TERM");
-    plain.signal("TERM");
-    let (traced, plain) = (log(&traced.wait_for_end()), log(&plain.wait_for_end()));
+    let (traced, plain) = (traced.stop().log(), plain.stop().log());
     assert_eq!(line(&traced, &ids[0])["traceId"], TRACE);
     assert_eq!(line(&traced, &ids[3])["traceId"], TRACE);
     let own = line(&traced, &ids[1])["traceId"].as_str().unwrap().to_owned();
@@ -100,19 +90,17 @@ async fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.sample_ratio", "1")];
     // The exporter waits up to 3 s for the answer to a batch. A stop must not wait for that.
-    assert_one_within(Duration::from_millis(2_900), "a stop", async || {
+    let limit = Duration::from_millis(2_900);
+    assert_one_within(limit, "a stop", async || {
         let process = Process::demo(&settings).await;
         ask(&process, None).await;
         let began = Instant::now();
-        process.signal("TERM");
-        let ended = process.wait_for_end();
+        let ended = process.stop();
         let took = began.elapsed();
         assert_eq!(ended.code, Some(0));
-        assert!(
-            log(&ended).iter().any(|line| line["message"] == "stopped before every span was exported"),
-            "{}",
-            ended.stderr
-        );
+        // On a busy machine the signal may arrive when the exporter has given up; such an attempt takes longer.
+        let is_early = ended.stderr.contains("stopped before every span was exported");
+        assert!(is_early || took > limit, "{}", ended.stderr);
         took
     })
     .await;
@@ -128,58 +116,13 @@ async fn a_collector_that_refuses_is_logged_once_and_without_secrets() {
     ];
     let process = Process::demo(&settings).await;
     // Wait until two batches were refused.
-    let deadline = Instant::now() + PATIENCE;
-    while collector.sent().len() < 2 {
-        assert!(Instant::now() < deadline, "{} batches were sent", collector.sent().len());
+    wait_until("two batches were sent", async || {
         ask(&process, None).await;
-    }
-    process.signal("TERM");
-    let ended = process.wait_for_end();
+        collector.sent().len() >= 2
+    })
+    .await;
+    let ended = process.stop();
     let warnings = ended.stderr.matches("cannot export spans").count();
     assert_eq!(warnings, 1, "{}", ended.stderr);
     assert!(!ended.stderr.contains("collector-secret"), "{}", ended.stderr);
-}
-
-#[apply(test)]
-fn invalid_settings_are_reported_together_and_without_secrets() {
-    let long = "x".repeat(256);
-    let bad = [
-        ("storage.url", "memory:"),
-        ("telemetry.otlp_endpoint", "https://user:hidden@collector.example"),
-        ("telemetry.otlp_headers", "authorization=Bearer fine,hidden header"),
-        ("telemetry.sample_ratio", "1.5"),
-        ("telemetry.callers_traces_per_second", "-1"),
-        ("telemetry.service_name", &long),
-    ];
-    let ended = Ended::run(&["check-config"], &bad);
-    assert_eq!(ended.code, Some(64), "{}", ended.stdout);
-    for wanted in [
-        "telemetry.otlp_endpoint: must be an http or https URL without user, password and query",
-        "telemetry.otlp_headers: header 2 must be name=value",
-        "telemetry.sample_ratio = \"1.5\": must be a number, 0 to 1",
-        "telemetry.callers_traces_per_second = \"-1\": must be a whole number",
-        "x\": must have 1 to 255 characters",
-    ] {
-        assert!(ended.stderr.contains(wanted), "{wanted:?} is missing from\n{}", ended.stderr);
-    }
-    assert!(!ended.stderr.contains("hidden") && !ended.stderr.contains("Bearer fine"), "{}", ended.stderr);
-
-    for (name, value) in [("telemetry.sample_ratio", "NaN"), ("telemetry.otlp_endpoint", "ftp://collector")] {
-        assert_eq!(
-            Ended::run(&["check-config"], &[("storage.url", "memory:"), (name, value)]).code,
-            Some(64),
-            "{value}"
-        );
-    }
-    let open = [
-        ("storage.url", "memory:"),
-        ("telemetry.otlp_endpoint", "http://collector.example:4318"),
-        ("telemetry.otlp_headers", "authorization=Bearer hidden"),
-    ];
-    let ended = Ended::run(&["check-config"], &open);
-    assert!(ended.stderr.contains("must be an https URL when telemetry.otlp_headers is set"), "{}", ended.stderr);
-    let ended =
-        Ended::run(&["check-config"], &[open[0], open[2], ("telemetry.otlp_endpoint", "https://collector.example")]);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("telemetry.otlp_headers = (hidden)"), "{}", ended.stdout);
 }

@@ -1,4 +1,5 @@
-//! Log lines for requests of the shopper's app: they have the reason of each refusal, and no token, key or customer id.
+//! The shopper API of the binary: its port, warnings at the start, and log lines, which have the reason of each refusal
+//! and no token, key or customer id.
 
 use crate::trials::{apply, test};
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
 use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
-use crate::support::{Answer, Process, client_without_credentials};
+use crate::support::{Answer, Process, borrowed, client_without_credentials};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 
@@ -16,29 +17,60 @@ async fn send(request: reqwest::RequestBuilder) -> Answer {
     Answer::read(request.send().await.unwrap()).await
 }
 
+/// Settings with which `serve` starts the shopper API, with an identity provider. In `demo`, its paths are on the API's
+/// port in either case, since the demo's page calls the port that served it.
+const ENABLED: [(&str, &str); 7] = [
+    ("commerce.enabled", "true"),
+    ("commerce.authorization_key", AUTH_KEY),
+    ("commerce.signing_keys", "dGhlIHNpZ25pbmcga2V5IG9mIHRoZXNlIHRlc3RzISE="),
+    ("commerce.context_keys", "b2xkIHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI="),
+    ("commerce.identity_providers.entra.issuer", "http://127.0.0.1:9/entra"),
+    ("commerce.identity_providers.entra.audience", "shop"),
+    ("storage.url", "memory:"),
+];
+
+#[apply(test)]
+async fn serve_warns_of_missing_codes_and_keeps_a_separate_port_separate() {
+    let (unsigned, no_codes) = ("scan_key.signing_keys is not set", "creates no Scan Key Codes");
+    let (own, prefix) = (("commerce.bind", "127.0.0.1:0"), ("scan_key.customer_prefix", "ACME"));
+    for (settings, expected) in [
+        (&[][..], Some(no_codes)),
+        (&[prefix, own], Some(unsigned)),
+        (&[prefix, ("scan_key.signing_keys", ENABLED[2].1)], None),
+    ] {
+        let process = Process::start("serve", &[&ENABLED, settings].concat()).await;
+        let has_own_port = settings.contains(&own);
+        for path in [TOKENS, CONTEXTS, "/commerceapi/cart/", "/v1/scan-key-codes", "/demo", "/demo/stores"] {
+            let answer = client_without_credentials().get(format!("{}{path}", process.api)).send().await.unwrap();
+            let needs_prefix = path == "/v1/scan-key-codes" && !settings.contains(&prefix);
+            let is_absent = has_own_port || needs_prefix || path.starts_with("/demo");
+            assert_eq!(answer.status() == 404, is_absent, "{settings:?}: {path}: {}", answer.status());
+        }
+        let request = client_without_credentials().post(format!("{}{TOKENS}", process.api));
+        let answer = request.header("x-auth-key", AUTH_KEY).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), if has_own_port { 404 } else { 200 }, "{settings:?}");
+        let log = process.stop().stderr;
+        for warning in [unsigned, no_codes] {
+            assert_eq!(log.contains(warning), expected == Some(warning), "{settings:?}: {warning}\n{log}");
+        }
+    }
+}
+
 #[apply(test)]
 async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     let provider = Provider::start(&[rsa()]).await;
     let settings = provider.settings();
-    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
-    let settings: Vec<_> = settings.chain([("log.level", "trace")]).collect();
-    let process = Process::demo(&settings).await;
+    let process = Process::demo(&[&borrowed(&settings)[..], &[("log.level", "trace")]].concat()).await;
     let contexts = format!("{}{CONTEXTS}", process.api);
 
-    let request = client_without_credentials()
-        .post(format!("{}{TOKENS}", process.api))
-        .body(json!({ "anonymousId": ID }).to_string());
-    let answer = send(request.header("x-auth-key", AUTH_KEY)).await.json();
+    let ask_for_token = async |key: &str, body: Value| {
+        let request = client_without_credentials().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", key);
+        send(request.body(body.to_string())).await.json()
+    };
+    let answer = ask_for_token(AUTH_KEY, json!({ "anonymousId": ID })).await;
     let anonymous_token = answer["accessToken"].as_str().unwrap().to_owned();
-    let misplaced =
-        client_without_credentials().post(format!("{}{TOKENS}", process.api)).header("x-auth-key", AUTH_KEY);
-    send(misplaced.body(json!({ "anonymousId": [ID], ID: anonymous_token }).to_string())).await;
-    send(
-        client_without_credentials()
-            .post(format!("{}{TOKENS}", process.api))
-            .header("x-auth-key", "a-wrong-authorization-key"),
-    )
-    .await;
+    ask_for_token(AUTH_KEY, json!({ "anonymousId": [ID], ID: anonymous_token })).await;
+    ask_for_token("a-wrong-authorization-key", Value::Null).await;
 
     let claims = provider.claims(chrono::DateTime::from(std::fs::metadata("/proc/self").unwrap().modified().unwrap()));
     let with = |claim: &str, value: Value| {
@@ -90,10 +122,8 @@ async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     secrets.extend(parts);
     secrets.extend([ID.to_uppercase(), ID.replace('-', "")]);
 
-    let metrics = format!("{}/metrics", process.management);
-    let metrics = crate::support::client().get(metrics).send().await.unwrap().text().await.unwrap();
-    process.signal("TERM");
-    let ended = process.wait_for_end();
+    let metrics = process.get("/metrics").await;
+    let ended = process.stop();
     let output = [ended.stderr, ended.stdout, metrics].concat();
     for secret in &secrets {
         assert!(!output.contains(secret.as_str()), "{secret} is in\n{output}");
@@ -125,9 +155,7 @@ async fn ignored_provider_keys_are_counted_in_the_log() {
         .collect();
     keys.extend([json!({ "kty": "oct" }), json!("no key")]);
     provider.key_set(Document::Json(json!({ "keys": keys })));
-    let settings = provider.settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let process = Process::demo(&settings).await;
+    let process = Process::demo(&borrowed(&provider.settings())).await;
     let fetched: Value = serde_json::from_str(&process.wait_for_log("\"unfit\":2")).unwrap();
     assert_eq!((&fetched["provider"], &fetched["keys"]), (&json!("test"), &json!(64)), "{fetched}");
     let warning: Value = serde_json::from_str(&process.wait_for_log("more than 64 keys")).unwrap();
