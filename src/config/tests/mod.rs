@@ -2,6 +2,8 @@
 
 mod mistakes;
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 use crate::storage::Location;
 
