@@ -176,7 +176,7 @@ async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Result<Secured
             let client = tls.client(stream.get_ref().1).map(Arc::new);
             Ok((stream, client))
         }
-        Ok(Err(error)) => Err(Failure { reason: reason(&error), error: error.to_string() }),
+        Ok(Err(error)) => Err(Failure { reason: handshake_failure(&error), error: error.to_string() }),
         Err(_) => Err(Failure {
             reason: "timeout",
             error: "the handshake was not complete within server.handshake_timeout".to_owned(),
@@ -184,7 +184,8 @@ async fn handshake(stream: Stream, tls: &Tls, limit: Duration) -> Result<Secured
     }
 }
 
-fn reason(error: &Error) -> &'static str {
+/// The reason of a failed handshake.
+fn handshake_failure(error: &Error) -> &'static str {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             ErrorKind::TimedOut => "timeout",

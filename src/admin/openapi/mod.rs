@@ -12,11 +12,12 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{InfoBuilder, OpenApiBuilder, ServerBuilder};
 
+use crate::gate_api;
 use crate::http::described_probes;
 use crate::http::openapi::{
     API_KEY, AUTHORIZATION_KEY, BEARER, CLIENT_CERTIFICATE, CUSTOMER_CONTEXT, MANAGEMENT_TOKEN, share,
 };
-use crate::{gate_api, shopper};
+use crate::shopper;
 
 const DESCRIPTION: &str = "\
 The gate's call is on `server.bind`. The shopper's side is on `commerce.bind` if that is set, else on `server.bind` too. Administration and \
