@@ -232,15 +232,8 @@ struct FetchBudget {
     hasher: RandomState,
     /// Hashes of customers whose tokens were valid.
     customers: Cache<u64, ()>,
-    last: Mutex<LastFetches>,
-}
-
-#[derive(Debug, Default)]
-struct LastFetches {
-    /// The last fetch for one of these customers.
-    for_customers: Option<DateTime<Utc>>,
-    /// The last fetch for any other token.
-    for_others: Option<DateTime<Utc>>,
+    /// The last fetch for one of these customers, and the last one for any other token.
+    last: Mutex<[Option<DateTime<Utc>>; 2]>,
 }
 
 impl Default for FetchBudget {
@@ -262,11 +255,8 @@ impl FetchBudget {
     fn spend(&self, customer: &SubjectId, now: DateTime<Utc>) -> bool {
         let is_known = self.customers.contains_key(&self.hasher.hash_one(customer));
         let mut fetches = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, interval) = if is_known {
-            (&mut fetches.for_customers, CUSTOMER_INTERVAL)
-        } else {
-            (&mut fetches.for_others, OTHER_INTERVAL)
-        };
+        let [for_customers, for_others] = &mut *fetches;
+        let (last, interval) = if is_known { (for_customers, CUSTOMER_INTERVAL) } else { (for_others, OTHER_INTERVAL) };
         // A clock that was set back does not prevent fetches.
         let may_fetch = last.is_none_or(|last| now.signed_duration_since(last).abs() >= interval);
         if may_fetch {

@@ -367,7 +367,7 @@ impl Drop for Reservation {
 }
 
 #[cfg(test)]
-mod tests {
+mod bounds {
     use proptest::prelude::*;
 
     use super::*;
