@@ -8,39 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::sleep;
 
+use crate::admin::AdminError;
 use crate::clock::Clock;
 use crate::digest::Digest;
-use crate::directory::{Change, Directory, DirectoryError, Outcome, Refusal};
+use crate::directory::{Change, Directory, Outcome};
 use crate::domain::ids::VisitorId;
-use crate::ledger::{Ledger, LedgerError};
-use crate::shopper::carts::{CartStore, CartsError};
+use crate::ledger::Ledger;
+use crate::shopper::carts::CartStore;
 
 /// The longest time from finding a scan's shopper to the end of its recording: 1.5 s until recording begins, and time
 /// to record.
 const MAX_SCAN_TIME: Duration = Duration::from_secs(3);
-
-/// Why an administrative call failed.
-#[derive(Debug, Error)]
-pub(crate) enum AdministrationError {
-    /// The directory refused the change.
-    #[error("refused: {0:?}")]
-    Refused(Refusal),
-    /// The directory could not be read or changed.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The ledger could not be read or written.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The carts could not be deleted.
-    #[error(transparent)]
-    Carts(#[from] CartsError),
-    /// Erasing panicked. The panic message is left out, since it may quote personal data.
-    #[error("erasing panicked")]
-    Panicked(#[from] tokio::task::JoinError),
-}
 
 /// The parts that administration uses. Clones share them.
 #[derive(Clone, Debug)]
@@ -57,22 +37,16 @@ pub(crate) struct Administration {
 
 impl Administration {
     /// Applies a change. Succeeds also if the change was applied before.
-    ///
-    /// # Errors
-    /// When the directory refuses the change or cannot be changed.
-    pub(crate) async fn change(&self, change: Change) -> Result<(), AdministrationError> {
+    pub(crate) async fn change(&self, change: Change) -> Result<(), AdminError> {
         let outcomes = self.directory.apply(vec![change], self.clock.now()).await?;
         match outcomes.first() {
-            Some(Outcome::Refused(refusal)) => Err(AdministrationError::Refused(*refusal)),
+            Some(Outcome::Refused(refusal)) => Err((*refusal).into()),
             _ => Ok(()),
         }
     }
 
     /// Removes the link between a customer and their shopper, and deletes the customer's carts.
-    ///
-    /// # Errors
-    /// When there is no such link, or the carts or the directory cannot be changed.
-    pub(crate) async fn unlink(&self, customer: Digest) -> Result<(), AdministrationError> {
+    pub(crate) async fn unlink(&self, customer: Digest) -> Result<(), AdminError> {
         self.carts.forget(customer).await?;
         self.change(Change::UnlinkCustomer(customer)).await
     }
@@ -82,22 +56,21 @@ impl Administration {
     /// shopper is no error.
     ///
     /// Takes seconds. Continues when the caller stops waiting.
-    ///
-    /// # Errors
-    /// When a part of the erasure failed.
-    pub(crate) async fn erase(&self, shopper: VisitorId) -> Result<(), AdministrationError> {
+    pub(crate) async fn erase(&self, shopper: VisitorId) -> Result<(), AdminError> {
         let administration = self.clone();
-        tokio::spawn(async move { administration.erase_everywhere(&shopper).await }).await?
+        let erased = tokio::spawn(async move { administration.erase_everywhere(&shopper).await }).await;
+        // The panic message is left out, since it may quote personal data.
+        erased.map_err(|_| AdminError::Internal { reason: "panic", cause: "erasing panicked".to_owned() })?
     }
 
-    async fn delete_carts(&self, customers: &[Digest]) -> Result<(), AdministrationError> {
+    async fn delete_carts(&self, customers: &[Digest]) -> Result<(), AdminError> {
         for customer in customers {
             self.carts.forget(*customer).await?;
         }
         Ok(())
     }
 
-    async fn erase_everywhere(&self, shopper: &VisitorId) -> Result<(), AdministrationError> {
+    async fn erase_everywhere(&self, shopper: &VisitorId) -> Result<(), AdminError> {
         let pseudonym = self.directory.hash_key().pseudonym(shopper);
         // First, while the directory still knows the shopper's customers.
         let customers = self.directory.customers_of(shopper).await?;
@@ -120,8 +93,8 @@ impl Administration {
 
 #[cfg(test)]
 mod tests {
-
     use chrono::{DateTime, TimeDelta};
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::clock::ManualClock;
@@ -136,24 +109,31 @@ mod tests {
     };
     use crate::shopper::carts::rules::{CartId, CartName, Carts, Currency, Market};
 
+    fn administration() -> Administration {
+        let limits =
+            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
+        let hash_key = HashKey::new(&[0; 32]);
+        Administration {
+            directory: Arc::new(Directory::in_memory(hash_key.clone())),
+            carts: Arc::new(CartStore::in_memory(hash_key, 10)),
+            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
+            clock: Clock::Manual(ManualClock::starting_at(DateTime::UNIX_EPOCH)),
+        }
+    }
+
+    fn begin_erasing(administration: &Administration, shopper: VisitorId) -> JoinHandle<Result<(), AdminError>> {
+        let administration = administration.clone();
+        tokio::spawn(async move { administration.erase(shopper).await })
+    }
+
     /// The clock is paused and jumps to the next timer.
     #[tokio::test(start_paused = true)]
     async fn scan_recorded_during_an_erasure_is_erased_too() {
-        let limits =
-            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
-        let administration = Administration {
-            directory: Arc::new(Directory::in_memory(HashKey::new(&[0; 32]))),
-            carts: Arc::new(CartStore::in_memory(HashKey::new(&[0; 32]), 1)),
-            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
-            clock: Clock::Manual(ManualClock::starting_at(DateTime::UNIX_EPOCH)),
-        };
+        let administration = administration();
         let entry = accepted(0, Location::Entry);
         let Decision::Accepted(grant) = &entry.decision else { panic!("it is accepted") };
         let shopper = grant.visitor.id.clone();
-        let erasing = tokio::spawn({
-            let (administration, shopper) = (administration.clone(), shopper.clone());
-            async move { administration.erase(shopper).await }
-        });
+        let erasing = begin_erasing(&administration, shopper.clone());
         sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         assert!(!erasing.is_finished());
         administration
@@ -172,25 +152,14 @@ mod tests {
     /// An app whose token is still valid can fill a cart again while its customer is erased.
     #[tokio::test(start_paused = true)]
     async fn cart_filled_during_an_erasure_is_deleted_too() {
-        let limits =
-            Limits { retention: TimeDelta::days(7), capacity: 10, cache: 0, session_max_age: TimeDelta::hours(24) };
-        let (hash_key, now) = (HashKey::new(&[0; 32]), DateTime::UNIX_EPOCH);
-        let administration = Administration {
-            directory: Arc::new(Directory::in_memory(hash_key.clone())),
-            carts: Arc::new(CartStore::in_memory(hash_key, 10)),
-            ledger: Arc::new(Ledger::Memory(MemoryLedger::new(limits))),
-            clock: Clock::Manual(ManualClock::starting_at(now)),
-        };
+        let (administration, now) = (administration(), DateTime::UNIX_EPOCH);
         let customer = Customer::Known {
             issuer: Issuer::parse("https://login.example.com").expect("an issuer"),
             subject: SubjectId::parse("s").expect("a subject"),
         };
         let shopper = VisitorId::parse("v").expect("an id");
         administration.directory.link_or_create(&customer, shopper.clone(), now).await.expect("the customer is linked");
-        let erasing = tokio::spawn({
-            let administration = administration.clone();
-            async move { administration.erase(shopper).await }
-        });
+        let erasing = begin_erasing(&administration, shopper);
         sleep(Duration::from_secs(2)).await; // the ledger has been erased for the first time
         let (name, market) = (CartName::parse("Default").expect("a name"), Market::parse("DE").expect("a market"));
         let currency = Currency::new("EUR", "€").expect("a currency");

@@ -18,10 +18,9 @@ use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::admin::lists::{BadPage, List, Listed, PageQuery, parse_text_cursor, text_cursor};
+use crate::admin::lists::{BadPage, List, Listed, PageQuery, cursor, list, parse_cursor};
 use crate::admin::{AdminError, Management, NotFound, TooLong};
-use crate::digest::new_secret;
-use crate::digest::{Digest, HashKey};
+use crate::digest::{Digest, HashKey, new_secret};
 use crate::directory::{
     Change, CustomerRow, IdentityKeyRow, Kind, Link, Problem, RecognitionTokenRow, ShopperRow, StoreRow, customer,
     identity_key, recognition_token, shopper, store,
@@ -33,21 +32,27 @@ use crate::http::members::Members;
 use crate::http::openapi::{Refusals, refusals};
 
 pub(crate) fn routes() -> OpenApiRouter<Management> {
-    store_routes().merge(shopper_routes()).merge(registration_routes()).merge(customer_routes())
+    OpenApiRouter::default()
+        .routes(routes!(list_stores))
+        .routes(routes!(get_store, put_store, delete_store))
+        .routes(routes!(list_shoppers))
+        .routes(routes!(get_shopper, put_shopper, delete_shopper))
+        .routes(routes!(flag))
+        .routes(routes!(unflag))
+        .routes(routes!(list_keys, put_key))
+        .routes(routes!(get_key, delete_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(list_tokens, put_token))
+        .routes(routes!(get_token, delete_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(list_customers, put_customer))
+        .routes(routes!(get_customer, delete_customer))
 }
 
-type Stores = List<StoreRow>;
-
-impl Listed for StoreRow {
-    const NAME: &'static str = "stores";
-}
+list!(Stores of StoreRow as "stores");
 
 refusals! {
     BadStore = Refusals::default().such_as([bad_row(BAD_ID), bad_row("takesCash: must be true or false")]);
-}
-
-fn store_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default().routes(routes!(list_stores)).routes(routes!(get_store, put_store, delete_store))
 }
 
 /// List stores, ordered by id
@@ -56,9 +61,9 @@ fn store_routes() -> OpenApiRouter<Management> {
     responses((status = 200, description = "A page of rows.", body = inline(Stores)), BadPage)
 )]
 async fn list_stores(State(management): State<Management>, page: PageQuery) -> Result<Stores, AdminError> {
-    let after = page.after(|cursor| PathId::parse(&parse_text_cursor(cursor)?).ok())?;
+    let after = page.after(parse_id_cursor)?;
     let mut stores = management.administration.directory.stores(after, page.limit_plus_one()).await?;
-    let next = page.truncate(&mut stores, |store| text_cursor(store.id.as_str()));
+    let next = page.truncate(&mut stores, |store| cursor(store.id.as_str()));
     Ok(List { rows: stores.iter().map(StoreRow::from).collect(), next })
 }
 
@@ -100,22 +105,10 @@ async fn delete_store(State(management): State<Management>, Id(id): Id<StoreId>)
     Ok(StatusCode::NO_CONTENT)
 }
 
-type Shoppers = List<ShopperRow>;
-
-impl Listed for ShopperRow {
-    const NAME: &'static str = "shoppers";
-}
+list!(Shoppers of ShopperRow as "shoppers");
 
 refusals! {
     BadShopper = Refusals::default().such_as([bad_row(BAD_ID), bad_row("type: is missing")]);
-}
-
-fn shopper_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default()
-        .routes(routes!(list_shoppers))
-        .routes(routes!(get_shopper, put_shopper, delete_shopper))
-        .routes(routes!(flag))
-        .routes(routes!(unflag))
 }
 
 /// List shoppers, ordered by id
@@ -124,9 +117,9 @@ fn shopper_routes() -> OpenApiRouter<Management> {
     responses((status = 200, description = "A page of rows.", body = inline(Shoppers)), BadPage)
 )]
 async fn list_shoppers(State(management): State<Management>, page: PageQuery) -> Result<Shoppers, AdminError> {
-    let after = page.after(|cursor| PathId::parse(&parse_text_cursor(cursor)?).ok())?;
+    let after = page.after(parse_id_cursor)?;
     let mut profiles = management.administration.directory.shoppers(after, page.limit_plus_one()).await?;
-    let next = page.truncate(&mut profiles, |profile| text_cursor(profile.shopper.visitor.id.as_str()));
+    let next = page.truncate(&mut profiles, |profile| cursor(profile.shopper.visitor.id.as_str()));
     Ok(List { rows: profiles.iter().map(ShopperRow::from).collect(), next })
 }
 
@@ -211,11 +204,7 @@ trait Registered: DeserializeOwned + Listed + Serialize + Send + 'static {
     fn from_stored(digest: &Digest, link: &Link) -> Self;
 }
 
-type IdentityKeys = List<IdentityKeyRow>;
-
-impl Listed for IdentityKeyRow {
-    const NAME: &'static str = "identityKeys";
-}
+list!(IdentityKeys of IdentityKeyRow as "identityKeys");
 
 impl Registered for IdentityKeyRow {
     const KIND: Kind = Kind::IdentityKey;
@@ -229,11 +218,7 @@ impl Registered for IdentityKeyRow {
     }
 }
 
-type RecognitionTokens = List<RecognitionTokenRow>;
-
-impl Listed for RecognitionTokenRow {
-    const NAME: &'static str = "recognitionTokens";
-}
+list!(RecognitionTokens of RecognitionTokenRow as "recognitionTokens");
 
 impl Registered for RecognitionTokenRow {
     const KIND: Kind = Kind::RecognitionToken;
@@ -259,16 +244,6 @@ struct PutToken {
 refusals! {
     BadKey = Refusals::default().such_as([bad_row("device: not one of that shopper's devices")]);
     BadToken = Refusals::default().such_as([bad_row("shopper: no such shopper")]);
-}
-
-fn registration_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default()
-        .routes(routes!(list_keys, put_key))
-        .routes(routes!(get_key, delete_key))
-        .routes(routes!(revoke_key))
-        .routes(routes!(list_tokens, put_token))
-        .routes(routes!(get_token, delete_token))
-        .routes(routes!(revoke_token))
 }
 
 /// List identity keys, ordered by digest
@@ -421,20 +396,10 @@ async fn delete_registration<R: Registered>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-type Customers = List<CustomerRow>;
-
-impl Listed for CustomerRow {
-    const NAME: &'static str = "customers";
-}
+list!(Customers of CustomerRow as "customers");
 
 refusals! {
     BadCustomer = Refusals::default().such_as([bad_row("shopper: no such shopper")]);
-}
-
-fn customer_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default()
-        .routes(routes!(list_customers, put_customer))
-        .routes(routes!(get_customer, delete_customer))
 }
 
 /// List customers, ordered by digest
@@ -526,6 +491,10 @@ fn text_id<T>(text: &str, parse: fn(&str) -> Result<T, TextIdError>) -> Result<T
         return Err("id: must not contain U+0000: PostgreSQL cannot store it".to_owned());
     }
     parse(text).map_err(|error| format!("id: {error}"))
+}
+
+fn parse_id_cursor<T: PathId>(cursor: &str) -> Option<T> {
+    T::parse(std::str::from_utf8(&parse_cursor(cursor)?).ok()?).ok()
 }
 
 /// Describes the id in a path.

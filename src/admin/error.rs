@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::admin::administration::AdministrationError;
 use crate::directory::{DirectoryError, Refusal};
 use crate::http::document::BadDocument;
 use crate::http::error::Refused;
 use crate::ledger::LedgerError;
+use crate::shopper::carts::CartsError;
 
 /// Why an administrative call is refused or fails.
 #[derive(Debug)]
@@ -30,35 +30,30 @@ pub(crate) enum AdminError {
     Internal { reason: &'static str, cause: String },
 }
 
-impl From<AdministrationError> for AdminError {
-    fn from(error: AdministrationError) -> Self {
-        let reason = match error {
-            AdministrationError::Refused(Refusal::NotFound) => return Self::NotFound,
-            AdministrationError::Refused(Refusal::UnknownShopper) => {
-                return Self::BadRow("shopper: no such shopper".into());
-            }
-            AdministrationError::Refused(Refusal::UnknownDevice) => {
-                return Self::BadRow("device: not one of that shopper's devices".into());
-            }
-            AdministrationError::Directory(_) => "directory_unavailable",
-            AdministrationError::Ledger(_) => "ledger_unavailable",
-            AdministrationError::Carts(_) => "carts_unavailable",
-            AdministrationError::Panicked(_) => "panic",
-        };
-        Self::Internal { reason, cause: error.to_string() }
+impl From<Refusal> for AdminError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::NotFound,
+            Refusal::UnknownShopper => Self::BadRow("shopper: no such shopper".into()),
+            Refusal::UnknownDevice => Self::BadRow("device: not one of that shopper's devices".into()),
+        }
     }
 }
 
-impl From<DirectoryError> for AdminError {
-    fn from(error: DirectoryError) -> Self {
-        Self::Internal { reason: "directory_unavailable", cause: error.to_string() }
-    }
+macro_rules! unavailable {
+    ($($error:ident => $reason:literal)+) => {$(
+        impl From<$error> for AdminError {
+            fn from(error: $error) -> Self {
+                Self::Internal { reason: $reason, cause: error.to_string() }
+            }
+        }
+    )+};
 }
 
-impl From<LedgerError> for AdminError {
-    fn from(error: LedgerError) -> Self {
-        Self::Internal { reason: "ledger_unavailable", cause: error.to_string() }
-    }
+unavailable! {
+    DirectoryError => "directory_unavailable"
+    LedgerError => "ledger_unavailable"
+    CartsError => "carts_unavailable"
 }
 
 impl From<BadDocument> for AdminError {

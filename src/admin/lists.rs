@@ -64,8 +64,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let query = Query::<Self>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_| AdminError::BadQuery(BAD_PAGE.into()))?;
-        if (1..=MAX_LIMIT).contains(&query.limit()) { Ok(query) } else { Err(AdminError::BadQuery(BAD_PAGE.into())) }
+        let query = query.ok().map(|Query(query)| query).filter(|query| (1..=MAX_LIMIT).contains(&query.limit()));
+        query.ok_or(AdminError::BadQuery(BAD_PAGE.into()))
     }
 }
 
@@ -93,23 +93,13 @@ impl PageQuery {
     }
 }
 
-/// Encodes a text as a cursor.
-pub(crate) fn text_cursor(text: &str) -> String {
-    bytes_cursor(text.as_bytes())
+/// Encodes a text or bytes as a cursor.
+pub(crate) fn cursor(row: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(row)
 }
 
-/// Decodes a [`text_cursor`].
-pub(crate) fn parse_text_cursor(cursor: &str) -> Option<String> {
-    String::from_utf8(parse_bytes_cursor(cursor)?).ok()
-}
-
-/// Encodes bytes as a cursor.
-pub(crate) fn bytes_cursor(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Decodes a [`bytes_cursor`].
-pub(crate) fn parse_bytes_cursor(cursor: &str) -> Option<Vec<u8>> {
+/// Decodes a [`cursor()`].
+pub(crate) fn parse_cursor(cursor: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()
 }
 
@@ -125,6 +115,18 @@ pub(crate) trait Listed {
     /// The member that has the rows.
     const NAME: &'static str;
 }
+
+/// Names the list of these rows, and the member that has them.
+macro_rules! list {
+    ($list:ident of $row:ident $(<$lifetime:lifetime>)? as $name:literal) => {
+        type $list $(<$lifetime>)? = List<$row $(<$lifetime>)?>;
+
+        impl $(<$lifetime>)? Listed for $row $(<$lifetime>)? {
+            const NAME: &'static str = $name;
+        }
+    };
+}
+pub(crate) use list;
 
 impl<T: Listed + ToSchema> ToSchema for List<T> {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {

@@ -53,12 +53,9 @@ pub(crate) fn router(management: Management, readiness: Readiness) -> Router {
 }
 
 fn routes(management: Management) -> Router {
-    let metrics = Router::from(metrics_routes())
-        .route_layer(from_fn_with_state(management.clone(), authenticate_if_token_is_set));
-    let administration = Router::from(administration_routes())
-        .route_layer(from_fn(lists::refuse_unknown_parameters))
-        .route_layer(from_fn_with_state(management.clone(), authenticate));
-    metrics.merge(administration).with_state(management)
+    let administration = Router::from(administration_routes()).route_layer(from_fn(lists::refuse_unknown_parameters));
+    let routes = administration.merge(metrics_routes());
+    routes.route_layer(from_fn_with_state(management.clone(), authenticate)).with_state(management)
 }
 
 /// The metrics' route, with its description.
@@ -80,26 +77,19 @@ refusals! {
     TooLong = Refusals::default().exactly([AdminError::TooLong]);
 }
 
-/// Requires the token. Refuses every request if no token is set.
+/// Requires the token. If none is set, metrics need none, and all other requests are refused.
 async fn authenticate(State(management): State<Management>, request: Request, next: Next) -> Response {
-    match &management.token {
-        Some(token) if is_given(token, request.headers()) => next.run(request).await,
+    let given = bearer(request.headers()).unwrap_or_default().as_bytes();
+    let is_permitted = match &management.token {
+        // In constant time.
+        Some(token) => given.ct_eq(token.expose_secret().as_bytes()).into(),
+        None => request.uri().path() == METRICS,
+    };
+    match management.token {
+        _ if is_permitted => next.run(request).await,
         Some(_) => AdminError::Unauthorized.into_response(),
         None => AdminError::AdministrationClosed.into_response(),
     }
-}
-
-/// Requires the token if one is set.
-async fn authenticate_if_token_is_set(State(management): State<Management>, request: Request, next: Next) -> Response {
-    match &management.token {
-        Some(token) if !is_given(token, request.headers()) => AdminError::Unauthorized.into_response(),
-        _ => next.run(request).await,
-    }
-}
-
-/// Whether the request has the token. Compares in constant time.
-fn is_given(token: &SecretString, headers: &HeaderMap) -> bool {
-    bearer(headers).unwrap_or_default().as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }
 
 /// Get metrics in the OpenMetrics text format

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::admin::lists::{BadPage, List, Listed, PageQuery, bytes_cursor, parse_bytes_cursor};
+use crate::admin::lists::{BadPage, List, Listed, PageQuery, cursor, list, parse_cursor};
 use crate::admin::{AdminError, Management, rfc3339};
 use crate::digest::Fingerprint;
 use crate::directory::AuditEntry;
@@ -20,7 +20,7 @@ use crate::gate_api::VisitorDetails;
 use crate::ledger::{DecisionCursor, DecisionEntry, Moment, Session, SessionEffect, SessionId, SessionState};
 
 pub(crate) fn routes() -> OpenApiRouter<Management> {
-    session_routes().merge(decision_routes()).merge(audit_routes())
+    OpenApiRouter::default().routes(routes!(list_sessions)).routes(routes!(list_decisions)).routes(routes!(list_audit))
 }
 
 /// A visitor's stay in a store, from entry to exit.
@@ -60,15 +60,7 @@ struct MomentRow {
     recorded_at: String,
 }
 
-type Sessions<'a> = List<SessionRow<'a>>;
-
-impl Listed for SessionRow<'_> {
-    const NAME: &'static str = "sessions";
-}
-
-fn session_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default().routes(routes!(list_sessions))
-}
+list!(Sessions of SessionRow<'a> as "sessions");
 
 /// List sessions (visits to stores), newest first
 #[utoipa::path(
@@ -141,15 +133,7 @@ struct DecisionRow<'a> {
     recorded_at: String,
 }
 
-type Decisions<'a> = List<DecisionRow<'a>>;
-
-impl Listed for DecisionRow<'_> {
-    const NAME: &'static str = "decisions";
-}
-
-fn decision_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default().routes(routes!(list_decisions))
-}
+list!(Decisions of DecisionRow<'a> as "decisions");
 
 /// List decisions, newest first
 #[utoipa::path(
@@ -157,10 +141,10 @@ fn decision_routes() -> OpenApiRouter<Management> {
     responses((status = 200, description = "A page of rows.", body = inline(Decisions<'_>)), BadPage)
 )]
 async fn list_decisions(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
-    let before = page.after(parse_cursor)?;
+    let before = page.after(parse_decision_cursor)?;
     let found = management.administration.ledger.decisions(before, page.limit()).await?;
     let rows: Vec<_> = found.decisions.iter().map(DecisionRow::from).collect();
-    Ok(List { rows, next: found.next.as_ref().map(write_cursor) }.into_response())
+    Ok(List { rows, next: found.next.as_ref().map(decision_cursor) }.into_response())
 }
 
 impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
@@ -186,13 +170,12 @@ impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
 }
 
 /// Writes a cursor: its three parts, concatenated.
-fn write_cursor(cursor: &DecisionCursor) -> String {
-    let recorded_at = cursor.recorded_at.to_be_bytes();
-    bytes_cursor(&[&recorded_at[..], cursor.event.as_bytes(), cursor.fingerprint.as_bytes()].concat())
+fn decision_cursor(of: &DecisionCursor) -> String {
+    cursor([&of.recorded_at.to_be_bytes()[..], of.event.as_bytes(), of.fingerprint.as_bytes()].concat())
 }
 
-fn parse_cursor(cursor: &str) -> Option<DecisionCursor> {
-    let bytes = parse_bytes_cursor(cursor)?;
+fn parse_decision_cursor(cursor: &str) -> Option<DecisionCursor> {
+    let bytes = parse_cursor(cursor)?;
     let (recorded_at, rest) = bytes.split_first_chunk()?;
     let (event, fingerprint) = rest.split_first_chunk()?;
     Some(DecisionCursor {
@@ -215,15 +198,7 @@ struct AuditRow {
     subject: String,
 }
 
-type Changes = List<AuditRow>;
-
-impl Listed for AuditRow {
-    const NAME: &'static str = "audit";
-}
-
-fn audit_routes() -> OpenApiRouter<Management> {
-    OpenApiRouter::default().routes(routes!(list_audit))
-}
+list!(Changes of AuditRow as "audit");
 
 /// List changes of the directory, newest first
 #[utoipa::path(

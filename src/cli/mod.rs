@@ -1,4 +1,4 @@
-//! The command line: one thin file for each command.
+//! The command line: one thin file for each command; `import` and `export` share one.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 64 bad usage or
 //! configuration; a command with other exit codes lists them in its help.
@@ -9,10 +9,8 @@
 mod check_config;
 mod credentials;
 mod demo;
-mod export;
 mod gate;
 mod healthcheck;
-mod import;
 mod reference;
 mod scan_key;
 mod serve;
@@ -64,11 +62,11 @@ enum Command {
     #[command(after_help = healthcheck::HELP)]
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Import stores, shoppers, keys and tokens from a file into the database
-    #[command(after_help = import::HELP)]
-    Import(import::ImportArgs),
+    #[command(after_help = transfer::IMPORT_HELP)]
+    Import(transfer::ImportArgs),
     /// Export stores, shoppers, keys and tokens from the database to a file, keys and tokens as digests
-    #[command(after_help = export::HELP)]
-    Export(export::ExportArgs),
+    #[command(after_help = transfer::EXPORT_HELP)]
+    Export(transfer::ExportArgs),
     /// Check the configuration and the directory file without starting; with --probe, check a running connector instead
     #[command(after_help = check_config::HELP)]
     CheckConfig(check_config::CheckConfigArgs),
@@ -139,8 +137,8 @@ pub fn main() -> ExitCode {
             Command::Gate(args) => gate::run(&args, Clock::System.now()).await,
             Command::ScanKey(args) => scan_key::run(&args, Clock::System.now()),
             Command::Healthcheck(args) => healthcheck::run(&args).await,
-            Command::Import(args) => import::run(&args, &Clock::System).await,
-            Command::Export(args) => export::run(&args).await,
+            Command::Import(args) => transfer::run_import(&args, &Clock::System).await.unwrap_or_else(|code| code),
+            Command::Export(args) => transfer::run_export(&args).await.unwrap_or_else(|code| code),
             Command::CheckConfig(args) => check_config::run(&args, Clock::System.now()).await,
             Command::DefaultConfig => reference::default_config(),
             Command::Openapi => reference::openapi(),

@@ -1,8 +1,6 @@
 //! The demo's OpenID Connect provider. It signs a token for any demo shopper, without a password. Its key is created at
 //! the start. The connector fetches the public key over HTTP, like the keys of any provider.
 
-use std::fmt;
-
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -10,7 +8,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use secrecy::SecretString;
-use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -30,26 +27,15 @@ pub(crate) const LIFETIME: TimeDelta = TimeDelta::hours(1);
 pub struct DemoIssuerError;
 
 /// Signs tokens for demo shoppers.
+#[derive(Debug)]
 pub(crate) struct DemoIssuer {
     issuer: Issuer,
     signing: EncodingKey,
     public: Vec<u8>,
 }
 
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    aud: &'static str,
-    sub: &'a str,
-    iat: i64,
-    exp: i64,
-}
-
 impl DemoIssuer {
     /// A provider with a new key. `issuer` is its base URL.
-    ///
-    /// # Errors
-    /// If the operating system provides no random numbers for the key.
     pub(crate) fn new(issuer: Issuer) -> Result<Self, DemoIssuerError> {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| DemoIssuerError)?;
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| DemoIssuerError)?;
@@ -58,7 +44,6 @@ impl DemoIssuer {
     }
 
     /// The settings with which the connector accepts tokens of this provider.
-    #[must_use]
     pub(crate) fn settings(&self) -> ProviderSettings {
         ProviderSettings {
             name: "demo".to_owned(),
@@ -71,26 +56,22 @@ impl DemoIssuer {
     }
 
     /// The customer of a shopper. The subject is the shopper's id.
-    #[must_use]
     pub(crate) fn customer(&self, shopper: &VisitorId) -> Option<Customer> {
         let subject = SubjectId::parse(shopper.as_str()).ok()?;
         Some(Customer::Known { issuer: self.issuer.clone(), subject })
     }
 
     /// A token for a shopper.
-    ///
-    /// # Errors
-    /// Never in practice.
     pub(crate) fn token_for(&self, shopper: &VisitorId, now: DateTime<Utc>) -> Result<SecretString, DemoIssuerError> {
         let iat = now.timestamp();
         let exp = iat.saturating_add(LIFETIME.num_seconds());
-        let claims = Claims { iss: self.issuer.as_str(), aud: AUDIENCE, sub: shopper.as_str(), iat, exp };
+        let (iss, sub) = (self.issuer.as_str(), shopper.as_str());
+        let claims = json!({ "iss": iss, "aud": AUDIENCE, "sub": sub, "iat": iat, "exp": exp });
         let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
         encode(&header, &claims, &self.signing).map(Into::into).map_err(|_| DemoIssuerError)
     }
 
     /// The discovery document (OpenID Connect Discovery 1.0).
-    #[must_use]
     pub(crate) fn discovery(&self) -> Value {
         let issuer = self.issuer.as_str();
         json!({
@@ -103,15 +84,8 @@ impl DemoIssuer {
     }
 
     /// The public key (RFC 8037).
-    #[must_use]
     pub(crate) fn key_set(&self) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": KEY_ID, "x": x }] })
-    }
-}
-
-impl fmt::Debug for DemoIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DemoIssuer").field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }

@@ -138,9 +138,6 @@ type VisitorTypeWord = Word<VisitorType>;
 
 /// What all kinds of rows have.
 pub(crate) trait Row {
-    /// The name of its kind.
-    fn kind(&self) -> &'static str;
-
     /// The change that writes the row, or every problem with it.
     fn change(&self, hash_key: &HashKey) -> Checked<Change>;
 
@@ -193,10 +190,6 @@ impl From<&Store> for StoreRow {
 }
 
 impl Row for StoreRow {
-    fn kind(&self) -> &'static str {
-        "store"
-    }
-
     fn change(&self, _: &HashKey) -> Checked<Change> {
         store(self).map(Change::PutStore)
     }
@@ -252,10 +245,6 @@ impl From<&Profile> for ShopperRow {
 }
 
 impl Row for ShopperRow {
-    fn kind(&self) -> &'static str {
-        "shopper"
-    }
-
     fn change(&self, _: &HashKey) -> Checked<Change> {
         shopper(self).map(Change::PutShopper)
     }
@@ -356,10 +345,6 @@ impl CustomerRow {
 }
 
 impl Row for IdentityKeyRow {
-    fn kind(&self) -> &'static str {
-        "identityKey"
-    }
-
     fn change(&self, hash_key: &HashKey) -> Checked<Change> {
         identity_key(self, hash_key).map(|(digest, link)| Change::PutRegistration(Kind::IdentityKey, digest, link))
     }
@@ -376,10 +361,6 @@ impl Row for IdentityKeyRow {
 }
 
 impl Row for RecognitionTokenRow {
-    fn kind(&self) -> &'static str {
-        "recognitionToken"
-    }
-
     fn change(&self, hash_key: &HashKey) -> Checked<Change> {
         let checked = recognition_token(self, hash_key);
         checked.map(|(digest, link)| Change::PutRegistration(Kind::RecognitionToken, digest, link))
@@ -396,10 +377,6 @@ impl Row for RecognitionTokenRow {
 }
 
 impl Row for CustomerRow {
-    fn kind(&self) -> &'static str {
-        "customer"
-    }
-
     fn change(&self, hash_key: &HashKey) -> Checked<Change> {
         customer(self, hash_key).map(|(digest, shopper)| Change::LinkCustomer(digest, shopper))
     }

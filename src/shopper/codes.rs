@@ -57,7 +57,6 @@ pub(crate) enum NoCode {
 
 impl NoCode {
     /// The stable identifier in logs and metrics.
-    #[must_use]
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::NotSignedIn => "not_signed_in",
@@ -69,7 +68,6 @@ impl NoCode {
     }
 
     /// A sentence that an app can show to the shopper.
-    #[must_use]
     pub(crate) fn message(self) -> &'static str {
         match self {
             Self::NotSignedIn => "Please sign in to get your code for the gate.",
@@ -82,10 +80,8 @@ impl NoCode {
 }
 
 impl Commerce {
-    /// Makes a code for a customer, and for one of the customer's devices if one is given.
-    ///
-    /// # Errors
-    /// The outer error is a failure on the connector's side; the inner one says why the customer gets no code.
+    /// Makes a code for a customer, and for one of the customer's devices if one is given. The outer error is a failure
+    /// on the connector's side.
     pub(crate) async fn scan_key_code(
         &self,
         settings: &CodeSettings,

@@ -1,7 +1,6 @@
 //! The customer context, which an app sends together with its bearer token. It is opaque, sealed with AES-256-GCM and
 //! bound to one token, so it expires with that token. It is refused with any other token, including a renewed one.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -13,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::digest::Digest;
-use crate::shopper::refusal::Refusal;
+use crate::shopper::tokens::Refusal;
 
 /// The length of a key, in bytes.
 pub(crate) const KEY_LENGTH: usize = 32;
@@ -22,13 +21,12 @@ const VERSION: u8 = 1;
 const NONCE_LENGTH: usize = 12;
 
 /// The keys of customer contexts: the first seals, all can open.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ContextKeys(Arc<[RandomizedNonceKey]>);
 
 impl ContextKeys {
     /// `None` if there is no key, or a key does not have [`KEY_LENGTH`] bytes.
-    #[must_use]
-    pub fn new(keys: &[SecretSlice<u8>]) -> Option<Self> {
+    pub(crate) fn new(keys: &[SecretSlice<u8>]) -> Option<Self> {
         let keys: Result<Vec<_>, Unspecified> =
             keys.iter().map(|key| RandomizedNonceKey::new(&AES_256_GCM, key.expose_secret())).collect();
         keys.ok().filter(|keys| !keys.is_empty()).map(|keys| Self(keys.into()))
@@ -42,10 +40,7 @@ impl ContextKeys {
         Some(BASE64_URL_SAFE_NO_PAD.encode(context))
     }
 
-    /// Whether the context was made for this customer and this token.
-    ///
-    /// # Errors
-    /// If the context was made for another customer or token, or not by this connector.
+    /// Refuses a context that was made for another customer or token, or not by this connector.
     pub(crate) fn check(&self, context: &str, customer: &Digest, token: &str) -> Result<(), Refusal> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(context).map_err(|_| Refusal::WrongContext)?;
         let Some((&[VERSION], rest)) = bytes.split_first_chunk::<1>() else { return Err(Refusal::WrongContext) };
@@ -61,10 +56,4 @@ impl ContextKeys {
 
 fn bound_to(token: &str) -> Aad<[u8; 32]> {
     Aad::from(Sha256::digest(token).into())
-}
-
-impl fmt::Debug for ContextKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ContextKeys(…)")
-    }
 }

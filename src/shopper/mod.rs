@@ -8,31 +8,28 @@
 //!
 //! A token names a [`Customer`]; the directory knows which shopper the customer is, if any.
 
-mod anonymous;
 pub(crate) mod carts;
-mod claims;
 mod codes;
 mod context;
 pub(crate) mod http;
-mod jws;
+mod key_set;
 mod provider;
-mod refusal;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use thiserror::Error;
 
-pub(crate) use anonymous::AnonymousTokens;
 pub(crate) use codes::{CodeSettings, IssuedCode, NoCode};
 pub(crate) use context::{ContextKeys, KEY_LENGTH};
 pub(crate) use provider::{Provider, ProviderSettings, is_issuer};
-pub(crate) use refusal::Refusal;
+pub(crate) use tokens::{AnonymousTokens, Refusal};
 
 use crate::digest::new_secret;
 use crate::directory::{Directory, DirectoryError};
@@ -40,22 +37,18 @@ use crate::domain::customer::{AnonymousId, Customer};
 use crate::domain::ids::VisitorId;
 use crate::observe::metrics::readings;
 use crate::shopper::carts::CartStore;
-use jws::Unverified;
+use tokens::Unverified;
 
 /// The reason why a request is not authenticated.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 pub(crate) enum AuthenticationError {
     /// The credentials are not valid.
-    #[error("refused: {0:?}")]
     Refused(Refusal),
     /// The provider's keys were never fetched, so its tokens cannot be verified.
-    #[error("the keys of the identity provider have not been fetched yet")]
     ProviderUnavailable,
     /// The maximum number of requests already waits for the provider's keys.
-    #[error("too many requests wait for the keys of the identity provider")]
     TooManyWaiting,
     /// The caller has reached its rate limit: the time until the next request would pass.
-    #[error("rate limited for {0:?}")]
     RateLimited(Duration),
 }
 
@@ -88,31 +81,15 @@ pub(crate) struct Bearer {
     /// The token itself: a customer context is bound to it.
     token: SecretString,
     /// The customer that the token names.
-    customer: Customer,
+    pub(crate) customer: Customer,
 }
 
 impl Bearer {
-    /// The customer that the token names.
-    #[must_use]
-    pub(crate) fn customer(&self) -> &Customer {
-        &self.customer
-    }
-
     /// A hash that distinguishes this token from others and reveals nothing about it.
-    #[must_use]
     pub(crate) fn hash(&self) -> [u8; 16] {
         let hash: [u8; 32] = Sha256::digest(self.token.expose_secret()).into();
         hash.first_chunk().copied().unwrap_or_default()
     }
-}
-
-/// A new anonymous token.
-#[derive(Debug)]
-pub(crate) struct AnonymousToken {
-    /// The token.
-    pub token: SecretString,
-    /// How long the token is valid.
-    pub lifetime: TimeDelta,
 }
 
 /// The parts of the shopper endpoints.
@@ -140,15 +117,14 @@ impl Commerce {
         readings! { registry, providers = &self.providers;
             /// Signing keys that the connector has from each identity provider. 0 means that tokens of its customers
             /// cannot be verified and get a 503.
-            gauge identity_provider_keys(provider) = providers.iter().map(|of| (&of.settings().name, of.keys()));
+            gauge identity_provider_keys(provider) = providers.iter().map(|of| (&of.settings.name, of.keys()));
             /// Failed attempts to fetch the signing keys of an identity provider. The previous keys stay in use.
             counter identity_provider_failures(provider) =
-                providers.iter().map(|of| (&of.settings().name, of.failures()));
+                providers.iter().map(|of| (&of.settings.name, of.failures()));
         }
     }
 
     /// Whether this is one of the keys that may request an anonymous token.
-    #[must_use]
     pub(crate) fn is_authorized(&self, key: Option<&[u8]>) -> bool {
         // Hash both sides, so that the time of the comparison does not reveal the length of a valid key.
         let given = Sha256::digest(key.unwrap_or_default());
@@ -157,14 +133,11 @@ impl Commerce {
     }
 
     /// Makes an anonymous token with this id, or with a random id if none is given.
-    ///
-    /// # Errors
-    /// On a failure on the connector's side.
     pub(crate) fn anonymous_token(
         &self,
         id: Option<AnonymousId>,
         now: DateTime<Utc>,
-    ) -> Result<AnonymousToken, CommerceError> {
+    ) -> Result<SecretString, CommerceError> {
         let id = match id {
             Some(id) => id,
             None => {
@@ -173,16 +146,12 @@ impl Commerce {
                 AnonymousId::from_random_bytes(bytes)
             }
         };
-        let token = self.tokens.issue(id, now).ok_or(CommerceError::Cryptography)?;
-        Ok(AnonymousToken { token: token.into(), lifetime: self.tokens.lifetime() })
+        self.tokens.issue(id, now).ok_or(CommerceError::Cryptography)
     }
 
     /// The customer that a bearer token names. `count_request` is awaited only if no known key verifies the token,
-    /// before the request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first.
-    ///
-    /// # Errors
-    /// When the token is not valid, the provider's keys are not available, too many requests wait for them, or
-    /// `count_request` fails (with the time until it would succeed).
+    /// before the request waits for a fetch of keys. So a client that makes up tokens reaches its rate limit first. The
+    /// error of `count_request` is the time until it would succeed.
     pub(crate) async fn authenticate(
         &self,
         token: &str,
@@ -191,45 +160,39 @@ impl Commerce {
     ) -> Result<Bearer, AuthenticationError> {
         let unverified = Unverified::read(token)?;
         let issuer = unverified.text("iss").ok_or(Refusal::UnknownIssuer)?;
-        let customer = if issuer == self.tokens.issuer() {
+        let customer = if issuer == self.tokens.issuer {
             self.tokens.verify(&unverified, now)?
         } else {
-            let provider = self.providers.iter().find(|provider| provider.settings().issuer.as_str() == issuer);
-            provider.ok_or(Refusal::UnknownIssuer)?.verify(&unverified, now, count_request).await?
+            let provider = self.provider(issuer).ok_or(Refusal::UnknownIssuer)?;
+            provider.verify(&unverified, now, count_request).await?
         };
         Ok(Bearer { token: token.into(), customer })
     }
 
+    fn provider(&self, issuer: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| provider.settings.issuer.as_str() == issuer)
+    }
+
     /// Makes the customer context for a token. If the customer is new and the provider is configured to create
     /// shoppers, a shopper is created.
-    ///
-    /// # Errors
-    /// On a failure on the connector's side.
     pub(crate) async fn customer_context(
         &self,
         bearer: &Bearer,
         now: DateTime<Utc>,
     ) -> Result<SecretString, CommerceError> {
         if let Customer::Known { issuer, .. } = &bearer.customer
-            && self
-                .providers
-                .iter()
-                .any(|provider| provider.settings().creates_shoppers && provider.settings().issuer == *issuer)
-        {
+            && self.provider(issuer.as_str()).is_some_and(|provider| provider.settings.creates_shoppers)
             // Look the customer up first: most exist already, and then nothing needs to be written.
-            if self.directory.shopper_of(&bearer.customer).await?.is_none() {
-                self.directory.link_or_create(&bearer.customer, new_shopper_id()?, now).await?;
-            }
+            && self.directory.shopper_of(&bearer.customer).await?.is_none()
+        {
+            self.directory.link_or_create(&bearer.customer, new_shopper_id()?, now).await?;
         }
         let customer = self.directory.hash_key().customer(&bearer.customer);
         let context = self.contexts.seal(&customer, bearer.token.expose_secret());
         context.map(SecretString::from).ok_or(CommerceError::Cryptography)
     }
 
-    /// Checks the customer context that was sent with a token.
-    ///
-    /// # Errors
-    /// When the context was not made for this token.
+    /// Checks that the customer context was made for this token.
     pub(crate) fn check_context(&self, bearer: &Bearer, context: Option<&str>) -> Result<(), Refusal> {
         let context = context.ok_or(Refusal::NoContext)?;
         let customer = self.directory.hash_key().customer(&bearer.customer);

@@ -8,8 +8,7 @@ use std::io::{self, BufRead, Read as _, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::position::Position;
-use super::record::{Line, Record};
+use super::record::{Line, Position, Record, RowKind};
 use super::{MAX_ROW_BYTES, TransferError};
 use crate::directory::{COLUMNS, Cell, Problem};
 
@@ -46,16 +45,14 @@ pub(super) struct Csv<R> {
     is_first: bool,
     /// The number of lines read.
     line: u32,
-    bytes: u64,
     /// The row, without its end of line.
     text: Vec<u8>,
 }
 
 impl<R: BufRead> Csv<R> {
     pub(super) fn new(input: R) -> Result<Self, TransferError> {
-        let (separator, columns) = (b',', Vec::new());
-        let (is_export, is_first, line, bytes, text) = (false, true, 0, 0, Vec::new());
-        let mut csv = Self { input, separator, columns, is_export, is_first, line, bytes, text };
+        let (separator, columns, text) = (b',', Vec::new(), Vec::new());
+        let mut csv = Self { input, separator, columns, is_export: false, is_first: true, line: 0, text };
         while csv.read_row()?.is_some() && csv.text.is_empty() {}
         if csv.text.contains(&b'\r') {
             return Err(TransferError::Header("lines end in CR alone: save the file with LF or CRLF".to_owned()));
@@ -64,10 +61,6 @@ impl<R: BufRead> Csv<R> {
         let header = split(&csv.text, csv.separator).map_err(|message| TransferError::Header(message.to_owned()))?;
         csv.columns = columns_of(&header)?;
         Ok(csv)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
@@ -97,7 +90,6 @@ impl<R: BufRead> Csv<R> {
             let left = MAX_ROW_BYTES.saturating_sub(before) as u64;
             let read = self.input.by_ref().take(left).read_until(b'\n', &mut self.text)?;
             self.line = self.line.saturating_add(u32::from(read > 0));
-            self.bytes = self.bytes.saturating_add(read as u64);
             if self.text.len() == MAX_ROW_BYTES && !self.text.ends_with(b"\n") {
                 return Err(TransferError::RowTooLong(begins));
             }
@@ -206,7 +198,7 @@ fn record(columns: &[Column], cells: &Cells) -> Result<Record, Problem> {
             }
         }
     }
-    if !["export", "store", "shopper", "identityKey", "recognitionToken", "customer"].contains(&kind.as_str()) {
+    if kind != "export" && RowKind::from_name(&kind).is_none() {
         return Err(Problem::new(RECORD, "must be store, shopper, identityKey, recognitionToken or customer"));
     }
     Record::read(json!({ kind: members }), true)
@@ -238,30 +230,27 @@ fn joined(ids: &[Value]) -> String {
     if is_plain { ids.join(" ") } else { json!(ids).to_string() }
 }
 
-/// Writes rows under a header.
-pub(super) struct CsvWriter<W: Write>(csv::Writer<W>);
+/// Writes the header.
+pub(super) fn write_header(out: &mut dyn Write) -> io::Result<()> {
+    write_cells(out, written_columns().map(|(column, _)| column.to_owned()))
+}
 
-impl<W: Write> CsvWriter<W> {
-    pub(super) fn new(out: W) -> io::Result<Self> {
-        let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(written_columns().map(|(column, _)| column))?;
-        Ok(Self(writer))
-    }
+/// Writes one row.
+pub(super) fn write(out: &mut dyn Write, record: &Record) -> io::Result<()> {
+    let row = serde_json::to_value(record)?;
+    let Some((kind, members)) = row.as_object().and_then(|row| row.iter().next()) else { return Ok(()) };
+    let cell = |(column, cell)| match cell {
+        _ if column == RECORD => kind.clone(),
+        Cell::Within(object, name) => text(members.get(object).and_then(|object| object.get(name))),
+        _ => text(members.get(column)),
+    };
+    write_cells(out, written_columns().map(cell))
+}
 
-    pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
-        let row = serde_json::to_value(record)?;
-        let Some((kind, members)) = row.as_object().and_then(|row| row.iter().next()) else { return Ok(()) };
-        let cell = |(column, cell)| match cell {
-            _ if column == RECORD => kind.clone(),
-            Cell::Within(object, name) => text(members.get(object).and_then(|object| object.get(name))),
-            _ => text(members.get(column)),
-        };
-        Ok(self.0.write_record(written_columns().map(cell))?)
-    }
-
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+fn write_cells(out: &mut dyn Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
+    let mut line = csv::WriterBuilder::new().buffer_capacity(1024).from_writer(Vec::new());
+    line.write_record(cells)?;
+    out.write_all(&line.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }
 
 fn written_columns() -> impl Iterator<Item = Column> {

@@ -6,147 +6,115 @@
 
 use std::io::{self, Write};
 
-use super::csv::CsvWriter;
-use super::position::Position;
-use super::record::{Header, Record};
-use super::seen::{Entity, SeenEntities};
-use super::{Counts, Format, OnProgress, PAGE, Phase, Progress, TransferError, jsonl};
-use crate::directory::{CustomerRow, Directory, IdentityKeyRow, Kind, Link, RecognitionTokenRow, ShopperRow, StoreRow};
+use super::check::{Entity, SeenEntities};
+use super::record::{Header, Position, Record};
+use super::{Counts, Format, OnProgress, PAGE, Phase, Progress, TransferError, csv, json};
+use crate::digest::Digest;
+use crate::directory::{
+    CustomerRow, Directory, DirectoryError, IdentityKeyRow, Kind, Link, Profile, RecognitionTokenRow, ShopperRow,
+    StoreRow,
+};
 use crate::domain::ids::VisitorId;
+use crate::domain::store::Store;
 
 /// Writes the whole directory. Returns `None` if `on_progress` has stopped it.
-///
-/// # Errors
-/// When the directory cannot be read or the file cannot be written.
 pub(crate) async fn export(
     directory: &Directory,
     format: Format,
     out: &mut dyn Write,
     on_progress: OnProgress<'_>,
 ) -> Result<Option<Counts>, TransferError> {
-    let mut file = Out::new(format, out)?;
-    let (mut counts, mut written) = (Counts::default(), WrittenShoppers::default());
-    file.write(&Record::Export(Header::new(directory.hash_key())))?;
+    if let Format::Csv = format {
+        csv::write_header(out)?;
+    }
+    let mut export = Export { out, format, counts: Counts::default(), on_progress, is_stopped: false };
+    export.write(&Record::Export(Header::new(directory.hash_key())))?;
 
-    let mut after = None;
-    loop {
-        let page = directory.stores(after.take(), PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        for store in &page {
-            file.write(&Record::Store(StoreRow::from(store)))?;
-        }
-        counts.stores = counts.stores.saturating_add(page.len() as u64);
-        if on_progress(progress(&counts)).is_break() {
-            return Ok(None);
-        }
-    }
-    let mut after = None;
-    loop {
-        let page = directory.shoppers(after.take(), PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.shopper.visitor.id.clone());
-        for profile in &page {
-            file.write(&Record::Shopper(ShopperRow::from(profile)))?;
-            written.0.add_shopper(profile, Position::Line(0));
-        }
-        counts.shoppers = counts.shoppers.saturating_add(page.len() as u64);
-        if on_progress(progress(&counts)).is_break() {
-            return Ok(None);
-        }
-    }
+    let list = async |after| directory.stores(after, PAGE).await;
+    let record = |store: Store| Some(Record::Store(StoreRow::from(&store)));
+    export.rows(list, |store| store.id.clone(), record).await?;
+
+    let mut written = SeenEntities::default();
+    let list = async |after| directory.shoppers(after, PAGE).await;
+    let record = |profile: Profile| {
+        written.add_shopper(&profile, Position::Line(0));
+        Some(Record::Shopper(ShopperRow::from(&profile)))
+    };
+    export.rows(list, |profile| profile.shopper.visitor.id.clone(), record).await?;
+
     for kind in [Kind::IdentityKey, Kind::RecognitionToken] {
+        let list = async |after| directory.registrations(kind, after, PAGE).await;
+        let record = |(digest, link): (Digest, Link)| {
+            let link = in_file(&written, link)?;
+            Some(match kind {
+                Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::from_stored(&digest, &link)),
+                Kind::RecognitionToken => Record::RecognitionToken(RecognitionTokenRow::from_stored(&digest, &link)),
+            })
+        };
+        export.rows(list, |(digest, _)| *digest, record).await?;
+    }
+
+    let list = async |after| directory.customers(after, PAGE).await;
+    let record = |(digest, shopper): (Digest, VisitorId)| {
+        has(&written, &shopper).then(|| Record::Customer(CustomerRow::from_stored(&digest, &shopper)))
+    };
+    export.rows(list, |(digest, _)| *digest, record).await?;
+
+    export.out.flush()?;
+    Ok((!export.is_stopped).then_some(export.counts))
+}
+
+struct Export<'o> {
+    out: &'o mut dyn Write,
+    format: Format,
+    counts: Counts,
+    on_progress: OnProgress<'o>,
+    /// Whether `on_progress` has stopped the export.
+    is_stopped: bool,
+}
+
+impl Export<'_> {
+    /// Writes the rows of one kind, page by page, unless the export is stopped.
+    async fn rows<R, K>(
+        &mut self,
+        list_after: impl AsyncFn(Option<K>) -> Result<Vec<R>, DirectoryError>,
+        key: impl Fn(&R) -> K,
+        mut record: impl FnMut(R) -> Option<Record>,
+    ) -> Result<(), TransferError> {
         let mut after = None;
-        loop {
-            let page = directory.registrations(kind, after.take(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (digest, link) in page {
-                let Some(link) = written.link(link) else { continue };
-                file.write(&match kind {
-                    Kind::IdentityKey => Record::IdentityKey(IdentityKeyRow::from_stored(&digest, &link)),
-                    Kind::RecognitionToken => {
-                        Record::RecognitionToken(RecognitionTokenRow::from_stored(&digest, &link))
-                    }
-                })?;
-                let count = match kind {
-                    Kind::IdentityKey => &mut counts.identity_keys,
-                    Kind::RecognitionToken => &mut counts.recognition_tokens,
-                };
-                *count = count.saturating_add(1);
+        while !self.is_stopped {
+            let page = list_after(after).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(key(last));
+            for record in page.into_iter().filter_map(&mut record) {
+                self.write(&record)?;
+                record.kind().into_iter().for_each(|kind| self.counts.add(kind));
             }
-            if on_progress(progress(&counts)).is_break() {
-                return Ok(None);
-            }
+            let progress = Progress { phase: Phase::Export, bytes: 0, total: 0, rows: self.counts.total() };
+            self.is_stopped = (self.on_progress)(progress).is_break();
         }
-    }
-    let mut after = None;
-    loop {
-        let page = directory.customers(after.take(), PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        after = Some(*last);
-        for (digest, shopper) in page.iter().filter(|(_, shopper)| written.has(shopper)) {
-            file.write(&Record::Customer(CustomerRow::from_stored(digest, shopper)))?;
-            counts.customers = counts.customers.saturating_add(1);
-        }
-        if on_progress(progress(&counts)).is_break() {
-            return Ok(None);
-        }
-    }
-    file.flush()?;
-    Ok(Some(counts))
-}
-
-fn progress(counts: &Counts) -> Progress {
-    Progress { phase: Phase::Export, bytes: 0, total: 0, rows: counts.total() }
-}
-
-/// The shoppers in the file, and their devices.
-#[derive(Default)]
-struct WrittenShoppers(SeenEntities);
-
-impl WrittenShoppers {
-    fn has(&self, shopper: &VisitorId) -> bool {
-        self.0.has(self.0.hash(&Entity::Shopper(shopper)))
-    }
-
-    /// The link without a device that is not in the file; `None` if its shopper is not in the file.
-    fn link(&self, mut link: Link) -> Option<Link> {
-        if let Some(shopper) = &link.shopper {
-            if !self.has(shopper) {
-                return None;
-            }
-            link.device = link.device.filter(|device| self.0.has(self.0.hash(&Entity::Device(shopper, device))));
-        }
-        Some(link)
-    }
-}
-
-/// The output, by format.
-enum Out<'o> {
-    JsonLines(&'o mut dyn Write),
-    Csv(Box<CsvWriter<&'o mut dyn Write>>),
-}
-
-impl<'o> Out<'o> {
-    fn new(format: Format, out: &'o mut dyn Write) -> io::Result<Self> {
-        Ok(match format {
-            Format::JsonLines => Self::JsonLines(out),
-            Format::Csv => Self::Csv(Box::new(CsvWriter::new(out)?)),
-        })
+        Ok(())
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        match self {
-            Self::JsonLines(out) => jsonl::write(out, record),
-            Self::Csv(out) => out.write(record),
+        match self.format {
+            Format::JsonLines => json::write(self.out, record),
+            Format::Csv => csv::write(self.out, record),
         }
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::JsonLines(out) => out.flush(),
-            Self::Csv(out) => out.flush(),
+fn has(written: &SeenEntities, shopper: &VisitorId) -> bool {
+    written.has(written.hash(&Entity::Shopper(shopper)))
+}
+
+/// The link without a device that is not in the file; `None` if its shopper is not in the file.
+fn in_file(written: &SeenEntities, mut link: Link) -> Option<Link> {
+    if let Some(shopper) = &link.shopper {
+        if !has(written, shopper) {
+            return None;
         }
+        link.device = link.device.filter(|device| written.has(written.hash(&Entity::Device(shopper, device))));
     }
+    Some(link)
 }

@@ -5,10 +5,9 @@
 
 use std::fs::File;
 
-use super::changes::{Changes, Row};
-use super::check::{Check, Checked, is_link, kind_of};
-use super::position::Position;
-use super::{BATCH, BadRows, Counts, Format, OnProgress, Phase, Progress, TransferError};
+use super::check::{BadRows, Check, Checked};
+use super::record::{Changes, Position, Row, RowKind};
+use super::{BATCH, Counts, Format, OnProgress, Phase, Progress, TransferError};
 use crate::clock::Clock;
 use crate::directory::{Change, Directory, Outcome, Problem, Refusal};
 
@@ -62,7 +61,7 @@ pub(crate) enum Ended {
 }
 
 /// The rows that one pass writes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Part {
     All,
     StoresAndShoppers,
@@ -70,74 +69,62 @@ enum Part {
     Links,
 }
 
-/// The state of an import.
-#[derive(Default)]
-struct State {
-    report: Report,
-    total: u64,
-    /// The number of bytes that earlier passes of this phase have read.
-    bytes: u64,
-    rows: u64,
-}
-
 impl Import<'_> {
     /// Checks the file and, if the check allows it, imports it.
     pub(crate) async fn run(&self, file: &File, on_progress: OnProgress<'_>) -> Report {
-        let mut state = State::default();
-        let ended = self.check_and_write(file, &mut state, on_progress).await.unwrap_or_else(Ended::Failed);
-        Report { ended, ..state.report }
+        let mut report = Report::default();
+        let ended = self.check_and_write(file, &mut report, on_progress).await;
+        Report { ended: ended.unwrap_or_else(Ended::Failed), ..report }
     }
 
     async fn check_and_write(
         &self,
         file: &File,
-        state: &mut State,
+        report: &mut Report,
         on_progress: OnProgress<'_>,
     ) -> Result<Ended, TransferError> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(TransferError::NotAFile);
         }
-        state.total = metadata.len();
-        let Some(Checked { bad, warnings, rows, is_in_order }) = self.check(file, state, on_progress).await? else {
-            return Ok(Ended::Stopped);
-        };
-        state.report.rows = rows;
-        state.report.bad = bad;
-        state.report.warnings = warnings;
-        if !state.report.bad.is_empty() && !self.skip_bad_rows {
+        let Some(checked) = self.check(file, metadata.len(), on_progress).await? else { return Ok(Ended::Stopped) };
+        let Checked { bad, warnings, rows, is_out_of_order } = checked;
+        (report.rows, report.bad, report.warnings) = (rows, bad, warnings);
+        if !report.bad.is_empty() && !self.skip_bad_rows {
             return Ok(Ended::Refused);
         }
         if self.check_only {
             return Ok(Ended::Done);
         }
-        let parts: &[Part] = if is_in_order { &[Part::All] } else { &[Part::StoresAndShoppers, Part::Links] };
-        state.total = metadata.len().saturating_mul(parts.len() as u64);
+        let parts: &[Part] = if is_out_of_order { &[Part::StoresAndShoppers, Part::Links] } else { &[Part::All] };
+        let mut progress = Progress { phase: Phase::Import, bytes: 0, total: 0, rows: 0 };
+        progress.total = metadata.len().saturating_mul(parts.len() as u64);
         let mut refused = BadRows::default();
-        for part in parts {
-            if !self.write(file, *part, state, &mut refused, on_progress).await? {
+        for (number, part) in (0..).zip(parts) {
+            progress.bytes = metadata.len().saturating_mul(number);
+            if !self.write(file, *part, progress, report, &mut refused, on_progress).await? {
                 return Ok(Ended::Stopped);
             }
-            state.bytes = metadata.len();
+            progress.rows = report.imported.total().saturating_add(refused.len() as u64);
         }
         let is_done = refused.is_empty() || self.skip_bad_rows;
-        state.report.bad.append(refused);
+        report.bad.append(refused);
         Ok(if is_done { Ended::Done } else { Ended::Refused })
     }
 
     async fn check(
         &self,
         file: &File,
-        state: &mut State,
+        total: u64,
         on_progress: OnProgress<'_>,
     ) -> Result<Option<Checked>, TransferError> {
         let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
         let mut check = Check::new(self.directory);
         while let Some(row) = changes.next()? {
             check.row(row).await?;
-            if check.rows().is_multiple_of(ROWS_PER_PROGRESS) {
-                let progress =
-                    Progress { phase: Phase::Check, bytes: changes.bytes(), total: state.total, rows: check.rows() };
+            let rows = check.rows();
+            if rows.is_multiple_of(ROWS_PER_PROGRESS) {
+                let progress = Progress { phase: Phase::Check, bytes: changes.bytes()?, total, rows };
                 if on_progress(progress).is_break() {
                     return Ok(None);
                 }
@@ -147,68 +134,71 @@ impl Import<'_> {
     }
 
     /// Writes one part of the rows, and returns whether it was finished. It reads the next batch while one is written.
-    /// Rows whose shopper or device was deleted after the check are added to `refused`.
+    /// Rows whose shopper or device was deleted after the check are added to `refused`. `before`: the progress of
+    /// earlier parts.
     async fn write(
         &self,
         file: &File,
         part: Part,
-        state: &mut State,
+        before: Progress,
+        report: &mut Report,
         refused: &mut BadRows,
         on_progress: OnProgress<'_>,
     ) -> Result<bool, TransferError> {
         let mut changes = Changes::open(file, self.format, self.directory.hash_key())?;
-        let (mut positions, mut batch) = next_batch(&mut changes, part, &state.report.bad)?;
+        let mut rows = before.rows;
+        let (mut written, mut batch) = next_batch(&mut changes, part, &report.bad)?;
         while !batch.is_empty() {
-            let bytes = state.bytes.saturating_add(changes.bytes());
-            let progress = Progress { phase: Phase::Import, bytes, total: state.total, rows: state.rows };
-            if on_progress(progress).is_break() {
+            let bytes = before.bytes.saturating_add(changes.bytes()?);
+            if on_progress(Progress { bytes, rows, ..before }).is_break() {
                 return Ok(false);
             }
-            let written = batch.clone();
             let (outcomes, next) = tokio::join!(self.directory.apply(batch, self.clock.now()), async {
-                next_batch(&mut changes, part, &state.report.bad)
+                next_batch(&mut changes, part, &report.bad)
             });
-            state.rows = state.rows.saturating_add(written.len() as u64);
-            for ((position, change), outcome) in positions.into_iter().zip(&written).zip(outcomes?) {
+            rows = rows.saturating_add(written.len() as u64);
+            for ((position, kind), outcome) in written.into_iter().zip(outcomes?) {
                 match outcome {
-                    Outcome::Refused(refusal) => refused.add(position, vec![problem(change, refusal)]),
-                    _ => state.report.imported.add(change),
+                    Outcome::Refused(refusal) => refused.add(position, vec![problem(kind, refusal)]),
+                    _ => report.imported.add(kind),
                 }
-                let is_new = u64::from(outcome == Outcome::Changed);
-                state.report.changed = state.report.changed.saturating_add(is_new);
+                report.changed = report.changed.saturating_add(u64::from(outcome == Outcome::Changed));
             }
-            (positions, batch) = next?;
+            (written, batch) = next?;
         }
         Ok(true)
     }
 }
 
-/// The next rows of this part, and their positions.
-fn next_batch(
-    changes: &mut Changes<'_>,
-    part: Part,
-    bad: &BadRows,
-) -> Result<(Vec<Position>, Vec<Change>), TransferError> {
-    let (mut positions, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+/// A batch: the positions and kinds of its rows, and their changes.
+type Batch = (Vec<(Position, RowKind)>, Vec<Change>);
+
+/// The next rows of this part.
+fn next_batch(changes: &mut Changes<'_>, part: Part, bad: &BadRows) -> Result<Batch, TransferError> {
+    let (mut rows, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     while batch.len() < BATCH {
         let Some(Row { position, change, .. }) = changes.next()? else { break };
         if bad.contains(position) {
             continue;
         }
-        let change = change.map_err(|_| TransferError::FileHasChanged(position))?;
-        let its = if is_link(&change) { Part::Links } else { Part::StoresAndShoppers };
-        if part == Part::All || part == its {
-            positions.push(position);
+        let (kind, change) = change.map_err(|_| TransferError::FileHasChanged(position))?;
+        let is_in_part = match part {
+            Part::All => true,
+            Part::StoresAndShoppers => !kind.is_link(),
+            Part::Links => kind.is_link(),
+        };
+        if is_in_part {
+            rows.push((position, kind));
             batch.push(change);
         }
     }
-    Ok((positions, batch))
+    Ok((rows, batch))
 }
 
-fn problem(change: &Change, refusal: Refusal) -> Problem {
-    let (field, message) = match refusal {
+fn problem(kind: RowKind, refusal: Refusal) -> Problem {
+    let (member, message) = match refusal {
         Refusal::UnknownDevice => ("device", "was removed from that shopper after the file was checked"),
         Refusal::UnknownShopper | Refusal::NotFound => ("shopper", "was deleted after the file was checked"),
     };
-    Problem::new(field, message).within(kind_of(change))
+    Problem::new(member, message).within(kind.name())
 }

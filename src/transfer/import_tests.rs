@@ -9,6 +9,7 @@ use super::{Ended, Format, Import, Report, TransferError, export};
 use crate::clock::Clock;
 use crate::digest::HashKey;
 use crate::directory::Directory;
+use crate::transfer::RowKind;
 
 const TABLE: &str =
     "record,id,type,paymentMethodLastMonth,devices,key,token,shopper,device,channel,revoked,issuer,subject
@@ -247,11 +248,15 @@ async fn single_mistakes_are_reported_with_their_line() {
         let report = import(&empty(), Format::Csv, &content, true).await;
         let bad = report.bad.to_string();
         assert!(bad.starts_with(&format!("  line 10: row: {what}")), "{what} is not in {bad} of {content}");
-        assert_eq!((report.bad.len(), report.imported.identity_keys), (1, 99), "the quote affects only its row");
+        assert_eq!(
+            (report.bad.len(), report.imported.of(RowKind::IdentityKey)),
+            (1, 99),
+            "the quote affects only its row"
+        );
     }
     assert_eq!(written(&directory, Format::Csv, format!("{head}store,S,FALSE,True,45\n")).await, (1, 1));
     let later = import(&directory, Format::Csv, two, true).await;
-    assert_eq!((later.bad.len(), later.imported.shoppers), (2, 1));
+    assert_eq!((later.bad.len(), later.imported.of(RowKind::Shopper)), (2, 1));
 
     let invalid_rows = directory_file().replace("\"RADIO\"", "\"HUSH\"").replace("\"ASSOCIATE\"", "\"\"");
     let unknown = format!("[{{ \"token\": \"{}\", \"shopper\": \"unknown\" }}, {{ \"token\"", "h".repeat(32));

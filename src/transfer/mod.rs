@@ -5,30 +5,31 @@
 //! refused. Files are read and written row by row, so memory use is bounded. This module does not write to the
 //! terminal.
 
-mod bad_rows;
-mod changes;
 mod check;
 mod csv;
 mod export;
 mod import;
-mod items;
-mod jsonl;
-mod position;
+#[cfg(test)]
+mod import_tests;
+mod json;
 mod record;
-mod seen;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use clap::ValueEnum;
 use thiserror::Error;
 
-pub(crate) use bad_rows::BadRows;
 pub(crate) use export::export;
 pub(crate) use import::{Ended, Import, Report};
-pub(crate) use position::Position;
+pub(crate) use record::RowKind;
 
-use crate::directory::{Change, DirectoryError, Kind};
+use crate::directory::DirectoryError;
+use record::Position;
 
 /// The number of rows that one query lists or looks up.
 const PAGE: usize = 500;
@@ -39,18 +40,20 @@ const BATCH: usize = 2000;
 /// The maximum length of a row, in bytes: enough for a shopper with a thousand devices.
 const MAX_ROW_BYTES: usize = 1024 * 1024;
 
-/// The format of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The format of a file. The comments of the values are in the help of the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Format {
-    /// One JSON object a line, or a directory file, which is recognized by its first member.
+    // Or a directory file, which is recognized by its first member.
+    /// One JSON object a line
+    #[value(name = "jsonl")]
     JsonLines,
-    /// A table with a header. The header shows the separator.
+    // The header shows the separator.
+    /// A table with a header line
     Csv,
 }
 
 impl Format {
     /// The format for a file name extension.
-    #[must_use]
     pub(crate) fn from_file_name(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
@@ -134,43 +137,22 @@ pub(crate) enum Phase {
 pub(crate) type OnProgress<'w> = &'w mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// The number of rows of each kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Stores.
-    pub stores: u64,
-    /// Shoppers.
-    pub shoppers: u64,
-    /// Identity keys.
-    pub identity_keys: u64,
-    /// Recognition tokens.
-    pub recognition_tokens: u64,
-    /// Customers that are linked to a shopper.
-    pub customers: u64,
-}
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts(BTreeMap<RowKind, u64>);
 
 impl Counts {
-    /// The number of rows of all kinds.
-    #[must_use]
-    pub(crate) fn total(&self) -> u64 {
-        [self.stores, self.shoppers, self.identity_keys, self.recognition_tokens, self.customers]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+    /// The number of rows of this kind.
+    pub(crate) fn of(&self, kind: RowKind) -> u64 {
+        self.0.get(&kind).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, change: &Change) {
-        let count = match change {
-            Change::PutStore(_) => &mut self.stores,
-            Change::PutShopper(_) => &mut self.shoppers,
-            Change::PutRegistration(Kind::IdentityKey, ..) => &mut self.identity_keys,
-            Change::PutRegistration(Kind::RecognitionToken, ..) => &mut self.recognition_tokens,
-            Change::LinkCustomer(..) => &mut self.customers,
-            _ => return,
-        };
+    /// The number of rows of all kinds.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().copied().fold(0, u64::saturating_add)
+    }
+
+    fn add(&mut self, kind: RowKind) {
+        let count = self.0.entry(kind).or_default();
         *count = count.saturating_add(1);
     }
 }
-
-#[cfg(test)]
-mod import_tests;
-#[cfg(test)]
-mod tests;

@@ -7,15 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use crate::digest::Digest;
+use crate::shopper::carts::Owner;
 use crate::shopper::carts::rules::{CartRefusal, Carts};
-use crate::shopper::carts::{Owner, apply};
 
 /// The number of owners that a sweep checks before it yields.
 const SWEEP_BATCH: usize = 1000;
 
 /// Carts that are lost when the process ends.
 #[derive(Debug)]
-pub(crate) struct MemoryCarts {
+pub(super) struct MemoryCarts {
     capacity: usize,
     /// Ordered, so that a sweep can continue after the last owner it checked.
     entries: Mutex<BTreeMap<Digest, Entry>>,
@@ -29,35 +29,35 @@ struct Entry {
 
 impl MemoryCarts {
     /// A store for at most `capacity` owners.
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         Self { capacity, entries: Mutex::default() }
     }
 
-    pub(crate) fn anonymous_owners(&self) -> usize {
+    pub(super) fn anonymous_owners(&self) -> usize {
         self.lock().values().filter(|entry| entry.owner.is_anonymous).count()
     }
 
-    pub(crate) fn get(&self, owner: Owner, now: DateTime<Utc>) -> Carts {
+    pub(super) fn get(&self, owner: Owner, now: DateTime<Utc>) -> Carts {
         current(&self.lock(), owner, now)
     }
 
-    pub(crate) fn change<T>(
+    pub(super) fn change<T>(
         &self,
         owner: Owner,
         now: DateTime<Utc>,
         change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
     ) -> Result<T, CartRefusal> {
         let mut entries = self.lock();
-        let (after, result) = apply(&current(&entries, owner, now), change);
-        let is_full = !after.is_empty() && !entries.contains_key(&owner.digest) && entries.len() >= self.capacity;
-        if is_full {
-            return result.and(Err(CartRefusal::Full));
+        let mut carts = current(&entries, owner, now);
+        let result = change(&mut carts)?;
+        if !carts.is_empty() && !entries.contains_key(&owner.digest) && entries.len() >= self.capacity {
+            return Err(CartRefusal::Full);
         }
-        store(&mut entries, owner, after);
-        result
+        store(&mut entries, owner, carts);
+        Ok(result)
     }
 
-    pub(crate) fn migrate(&self, from: Owner, to: Owner, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {
+    pub(super) fn migrate(&self, from: Owner, to: Owner, now: DateTime<Utc>) -> Result<Carts, CartRefusal> {
         let mut entries = self.lock();
         let mut carts = current(&entries, to, now);
         if from != to {
@@ -69,13 +69,13 @@ impl MemoryCarts {
         Ok(carts)
     }
 
-    pub(crate) fn forget(&self, owner: Digest) {
+    pub(super) fn forget(&self, owner: Digest) {
         self.lock().remove(&owner);
     }
 
     /// Deletes the expired carts of one batch of owners after `last`. Returns the last owner checked, or `None` at the
     /// end.
-    pub(crate) fn sweep_some(&self, last: Option<Digest>, now: DateTime<Utc>) -> Option<Digest> {
+    pub(super) fn sweep_some(&self, last: Option<Digest>, now: DateTime<Utc>) -> Option<Digest> {
         let mut entries = self.lock();
         let after_last = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let (mut checked, mut expired) = (None, Vec::new());

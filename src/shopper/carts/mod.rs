@@ -53,14 +53,12 @@ struct Owner {
 
 impl CartStore {
     /// An empty store in memory, for at most `max_owners` owners.
-    #[must_use]
     pub fn in_memory(hash_key: HashKey, max_owners: usize) -> Self {
         Self { backend: Backend::Memory(MemoryCarts::new(max_owners)), hash_key }
     }
 
     /// The store in a database, with the limits of this handle: see [`Database::open_carts`]. It takes about
     /// `max_owners` anonymous owners at most; they are counted at each sweep.
-    #[must_use]
     pub fn in_database(database: Database, max_owners: usize) -> Self {
         let hash_key = database.hash_key().clone();
         Self { backend: Backend::Sql(SqlCarts::new(database, max_owners)), hash_key }
@@ -73,15 +71,12 @@ impl CartStore {
             /// 429.
             gauge anonymous_carts = match &carts.backend {
                 Backend::Memory(carts) => carts.anonymous_owners(),
-                Backend::Sql(carts) => carts.anonymous_owners(),
+                Backend::Sql(carts) => carts.anonymous.current(),
             };
         }
     }
 
     /// All carts of a customer.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn get(&self, customer: &Customer, now: DateTime<Utc>) -> Result<Carts, CartsError> {
         let owner = self.owner(customer);
         match &self.backend {
@@ -133,9 +128,6 @@ impl CartStore {
     }
 
     /// Deletes all carts of an owner, because the customer is being erased.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
     pub async fn forget(&self, owner: Digest) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(carts) => {
@@ -147,21 +139,15 @@ impl CartStore {
     }
 
     /// Removes deleted data from the files of a database that only this process uses.
-    ///
-    /// # Errors
-    /// When another process uses the files.
     pub async fn purge(&self) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(_) => Ok(()),
-            Backend::Sql(carts) => carts.purge().await,
+            Backend::Sql(carts) => Ok(carts.database.purge().await?),
         }
     }
 
     /// Deletes expired anonymous carts in small batches, so that other requests run in between. Called from time to
     /// time; no behaviour depends on the time of the call.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
     pub async fn sweep(&self, now: DateTime<Utc>) -> Result<(), CartsError> {
         match &self.backend {
             Backend::Memory(carts) => {
@@ -183,7 +169,7 @@ impl CartStore {
     /// Closes the database.
     pub async fn close(&self) {
         if let Backend::Sql(carts) = &self.backend {
-            carts.close().await;
+            carts.database.close().await;
         }
     }
 
@@ -196,17 +182,5 @@ impl Owner {
     /// The carts that are still valid.
     fn current(self, stored: Carts, now: DateTime<Utc>) -> Carts {
         if self.is_anonymous { stored.without_expired(now) } else { stored }
-    }
-}
-
-/// Applies a change: the carts afterwards, and the result of the change. After a refusal the carts are unchanged.
-fn apply<T>(
-    carts: &Carts,
-    change: impl FnOnce(&mut Carts) -> Result<T, CartRefusal>,
-) -> (Carts, Result<T, CartRefusal>) {
-    let mut after = carts.clone();
-    match change(&mut after) {
-        Ok(result) => (after, Ok(result)),
-        Err(refusal) => (carts.clone(), Err(refusal)),
     }
 }

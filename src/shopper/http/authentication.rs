@@ -1,7 +1,10 @@
-//! `/commerceapi/authentication/`: issues anonymous tokens, and the customer context of a token.
+//! `/commerceapi/authentication/`: issues anonymous tokens, and the customer context of a token. All other endpoints
+//! check the two with the extractor [`Shopper`]. A refusal does not say which of the two is wrong.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -11,11 +14,14 @@ use utoipa_axum::routes;
 
 use crate::domain::customer::AnonymousId;
 use crate::http::document::Document;
-use crate::http::members::{Members, Raw};
+use crate::http::headers::bearer;
+use crate::http::members::Members;
 use crate::http::openapi::{Refusals, refusals};
-use crate::shopper::Refusal;
-use crate::shopper::http::credentials::TokenHolder;
-use crate::shopper::http::{ProviderUnavailable, ShopperError, Shoppers, TooLong, X_AUTH_KEY, with_optional_slash};
+use crate::rate_limit::Caller;
+use crate::shopper::http::{
+    ProviderUnavailable, ShopperError, Shoppers, TooLong, X_AUTH_KEY, X_CUSTOMER_CONTEXT, with_optional_slash,
+};
+use crate::shopper::{Bearer, Refusal};
 
 /// The members that may have the anonymous id: that of the published API page, and that of the published client.
 const ANONYMOUS_ID: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
@@ -76,10 +82,9 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
     shoppers.count_request(&caller).await?;
-    let mut keys = parts.headers.get_all(X_AUTH_KEY).iter();
-    let key = keys.next().filter(|_| keys.next().is_none()).map(|key| key.as_bytes().to_vec());
+    let key = single_header(&parts.headers, X_AUTH_KEY).map(HeaderValue::as_bytes);
     // Before the body is read, so that a caller without the key costs little.
-    if !shoppers.commerce.is_authorized(key.as_deref()) {
+    if !shoppers.commerce.is_authorized(key) {
         // Only wrong keys are counted here: the right key passes after any number of wrong ones, since clients may
         // share an address.
         let counted = shoppers.failures.count_request(&caller).await;
@@ -90,8 +95,8 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     let id = anonymous_id(document.text())?;
     let _permit = shoppers.acquire_permit()?;
     let token = shoppers.commerce.anonymous_token(id, shoppers.clock.now())?;
-    let access_token = token.token.expose_secret();
-    let expires_in = token.lifetime.num_seconds();
+    let access_token = token.expose_secret();
+    let expires_in = shoppers.commerce.tokens.lifetime.num_seconds();
     Ok(Json(Token { token_type: "Bearer", access_token, expires_in, refresh_token: "" }).into_response())
 }
 
@@ -109,7 +114,7 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
 async fn context(State(shoppers): State<Shoppers>, TokenHolder(bearer): TokenHolder) -> Result<Response, ShopperError> {
     let _permit = shoppers.acquire_permit()?;
     let context = shoppers.commerce.customer_context(&bearer, shoppers.clock.now()).await?;
-    let answer = Context { is_anonymous: bearer.customer().is_anonymous(), customer_context: context.expose_secret() };
+    let answer = Context { is_anonymous: bearer.customer.is_anonymous(), customer_context: context.expose_secret() };
     Ok(Json(answer).into_response())
 }
 
@@ -124,7 +129,8 @@ fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ShopperError> {
     let refusals = ["anonymousAuthenticationRequest: must be a GUID or null", "anonymousId: must be a GUID or null"];
     for (bad, value) in refusals.into_iter().zip(members.values) {
         let Some(value) = value.filter(|value| !value.is_null()) else { continue };
-        let given = read_id(value).ok_or_else(|| ShopperError::BadRow(bad.into()))?;
+        let given = value.as_str().and_then(|text| AnonymousId::parse(&text));
+        let given = given.ok_or_else(|| ShopperError::BadRow(bad.into()))?;
         if id.is_some_and(|id| id != given) {
             let message = "anonymousAuthenticationRequest and anonymousId: must be the same, or only one of them given";
             return Err(ShopperError::BadRow(message.into()));
@@ -134,6 +140,60 @@ fn anonymous_id(body: &str) -> Result<Option<AnonymousId>, ShopperError> {
     Ok(id)
 }
 
-fn read_id(value: Raw<'_>) -> Option<AnonymousId> {
-    AnonymousId::parse(&value.as_str()?)
+/// Extracts a valid bearer token.
+struct TokenHolder(Bearer);
+
+/// Extracts a valid bearer token with the customer context that was made for it.
+pub(super) struct Shopper(pub(super) Bearer);
+
+impl FromRequestParts<Shoppers> for TokenHolder {
+    type Rejection = ShopperError;
+
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
+        authenticate(parts, shoppers, |_| Ok(())).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Shoppers> for Shopper {
+    type Rejection = ShopperError;
+
+    async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
+        let context = single_header(&parts.headers, X_CUSTOMER_CONTEXT);
+        let context = context.and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
+        let check = |bearer: &Bearer| shoppers.commerce.check_context(bearer, context);
+        authenticate(parts, shoppers, check).await.map(Self)
+    }
+}
+
+/// Authenticates a request and counts it against a rate limit: that of a valid token, since many phones may share one
+/// address. Without a valid token, the limit of the client's address applies, before the request waits for anything.
+async fn authenticate(
+    parts: &Parts,
+    shoppers: &Shoppers,
+    check: impl FnOnce(&Bearer) -> Result<(), Refusal>,
+) -> Result<Bearer, ShopperError> {
+    let mut is_counted = false;
+    let authenticated = match bearer(&parts.headers) {
+        Some(token) => {
+            let count_request = async {
+                is_counted = true;
+                shoppers.limits.count_request(&shoppers.caller(parts)).await
+            };
+            shoppers.commerce.authenticate(token, shoppers.clock.now(), count_request).await
+        }
+        None => Err(Refusal::NoToken.into()),
+    };
+    let checked = authenticated.and_then(|bearer| check(&bearer).map(|()| bearer).map_err(Into::into));
+    match &checked {
+        Ok(bearer) => shoppers.count_request(&Caller::Token(bearer.hash())).await?,
+        Err(_) if is_counted => {}
+        Err(_) => shoppers.count_request(&shoppers.caller(parts)).await?,
+    }
+    Ok(checked?)
+}
+
+/// The value of a header that occurs exactly once.
+fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }

@@ -76,6 +76,18 @@ impl From<CartsError> for ShopperError {
     }
 }
 
+impl From<CartRefusal> for ShopperError {
+    fn from(refusal: CartRefusal) -> Self {
+        Self::Cart(refusal)
+    }
+}
+
+impl From<NoCode> for ShopperError {
+    fn from(refusal: NoCode) -> Self {
+        Self::NoCode(refusal)
+    }
+}
+
 impl From<BadDocument> for ShopperError {
     fn from(error: BadDocument) -> Self {
         match error {
@@ -92,16 +104,14 @@ impl From<ShopperError> for Refused {
             ShopperError::ProviderUnavailable => {
                 let cause = Some("the keys of the identity provider were never fetched since the start".to_owned());
                 let outcome = Outcome { cause, ..Outcome::reason("identity_provider_unavailable") };
-                let refused = Self::with_outcome(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "The identity provider is unavailable",
-                    outcome,
-                );
-                refused.retry_after(PROVIDER_RETRY)
+                let message = "The identity provider is unavailable";
+                Self::with_outcome(StatusCode::SERVICE_UNAVAILABLE, message, outcome).retry_after(PROVIDER_RETRY)
             }
             ShopperError::NoCode(refusal) => {
-                let is_bad = refusal == NoCode::UnknownDevice;
-                let status = if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
+                let status = match refusal {
+                    NoCode::UnknownDevice => StatusCode::BAD_REQUEST,
+                    _ => StatusCode::FORBIDDEN,
+                };
                 Self::with_reason(status, refusal.reason(), refusal.message())
             }
             ShopperError::NotSignedIn => {

@@ -3,35 +3,32 @@
 //! It has rate limits and a limit of requests in progress of its own, so that no number of apps can delay a gate.
 
 mod authentication;
-mod cart_wire;
 mod carts;
-mod credentials;
 mod error;
-mod permit_body;
-mod picture;
 mod scan_key_codes;
 
 pub(crate) use error::ShopperError;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use hyper::ext::ReasonPhrase;
 use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::CorsLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::clock::Clock;
 use crate::http::error::{Message, Refused};
 use crate::http::headers::caller_of;
-use crate::http::openapi;
-use crate::http::openapi::{BEARER, CUSTOMER_CONTEXT, Refusals, fault, refusals};
+use crate::http::openapi::{self, BEARER, CUSTOMER_CONTEXT, Refusals, fault, refusals};
 use crate::http::{Readiness, probes, with_common_layers};
 use crate::observe::metrics::Metrics;
 use crate::rate_limit::{Caller, RateLimits};
@@ -65,7 +62,7 @@ pub(crate) struct Shoppers {
 }
 
 impl Shoppers {
-    fn caller(&self, request: &axum::http::request::Parts) -> Caller {
+    fn caller(&self, request: &Parts) -> Caller {
         caller_of(&request.extensions, &request.headers, &self.trusted_proxies)
     }
 
@@ -148,17 +145,11 @@ async fn set_reason_phrase(request: Request, next: Next) -> Response {
 
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
     let own = [X_AUTH_KEY, X_CUSTOMER_CONTEXT].map(HeaderName::from_static);
+    let [accept, authorization, content_type] = [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE];
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(
-            [header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(own).collect::<Vec<_>>(),
-        )
-        .expose_headers(
-            [header::RETRY_AFTER, header::WWW_AUTHENTICATE]
-                .into_iter()
-                .chain(scan_key_codes::CODE_HEADERS)
-                .collect::<Vec<_>>(),
-        )
-        .max_age(std::time::Duration::from_secs(60 * 60))
+        .allow_headers([&[accept, authorization, content_type][..], &own].concat())
+        .expose_headers([&[header::RETRY_AFTER, header::WWW_AUTHENTICATE][..], &scan_key_codes::CODE_HEADERS].concat())
+        .max_age(Duration::from_secs(60 * 60))
 }

@@ -1,6 +1,8 @@
-//! The public keys that a provider publishes (RFC 7517). Only keys that can verify an allowed algorithm are kept.
+//! The public keys that a provider publishes (RFC 7517), at the URL that its discovery document states (OpenID Connect
+//! Discovery 1.0). Only keys that can verify an allowed algorithm are kept.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -8,32 +10,89 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::cause::root_cause;
+use crate::loopback::is_plain_loopback;
+use crate::shopper::provider::ProviderSettings;
+
+/// The timeout of each of the two requests.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest document that is read, in bytes.
+const MAX_DOCUMENT: usize = 512 * 1024;
 /// The length of an RSA key's modulus, in bits.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 /// The length of a P-256 coordinate and of an Ed25519 key, in bytes.
 const COORDINATE: usize = 32;
 /// The maximum number of keys kept per set. Providers usually publish fewer than ten.
-pub(crate) const MAX_KEYS: usize = 64;
+pub(super) const MAX_KEYS: usize = 64;
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Fetches a provider's keys. The error is for the log.
+pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, String> {
+    let is_plain = provider.issuer.as_str().starts_with("http:");
+    let mut client =
+        Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).https_only(!is_plain);
+    if is_plain {
+        // A plain HTTP issuer is allowed only on loopback, or for the demo's own provider on this machine. So no proxy
+        // is used and no root certificates are loaded.
+        client = client.no_proxy().tls_certs_only([]);
+    }
+    let client = client.build().map_err(|error| format!("cannot create an HTTP client: {}", root_cause(&error)))?;
+    let url = format!("{}/.well-known/openid-configuration", provider.issuer.as_str().trim_end_matches('/'));
+    let document = get(&client, &url, "discovery").await?;
+    let document = serde_json::from_slice(&document).ok();
+    let document = document.filter(|Discovery { issuer, .. }| issuer == provider.issuer.as_str());
+    let document = document.ok_or("discovery: not a discovery document with this issuer")?;
+    // A demo that is published on an address of this machine serves its own keys there, without TLS.
+    let is_own = |url: &Url| Url::parse(&document.issuer).is_ok_and(|issuer| issuer.origin() == url.origin());
+    let is_safe = |url: &Url| url.scheme() == "https" || is_plain && (is_plain_loopback(url) || is_own(url));
+    let keys_at = Url::parse(&document.jwks_uri).ok().filter(is_safe);
+    let keys_at = keys_at.ok_or("discovery: jwks_uri must be an https URL")?;
+    let document = get(&client, keys_at.as_str(), "key set").await?;
+    let keys = KeySet::read(&document, &provider.algorithms).ok_or("key set: not a JSON Web Key Set")?;
+    if keys.counts.kept == 0 { Err("key set: no usable key for the configured algorithms".into()) } else { Ok(keys) }
+}
+
+async fn get(client: &Client, url: &str, document_name: &str) -> Result<Vec<u8>, String> {
+    let failed = |error: reqwest::Error| format!("{document_name}: {}", root_cause(&error));
+    let mut response = client.get(url).send().await.map_err(failed)?;
+    if response.status() != 200 {
+        return Err(format!("{document_name}: answered {}", response.status().as_u16()));
+    }
+    let mut document = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        document.extend_from_slice(&chunk);
+        if document.len() > MAX_DOCUMENT {
+            return Err(format!("{document_name}: is longer than 512 KiB"));
+        }
+    }
+    Ok(document)
+}
 
 /// Keys, each for one algorithm.
 #[derive(Debug, Default)]
-pub(crate) struct KeySet {
+pub(super) struct KeySet {
     keys: Vec<Key>,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 /// The numbers of published keys that were kept and that were ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(super) struct Counts {
     /// Keys that were kept.
-    pub(crate) kept: usize,
+    pub(super) kept: usize,
     /// Keys that were ignored: not for signatures, not for an allowed algorithm, too weak or malformed.
-    pub(crate) rejected: usize,
+    pub(super) rejected: usize,
     /// Keys that were ignored because the set has more than [`MAX_KEYS`] usable ones.
-    pub(crate) over_limit: usize,
+    pub(super) over_limit: usize,
 }
 
 #[derive(Debug)]
@@ -67,7 +126,7 @@ struct Jwk {
 impl KeySet {
     /// Reads a key set. Keys that are not usable are ignored, and so are all after the first [`MAX_KEYS`]. `None` if
     /// the document is not a key set.
-    pub(crate) fn read(document: &[u8], allowed: &[Algorithm]) -> Option<Self> {
+    pub(super) fn read(document: &[u8], allowed: &[Algorithm]) -> Option<Self> {
         let Document { keys } = serde_json::from_slice(document).ok()?;
         let published = keys.len();
         let keys = keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
@@ -81,7 +140,7 @@ impl KeySet {
 
     /// The keys that may have signed a token. If the token names a key, the keys with that id. If not, the only key for
     /// the algorithm, and none if there are several.
-    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&DecodingKey> {
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&DecodingKey> {
         let fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
         match id {
             Some(id) => fitting.filter(|key| key.id.as_deref() == Some(id)).map(|key| &key.key).collect(),
@@ -90,10 +149,6 @@ impl KeySet {
                 if all.len() == 1 { all } else { Vec::new() }
             }
         }
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
     }
 }
 

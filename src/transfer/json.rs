@@ -1,29 +1,74 @@
-//! Reads a directory file row by row. The file is a JSON object with lists of rows; only one row is in memory at a
-//! time.
+//! JSON lines, one object a line, with one member whose name is the kind of the row; and directory files, a JSON object
+//! with lists of rows. Only one row is in memory at a time.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, Read as _, Write};
 
-use super::jsonl;
-use super::position::{LISTS, Position};
-use super::record::Line;
+use super::record::{Line, Position, Record, RowKind};
 use super::{MAX_ROW_BYTES, TransferError};
+use crate::directory::Problem;
+
+/// Reads one line at a time. Skips blank lines.
+pub(super) struct JsonLines<R> {
+    input: R,
+    line: u32,
+    text: Vec<u8>,
+}
+
+impl<R: BufRead> JsonLines<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, line: 0, text: Vec::new() }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
+        loop {
+            self.text.clear();
+            self.line = self.line.saturating_add(1);
+            let read = self.input.by_ref().take(MAX_ROW_BYTES as u64).read_until(b'\n', &mut self.text)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if read == MAX_ROW_BYTES && !self.text.ends_with(b"\n") {
+                return Err(TransferError::RowTooLong(self.line));
+            }
+            if !self.text.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Some((Position::Line(self.line), record(&self.text))));
+            }
+        }
+    }
+}
+
+/// Parses the row on a line.
+fn record(line: &[u8]) -> Result<Record, Problem> {
+    let text = std::str::from_utf8(line).map_err(|_| Problem::new("row", "is not UTF-8: save the file as UTF-8"))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let record = Record::read(&mut json, false)?;
+    json.end().map_err(|_| Problem::new("row", "has text after the end of its JSON object"))?;
+    Ok(record)
+}
+
+/// Writes one line.
+pub(super) fn write(out: &mut dyn Write, record: &Record) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, record)?;
+    out.write_all(b"\n")
+}
 
 /// Whether a file with this start is a directory file: its first member is one of the lists.
 pub(super) fn is_directory_file(start: &[u8]) -> bool {
     let Some(member) = start.trim_ascii_start().strip_prefix(b"{") else { return false };
     let name = member.trim_ascii_start().strip_prefix(b"\"").unwrap_or_default();
-    LISTS.iter().any(|(list, _)| name.strip_prefix(list.as_bytes()).is_some_and(|rest| rest.starts_with(b"\"")))
+    let is_list =
+        |kind: RowKind| name.strip_prefix(kind.name().as_bytes()).is_some_and(|rest| rest.starts_with(b"s\""));
+    RowKind::ALL.into_iter().any(is_list)
 }
 
 /// Reads the rows of all lists.
 pub(super) struct Items<R> {
     input: R,
-    bytes: u64,
     line: u32,
     /// The current list, and how many of its rows have been read.
-    list: Option<(u8, u32)>,
+    list: Option<(RowKind, u32)>,
     /// The lists that have been found.
-    opened: Vec<u8>,
+    opened: Vec<RowKind>,
     is_at_end: bool,
     /// The text of the current value.
     text: Vec<u8>,
@@ -31,11 +76,7 @@ pub(super) struct Items<R> {
 
 impl<R: BufRead> Items<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { input, bytes: 0, line: 1, list: None, opened: Vec::new(), is_at_end: false, text: Vec::new() }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        Self { input, line: 1, list: None, opened: Vec::new(), is_at_end: false, text: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Line>, TransferError> {
@@ -47,12 +88,11 @@ impl<R: BufRead> Items<R> {
                 return Ok(None);
             }
         };
-        let (_, kind) = LISTS.get(usize::from(list)).copied().unwrap_or_default();
         self.text.clear();
-        self.text.extend_from_slice(format!("{{\"{kind}\":").as_bytes());
+        self.text.extend_from_slice(format!("{{\"{}\":", list.name()).as_bytes());
         self.value()?;
         self.text.push(b'}');
-        let record = jsonl::record(&self.text);
+        let record = record(&self.text);
         self.list = match self.token()? {
             b',' => Some((list, number.saturating_add(1))),
             b']' => None,
@@ -75,7 +115,7 @@ impl<R: BufRead> Items<R> {
         self.text.clear();
         self.value()?;
         let name = serde_json::from_slice::<String>(&self.text).map_err(|_| self.malformed())?;
-        let list = (0..).zip(LISTS).find(|(_, (list, _))| **list == *name).map(|(list, _)| list);
+        let list = name.strip_suffix('s').and_then(RowKind::from_name);
         let list = list.filter(|list| !self.opened.contains(list)).ok_or(TransferError::List(self.line))?;
         self.opened.push(list);
         for expected in [b':', b'['] {
@@ -138,7 +178,6 @@ impl<R: BufRead> Items<R> {
 
     fn take(&mut self, byte: u8) {
         self.line = self.line.saturating_add(u32::from(byte == b'\n'));
-        self.bytes = self.bytes.saturating_add(1);
         self.input.consume(1);
     }
 

@@ -3,30 +3,24 @@
 //! Keys are fetched in the background and kept while the provider is down. A request waits for a provider only if no
 //! known key verifies its token, and only briefly.
 
-mod budget;
-mod fetch;
-mod key_set;
-
-use std::fmt;
-use std::sync::Arc;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::cache::{Cache, keeping_used};
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
 use crate::loopback::is_plain_loopback;
 use crate::shopper::AuthenticationError;
-use crate::shopper::claims;
-use crate::shopper::jws::Unverified;
-use crate::shopper::refusal::Refusal;
-use budget::FetchBudget;
-use fetch::fetch;
-use key_set::{Counts, KeySet, MAX_KEYS};
+use crate::shopper::key_set::{Counts, KeySet, MAX_KEYS, fetch};
+use crate::shopper::tokens::{Refusal, Unverified};
 
 /// How often known keys are refreshed. A key that the provider has withdrawn is accepted for up to this time.
 const REFRESH: Duration = Duration::from_secs(15 * 60);
@@ -39,6 +33,14 @@ const KEY_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_WAITING_REQUESTS: usize = 32;
 /// The token types that are accepted, if a token has a `typ`: access tokens (RFC 9068) and plain JWTs.
 const TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
+
+/// The minimum time between two fetches for customers whose tokens were valid before.
+const CUSTOMER_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+/// The minimum time between two fetches for all other tokens.
+const OTHER_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+/// The maximum number of remembered customers. When it is reached, each new customer replaces one whose tokens were not
+/// used recently.
+const MAX_REMEMBERED: usize = 100_000;
 
 /// The configuration of a provider.
 #[derive(Clone, Debug)]
@@ -59,7 +61,6 @@ pub struct ProviderSettings {
 
 /// Whether a text is valid as a provider's issuer: an HTTPS URL, or plain HTTP on loopback. Otherwise another host
 /// could answer with its own keys.
-#[must_use]
 pub(crate) fn is_issuer(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
@@ -68,8 +69,9 @@ pub(crate) fn is_issuer(text: &str) -> bool {
 }
 
 /// A provider, and the keys of the last successful fetch.
+#[derive(Debug)]
 pub(crate) struct Provider {
-    settings: ProviderSettings,
+    pub(super) settings: ProviderSettings,
     state: watch::Sender<State>,
     /// Wakes the task that fetches keys.
     wanted: Notify,
@@ -89,22 +91,15 @@ struct State {
 
 impl Provider {
     /// A provider without keys; [`Provider::refresh_keys`] fetches them.
-    #[must_use]
     pub(crate) fn new(settings: ProviderSettings) -> Self {
         let state = State { is_fetching: true, ..State::default() };
         let (state, waiting) = (watch::Sender::new(state), Semaphore::new(MAX_WAITING_REQUESTS));
         Self { settings, state, wanted: Notify::new(), budget: FetchBudget::default(), waiting }
     }
 
-    /// The configuration.
-    #[must_use]
-    pub(crate) fn settings(&self) -> &ProviderSettings {
-        &self.settings
-    }
-
     /// The number of known keys.
     pub(crate) fn keys(&self) -> usize {
-        self.known_keys().map_or(0, |keys| keys.counts().kept)
+        self.known_keys().map_or(0, |keys| keys.counts.kept)
     }
 
     fn known_keys(&self) -> Option<Arc<KeySet>> {
@@ -125,7 +120,7 @@ impl Provider {
             let provider = &self.settings.name;
             let pause = match fetched {
                 Ok(keys) => {
-                    let (before, now) = (self.known_keys().as_deref().map(KeySet::counts), keys.counts());
+                    let (before, now) = (self.known_keys().map(|keys| keys.counts), keys.counts);
                     if backoff > BACKOFF.0 || before != Some(now) {
                         let Counts { kept, rejected, .. } = now;
                         tracing::info!(
@@ -172,11 +167,7 @@ impl Provider {
     }
 
     /// The customer that a token names. Before the request waits for keys, `count_request` is awaited.
-    ///
-    /// # Errors
-    /// When the token is not valid, the provider's keys were never fetched, too many requests wait for them, or
-    /// `count_request` fails.
-    pub(crate) async fn verify(
+    pub(super) async fn verify(
         &self,
         token: &Unverified<'_>,
         now: DateTime<Utc>,
@@ -191,7 +182,7 @@ impl Provider {
             return Err(Refusal::WrongType.into());
         }
         // Check the claims before the signature, so that a token with invalid claims never causes a fetch of keys.
-        claims::check(token, audiences, now)?;
+        token.check_claims(audiences, now)?;
         let subject = token.text(customer_claim).filter(|subject| !subject.contains('\0'));
         let subject = subject.and_then(|subject| SubjectId::parse(subject).ok()).ok_or(Refusal::NoCustomer)?;
         let check = |keys: &KeySet| {
@@ -231,8 +222,66 @@ impl Provider {
     }
 }
 
-impl fmt::Debug for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Provider").field("settings", &self.settings).finish_non_exhaustive()
+/// Limits how often tokens may cause a fetch of a provider's keys before the next refresh. Any client can make up a
+/// token that no known key verifies. So customers whose tokens were valid before have a separate budget, which made-up
+/// tokens cannot use up: after a key change, the first of these customers causes a fetch, whatever other clients send.
+/// The two budgets together limit the requests to the provider.
+#[derive(Debug)]
+struct FetchBudget {
+    /// Keyed at random, so that no client can choose a customer id whose hash collides with another's.
+    hasher: RandomState,
+    /// Hashes of customers whose tokens were valid.
+    customers: Cache<u64, ()>,
+    /// The last fetch for one of these customers, and the last one for any other token.
+    last: Mutex<[Option<DateTime<Utc>>; 2]>,
+}
+
+impl Default for FetchBudget {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), customers: keeping_used(MAX_REMEMBERED), last: Mutex::default() }
+    }
+}
+
+impl FetchBudget {
+    /// Remembers a customer whose token was valid.
+    fn remember(&self, customer: &SubjectId) {
+        let hash = self.hasher.hash_one(customer);
+        if self.customers.get(&hash).is_none() {
+            self.customers.insert(hash, ());
+        }
+    }
+
+    /// Whether a token that names this customer may cause a fetch now. If so, the fetch uses up the budget.
+    fn spend(&self, customer: &SubjectId, now: DateTime<Utc>) -> bool {
+        let is_known = self.customers.contains_key(&self.hasher.hash_one(customer));
+        let mut fetches = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let [for_customers, for_others] = &mut *fetches;
+        let (last, interval) = if is_known { (for_customers, CUSTOMER_INTERVAL) } else { (for_others, OTHER_INTERVAL) };
+        // A clock that was set back does not prevent fetches.
+        let may_fetch = last.is_none_or(|last| now.signed_duration_since(last).abs() >= interval);
+        if may_fetch {
+            *last = Some(now);
+        }
+        may_fetch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn customers_with_recent_tokens_are_remembered_beyond_the_limit() {
+        let budget = FetchBudget::default();
+        let customer = |number: usize| SubjectId::parse(&number.to_string()).expect("a subject");
+        let now = DateTime::UNIX_EPOCH;
+        for number in 0..=2 * MAX_REMEMBERED {
+            budget.remember(&customer(number));
+            budget.remember(&customer(1));
+        }
+        assert!(budget.spend(&customer(1), now), "with many tokens");
+        assert!(!budget.spend(&customer(2 * MAX_REMEMBERED), now), "the last one is a customer too");
+        assert!(budget.spend(&SubjectId::parse("made-up").expect("a subject"), now));
+        assert!(budget.customers.len() <= MAX_REMEMBERED);
     }
 }
