@@ -127,11 +127,11 @@ impl Key {
 
     /// A token with any header and claims.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
-        self.token_of(&header.to_string(), &claims.to_string())
+        self.token_of(header.to_string(), claims.to_string())
     }
 
-    /// A token of these texts, which need not be JSON.
-    pub(crate) fn token_of(&self, header: &str, claims: &str) -> String {
+    /// A token of these bytes, which need not be JSON.
+    pub(crate) fn token_of(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
         signed(header, claims, |message| self.sign(message))
     }
 }
@@ -139,11 +139,15 @@ impl Key {
 /// A token signed with a secret: HS256.
 pub(crate) fn token_under(secret: &[u8], header: &Value, claims: &Value) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    signed(&header.to_string(), &claims.to_string(), |message| hmac::sign(&key, message).as_ref().to_vec())
+    signed(header.to_string(), claims.to_string(), |message| hmac::sign(&key, message).as_ref().to_vec())
 }
 
 /// A token with the signature that `sign` computes from its message.
-pub(crate) fn signed(header: &str, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+pub(crate) fn signed(
+    header: impl AsRef<[u8]>,
+    claims: impl AsRef<[u8]>,
+    sign: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> String {
     let message = format!("{}.{}", base64url(header), base64url(claims));
     let token = format!("{message}.{}", base64url(sign(message.as_bytes())));
     secrets::keep(&token);

@@ -27,10 +27,8 @@ pub(crate) const AUDIENCE: &str = "shop";
 #[derive(Clone, Debug)]
 pub(crate) enum Document {
     Json(Value),
-    Text(String),
-    Status(u16),
-    /// The document, with another status than 200.
-    JsonAs(u16, Value),
+    /// A status, and a body that need not be JSON.
+    Text(u16, String),
     Redirect(String),
     /// No answer, for longer than any time-out.
     Silence,
@@ -40,15 +38,12 @@ pub(crate) enum Document {
 #[derive(Debug)]
 pub(crate) struct Provider {
     address: SocketAddr,
-    published: Published,
+    published: Arc<Published>,
     running: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Clone, Debug)]
-struct Published(Arc<Inner>);
-
 #[derive(Debug)]
-struct Inner {
+struct Published {
     discovery: Mutex<Document>,
     keys: Mutex<Document>,
     /// The number of requests for each document.
@@ -66,21 +61,30 @@ impl Provider {
         provider
     }
 
+    /// Starts a provider that publishes these public keys, and a connector that trusts it. Returns them with the claims
+    /// of a valid token.
+    pub(crate) async fn trusted(keys: &[&Key], settings: &[(&str, &str)]) -> (Self, Server, Value) {
+        let provider = Self::start(keys).await;
+        let server = provider.connector(settings).await;
+        let claims = provider.claims(server.clock.now());
+        (provider, server, claims)
+    }
+
     /// A provider that is not started yet.
     pub(crate) fn not_started() -> Self {
         Self::with_address(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
     }
 
     fn with_address(address: SocketAddr) -> Self {
-        let inner = Inner {
-            discovery: Mutex::new(Document::Status(404)),
-            keys: Mutex::new(Document::Status(404)),
+        let nothing = Document::Text(404, String::new());
+        let published = Published {
+            discovery: Mutex::new(nothing.clone()),
+            keys: Mutex::new(nothing),
             discoveries: AtomicUsize::new(0),
             fetches: AtomicUsize::new(0),
         };
-        let provider = Self { address, published: Published(Arc::new(inner)), running: Mutex::new(None) };
-        let keys_at = provider.url("/keys");
-        provider.discovery(Document::Json(json!({ "issuer": provider.issuer(), "jwks_uri": keys_at })));
+        let provider = Self { address, published: Arc::new(published), running: Mutex::new(None) };
+        provider.discovery(Document::Json(provider.usual_discovery()));
         provider
     }
 
@@ -94,7 +98,7 @@ impl Provider {
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/{tenant}/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys))
-            .with_state(self.published.clone());
+            .with_state(Arc::clone(&self.published));
         let running = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         *self.running.lock().unwrap() = Some(running);
     }
@@ -117,6 +121,11 @@ impl Provider {
         format!("http://{}{path}", self.address)
     }
 
+    /// The discovery document of a provider that no test has changed.
+    pub(crate) fn usual_discovery(&self) -> Value {
+        json!({ "issuer": self.issuer(), "jwks_uri": self.url("/keys") })
+    }
+
     /// Publishes these public keys, and no others.
     pub(crate) fn publish(&self, keys: &[&Key]) {
         let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
@@ -124,21 +133,21 @@ impl Provider {
     }
 
     pub(crate) fn key_set(&self, document: Document) {
-        *self.published.0.keys.lock().unwrap() = document;
+        *self.published.keys.lock().unwrap() = document;
     }
 
     pub(crate) fn discovery(&self, document: Document) {
-        *self.published.0.discovery.lock().unwrap() = document;
+        *self.published.discovery.lock().unwrap() = document;
     }
 
     /// The number of requests for the keys.
     pub(crate) fn fetches(&self) -> usize {
-        self.published.0.fetches.load(Ordering::SeqCst)
+        self.published.fetches.load(Ordering::SeqCst)
     }
 
     /// The number of requests for the discovery document.
     pub(crate) fn discoveries(&self) -> usize {
-        self.published.0.discoveries.load(Ordering::SeqCst)
+        self.published.discoveries.load(Ordering::SeqCst)
     }
 
     /// The settings for a connector that trusts this provider.
@@ -172,13 +181,13 @@ impl Drop for Provider {
     }
 }
 
-async fn discovery(State(Published(published)): State<Published>) -> Response {
+async fn discovery(State(published): State<Arc<Published>>) -> Response {
     published.discoveries.fetch_add(1, Ordering::SeqCst);
     let document = published.discovery.lock().unwrap().clone();
     document.answer().await
 }
 
-async fn keys(State(Published(published)): State<Published>) -> Response {
+async fn keys(State(published): State<Arc<Published>>) -> Response {
     published.fetches.fetch_add(1, Ordering::SeqCst);
     let document = published.keys.lock().unwrap().clone();
     document.answer().await
@@ -188,9 +197,7 @@ impl Document {
     async fn answer(self) -> Response {
         match self {
             Self::Json(json) => ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
-            Self::Text(text) => text.into_response(),
-            Self::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
-            Self::JsonAs(status, json) => (StatusCode::from_u16(status).unwrap(), json.to_string()).into_response(),
+            Self::Text(status, text) => (StatusCode::from_u16(status).unwrap(), text).into_response(),
             Self::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
             Self::Silence => {
                 tokio::time::sleep(Duration::from_secs(600)).await; // longer than any client waits

@@ -1,14 +1,16 @@
 //! A shopper's app: its tokens and requests.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::checks::assert_refused;
+use super::carts::CARTS;
+use super::checks::{PATIENCE, assert_error_form, assert_refused};
 use super::{Answer, Server, client_without_credentials, secrets};
 
 /// The demo's `X-Auth-Key`.
@@ -17,6 +19,9 @@ pub(crate) const AUTH_KEY: &str = "demo-authorization-key";
 pub(crate) const TOKENS: &str = "/commerceapi/authentication/";
 /// The endpoint for customer contexts.
 pub(crate) const CONTEXTS: &str = "/commerceapi/authentication/customercontext";
+
+/// The outcome of a request that is not refused.
+pub(crate) const ACCEPTED: &str = "accepted";
 
 /// Settings without a request limit.
 pub(crate) const UNLIMITED: [(&str, &str); 2] =
@@ -96,10 +101,9 @@ pub(crate) async fn context(server: &Server, token: &str) -> Answer {
     send(get(server, CONTEXTS).bearer_auth(token)).await
 }
 
-/// Requests a context with any `authorization` header, which need not be text.
-pub(crate) async fn context_for(server: &Server, authorization: &[u8]) -> Answer {
-    let authorization = HeaderValue::from_bytes(authorization).expect("the bytes are valid in a header");
-    send(get(server, CONTEXTS).header("authorization", authorization)).await
+/// A request for the carts, with this token and customer context.
+pub(crate) fn get_carts(server: &Server, token: &str, context: impl AsRef<[u8]>) -> RequestBuilder {
+    get(server, CARTS).bearer_auth(token).header("x-customer-context", context.as_ref())
 }
 
 /// A request without any credentials.
@@ -138,6 +142,14 @@ pub(crate) fn assert_unauthorized(answer: &Answer, what: &str) {
     assert_eq!(headers, wanted, "{what}");
 }
 
+/// Asserts the 503 for a provider whose keys were never fetched.
+#[track_caller]
+pub(crate) fn assert_unavailable(answer: &Answer) {
+    assert_error_form(answer, 503, "no keys were fetched");
+    let seconds = answer.headers["retry-after"].to_str().unwrap();
+    assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "Retry-After {seconds}");
+}
+
 /// The number of refused requests to the shopper endpoints, by `reason`.
 pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     let text = server.metrics().await;
@@ -151,19 +163,63 @@ pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     refused.filter_map(reason).collect()
 }
 
-/// Sends a request, and returns the `reason` of its refusal. No other request may be sent at the same time.
-pub(crate) async fn reason_of<T>(server: &Server, request: impl Future<Output = T>) -> (T, String) {
-    let before = refusals(server).await;
-    let outcome = request.await;
-    let mut after = refusals(server).await;
-    after.retain(|reason, count| before.get(reason) != Some(count));
-    let reasons: Vec<String> = after.into_keys().collect();
-    (outcome, reasons.join(" and "))
+/// Asserts the outcomes of requests with credentials: [`ACCEPTED`], or the `reason` of the refusal, which the answer does
+/// not contain. A row is what is special about a request, the request, and its outcome.
+pub(crate) async fn assert_outcomes<'a>(
+    server: &Server,
+    rows: impl IntoIterator<Item = (impl Display, RequestBuilder, &'a str)>,
+) {
+    let (mut wrong, mut before) = (Vec::new(), refusals(server).await);
+    for (what, request, expected) in rows {
+        let answer = send(request).await;
+        let after = refusals(server).await;
+        let new = after.iter().filter(|(reason, count)| before.get(*reason) != Some(*count));
+        let reason = new.map(|(reason, _)| reason.as_str()).collect::<Vec<_>>().join(" and ");
+        match answer.status {
+            200 => {}
+            401 => assert_unauthorized(&answer, &reason),
+            _ => assert_unavailable(&answer),
+        }
+        let found = if answer.status == 200 { ACCEPTED } else { &reason };
+        if found != expected {
+            wrong.push(format!("{what}: {found}, not {expected}"));
+        }
+        before = after;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("; "));
 }
 
-/// Asserts that a token gets no customer context, for this `reason`, which the answer does not contain.
-pub(crate) async fn assert_token_refused(server: &Server, token: &str, reason: &str, what: &str) {
-    let (answer, found) = reason_of(server, context(server, token)).await;
-    assert_eq!(found, reason, "{what}: {}", answer.status);
-    assert_unauthorized(&answer, what);
+/// Asserts the outcomes of requests for a customer context with these tokens.
+pub(crate) async fn assert_tokens<'a>(
+    server: &Server,
+    rows: impl IntoIterator<Item = (impl Display, String, &'a str)>,
+) {
+    let request = |token| get(server, CONTEXTS).bearer_auth(token);
+    assert_outcomes(server, rows.into_iter().map(|(what, token, expected)| (what, request(token), expected))).await;
+}
+
+/// Requests a customer context with a token for each value in a table of the form `{ outcome: { member: [values] } }`.
+pub(crate) async fn assert_table(server: &Server, table: &Value, token: impl Fn(&str, &Value) -> String) {
+    let mut rows = Vec::new();
+    for (outcome, members) in table.as_object().unwrap() {
+        for (member, values) in members.as_object().unwrap() {
+            let values = values.as_array().unwrap().iter();
+            rows.extend(values.map(|value| (format!("{member} = {value}"), token(member, value), outcome.as_str())));
+        }
+    }
+    assert_tokens(server, rows).await;
+}
+
+/// Sends requests with a token until one is accepted. Before, the provider of the token has no keys.
+pub(crate) async fn retry_until_accepted(server: &Server, token: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = context(server, token).await;
+        if answer.status == 200 {
+            return;
+        }
+        assert_unavailable(&answer);
+        assert!(Instant::now() < deadline, "the token is not accepted in time");
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
+    }
 }

@@ -1,187 +1,106 @@
 //! The bodies and paths with which an app may request an anonymous token.
 
 use crate::trials::{apply, test};
+use std::collections::BTreeSet;
+
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::checks::{assert_error_form, assert_refused};
-use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED, ask_for_token, claims, send, token};
-use crate::support::{Answer, Server, client_without_credentials};
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, UNLIMITED, ask_for_token, claims, get, send, token};
+use crate::support::{Server, client_without_credentials};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
 const OTHER: &str = "0f0e0d0c-1111-2222-3333-44445555abce";
 /// The member names under which the id may be sent.
 const NAMES: [&str; 2] = ["anonymousAuthenticationRequest", "anonymousId"];
 
-async fn ask(server: &Server, body: &str) -> Answer {
-    ask_for_token(server, Some(AUTH_KEY), body.to_owned()).await
-}
-
-fn id_in(answer: &Answer) -> String {
-    claims(answer.json()["accessToken"].as_str().unwrap())["jti"].as_str().unwrap().to_owned()
-}
+/// The outcome of a request that gets a token with a new id.
+const NEW: &str = "a new id";
 
 #[apply(test)]
-async fn request_without_an_id_gets_a_new_id() {
+async fn body_may_have_an_anonymous_id() {
     let server = Server::demo(&UNLIMITED).await;
-    let nulls = format!(r#"{{"{}":null,"{}":null}}"#, NAMES[0], NAMES[1]);
-    for body in [
-        "",
-        " \r\n",
-        "null",
-        "{}",
-        " { } ",
-        r#"{"anonymousId":null}"#,
-        r#"{"anonymousAuthenticationRequest":null}"#,
-        &nulls,
-    ] {
-        let answers = [ask(&server, body).await, ask(&server, body).await];
-        let [first_id, second_id] = answers.each_ref().map(|answer| {
-            assert_eq!(answer.status, 200, "{body:?}");
-            id_in(answer)
-        });
-        assert_ne!(first_id, second_id, "{body:?}");
-    }
-}
-
-#[apply(test)]
-async fn given_id_is_used_under_either_name() {
-    let server = Server::demo(&UNLIMITED).await;
-    let [first_name, second_name] = NAMES;
+    let [first, second] = NAMES;
+    let [bad_first, bad_second] = NAMES.map(|name| format!("{name}: must be a GUID or null"));
+    let differ = format!("{first} and {second}: must be the same, or only one of them given");
     let upper = ID.to_uppercase();
-    for body in [
-        json!({ first_name: ID }),
-        json!({ second_name: ID }),
-        json!({ first_name: upper }),
-        json!({ first_name: ID, second_name: ID }),
-        json!({ first_name: ID, second_name: upper }),
-        json!({ first_name: null, second_name: ID }),
-        json!({ first_name: ID, second_name: null }),
-    ] {
-        assert_eq!(id_in(&ask(&server, &body.to_string()).await), ID, "{body}");
+    let [zeros, ones] = ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+    let unknown = |member: &str| format!("{{{member},\"anonymousId\":\"{ID}\"}}");
+    // The bodies for each outcome: the id of the token, a new id, or the message of a 400. A text is the body itself.
+    let mut table = json!({
+        NEW: ["", " \r\n", "null", "{}", " { } ", { first: null }, { second: null }, { first: null, second: null }],
+        ID: [
+            { first: ID }, { second: ID }, { first: upper }, { first: ID, second: ID }, { first: ID, second: upper },
+            { first: null, second: ID }, { first: ID, second: null },
+            r#"{"anonymous\u0049d":"0f0e0d0c-1111-2222-3333-44445555\u0061bcd"}"#,
+            // Unknown members are ignored.
+            unknown("\"x\":1"), unknown("\"AnonymousId\":5"), unknown("\"x\":1e999,\"x\":\"\\ud800\""),
+            unknown("\"\\ud800\":0"), unknown(&format!("\"x\":{}{}", "[".repeat(10_000), "]".repeat(10_000))),
+        ],
+        // Any version and variant is accepted.
+        zeros: [{ second: zeros }],
+        ones: [{ second: ones }],
+        (differ): [{ first: ID, second: OTHER }],
+        (bad_first.clone()): [{ first: "x", second: ID }],
+        (bad_second.clone()): [{ first: ID, second: "x" }],
+        "the body: must be a JSON object, or absent": [
+            "nul", "[]", "[{}]", "5", "true", "\"\"", format!("\"{ID}\""), "{", "{}{}", "{},", "{\"anonymousId\"}",
+            "{'anonymousId':null}", "anonymousId=5", "\u{feff}{}", format!(r#"{{"anonymousId":"{ID}","anonymousId":"{ID}"}}"#),
+        ],
+    });
+    let invalid = json!([
+        "", "anonymous", &ID[1..], format!(" {ID}"), format!("{{{ID}}}"), format!("urn:uuid:{ID}"), ID.replace('-', ""),
+        ID.replace('0', "g"), 5, false, [ID], { "id": ID }, "{{$guid}}",
+    ]);
+    for (name, message) in [(first, bad_first), (second, bad_second)] {
+        let bodies = invalid.as_array().unwrap().iter().map(|value| json!({ name: value }));
+        table[message].as_array_mut().unwrap().extend(bodies);
     }
-    // Any version and variant is accepted.
-    for id in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
-        assert_eq!(claims(&token(&server, &json!({ second_name: id })).await)["jti"], id);
-    }
-    let escaped = r#"{"anonymous\u0049d":"0f0e0d0c-1111-2222-3333-44445555\u0061bcd"}"#;
-    assert_eq!(id_in(&ask(&server, escaped).await), ID);
-}
-
-#[apply(test)]
-async fn invalid_id_is_refused() {
-    let server = Server::demo(&UNLIMITED).await;
-    let [first_name, second_name] = NAMES;
-    for name in NAMES {
-        let message = format!("{name}: must be a GUID or null");
-        for value in [
-            json!(""),
-            json!("anonymous"),
-            json!(&ID[1..]),
-            json!(format!(" {ID}")),
-            json!(format!("{{{ID}}}")),
-            json!(format!("urn:uuid:{ID}")),
-            json!(ID.replace('-', "")),
-            json!(ID.replace('0', "g")),
-            json!(5),
-            json!(false),
-            json!([ID]),
-            json!({ "id": ID }),
-            json!("{{$guid}}"),
-        ] {
-            let body = json!({ name: value }).to_string();
-            assert_refused(&ask(&server, &body).await, 400, &message, &body);
+    let (mut wrong, mut new_ids) = (Vec::new(), BTreeSet::new());
+    for (expected, bodies) in table.as_object().unwrap() {
+        for body in bodies.as_array().unwrap() {
+            let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+            let answer = ask_for_token(&server, Some(AUTH_KEY), body.clone()).await;
+            let found = if answer.status == 200 {
+                claims(answer.json()["accessToken"].as_str().unwrap())["jti"].as_str().unwrap().to_owned()
+            } else {
+                assert_error_form(&answer, 400, &body);
+                answer.message().unwrap()
+            };
+            let is_new = expected == NEW && answer.status == 200 && new_ids.insert(found.clone());
+            if found != *expected && !is_new {
+                wrong.push(format!("{body:.100}: {found}, not {expected}"));
+            }
         }
     }
-    let differ = json!({ first_name: ID, second_name: OTHER }).to_string();
-    let message = format!("{first_name} and {second_name}: must be the same, or only one of them given");
-    assert_refused(&ask(&server, &differ).await, 400, &message, "two ids that differ");
-    for (given, wrong) in [(first_name, second_name), (second_name, first_name)] {
-        let body = json!({ given: ID, wrong: "x" }).to_string();
-        assert_refused(&ask(&server, &body).await, 400, &format!("{wrong}: must be a GUID or null"), &body);
-    }
-}
-
-#[apply(test)]
-async fn body_that_is_not_an_object_is_refused() {
-    let server = Server::demo(&UNLIMITED).await;
-    let twice = format!(r#"{{"anonymousId":"{ID}","anonymousId":"{ID}"}}"#);
-    for body in [
-        "nul",
-        "[]",
-        "[{}]",
-        "5",
-        "true",
-        "\"\"",
-        &format!("\"{ID}\""),
-        "{",
-        "{}{}",
-        "{},",
-        "{\"anonymousId\"}",
-        "{'anonymousId':null}",
-        "anonymousId=5",
-        "\u{feff}{}",
-        &twice,
-    ] {
-        assert_refused(&ask(&server, body).await, 400, "the body: must be a JSON object, or absent", body);
-    }
-}
-
-#[apply(test)]
-async fn unknown_members_are_ignored() {
-    let server = Server::demo(&UNLIMITED).await;
-    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    for extra in
-        ["\"x\":1", "\"AnonymousId\":5", "\"x\":1e999,\"x\":\"\\ud800\"", "\"\\ud800\":0", &format!("\"x\":{deep}")]
-    {
-        let body = format!("{{{extra},\"anonymousId\":\"{ID}\"}}");
-        let answer = ask(&server, &body).await;
-        assert_eq!(answer.status, 200, "{extra:.60}");
-        assert_eq!(id_in(&answer), ID);
-    }
-}
-
-#[apply(test)]
-async fn long_or_broken_body_is_not_a_500() {
-    let server = Server::demo(&UNLIMITED).await;
-    assert_refused(
-        &ask(&server, &" ".repeat(65 * 1024)).await,
-        413,
-        "the body: is longer than 64 KiB",
-        "a body that is too long",
-    );
+    assert!(wrong.is_empty(), "{}", wrong.join("; "));
+    assert_eq!(new_ids.len(), 8, "each new id is another one");
+    let long = ask_for_token(&server, Some(AUTH_KEY), " ".repeat(65 * 1024)).await;
+    assert_refused(&long, 413, "the body: is longer than 64 KiB", "a body that is too long");
     let not_text = ask_for_token(&server, Some(AUTH_KEY), vec![b'{', 0xff, b'}']).await;
     assert_refused(&not_text, 400, "the body: is not UTF-8", "not UTF-8");
 }
 
 #[apply(test)]
-async fn paths_work_with_and_without_a_trailing_slash() {
+async fn each_path_has_its_methods_with_and_without_a_trailing_slash() {
     let server = Server::demo(&UNLIMITED).await;
     let bearer = token(&server, &json!({})).await;
     for path in [TOKENS, TOKENS.trim_end_matches('/')] {
-        let request =
-            client_without_credentials().post(format!("{}{path}", server.shoppers)).header("X-Auth-Key", AUTH_KEY);
-        assert_eq!(send(request).await.status, 200, "{path}");
+        let request = client_without_credentials().post(format!("{}{path}", server.shoppers));
+        assert_eq!(send(request.header("X-Auth-Key", AUTH_KEY)).await.status, 200, "{path}");
     }
     for path in [CONTEXTS.to_owned(), format!("{CONTEXTS}/")] {
-        let request = client_without_credentials().get(format!("{}{path}", server.shoppers)).bearer_auth(&bearer);
-        assert_eq!(send(request).await.status, 200, "{path}");
+        assert_eq!(send(get(&server, &path).bearer_auth(&bearer)).await.status, 200, "{path}");
     }
-}
-
-#[apply(test)]
-async fn other_method_or_path_gets_a_json_error() {
-    let server = Server::demo(&UNLIMITED).await;
-    let with_everything = async |method: Method, path: &str| {
-        let request = client_without_credentials().request(method, format!("{}{path}", server.shoppers));
-        send(request.header("x-auth-key", AUTH_KEY).bearer_auth("x").body(Value::Null.to_string())).await
+    let with_everything = async |method: &Method, path: &str| {
+        let request = client_without_credentials().request(method.clone(), format!("{}{path}", server.shoppers));
+        send(request.header("x-auth-key", AUTH_KEY).bearer_auth("x").body("null")).await
     };
-    for (path, allowed, others) in [
-        (TOKENS, "POST", [Method::GET, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS]),
-        (CONTEXTS, "GET,HEAD", [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS]),
-    ] {
-        for method in others {
-            let answer = with_everything(method.clone(), path).await;
+    let common = [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+    for (path, allowed, other) in [(TOKENS, "POST", Method::GET), (CONTEXTS, "GET,HEAD", Method::POST)] {
+        for method in common.iter().chain([&other]) {
+            let answer = with_everything(method, path).await;
             assert_refused(&answer, 405, "Method not allowed", &format!("{method} {path}"));
             assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
         }
@@ -195,7 +114,6 @@ async fn other_method_or_path_gets_a_json_error() {
         "/commerceapi/authentication/customerContext",
         "/v1/commerceapi/authentication",
     ] {
-        let answer = with_everything(Method::GET, path).await;
-        assert_error_form(&answer, 404, path);
+        assert_error_form(&with_everything(&Method::GET, path).await, 404, path);
     }
 }

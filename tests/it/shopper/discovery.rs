@@ -1,169 +1,159 @@
-//! Discovery: where a provider says its keys are, and which answers are refused.
+//! Discovery: where a provider says its keys are, and which documents are refused.
 
 use crate::trials::{apply, test};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::checks::assert_one_within;
-use crate::shopper::key_rotation::{assert_unavailable, retry_until_accepted};
-use crate::support::keys::rsa;
-use crate::support::provider::{Document, Provider};
-use crate::support::shopper::{context, reason_of};
+use crate::checks::{assert_one_within, set};
+use crate::support::Server;
+use crate::support::keys::{Key, rsa};
+use crate::support::provider::{AUDIENCE, Document, Provider};
+use crate::support::shopper::{ACCEPTED, UNLIMITED, assert_tokens, assert_unavailable, context, retry_until_accepted};
 
-/// Asserts that a connector gets no keys with this discovery document.
-async fn assert_discovery_refused(discovery: Document, what: &str) {
-    let provider = Provider::start(&[rsa()]).await;
-    provider.discovery(discovery);
-    assert_no_keys(&provider, what).await;
-}
+/// More than the longest document that is read.
+const TOO_LONG: usize = 600 * 1024;
 
-async fn assert_no_keys(provider: &Provider, what: &str) {
-    let before = provider.fetches();
-    let server = provider.connector(&[]).await;
-    let token = rsa().token(&provider.claims(server.clock.now()));
-    let (answer, reason) = reason_of(&server, context(&server, &token)).await;
-    assert_eq!(reason, "identity_provider_unavailable", "{what}");
-    assert_unavailable(&answer);
-    assert_eq!(provider.fetches(), before, "{what}: the keys were requested");
-}
-
-#[apply(test)]
-async fn document_of_another_issuer_is_refused() {
-    let provider = Provider::start(&[rsa()]).await;
-    let (issuer, keys_at) = (provider.issuer(), provider.url("/keys"));
-    for other in [
-        json!("https://evil.example"),
-        json!(format!("{issuer}/")),
-        json!(issuer.replace("127.0.0.1", "localhost")),
-        json!(""),
-        json!([issuer]),
-        Value::Null,
-    ] {
-        provider.discovery(Document::Json(json!({ "issuer": other, "jwks_uri": keys_at })));
-        assert_no_keys(&provider, &other.to_string()).await;
+/// Asserts the outcome of a token of each of these issuers, which one connector trusts. A row is what is special about an
+/// issuer, and the issuer.
+async fn assert_issuers(issuers: &[(String, String)], expected: &str) {
+    let mut settings = UNLIMITED.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    for (number, (_, issuer)) in issuers.iter().enumerate() {
+        let provider = format!("commerce.identity_providers.p{number}");
+        settings.extend([
+            (format!("{provider}.issuer"), issuer.clone()),
+            (format!("{provider}.audience"), AUDIENCE.into()),
+        ]);
     }
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let server = Server::demo(&settings).await;
+    let now = server.clock.now().timestamp();
+    let token =
+        |issuer: &str| rsa().token(&json!({ "iss": issuer, "sub": "customer-1", "aud": AUDIENCE, "exp": now + 3600 }));
+    assert_tokens(&server, issuers.iter().map(|(what, issuer)| (what, token(issuer), expected))).await;
+}
+
+/// Asserts that a connector gets no keys from providers on which these documents were set. Returns the providers.
+async fn assert_no_keys(
+    documents: Vec<(String, Document)>,
+    set: impl Fn(&Provider, Document),
+) -> Vec<(String, Provider)> {
+    let mut providers = Vec::new();
+    for (what, document) in documents {
+        let provider = Provider::start(&[rsa()]).await;
+        set(&provider, document);
+        providers.push((what, provider));
+    }
+    let issuers: Vec<_> = providers.iter().map(|(what, provider)| (what.clone(), provider.issuer())).collect();
+    assert_issuers(&issuers, "identity_provider_unavailable").await;
+    providers
 }
 
 #[apply(test)]
-async fn keys_are_not_fetched_from_an_insecure_url() {
-    let provider = Provider::start(&[rsa()]).await;
-    let issuer = provider.issuer();
-    for elsewhere in [
+async fn invalid_discovery_document_is_refused() {
+    // In these texts, ISSUER is the issuer of the provider and PORT is its port.
+    let good = json!({ "issuer": "ISSUER", "jwks_uri": "ISSUER/keys" });
+    let issuers = json!(["https://evil.example", "ISSUER/", "http://localhost:PORT", "", ["ISSUER"], null]);
+    let keys_at = json!([
         // The unspecified address, at which this provider itself would answer. A refused URL is never requested.
-        json!(provider.url("/keys").replace("127.0.0.1", "0.0.0.0")),
-        json!("http://192.0.2.1/keys"),
-        json!("http://provider.example/keys"),
-        json!(provider.url("/keys").replace("127.0.0.1", "127.0.0.1.example")),
-        json!(provider.url("/keys").replace("http:", "ftp:")),
-        json!("file:///etc/passwd"),
-        json!("data:application/json,{\"keys\":[]}"),
-        json!("/keys"),
-        json!("keys"),
-        json!(""),
-        json!([provider.url("/keys")]),
-        Value::Null,
-    ] {
-        provider.discovery(Document::Json(json!({ "issuer": issuer, "jwks_uri": elsewhere })));
-        assert_no_keys(&provider, &elsewhere.to_string()).await;
+        "http://0.0.0.0:PORT/keys",
+        "http://192.0.2.1/keys",
+        "http://provider.example/keys",
+        "http://127.0.0.1.example:PORT/keys",
+        "ftp://127.0.0.1:PORT/keys",
+        "file:///etc/passwd",
+        "data:application/json,{\"keys\":[]}",
+        "/keys",
+        "keys",
+        "",
+        ["ISSUER/keys"],
+        null,
+    ]);
+    let with = |member: &str, values: &Value| -> Vec<(u16, String)> {
+        values
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| (200, set(good.clone(), member, value.clone()).to_string()))
+            .collect()
+    };
+    let mut documents = [with("issuer", &issuers), with("jwks_uri", &keys_at)].concat();
+    documents.extend(["", "<html>", "null", "[]", "{}", "{"].map(|text| (200, text.to_owned())));
+    documents.extend([201, 202, 203, 206, 400, 404, 500, 503].map(|status| (status, good.to_string())));
+    documents.extend([(204, String::new()), (200, set(good, "padding", "x".repeat(TOO_LONG)).to_string())]);
+    let mut documents: Vec<_> = documents
+        .into_iter()
+        .map(|(status, text)| (format!("{status} {text:.120}"), Document::Text(status, text)))
+        .collect();
+    let other = Provider::start(&[rsa()]).await;
+    let elsewhere = Document::Redirect(other.url("/.well-known/openid-configuration"));
+    documents.push(("a redirect".to_owned(), elsewhere));
+    let fill_in = |provider: &Provider, document: Document| {
+        let issuer = provider.issuer();
+        let (_, port) = issuer.rsplit_once(':').unwrap();
+        provider.discovery(match document {
+            Document::Text(status, text) => {
+                Document::Text(status, text.replace("ISSUER", &issuer).replace("PORT", port))
+            }
+            other => other,
+        });
+    };
+    for (what, provider) in assert_no_keys(documents, fill_in).await {
+        assert_eq!((provider.discoveries() > 0, provider.fetches()), (true, 0), "{what}");
     }
+    assert_eq!(other.discoveries(), 0, "redirects are not followed");
 }
 
 #[apply(test)]
-async fn keys_may_be_on_another_port_of_the_same_machine() {
-    let [provider, key_server] = [Provider::start(&[]).await, Provider::start(&[rsa()]).await];
-    let elsewhere = json!({ "issuer": provider.issuer(), "jwks_uri": key_server.url("/keys") });
-    provider.discovery(Document::Json(elsewhere));
-    let server = provider.connector(&[]).await;
-    assert_eq!(context(&server, &rsa().token(&provider.claims(server.clock.now()))).await.status, 200);
-    assert_eq!((provider.fetches(), key_server.fetches()), (0, 1));
+async fn invalid_key_set_is_refused() {
+    let texts = ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#, "{"];
+    let mut documents = texts.map(|text| (text.to_owned(), Document::Text(200, text.to_owned()))).to_vec();
+    let not_allowed = json!({ "keys": [Key::ec("rsa").jwk(), Key::ed("rsa").jwk()] });
+    let too_long = json!({ "keys": [rsa().jwk()], "padding": "x".repeat(TOO_LONG) });
+    let other = Provider::start(&[rsa()]).await;
+    documents.extend([
+        ("keys for algorithms that are not allowed".to_owned(), Document::Json(not_allowed)),
+        ("more than 512 KiB".to_owned(), Document::Json(too_long)),
+        ("a redirect".to_owned(), Document::Redirect(other.url("/keys"))),
+    ]);
+    for (what, provider) in assert_no_keys(documents, Provider::key_set).await {
+        assert!(provider.fetches() > 0, "{what}");
+    }
+    assert_eq!(other.fetches(), 0, "redirects are not followed");
 }
 
 #[apply(test)]
-async fn redirects_are_not_followed() {
-    let [provider, other] = [Provider::start(&[rsa()]).await, Provider::start(&[rsa()]).await];
-    other.discovery(Document::Json(json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") })));
-    provider.discovery(Document::Redirect(other.url("/.well-known/openid-configuration")));
-    assert_no_keys(&provider, "redirect of the discovery document").await;
-    assert_eq!(other.discoveries(), 0);
-    let provider = Provider::start(&[rsa()]).await;
-    provider.key_set(Document::Redirect(other.url("/keys")));
-    let server = provider.connector(&[]).await;
-    let token = rsa().token(&provider.claims(server.clock.now()));
-    assert_unavailable(&context(&server, &token).await);
-    assert_eq!(other.fetches(), 0, "redirect of the keys");
-    assert!(provider.fetches() >= 1);
-}
-
-#[apply(test)]
-async fn invalid_documents_are_refused() {
-    for text in ["", "<html>", "null", "[]", "{}", "{"] {
-        assert_discovery_refused(Document::Text(text.to_owned()), text).await;
+async fn documents_may_be_large_and_elsewhere_on_the_same_machine() {
+    let [large, on_two_ports, key_server] =
+        [Provider::start(&[]).await, Provider::start(&[]).await, Provider::start(&[rsa()]).await];
+    large.key_set(Document::Json(json!({ "keys": [rsa().jwk()], "padding": "x".repeat(400 * 1024) })));
+    on_two_ports.discovery(Document::Json(set(on_two_ports.usual_discovery(), "jwks_uri", key_server.url("/keys"))));
+    let mut issuers =
+        vec![("400 KiB".to_owned(), large.issuer()), ("keys on another port".to_owned(), on_two_ports.issuer())];
+    // The documents of an issuer with a path are below that path.
+    let tenants = [Provider::start(&[rsa()]).await, Provider::start(&[rsa()]).await];
+    for (provider, path) in tenants.iter().zip(["/tenant", "/tenant/"]) {
+        provider.discovery(Document::Json(set(provider.usual_discovery(), "issuer", provider.url(path))));
+        issuers.push((path.to_owned(), provider.url(path)));
     }
-    assert_discovery_refused(Document::Status(204), "204").await;
-    let provider = Provider::start(&[rsa()]).await;
-    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
-    for status in [201, 202, 203, 206, 400, 404, 500, 503] {
-        provider.discovery(Document::JsonAs(status, good.clone()));
-        assert_no_keys(&provider, &status.to_string()).await;
-    }
-    let provider = Provider::not_started();
-    provider.resume().await;
-    for keys in ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#, "{"] {
-        provider.key_set(Document::Text(keys.to_owned()));
-        let server = provider.connector(&[]).await;
-        let token = rsa().token(&provider.claims(server.clock.now()));
-        assert_unavailable(&context(&server, &token).await);
-    }
-}
-
-#[apply(test)]
-async fn huge_document_is_refused() {
-    let padding = "x".repeat(600 * 1024);
-    let provider = Provider::start(&[rsa()]).await;
-    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
-    let mut huge = good.clone();
-    huge["padding"] = padding.clone().into();
-    provider.discovery(Document::Json(huge));
-    assert_no_keys(&provider, "discovery").await;
-    provider.discovery(Document::Json(good));
-    provider.key_set(Document::Json(json!({ "keys": [rsa().jwk()], "padding": padding })));
-    let server = provider.connector(&[]).await;
-    let token = rsa().token(&provider.claims(server.clock.now()));
-    assert_unavailable(&context(&server, &token).await);
-    let large = json!({ "keys": [rsa().jwk()], "padding": "x".repeat(400 * 1024) });
-    provider.key_set(Document::Json(large));
-    retry_until_accepted(&server, &token).await;
+    assert_issuers(&issuers, ACCEPTED).await;
+    assert_eq!((on_two_ports.fetches(), key_server.fetches()), (0, 1));
 }
 
 #[apply(test)]
 async fn request_waits_only_briefly_for_a_slow_provider() {
     let provider = Provider::start(&[rsa()]).await;
-    let good = json!({ "issuer": provider.issuer(), "jwks_uri": provider.url("/keys") });
     // A request waits at most 3 s for the keys. The fetch itself may take 5 s.
     assert_one_within(Duration::from_secs(5), "a silent provider", async || {
         provider.discovery(Document::Silence);
         let server = provider.connector(&[]).await;
         let token = rsa().token(&provider.claims(server.clock.now()));
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         assert_unavailable(&context(&server, &token).await);
         let took = begun.elapsed();
-        provider.discovery(Document::Json(good.clone()));
+        provider.discovery(Document::Json(provider.usual_discovery()));
         retry_until_accepted(&server, &token).await;
         took
     })
     .await;
-}
-
-#[apply(test)]
-async fn documents_of_an_issuer_with_a_path_are_below_it() {
-    let provider = Provider::start(&[rsa()]).await;
-    for path in ["/tenant", "/tenant/"] {
-        let issuer = provider.url(path);
-        provider.discovery(Document::Json(json!({ "issuer": issuer, "jwks_uri": provider.url("/keys") })));
-        let server = provider.connector(&[("commerce.identity_providers.test.issuer", &issuer)]).await;
-        let mut claims = provider.claims(server.clock.now());
-        claims["iss"] = issuer.into();
-        assert_eq!(context(&server, &rsa().token(&claims)).await.status, 200, "{path}");
-    }
 }

@@ -1,18 +1,19 @@
 //! Limits of the shopper endpoints, so that shoppers' requests never delay a gate.
 
 use crate::trials::{apply, test};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use identity_connector::testing::directory::Fault;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
-use crate::checks::assert_too_many;
+use crate::checks::{PATIENCE, assert_too_many};
 use crate::support::carts::signed_in;
 use crate::support::shopper::{
-    AUTH_KEY, CONTEXTS, Shopper, TOKENS, ask_for_token, assert_unauthorized, context, get, refusals, send, token,
+    AUTH_KEY, CONTEXTS, TOKENS, ask_for_token, assert_unauthorized, context, get, refusals, send, token,
 };
 use crate::support::{Answer, Server, scan};
 
@@ -88,14 +89,6 @@ async fn gate_has_its_own_limit() {
     );
 }
 
-/// Sends a request whose body stays incomplete.
-async fn send_unfinished_request(server: &Server) -> TcpStream {
-    let mut stream = TcpStream::connect(server.address()).await.unwrap();
-    let head = format!("POST {TOKENS} HTTP/1.1\r\nhost: c\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 2\r\n\r\n{{");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream
-}
-
 #[apply(test)]
 async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
     let server = Server::demo(&[("commerce.max_in_flight", "3")]).await;
@@ -103,8 +96,12 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
     let token = token(&server, &json!({})).await;
     // Three requests hang in the directory; then the directory works again.
     server.faults.set(Some(Fault::Stall));
-    let hanging_requests: Vec<_> = (0..3).map(|_| tokio::spawn(ask_for_code(shopper.clone()))).collect();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut hanging_requests = JoinSet::new();
+    for _ in 0..3 {
+        let shopper = shopper.clone();
+        hanging_requests.spawn(async move { shopper.request(Method::POST, "/v1/scan-key-codes", None).await });
+    }
+    let deadline = Instant::now() + PATIENCE;
     let refused = loop {
         let answer = context(&server, &token).await;
         if answer.status == 429 {
@@ -120,20 +117,19 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
         assert_eq!(server.verify(&scan()).await.status, 200, "the gate is still answered");
     }
     assert_eq!(send(get(&server, "/livez")).await.status, 200);
-    hanging_requests.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[apply(test)]
 async fn slow_senders_take_no_slot() {
     let server = Server::demo(&[("commerce.max_in_flight", "3")]).await;
     let token = token(&server, &json!({})).await;
+    // The bodies of these requests stay incomplete.
+    let head = format!("POST {TOKENS} HTTP/1.1\r\nhost: c\r\nx-auth-key: {AUTH_KEY}\r\ncontent-length: 2\r\n\r\n{{");
     let mut open_requests = Vec::new();
     for _ in 0..MANY {
-        open_requests.push(send_unfinished_request(&server).await);
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        open_requests.push(stream);
         assert_eq!(context(&server, &token).await.status, 200);
     }
-}
-
-async fn ask_for_code(shopper: Shopper) -> Answer {
-    shopper.request(Method::POST, "/v1/scan-key-codes", None).await
 }

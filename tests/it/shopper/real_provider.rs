@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::shopper::contexts::accepts_pair;
-use crate::shopper::key_rotation::{assert_unavailable, retry_until_accepted};
+use crate::checks::PATIENCE;
 use crate::support::npm::{self, Script};
-use crate::support::shopper::{UNLIMITED, assert_token_refused, claims, context, part, with_token};
+use crate::support::shopper::{
+    ACCEPTED, UNLIMITED, assert_outcomes, assert_tokens, claims, get_carts, part, retry_until_accepted, with_token,
+};
 use crate::support::{Server, client_without_credentials, free_port};
 
 /// The resource for which tokens are requested.
 const RESOURCE: &str = "https://shop.example.com/api";
 
-/// A test that needs provider.
+/// A test that needs the provider.
 macro_rules! with_provider {
     ($($function:tt)*) => { test_that_needs! { || npm::missing("oidc-provider"); $($function)* } };
 }
@@ -33,26 +34,23 @@ impl RealProvider {
         tries.take(5).flatten().next().expect("the provider starts")
     }
 
-    fn stop(&mut self) {
-        self.running = None;
-    }
-
-    /// Restarts the provider, which makes new keys with these ids.
+    /// Starts the provider again. It makes new keys with these ids.
     fn restart(&mut self, keys: &[&str]) {
-        self.stop();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        self.running = None;
+        let deadline = Instant::now() + PATIENCE;
         while self.running.is_none() {
             assert!(Instant::now() < deadline, "the provider does not restart");
             self.running = run(&self.port, keys);
         }
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+    fn issuer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     async fn token(&self, resource: &str) -> String {
-        let request = client_without_credentials().post(self.url("/token")).basic_auth("app", Some("secret"));
+        let request = client_without_credentials().post(format!("{}/token", self.issuer()));
+        let request = request.basic_auth("app", Some("secret"));
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let form = format!("grant_type=client_credentials&resource={resource}");
         let answer: Value = request.body(form).send().await.unwrap().json().await.unwrap();
@@ -60,7 +58,7 @@ impl RealProvider {
     }
 
     async fn connector(&self) -> Server {
-        let issuer = self.url("");
+        let issuer = self.issuer();
         let settings = [
             ("commerce.identity_providers.real.issuer", &*issuer),
             ("commerce.identity_providers.real.audience", RESOURCE),
@@ -74,7 +72,7 @@ fn run(port: &str, keys: &[&str]) -> Option<Script> {
 }
 
 #[apply(with_provider)]
-async fn token_is_accepted() {
+async fn token_is_accepted_until_it_expires() {
     let provider = RealProvider::start(&["one", "two"]);
     let server = provider.connector().await;
     let token = provider.token(RESOURCE).await;
@@ -82,45 +80,31 @@ async fn token_is_accepted() {
     assert_eq!((&claims(&token)["sub"], &claims(&token)["aud"]), (&json!("app"), &json!(RESOURCE)));
     let shopper = with_token(&server, &token).await;
     assert_eq!(shopper.anonymous_id, None);
-    assert!(accepts_pair(&server, &token, &shopper.context).await);
+    assert_outcomes(&server, [("its context", get_carts(&server, &token, &shopper.context), ACCEPTED)]).await;
+    let other = provider.token("https://other.example.com").await;
+    assert_tokens(&server, [("another resource", other, "wrong_audience")]).await;
     server.clock.advance(Duration::from_secs(700));
-    assert_token_refused(&server, &token, "token_expired", "ten minutes later").await;
+    assert_tokens(&server, [("ten minutes later", token, "token_expired")]).await;
 }
 
 #[apply(with_provider)]
-async fn token_for_another_resource_is_refused() {
-    let provider = RealProvider::start(&["one"]);
-    let server = provider.connector().await;
-    let token = provider.token("https://other.example.com").await;
-    assert_token_refused(&server, &token, "wrong_audience", "another resource").await;
-}
-
-#[apply(with_provider)]
-async fn keys_may_change() {
+async fn keys_may_change_and_the_provider_may_be_down() {
     let mut provider = RealProvider::start(&["old"]);
     let server = provider.connector().await;
     let old = provider.token(RESOURCE).await;
-    assert_eq!(context(&server, &old).await.status, 200);
-    provider.restart(&["new"]);
-    assert_eq!(context(&server, &old).await.status, 200, "the new keys are not fetched yet");
-    let new = provider.token(RESOURCE).await;
-    assert_eq!(context(&server, &new).await.status, 200, "the first token with the new key");
-    assert_token_refused(&server, &old, "unknown_signing_key", "its key was withdrawn").await;
-}
-
-#[apply(with_provider)]
-async fn provider_may_be_down_and_come_back() {
-    let mut provider = RealProvider::start(&["one"]);
-    let server = provider.connector().await;
-    let token = provider.token(RESOURCE).await;
-    assert_eq!(context(&server, &token).await.status, 200);
-    provider.stop();
-    assert_eq!(context(&server, &token).await.status, 200, "its keys are kept");
+    assert_tokens(&server, [("the first key", old.clone(), ACCEPTED)]).await;
+    provider.running = None;
+    assert_tokens(&server, [("the provider is down", old.clone(), ACCEPTED)]).await;
     // A connector that starts meanwhile has no keys.
     let late = provider.connector().await;
-    assert_unavailable(&context(&late, &token).await);
-    provider.restart(&["two"]);
-    let token = provider.token(RESOURCE).await;
-    assert_eq!(context(&server, &token).await.status, 200);
-    retry_until_accepted(&late, &token).await;
+    assert_tokens(&late, [("no keys", old.clone(), "identity_provider_unavailable")]).await;
+    provider.restart(&["new"]);
+    let new = provider.token(RESOURCE).await;
+    let rows = [
+        ("the new keys are not fetched yet", old.clone(), ACCEPTED),
+        ("the first token with the new key", new.clone(), ACCEPTED),
+        ("its key was withdrawn", old, "unknown_signing_key"),
+    ];
+    assert_tokens(&server, rows).await;
+    retry_until_accepted(&late, &new).await;
 }
