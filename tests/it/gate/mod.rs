@@ -3,7 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod callers;
 pub(crate) mod connections;
-pub(crate) mod container;
 pub(crate) mod decision;
 pub(crate) mod failure;
 pub(crate) mod formats;
