@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::timestamp::parse_utc;
 
 const TOKEN: &str = "0123456789abcdef0123456789ABCDEF";
 
@@ -117,34 +118,56 @@ fn code_has_49_to_154_characters() {
 #[test]
 fn wrong_prefix_character_or_timestamp_is_refused() {
     let format = format(TimestampUnit::Seconds);
-    let good = format.write(&token(), at(1_707_501_237, 0), "abc").expect("fits");
+    let good = format.write(&token(), at(1_707_501_237, 0), "Az09").expect("fits");
     assert!(format.read(&good).is_some());
-    for bad in [
-        good.replacen("JWO", "ABC", 1),
-        good.replacen("JWO", "jwo", 1),
-        good.replacen("ACME", "ACMF", 1),
-        good.replacen("0123456789a", "0123456789-", 1),
-        good.replacen("1707501237", "170750123x", 1),
-        good.replacen("abc", "ab ", 1),
-        good.replacen("abc", "äbc", 1),
-    ] {
+    let prefixes = ["ABCACME", "jwoACME", "JW0ACME", "JWOacme", "JWOACMF", "JWOBCME", "ACMEJWO", "JWO0000", "JWO"];
+    let mut bad: Vec<String> = prefixes.map(|prefix| good.replacen("JWOACME", prefix, 1)).into();
+    let times = ["170750123a", "+707501237", "0x65C66B75", "17O7501237", "1e00000009", "          ", "170750123."];
+    bad.extend(times.map(|time| good.replacen("1707501237", time, 1)));
+    for character in ["@", " ", "-", "_", "=", "\n", "é"] {
+        bad.extend([format!("{good}{character}"), format!("{character}{good}")]);
+        for position in 0..good.len() {
+            let mut edited = good.clone();
+            edited.replace_range(position..=position, character);
+            bad.push(edited);
+        }
+    }
+    for bad in bad {
         assert_eq!(format.read(&bad), None, "{bad}");
     }
 }
 
 #[test]
-fn code_is_fresh_to_the_exact_instant() {
-    let code = ScanKeyCode { token: token(), made_at: at(1_707_501_000, 0), custom: "" };
+fn age_is_compared_to_the_exact_instant() {
     let window = ScanKeyWindow::from_seconds(60).expect("in range");
-    for (event_at, want) in [
-        (at(1_707_501_075, 0), Ok(())),
-        (at(1_707_501_075, 1), Err(Denial::KeyExpired)),
-        (at(1_707_501_076, 0), Err(Denial::KeyExpired)),
-        (at(1_707_500_985, 0), Ok(())),
-        (at(1_707_500_984, 999_999_999), Err(Denial::InvalidKey)),
-        (at(1_707_500_984, 0), Err(Denial::InvalidKey)),
+    let (too_old, too_new) = (Err(Denial::KeyExpired), Err(Denial::InvalidKey));
+    let last = "9999-12-31T23:59:59.999999999Z";
+    for (made_at, event_at, want) in [
+        ("1707501000", "2024-02-09T17:50:00Z", Ok(())),
+        ("1707501000", "2024-02-09T17:51:15Z", Ok(())),
+        ("1707501000", "2024-02-09T17:51:15.000000001Z", too_old),
+        ("1707501000", "2024-02-09T17:51:15.999Z", too_old),
+        ("1707501000", "2024-02-09T17:51:16Z", too_old),
+        ("1707501000", "2024-02-09T17:49:45Z", Ok(())),
+        ("1707501000", "2024-02-09T17:49:44.999999999Z", too_new),
+        ("1707501000", "2024-02-09T17:49:44.5Z", too_new),
+        ("0000000000", "1970-01-01T00:01:15Z", Ok(())),
+        ("0000000000", "2024-02-09T17:50:00Z", too_old),
+        ("0000000000", last, too_old),
+        ("9999999999", last, too_old),
+        ("9999999999", "2024-02-09T17:50:00Z", too_new),
+        ("0000000000", "0001-01-01T00:00:00Z", too_new),
+        ("9999999999", "0001-01-01T00:00:00Z", too_new),
+        ("1707501000000", "2024-02-09T17:51:15Z", Ok(())),
+        ("1707501000001", "2024-02-09T17:51:15.001Z", Ok(())),
+        ("1707501000001", "2024-02-09T17:51:15.001000001Z", too_old),
+        ("1707501000001", "2024-02-09T17:49:45.001Z", Ok(())),
+        ("1707501000001", "2024-02-09T17:49:45.000999999Z", too_new),
     ] {
-        assert_eq!(code.check_age(event_at, window), want, "{event_at}");
+        let unit = if made_at.len() == 10 { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds };
+        let code = format!("JWOACME{TOKEN}{made_at}");
+        let age = format(unit).read(&code).map(|code| code.check_age(parse_utc(event_at).expect("valid"), window));
+        assert_eq!(age, Some(want), "made at {made_at}, scanned at {event_at}");
     }
 }
 

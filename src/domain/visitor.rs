@@ -111,9 +111,23 @@ mod tests {
 
     #[test]
     fn payment_method_is_valid_to_the_last_instant_of_its_month() {
-        let month = Month::parse("2023-12").expect("a month");
-        assert!(!month.has_ended_at(parse_utc("2023-12-31T23:59:59.999999999Z").expect("valid")));
-        assert!(month.has_ended_at(parse_utc("2024-01-01T00:00:00Z").expect("valid")));
+        for (last_month, time, has_ended) in [
+            ("2024-02", "2024-02-01T00:00:00Z", false),
+            ("2024-02", "2024-02-29T23:59:59.999999999Z", false),
+            ("2024-02", "2024-03-01T00:00:00Z", true),
+            ("2024-02", "2025-01-01T00:00:00Z", true),
+            ("2024-02", "2019-01-01T00:00:00Z", false),
+            ("2023-02", "2023-02-28T23:59:59.999999999Z", false),
+            ("2023-02", "2023-03-01T00:00:00Z", true),
+            ("2023-12", "2023-12-31T23:59:59.999999999Z", false),
+            ("2023-12", "2024-01-01T00:00:00Z", true),
+            ("2024-11", "2024-11-30T23:59:59.999999999+00:00", false),
+            ("2024-11", "2024-12-01T00:00:00.000000001+00:00", true),
+            ("2099-12", "9999-12-31T23:59:59.999999999Z", true),
+        ] {
+            let month = Month::parse(last_month).expect("a month");
+            assert_eq!(month.has_ended_at(parse_utc(time).expect("valid")), has_ended, "{last_month} at {time}");
+        }
     }
 
     #[test]

@@ -90,19 +90,6 @@ pub(crate) fn instant(text: &Value) -> DateTime<Utc> {
     text.as_str().expect("the time is a string").parse().expect("the time is in the form of RFC 3339")
 }
 
-/// A valid body with the text `members` added at the outer level.
-pub(crate) fn body_with(members: &str) -> String {
-    let body = scan().to_string();
-    format!("{},{members}}}", body.strip_suffix('}').unwrap())
-}
-
-/// A valid body with the text `members` added to `authEvent`.
-pub(crate) fn event_with(members: &str) -> String {
-    let event = scan()["authEvent"].to_string();
-    let event = format!("{},{members}}}", event.strip_suffix('}').unwrap());
-    scan_with("authEvent", "<here>").to_string().replace("\"<here>\"", &event)
-}
-
 #[track_caller]
 pub(crate) fn assert_json(answer: &Answer, status: u16, body: &Value, what: &str) {
     let shown = String::from_utf8_lossy(&answer.body);
@@ -233,19 +220,6 @@ pub(crate) async fn metric(server: &Server, name: &str) -> u64 {
     let of_this_name = lines.filter(|rest| rest.starts_with([' ', '{']));
     let values = of_this_name.filter_map(|rest| rest.rsplit(' ').next());
     values.map(|value| value.trim_end_matches(".0").parse::<u64>().expect("the metric is a whole number")).sum()
-}
-
-/// Asserts that this body is refused as an invalid body.
-pub(crate) async fn assert_invalid(server: &Server, body: impl Into<Vec<u8>>) {
-    let body = body.into();
-    let shown = String::from_utf8_lossy(&body).into_owned();
-    assert_refused(&server.post(body).await, 400, INVALID_BODY, &shown);
-}
-
-/// Asserts that this body of the demo's shopper is accepted.
-pub(crate) async fn assert_passes(server: &Server, body: String) {
-    let shown = body.chars().take(400).collect::<String>();
-    assert_granted(&server.post(body).await, "shopper-uuid-001", "SHOPPER", &shown);
 }
 
 /// Asserts that a code is refused with this message, or accepted if it is `None`.

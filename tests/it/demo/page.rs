@@ -4,7 +4,7 @@ use crate::trials::{apply, test};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use reqwest::{RequestBuilder, redirect};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::support::carts::ask_to_sign_in;
@@ -56,6 +56,22 @@ fn all_requests(api: &str) -> Vec<(String, RequestBuilder)> {
 
 fn with_headers(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+}
+
+/// Sends all requests with these headers, and asserts the status of each answer and, of an error, its body.
+async fn assert_all(requests: Vec<(String, RequestBuilder)>, headers: &[(&str, &str)], status: u16, error: &Value) {
+    for (what, request) in requests {
+        let (answer, what) = (send(with_headers(request, headers)).await, format!("{what} {headers:?}"));
+        assert_eq!(answer.status, status, "{what}");
+        assert!(!answer.headers.contains_key("access-control-allow-origin"), "{what}");
+        if status != 200 {
+            assert_json(&answer, status, error, &what);
+        }
+    }
+}
+
+fn not_from_here() -> Value {
+    json!({ "message": "The demo answers requests of its own page only", "reason": "not_from_here" })
 }
 
 async fn send(request: RequestBuilder) -> Answer {
@@ -192,18 +208,10 @@ async fn requests_of_other_pages_are_refused() {
         &[("host", "[::1]")],
     ];
     for headers in refused {
-        for (what, request) in all_requests(own) {
-            let answer = send(with_headers(request, headers)).await;
-            let message = "The demo answers requests of its own page only";
-            let body = json!({ "message": message, "reason": "not_from_here" });
-            assert_json(&answer, 403, &body, &format!("{what} {headers:?}"));
-            assert!(!answer.headers.contains_key("access-control-allow-origin"));
-        }
+        assert_all(all_requests(own), headers, 403, &not_from_here()).await;
     }
     for headers in accepted {
-        for (what, request) in all_requests(own) {
-            assert_eq!(send(with_headers(request, headers)).await.status, 200, "{what} {headers:?}");
-        }
+        assert_all(all_requests(own), headers, 200, &Value::Null).await;
     }
     assert_granted(
         &server.verify(&scan_with_key(b"valid_shopper_key")).await,
@@ -250,19 +258,13 @@ async fn published_demo_needs_its_key() {
         &[("authorization", &format!("Bearer {KEY}"))],
     ];
     for headers in without_key {
-        for (what, request) in requests(&server.api, ENDPOINTS) {
-            let answer = send(with_headers(request, headers)).await;
-            assert_json(&answer, 401, &json!({ "message": KEY_IS_MISSING }), &format!("{what} {headers:?}"));
-        }
+        let error = json!({ "message": KEY_IS_MISSING });
+        assert_all(requests(&server.api, ENDPOINTS), headers, 401, &error).await;
     }
     assert_eq!(server.all("customers").await.len(), 0, "no shopper has signed in");
     let open = PAGES.map(|(path, ..)| ("GET", path)).into_iter().chain(PROVIDER);
-    for (what, request) in requests(&server.api, open) {
-        assert_eq!(send(request).await.status, 200, "{what} without the key");
-    }
-    for (what, request) in requests(&server.api, ENDPOINTS) {
-        assert_eq!(send(request.header("x-demo-key", KEY)).await.status, 200, "{what} with the key");
-    }
+    assert_all(requests(&server.api, open), &[], 200, &Value::Null).await;
+    assert_all(requests(&server.api, ENDPOINTS), &[("x-demo-key", KEY)], 200, &Value::Null).await;
 }
 
 #[apply(test)]
@@ -282,10 +284,8 @@ async fn published_demo_accepts_any_host_and_refuses_other_pages() {
     ];
     for (groups, status) in [(&accepted[..], 200), (&refused[..], 403)] {
         for headers in groups {
-            for (what, request) in all_requests(&server.api) {
-                let answer = send(with_headers(request.header("x-demo-key", KEY), headers)).await;
-                assert_eq!(answer.status, status, "{what} {headers:?}");
-            }
+            let headers = [&[("x-demo-key", KEY)], *headers].concat();
+            assert_all(all_requests(&server.api), &headers, status, &not_from_here()).await;
         }
     }
 }

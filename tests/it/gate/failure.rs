@@ -29,26 +29,20 @@ const LATE: Duration = Duration::from_millis(1_900);
 #[apply(test)]
 async fn failing_directory_gives_500_and_the_retry_is_decided() {
     let server = Server::demo(&[]).await;
-    for (key, status) in [("valid_shopper_key", 200), ("unknown_key", 401), ("flagged_shopper_key", 401)] {
+    let code = code(SCANNED_AT, "");
+    for (key, status) in [("valid_shopper_key", 200), (&code, 200), ("unknown_key", 401), ("flagged_shopper_key", 401)]
+    {
         let body = scan_with_key(key.as_bytes());
         server.faults.set(Some(Fault::Fail));
         for _ in 0..3 {
             assert_our_fault(&server.verify(&retry(&body)).await, key);
         }
         server.faults.set(None);
+        server.faults.fail_next(1);
+        assert_our_fault(&server.verify(&retry(&body)).await, "a single failure");
         assert_eq!(server.verify(&retry(&body)).await.status, status, "{key}");
     }
-    assert_eq!(server.sessions().await.len(), 1);
-}
-
-#[apply(test)]
-async fn scan_key_code_is_decided_once_the_directory_answers() {
-    let server = Server::demo(&[]).await;
-    let body = scan_with_key(code(SCANNED_AT, "").as_bytes());
-    server.faults.set(Some(Fault::Fail));
-    assert_our_fault(&server.verify(&body).await, "the directory fails");
-    server.faults.set(None);
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the directory answers again");
+    assert_eq!(server.sessions().await.len(), 2);
 }
 
 #[apply(test)]
@@ -66,15 +60,6 @@ async fn failures_are_not_recorded() {
         assert_refused(&first, 400, ALREADY_USED, "the first key, after the second");
     }
     assert_eq!(server.sessions().await.len(), 3);
-}
-
-#[apply(test)]
-async fn retry_after_a_single_failure_is_accepted() {
-    let server = Server::demo(&[]).await;
-    let body = scan();
-    server.faults.fail_next(1);
-    assert_our_fault(&server.verify(&body).await, "the first attempt");
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the retry");
 }
 
 #[apply(test)]
@@ -116,36 +101,28 @@ async fn deadline_starts_at_the_head_not_at_the_body() {
 }
 
 #[apply(test)]
-async fn panic_gives_500_and_the_service_continues() {
+async fn panics_give_500_and_affect_no_other_connection() {
     let server = Arc::new(Server::demo(&[]).await);
-    let body = scan();
-    server.faults.set(Some(Fault::Panic));
-    assert_our_fault(&server.verify(&body).await, "a panic");
-    for answer in verify_concurrently(&server, (0..16).map(|_| scan()).collect()).await {
-        assert_our_fault(&answer, "a panic");
-    }
-    server.faults.set(None);
-    assert_granted(&server.verify(&retry(&body)).await, "shopper-uuid-001", "SHOPPER", "the directory answers again");
-}
-
-#[apply(test)]
-async fn panic_does_not_affect_other_connections() {
-    let server = Server::demo(&[]).await;
     let mut bystander = Wire::connect(&server).await;
     let body = scan();
     bystander.send(request(&body.to_string())).await;
     assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "before the panic");
     server.faults.set(Some(Fault::Panic));
-    assert_our_fault(&server.verify(&scan()).await, "a panic");
+    let bodies: Vec<Value> = (0..16).map(|_| scan()).collect();
+    for answer in verify_concurrently(&server, bodies.clone()).await {
+        assert_our_fault(&answer, "a panic");
+    }
     bystander.send(request(&retry(&body).to_string())).await;
     assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a recorded event, while scans panic");
     server.faults.set(None);
-    bystander.send(request(&scan().to_string())).await;
-    assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "a new event, afterwards");
+    for body in [retry(&bodies[0]), scan()] {
+        bystander.send(request(&body.to_string())).await;
+        assert_granted(&bystander.answer().await, "shopper-uuid-001", "SHOPPER", "afterwards");
+    }
 }
 
 #[apply(test)]
-async fn recorded_events_are_answered_while_the_directory_fails() {
+async fn what_needs_no_directory_is_answered_while_it_fails() {
     let server = Server::demo(&[]).await;
     let recorded = ["valid_shopper_key", "device_shopper_key", "unknown_key", "flagged_shopper_key"]
         .map(|key| scan_with_key(key.as_bytes()));
@@ -159,30 +136,12 @@ async fn recorded_events_are_answered_while_the_directory_fails() {
             let again = server.verify(&retry(body)).await;
             assert_eq!((again.status, &again.body), (first.status, &first.body), "{body}");
         }
-    }
-}
-
-#[apply(test)]
-async fn invalid_requests_get_400_while_the_directory_fails() {
-    let server = Server::demo(&[]).await;
-    server.faults.set(Some(Fault::Fail));
-    assert_refused(&server.post("{}").await, 400, INVALID_BODY, "{}");
-    let body = scan_with("keyChannel", "BLUETOOTH");
-    assert_refused(
-        &server.verify(&body).await,
-        400,
-        "Invalid keyChannel value",
-        "the last row of the table before the store",
-    );
-}
-
-#[apply(test)]
-async fn liveness_does_not_depend_on_the_directory() {
-    let server = Server::demo(&[]).await;
-    for fault in [Fault::Fail, Fault::Stall, Fault::Panic] {
-        server.faults.set(Some(fault));
-        let answer = crate::support::client().get(format!("{}/livez", server.api)).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_refused(&server.post("{}").await, 400, INVALID_BODY, "{}");
+        // The last check before that of the store.
+        let answer = server.verify(&scan_with("keyChannel", "BLUETOOTH")).await;
+        assert_refused(&answer, 400, "Invalid keyChannel value", "keyChannel");
+        let livez = crate::support::client().get(format!("{}/livez", server.api)).send().await.unwrap();
+        assert_eq!(livez.status(), 200);
     }
 }
 

@@ -3,17 +3,20 @@
 
 use crate::trials::{apply, test};
 use std::io::ErrorKind;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::checks::{PATIENCE, assert_granted, assert_most_within, assert_one_within};
+use crate::checks::{PATIENCE, assert_granted, assert_most_within, assert_one_within, metric};
+use crate::gate::tls::Port;
+use crate::gate::wait_for_metric;
 use crate::gate::wire::{Wire, head, request};
-use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::{Server, scan};
 
 /// The address of the clients that flood the server; all others use 127.0.0.1.
@@ -34,18 +37,11 @@ const NO_SHOPPERS: (&str, &str) = ("commerce.enabled", "false");
 
 /// The value of a metric for the API's port.
 async fn connection_metric(server: &Server, name: &str) -> u64 {
-    let name = format!("connector_{name}{{port=\"api\"}} ");
-    let metrics = server.metrics().await;
-    metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |number| number.parse().unwrap())
+    metric(server, &format!("connector_{name}{{port=\"api\"}}")).await
 }
 
 async fn wait_until_metric_is(server: &Server, name: &str, wanted: u64) {
-    let waiting = async {
-        while connection_metric(server, name).await != wanted {
-            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below
-        }
-    };
-    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{name} is {}", connection_metric(server, name).await);
+    wait_for_metric(server, &format!("connector_{name}{{port=\"api\"}}"), |value| value == wanted).await;
 }
 
 /// Waits until the server has closed the connection, and ignores what it sends before.
@@ -103,16 +99,13 @@ async fn stalled_client_is_disconnected_at_every_stage() {
 
 #[apply(test)]
 async fn client_that_stalls_in_the_handshake_is_disconnected() {
-    let files = TlsFiles::create(&Authority::new("public").server(), None);
-    let tls = files.settings();
-    let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let server = Server::demo(&tls.chain(TIMEOUTS).collect::<Vec<_>>()).await;
+    let port = Port::start_with(false, &TIMEOUTS).await;
     let stages = [
         ("before the hello", &b""[..]),
         ("within a record", &[22, 3, 1]),
         ("within the hello", &[22, 3, 1, 1, 0, 1, 0]),
     ];
-    assert_disconnected(&server, &stages).await;
+    assert_disconnected(&port.server, &stages).await;
 }
 
 /// Sending a byte now and then does not extend the time-out.
@@ -249,16 +242,21 @@ async fn endless_pipelining_does_not_delay_other_clients() {
     reading.abort();
 }
 
+static PORT: LazyLock<(Runtime, Server)> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::demo(&[]));
+    (runtime, server)
+});
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Random bytes, alone or after the beginning of a valid request.
     #[apply(test)]
     fn random_bytes_do_not_stop_the_server(valid_start in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (runtime, server) = &*PORT;
         runtime.block_on(async {
-            let server = Server::demo(&[]).await;
-            let mut wire = Wire::connect(&server).await;
+            let mut wire = Wire::connect(server).await;
             let start = if valid_start { head("").replace("\r\n\r\n", "\r\n") } else { String::new() };
             let _ = wire.try_send([start.as_bytes(), &bytes].concat()).await;
             let _ = wire.finish_sending().await;

@@ -3,6 +3,7 @@
 
 use crate::trials::{apply, test};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::{
     collection::{btree_map, vec},
@@ -30,18 +31,21 @@ const FIELDS: [&str; 8] = [
     "keyChannel",
 ];
 
-/// Sends a request for each generated value to one server, and checks that the contract documents the answer.
-fn assert_documented<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
+static CONNECTOR: LazyLock<(Runtime, Server)> = LazyLock::new(|| {
     let runtime = Runtime::new().unwrap();
     let limits = [("rate_limit.requests_per_second", "1000000000"), ("rate_limit.burst", "1000000000")];
     let server = runtime.block_on(Server::demo(&limits));
+    (runtime, server)
+});
+
+/// Sends a request for each generated value, and checks that the contract documents the answer.
+fn assert_documented<S: Strategy>(strategy: S, request: impl Fn(S::Value) -> Vec<u8>) {
+    let (runtime, server) = &*CONNECTOR;
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let outcome = TestRunner::new(config).run(&strategy, |value| {
         let answer = runtime.block_on(server.post(request(value)));
         check_documented(&answer).map_err(TestCaseError::fail)
     });
-    // The server must be dropped within its runtime.
-    runtime.block_on(async { drop(server) });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }

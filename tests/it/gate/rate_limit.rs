@@ -1,15 +1,15 @@
-//! The API contract's rate limit: for each caller, charged at the head of every request.
+//! The rate limit of the gate's call: for each caller, charged at the head of every request. Without API keys, a caller
+//! is an address; behind a trusted proxy, that of `X-Forwarded-For`. How its entries are read is a table in the unit
+//! tests of `http::caller`.
 
-use crate::trials::{apply, test};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{
-    checks::*,
-    gate::wire::Wire,
-    support::{Server, scan},
-};
+use crate::checks::*;
+use crate::gate::wire::Wire;
+use crate::support::{Answer, IDENTITY_KEYS, Server, client, scan};
+use crate::trials::{apply, test};
 
 const BURST: usize = 5;
 
@@ -34,21 +34,21 @@ fn max_refill(since: Instant) -> usize {
 }
 
 #[apply(test)]
-async fn requests_after_the_burst_get_429() {
+async fn requests_after_the_burst_get_429_but_probes_are_not_limited() {
     let server = Server::demo(&LOW).await;
+    let probe = async || {
+        for port in [&server.api, &server.management].repeat(10) {
+            for path in ["/livez", "/readyz"] {
+                assert_eq!(client().get(format!("{port}{path}")).send().await.unwrap().status(), 200, "{port}{path}");
+            }
+        }
+    };
+    probe().await;
     let began = Instant::now();
     let passed = exhaust(&server, &scan()).await;
     assert!((BURST..=BURST + max_refill(began)).contains(&passed), "{passed} requests");
-}
-
-#[apply(test)]
-async fn caller_is_served_again_after_waiting() {
-    let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
-    exhaust(&server, &scan()).await;
-    let deadline = Instant::now() + PATIENCE;
-    while server.verify(&scan()).await.status == 429 {
-        assert!(Instant::now() < deadline, "requests are still refused at the deadline");
-    }
+    assert_eq!(metric(&server, "connector_rate_limited_total").await, 1);
+    probe().await;
 }
 
 #[apply(test)]
@@ -102,7 +102,7 @@ async fn request_counts_against_the_allowance_before_its_body_is_read() {
 }
 
 #[apply(test)]
-async fn limited_request_is_not_recorded() {
+async fn limited_request_is_not_recorded_and_its_retry_is_decided() {
     let server = Server::demo(&[("rate_limit.requests_per_second", "10"), ("rate_limit.burst", "1")]).await;
     let mut accepted = 0;
     let refused = loop {
@@ -124,33 +124,6 @@ async fn limited_request_is_not_recorded() {
     assert_eq!(server.sessions().await.len(), accepted + 1);
 }
 
-#[apply(test)]
-async fn liveness_and_readiness_are_not_limited() {
-    let server = Server::demo(&LOW).await;
-    exhaust(&server, &scan()).await;
-    for _ in 0..20 {
-        for port in [&server.api, &server.management] {
-            for path in ["/livez", "/readyz"] {
-                assert_eq!(
-                    crate::support::client().get(format!("{port}{path}")).send().await.unwrap().status(),
-                    200,
-                    "{port}{path}"
-                );
-            }
-        }
-    }
-}
-
-#[apply(test)]
-async fn liveness_and_readiness_do_not_count_against_the_allowance() {
-    let server = Server::demo(&LOW).await;
-    for _ in 0..20 {
-        crate::support::client().get(format!("{}/livez", server.api)).send().await.unwrap();
-    }
-    let passed = exhaust(&server, &scan()).await;
-    assert!(passed >= BURST, "{passed} requests");
-}
-
 /// A rate of a billion requests a second never refuses a request, however small the burst.
 #[apply(test)]
 async fn rate_and_burst_are_separate_settings() {
@@ -161,9 +134,56 @@ async fn rate_and_burst_are_separate_settings() {
     }
 }
 
+async fn behind_proxy(proxy: &str) -> Server {
+    Server::demo(&[&LOW[..], &[("server.trusted_proxies", proxy)]].concat()).await
+}
+
+/// Sends one request with these `X-Forwarded-For` lines, and returns its status.
+async fn ask(server: &Server, lines: &[&str]) -> u16 {
+    let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).body(scan().to_string());
+    let request = lines.iter().fold(request, |request, line| request.header("x-forwarded-for", *line));
+    Answer::read(request.send().await.unwrap()).await.status
+}
+
+/// Whether one of many requests with these lines is refused, because they share one allowance.
+async fn share_one_allowance(server: &Server, line: impl Fn(usize) -> String) -> bool {
+    for number in 0..30 {
+        if ask(server, &[&line(number)]).await == 429 {
+            return true;
+        }
+    }
+    false
+}
+
 #[apply(test)]
-async fn limited_requests_are_counted() {
-    let server = Server::demo(&LOW).await;
-    exhaust(&server, &scan()).await;
-    assert_eq!(metric(&server, "connector_rate_limited_total").await, 1);
+async fn forwarded_addresses_are_used_only_from_trusted_proxies() {
+    let line = |number| format!("203.0.113.{number}");
+    for server in [Server::demo(&LOW).await, behind_proxy("10.0.0.1").await] {
+        assert!(share_one_allowance(&server, line).await, "the peer is not trusted");
+    }
+    // An IPv6 socket shows the address of the proxy as an IPv4-mapped address.
+    for proxy in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+        assert!(!share_one_allowance(&behind_proxy(proxy).await, line).await, "{proxy}: each has its own allowance");
+    }
+}
+
+#[apply(test)]
+async fn forwarded_addresses_are_read_from_the_right() {
+    let server = behind_proxy("127.0.0.1").await;
+    let forged = |number| format!("203.0.113.{number}, 198.51.100.{number},192.0.2.1, 127.0.0.1");
+    assert!(share_one_allowance(&server, forged).await, "192.0.2.1 is the caller");
+    let mut later = Vec::new();
+    for _ in 0..4 {
+        later.push(ask(&server, &["203.0.113.250", "192.0.2.1"]).await);
+    }
+    assert!(later.contains(&429), "the last line names the same caller: {later:?}");
+    for other in [&["192.0.2.1, 192.0.2.2"][..], &["192.0.2.1", "192.0.2.3"], &["2001:db8::1"], &[]] {
+        assert_eq!(ask(&server, other).await, 200, "another caller: {other:?}");
+    }
+    assert!(share_one_allowance(&server, |number| format!("203.0.113.{number}, garbage")).await, "the proxy's");
+    let long = "1,".repeat(2_000);
+    for header in ["", ",", " , ,, ", "::", "[::1]:80", "1.2.3.4:80", "\u{ff}", "fe80::1%eth0", &long] {
+        let status = ask(&server, &[header]).await;
+        assert!([200, 429].contains(&status), "{header:?}: {status}");
+    }
 }

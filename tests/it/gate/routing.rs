@@ -1,16 +1,19 @@
-//! Unknown paths, wrong methods, liveness and readiness, the `Host` header, and which port serves which path.
+//! Unknown paths, wrong methods, the `Host` header, which port serves which path, and the headers of every answer.
 
-use crate::trials::{apply, test};
+use std::collections::BTreeSet;
+
+use identity_connector::testing::directory::Fault;
 use reqwest::Method;
 
-use crate::{
-    checks::*,
-    gate::wire::{Wire, request},
-    support::{Answer, IDENTITY_KEYS, Server, scan},
-};
+use crate::admin::openapi::contract::calls;
+use crate::admin::openapi::routes::fill_parameters;
+use crate::checks::*;
+use crate::gate::wire::Wire;
+use crate::support::{Answer, IDENTITY_KEYS, Server, client, client_without_credentials, scan};
+use crate::trials::{apply, test};
 
 async fn ask(method: Method, url: String) -> Answer {
-    Answer::read(crate::support::client().request(method, url).body(scan().to_string()).send().await.unwrap()).await
+    Answer::read(client().request(method, url).body(scan().to_string()).send().await.unwrap()).await
 }
 
 fn allowed(answer: &Answer) -> Vec<String> {
@@ -34,6 +37,11 @@ async fn an_unknown_path_is_404_for_every_method() {
         "/livez/",
         "/v1/%00",
         "/v1/%ff%fe",
+        // These are on the management port only.
+        "/metrics",
+        "/admin",
+        "/admin/v1/sessions",
+        "/admin/v1/sessions?limit=1",
     ];
     for path in paths {
         for method in [Method::GET, Method::POST, Method::DELETE] {
@@ -41,10 +49,12 @@ async fn an_unknown_path_is_404_for_every_method() {
             assert_error_form(&ask(method, format!("{}{path}", server.api)).await, 404, &what);
         }
     }
+    let scan = ask(Method::POST, format!("{}{IDENTITY_KEYS}", server.management)).await;
+    assert_eq!(scan.status, 404, "the management port serves no scans");
 }
 
 #[apply(test)]
-async fn methods_other_than_post_get_405_with_allow() {
+async fn methods_other_than_post_get_405_with_allow_and_decide_nothing() {
     let server = Server::demo(&[]).await;
     let methods = [Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE];
     let odd = ["PROPFIND", "post", "X", "GETT"].map(|name| Method::from_bytes(name.as_bytes()).unwrap());
@@ -54,28 +64,9 @@ async fn methods_other_than_post_get_405_with_allow() {
         assert_error_form(&answer, 405, &what);
         assert_eq!(allowed(&answer), ["POST"], "{what}");
     }
-}
-
-#[apply(test)]
-async fn head_gets_405_without_a_body() {
-    let server = Server::demo(&[]).await;
-    let answer = ask(Method::HEAD, format!("{}{IDENTITY_KEYS}", server.api)).await;
-    assert_eq!((answer.status, answer.body.len()), (405, 0));
-    assert_eq!(allowed(&answer), ["POST"]);
-}
-
-#[apply(test)]
-async fn a_refused_method_decides_nothing() {
-    let server = Server::demo(&[]).await;
-    for method in [Method::PUT, Method::GET] {
-        ask(method, format!("{}{IDENTITY_KEYS}", server.api)).await;
-    }
+    let head = ask(Method::HEAD, format!("{}{IDENTITY_KEYS}", server.api)).await;
+    assert_eq!((head.status, head.body.len(), allowed(&head)), (405, 0, vec!["POST".to_owned()]));
     assert!(server.sessions().await.is_empty());
-}
-
-#[apply(test)]
-async fn a_query_does_not_change_the_path() {
-    let server = Server::demo(&[]).await;
     for query in ["?", "?a=b", "?requestId=1", "?%00%ff"] {
         let answer = ask(Method::POST, format!("{}{IDENTITY_KEYS}{query}", server.api)).await;
         assert_granted(&answer, "shopper-uuid-001", "SHOPPER", query);
@@ -83,44 +74,19 @@ async fn a_query_does_not_change_the_path() {
 }
 
 #[apply(test)]
-async fn both_ports_answer_liveness_and_readiness() {
+async fn both_ports_answer_liveness_and_readiness_to_get_only() {
     let server = Server::demo(&[]).await;
-    for port in [&server.api, &server.management] {
-        for path in ["/livez", "/readyz"] {
-            let answer = ask(Method::GET, format!("{port}{path}")).await;
-            assert_eq!(answer.status, 200, "{port}{path}");
-        }
-    }
-}
-
-#[apply(test)]
-async fn liveness_and_readiness_refuse_post_and_delete() {
-    let server = Server::demo(&[]).await;
-    for path in ["/livez", "/readyz"] {
+    for url in [&server.api, &server.management]
+        .into_iter()
+        .flat_map(|port| [format!("{port}/livez"), format!("{port}/readyz")])
+    {
+        assert_eq!(ask(Method::GET, url.clone()).await.status, 200, "{url}");
         for method in [Method::POST, Method::DELETE] {
-            let answer = ask(method, format!("{}{path}", server.api)).await;
-            assert_error_form(&answer, 405, path);
-            assert!(allowed(&answer).contains(&"GET".to_owned()), "{path}");
+            let answer = ask(method, url.clone()).await;
+            assert_error_form(&answer, 405, &url);
+            assert!(allowed(&answer).contains(&"GET".to_owned()), "{url}");
         }
     }
-}
-
-#[apply(test)]
-async fn metrics_and_administration_are_not_on_the_api_port() {
-    let server = Server::demo(&[]).await;
-    for path in ["/metrics", "/admin", "/admin/v1/sessions", "/admin/v1/sessions?limit=1"] {
-        for method in [Method::GET, Method::POST] {
-            assert_error_form(&ask(method, format!("{}{path}", server.api)).await, 404, path);
-        }
-    }
-}
-
-#[apply(test)]
-async fn management_port_serves_no_scans() {
-    let server = Server::demo(&[]).await;
-    let answer = ask(Method::POST, format!("{}{IDENTITY_KEYS}", server.management)).await;
-    assert_eq!(answer.status, 404);
-    assert!(server.sessions().await.is_empty());
 }
 
 /// RFC 9112, section 3.2. A proxy in front may have understood such a request differently.
@@ -176,28 +142,48 @@ async fn a_request_without_exactly_one_valid_host_is_400_on_every_port() {
     }
 }
 
+/// No caching, no content sniffing, no name of the software. [`Answer::read`] checks these headers, so most other tests
+/// do too; this test makes every call on every port.
 #[apply(test)]
-async fn malformed_http_gets_no_5xx_and_affects_no_other_client() {
-    let server = Server::demo(&[]).await;
-    let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
-    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1_000));
-    let garbage = [
-        "\r\n\r\n\r\n\r\nx\r\n\r\n",
-        "garbage\r\n\r\n",
-        "POST\r\n\r\n",
-        "\0\u{1}\u{2}\r\n\r\n",
-        &long_line,
-        &many_headers,
+async fn every_answer_of_every_port_has_the_security_headers() {
+    let origin = "https://shop.example.com";
+    let settings = [
+        ("commerce.bind", "127.0.0.1:0"),
+        ("commerce.allowed_origins", origin),
+        ("commerce.burst", "20"),
+        ("commerce.requests_per_second", "1"),
+        ("rate_limit.burst", "8"),
+        ("rate_limit.requests_per_second", "1"),
     ];
-    for bytes in garbage {
-        let mut wire = Wire::connect(&server).await;
-        // The server may refuse it and close the connection before everything is sent.
-        let _ = wire.try_send(bytes).await;
-        let _ = wire.finish_sending().await;
-        let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    let server = Server::demo(&settings).await;
+    let documented = calls().map(|(method, path, _)| (fill_parameters(path), method.to_uppercase()));
+    let other = calls().flat_map(|(_, path, _)| {
+        ["HEAD", "OPTIONS", "PROPFIND"].map(|method| (fill_parameters(path), method.to_owned()))
+    });
+    // Erasing a shopper can take seconds.
+    let calls = documented.filter(|(path, method)| method != "DELETE" || !path.starts_with("/admin/v1/shoppers/"));
+    let calls: BTreeSet<_> = calls.chain(other).chain([("/nowhere".to_owned(), "GET".to_owned())]).collect();
+    let clients = [client(), client_without_credentials()];
+    let mut seen = BTreeSet::new();
+    for port in [&server.api, &server.shoppers, &server.management] {
+        // In reverse, so that a row is put before it is deleted.
+        for (path, method) in calls.iter().rev() {
+            for client in &clients {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                let request = client.request(method, format!("{port}{path}")).header("origin", origin);
+                let request = request.header("access-control-request-method", "POST").body("{}");
+                seen.insert(Answer::read(request.send().await.unwrap()).await.status);
+            }
+        }
     }
-    let mut wire = Wire::connect(&server).await;
-    wire.send(request(&scan().to_string())).await;
-    assert_granted(&wire.answer().await, "shopper-uuid-001", "SHOPPER", "after the garbage");
+    let scanned = Server::demo(&[]).await;
+    seen.insert(scanned.verify(&scan()).await.status);
+    for fault in [Fault::Fail, Fault::Panic] {
+        scanned.faults.set(Some(fault));
+        seen.insert(scanned.verify(&scan()).await.status);
+    }
+    seen.insert(scanned.admin_with("PUT", "stores/S", " ".repeat(70_000)).await.status);
+    for status in [200, 204, 400, 401, 404, 405, 413, 429, 500] {
+        assert!(seen.contains(&status), "{status} is not among {seen:?}");
+    }
 }

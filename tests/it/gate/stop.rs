@@ -8,6 +8,7 @@ use identity_connector::testing::directory::Fault;
 use tokio::time::timeout;
 
 use crate::checks::{OUR_FAULT, PATIENCE, assert_granted, assert_one_within, assert_refused};
+use crate::gate::wait_for_metric;
 use crate::gate::wire::{Wire, request};
 use crate::support::{Answer, Server, scan};
 
@@ -96,10 +97,7 @@ async fn request_with_an_incomplete_body_at_the_stop_is_answered() {
         let (most, rest) = request.split_at(request.len() - 5);
         wire.send(most).await;
         let began = Instant::now();
-        while !server.metrics().await.contains("connector_in_flight 1\n") {
-            assert!(began.elapsed() < PATIENCE, "the request never begins");
-            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
-        }
+        wait_for_metric(&server, "connector_in_flight", |requests| requests == 1).await;
         server.ask_to_stop();
         tokio::time::sleep(Duration::from_millis(650)).await; // an idle connection is closed after 500
         if wire.try_send(rest).await.is_err() {

@@ -90,11 +90,6 @@ impl Wire {
         assert!(length > 0, "the server closed the connection");
     }
 
-    /// Resets the connection, as a process that is killed does.
-    pub(crate) fn disconnect(self) {
-        self.stream.set_zero_linger().unwrap();
-    }
-
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }

@@ -6,14 +6,12 @@ use std::time::Duration;
 use tokio_rustls::rustls::HandshakeKind;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::{Secure, ask_once, assert_answered, start_with_tls, wait_until_failed};
-use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+use super::{Port, Secure, ask_once, assert_answered, wait_until_failed};
+use crate::support::certificates::{Authority, VERSIONS};
 
 #[apply(test)]
 async fn valid_client_certificate_or_none_is_accepted() {
-    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-    let files = TlsFiles::create(&public.server(), Some(&clients));
-    let server = start_with_tls(&files, &[]).await;
+    let Port { public, clients, server, files: _files } = Port::asking_for_certificates().await;
     let gateway = clients.client("gateway");
     for version in [&TLS12, &TLS13] {
         for certificate in [Some(&gateway), None] {
@@ -25,10 +23,7 @@ async fn valid_client_certificate_or_none_is_accepted() {
 
 #[apply(test)]
 async fn client_certificate_of_another_authority_is_refused() {
-    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-    let files = TlsFiles::create(&public.server(), Some(&clients));
-    let server = start_with_tls(&files, &[]).await;
-    // The authority of the server's certificate is not an authority for clients.
+    let Port { public, server, clients: _, files: _files } = Port::asking_for_certificates().await;
     for (unknown, times) in [(Authority::new("others").client("gateway"), 0), (public.client("gateway"), 2)] {
         for (version, times) in [(&TLS12, times + 1), (&TLS13, times + 2)] {
             assert!(ask_once(&server, &public.client_config(Some(&unknown), &[version])).await.is_err());
@@ -43,9 +38,7 @@ async fn client_certificate_of_another_authority_is_refused() {
 
 #[apply(test)]
 async fn expired_client_certificate_is_refused() {
-    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-    let files = TlsFiles::create(&public.server(), Some(&clients));
-    let server = start_with_tls(&files, &[]).await;
+    let Port { public, clients, server, files: _files } = Port::asking_for_certificates().await;
     let now = server.clock.now().timestamp();
     let (valid, expired) = (clients.client_until("gateway", now + 3600), clients.client_until("gateway", now - 1));
     for (version, times) in [(&TLS12, 1), (&TLS13, 2)] {
@@ -58,9 +51,7 @@ async fn expired_client_certificate_is_refused() {
 /// The connection is closed with `Connection: close`: an open connection must not use a certificate after its expiry.
 #[apply(test)]
 async fn client_certificate_that_expires_on_an_open_connection_is_refused() {
-    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-    let files = TlsFiles::create(&public.server(), Some(&clients));
-    let server = start_with_tls(&files, &[]).await;
+    let Port { public, clients, server, files: _files } = Port::asking_for_certificates().await;
     let client = clients.client_until("gateway", server.clock.now().timestamp() + 3600);
     let mut connection = Secure::connect(&server, &public.client_config(Some(&client), VERSIONS)).await.unwrap();
     for hour in [0, 1] {
@@ -74,12 +65,9 @@ async fn client_certificate_that_expires_on_an_open_connection_is_refused() {
 /// A resumed session would keep its certificate without a new check.
 #[apply(test)]
 async fn no_session_is_resumed_with_client_certificates() {
-    let (public, clients) = (Authority::new("public"), Authority::new("clients"));
-    let gateway = clients.client("gateway");
     for (asks, versions) in [(true, &[&TLS12]), (true, &[&TLS13]), (false, &[&TLS13])] {
-        let files = TlsFiles::create(&public.server(), asks.then_some(&clients));
-        let server = start_with_tls(&files, &[]).await;
-        let config = public.client_config(Some(&gateway), versions);
+        let Port { public, clients, server, files: _files } = Port::start_with(asks, &[]).await;
+        let config = public.client_config(Some(&clients.client("gateway")), versions);
         let mut kinds = Vec::new();
         for _ in 0..2 {
             let mut connection = Secure::connect(&server, &config).await.unwrap();

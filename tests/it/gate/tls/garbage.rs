@@ -9,9 +9,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{PATIENCE, ask_once, assert_answered, start_with_tls, wait_until_failed};
+use super::{PATIENCE, Port, wait_until_failed};
 use crate::support::Server;
-use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
 /// Sends these bytes, then closes the sending side if `ends` is set. Returns everything that the server sends until it
 /// closes the connection.
@@ -31,31 +30,22 @@ async fn exchange(server: &Server, bytes: &[u8], ends: bool) -> Vec<u8> {
 
 #[apply(test)]
 async fn plain_http_is_not_answered() {
-    let authority = Authority::new("public");
-    let files = TlsFiles::create(&authority.server(), None);
-    let server = start_with_tls(&files, &[]).await;
-    let answer = exchange(&server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
+    let port = Port::start().await;
+    let server = &port.server;
+    let answer = exchange(server, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false).await;
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
-    wait_until_failed(&server, "not_tls", 1).await;
-    exchange(&server, &[0; 4096], false).await;
-    wait_until_failed(&server, "not_tls", 2).await;
-    exchange(&server, &[22, 3, 1], true).await;
-    wait_until_failed(&server, "hung_up", 1).await;
-    assert_answered(ask_once(&server, &authority.client_config(None, VERSIONS)).await, "the server still answers");
+    wait_until_failed(server, "not_tls", 1).await;
+    exchange(server, &[0; 4096], false).await;
+    wait_until_failed(server, "not_tls", 2).await;
+    exchange(server, &[22, 3, 1], true).await;
+    wait_until_failed(server, "hung_up", 1).await;
+    port.assert_answers("the server still answers").await;
 }
 
-struct Port {
-    runtime: Runtime,
-    authority: Authority,
-    server: Server,
-}
-
-static PORT: LazyLock<Port> = LazyLock::new(|| {
+static PORT: LazyLock<(Runtime, Port)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let authority = Authority::new("public");
-    let files = TlsFiles::create(&authority.server(), Some(&Authority::new("clients")));
-    let server = runtime.block_on(start_with_tls(&files, &[]));
-    Port { runtime, authority, server }
+    let port = runtime.block_on(Port::asking_for_certificates());
+    (runtime, port)
 });
 
 proptest! {
@@ -67,7 +57,7 @@ proptest! {
         valid_start in any::<bool>(),
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
-        let Port { runtime, authority, server } = &*PORT;
+        let (runtime, port) = &*PORT;
         runtime.block_on(async {
             let mut all = Vec::new();
             if valid_start {
@@ -76,8 +66,8 @@ proptest! {
                 all.extend([22, 3, 1, length[0], length[1], 1, inner[1], inner[2], inner[3]]);
             }
             all.extend(&bytes);
-            exchange(server, &all, true).await;
-            assert_answered(ask_once(server, &authority.client_config(None, VERSIONS)).await, "the server still answers");
+            exchange(&port.server, &all, true).await;
+            port.assert_answers("the server still answers").await;
         });
     }
 }

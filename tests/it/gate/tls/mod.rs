@@ -7,7 +7,6 @@ mod versions;
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -17,13 +16,47 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::checks::PATIENCE;
+use crate::gate::wait_for_metric;
 use crate::support::Server;
-use crate::support::certificates::TlsFiles;
+use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
 
-async fn start_with_tls(files: &TlsFiles, settings: &[(&str, &str)]) -> Server {
-    let tls = files.settings();
-    let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    Server::demo(&tls.chain(settings.iter().copied()).collect::<Vec<_>>()).await
+/// A demo with TLS, the files of its certificates, and their authorities. The authority of the server's certificate is
+/// not an authority for clients.
+pub(crate) struct Port {
+    public: Authority,
+    clients: Authority,
+    files: TlsFiles,
+    pub(crate) server: Server,
+}
+
+impl Port {
+    /// A port that asks for no client certificates.
+    async fn start() -> Self {
+        Self::start_with(false, &[]).await
+    }
+
+    /// A port that asks for client certificates.
+    async fn asking_for_certificates() -> Self {
+        Self::start_with(true, &[]).await
+    }
+
+    pub(crate) async fn start_with(asks_for_certificates: bool, settings: &[(&str, &str)]) -> Self {
+        let (public, clients) = (Authority::new("public"), Authority::new("clients"));
+        let files = TlsFiles::create(&public.server(), asks_for_certificates.then_some(&clients));
+        let tls = files.settings();
+        let tls = tls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let server = Server::demo(&tls.chain(settings.iter().copied()).collect::<Vec<_>>()).await;
+        Self { public, clients, files, server }
+    }
+
+    /// A client that trusts the server.
+    fn client(&self) -> ClientConfig {
+        self.public.client_config(None, VERSIONS)
+    }
+
+    async fn assert_answers(&self, what: &str) {
+        assert_answered(ask_once(&self.server, &self.client()).await, what);
+    }
 }
 
 /// A connection over TLS.
@@ -74,20 +107,8 @@ fn assert_answered(head: std::io::Result<String>, what: &str) {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{what}: {head}");
 }
 
-/// The number of handshakes that failed for this reason.
-async fn failures(server: &Server, reason: &str) -> u64 {
-    let name = format!("connector_tls_handshake_failures_total{{port=\"api\",reason=\"{reason}\"}} ");
-    let metrics = server.metrics().await;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    line.map_or(0, |number| number.parse().unwrap())
-}
-
 /// Waits until this number of handshakes has failed for this reason.
 async fn wait_until_failed(server: &Server, reason: &str, times: u64) {
-    let waiting = async {
-        while failures(server, reason).await < times {
-            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline below
-        }
-    };
-    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{reason}: not {times} in\n{}", server.metrics().await);
+    let name = format!("connector_tls_handshake_failures_total{{port=\"api\",reason=\"{reason}\"}}");
+    wait_for_metric(server, &name, |failures| failures >= times).await;
 }

@@ -1,14 +1,13 @@
 //! Reload of certificate and authorities while connections are open.
 
-use super::{Secure, ask_once, assert_answered, start_with_tls};
-use crate::support::certificates::{Authority, TlsFiles, VERSIONS};
+use super::{Port, Secure, ask_once, assert_answered};
+use crate::support::certificates::{Authority, VERSIONS};
 use crate::trials::{apply, test};
 
 #[apply(test)]
 async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
-    let (old, new) = (Authority::new("old"), Authority::new("new"));
-    let files = TlsFiles::create(&old.server(), None);
-    let server = start_with_tls(&files, &[]).await;
+    let Port { public: old, files, server, .. } = Port::start().await;
+    let new = Authority::new("new");
     let tls = server.tls.clone().unwrap();
     let mut open = Secure::connect(&server, &old.client_config(None, VERSIONS)).await.unwrap();
     assert_answered(open.ask().await, "before the reload");
@@ -25,17 +24,10 @@ async fn new_connections_get_the_new_certificate_and_open_ones_continue() {
 
 #[apply(test)]
 async fn failed_reload_keeps_the_previous_files() {
-    let authority = Authority::new("public");
-    let (first, second) = (authority.server(), authority.server());
-    let files = TlsFiles::create(&first, Some(&Authority::new("clients")));
-    let server = start_with_tls(&files, &[]).await;
-    let tls = server.tls.clone().unwrap();
-    let still_works = async || {
-        assert_answered(
-            ask_once(&server, &authority.client_config(None, VERSIONS)).await,
-            "the previous certificate is still used",
-        );
-    };
+    let port = Port::asking_for_certificates().await;
+    let (files, second) = (&port.files, port.public.server());
+    let tls = port.server.tls.clone().unwrap();
+    let still_works = async || port.assert_answers("the previous certificate is still used").await;
 
     // One file is replaced, and the other is not yet.
     std::fs::write(files.path("certificate"), &second.certificate).unwrap();
@@ -62,9 +54,8 @@ async fn failed_reload_keeps_the_previous_files() {
 
 #[apply(test)]
 async fn client_of_a_removed_authority_is_refused() {
-    let (public, old, new) = (Authority::new("public"), Authority::new("old"), Authority::new("new"));
-    let files = TlsFiles::create(&public.server(), Some(&old));
-    let server = start_with_tls(&files, &[]).await;
+    let Port { public, clients: old, files, server } = Port::asking_for_certificates().await;
+    let new = Authority::new("new");
     let tls = server.tls.clone().unwrap();
     let [old_client, new_client] =
         [&old, &new].map(|authority| public.client_config(Some(&authority.client("gateway")), VERSIONS));
