@@ -1,4 +1,4 @@
-//! Imports into a directory in memory: what is written, what is refused, and with which message. `crate::cli::import`
+//! Imports into a directory in memory: what is written, what is refused, and with which message. The command `import`
 //! prints the report.
 
 use std::io::Write as _;

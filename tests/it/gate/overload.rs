@@ -223,8 +223,6 @@ async fn burst_gets_only_200_or_429() {
     for (answer, elapsed) in send_at_once(&server, &bodies).await {
         match answer.status {
             200 => accepted += 1,
-            // On a busy machine, a scan may miss its deadline.
-            500 if elapsed > STALLED => assert_refused(&answer, 500, OUR_FAULT, "at its deadline"),
             _ => assert_too_many(&answer, &format!("after {elapsed:?}")),
         }
     }
