@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::schema::ComponentsBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -41,7 +41,7 @@ const DOCUMENT: &str = "/openapi.json";
 const PAGE: &str = "/openapi";
 
 /// The browser loads from this server only, runs no inline script, and shows the page in no frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'self'; \
                       form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -117,7 +117,6 @@ fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
 pub(crate) fn routes() -> Router {
     Router::from(described_routes())
         .route("/", get(async || page_file(HTML, POLICY, include_str!("openapi/port.html"))))
-        .route("/openapi/", get(async || file("index.html")))
         .route("/openapi/{*file}", get(async |Path(name): Path<String>| file(&name)))
 }
 
@@ -128,10 +127,10 @@ fn described_routes() -> OpenApiRouter {
 /// Show this document as a page
 #[utoipa::path(
     get, path = PAGE, operation_id = "openapiPage", tag = "operations", security(()),
-    responses((status = 303, description = "The page is under `/openapi/`.", headers(("location"))))
+    responses((status = 200, description = "The page.", body = String, content_type = HTML))
 )]
 async fn page() -> impl IntoResponse {
-    Redirect::to("/openapi/")
+    file("index.html")
 }
 
 /// Get this document
@@ -152,6 +151,11 @@ fn file(name: &str) -> Response {
         Arc::new(config)
     });
     match utoipa_swagger_ui::serve(name, Arc::clone(&CONFIG)) {
+        // Its links are relative to the folder of its files.
+        Ok(Some(page)) if name == "index.html" => {
+            let html = String::from_utf8_lossy(&page.bytes).replace("<head>", "<head><base href=\"/openapi/\">");
+            page_file(HTML, POLICY, html).into_response()
+        }
         Ok(Some(file)) => page_file(file.content_type, POLICY, file.bytes).into_response(),
         Ok(None) => Refused::not_found().into_response(),
         Err(error) => Refused::internal("page", error.to_string()).into_response(),

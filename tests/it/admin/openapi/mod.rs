@@ -57,7 +57,7 @@ async fn management_port_serves_the_document_without_a_token() {
     assert!(answer.body == document().as_bytes());
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
-        ("/openapi/", "text/html"),
+        ("/openapi", "text/html; charset=utf-8"),
         ("/openapi/swagger-ui.css", "text/css"),
         ("/openapi/swagger-initializer.js", "text/javascript"),
     ] {
@@ -66,6 +66,5 @@ async fn management_port_serves_the_document_without_a_token() {
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
     }
-    assert_eq!(get("/openapi").await.body, get("/openapi/").await.body, "the client follows the redirect");
     assert_eq!(get("/openapi/no-such-file").await.status, 404);
 }
