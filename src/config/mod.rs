@@ -3,7 +3,8 @@
 //! Settings come from layers, each of which overrides the ones before: `config/default.toml`, which documents every
 //! setting and is part of the binary; the demo's defaults; a file; the environment, which is passed as a map.
 //!
-//! To add a setting, add it to `config/default.toml` and read it here.
+//! To add a setting, add it to `config/default.toml`, and read it in the file of its section. [`Config::load`] itself
+//! reads `ledger.*`, `session.*`, `answer.*` and the limits of `rate_limit.*`.
 
 mod commerce;
 mod data;
