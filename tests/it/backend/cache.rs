@@ -1,4 +1,4 @@
-//! The cache of answers. `src/directory/backend/cache_tests.rs` tests when an answer expires.
+//! The cache of answers. The unit tests in `src/directory/backend/guard.rs` test when an answer expires.
 
 use crate::trials::{apply, test};
 use std::time::Duration;

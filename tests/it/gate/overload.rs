@@ -1,6 +1,5 @@
 //! The API contract's 429 at the limit of concurrent scans: sent soon, mostly without reading the body, never recorded,
-//! and only while no permit is free. The exact times and the queue for permits are in the unit tests of
-//! `gate_api::in_flight`.
+//! and only while no permit is free. `src/gate_api/tests.rs` tests the exact times and the queue for permits.
 
 use crate::trials::{apply, test};
 use std::time::{Duration, Instant};

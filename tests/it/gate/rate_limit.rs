@@ -1,6 +1,6 @@
 //! The rate limit of the gate's call: for each caller, charged at the head of every request. Without API keys, a caller
 //! is an address; behind a trusted proxy, that of `X-Forwarded-For`. How its entries are read is a table in the unit
-//! tests of `http::caller`.
+//! tests of `http::headers`.
 
 use std::time::{Duration, Instant};
 
