@@ -1,5 +1,5 @@
-//! Builds the connector from its configuration and runs it. The binary and the tests use the same functions: [`build()`]
-//! opens the storage and binds the ports, [`App::run`] serves until it is stopped.
+//! Builds the connector from its configuration and runs it. The binary and the tests use the same functions:
+//! [`build()`] opens the storage and binds the ports, [`App::run`] serves until it is stopped.
 
 mod bind;
 mod build;
@@ -28,7 +28,7 @@ use crate::server::{self, Phase, Stop};
 use crate::shopper::carts::CartStore;
 use crate::tls::Tls;
 
-/// The maximum time at the end to export spans, and to close the ledger. Answered scans are already committed.
+/// The maximum time at the end to export spans, and then to close the databases. Answered scans are already committed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connector that has bound its ports and is not running yet.

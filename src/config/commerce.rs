@@ -42,7 +42,7 @@ pub struct Commerce {
     pub providers: Vec<ProviderSettings>,
     /// The rate limit of each token, or of each address without a token.
     pub allowance: Allowance,
-    /// The number of wrong authorization keys from one address.
+    /// The number of wrong authorization keys a minute from one address that are answered with 401.
     pub failures_per_minute: NonZeroU32,
     /// The maximum number of requests at the same time.
     pub max_in_flight: u32,

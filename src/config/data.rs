@@ -1,4 +1,5 @@
-//! `storage.*`, `security.*` and `directory.*`: where the data is, and all problems that can be found without connecting.
+//! `storage.*`, `security.*` and `directory.*`: where the data is, and all problems that can be found without
+//! connecting.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -24,7 +25,7 @@ const MAY_HAVE_AT: [&str; 5] = ["user", "password", "dbname", "application_name"
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// The range of the timeout. The maximum leaves time for the rest of the scan, which must end after 1.5 s.
+/// The range of `directory.timeout`. The maximum leaves time for the rest of the scan, which must end within 1.5 s.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1200));
 
 /// The data that is imported into the directory at each start.
@@ -60,7 +61,7 @@ pub(super) fn storage(reader: &mut Reader) -> Storage {
             Some(problem) => problem,
         }
     } else if text == "memory:" || reader.problem_count() > problems_before {
-        return Storage::Memory; // the `_file` cannot be read; that problem is reported already
+        return Storage::Memory; // chosen, or a placeholder: the reader has reported a `_file` that cannot be read
     } else {
         "must be memory:, sqlite:// and a path, such as sqlite://data/connector.db, or postgres://user:password@host/database"
             .into()

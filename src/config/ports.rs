@@ -1,4 +1,5 @@
-//! `server.*`, `management.*`, `tls.*` and `rate_limit.*`: the ports, who may use them, and how much.
+//! `server.*`, `management.*`, `tls.*` and the Redis of `rate_limit.*`: the ports, the callers that may use them, and
+//! the limits of their connections.
 //!
 //! The last check is for settings that are valid separately but unsafe together: ports that are open to the network
 //! without authentication, and ports that must be separate.

@@ -1,5 +1,5 @@
-//! What the routes of all ports share: the layers around them, bodies, probes, descriptions for OpenAPI, and the one
-//! format of all refusals (`error`).
+//! What the routes of all ports share: the layers around them, among them the access log (`request_log`); headers,
+//! bodies, probes, descriptions for OpenAPI, and the one format of all refusals (`error`).
 
 pub(crate) mod document;
 pub(crate) mod error;

@@ -188,7 +188,7 @@ impl Line {
             (_, Some(500..)) if path != PROBE => line!(error),
             (_, None) => line!(warn),
             (PROBE, _) => line!(debug),
-            // Under overload there may be a flood of them; a line a second counts them (see `in_flight`).
+            // Under overload there may be a flood of them; one line a second counts them (see `gate_api::in_flight`).
             _ if outcome.reason == OVERLOADED && path == IDENTITY_KEYS => line!(debug),
             (_, Some(status)) if self.is_only_counted(status, outcome) => line!(debug),
             _ if outcome.cause.is_some() => line!(warn),

@@ -1,5 +1,5 @@
-//! Authentication of shoppers' apps, customer contexts, and the Scan Key Codes that the apps show. This module knows no
-//! HTTP.
+//! The shopper's side: authentication of shoppers' apps, customer contexts, carts, and the Scan Key Codes that the apps
+//! show. Only the submodule [`http`] has endpoints; `provider` and `key_set` fetch the keys of OpenID providers.
 //!
 //! ```text
 //! anonymous token or provider's token → customer (authenticate) → customer context, bound to this token

@@ -1,8 +1,9 @@
-//! The identity backend: the retailer's own system. The connector looks up keys and tokens there, by HTTP, that
+//! The identity backend: the retailer's own system, in which the connector looks up, by HTTP, the keys and tokens that
 //! the directory does not have.
 //!
-//! `docs/identity-backend.md` is the contract. Guarantees: no scan waits longer than `directory.timeout`, at most
-//! `directory.max_in_flight` look-up requests are in flight, and a key stays in memory no longer than its scan.
+//! `docs/identity-backend.md` is the contract. Guarantees: no scan waits longer than `directory.timeout`; at most
+//! `directory.max_in_flight` look-up requests are in flight, and one probe; a key stays in memory no longer than its
+//! scan.
 //!
 //! A malformed answer counts as "key unknown". A missing answer is an error, of one of two kinds: the backend is down,
 //! or only this key makes it fail. The difference matters, because a shopper must not be able to cause a fault for
@@ -231,8 +232,8 @@ impl IdentityBackend {
     }
 
     /// Checks the backend periodically while no scan uses it, by a look-up of a key that the connector makes up. Never
-    /// returns. The checks name the first store of the directory; without a store there
-    /// are no checks, as there can be no scan.
+    /// returns. The checks name the first store of the directory; without a store there are no checks, as there can be
+    /// no scan.
     ///
     /// Three checks without an answer, with no other answer in between, show that the backend is down: no shopper can
     /// choose these keys.
