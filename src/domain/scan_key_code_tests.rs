@@ -1,3 +1,5 @@
+//! Tests of Scan Key Codes: writing and reading them, the bounds of their length and age, and signatures.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the ledger in memory: eviction, retention, used codes, and simultaneous requests.
+
 use std::sync::Arc;
 
 use super::*;

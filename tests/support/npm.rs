@@ -31,7 +31,8 @@ pub(crate) async fn run(name: &str, arguments: &[&str], environment: &[(&str, Pa
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A script of `tests/npm` as a child process. It ends when its standard input closes, which also happens if this process crashes.
+/// A script of `tests/npm` as a child process. It ends when its standard input closes, which also happens if this
+/// process crashes.
 #[derive(Debug)]
 pub(crate) struct Script {
     child: Child,

@@ -1,3 +1,6 @@
+//! PostgreSQL servers of tests: started from the installed programs, frozen, killed and restarted, and a database for
+//! each test.
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

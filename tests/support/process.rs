@@ -1,3 +1,5 @@
+//! The binary as a child process: its output, its log, its ports, and how it ends.
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;

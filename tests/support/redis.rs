@@ -1,3 +1,5 @@
+//! Redis or Valkey servers of tests.
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

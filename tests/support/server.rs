@@ -1,3 +1,5 @@
+//! The whole connector inside the test process, and clients for its ports.
+
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -163,8 +163,8 @@ pub(crate) async fn refusals(server: &Server) -> BTreeMap<String, u64> {
     refused.filter_map(reason).collect()
 }
 
-/// Asserts the outcomes of requests with credentials: [`ACCEPTED`], or the `reason` of the refusal, which the answer does
-/// not contain. A row is what is special about a request, the request, and its outcome.
+/// Asserts the outcomes of requests with credentials: [`ACCEPTED`], or the `reason` of the refusal, which the answer
+/// does not contain. A row is what is special about a request, the request, and its outcome.
 pub(crate) async fn assert_outcomes<'a>(
     server: &Server,
     rows: impl IntoIterator<Item = (impl Display, RequestBuilder, &'a str)>,

@@ -1,3 +1,5 @@
+//! Finds processes and sends them signals, with the programs `ps` and `kill`.
+
 use std::process::{Command, Stdio};
 
 /// All processes: id, parent's id, and whether it is a zombie.

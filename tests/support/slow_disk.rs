@@ -1,3 +1,5 @@
+//! A slow disk: a library that delays each `fsync` of the connector's process.
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

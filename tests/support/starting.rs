@@ -1,3 +1,5 @@
+//! The binary while it starts: the lines that it prints until it is ready or fails.
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
