@@ -1,5 +1,5 @@
-//! What the tests, benchmarks and fuzz targets use besides [`app`](crate::app) and [`config`](crate::config). It follows
-//! the layout of the crate, and may change at any time.
+//! What the tests, benchmarks and fuzz targets use besides [`app`](crate::app) and [`config`](crate::config). It
+//! follows the layout of the crate, and may change at any time.
 
 pub mod admin {
     pub mod openapi {

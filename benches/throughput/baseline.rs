@@ -1,5 +1,5 @@
-//! The baseline: the least work that a server on these libraries can do for a scan. It parses the JSON into a struct and
-//! sends the same bytes as the connector for a fixed shopper. No TLS, no limits, no log, no decision.
+//! The baseline: the least work that a server on these libraries can do for a scan. It parses the JSON into a struct
+//! and sends the same bytes as the connector for a fixed shopper. No TLS, no limits, no log, no decision.
 
 use std::net::SocketAddr;
 

@@ -1,10 +1,11 @@
-//! `/admin/v1/stores`, `/shoppers`, `/identity-keys`, `/recognition-tokens` and `/customers`: the rows of the directory.
+//! `/admin/v1/stores`, `/shoppers`, `/identity-keys`, `/recognition-tokens` and `/customers`: the rows of the
+//! directory.
 //!
 //! - A shopper can also be flagged and erased.
-//! - A key or token is sent in a body, never in a URL, since proxies log URLs. Only its digest is kept and shown. A token
-//!   that is made here is shown once, in the answer.
-//! - A customer of an OpenID provider is linked to a shopper. A body names the customer by issuer and subject; only their
-//!   digest is kept and shown.
+//! - A key or token is sent in a body, never in a URL, since proxies log URLs. Only its digest is kept and shown. A
+//!   token that is made here is shown once, in the answer.
+//! - A customer of an OpenID provider is linked to a shopper. A body names the customer by issuer and subject; only
+//!   their digest is kept and shown.
 //!
 //! Problems of an id or a row are reported with their position. Values are never quoted, since one may be a key.
 

@@ -1,5 +1,5 @@
-//! The OpenAPI document of all ports, and Swagger UI to read it, which is part of the binary and loads nothing from other
-//! servers. Tests compare the document with real requests and answers.
+//! The OpenAPI document of all ports, and Swagger UI to read it, which is part of the binary and loads nothing from
+//! other servers. Tests compare the document with real requests and answers.
 //!
 //! Document and page are on the management port and need no token: they contain no secret, and a browser cannot send a
 //! token by itself. The demo's page and its endpoints are not in the document.

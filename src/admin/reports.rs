@@ -1,7 +1,7 @@
 //! `/admin/v1/sessions`, `/decisions` and `/audit`: what happened, newest first.
 //!
-//! Sessions are the visits to stores, open and ended. The ledger keeps decisions for `ledger.retention`. The audit lists
-//! the changes of the directory, through administration, import or a directory file.
+//! Sessions are the visits to stores, open and ended. The ledger keeps decisions for `ledger.retention`. The audit
+//! lists the changes of the directory, through administration, import or a directory file.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};

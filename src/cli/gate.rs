@@ -1,7 +1,7 @@
 //! `gate`: one scan at a simulated gate, printed as text or as JSON.
 //!
-//! Keys, codes, tokens and the API key are secrets: no message repeats them. Text from the server is escaped, so that it
-//! cannot control the terminal.
+//! Keys, codes, tokens and the API key are secrets: no message repeats them. Text from the server is escaped, so that
+//! it cannot control the terminal.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -159,8 +159,8 @@ impl Directory {
 
 /// The look-ups of a scan: the store, and the shopper of a key or token.
 ///
-/// The directory's own rows come first. Only keys and tokens that the directory does not have are looked up at the identity
-/// backend, so the backend cannot change a registered or issued one.
+/// The directory's own rows come first. Only keys and tokens that the directory does not have are looked up at the
+/// identity backend, so the backend cannot change a registered or issued one.
 impl Directory {
     /// The store with this id. `subject` is the scan's, for the circuit breaker.
     pub async fn store(&self, id: &StoreId, subject: Subject) -> Result<Option<Arc<Store>>> {

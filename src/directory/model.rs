@@ -256,8 +256,8 @@ impl Row for ShopperRow {
     }
 }
 
-/// Always: such a member is only read, never written. Not `skip_serializing`, with which utoipa leaves the member out of
-/// the OpenAPI document.
+/// Always: such a member is only read, never written. Not `skip_serializing`, with which utoipa leaves the member out
+/// of the OpenAPI document.
 fn is_secret(_: &Option<String>) -> bool {
     true
 }

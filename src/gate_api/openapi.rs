@@ -1,6 +1,6 @@
-//! Describes the gate's call. The types here only generate the OpenAPI document: `request` parses the real body by hand, so
-//! that every invalid field gets the message that Amazon's test cases expect. A test checks that both accept the same
-//! bodies.
+//! Describes the gate's call. The types here only generate the OpenAPI document: `request` parses the real body by
+//! hand, so that every invalid field gets the message that Amazon's test cases expect. A test checks that both accept
+//! the same bodies.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,5 +1,5 @@
-//! Tests of the time limits and of overload. The clock is paused and jumps to the next timer, so that times are exact to
-//! the millisecond.
+//! Tests of the time limits and of overload. The clock is paused and jumps to the next timer, so that times are exact
+//! to the millisecond.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! Request bodies, read completely within a size limit and a deadline, and the JSON in those of the administration, the
-//! shopper's side and the demo. Every problem is reported with its position. Values are never quoted, since one may be a
-//! key.
+//! shopper's side and the demo. Every problem is reported with its position. Values are never quoted, since one may be
+//! a key.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -41,7 +41,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns the offer that the client prefers by its `Accept` header (RFC 9110, section 12.5.1). Media type parameters
-/// other than `q` are ignored. If it rates several equally, the order in `Accept` decides, then the
+/// other than `q` are ignored. If the client rates several offers equally, the order in `Accept` decides, then the
 /// order of the offers. `None` if the client accepts none of them or sends no `Accept`.
 pub(crate) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> Option<T> {
     let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());

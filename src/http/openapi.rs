@@ -1,8 +1,8 @@
 //! What the descriptions of all ports share: refusals, credentials, and what the calls of a port have in common.
 //!
-//! The attribute `#[utoipa::path]` of each handler describes its call, and the routes are made from the same attributes,
-//! so routes and document cannot differ. The status, message and headers of a refusal come from the response that the
-//! error makes, so its description cannot differ from the answer.
+//! The attribute `#[utoipa::path]` of each handler describes its call, and the routes are made from the same
+//! attributes, so routes and document cannot differ. The status, message and headers of a refusal come from the
+//! response that the error makes, so its description cannot differ from the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;

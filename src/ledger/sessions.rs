@@ -176,7 +176,8 @@ impl Sessions {
         true
     }
 
-    /// Removes the session that ended first if it ended longer than `retention` ago. Returns true if a session was removed.
+    /// Removes the session that ended first if it ended longer than `retention` ago. Returns true if a session was
+    /// removed.
     pub(super) fn forget_oldest(&mut self, retention: TimeDelta, now: DateTime<Utc>) -> bool {
         let Some(id) = self.ended.front().copied() else { return false };
         let ended_at = self.by_id.get(&id).and_then(|session| session.ended_at());

@@ -122,8 +122,8 @@ impl<W: Write> Write for BatchWriter<W> {
 const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Limits log lines that any client can cause in any number: of each kind, ten lines a second are written, and the other
-/// lines are counted. There must be few kinds, because memory grows with them. Clones share the limits.
+/// Limits log lines that any client can cause in any number: of each kind, ten lines a second are written, and the
+/// other lines are counted. There must be few kinds, because memory grows with them. Clones share the limits.
 #[derive(Debug)]
 pub(crate) struct Samples<K> {
     /// The current window of each kind.
@@ -208,8 +208,8 @@ impl Window {
     }
 }
 
-/// Formats events as JSON objects, one a line: time, level, and the fields of the event. It ignores spans of the `tracing`
-/// crate: the connector creates its own spans for OTLP.
+/// Formats events as JSON objects, one a line: time, level, and the fields of the event. It ignores spans of the
+/// `tracing` crate: the connector creates its own spans for OTLP.
 ///
 /// It replaces the JSON formatter of `tracing-subscriber`, which took 25 % of the CPU instructions of a request: that
 /// formatter serializes a line in small pieces, and each piece passes through three adapters and a check for UTF-8.

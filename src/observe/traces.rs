@@ -30,8 +30,8 @@ use secrecy::SecretString;
 use crate::observe::otlp;
 pub(crate) use crate::observe::otlp::{SpanCounters, TracesError};
 
-/// The header with the caller's trace (W3C Trace Context). `tracestate` is ignored, because it is free text of the caller
-/// that every span would contain.
+/// The header with the caller's trace (W3C Trace Context). `tracestate` is ignored, because it is free text of the
+/// caller that every span would contain.
 const TRACEPARENT: &str = "traceparent";
 /// The length of `00-`, 32 digits, `-`, 16 digits, `-01`. Later versions may append `-` and more.
 const TRACEPARENT_LENGTH: usize = 55;

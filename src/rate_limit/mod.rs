@@ -1,8 +1,8 @@
 //! Rate limits for each caller, in one replica or shared by all.
 //!
-//! Both kinds are a token bucket that uses GCRA (the generic cell rate algorithm), in this process's memory or in a Redis
-//! or Valkey that the replicas share ([`RedisLimits`]). While Redis does not answer, each replica limits on its own: a
-//! request is never refused because Redis is down. This module knows nothing of HTTP.
+//! Both kinds are a token bucket that uses GCRA (the generic cell rate algorithm), in this process's memory or in a
+//! Redis or Valkey that the replicas share ([`RedisLimits`]). While Redis does not answer, each replica limits on its
+//! own: a request is never refused because Redis is down. This module knows nothing of HTTP.
 
 mod redis;
 
@@ -156,7 +156,8 @@ impl RateLimits {
     }
 }
 
-/// Governor's store of the callers' states: a map of bounded size, and one shared state for all callers beyond the bound.
+/// Governor's store of the callers' states: a map of bounded size, and one shared state for all callers beyond the
+/// bound.
 struct CallerStates {
     own: DashMap<Caller, InMemoryState>,
     /// At least the size of `own`; counted here, because `DashMap::len` locks the whole map.

@@ -223,9 +223,9 @@ async fn first_request_timeout(limit: Duration, slot: &Slot) {
 
 /// A request's body. While the server waits for the rest of the body, the connection counts as idle and may be evicted.
 ///
-/// A body that is dropped unread is drained in the background, for at most 1 MiB and 1 s. Without this, an answer before
-/// the end of the body (such as 400, 404 or 429) would close a connection on which the sender is still writing. The
-/// sender's system would then reset the connection and discard the answer.
+/// A body that is dropped unread is drained in the background, for at most 1 MiB and 1 s. Without this, an answer
+/// before the end of the body (such as 400, 404 or 429) would close a connection on which the sender is still writing.
+/// The sender's system would then reset the connection and discard the answer.
 struct RequestBody {
     /// `None` after its end.
     body: Option<Incoming>,

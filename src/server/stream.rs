@@ -243,8 +243,8 @@ impl Drop for Unread {
 /// arrived together are sent together.
 ///
 /// All requests are processed first, then their answers are sent in direct succession. A peer on the same machine, such
-/// as a proxy, is then woken once instead of once for each answer, and waking it takes longer than sending. The delay is
-/// short: most of the tasks that run first would have run before this one in any case.
+/// as a proxy, is then woken once instead of once for each answer, and waking it takes longer than sending. The delay
+/// is short: most of the tasks that run first would have run before this one in any case.
 pub(super) struct DeferredWrites<S> {
     stream: S,
     /// Whether the write of the current answer was deferred already.

@@ -159,8 +159,8 @@ impl<'a> Unverified<'a> {
         crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm).unwrap_or(false)
     }
 
-    /// Checks the claims that every token must have (RFC 7519, section 4.1): the audience, the times, and that the token
-    /// needs no proof of possession.
+    /// Checks the claims that every token must have (RFC 7519, section 4.1): the audience, the times, and that the
+    /// token needs no proof of possession.
     pub(super) fn check_claims(&self, audiences: &[String], now: DateTime<Utc>) -> Result<(), Refusal> {
         let is_ours = |audience: &Value| {
             audience.as_str().is_some_and(|audience| audiences.iter().any(|accepted| accepted == audience))

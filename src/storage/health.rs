@@ -1,8 +1,9 @@
 //! The health of an open database: its circuit breaker, the permits of scans' queries, and the probe.
 //!
-//! While the breaker is open, requests fail immediately instead of waiting for a database that does not answer. It opens
-//! when connections fail or statements take too long for several distinct subjects (scans or keys). Failures of a single
-//! subject, for instance on a row that another client has locked, say nothing about the database and never open it.
+//! While the breaker is open, requests fail immediately instead of waiting for a database that does not answer. It
+//! opens when connections fail or statements take too long for several distinct subjects (scans or keys). Failures of a
+//! single subject, for instance on a row that another client has locked, say nothing about the database and never open
+//! it.
 //!
 //! For a SQLite file on a slow disk it stays closed: a commit takes too long for a scan, but the scan's retry gets the
 //! decision. It opens when a single write takes several times its limit.
@@ -182,9 +183,9 @@ impl Breaker {
 /// Limits the concurrent queries of scans to the number of connections in the pool.
 ///
 /// Without a permit in time, the query fails in one of two ways. If other queries were answered meanwhile, the database
-/// is busy (`DatabaseError::Busy`), which is no sign that it is unhealthy. If none was answered, the query has timed out
-/// (`DatabaseError::TimedOut`), which counts as a failure of the database. The same applies to queries that wait for a
-/// connection to be opened.
+/// is busy (`DatabaseError::Busy`), which is no sign that it is unhealthy. If none was answered, the query has timed
+/// out (`DatabaseError::TimedOut`), which counts as a failure of the database. The same applies to queries that wait
+/// for a connection to be opened.
 #[derive(Debug)]
 pub(super) struct QueryPermits {
     semaphore: Arc<Semaphore>,

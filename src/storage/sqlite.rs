@@ -1,9 +1,9 @@
 //! A SQLite file that only this process uses: its folder, lock and hash key, its connections, its size on the disk, and
 //! the removal of erased data.
 //!
-//! SQLite overwrites deleted content with zeros (`secure_delete`), but only in the file: the write-ahead log keeps older
-//! versions of the pages until it is overwritten or truncated. Unused space of a page that was split may also still
-//! contain a copy of a row.
+//! SQLite overwrites deleted content with zeros (`secure_delete`), but only in the file: the write-ahead log keeps
+//! older versions of the pages until it is overwritten or truncated. Unused space of a page that was split may also
+//! still contain a copy of a row.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

@@ -163,8 +163,8 @@ pub(super) enum Entity<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct EntityHash([u8; 16]);
 
-/// The entities that a file has defined so far, and their positions. Each is kept as a hash of 128 bits, so that a million
-/// rows take a few tens of megabytes.
+/// The entities that a file has defined so far, and their positions. Each is kept as a hash of 128 bits, so that a
+/// million rows take a few tens of megabytes.
 #[derive(Default)]
 pub(super) struct SeenEntities {
     keys: [RandomState; 2],

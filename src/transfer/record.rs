@@ -1,5 +1,5 @@
-//! The rows of a file, with the same members in every format: reads each one, checks it alone, and converts it to a change
-//! of the directory.
+//! The rows of a file, with the same members in every format: reads each one, checks it alone, and converts it to a
+//! change of the directory.
 
 use std::fmt;
 use std::fs::File;

@@ -1,9 +1,8 @@
 //! What protects scans and the identity backend from each other: the circuit breaker, the log of bad answers, and the
 //! cache of answers.
 //!
-//! While the breaker is open, scans do not wait for the backend.
-//!
-//! An open breaker lets one request of a scan through every 250 ms. The first answer below 500 closes it.
+//! While the breaker is open, scans fail immediately instead of waiting for the backend. Only one scan every 250 ms
+//! sends a request, as a trial. The first answer below 500 closes the breaker.
 //!
 //! A missing answer may be caused by the key, and a shopper can show any key many times. So the breaker counts distinct
 //! keys without an answer, and any answer sets the count back to zero. No key can cause a failed connection, so three
@@ -36,7 +35,7 @@ const DOWN_AFTER: usize = 3;
 const TRIAL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an open breaker does not try the same key again, as the key may be the cause of the failure.
 const SAME_KEY_AFTER: Duration = Duration::from_secs(2);
-/// The minimum time between two lines: good and bad answers may alternate.
+/// The minimum time between two log lines about answers: good and bad answers may alternate.
 const MIN_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -187,8 +186,8 @@ impl AnswerHealth {
     }
 }
 
-/// Answers about known keys, which are used again for a time. They are found by the digest of the key; the key itself is
-/// never kept.
+/// Answers about known keys, which are used again for a time. They are found by the digest of the key; the key itself
+/// is never kept.
 #[derive(Debug)]
 pub(super) struct Answers {
     ttl: Duration,

@@ -61,7 +61,8 @@ impl Exposition {
 }
 
 metrics! {
-    /// The process's resources, under the names that Prometheus' own client libraries use. Without Linux these are zero.
+    /// The process's resources, under the names that Prometheus' own client libraries use. Without Linux these are
+    /// zero.
     #[derive(Debug)]
     struct ProcessMetrics {
         /// Resident memory size in bytes.

@@ -70,8 +70,8 @@ metrics! {
         answer_seconds: Histogram = Histogram::new(LATENCY_BUCKETS),
         /// VerifyIdentityKeys requests being answered. A high value means slow answers: see connector_answer_seconds.
         pub(crate) in_flight: Gauge,
-        /// VerifyIdentityKeys requests that got a 500 or no answer, by the default gate decision of their store. open: a
-        /// shopper may have entered without a check. unknown: the store is unknown, or the request was not read.
+        /// VerifyIdentityKeys requests that got a 500 or no answer, by the default gate decision of their store. open:
+        /// a shopper may have entered without a check. unknown: the store is unknown, or the request was not read.
         faults: Family<StoreDefault, Counter>,
         /// Stores in the directory, by their default gate decision. With no store every scan gets a 400.
         stores: Family<StoreDefault, Gauge>,
@@ -90,8 +90,8 @@ metrics! {
         /// 1 while the last reload of this setting failed, so that the previous version stays in effect, else 0. Fix it
         /// before the next start, which would fail.
         reload_failed: Family<Setting, Gauge>,
-        /// VerifyIdentityKeys requests refused with 429 by the rate limit. Growth means that a caller sends too many, or
-        /// that rate_limit.requests_per_second is too low.
+        /// VerifyIdentityKeys requests refused with 429 by the rate limit. Growth means that a caller sends too many,
+        /// or that rate_limit.requests_per_second is too low.
         pub(crate) rate_limited: Counter,
         /// The maximum number of VerifyIdentityKeys requests in progress (server.max_in_flight).
         pub(crate) places: Gauge,

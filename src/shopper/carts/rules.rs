@@ -363,10 +363,10 @@ impl Carts {
         Ok(cart)
     }
 
-    /// Merges the carts that the same person had as another owner, such as an anonymous customer. For carts with the same
-    /// name and market, the quantities of one SKU add up, to at most [`MAX_QUANTITY`], and this owner's currency and cart
-    /// id are kept. The other carts are moved unchanged; if a cart here has the id of a moved cart, the moved cart gets
-    /// the next free id.
+    /// Merges the carts that the same person had as another owner, such as an anonymous customer. For carts with the
+    /// same name and market, the quantities of one SKU add up, to at most [`MAX_QUANTITY`], and this owner's currency
+    /// and cart id are kept. The other carts are moved unchanged; if a cart here has the id of a moved cart, the moved
+    /// cart gets the next free id.
     pub fn merge(&mut self, other: Self, now: DateTime<Utc>) -> Result<()> {
         self.change_within_limits(|carts| {
             for cart in other.0 {

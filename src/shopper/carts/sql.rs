@@ -294,8 +294,9 @@ fn cart(document: CartDocument) -> Option<Cart> {
 }
 
 /// The number of anonymous owners, to refuse a new one above the limit without a query for each: the result of the last
-/// count plus the owners added since by this connector. It never misses an owner that this connector added. Until the next count it may be too high: an owner added during a count
-/// may be counted twice, and a failed insert is counted once.
+/// count plus the owners added since by this connector. It never misses an owner that this connector added. Until the
+/// next count it may be too high: an owner added during a count may be counted twice, and a failed insert is counted
+/// once.
 #[derive(Clone, Debug)]
 pub(super) struct AnonymousOwners {
     /// The maximum: clients that can request anonymous tokens could fill the disk otherwise.

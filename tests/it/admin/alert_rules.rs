@@ -1,7 +1,7 @@
 //! Alert rules and dashboard: `promtool` checks their syntax, and evaluates the rules on the series of each test case.
 //!
-//! Without `promtool` (Debian package `prometheus`) these tests are ignored. `tests/it/admin/metrics.rs` checks that the
-//! metrics exist.
+//! Without `promtool` (Debian package `prometheus`) these tests are ignored. `tests/it/admin/metrics.rs` checks that
+//! the metrics exist.
 
 use crate::trials::{apply, test_that_needs};
 use std::collections::BTreeSet;

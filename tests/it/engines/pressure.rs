@@ -78,7 +78,8 @@ async fn slow_server_causes_429_and_no_500(database: Database) {
          CREATE VIEW registration AS SELECT r.* FROM (SELECT pg_sleep(0.1)::TEXT AS slept OFFSET 0) AS slowly,
              LATERAL (SELECT * FROM registered WHERE slowly.slept IS NOT NULL OFFSET 0) AS r",
     );
-    // On a busy machine many concurrent scans may miss their deadline because they get no processor. Then fewer are tried.
+    // On a busy machine many concurrent scans may miss their deadline because they get no processor. Then fewer are
+    // tried.
     for scans in [400, 200, 100] {
         let mut under_way = JoinSet::new();
         for _ in 0..scans {

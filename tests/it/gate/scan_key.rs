@@ -1,5 +1,5 @@
-//! Scan Key Codes over HTTP: their tokens, the windows of stores, the settings. Their form and the exact bounds of their
-//! age are tables in the unit tests of `domain::scan_key_code`.
+//! Scan Key Codes over HTTP: their tokens, the windows of stores, the settings. Their form and the exact bounds of
+//! their age are tables in the unit tests of `domain::scan_key_code`.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
-//! The validation table of `docs/api.md`, row by row: what a body is read as, or the message of its refusal. These tests
-//! call the parser itself. The published cases send each refusal over a socket, and `properties.rs` sends random bodies.
+//! The validation table of `docs/api.md`, row by row: what a body is read as, or the message of its refusal. These
+//! tests call the parser itself. The published cases send each refusal over a socket, and `properties.rs` sends random
+//! bodies.
 
 use chrono::{DateTime, Utc};
 use identity_connector::testing::domain::scan::{Location, Scan};

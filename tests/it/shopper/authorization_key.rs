@@ -68,8 +68,8 @@ async fn two_keys_are_accepted_during_a_change() {
         .await;
 }
 
-/// Sends this many requests with a wrong key. One or two get 401, because a failure may be permitted again meanwhile; the
-/// others must get 429.
+/// Sends this many requests with a wrong key. One or two get 401, because a failure may be permitted again meanwhile;
+/// the others must get 429.
 async fn use_up_failures(times: usize, ask: impl AsyncFn() -> Answer) {
     let mut answered_401 = 0;
     for number in 0..times {

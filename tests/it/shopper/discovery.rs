@@ -14,8 +14,8 @@ use crate::support::shopper::{ACCEPTED, UNLIMITED, assert_tokens, assert_unavail
 /// More than the longest document that is read.
 const TOO_LONG: usize = 600 * 1024;
 
-/// Asserts the outcome of a token of each of these issuers, which one connector trusts. A row is what is special about an
-/// issuer, and the issuer.
+/// Asserts the outcome of a token of each of these issuers, which one connector trusts. A row is what is special about
+/// an issuer, and the issuer.
 async fn assert_issuers(issuers: &[(String, String)], expected: &str) {
     let mut settings = UNLIMITED.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     for (number, (_, issuer)) in issuers.iter().enumerate() {

@@ -174,8 +174,8 @@ async fn keys_are_kept_while_the_provider_is_down() {
     }
 }
 
-/// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider does not answer.
-/// Returns how many requests waited for it, and the answers to the others, which were refused immediately.
+/// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider does not
+/// answer. Returns how many requests waited for it, and the answers to the others, which were refused immediately.
 async fn send_invalid_tokens_while_the_provider_is_silent(
     settings: &[(&str, &str)],
     number: usize,
@@ -196,8 +196,8 @@ async fn send_invalid_tokens_while_the_provider_is_silent(
         assert_eq!(provider.fetches(), 2, "a fetch is running");
         assert_eq!(context(&server, &valid).await.status, 200, "a token with a known key does not wait");
         let (waited, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(answer, _)| answer.status == 401);
-        // A request waits for 3 s, and the fetch takes 5 s. So within 4.5 s no request waited after another one. On a busy
-        // machine it may take longer, and then it is tried again.
+        // A request waits for 3 s, and the fetch takes 5 s. So within 4.5 s no request waited after another one. On a
+        // busy machine it may take longer, and then it is tried again.
         let is_immediate = refused.iter().all(|(_, took)| *took < Duration::from_millis(2_500));
         if took < Duration::from_millis(4_500) && is_immediate {
             return (waited.len(), refused.into_iter().map(|(answer, _)| answer).collect());

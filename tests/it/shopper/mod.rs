@@ -1,5 +1,5 @@
-//! How a shopper's app is authenticated (anonymous tokens, tokens of OpenID providers, customer contexts), carts, and Scan
-//! Key Codes.
+//! How a shopper's app is authenticated (anonymous tokens, tokens of OpenID providers, customer contexts), carts, and
+//! Scan Key Codes.
 
 pub(crate) mod authorization_key;
 pub(crate) mod bodies;

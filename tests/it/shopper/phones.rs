@@ -99,8 +99,8 @@ async fn gates_open_while_apps_wait_for_a_cart(postgres: Postgres) {
     phone.add("b", 1).await;
 }
 
-/// Changes the cart often. Returns the number of confirmed changes, and the number of changes that timed out, which
-/// can happen on a busy machine: these may or may not have been made. Changes that are refused with 429 are not repeated.
+/// Changes the cart often. Returns the number of confirmed changes, and the number of changes that timed out, which can
+/// happen on a busy machine: these may or may not have been made. Changes that are refused with 429 are not repeated.
 async fn change_often(phone: &Shopper) -> (u64, u64) {
     let cart = phone.open("Default", "US").await;
     let (mut added, mut late) = (0, 0);
