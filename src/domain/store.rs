@@ -16,7 +16,7 @@ pub struct Store {
     /// Whether cash shoppers may enter.
     pub takes_cash: bool,
     /// What the gate does when the connector answers 500 until Amazon's retries are used up. This is a setting at
-    /// Amazon; the connector keeps it for reference only.
+    /// Amazon; the connector uses its copy only in metrics and warnings.
     pub default_gate_decision: GateDefault,
     /// How long a Scan Key Code is valid.
     pub scan_key_window: ScanKeyWindow,
@@ -35,7 +35,7 @@ impl Store {
 /// The default gate decision of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateDefault {
-    /// The gate opens if the connector gives no answer.
+    /// The gate opens if the connector gives no decision in time.
     Open,
     /// The gate stays closed.
     #[default]

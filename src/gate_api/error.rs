@@ -55,8 +55,8 @@ impl From<Refusal> for GateError {
 impl From<VerifyError> for GateError {
     fn from(error: VerifyError) -> Self {
         let reason = match error {
-            // The identity backend does not answer, which is not the connector's fault: with 429 the gate retries and
-            // stays closed meanwhile.
+            // The identity backend answers other keys, so this key may be the cause, and a shopper must not be able to
+            // cause a 500. With 429 the gate retries and stays closed.
             VerifyError::Directory(DirectoryError::NoAnswerForKey(_)) => {
                 return Self::TooManyRequests { retry_after: 1, reason: "directory_silent" };
             }
