@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The server has one processor, and the load (wrk) another. Each figure is the median of pairs: baseline and connector
-//! in turn. Every server starts with an empty ledger. Needs wrk (Debian: wrk). PostgreSQL is measured if it is installed;
-//! it uses the processor of the load.
+//! in turn. Every server starts with an empty ledger. Needs wrk (Debian: wrk). PostgreSQL is measured if it is
+//! installed; it uses the processor of the load.
 
 #![expect(
     clippy::unwrap_used,
