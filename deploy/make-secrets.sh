@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the secrets that compose.yaml needs, in the folder [deploy/secrets]. Never overwrites a file there.
+# Makes the secrets that compose.yaml and kubernetes/ need, in the folder [deploy/secrets]. Never overwrites a file there.
 # Usage: make-secrets.sh [folder]     CONNECTOR_HOST: the host name in the certificate [localhost]
 set -euo pipefail
 folder=${1:-$(dirname "$0")/secrets}
