@@ -145,17 +145,18 @@ impl Database {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let name = location.to_string();
-        let (engine, options, connections, hash_key, lock) = match location {
+        let (engine, path, options, connections, hash_key, lock) = match location {
             Location::Sqlite(path) if !may_create && sqlite::is_new(path) => {
                 return Err(StorageError::NoDatabase(name));
             }
             Location::Sqlite(path) => {
                 let LockedFile { path, lock, hash_key } = sqlite::lock_file(path, hash_key)?;
-                (Engine::Sqlite, sqlite::options(&path)?, 0, hash_key, Some(lock))
+                let options = sqlite::options(&path)?;
+                (Engine::Sqlite, Some(path), options, 0, hash_key, Some(lock))
             }
             Location::Postgres { url, connections } => {
                 let hash_key = hash_key.ok_or(StorageError::NoKey)?;
-                (Engine::Postgres, postgres::options(url)?, *connections, hash_key, None)
+                (Engine::Postgres, None, postgres::options(url)?, *connections, hash_key, None)
             }
         };
         let stale_cutoff = StaleCutoff::default();
@@ -164,10 +165,7 @@ impl Database {
         let Opening { options, hash_key, stale_cutoff, .. } = opening;
         let inner = Inner {
             engine,
-            path: match location {
-                Location::Sqlite(path) => Some(path.clone()),
-                Location::Postgres { .. } => None,
-            },
+            path,
             options,
             query_permits: QueryPermits::new(pools.reads.options().get_max_connections()),
             pools,

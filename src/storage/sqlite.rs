@@ -66,12 +66,9 @@ pub(super) struct LockedFile {
 /// Locks the file, which only its owner can read, and creates it and its folder if needed. Reads its hash key, or
 /// creates one.
 pub(super) fn lock_file(path: &Path, hash_key: Option<HashKey>) -> Result<LockedFile, StorageError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(file_error(path))?;
+    std::fs::create_dir_all(folder(path)).map_err(file_error(path))?;
     // Links are resolved, so that a process that uses another path to the file finds the same lock and the same key.
-    let folder = folder.canonicalize().map_err(file_error(folder))?;
-    let path = &folder.join(path.file_name().unwrap_or_default());
-    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
+    let path = &resolved(path);
     let lock = lock(&beside(path, "lock"), path)?;
     match path.metadata() {
         Ok(file) if file.nlink() > 1 => return Err(StorageError::Linked { path: path.clone(), links: file.nlink() }),
@@ -143,7 +140,24 @@ pub(super) async fn pools(options: &AnyConnectOptions, content: Content) -> Resu
 
 /// The file of the carts, beside the database with links resolved.
 pub(super) fn carts_beside(path: &Path) -> PathBuf {
-    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "carts")
+    beside(&resolved(path), "carts")
+}
+
+/// The path with links resolved, even if there is no file yet.
+fn resolved(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.read_link()) {
+        (Ok(path), _) => path,
+        // A link to a file that does not exist yet. A circle of links is another error.
+        (Err(error), Ok(target)) if error.kind() == io::ErrorKind::NotFound => resolved(&folder(path).join(target)),
+        _ => folder(path)
+            .canonicalize()
+            .map_or(path.to_owned(), |folder| folder.join(path.file_name().unwrap_or_default())),
+    }
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `data/connector.db` → `data/connector.db.lock`.

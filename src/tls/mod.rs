@@ -136,12 +136,6 @@ impl Tls {
         Ok(true)
     }
 
-    /// The files that [`reload`](Self::reload) reads.
-    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let TlsSettings { certificate, key, client_authority } = &self.shared.settings;
-        [certificate, key].into_iter().chain(client_authority)
-    }
-
     /// The same certificate for a port that does not request client certificates.
     pub fn without_client_certificates(self) -> Self {
         Self { requests_client_certificate: false, ..self }

@@ -1,7 +1,8 @@
 //! The bytes of a SQLite file and of its write-ahead log: erased names are gone from both, and a long log is truncated.
-//! Also the lock of the file: a hard link does not bypass it.
+//! Also the lock of the file: links do not bypass it.
 
 use crate::trials::{apply, test};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use reqwest::RequestBuilder;
@@ -15,7 +16,7 @@ use crate::support::checks::{base64, retry, set};
 use crate::support::shopper::CONTEXTS;
 use crate::support::{Ended, Process, client, scan, wait_until};
 
-/// A connector on its own SQLite file.
+/// A connector on its own SQLite file, `connector.db`, which it opens and creates through a symbolic link.
 struct Connector {
     process: Process,
     folder: TempDir,
@@ -24,7 +25,9 @@ struct Connector {
 impl Connector {
     async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("connector.db").display());
+        let link = folder.path().join("link.db");
+        symlink("connector.db", &link).unwrap();
+        let url = format!("sqlite://{}", link.display());
         let settings =
             [("storage.url", url.as_str()), ("rate_limit.burst", "1000000"), ("answer.payment_source", "true")];
         Self { process: Process::demo(&settings).await, folder }
