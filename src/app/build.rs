@@ -219,11 +219,9 @@ impl Parts {
             directory = directory.with_backend(IdentityBackend::new(settings));
         }
         let anonymous_carts = config.commerce.as_ref().map_or(0, |commerce| commerce.anonymous_carts);
-        let carts = match (&config.storage, &database) {
-            (config::Storage::Database(location), Some(database)) => {
-                CartStore::in_database(database.open_carts(location).await?, anonymous_carts)
-            }
-            _ => CartStore::in_memory(directory.hash_key().clone(), anonymous_carts),
+        let carts = match &database {
+            Some(database) => CartStore::in_database(database.open_carts().await?, anonymous_carts),
+            None => CartStore::in_memory(directory.hash_key().clone(), anonymous_carts),
         };
         warn(&config, &directory).await?;
         let directory = Arc::new(directory);

@@ -123,16 +123,12 @@ impl Database {
     }
 
     /// Opens the database of the carts, for shoppers' apps. With SQLite, it is another file beside this one: a file has
-    /// one writer, and no record of a scan must wait for a cart. `location` is the location of this database.
-    pub async fn open_carts(&self, location: &Location) -> Result<Self, StorageError> {
-        match location {
-            Location::Sqlite(path) => {
-                let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
-                let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
-                Ok(carts.for_shoppers())
-            }
-            Location::Postgres { .. } => Ok(self.for_shoppers()),
-        }
+    /// one writer, and no record of a scan must wait for a cart.
+    pub async fn open_carts(&self) -> Result<Self, StorageError> {
+        let Some(path) = &self.0.path else { return Ok(self.for_shoppers()) };
+        let (location, hash_key) = (Location::Sqlite(sqlite::carts_beside(path)), self.hash_key().clone());
+        let carts = Self::open_content(&location, Some(hash_key), Content::Carts, true, log_wait).await?;
+        Ok(carts.for_shoppers())
     }
 
     async fn open_content(

@@ -66,9 +66,8 @@ pub(super) struct LockedFile {
 /// Locks the file, which only its owner can read, and creates it and its folder if needed. Reads its hash key, or
 /// creates one.
 pub(super) fn lock_file(path: &Path, hash_key: Option<HashKey>) -> Result<LockedFile, StorageError> {
-    std::fs::create_dir_all(folder(path)).map_err(file_error(path))?;
     // Links are resolved, so that a process that uses another path to the file finds the same lock and the same key.
-    let path = &resolved(path);
+    let path = &resolved(path).map_err(file_error(path))?;
     let lock = lock(&beside(path, "lock"), path)?;
     match path.metadata() {
         Ok(file) if file.nlink() > 1 => return Err(StorageError::Linked { path: path.clone(), links: file.nlink() }),
@@ -138,20 +137,20 @@ pub(super) async fn pools(options: &AnyConnectOptions, content: Content) -> Resu
     Ok(Pools { reads, writes, admin_reads, admin_writes, shopper_reads, shopper_writes })
 }
 
-/// The file of the carts, beside the database with links resolved.
+/// The file of the carts, beside the database.
 pub(super) fn carts_beside(path: &Path) -> PathBuf {
-    beside(&resolved(path), "carts")
+    beside(path, "carts")
 }
 
-/// The path with links resolved, even if there is no file yet.
-fn resolved(path: &Path) -> PathBuf {
+/// The path with links resolved, even if there is no file yet. Its folder is created if needed.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
     match (path.canonicalize(), path.read_link()) {
-        (Ok(path), _) => path,
-        // A link to a file that does not exist yet. A circle of links is another error.
         (Err(error), Ok(target)) if error.kind() == io::ErrorKind::NotFound => resolved(&folder(path).join(target)),
-        _ => folder(path)
-            .canonicalize()
-            .map_or(path.to_owned(), |folder| folder.join(path.file_name().unwrap_or_default())),
+        (Err(error), Err(_)) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder(path))?;
+            Ok(folder(path).canonicalize()?.join(path.file_name().unwrap_or_default()))
+        }
+        (found, _) => found,
     }
 }
 

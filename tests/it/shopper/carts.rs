@@ -46,7 +46,7 @@ impl Connectors {
                 let folder = tempfile::tempdir().unwrap();
                 let location = Location::Sqlite(folder.path().join("c.db"));
                 let database = Database::open(&location, Some(hash_key())).await.unwrap();
-                let database = database.open_carts(&location).await.unwrap();
+                let database = database.open_carts().await.unwrap();
                 (CartStore::in_database(database, MAX_OWNERS), Box::new(folder))
             }
             Engine::Memory => (CartStore::in_memory(hash_key(), MAX_OWNERS), Box::new(())),

@@ -18,7 +18,7 @@ async fn databases() -> ([Database; 2], TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Sqlite(folder.path().join("c.db"));
     let ledger = Database::open(&location, Some(HashKey::new(&[1; 32]))).await.expect("the database opens");
-    let carts = ledger.open_carts(&location).await.expect("the database opens");
+    let carts = ledger.open_carts().await.expect("the database opens");
     ([ledger, carts], folder)
 }
 
