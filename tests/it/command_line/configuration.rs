@@ -4,6 +4,7 @@
 use crate::trials::{apply, test};
 use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -244,6 +245,22 @@ fn a_path_with_special_characters_names_exactly_that_file() {
         assert_eq!(files(folder.path()), expected);
         assert!(std::fs::read(folder.path().join(path)).unwrap().starts_with(b"SQLite format 3\0"), "{path}");
     }
+}
+
+#[apply(test)]
+fn a_link_names_the_file_it_leads_to_and_a_circle_of_links_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let link = |target: &str, name: &str| symlink(target, folder.path().join(name)).unwrap();
+    link("new/c.db", "link.db");
+    link("one.db", "two.db");
+    link("two.db", "one.db");
+    let (code, log) = serve_and_stop(folder.path(), &[("storage.url", "sqlite://link.db")]);
+    assert_eq!(code, Some(0), "{log}");
+    let made = ["c.db", "c.db.carts", "c.db.carts.lock", "c.db.key", "c.db.lock"];
+    assert_eq!(files(&folder.path().join("new")), made);
+    let (code, log) = serve_and_stop(folder.path(), &[("storage.url", "sqlite://one.db")]);
+    assert!(code == Some(64) && log.contains("one.db: Too many levels of symbolic links"), "{code:?}: {log}");
+    assert!(!folder.path().join("one.db.lock").exists());
 }
 
 /// The second file has the header of a SQLite database, so only SQLite detects the damage.
