@@ -15,13 +15,11 @@ const MIN_SHARDED: usize = 1024;
 
 /// A cache in which entries that are used again outlive the others. They take up to half of the capacity. Of the other
 /// entries, the oldest is evicted first.
-#[must_use]
 pub fn keeping_used<K: Eq + Hash, V: Clone>(capacity: usize) -> Cache<K, V> {
     bounded(capacity, 0.5)
 }
 
 /// A cache of the newest entries, whether they are used or not.
-#[must_use]
 pub fn keeping_newest<K: Eq + Hash, V: Clone>(capacity: usize) -> Cache<K, V> {
     bounded(capacity, 0.0)
 }

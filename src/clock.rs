@@ -24,7 +24,6 @@ pub enum Clock {
 
 impl Clock {
     /// The current time.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the only function that reads the wall clock")]
     pub fn now(&self) -> DateTime<Utc> {
         match self {
@@ -40,13 +39,11 @@ pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
 
 impl ManualClock {
     /// A clock that begins at `start`.
-    #[must_use]
     pub fn starting_at(start: DateTime<Utc>) -> Self {
         Self(Arc::new(Mutex::new(start)))
     }
 
     /// The time of this clock.
-    #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

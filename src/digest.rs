@@ -37,13 +37,11 @@ impl HashKey {
     }
 
     /// A value that a database stores to recognize its key. It reveals nothing about the key.
-    #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
         self.digest(b"check", &[]).0
     }
 
     /// A hash key of the given bytes.
-    #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
         // HMAC pads a key that is shorter than the block with zeros.
         let mut block = [0; 64];
@@ -64,32 +62,27 @@ impl HashKey {
     }
 
     /// The digest of an identity key, as it is scanned.
-    #[must_use]
     pub fn identity_key(&self, key: &str) -> Digest {
         self.digest(b"identity key", &[key.as_bytes()])
     }
 
     /// The digest of a recognition token.
-    #[must_use]
     pub fn recognition_token(&self, token: &RecognitionToken) -> Digest {
         self.digest(b"recognition token", &[token.expose().as_bytes()])
     }
 
     /// The digest of a used Scan Key Code, without its signature.
-    #[must_use]
     pub fn used_code(&self, code: &str) -> Digest {
         self.digest(b"used scan key code", &[code.as_bytes()])
     }
 
     /// The fingerprint of a scan: decoded key, store and location. Two scans of one event are the same if it is equal.
-    #[must_use]
     pub fn fingerprint(&self, key: &IdentityKey, store: &StoreId, location: Location) -> Fingerprint {
         let parts = [key.as_bytes(), store.as_str().as_bytes(), location.as_str().as_bytes()];
         Fingerprint(self.digest(b"fingerprint", &parts))
     }
 
     /// The digest under which the data of a customer of the shopper API is stored.
-    #[must_use]
     pub fn customer(&self, customer: &Customer) -> Digest {
         match customer {
             Customer::Anonymous(id) => self.digest(b"anonymous customer", &[id.expose_bytes()]),
@@ -100,7 +93,6 @@ impl HashKey {
     }
 
     /// The pseudonym of an erased visitor. It is the same everywhere, and does not reveal the visitor.
-    #[must_use]
     pub fn pseudonym(&self, visitor: &VisitorId) -> VisitorId {
         let digest = self.digest(b"pseudonym", &[visitor.as_str().as_bytes()]);
         let mut name = digest.to_hex();
@@ -131,25 +123,21 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// A digest from stored bytes.
-    #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// The bytes to store.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// The digest in hexadecimal. It names a key that must not be shown, and cannot be used at a gate.
-    #[must_use]
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 
     /// Reads 64 hexadecimal digits.
-    #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
@@ -169,13 +157,11 @@ pub struct Fingerprint(Digest);
 
 impl Fingerprint {
     /// A fingerprint from stored bytes.
-    #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Digest(bytes))
     }
 
     /// The bytes to store.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.0
     }

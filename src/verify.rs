@@ -65,13 +65,10 @@ pub enum Refusal {
 /// decision.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// The directory did not answer.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The ledger could not be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The decision was made after the deadline, so it was not recorded.
     #[error("decided after the deadline, so not recorded")]
     TooLate,
     /// There was no verdict at the deadline. A recording that had begun continues.
@@ -103,14 +100,12 @@ pub struct Connector {
 
 impl Connector {
     /// The fingerprint of a scan.
-    #[must_use]
     pub fn fingerprint(&self, scan: &Scan) -> Fingerprint {
         self.hash_key.fingerprint(&scan.identity_key, &scan.store_id, scan.event.location)
     }
 
     /// Returns the record of a scan if it is in this process's memory. Needs no permit, so it is also used while none
     /// is free.
-    #[must_use]
     pub fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Option<Record> {
         match self.ledger.recall(event, fingerprint, now) {
             Lookup::Recorded(record) => Some(record),

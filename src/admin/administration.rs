@@ -27,11 +27,9 @@ const MAX_SCAN_TIME: Duration = Duration::from_secs(3);
 pub(crate) struct Administration {
     /// Stores, shoppers, keys, tokens and customers.
     pub directory: Arc<Directory>,
-    /// The customers' carts.
     pub carts: Arc<CartStore>,
     /// Decisions and sessions.
     pub ledger: Arc<Ledger>,
-    /// The time.
     pub clock: Clock,
 }
 

@@ -550,7 +550,6 @@ impl<T: PathId, S: Send + Sync> FromRequestParts<S> for Id<T> {
 /// Extracts the row in the body, with its problems. The row may contain a key.
 struct RowBody<T> {
     row: T,
-    /// Whether the body has an `id`.
     has_id: bool,
     problems: Vec<Problem>,
 }

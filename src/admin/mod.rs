@@ -36,9 +36,7 @@ use crate::storage::Database;
 pub(crate) struct Management {
     /// The use cases of administration.
     pub administration: Administration,
-    /// The database, if one is used.
     pub database: Option<Database>,
-    /// The metrics of requests.
     pub metrics: Metrics,
     /// All metrics, as they are exposed.
     pub exposition: Arc<Exposition>,

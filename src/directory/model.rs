@@ -68,7 +68,6 @@ impl Profile {
 pub struct Link {
     /// The shopper that it identifies. Only a revoked key or token may have none.
     pub shopper: Option<VisitorId>,
-    /// The device that it identifies.
     pub device: Option<DeviceId>,
     /// The only channel on which it is accepted; `None` is any channel.
     pub channel: Option<KeyChannel>,

@@ -30,7 +30,6 @@ pub struct SigningKeys {
 
 impl SigningKeys {
     /// Takes keys of any length, in order. `None` if there are none.
-    #[must_use]
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Option<Self> {
         // HMAC accepts keys of any length.
         let mut keys = keys.into_iter().map_while(|key| Hmac::new_from_slice(key.as_ref()).ok());

@@ -25,7 +25,6 @@ pub enum Customer {
 
 impl Customer {
     /// Whether the customer has not signed in.
-    #[must_use]
     pub fn is_anonymous(&self) -> bool {
         matches!(self, Self::Anonymous(_))
     }
@@ -38,25 +37,21 @@ pub struct AnonymousId(Uuid);
 
 impl AnonymousId {
     /// Reads `8-4-4-4-12` hexadecimal digits, in either case. `None` for anything else.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         hyphenated(text).map(Self)
     }
 
     /// The id made from these random bytes.
-    #[must_use]
     pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// The bytes, for hashing.
-    #[must_use]
     pub fn expose_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
     /// The text in lower case, for its owner.
-    #[must_use]
     pub fn expose(&self) -> String {
         self.0.to_string()
     }

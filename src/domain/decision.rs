@@ -49,7 +49,6 @@ pub enum Denial {
 
 impl Denial {
     /// The `message` that Amazon receives.
-    #[must_use]
     pub fn message(self) -> &'static str {
         match self {
             Self::InvalidKey => "Invalid identity key",
@@ -74,13 +73,11 @@ impl Denial {
     ];
 
     /// Parses the identifier that [`Self::reason`] returns.
-    #[must_use]
     pub fn parse(reason: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|denial| denial.reason() == reason)
     }
 
     /// The stable identifier in logs, metrics and the ledger.
-    #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::InvalidKey => "invalid_key",
@@ -98,7 +95,6 @@ impl Denial {
 ///
 /// At an exit the account rules are skipped, so that no shopper is locked in, unless the store's exit policy requires
 /// them.
-#[must_use]
 pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, include_payment_source: bool) -> Decision {
     let Holder { shopper, device } = holder;
     let check_account = event.location == Location::Entry || store.exit_policy == ExitPolicy::CheckAccount;
@@ -122,7 +118,6 @@ fn account_denial(event: &AuthEvent, store: &Store, shopper: &Shopper) -> Option
 
 /// The rules that do not depend on the store, in the order in which the gate applies them: flagged account, then
 /// expired payment method. `None` if both pass.
-#[must_use]
 pub(crate) fn shopper_denial(shopper: &Shopper, at: DateTime<Utc>) -> Option<Denial> {
     let method = shopper.payment_method.as_ref();
     if shopper.account == Account::Flagged {

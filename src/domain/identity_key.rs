@@ -57,13 +57,11 @@ impl IdentityKey {
     }
 
     /// The decoded bytes, for hashing.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// What kind of key this is, judged by its form alone.
-    #[must_use]
     pub fn presented(&self) -> Presented<'_> {
         match std::str::from_utf8(&self.0) {
             Ok(text) if is_printable(text) && is_scan_key_code(text) => Presented::ScanKeyCode(text),
@@ -90,20 +88,17 @@ pub enum Presented<'a> {
 }
 
 /// Whether all characters of a text are printable ASCII (0x20 to 0x7E).
-#[must_use]
 pub(crate) fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
 }
 
 /// Whether a text is treated as a Scan Key Code. Such a text cannot be registered as a key.
-#[must_use]
 pub(crate) fn is_scan_key_code(text: &str) -> bool {
     text.starts_with(FIXED_PREFIX) && text.len() >= MIN_LENGTH
 }
 
 /// The denial for an unregistered key: `InvalidKey` if it looks like an attempt at a Scan Key Code, otherwise
 /// `KeyNotFound`.
-#[must_use]
 pub(crate) fn unregistered(text: &str) -> Denial {
     if text.starts_with(FIXED_PREFIX) || text.len() >= MIN_LENGTH { Denial::InvalidKey } else { Denial::KeyNotFound }
 }

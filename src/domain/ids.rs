@@ -13,7 +13,6 @@ pub(crate) const MAX_TEXT_ID: usize = 255;
 /// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TextIdError {
-    /// The text is empty.
     #[error("is empty: it must have 1 to 255 characters")]
     Empty,
     /// More than [`MAX_TEXT_ID`] characters.
@@ -43,7 +42,6 @@ macro_rules! text_id {
             }
 
             /// The text as it was given.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -97,7 +95,6 @@ macro_rules! uuid_id {
 
         impl $name {
             /// Reads `8-4-4-4-12` hexadecimal digits; two spellings of one UUID are equal. `None` for anything else.
-            #[must_use]
             pub(crate) fn parse(text: &str) -> Option<Self> {
                 hyphenated(text).map(Self)
             }
@@ -122,13 +119,11 @@ uuid_id!(
 
 impl EventId {
     /// The id with these stored bytes.
-    #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
     /// The bytes to store.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }

@@ -52,7 +52,6 @@ impl TimestampUnit {
 /// Why a format is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FormatError {
-    /// The prefix has a character that is not a letter or digit.
     #[error("may hold only letters A to Z, a to z and digits")]
     NotAlphanumeric,
     /// Codes would be too short or too long.
@@ -93,7 +92,6 @@ impl RecognitionToken {
     }
 
     /// The token's text, for hashing and for writing a code.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -148,13 +146,11 @@ impl ScanKeyFormat {
     }
 
     /// Whether codes end in a signature.
-    #[must_use]
     pub fn is_signed(&self) -> bool {
         self.signing_keys.is_some()
     }
 
     /// The maximum length of the custom information.
-    #[must_use]
     pub fn max_custom(&self) -> usize {
         MAX_LENGTH.saturating_sub(self.shortest())
     }
@@ -188,13 +184,11 @@ impl ScanKeyFormat {
     }
 
     /// A code without its signature. It does not depend on the key that signed the code.
-    #[must_use]
     pub fn unsigned<'a>(&self, code: &'a str) -> &'a str {
         code.len().checked_sub(self.signature_length()).and_then(|length| code.get(..length)).unwrap_or(code)
     }
 
     /// Reads a code. `None` when a character, the length, a prefix, the timestamp or the signature is wrong.
-    #[must_use]
     pub fn read<'a>(&self, code: &'a str) -> Option<ScanKeyCode<'a>> {
         if !is_alphanumeric(code) || !(MIN_LENGTH..=MAX_LENGTH).contains(&code.len()) {
             return None;
@@ -222,7 +216,6 @@ impl ScanKeyFormat {
 
     /// The regular expression to enter in Amazon's Merchant Portal. To Amazon, a signature is part of the custom
     /// information.
-    #[must_use]
     pub fn pattern(&self) -> String {
         let signature = self.signature_length();
         format!(
@@ -247,7 +240,6 @@ pub struct ScanKeyCode<'a> {
 
 impl ScanKeyCode<'_> {
     /// How old the code was at the time of the event; negative if it was made later.
-    #[must_use]
     pub fn age_at(&self, event_at: DateTime<Utc>) -> TimeDelta {
         event_at.signed_duration_since(self.made_at)
     }

@@ -26,7 +26,6 @@ pub struct Store {
 
 impl Store {
     /// Whether this store answers scans at that location.
-    #[must_use]
     pub fn serves(&self, location: Location) -> bool {
         self.enabled || location == Location::Exit
     }
@@ -68,19 +67,16 @@ impl ScanKeyWindow {
     pub const LONGEST: Self = Self(90);
 
     /// Takes 30 to 90 seconds.
-    #[must_use]
     pub fn from_seconds(seconds: u64) -> Option<Self> {
         u8::try_from(seconds).ok().filter(|seconds| (30..=Self::LONGEST.0).contains(seconds)).map(Self)
     }
 
     /// In seconds.
-    #[must_use]
     pub fn seconds(self) -> u64 {
         self.0.into()
     }
 
     /// As a span of time.
-    #[must_use]
     pub fn as_delta(self) -> TimeDelta {
         TimeDelta::seconds(self.0.into())
     }

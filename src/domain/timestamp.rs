@@ -7,7 +7,6 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 /// Reads `YYYY-MM-DDTHH:MM:SS`, a fraction of 1 to 9 digits or none, then `Z` or `+00:00`; capitals, seconds 00 to 59.
 /// `None` for anything else, a date that does not exist included.
-#[must_use]
 pub(crate) fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
     let local = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
     let (seconds, fraction) = match local.split_once('.') {

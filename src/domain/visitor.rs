@@ -69,7 +69,6 @@ pub struct Month {
 
 impl Month {
     /// Reads `YYYY-MM`.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (year, month) = text.split_once('-')?;
         let digits = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -81,7 +80,6 @@ impl Month {
     }
 
     /// Whether the month has ended at `time`: from 00:00 UTC on the first day of the next month.
-    #[must_use]
     pub fn has_ended_at(self, time: DateTime<Utc>) -> bool {
         self.first_day
             .checked_add_months(Months::new(1))

@@ -17,7 +17,6 @@ macro_rules! words {
     ($type:ident { $($value:ident = $word:literal),+ }) => {
         impl $type {
             /// The value with this word.
-            #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 match text {
                     $($word => Some(Self::$value),)+
@@ -26,7 +25,6 @@ macro_rules! words {
             }
 
             /// The word in JSON and in the database.
-            #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$value => $word,)+

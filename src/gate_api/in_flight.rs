@@ -56,7 +56,6 @@ pub(crate) struct ScanPermit {
 
 impl InFlight {
     /// Allows `limit` scans at a time.
-    #[must_use]
     pub fn new(limit: u32, metrics: Metrics) -> Self {
         metrics.places.set(limit.into());
         Self {

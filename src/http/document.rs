@@ -61,7 +61,6 @@ pub(crate) async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Body
 /// Why a body is refused.
 #[derive(Debug)]
 pub(crate) enum BadDocument {
-    /// It is too long.
     TooLong,
     /// The message has the position and what is wrong, never a value.
     Invalid(Cow<'static, str>),

@@ -29,13 +29,11 @@ pub struct Readiness {
 
 impl Readiness {
     /// Not ready yet. With a database, its health is part of the status.
-    #[must_use]
     pub fn new(database: Option<Database>) -> Self {
         Self { ready: Arc::default(), database, directory: None }
     }
 
     /// Adds a directory. If it uses an identity backend, the backend's health is part of the status.
-    #[must_use]
     pub fn with_directory(self, directory: Arc<Directory>) -> Self {
         Self { directory: Some(directory), ..self }
     }

@@ -52,7 +52,6 @@ struct Removed {
 
 impl MemoryLedger {
     /// An empty ledger.
-    #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,

@@ -60,7 +60,6 @@ pub struct NewRecord {
 /// A recorded decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The decision.
     pub decision: Decision,
     /// Its effect on the visitor's sessions.
     pub session: SessionEffect,
@@ -83,7 +82,6 @@ pub enum SessionEffect {
 
 impl SessionEffect {
     /// The stable identifier of the effect, or `None` for a rejection.
-    #[must_use]
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Opened(_) => Some("opened"),
@@ -110,17 +108,13 @@ pub struct Limits {
 /// A decision in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionEntry {
-    /// The auth event.
     pub event: EventId,
-    /// The fingerprint.
     pub fingerprint: Fingerprint,
-    /// The recorded decision.
     pub record: Record,
 }
 
 impl DecisionEntry {
     /// Its position in the list.
-    #[must_use]
     pub fn cursor(&self) -> DecisionCursor {
         let recorded_at = self.record.recorded_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
         DecisionCursor { recorded_at, event: self.event, fingerprint: self.fingerprint }
@@ -212,7 +206,6 @@ pub enum Ledger {
 
 impl Ledger {
     /// Looks a scan up in this process's memory only. A database may have records that are not cached here.
-    #[must_use]
     pub fn recall(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         match self {
             Self::Memory(ledger) => ledger.find(event, fingerprint, now),
@@ -352,7 +345,6 @@ impl Ledger {
     }
 
     /// Whether recording takes longer than a scan may wait, so that only the scan's retry gets the decision.
-    #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
             Self::Memory(_) => false,
@@ -361,7 +353,6 @@ impl Ledger {
     }
 
     /// The number of records, at the last count.
-    #[must_use]
     pub fn records(&self) -> usize {
         match self {
             Self::Memory(ledger) => ledger.records(),

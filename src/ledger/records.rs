@@ -31,7 +31,6 @@ const BLOCK: u64 = 1024;
 pub(super) struct Records {
     /// The number of the oldest record, or of the next one while there is none.
     first: Number,
-    /// The number of the next record.
     next: Number,
     /// Each block holds the records with the same quotient of number and [`BLOCK`].
     blocks: VecDeque<VecDeque<StoredRecord>>,

@@ -20,7 +20,6 @@ pub struct Session {
     pub id: SessionId,
     /// The visitor. Its type shows whether it is an associate or a shopper.
     pub visitor: Visitor,
-    /// The store.
     pub store_id: StoreId,
     /// The device, if it was identified.
     pub device: Option<DeviceId>,
@@ -34,7 +33,6 @@ pub struct Session {
 
 impl Session {
     /// Whether the session is open, closed, or timed out.
-    #[must_use]
     pub fn state(&self) -> SessionState {
         match (&self.exit, self.timed_out_at) {
             (Some(_), _) => SessionState::Closed,
@@ -62,7 +60,6 @@ pub enum SessionState {
 /// The entry or the exit of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The auth event.
     pub event_id: EventId,
     /// When the gate was used, by the gate's clock.
     pub timestamp: DateTime<Utc>,

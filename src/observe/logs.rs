@@ -46,7 +46,6 @@ pub enum LogFormat {
 }
 
 /// Whether to use colours: on a terminal, unless `NO_COLOR` is set.
-#[must_use]
 pub(crate) fn use_colour(to: &impl IsTerminal) -> bool {
     to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -70,7 +69,6 @@ pub(crate) fn register(registry: &mut Registry) {
 }
 
 /// The number of log lines that were dropped since the start, because nothing read them.
-#[must_use]
 pub fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
@@ -141,13 +139,11 @@ struct Window {
 
 impl<K: Clone + Eq + Hash + Send + 'static> Samples<K> {
     /// `report` writes one line with the number of omitted lines of a kind.
-    #[must_use]
     pub(crate) fn new(report: fn(&K, u64)) -> Self {
         Self { windows: Arc::default(), report }
     }
 
     /// Whether to write the next line of this kind. If not, the line is counted, and reported at the end of its window.
-    #[must_use]
     pub(crate) fn admits(&self, kind: &K) -> bool {
         let now = Instant::now();
         let mut windows = self.windows();
@@ -237,7 +233,6 @@ fn now() -> String {
 }
 
 /// The log line of an error that occurs before logging starts or after it has stopped.
-#[must_use]
 pub(crate) fn error_line(message: &str) -> String {
     let message = serde_json::Value::from(message);
     format!("{{\"timestamp\":\"{}\",\"level\":\"ERROR\",\"message\":{message}}}\n", now())

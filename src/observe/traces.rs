@@ -47,7 +47,6 @@ pub struct Settings {
     pub sample_ratio: f64,
     /// The number of requests a second that are traced in addition because their caller samples its trace.
     pub callers_traces_per_second: u32,
-    /// The name of this service.
     pub service_name: String,
 }
 
@@ -78,7 +77,6 @@ impl Traces {
     }
 
     /// Begins the trace of a request with these headers: a server span that begins now, if the request is sampled.
-    #[must_use]
     pub(crate) fn request(&self, headers: &HeaderMap, method: &'static str, route: &str) -> Trace {
         let parent = parent_span(headers);
         let id = parent.as_ref().map(SpanContext::trace_id);
@@ -117,7 +115,6 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// The id of the caller's trace, or of the trace that begins with this request.
-    #[must_use]
     pub(crate) fn id(&self) -> Option<TraceId> {
         self.id
     }

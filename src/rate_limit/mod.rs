@@ -87,14 +87,12 @@ pub struct RateLimits {
 impl RateLimits {
     /// Creates limits with a full allowance for every caller. With a URL, replicas share them through Redis, and
     /// [`RateLimits::stay_connected`] must run.
-    #[must_use]
     pub fn new(allowance: Allowance, redis: Option<RedisUrl>) -> Self {
         let redis = redis.map(|url| RedisLimits::new(allowance, url));
         Self { redis, ..Self::local(allowance.quota(), allowance.max_callers) }
     }
 
     /// Creates limits of this replica alone: `number` requests a minute, which may arrive at the same time.
-    #[must_use]
     pub fn per_minute(number: NonZeroU32, max_callers: usize) -> Self {
         Self::local(Quota::per_minute(number), max_callers)
     }
@@ -136,7 +134,6 @@ impl RateLimits {
     }
 
     /// The number of callers with their own allowance in this replica.
-    #[must_use]
     pub fn callers(&self) -> usize {
         self.local.len()
     }

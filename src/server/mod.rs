@@ -51,17 +51,13 @@ pub(crate) struct Limits {
 /// A port to serve.
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
-    /// Its endpoints.
     pub router: Router,
-    /// Its limits.
     pub limits: Limits,
     /// Its TLS configuration; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Networks whose connections are evicted only when no other connection is idle.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// Its metrics.
     pub metrics: PortMetrics,
-    /// The unread answers of all ports.
     pub unread_answers: UnreadAnswers,
 }
 

@@ -30,7 +30,6 @@ pub(crate) struct CodeSettings {
 /// A new code.
 #[derive(Debug)]
 pub(crate) struct IssuedCode {
-    /// The code.
     pub code: SecretString,
     /// The time of making that the code states.
     pub made_at: DateTime<Utc>,
@@ -43,13 +42,10 @@ pub(crate) struct IssuedCode {
 /// The reason why a customer gets no code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoCode {
-    /// The customer has not signed in.
     NotSignedIn,
     /// No shopper in the directory is linked to the customer.
     NotLinked,
-    /// The account is flagged.
     AccountFlagged,
-    /// The payment method has expired.
     PaymentExpired,
     /// The device is not one of the shopper's.
     UnknownDevice,

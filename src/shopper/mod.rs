@@ -61,13 +61,10 @@ impl From<Refusal> for AuthenticationError {
 /// A failure on the connector's side.
 #[derive(Debug, Error)]
 pub(crate) enum CommerceError {
-    /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// The current time does not fit a Scan Key Code.
     #[error("the current time does not fit a Scan Key Code")]
     Clock,
     /// A cryptographic operation failed, so a token or context could not be made.
@@ -95,9 +92,7 @@ impl Bearer {
 /// The parts of the shopper endpoints.
 #[derive(Debug)]
 pub(crate) struct Commerce {
-    /// The directory of shoppers.
     pub directory: Arc<Directory>,
-    /// The carts.
     pub carts: Arc<CartStore>,
     /// The keys with which apps may request anonymous tokens.
     pub authorization_keys: Vec<SecretString>,

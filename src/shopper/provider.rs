@@ -47,7 +47,6 @@ const MAX_REMEMBERED: usize = 100_000;
 pub struct ProviderSettings {
     /// The provider's name in the log and in metrics.
     pub name: String,
-    /// The issuer URL.
     pub issuer: Issuer,
     /// The accepted audiences; a token must have one of these.
     pub audiences: Vec<String>,

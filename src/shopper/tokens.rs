@@ -40,13 +40,11 @@ pub(crate) enum Refusal {
     HeaderNotAllowed,
     /// The token has another type, such as a proof of possession or a logout token.
     WrongType,
-    /// The issuer is not configured.
     UnknownIssuer,
     /// The token is for another audience.
     WrongAudience,
     /// The token is valid only with a proof of possession.
     SenderConstrained,
-    /// The token has expired.
     ExpiredToken,
     /// The token is not valid yet, or states that it was made later than now.
     NotYetValid,
@@ -54,7 +52,6 @@ pub(crate) enum Refusal {
     NoCustomer,
     /// The issuer has no such key.
     UnknownKey,
-    /// The signature is wrong.
     WrongSignature,
     /// The customer context is missing.
     NoContext,
@@ -98,7 +95,6 @@ pub(super) struct Unverified<'a> {
     pub(super) key_id: Option<String>,
     /// The type that the token names: `typ`.
     pub(super) kind: Option<String>,
-    /// The claims.
     pub(super) claims: serde_json::Map<String, Value>,
 }
 

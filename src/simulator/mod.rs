@@ -77,16 +77,12 @@ impl GateSettings {
 /// Invalid settings. No message contains the API key, or the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    /// The URL cannot be used.
     #[error("the URL {0}; give the connector's base URL, such as http://127.0.0.1:8080")]
     Url(String),
-    /// The API key cannot be sent.
     #[error("the API key cannot be sent as a header; use printable ASCII characters only")]
     ApiKey,
-    /// The CA certificates cannot be read.
     #[error("the CA file contains no certificates in PEM")]
     Authorities,
-    /// The certificate or its key cannot be read.
     #[error(
         "the client certificate cannot be used: it and its private key must be in PEM, and the key must not be encrypted"
     )]
@@ -94,7 +90,6 @@ pub enum GateError {
     /// Certificates are given for a URL without TLS.
     #[error("certificate options require an https:// URL; change the URL or remove the certificate options")]
     NeedsTls,
-    /// A duration is zero.
     #[error("the {0} is zero; give a duration such as 2s or 100ms")]
     Zero(&'static str),
     /// The HTTP client cannot be created, for example because there are no root certificates.
@@ -125,7 +120,6 @@ pub struct GateReport {
 
 impl GateReport {
     /// Whether any attempt was answered.
-    #[must_use]
     pub fn is_answered(&self) -> bool {
         self.attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Answered { .. }))
     }
@@ -161,7 +155,6 @@ pub enum Cause {
 pub struct Attempt {
     /// The `requestId`, new for every attempt.
     pub request_id: Uuid,
-    /// The outcome.
     pub outcome: Outcome,
     /// The decision on this outcome; `None` if the gate retries while its budget lasts.
     pub decision: Option<GateDecision>,

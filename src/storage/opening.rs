@@ -61,9 +61,7 @@ pub enum Step {
     /// Connecting, including TLS and authentication.
     #[default]
     Connect,
-    /// Reading its hash key.
     HashKey,
-    /// Migrating its schema.
     Schema,
     /// Opening the connection pools.
     Connections,

@@ -69,7 +69,6 @@ pub struct TlsProblem {
 #[derive(Clone)]
 pub struct Tls {
     shared: Arc<Shared>,
-    /// Whether clients are asked for a certificate.
     requests_client_certificate: bool,
 }
 

@@ -17,11 +17,9 @@ const ROWS_PER_PROGRESS: u64 = 1000;
 /// The target and the options of an import.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Import<'d> {
-    /// The directory to write to.
     pub directory: &'d Directory,
     /// The clock for the times in the audit log.
     pub clock: &'d Clock,
-    /// The format of the file.
     pub format: Format,
     /// Whether to import the valid rows if other rows are invalid.
     pub skip_bad_rows: bool,
@@ -38,11 +36,9 @@ pub(crate) struct Report {
     pub imported: Counts,
     /// The number of imported rows that changed something.
     pub changed: u64,
-    /// The rows that were not imported.
     pub bad: BadRows,
     /// Rows that are valid but may contain a mistake.
     pub warnings: BadRows,
-    /// The ending of the import.
     pub ended: Ended,
 }
 

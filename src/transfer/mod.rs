@@ -66,25 +66,21 @@ impl Format {
 /// Why a whole file cannot be imported or exported.
 #[derive(Debug, Error)]
 pub(crate) enum TransferError {
-    /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
     /// Not a regular file, such as a pipe, which cannot be read twice.
     #[error("is not a regular file: import reads it twice, first to check it")]
     NotAFile,
-    /// Not UTF-8.
     #[error("is UTF-16: save it as UTF-8")]
     Encoding,
     /// The header of a CSV file is invalid.
     #[error("line 1, the header: {0}")]
     Header(String),
-    /// A row is longer than the limit.
     #[error("line {0}: this row is longer than 1 MiB; is a quote not closed?")]
     RowTooLong(u32),
     /// The quotes of an export in CSV are invalid, so that the start of the next row is unknown.
     #[error("line {0}: row: {1}; nothing of this export was imported")]
     Quotes(u32, &'static str),
-    /// A directory file is not valid.
     #[error("line {0}: this directory file is not a JSON object with lists of rows")]
     NotADirectory(u32),
     /// A directory file has an unknown member, or a list twice.
@@ -92,19 +88,15 @@ pub(crate) enum TransferError {
         "line {0}: must be one of stores, shoppers, identityKeys, recognitionTokens and customers, each at most once"
     )]
     List(u32),
-    /// The digests were made with another hash key.
     #[error(
         "security.hash_key: this file was exported with a different hash key, so its digests would match nothing here. \
          Import it where that key is in use; or, to import only stores and shoppers, delete its first line and every row with a digest"
     )]
     OtherHashKey,
-    /// The export was written by a later release.
     #[error("is an export of version {0}; this release reads version 1")]
     OtherVersion(u64),
-    /// The file was changed between check and import.
     #[error("{0}: the file has changed since it was checked")]
     FileHasChanged(Position),
-    /// The directory could not be read or changed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }
@@ -112,7 +104,6 @@ pub(crate) enum TransferError {
 /// The progress of an import or export.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// The current phase.
     pub phase: Phase,
     /// The number of bytes done.
     pub bytes: u64,

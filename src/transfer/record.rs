@@ -225,7 +225,6 @@ enum Rows<R> {
 /// A row of a file.
 pub(super) struct Row {
     pub(super) position: Position,
-    /// The change that the row describes, or its problems.
     pub(super) change: Result<(RowKind, Change), Vec<Problem>>,
     /// Values that are valid but may be a mistake.
     pub(super) warnings: Vec<Problem>,

@@ -21,10 +21,14 @@ pub(super) const BATCH: usize = 256;
 /// A job for the writer.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Record a decision.
-    Record { pending: PendingRecord, reply: Reply },
+    Record {
+        pending: PendingRecord,
+        reply: Reply,
+    },
     /// Stop after the current batch.
-    Close { reply: oneshot::Sender<()> },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<Recorded, LedgerError>>;

@@ -55,7 +55,6 @@ pub(crate) struct PortMetrics {
 
 impl ConnectionMetrics {
     /// Creates the metrics of the port with this name, all zero.
-    #[must_use]
     pub(crate) fn port(&self, port: &'static str) -> PortMetrics {
         let name = PortName { port };
         for reason in ["timeout", "memory"] {

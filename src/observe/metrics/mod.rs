@@ -33,7 +33,6 @@ pub(crate) struct Exposition {
 
 impl Exposition {
     /// Exposes the build and the process.
-    #[must_use]
     pub(crate) fn new() -> Self {
         let (mut all, process) = (Registry::default(), ProcessMetrics::default());
         process.register(&mut all);
@@ -130,7 +129,6 @@ pub(crate) enum Format {
 
 impl Format {
     /// The media type with its version.
-    #[must_use]
     pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",

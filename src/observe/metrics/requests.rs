@@ -160,7 +160,6 @@ impl Deref for Metrics {
 
 impl Metrics {
     /// Creates all metrics with the value zero.
-    #[must_use]
     pub fn new() -> Self {
         let metrics = Self(Arc::default());
         for (status, reason) in ALERTED {

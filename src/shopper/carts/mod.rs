@@ -39,7 +39,6 @@ pub struct CartStore {
 enum Backend {
     /// In the memory of this process; lost when it ends.
     Memory(MemoryCarts),
-    /// In a database.
     Sql(SqlCarts),
 }
 

@@ -231,7 +231,6 @@ pub struct Line {
     pub id: LineId,
     /// The SKU; no other line of the cart has it.
     pub sku: Sku,
-    /// The quantity.
     pub quantity: Quantity,
 }
 
@@ -244,7 +243,6 @@ pub struct Cart {
     pub name: CartName,
     /// The market whose prices apply.
     pub market: Market,
-    /// The currency.
     pub currency: Currency,
     /// The lines, in the order in which they were added.
     pub lines: Vec<Line>,

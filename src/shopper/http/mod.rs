@@ -45,7 +45,6 @@ const X_CUSTOMER_CONTEXT: &str = "x-customer-context";
 pub(crate) struct Shoppers {
     /// The use cases.
     pub commerce: Arc<Commerce>,
-    /// The time.
     pub clock: Clock,
     /// The rate limit of each token, or of each address without a valid token.
     pub limits: RateLimits,
@@ -57,7 +56,6 @@ pub(crate) struct Shoppers {
     pub trusted_proxies: Arc<[IpNet]>,
     /// The origins of web pages that may call (CORS).
     pub allowed_origins: Arc<[String]>,
-    /// The metrics.
     pub metrics: Metrics,
 }
 
