@@ -3,6 +3,7 @@
 //! A cache has no clock and no time to live: its user keeps a time or a generation in each value and checks it.
 
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use quick_cache::sync::Cache;
 use quick_cache::sync::DefaultLifecycle;
@@ -42,6 +43,57 @@ fn bounded<K: Eq + Hash, V: Clone>(capacity: usize, used: f64) -> Cache<K, V> {
             Cache::with_options(options, UnitWeighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
         },
     )
+}
+
+/// A cache of up to 100 000 entries that is invalidated as a whole.
+///
+/// Every entry belongs to a generation. An invalidation starts a new generation, and entries of older ones are not
+/// used, nor are the results of reads that began before it.
+#[derive(Debug)]
+pub(crate) struct GenerationCache<K, V> {
+    generation: AtomicU64,
+    entries: Cache<K, (Generation, V)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+impl<K: Eq + Hash, V: Clone> Default for GenerationCache<K, V> {
+    fn default() -> Self {
+        Self { generation: AtomicU64::new(0), entries: keeping_used(100_000) }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> GenerationCache<K, V> {
+    /// The current generation. Get it before reading.
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn find(&self, key: &K) -> Option<V> {
+        let (generation, value) = self.entries.get(key)?;
+        (generation == self.generation()).then_some(value)
+    }
+
+    /// Adds a value that was read in that generation.
+    pub(crate) fn insert(&self, key: K, generation: Generation, value: V) {
+        self.entries.insert(key, (generation, value));
+    }
+
+    /// Invalidates all entries, after a change.
+    pub(crate) fn invalidate(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.entries.clear();
+    }
+
+    /// Removes the entries for which `keep` is false.
+    pub(crate) fn retain(&self, keep: impl Fn(&V) -> bool) {
+        self.entries.retain(|_, (_, value)| keep(value));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
 }
 
 #[cfg(test)]
@@ -107,5 +159,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_value_read_before_an_invalidation_is_not_used_after_it() {
+        let cache = GenerationCache::default();
+        let before = cache.generation();
+        cache.insert("key", before, 1);
+        assert_eq!(cache.find(&"key"), Some(1));
+        cache.invalidate();
+        assert_eq!(cache.find(&"key"), None);
+        cache.insert("key", before, 1); // a slow read
+        assert_eq!(cache.find(&"key"), None);
     }
 }

@@ -24,7 +24,7 @@ mod digest;
 
 mod breaker;
 
-mod loopback;
+mod outgoing;
 
 mod cache;
 

@@ -28,9 +28,6 @@ pub mod directory {
     }
 }
 pub mod domain {
-    pub mod code_signature {
-        pub use crate::domain::code_signature::SigningKeys;
-    }
     pub mod customer {
         pub use crate::domain::customer::{AnonymousId, Customer};
     }
@@ -48,7 +45,7 @@ pub mod domain {
     }
     pub mod scan_key_code {
         pub use crate::domain::scan_key_code::{
-            MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError,
+            MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, SigningKeys, TimestampUnit, WriteError,
         };
     }
     pub mod store {

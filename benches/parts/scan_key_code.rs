@@ -3,8 +3,7 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use identity_connector::testing::domain::code_signature::SigningKeys;
-use identity_connector::testing::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use identity_connector::testing::domain::scan_key_code::{ScanKeyFormat, SigningKeys, TimestampUnit};
 use identity_connector::testing::domain::store::ScanKeyWindow;
 
 use crate::fixture::{CODE, format, now};

@@ -2,9 +2,10 @@
 #![no_main]
 
 use chrono::DateTime;
-use identity_connector::testing::domain::code_signature::SigningKeys;
 use identity_connector::testing::domain::identity_key::{IdentityKey, Presented};
-use identity_connector::testing::domain::scan_key_code::{MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, TimestampUnit, WriteError};
+use identity_connector::testing::domain::scan_key_code::{
+    MAX_LENGTH, MIN_LENGTH, RecognitionToken, ScanKeyFormat, SigningKeys, TimestampUnit, WriteError,
+};
 use identity_connector::testing::domain::store::ScanKeyWindow;
 use libfuzzer_sys::fuzz_target;
 

@@ -10,7 +10,7 @@ use super::{ConfigArgs, fail, print};
 use crate::app::App;
 use crate::config::{Config, DirectorySource, Mode};
 use crate::digest::new_secret;
-use crate::loopback::reachable;
+use crate::outgoing::reachable;
 
 pub(super) const HELP: &str = "\
 Example:

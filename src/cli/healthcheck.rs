@@ -10,7 +10,7 @@ use super::{ConfigArgs, EXIT_USAGE, fail, print};
 use crate::cause::root_cause;
 use crate::config::load_bind;
 use crate::http::READYZ;
-use crate::loopback::reachable;
+use crate::outgoing::reachable;
 
 /// The maximum time for an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);

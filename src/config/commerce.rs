@@ -12,9 +12,8 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use super::layers::IDENTITY_PROVIDERS;
 use super::reader::Reader;
 use super::{MINUTE, Mode, delta};
-use crate::domain::code_signature::SigningKeys;
 use crate::domain::ids::Issuer;
-use crate::domain::scan_key_code::{ScanKeyFormat, TimestampUnit};
+use crate::domain::scan_key_code::{ScanKeyFormat, SigningKeys, TimestampUnit};
 use crate::rate_limit::Allowance;
 use crate::shopper::{AnonymousTokens, ContextKeys, KEY_LENGTH, ProviderSettings, is_issuer};
 

@@ -7,8 +7,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::reader::Reader;
 use super::{Log, LogFormat};
-use crate::loopback::is_loopback;
 use crate::observe::traces::Settings;
+use crate::outgoing::is_loopback;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const HEADERS: &str = "telemetry.otlp_headers";

@@ -29,7 +29,7 @@ use crate::domain::visitor::Account;
 use crate::http::document::Document;
 use crate::http::error::Refused;
 use crate::http::page_file;
-use crate::loopback;
+use crate::outgoing;
 
 /// The page shows at most this many shoppers and stores.
 const MAX_ROWS: usize = 100;
@@ -217,7 +217,7 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    loopback::is_loopback(name)
+    outgoing::is_loopback(name)
 }
 
 fn is_cross_site(headers: &HeaderMap) -> bool {

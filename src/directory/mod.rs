@@ -5,7 +5,6 @@
 //! up by keyed hash. An error means that the look-up or the change failed. An unknown key is not an error.
 
 pub(crate) mod backend;
-mod cache;
 mod change;
 mod faults;
 pub(crate) mod file;

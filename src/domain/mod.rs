@@ -3,7 +3,6 @@
 //! Code in this module is pure and synchronous: it does no I/O, reads no clock and knows no wire format. Every rule can
 //! be tested with a function call.
 
-pub(crate) mod code_signature;
 pub(crate) mod customer;
 pub(crate) mod decision;
 pub(crate) mod identity_key;
@@ -11,6 +10,5 @@ pub(crate) mod ids;
 pub(crate) mod scan;
 pub(crate) mod scan_key_code;
 pub(crate) mod store;
-pub(crate) mod timestamp;
 pub(crate) mod visitor;
 pub(crate) mod words;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::timestamp::parse_utc;
+use crate::domain::scan::parse_utc;
 
 const TOKEN: &str = "0123456789abcdef0123456789ABCDEF";
 

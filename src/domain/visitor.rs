@@ -105,7 +105,7 @@ pub struct Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::timestamp::parse_utc;
+    use crate::domain::scan::parse_utc;
 
     #[test]
     fn payment_method_is_valid_to_the_last_instant_of_its_month() {

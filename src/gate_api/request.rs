@@ -7,8 +7,7 @@ use thiserror::Error;
 
 use crate::domain::identity_key::{IdentityKey, IdentityKeyError};
 use crate::domain::ids::{EventId, RequestId, StoreId, TextIdError};
-use crate::domain::scan::{AuthEvent, KeyChannel, Location, Scan};
-use crate::domain::timestamp::parse_utc;
+use crate::domain::scan::{AuthEvent, KeyChannel, Location, Scan, parse_utc};
 use crate::http::members::{Members, Raw};
 use crate::http::request_log::LogIds;
 

@@ -342,9 +342,7 @@ mod tests {
         });
         let time = line.as_object_mut().and_then(|members| members.remove("timestamp")).expect("a time");
         let time = time.as_str().expect("a text");
-        assert!(
-            time.len() == "2026-01-01T00:00:00.000000Z".len() && crate::domain::timestamp::parse_utc(time).is_some()
-        );
+        assert!(time.len() == "2026-01-01T00:00:00.000000Z".len() && crate::domain::scan::parse_utc(time).is_some());
         let want = json!({
             "level": "WARN", "some": 7, "less": -1, "yes": true, "ms": 0.25, "odd": null, "big": u64::MAX,
             "shown": "\"a\"", "message": "said \"so\"",

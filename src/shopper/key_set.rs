@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cause::root_cause;
-use crate::loopback::is_plain_loopback;
+use crate::outgoing::is_plain_loopback;
 use crate::shopper::provider::ProviderSettings;
 
 /// The timeout of each of the two requests.

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::cache::{Cache, keeping_used};
 use crate::domain::customer::Customer;
 use crate::domain::ids::{Issuer, SubjectId};
-use crate::loopback::is_plain_loopback;
+use crate::outgoing::is_plain_loopback;
 use crate::shopper::AuthenticationError;
 use crate::shopper::key_set::{Counts, KeySet, MAX_KEYS, fetch};
 use crate::shopper::tokens::{Refusal, Unverified};

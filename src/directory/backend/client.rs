@@ -19,7 +19,7 @@ use crate::directory::model::{self, COLUMNS, Cell, Problem, ShopperRow, Word};
 use crate::directory::{Kind, Registration};
 use crate::domain::scan::KeyChannel;
 use crate::domain::visitor::Holder;
-use crate::loopback::is_plain_loopback;
+use crate::outgoing::is_plain_loopback;
 
 /// How long an idle connection is kept: less than most servers keep theirs, so that the connector rarely uses one that
 /// the server closes.

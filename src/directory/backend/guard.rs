@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::LookupRequest;
 use crate::breaker::{Failures, Subject};
+use crate::cache::{Generation, GenerationCache};
 use crate::clock::later;
 use crate::digest::Digest;
-use crate::directory::cache::{Cache, Generation};
 use crate::directory::{Kind, Registration};
 use crate::domain::ids::StoreId;
 use crate::domain::scan::KeyChannel;
@@ -191,7 +191,7 @@ impl AnswerHealth {
 #[derive(Debug)]
 pub(super) struct Answers {
     ttl: Duration,
-    entries: Cache<Key, (Instant, Registration)>,
+    entries: GenerationCache<Key, (Instant, Registration)>,
 }
 
 /// Everything that an answer may depend on.
@@ -213,7 +213,7 @@ impl From<&LookupRequest<'_>> for Key {
 impl Answers {
     /// With a `ttl` of zero, no answer is kept.
     pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, entries: Cache::default() }
+        Self { ttl, entries: GenerationCache::default() }
     }
 
     /// The current generation. Get it before the request is sent.

@@ -1,5 +1,7 @@
 //! The directory in a database, with a cache for scans.
 //!
+//! Unknown keys are never cached: made-up keys would fill the cache, and a new key would not be accepted immediately.
+//!
 //! Shopper apps use connections of their own and no cache: they ask rarely, and no gate waits for them.
 
 mod changes;
@@ -15,11 +17,11 @@ use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, query, query_scalar};
 use tokio::time::Instant;
 
-use super::cache::Cache;
 use super::change::AuditEntry;
 use super::model::{Kind, Link, Profile};
 use super::{DirectoryError, Registration};
 use crate::breaker::Subject;
+use crate::cache::GenerationCache;
 use crate::digest::Digest;
 use crate::domain::ids::{DeviceId, StoreId, VisitorId};
 use crate::domain::store::{ScanKeyWindow, Store};
@@ -37,8 +39,8 @@ type Query = query::Query<'static, Any, AnyArguments>;
 #[derive(Debug)]
 pub(super) struct SqlDirectory {
     database: Database,
-    stores: Cache<StoreId, Arc<Store>>,
-    registrations: Cache<(Kind, Digest), Registration>,
+    stores: GenerationCache<StoreId, Arc<Store>>,
+    registrations: GenerationCache<(Kind, Digest), Registration>,
     /// Until when cached rows may be used. Not needed with SQLite, as no other connector uses the file.
     fresh_until: Mutex<Option<Instant>>,
     seen: SeenVersions,
@@ -56,8 +58,8 @@ impl SqlDirectory {
     pub(super) fn new(database: Database) -> Self {
         Self {
             database,
-            stores: Cache::default(),
-            registrations: Cache::default(),
+            stores: GenerationCache::default(),
+            registrations: GenerationCache::default(),
             fresh_until: Mutex::default(),
             seen: SeenVersions::default(),
         }

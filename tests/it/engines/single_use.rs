@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use identity_connector::testing::domain::code_signature::SigningKeys;
-use identity_connector::testing::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, TimestampUnit};
+use identity_connector::testing::domain::scan_key_code::{RecognitionToken, ScanKeyFormat, SigningKeys, TimestampUnit};
 use serde_json::{Value, json};
 
 use crate::checks::*;

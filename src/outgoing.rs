@@ -1,4 +1,4 @@
-//! Addresses and URLs of this machine.
+//! Requests to other systems, and whether an address or URL is of this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
