@@ -2,7 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use reqwest::Url;
+use reqwest::{Client, ClientBuilder, Response, Url, redirect};
+
+/// A client for the server at this URL. It follows no redirect, because that would send the request to another server.
+/// For plain HTTP it uses no proxy of the environment, and loads no root certificates, which an image may not have.
+pub(crate) fn client(url: &str) -> ClientBuilder {
+    let is_plain = url.starts_with("http:");
+    let client = Client::builder().redirect(redirect::Policy::none()).https_only(!is_plain);
+    if is_plain { client.no_proxy().tls_certs_only([]) } else { client }
+}
+
+/// Reads the body of an answer, at most its first `limit` bytes, and says whether it is complete.
+pub(crate) async fn read_limited(mut answer: Response, limit: usize) -> reqwest::Result<(Vec<u8>, bool)> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > limit {
+            body.truncate(limit);
+            return Ok((body, false));
+        }
+    }
+    Ok((body, true))
+}
 
 /// Whether a URL uses plain HTTP on loopback, so that no other machine can read the request.
 pub(crate) fn is_plain_loopback(url: &Url) -> bool {

@@ -17,15 +17,15 @@ use opentelemetry_sdk::trace::{
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::redirect;
 use secrecy::ExposeSecret as _;
 use thiserror::Error;
 
 use crate::cause::root_cause;
 use crate::observe::metrics::readings;
 use crate::observe::traces::Settings;
+use crate::outgoing;
 
 /// The maximum number of spans that wait for export; further ones are dropped. A traced scan has four or five spans.
 const QUEUE: usize = 4096;
@@ -83,7 +83,8 @@ fn build(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider
         value.set_sensitive(true);
         all.insert(name, value);
     }
-    let client = client(&endpoint, all).map_err(|error| TracesError(root_cause(&error)))?;
+    let client = ClientBuilder::from(outgoing::client(&endpoint)).default_headers(all).timeout(EXPORT_TIMEOUT).build();
+    let client = client.map_err(|error| TracesError(root_cause(&error)))?;
     let exporter = Exporter {
         client,
         endpoint,
@@ -105,17 +106,6 @@ fn build(settings: Settings, counters: SpanCounters) -> Result<SdkTracerProvider
         .with_span_processor(CountingProcessor { processor, ended: counters.ended })
         .with_resource(service)
         .build())
-}
-
-fn client(endpoint: &str, headers: HeaderMap) -> Result<Client, reqwest::Error> {
-    let is_plain = endpoint.starts_with("http:");
-    // Redirects are not followed: they would send the headers to another server.
-    let client = Client::builder()
-        .default_headers(headers)
-        .timeout(EXPORT_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .https_only(!is_plain);
-    if is_plain { client.no_proxy().tls_certs_only([]).build() } else { client.build() }
 }
 
 /// Posts spans by OTLP, counts them, and logs once when the export begins to fail and once when it works again. The

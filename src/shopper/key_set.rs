@@ -10,12 +10,12 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cause::root_cause;
-use crate::outgoing::is_plain_loopback;
+use crate::outgoing::{client, is_plain_loopback, read_limited};
 use crate::shopper::provider::ProviderSettings;
 
 /// The timeout of each of the two requests.
@@ -37,14 +37,9 @@ struct Discovery {
 
 /// Fetches a provider's keys. The error is for the log.
 pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, String> {
+    // A plain HTTP issuer is allowed only on loopback, or for the demo's own provider on this machine.
     let is_plain = provider.issuer.as_str().starts_with("http:");
-    let mut client =
-        Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).https_only(!is_plain);
-    if is_plain {
-        // A plain HTTP issuer is allowed only on loopback, or for the demo's own provider on this machine. So no proxy
-        // is used and no root certificates are loaded.
-        client = client.no_proxy().tls_certs_only([]);
-    }
+    let client = client(provider.issuer.as_str()).timeout(REQUEST_TIMEOUT);
     let client = client.build().map_err(|error| format!("cannot create an HTTP client: {}", root_cause(&error)))?;
     let url = format!("{}/.well-known/openid-configuration", provider.issuer.as_str().trim_end_matches('/'));
     let document = get(&client, &url, "discovery").await?;
@@ -63,18 +58,14 @@ pub(super) async fn fetch(provider: &ProviderSettings) -> Result<KeySet, String>
 
 async fn get(client: &Client, url: &str, document_name: &str) -> Result<Vec<u8>, String> {
     let failed = |error: reqwest::Error| format!("{document_name}: {}", root_cause(&error));
-    let mut response = client.get(url).send().await.map_err(failed)?;
+    let response = client.get(url).send().await.map_err(failed)?;
     if response.status() != 200 {
         return Err(format!("{document_name}: answered {}", response.status().as_u16()));
     }
-    let mut document = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        document.extend_from_slice(&chunk);
-        if document.len() > MAX_DOCUMENT {
-            return Err(format!("{document_name}: is longer than 512 KiB"));
-        }
+    match read_limited(response, MAX_DOCUMENT).await.map_err(failed)? {
+        (document, true) => Ok(document),
+        (_, false) => Err(format!("{document_name}: is longer than 512 KiB")),
     }
-    Ok(document)
 }
 
 /// Keys, each for one algorithm.

@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, Url, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, Url, retry};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::cause::root_cause;
 use crate::clock::Clock;
+use crate::outgoing::{client, read_limited};
 pub(crate) use crate::simulator::probe::{Finding, Verdict, probe};
 pub use crate::simulator::wire::GateScan;
 use crate::simulator::wire::{Answer, WireRequest};
@@ -195,21 +196,14 @@ impl Gate {
             }
         }
         let endpoint = endpoint(&settings.url)?;
-        let mut client = Client::builder()
+        if endpoint.scheme() == "http" && (settings.authorities.is_some() || settings.certificate.is_some()) {
+            return Err(GateError::NeedsTls);
+        }
+        let client = client(endpoint.as_str())
             .default_headers(headers(&settings)?)
             .no_proxy() // the environment may name a proxy, which would get the scan
-            .redirect(redirect::Policy::none())
             .retry(retry::never()); // a retry of the client would send a requestId twice
-        if endpoint.scheme() == "http" {
-            if settings.authorities.is_some() || settings.certificate.is_some() {
-                return Err(GateError::NeedsTls);
-            }
-            // Without TLS no root certificates are needed, and a machine may have none.
-            client = client.tls_certs_only([]);
-        } else {
-            client = with_tls(client, &settings)?;
-        }
-        let client = client.build().map_err(|error| GateError::Client(root_cause(&error)))?;
+        let client = with_tls(client, &settings)?.build().map_err(|error| GateError::Client(root_cause(&error)))?;
         Ok(Self { client, endpoint, settings })
     }
 
@@ -263,20 +257,11 @@ impl Gate {
     }
 
     async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
-        let mut response = request.send().await?;
+        let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| wire::retry_after(value, Clock::System.now()));
-        let mut body = Vec::new();
-        let mut is_complete = true;
-        while let Some(chunk) = response.chunk().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_LIMIT {
-                body.truncate(ANSWER_LIMIT);
-                is_complete = false;
-                break;
-            }
-        }
+        let (body, is_complete) = read_limited(response, ANSWER_LIMIT).await?;
         Ok(Answer { status, retry_after, body, is_complete })
     }
 }

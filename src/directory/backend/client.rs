@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Identity, Response, Url, redirect};
+use reqwest::{Certificate, Client, Identity, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use crate::directory::model::{self, COLUMNS, Cell, Problem, ShopperRow, Word};
 use crate::directory::{Kind, Registration};
 use crate::domain::scan::KeyChannel;
 use crate::domain::visitor::Holder;
-use crate::outgoing::is_plain_loopback;
+use crate::outgoing::{client, is_plain_loopback, read_limited};
 
 /// How long an idle connection is kept: less than most servers keep theirs, so that the connector rarely uses one that
 /// the server closes.
@@ -75,12 +75,9 @@ pub enum SettingsError {
 impl Settings {
     /// Checks the settings and builds the HTTP client.
     pub fn new(url: Url, credentials: &Credentials, limits: Limits) -> Result<Self, SettingsError> {
-        let is_plain = is_plain_loopback(&url);
-        let mut client = Client::builder()
+        let mut client = client(url.as_str())
             // A proxy variable of the environment must not redirect look-up requests, which contain keys.
             .no_proxy()
-            .redirect(redirect::Policy::none())
-            .https_only(!is_plain)
             // Shorter than the time-out of a request, so that a failed connection is not taken for a slow answer.
             .connect_timeout(limits.timeout.checked_div(2).unwrap_or(limits.timeout))
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -92,8 +89,6 @@ impl Settings {
                 return Err(SettingsError::Authorities);
             }
             client = client.tls_certs_only(authorities);
-        } else if is_plain {
-            client = client.tls_certs_only([]); // plain HTTP needs no root certificates
         }
         if let Some((certificate, key)) = &credentials.certificate {
             let pem = format!("{certificate}\n{}", key.expose_secret());
@@ -203,15 +198,10 @@ async fn send(client: &Client, url: &Url, body: Vec<u8>) -> Result<Response, NoA
 }
 
 /// The body, unless it is longer than [`MAX_ANSWER_BYTES`].
-async fn read_body(mut response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::Failed(root_cause(&error)))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Ok(Err(InvalidAnswer::TooLong));
-        }
-    }
-    Ok(Ok(body))
+async fn read_body(response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
+    let read = read_limited(response, MAX_ANSWER_BYTES).await;
+    let (body, is_complete) = read.map_err(|error| NoAnswer::Failed(root_cause(&error)))?;
+    Ok(if is_complete { Ok(body) } else { Err(InvalidAnswer::TooLong) })
 }
 
 async fn drain(response: Response) {
