@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{self, CertificateError, PeerIncompatible};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
-use super::connection_limit::{ActiveRequest, PendingBody, Slot};
+use super::connection_limit::{PendingBody, Slot};
 use super::stream::{CurrentAnswer, DeferredWrites, Stream};
 use super::{Arrival, LAST_REQUEST_WAIT, Phase, Port, Stop, closed};
 use crate::observe::logs::Samples;
@@ -114,7 +114,13 @@ async fn serve_requests(
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             current_answer.begin(answer.body().size_hint().lower());
-            Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _active: active }))
+            // The request is active until its answer is written: the body owns `active`.
+            Ok::<_, Infallible>(answer.map(|body| {
+                body.map_err(move |error| {
+                    let _active = &active;
+                    error
+                })
+            }))
         }
     });
     let connection = http1::Builder::new()
@@ -276,30 +282,4 @@ async fn drain(body: Incoming) {
     let mut rest = Limited::new(body, DRAIN_BYTES);
     // Ends with the body, or when a limit is reached.
     let _ = timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
-}
-
-/// An answer's body. The request is active until its answer is written.
-struct AnswerBody {
-    body: Body,
-    _active: ActiveRequest,
-}
-
-impl HttpBody for AnswerBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
