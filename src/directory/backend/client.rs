@@ -28,13 +28,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const DRAIN_FOR: Duration = Duration::from_millis(50);
 /// The maximum length of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
+const NOT_JSON: &str = "is not a single JSON object";
 
 /// The URL, the HTTP client and the limits. [`Settings::new`] checks them: the connector does not start with invalid
 /// ones.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) url: Url,
-    pub(super) client: Client,
+    client: Client,
     pub(super) limits: Limits,
 }
 
@@ -161,18 +162,17 @@ pub(super) enum NoAnswer {
 
 /// Sends the request and reads the answer. A look-up has no effect, so the request is sent a second time if the
 /// connection ends without an answer: a server may close an idle connection just when it is used again.
-pub(super) async fn ask(client: &Client, url: &Url, request: &LookupRequest<'_>) -> Result<Answer, NoAnswer> {
+pub(super) async fn ask(settings: &Settings, request: &LookupRequest<'_>) -> Result<Answer, NoAnswer> {
     let body = question(request);
-    let response = match send(client, url, body.clone()).await {
-        Err(NoAnswer::Failed(_)) => send(client, url, body).await?,
+    let response = match send(settings, body.clone()).await {
+        Err(NoAnswer::Failed(_)) => send(settings, body).await?,
         sent => sent?,
     };
     match response.status().as_u16() {
-        200 => Ok(match read_body(response).await? {
-            Ok(body) => read_answer(request.kind, &body)
-                .map_or_else(|error| Answer::Malformed(error.to_string()), Answer::Known),
-            Err(error) => Answer::Malformed(error.to_string()),
-        }),
+        200 => {
+            let read = read_body(response).await?.and_then(|body| read_answer(request.kind, &body));
+            Ok(read.map_or_else(Answer::Malformed, Answer::Known))
+        }
         status @ 500.. => {
             drain(response).await;
             Err(NoAnswer::Failed(format!("answered {status}")))
@@ -189,8 +189,8 @@ pub(super) async fn ask(client: &Client, url: &Url, request: &LookupRequest<'_>)
     }
 }
 
-async fn send(client: &Client, url: &Url, body: Vec<u8>) -> Result<Response, NoAnswer> {
-    let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+async fn send(settings: &Settings, body: Vec<u8>) -> Result<Response, NoAnswer> {
+    let request = settings.client.post(settings.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
     request.send().await.map_err(|error| {
         let cause = root_cause(&error);
         if error.is_connect() { NoAnswer::Unreachable(cause) } else { NoAnswer::Failed(cause) }
@@ -198,10 +198,10 @@ async fn send(client: &Client, url: &Url, body: Vec<u8>) -> Result<Response, NoA
 }
 
 /// The body, unless it is longer than [`MAX_ANSWER_BYTES`].
-async fn read_body(response: Response) -> Result<Result<Vec<u8>, InvalidAnswer>, NoAnswer> {
+async fn read_body(response: Response) -> Result<Result<Vec<u8>, String>, NoAnswer> {
     let read = read_limited(response, MAX_ANSWER_BYTES).await;
     let (body, is_complete) = read.map_err(|error| NoAnswer::Failed(root_cause(&error)))?;
-    Ok(if is_complete { Ok(body) } else { Err(InvalidAnswer::TooLong) })
+    Ok(if is_complete { Ok(body) } else { Err(format!("is longer than {} KiB", MAX_ANSWER_BYTES.div_euclid(1024))) })
 }
 
 async fn drain(response: Response) {
@@ -238,39 +238,17 @@ struct AnswerBody {
     revoked: bool,
 }
 
-/// Why the body of a 200 answer is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum InvalidAnswer {
-    TooLong,
-    NotJson,
-    /// The member at this path has a wrong type or value, or an unknown member.
-    Member(String),
-    Problem(Problem),
-}
-
-impl fmt::Display for InvalidAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong => write!(f, "is longer than {} KiB", MAX_ANSWER_BYTES.div_euclid(1024)),
-            Self::NotJson => f.write_str("is not a single JSON object"),
-            Self::Member(path) => write!(f, "{path}: wrong type, invalid value, or unknown member"),
-            Self::Problem(problem) => write!(f, "{problem}"),
-        }
-    }
-}
-
-fn read_answer(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswer> {
+/// Reads the body of a 200 answer. The error says why it is invalid.
+fn read_answer(kind: Kind, body: &[u8]) -> Result<Registration, String> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(InvalidAnswer::NotJson); // serde also accepts an array for a struct
+        return Err(NOT_JSON.to_owned()); // serde also accepts an array for a struct
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let found: AnswerBody = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid_answer(&error))?;
-    json.end().map_err(|_| InvalidAnswer::NotJson)?;
-    let first_problem =
-        |problems: Vec<Problem>| problems.into_iter().next().map_or(InvalidAnswer::NotJson, InvalidAnswer::Problem);
-    let invalid = |path: &str, message: &str| InvalidAnswer::Problem(Problem::new(path, message));
+    json.end().map_err(|_| NOT_JSON)?;
+    let first_problem = |problems: Vec<Problem>| problems.first().map(Problem::to_string).unwrap_or_default();
     if kind == Kind::RecognitionToken && found.channel.is_some() {
-        return Err(invalid("channel", "must be absent: a recognition token is valid on any channel"));
+        return Err("channel: must be absent: a recognition token is valid on any channel".to_owned());
     }
     let device = found.device.as_deref().map(model::device).transpose().map_err(first_problem)?;
     let profile = found.shopper.as_ref().map(model::shopper).transpose();
@@ -278,24 +256,25 @@ fn read_answer(kind: Kind, body: &[u8]) -> Result<Registration, InvalidAnswer> {
         .map_err(|problems| first_problem(problems.into_iter().map(|problem| problem.within("shopper")).collect()))?;
     match profile {
         Some(profile) if !profile.devices.is_empty() => {
-            Err(invalid("shopper.devices", "must be absent or empty: give the key's device as `device`"))
+            Err("shopper.devices: must be absent or empty: give the key's device as `device`".to_owned())
         }
         _ if found.revoked => Ok(Registration::Revoked),
         Some(profile) => {
             let holder = Holder { shopper: profile.shopper, device };
             Ok(Registration::Active { holder, channel: found.channel.map(|word| word.0) })
         }
-        None => Err(invalid("shopper", "is missing: only a revoked key or token may have no shopper")),
+        None => Err("shopper: is missing: only a revoked key or token may have no shopper".to_owned()),
     }
 }
 
-fn invalid_answer(error: &serde_path_to_error::Error<serde_json::Error>) -> InvalidAnswer {
+fn invalid_answer(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     if error.inner().classify() != serde_json::error::Category::Data {
-        return InvalidAnswer::NotJson;
+        return NOT_JSON.to_owned();
     }
     let path = error.path().to_string();
     let known_names: Vec<&str> = path.split('.').take_while(|segment| is_member(segment)).collect();
-    InvalidAnswer::Member(if known_names.is_empty() { "the object".to_owned() } else { known_names.join(".") })
+    let member = if known_names.is_empty() { "the object".to_owned() } else { known_names.join(".") };
+    format!("{member}: wrong type, invalid value, or unknown member")
 }
 
 /// Whether an answer may have a member of this name. An error repeats no other name.
@@ -314,7 +293,7 @@ mod tests {
     fn outcome(kind: Kind, text: &str) -> String {
         match read_answer(kind, text.as_bytes()) {
             Ok(registration) => format!("{registration:?}"),
-            Err(error) => error.to_string(),
+            Err(error) => error,
         }
     }
 

@@ -21,7 +21,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use reqwest::{Client, Url};
 use tokio::select;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -54,9 +53,7 @@ const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// An identity backend.
 #[derive(Debug)]
 pub struct IdentityBackend {
-    client: Client,
-    url: Url,
-    limits: Limits,
+    settings: Settings,
     permits: Semaphore,
     circuit: Circuit,
     /// When the last failed probe was sent. The holder of the lock sends the probe.
@@ -79,11 +76,9 @@ pub(super) struct LookupRequest<'a> {
 impl IdentityBackend {
     /// Sends nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let Settings { url, client, limits } = settings;
+        let limits = settings.limits;
         Self {
-            client,
-            url,
-            limits,
+            settings,
             permits: Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS)),
             circuit: Circuit::new(),
             last_failed_probe: Mutex::default(),
@@ -105,11 +100,11 @@ impl IdentityBackend {
 
     /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.limits.max_in_flight.saturating_sub(self.permits.available_permits())
+        self.settings.limits.max_in_flight.saturating_sub(self.permits.available_permits())
     }
 
     pub(super) fn max_staleness(&self) -> Duration {
-        self.limits.cache_for
+        self.settings.limits.cache_for
     }
 
     pub(super) fn clear_cache(&self) {
@@ -147,7 +142,7 @@ impl IdentityBackend {
         let sent = self.metrics.sent("abandoned");
         let asked = Instant::now();
         let until = self.deadline(request.context, asked);
-        let half = asked.checked_add(self.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
+        let half = asked.checked_add(self.settings.limits.timeout.checked_div(2).unwrap_or_default()).unwrap_or(until);
         let mut asking = pin!(timeout_at(until, self.send(request)));
         let mut probing = pin!(timeout_at(until, self.answers_others(request, asked)));
         let mut probe_result = None;
@@ -180,7 +175,7 @@ impl IdentityBackend {
             Err(_) => {
                 sent.finish("timeout");
                 // A request cut short by the scan's deadline shows nothing about the backend.
-                let had_full_timeout = now.saturating_duration_since(asked) >= self.limits.timeout;
+                let had_full_timeout = now.saturating_duration_since(asked) >= self.settings.limits.timeout;
                 ("no answer in time".to_owned(), had_full_timeout)
             }
         };
@@ -195,7 +190,7 @@ impl IdentityBackend {
     }
 
     async fn send(&self, request: &LookupRequest<'_>) -> Result<Answer, NoAnswer> {
-        client::ask(&self.client, &self.url, request).await
+        client::ask(&self.settings, request).await
     }
 
     /// Whether the backend has answered any request since this one was sent. If not, sends a probe: a look-up of a
@@ -267,7 +262,7 @@ impl IdentityBackend {
         let (digest, deadline) = (Digest::from_bytes([0; 32]), Instant::now());
         let context = ScanContext { subject: digest.into(), store, channel: None, deadline };
         let request = LookupRequest { kind: Kind::IdentityKey, value: "", digest, context: &context };
-        match timeout(self.limits.timeout, self.ask_made_up(&request)).await {
+        match timeout(self.settings.limits.timeout, self.ask_made_up(&request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(NoAnswer::Unreachable(cause) | NoAnswer::Failed(cause))) => Err(cause),
             Err(_) => Err("no answer in time".to_owned()),
@@ -310,14 +305,14 @@ impl IdentityBackend {
     }
 
     fn deadline(&self, context: &ScanContext, now: Instant) -> Instant {
-        let own = now.checked_add(self.limits.timeout).unwrap_or(now);
+        let own = now.checked_add(self.settings.limits.timeout).unwrap_or(now);
         own.min(context.deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now))
     }
 
     /// The error of a failed look-up. Logs it if the failure opened the circuit breaker.
     fn fail(&self, has_opened: bool, cause: &str) -> DirectoryError {
         if has_opened {
-            let url = self.url.as_str();
+            let url = self.settings.url.as_str();
             tracing::warn!(url, error = cause, "the identity backend does not answer: scans get a 500 until it does");
         }
         unavailable(cause)
