@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::Request;
+use axum::http::header::AsHeaderName;
 use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Version, header};
 use ipnet::IpNet;
@@ -30,12 +31,16 @@ fn is_host(value: &HeaderValue) -> bool {
     value.is_empty() || (!value.contains(&b'@') && Authority::try_from(value).is_ok())
 }
 
+/// The value of a header that occurs exactly once. With several, a proxy may have checked another one.
+pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
 /// The token of the `Authorization` header, if its scheme is `Bearer`. One or more spaces may separate the two (RFC
-/// 9110, section 11.4). `None` with several such headers, since a proxy may have checked another one.
+/// 9110, section 11.4). `None` with several such headers.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = single(headers, header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }

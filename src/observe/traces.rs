@@ -9,6 +9,7 @@
 //! [`Settings::callers_traces_per_second`], because any client can claim that. The random number is independent of the
 //! trace id, which the caller chooses.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use axum::http::HeaderMap;
 use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     FutureExt as _, SpanContext, SpanKind, Status, TraceContextExt as _, TraceId, Tracer as _, TracerProvider as _,
 };
@@ -182,22 +183,10 @@ fn parent_span(headers: &HeaderMap) -> Option<SpanContext> {
     if !is_plain || !has_valid_end {
         return None;
     }
-    let context = TraceContextPropagator::new().extract(&SingleHeader(known));
+    let header = HashMap::from([(TRACEPARENT.to_owned(), known.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&header);
     let parent = context.span().span_context().clone();
     parent.is_valid().then_some(parent)
-}
-
-/// The `traceparent` header alone.
-struct SingleHeader<'a>(&'a str);
-
-impl Extractor for SingleHeader<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        (key == TRACEPARENT).then_some(self.0)
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT]
-    }
 }
 
 #[cfg(test)]

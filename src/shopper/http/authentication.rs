@@ -3,8 +3,8 @@
 
 use axum::Json;
 use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::domain::customer::AnonymousId;
 use crate::http::document::Document;
-use crate::http::headers::bearer;
+use crate::http::headers::{bearer, single};
 use crate::http::members::Members;
 use crate::http::openapi::{Refusals, refusals};
 use crate::rate_limit::Caller;
@@ -82,7 +82,7 @@ async fn anonymous(State(shoppers): State<Shoppers>, request: Request) -> Result
     let (parts, body) = request.into_parts();
     let caller = shoppers.caller(&parts);
     shoppers.count_request(&caller).await?;
-    let key = single_header(&parts.headers, X_AUTH_KEY).map(HeaderValue::as_bytes);
+    let key = single(&parts.headers, X_AUTH_KEY).map(HeaderValue::as_bytes);
     // Before the body is read, so that a caller without the key costs little.
     if !shoppers.commerce.is_authorized(key) {
         // Only wrong keys are counted here: the right key passes after any number of wrong ones, since clients may
@@ -158,7 +158,7 @@ impl FromRequestParts<Shoppers> for Shopper {
     type Rejection = ShopperError;
 
     async fn from_request_parts(parts: &mut Parts, shoppers: &Shoppers) -> Result<Self, ShopperError> {
-        let context = single_header(&parts.headers, X_CUSTOMER_CONTEXT);
+        let context = single(&parts.headers, X_CUSTOMER_CONTEXT);
         let context = context.and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
         let check = |bearer: &Bearer| shoppers.commerce.check_context(bearer, context);
         authenticate(parts, shoppers, check).await.map(Self)
@@ -190,10 +190,4 @@ async fn authenticate(
         Err(_) => shoppers.count_request(&shoppers.caller(parts)).await?,
     }
     Ok(checked?)
-}
-
-/// The value of a header that occurs exactly once.
-fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
