@@ -11,7 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admin::lists::{BadPage, List, Listed, PageQuery, cursor, list, parse_cursor};
-use crate::admin::{AdminError, Management, rfc3339};
+use crate::admin::{AdminError, Management};
+use crate::clock::rfc3339;
 use crate::digest::Fingerprint;
 use crate::directory::AuditEntry;
 use crate::domain::decision::{Decision, Denial};

@@ -5,13 +5,14 @@
 //! file system, and where files are replaced by changing a symbolic link.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use thiserror::Error;
 use tokio::task::spawn_blocking;
 
 use super::build::{import, read_source};
@@ -118,11 +119,13 @@ impl Reload {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Error)]
 enum ReloadError {
     /// A file cannot be used until it changes.
+    #[error("{0}")]
     Invalid(String),
     /// The next attempt may succeed.
+    #[error("{0}")]
     Temporary(String),
 }
 
@@ -133,13 +136,6 @@ impl ReloadError {
 
     fn temporary(error: impl Display) -> Self {
         Self::Temporary(error.to_string())
-    }
-}
-
-impl Display for ReloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Invalid(error) | Self::Temporary(error)) = self;
-        f.write_str(error)
     }
 }
 

@@ -27,8 +27,8 @@ pub use change::{Change, Issued, IssuedToken, Outcome, Refusal};
 pub(crate) use faults::FaultsByKey;
 pub use faults::{Fault, Faults};
 pub(crate) use model::{
-    COLUMNS, Cell, CustomerRow, IdentityKeyRow, Problem, RecognitionTokenRow, Row, ShopperRow, StoreRow, customer,
-    identity_key, placeholder, recognition_token, shopper, store,
+    COLUMNS, Cell, CustomerRow, IdentityKeyRow, Problem, RecognitionTokenRow, Row, ShopperRow, StoreRow, Word,
+    customer, identity_key, placeholder, recognition_token, shopper, store,
 };
 pub(crate) use model::{Kind, Link, Profile};
 

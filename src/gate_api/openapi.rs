@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use utoipa::ToSchema;
 
 use crate::callers::UnknownCaller;
+use crate::directory::Word;
 use crate::domain::decision::Denial;
+use crate::domain::scan::{KeyChannel, Location};
 use crate::gate_api::error::GateError;
 use crate::gate_api::request::Invalid;
 use crate::http::error;
@@ -35,6 +37,10 @@ refusals! {
         .exactly([error::Refused::too_many_requests(1, ""), fault()]);
 }
 
+// utoipa cannot derive a schema with `Word<_>` itself.
+type KeyChannelWord = Word<KeyChannel>;
+type LocationWord = Word<Location>;
+
 /// A scan. Unknown members are ignored.
 #[derive(ToSchema)]
 #[schema(as = Scan)]
@@ -53,7 +59,7 @@ pub(crate) struct ScanBody {
     auth_event: AuthEventBody,
     /// How the key was read, if that is known.
     #[schema(inline)]
-    key_channel: Option<KeyChannelSchema>,
+    key_channel: Option<KeyChannelWord>,
 }
 
 /// The event at the gate.
@@ -67,21 +73,5 @@ struct AuthEventBody {
     #[schema(format = DateTime, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|\+00:00)$")]
     timestamp: String,
     #[schema(inline)]
-    location: LocationSchema,
-}
-
-#[derive(ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "as above")]
-enum KeyChannelSchema {
-    Optical,
-    Radio,
-}
-
-#[derive(ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "as above")]
-enum LocationSchema {
-    Entry,
-    Exit,
+    location: LocationWord,
 }

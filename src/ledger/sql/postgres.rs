@@ -8,8 +8,9 @@ use serde::Serialize;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, Row as _, query};
 
-use super::rows::{self, Columns, nanos_before, rfc3339, to_nanos};
+use super::rows::{self, Columns, nanos_before, to_nanos};
 use super::writer::{Batch, BatchOutcome, PendingRecord};
+use crate::clock::rfc3339;
 use crate::digest::Digest;
 use crate::ledger::{LedgerError, Limits, Recorded};
 use crate::storage::{DatabaseError, corrupt};

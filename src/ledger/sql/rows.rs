@@ -1,6 +1,6 @@
 //! Conversion between rows and values.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, Row as _, query};
 
@@ -112,8 +112,4 @@ pub(super) fn number(SessionId(id): SessionId) -> i64 {
 /// A time that lies `span` before `now`, in nanoseconds since 1970.
 pub(super) fn nanos_before(now: DateTime<Utc>, span: TimeDelta) -> i64 {
     to_nanos(now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC))
-}
-
-pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -10,8 +10,9 @@ use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::rows::{self, Columns, nanos_before, number, rfc3339, session_id, to_nanos};
+use super::rows::{self, Columns, nanos_before, number, session_id, to_nanos};
 use super::writer::{Batch, BatchOutcome, PendingRecord};
+use crate::clock::rfc3339;
 use crate::digest::Digest;
 use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId};

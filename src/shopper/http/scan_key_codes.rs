@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use chrono::SecondsFormat;
 use qrcode::render::svg;
 use qrcode::{Color, EcLevel, QrCode};
 use secrecy::ExposeSecret as _;
@@ -15,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::clock::rfc3339;
 use crate::domain::ids::DeviceId;
 use crate::http::SCAN_KEY_CODES;
 use crate::http::document::Document;
@@ -124,14 +124,12 @@ fn device(body: &str) -> Result<Option<DeviceId>, ShopperError> {
 }
 
 fn as_json(code: &IssuedCode) -> Response {
-    let [made_at, expires_at] =
-        [code.made_at, code.expires_at].map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
     let text = code.code.expose_secret();
     let body = CodeBody {
         scan_key_code: text,
         identity_key: &BASE64_STANDARD.encode(text),
-        made_at: &made_at,
-        expires_at: &expires_at,
+        made_at: &rfc3339(code.made_at),
+        expires_at: &rfc3339(code.expires_at),
         refresh_after_seconds: code.refresh_after.num_seconds(),
     };
     Json(body).into_response()
@@ -141,8 +139,7 @@ fn as_picture(code: &IssuedCode, picture: Picture) -> Result<Response, ShopperEr
     let text = code.code.expose_secret();
     let drawn = draw(text, picture);
     let drawn = drawn.map_err(|cause| ShopperError::Internal { reason: "picture", cause })?;
-    let expires_at = code.expires_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-    let values = [text.to_owned(), expires_at, code.refresh_after.num_seconds().to_string()];
+    let values = [text.to_owned(), rfc3339(code.expires_at), code.refresh_after.num_seconds().to_string()];
     let mut response = ([(header::CONTENT_TYPE, picture.content_type())], drawn).into_response();
     for (name, value) in CODE_HEADERS.into_iter().zip(values) {
         if let Ok(value) = HeaderValue::try_from(value) {
