@@ -246,16 +246,6 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_its_own_burst() {
-        let limits = limits(2, 10);
-        for number in 0..10 {
-            assert!(limits.count_locally(&caller(number)).is_ok());
-            assert!(limits.count_locally(&caller(number)).is_ok());
-            assert!(limits.count_locally(&caller(number)).is_err_and(|wait| wait <= Duration::from_secs(1)));
-        }
-    }
-
-    #[test]
     fn callers_beyond_the_maximum_share_one_allowance() {
         let limits = limits(2, 1000);
         let passed = (0..1_000_000).filter(|number| limits.count_locally(&caller(*number)).is_ok()).count();

@@ -279,18 +279,6 @@ fn merge_beyond_a_limit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn cart_expires_exactly_30_days_after_its_last_change() {
-    let mut carts = with_lines(1);
-    open(&mut carts, "Wishes", 2, at(1)).expect("the cart opens");
-    let month = 30 * 24;
-    let just_before = at(month).checked_sub_signed(TimeDelta::nanoseconds(1)).expect("in range");
-    assert_eq!(carts.clone().without_expired(just_before), carts);
-    let left = carts.clone().without_expired(at(month));
-    assert_eq!(left.all().iter().map(|cart| cart.id).collect::<Vec<_>>(), [id(2)]);
-    assert!(carts.without_expired(at(month + 1)).is_empty());
-}
-
-#[test]
 fn stored_carts_with_duplicates_are_refused() {
     let cart = with_lines(2).delete(id(1)).expect("the cart exists");
     let renamed = Cart { name: CartName::parse("Other").expect("a name"), ..cart.clone() };
