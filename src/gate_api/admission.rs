@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use ipnet::IpNet;
 
 use crate::callers::{Caller, Callers, Credentials};
-use crate::gate_api::error::GateError;
+use crate::gate_api::answer::GateError;
 use crate::http::headers::caller_of;
 use crate::http::request_log::LogFields;
 use crate::observe::metrics::Metrics;

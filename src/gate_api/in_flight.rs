@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::later;
-use crate::gate_api::error::GateError;
+use crate::gate_api::answer::GateError;
 use crate::http::error::OVERLOADED;
 use crate::observe::metrics::Metrics;
 

@@ -5,7 +5,6 @@
 
 mod admission;
 mod answer;
-mod error;
 mod in_flight;
 mod openapi;
 mod request;
@@ -35,8 +34,7 @@ use crate::http::{Readiness, probes, with_common_layers};
 use crate::observe::metrics::Metrics;
 use crate::server::Arrival;
 use crate::verify::{Connector, Verdict};
-use answer::Authorized;
-use error::GateError;
+use answer::{Authorized, GateError};
 use openapi::{DESCRIPTION, Refused, ScanBody};
 use request::WireRequest;
 

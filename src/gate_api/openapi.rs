@@ -11,7 +11,7 @@ use crate::callers::UnknownCaller;
 use crate::directory::Word;
 use crate::domain::decision::Denial;
 use crate::domain::scan::{KeyChannel, Location};
-use crate::gate_api::error::GateError;
+use crate::gate_api::answer::GateError;
 use crate::gate_api::request::Invalid;
 use crate::http::error;
 use crate::http::openapi::{Refusals, fault, refusals};
