@@ -1,7 +1,6 @@
 //! A small trace collector: OTLP over HTTP, in protobuf.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,7 +14,7 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::checks::repeat_until;
 
 /// Received requests: headers and body.
 type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
@@ -68,15 +67,8 @@ impl Collector {
 
     /// Waits until the received spans meet the condition, and returns them.
     pub(crate) async fn wait_until(&self, condition: impl Fn(&[Span]) -> bool) -> Vec<Span> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let spans: Vec<Span> = self.spans().into_iter().map(|(_, span)| span).collect();
-            if condition(&spans) {
-                return spans;
-            }
-            assert!(Instant::now() < deadline, "received: {spans:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-        }
+        let spans = async || self.spans().into_iter().map(|(_, span)| span).collect::<Vec<_>>();
+        repeat_until("spans", spans, |spans| condition(spans)).await
     }
 }
 

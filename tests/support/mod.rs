@@ -42,8 +42,9 @@ pub(crate) mod trials;
 
 pub(crate) use {
     administration::{LISTS, segment},
+    checks::wait_until,
     postgres::{Postgres, Transaction, free_port},
-    process::{Ended, Process, wait_until},
+    process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{

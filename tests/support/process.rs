@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::checks::repeat_until;
 use super::server::{Answer, MANAGEMENT_TOKEN, client, environment};
 use super::{IDENTITY_KEYS, secrets};
 
@@ -167,10 +168,20 @@ impl Process {
         value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
     }
 
+    /// Waits until a metric has this value.
+    pub(crate) async fn wait_for_metric(&self, name: &str, value: f64) {
+        repeat_until(name, async || self.metric(name).await, |now| *now == value).await;
+    }
+
     /// The status in `/readyz`.
     pub(crate) async fn readiness(&self) -> String {
         let answer: Value = serde_json::from_str(&self.get("/readyz").await).unwrap();
         answer["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until `/readyz` has this status.
+    pub(crate) async fn wait_for_readiness(&self, status: &str) {
+        repeat_until("/readyz", async || self.readiness().await, |now| now == status).await;
     }
 
     /// Waits for the next line on standard output that contains this text, and returns it.
@@ -299,15 +310,6 @@ fn next(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
     let until_deadline = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
     std::iter::from_fn(until_deadline).find(|line| line.contains(part))
-}
-
-/// Polls until the condition is true.
-pub(crate) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
-    }
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

@@ -223,6 +223,17 @@ impl Server {
         metrics
     }
 
+    /// The status in `/readyz` of both ports, which always answer 200.
+    pub(crate) async fn readiness(&self) -> String {
+        let mut statuses = Vec::new();
+        for port in [&self.api, &self.management] {
+            let answer = self.client.get(format!("{port}/readyz")).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            statuses.push(answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned());
+        }
+        if statuses[0] == statuses[1] { statuses.swap_remove(0) } else { "changing".to_owned() }
+    }
+
     /// Asks the connector to stop, as SIGTERM does, without waiting.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.stop.take());
@@ -244,6 +255,7 @@ impl Drop for Server {
     }
 }
 
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::checks::*;
 use crate::engine::Engine;
 use crate::engines::import::{TestDatabase, spawn_command};
-use crate::engines::outage::wait_until;
 use crate::shopper::scan_key_codes::{request_code, scan_of_code};
 use crate::support::Server;
 use crate::support::carts::signed_in;
@@ -134,7 +133,7 @@ async fn export_during_changes_can_be_imported(engine: Engine) {
     let held = database.postgres().begin(changes);
     let output = database.path("b.jsonl");
     let child = spawn_command(&database, &["export", "--output", &output]);
-    wait_until(PATIENCE, "the export waits", async || database.postgres().waiting() > 0).await;
+    wait_until("the export waits", async || database.postgres().waiting() > 0).await;
     held.commit();
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::checks::PATIENCE;
-use crate::support::{
-    Answer, Ended, IDENTITY_KEYS, Process, client, client_without_credentials, scan, scan_with_key, wait_until,
-};
+use crate::support::{Answer, Ended, IDENTITY_KEYS, Process, client, client_without_credentials, scan, scan_with_key};
 
 /// A directory in which the look-up of this key has a fault.
 fn directory_with_fault(key: &str, fault: &str) -> Value {
@@ -294,7 +292,7 @@ async fn request_of_a_disconnected_client_is_logged() {
     let request = scan_with_key(b"slow");
     let sent = client().post(format!("{}{IDENTITY_KEYS}", process.api)).body(request.to_string()).send();
     let sent = tokio::spawn(sent);
-    wait_until("the scan runs", async || process.metric("connector_places_taken").await == 1.0).await;
+    process.wait_for_metric("connector_places_taken", 1.0).await;
     sent.abort();
     assert!(sent.await.is_err_and(|error| error.is_cancelled()), "the client disconnected before the answer");
     let line = line_of(&process.stop().stderr, &request["requestId"]);

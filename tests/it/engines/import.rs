@@ -9,7 +9,6 @@ use tempfile::TempDir;
 use crate::checks::*;
 use crate::engine::{Database, Engine};
 use crate::engines::hostile::hostile_texts;
-use crate::engines::outage::wait_until;
 use crate::support::{Ended, HASH_KEY, Server, environment, scan_with_key};
 
 /// More rows than one batch of an import has.
@@ -173,7 +172,7 @@ async fn running_connector_sees_an_import(engine: Engine) {
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
     assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before the import");
     database.import("a.jsonl", &many_rows(FEW_KEYS).replace("\"RADIO\"", "null"));
-    wait_until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
+    wait_until("the connector sees the import", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
@@ -235,7 +234,7 @@ async fn interrupted_import_can_be_repeated(engine: Engine) {
         // The import is blocked at its first batch until the signal has been sent.
         let held = postgres.begin("SELECT * FROM directory_version FOR UPDATE");
         let child = spawn_command(&database, &["import", &file]);
-        wait_until(PATIENCE, "the import waits", async || postgres.waiting() > 0).await;
+        wait_until("the import waits", async || postgres.waiting() > 0).await;
         let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         drop(held);

@@ -3,9 +3,8 @@
 use crate::trials::{apply, with_database};
 use std::time::{Duration, Instant};
 
-use crate::checks::PATIENCE;
+use crate::checks::wait_until;
 use crate::engine::Database;
-use crate::engines::outage::wait_until;
 use crate::support::Starting;
 
 fn serve(database: &Database) -> Starting {
@@ -82,14 +81,14 @@ async fn signal_ends_a_start_immediately_at_every_step(database: Database) {
     ] {
         let held = database.begin(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
         let process = Starting::run(&[command], &database.settings());
-        wait_until(PATIENCE, "the start waits", async || database.waiting() > 0).await;
+        wait_until("the start waits", async || database.waiting() > 0).await;
         let began = Instant::now();
         process.signal("TERM");
         let (ended, log) = process.wait_for_end();
         assert_eq!(ended, Some(code), "{command}, {table}: {log:#?}");
         assert!(began.elapsed() < Duration::from_secs(3), "{command}, {table}: {:?}", began.elapsed());
         drop(held);
-        wait_until(PATIENCE, "nothing waits", async || database.waiting() == 0).await;
+        wait_until("nothing waits", async || database.waiting() == 0).await;
     }
 }
 

@@ -112,14 +112,8 @@ async fn limited_request_is_not_recorded_and_its_retry_is_decided() {
             _ => accepted += 1,
         }
     };
-    let deadline = Instant::now() + PATIENCE;
-    let answer = loop {
-        let answer = server.verify(&retry(&refused)).await;
-        if answer.status != 429 {
-            break answer;
-        }
-        assert!(Instant::now() < deadline, "requests are still refused at the deadline");
-    };
+    let answer =
+        repeat_until("the retry", async || server.verify(&retry(&refused)).await, |answer| answer.status != 429).await;
     assert_granted(&answer, "shopper-uuid-001", "SHOPPER", "the retry");
     assert_eq!(server.sessions().await.len(), accepted + 1);
 }

@@ -192,7 +192,6 @@ async fn number_of_anonymous_customers_with_carts_is_limited(engine: Engine) {
     for owner in &owners {
         owner.add_to("Other", "b", 1).await;
     }
-    let metrics = server.metrics().await;
-    let counted = metrics.lines().find_map(|line| line.strip_prefix("connector_anonymous_carts ")?.parse().ok());
-    assert!((owners.len()..=2 * owners.len()).contains(&counted.unwrap()), "{counted:?} of {}", owners.len());
+    let (counted, owners) = (metric(&server, "connector_anonymous_carts").await, owners.len() as u64);
+    assert!((owners..=2 * owners).contains(&counted), "{counted} of {owners}");
 }
