@@ -37,7 +37,6 @@ mod server;
 pub(crate) mod shopper;
 mod signals;
 mod slow_disk;
-mod starting;
 pub(crate) mod trials;
 
 pub(crate) use {
@@ -51,5 +50,4 @@ pub(crate) use {
         Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, sessions,
     },
     slow_disk::SlowDisk,
-    starting::{Starting, silent_server},
 };
