@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::checks::repeat_until;
 
@@ -23,7 +23,7 @@ type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 pub(crate) struct Collector {
     pub(crate) url: String,
     sent: Sent,
-    running: JoinHandle<()>,
+    _running: JoinSet<()>,
 }
 
 impl Collector {
@@ -41,8 +41,9 @@ impl Collector {
         let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&sent));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let running = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, sent, running }
+        let mut running = JoinSet::new();
+        running.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, sent, _running: running }
     }
 
     /// All received requests.
@@ -69,12 +70,6 @@ impl Collector {
     pub(crate) async fn wait_until(&self, condition: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let spans = async || self.spans().into_iter().map(|(_, span)| span).collect::<Vec<_>>();
         repeat_until("spans", spans, |spans| condition(spans)).await
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.running.abort();
     }
 }
 

@@ -47,7 +47,8 @@ pub(crate) use {
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{
-        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, sessions,
+        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, file_with,
+        sessions,
     },
     slow_disk::SlowDisk,
 };

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::checks::repeat_until;
-use super::server::{Answer, MANAGEMENT_TOKEN, client, environment};
+use super::server::{Answer, MANAGEMENT_TOKEN, client, environment, file_with};
+use super::signals::signal;
 use super::{IDENTITY_KEYS, secrets};
 
 /// The maximum time for a process to print an expected line, or to end; longer than the deadline of a start.
@@ -54,10 +55,8 @@ impl Process {
 
     /// Starts `demo` with this directory file.
     pub(crate) async fn with_directory(directory: &Value, settings: &[(&str, &str)]) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), directory.to_string()).unwrap();
-        let path = file.path().to_str().unwrap().to_owned();
-        Self::demo(&[&[("directory.file", path.as_str())], settings].concat()).await
+        let file = file_with(directory.to_string());
+        Self::demo(&[&[("directory.file", file.path().to_str().unwrap())], settings].concat()).await
     }
 
     /// Starts `serve` or `demo` on free ports, and waits until it is ready. `subcommand` may include arguments without
@@ -202,8 +201,7 @@ impl Process {
 
     /// Sends a signal without checking the metrics, which the process cannot answer.
     pub(crate) fn signal_only(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success(), "kill -{name}");
+        signal(name, &[self.child.id()]);
     }
 
     /// Stops the process with SIGTERM, and returns exit code and output.

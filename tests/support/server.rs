@@ -11,7 +11,7 @@ use identity_connector::testing::directory::Faults;
 use identity_connector::testing::tls::Tls;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -183,11 +183,8 @@ impl Server {
 
     /// A connector with this directory file.
     pub(crate) async fn with_directory(directory: Value, settings: &[(&str, &str)]) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), directory.to_string()).unwrap();
-        let path = file.path().to_str().unwrap();
-        let settings: Vec<_> = [("directory.file", path)].into_iter().chain(settings.iter().copied()).collect();
-        Self::demo(&settings).await
+        let file = file_with(directory.to_string());
+        Self::demo(&[&[("directory.file", file.path().to_str().unwrap())], settings].concat()).await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -322,6 +319,13 @@ fn plain_client() -> reqwest::ClientBuilder {
 pub(crate) fn environment<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> Vec<(String, String)> {
     let variable = |name: &str| format!("CONNECTOR__{}", name.to_uppercase().replace('.', "__"));
     settings.into_iter().map(|(name, value)| (variable(name), (*value).to_owned())).collect()
+}
+
+/// A file with this content. It is removed when dropped.
+pub(crate) fn file_with(content: impl AsRef<[u8]>) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    file
 }
 
 /// Settings with borrowed names and values.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, file_with, scan};
 
 const KEY: &str = "the-key-of-amazon";
 
@@ -91,7 +91,7 @@ async fn a_probe_does_not_read_the_configuration_of_this_machine() {
     let invalid = [("server.bnd", "127.0.0.1:1")];
     let probe = Ended::run(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &invalid);
     assert!(probe.stdout.contains("  ok  a whole scan"), "{}{}", probe.stdout, probe.stderr);
-    let config = tempfile::NamedTempFile::new().unwrap();
+    let config = file_with("");
     let with_config = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
     assert_eq!(Ended::run(&with_config, &invalid).code, Some(64), "--config is read");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::checks::PATIENCE;
-use crate::support::{Answer, Ended, IDENTITY_KEYS, Process, client, client_without_credentials, scan, scan_with_key};
+use crate::support::{
+    Answer, Ended, IDENTITY_KEYS, Process, client, client_without_credentials, file_with, scan, scan_with_key,
+};
 
 /// A directory in which the look-up of this key has a fault.
 fn directory_with_fault(key: &str, fault: &str) -> Value {
@@ -304,8 +306,7 @@ async fn request_of_a_disconnected_client_is_logged() {
 fn the_error_that_stops_the_start_is_the_last_line_in_the_log_format() {
     let taken = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [taken, other] = taken.each_ref().map(|taken| taken.local_addr().unwrap().to_string());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), r#"{"stores":[{"id":"S"},{"id":"S"}]}"#).unwrap();
+    let file = file_with(r#"{"stores":[{"id":"S"},{"id":"S"}]}"#);
     let broken = file.path().to_str().unwrap();
     let port = ("server.bind", "127.0.0.1:0");
     type Failure<'f> = (i32, &'f [(&'f str, &'f str)], &'f str);

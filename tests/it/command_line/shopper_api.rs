@@ -8,14 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
-use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
-use crate::support::{Answer, Process, borrowed, client_without_credentials};
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, send};
+use crate::support::{Process, borrowed, client_without_credentials};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
-
-async fn send(request: reqwest::RequestBuilder) -> Answer {
-    Answer::read(request.send().await.unwrap()).await
-}
 
 /// Settings with which `serve` starts the shopper API, with an identity provider. In `demo`, its paths are on the API's
 /// port in either case, since the demo's page calls the port that served it.

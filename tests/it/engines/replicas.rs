@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::engine::{Database, Engine};
-use crate::support::{Answer, Server, scan};
+use crate::support::{Answer, Server, file_with, scan};
 
 /// The number of simultaneous requests.
 const CONCURRENT_REQUESTS: usize = 64;
@@ -237,8 +237,7 @@ async fn record_outlives_its_store_on_every_replica(engine: Engine) {
             "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
         })
     };
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), directory(true).to_string()).unwrap();
+    let file = file_with(directory(true).to_string());
     let before = engine.demo(&[("directory.file", file.path().to_str().unwrap())]).await;
     let request = scan_with("storeId", "S");
     let answer = before.verify(&request).await;

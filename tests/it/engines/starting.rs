@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::checks::wait_until;
 use crate::engine::Database;
-use crate::support::Process;
+use crate::support::{Process, file_with};
 
 fn serve(database: &Database) -> Process {
     Process::run(&["serve"], &database.settings())
@@ -92,8 +92,7 @@ async fn signal_ends_a_start_immediately_at_every_step(database: Database) {
 
 #[apply(with_database)]
 async fn refused_start_leaves_an_empty_database_empty(database: Database) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), r#"{"stores":[{"id":""}]}"#).unwrap();
+    let file = file_with(r#"{"stores":[{"id":""}]}"#);
     let file = [("directory.file", file.path().to_str().unwrap())];
     let ended = Process::run(&["serve"], &[&database.settings()[..], &file].concat()).wait_for_end();
     assert_eq!(ended.code, Some(64), "{ended:?}");
