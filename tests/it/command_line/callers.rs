@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, file_with, scan};
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, file_with, scan, secrets};
 
 const KEY: &str = "the-key-of-amazon";
 
@@ -32,9 +32,7 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     ] {
         assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}\n{log}");
     }
-    for secret in [KEY, "another-key", &digest(KEY)] {
-        assert!(!log.contains(secret), "{secret}");
-    }
+    secrets::assert_none_of([KEY, "another-key", &digest(KEY)], &log, "the log");
 }
 
 /// Probes a connector. Returns the exit code, and a line for each check.
