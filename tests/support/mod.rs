@@ -30,6 +30,7 @@ pub(crate) mod npm;
 mod postgres;
 mod process;
 pub(crate) mod provider;
+pub(crate) mod random;
 mod redis;
 mod scans;
 pub(crate) mod secrets;
@@ -47,8 +48,8 @@ pub(crate) use {
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{
-        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, file_with,
-        sessions,
+        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment,
+        file_with, sessions,
     },
     slow_disk::SlowDisk,
 };

@@ -8,9 +8,9 @@ use crate::checks::*;
 use crate::engine::Engine;
 use crate::engines::import::TestDatabase;
 use crate::shopper::scan_key_codes::{request_code, scan_of_code};
-use crate::support::{Process, Server};
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
+use crate::support::{Process, Server};
 
 const SHOPPER: &str = "shopper-uuid-001";
 

@@ -36,8 +36,7 @@ async fn locked_table_fails_scans_in_time(database: Database) {
     })
     .await;
     drop(held);
-    wait_until("a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
-        .await;
+    wait_until("a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200).await;
     let sessions = server.sessions().await;
     let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
     assert_eq!(of_shopper, 1, "scans that got a 500 were not recorded");
