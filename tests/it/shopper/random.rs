@@ -7,10 +7,10 @@ use proptest::sample::Index;
 use serde_json::json;
 
 use crate::support::Server;
-use crate::support::keys::{rsa, signed};
+use crate::support::keys::{Key, rsa, signed};
 use crate::support::provider::Provider;
 use crate::support::random::check_random;
-use crate::support::shopper::{CONTEXTS, anonymous, assert_unauthorized, get, get_carts, send, token};
+use crate::support::shopper::{CONTEXTS, anonymous, assert_unauthorized, context, get, get_carts, send, token};
 
 const CASES: u32 = 100;
 
@@ -65,10 +65,15 @@ async fn random_tokens_are_refused() {
 
 #[apply(test)]
 async fn valid_token_with_random_changes_is_refused() {
-    let (_provider, server, claims) = Provider::trusted(&[rsa()], &[]).await;
-    let valid = [token(&server, &json!({})).await, rsa().token(&claims)];
+    let ec = Key::ec("ec");
+    let algorithms = ("commerce.identity_providers.test.algorithms", "RS256,ES256");
+    let (_provider, server, claims) = Provider::trusted(&[rsa(), &ec], &[algorithms]).await;
+    let valid = [token(&server, &json!({})).await, rsa().token(&claims), ec.token(&claims)];
+    for token in &valid {
+        assert_eq!(context(&server, token).await.status, 200);
+    }
     let changes = vec((any::<Index>(), 0x21..=0x7e_u8), 1..4);
-    check_random(CASES, (changes, any::<Index>()), async |(changes, which)| {
+    check_random(3 * CASES, (changes, any::<Index>()), async |(changes, which)| {
         let good = which.get(&valid).as_bytes();
         let mut changed = good.to_vec();
         for (index, byte) in changes {
