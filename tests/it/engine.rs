@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::support::{HASH_KEY, Postgres, Server, Transaction};
+use crate::support::{HASH_KEY, Postgres, Server, Transaction, file_with};
 
 /// The storage of decisions and sessions.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,7 @@ impl Engine {
         directory: &Value,
         settings: &[(&str, &str)],
     ) -> Result<Server, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), directory.to_string()).unwrap();
+        let file = file_with(directory.to_string());
         self.try_demo(&[&[("directory.file", file.path().to_str().unwrap())], settings].concat()).await
     }
 

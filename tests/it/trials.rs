@@ -89,14 +89,9 @@ pub(crate) use test;
 /// A test that needs something installed, but no subject.
 macro_rules! test_that_needs {
     ($missing:expr; $(#[$meta:meta])* async fn $name:ident() $body:block) => {
-        $(#[$meta])*
-        async fn $name() $body
-
-        inventory::submit! {
-            $crate::trials::Registered(|| {
-                let none = $crate::trials::Subject { name: "", make: || (), missing: $missing };
-                $crate::trials::trials(module_path!(), stringify!($name), [none], |()| Box::pin($name()))
-            })
+        $crate::trials::on! {
+            [$crate::trials::Subject { name: "", make: || (), missing: $missing }];
+            $(#[$meta])* async fn $name(_: ()) $body
         }
     };
     ($missing:expr; $(#[$meta:meta])* fn $name:ident() $body:block) => {

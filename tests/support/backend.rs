@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::Server;
@@ -67,7 +67,7 @@ pub(crate) struct Backend {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
-    running: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<JoinSet<()>>,
 }
 
 struct State {
@@ -105,7 +105,7 @@ impl Backend {
             released: Notify::new(),
         };
         let (address, listener) = listener().await;
-        let backend = Self { address, tls, state: Arc::new(state), running: Mutex::new(None) };
+        let backend = Self { address, tls, state: Arc::new(state), running: Mutex::default() };
         backend.serve(listener);
         backend
     }
@@ -117,7 +117,7 @@ impl Backend {
 
     fn serve(&self, listener: TcpListener) {
         let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
-        let running = tokio::spawn(async move {
+        self.running.lock().unwrap().spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -134,16 +134,12 @@ impl Backend {
                 });
             }
         });
-        *self.running.lock().unwrap() = Some(running);
     }
 
     /// Stops the backend: closes all connections and refuses new ones.
     pub(crate) async fn stop(&self) {
-        let running = self.running.lock().unwrap().take();
-        if let Some(running) = running {
-            running.abort();
-            let _ = running.await;
-        }
+        let mut running = std::mem::take(&mut *self.running.lock().unwrap());
+        running.shutdown().await;
     }
 
     pub(crate) fn set_answerer(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
@@ -208,14 +204,6 @@ impl Backend {
             ("rate_limit.burst", "1000000"),
         ];
         Server::demo(&[&own[..], settings].concat()).await
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.lock().unwrap().take() {
-            running.abort();
-        }
     }
 }
 

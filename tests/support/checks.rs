@@ -1,6 +1,7 @@
 //! Helpers of many tests: scans with one member changed, and assertions that compare an answer with the contract.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -182,6 +183,28 @@ async fn verify_with_retries(server: &Server, body: &Value, undecided: Undecided
         }
         tokio::time::sleep(Duration::from_secs(1)).await; // Retry-After is at least one second
     }
+}
+
+/// Repeats `attempt` until its outcome is the wanted one, and returns that outcome.
+pub(crate) async fn repeat_until<T: Debug>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> T,
+    is_wanted: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = attempt().await;
+        if is_wanted(&outcome) {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}; last: {outcome:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
+    }
+}
+
+/// Polls until the condition is true.
+pub(crate) async fn wait_until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    repeat_until(what, condition, |is_true| *is_true).await;
 }
 
 /// Repeats `attempt` until one takes less than `limit`, and fails if none does within [`PATIENCE`]. On a busy machine a

@@ -1,7 +1,6 @@
 //! A small trace collector: OTLP over HTTP, in protobuf.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,9 +12,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::checks::repeat_until;
 
 /// Received requests: headers and body.
 type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
@@ -24,7 +23,7 @@ type Sent = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 pub(crate) struct Collector {
     pub(crate) url: String,
     sent: Sent,
-    running: JoinHandle<()>,
+    _running: JoinSet<()>,
 }
 
 impl Collector {
@@ -42,8 +41,9 @@ impl Collector {
         let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&sent));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let running = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, sent, running }
+        let mut running = JoinSet::new();
+        running.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, sent, _running: running }
     }
 
     /// All received requests.
@@ -68,21 +68,8 @@ impl Collector {
 
     /// Waits until the received spans meet the condition, and returns them.
     pub(crate) async fn wait_until(&self, condition: impl Fn(&[Span]) -> bool) -> Vec<Span> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let spans: Vec<Span> = self.spans().into_iter().map(|(_, span)| span).collect();
-            if condition(&spans) {
-                return spans;
-            }
-            assert!(Instant::now() < deadline, "received: {spans:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-        }
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.running.abort();
+        let spans = async || self.spans().into_iter().map(|(_, span)| span).collect::<Vec<_>>();
+        repeat_until("spans", spans, |spans| condition(spans)).await
     }
 }
 

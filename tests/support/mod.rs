@@ -30,6 +30,7 @@ pub(crate) mod npm;
 mod postgres;
 mod process;
 pub(crate) mod provider;
+pub(crate) mod random;
 mod redis;
 mod scans;
 pub(crate) mod secrets;
@@ -37,18 +38,18 @@ mod server;
 pub(crate) mod shopper;
 mod signals;
 mod slow_disk;
-mod starting;
 pub(crate) mod trials;
 
 pub(crate) use {
     administration::{LISTS, segment},
+    checks::wait_until,
     postgres::{Postgres, Transaction, free_port},
-    process::{Ended, Process, wait_until},
+    process::{Ended, Process},
     redis::Redis,
     scans::{IDENTITY_KEYS, scan, scan_with_key},
     server::{
-        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment, sessions,
+        Answer, HASH_KEY, MANAGEMENT_TOKEN, Server, borrowed, client, client_without_credentials, environment,
+        file_with, sessions,
     },
     slow_disk::SlowDisk,
-    starting::{Starting, silent_server},
 };

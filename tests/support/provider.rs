@@ -13,7 +13,7 @@ use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::Server;
 use super::keys::Key;
@@ -39,7 +39,7 @@ pub(crate) enum Document {
 pub(crate) struct Provider {
     address: SocketAddr,
     published: Arc<Published>,
-    running: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Provider {
             discoveries: AtomicUsize::new(0),
             fetches: AtomicUsize::new(0),
         };
-        let provider = Self { address, published: Arc::new(published), running: Mutex::new(None) };
+        let provider = Self { address, published: Arc::new(published), running: Mutex::default() };
         provider.discovery(Document::Json(provider.usual_discovery()));
         provider
     }
@@ -99,17 +99,13 @@ impl Provider {
             .route("/{tenant}/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys))
             .with_state(Arc::clone(&self.published));
-        let running = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        *self.running.lock().unwrap() = Some(running);
+        self.running.lock().unwrap().spawn(async move { axum::serve(listener, routes).await.unwrap() });
     }
 
     /// Stops the provider: new connections are refused.
     pub(crate) async fn stop(&self) {
-        let running = self.running.lock().unwrap().take();
-        if let Some(running) = running {
-            running.abort();
-            let _ = running.await;
-        }
+        let mut running = std::mem::take(&mut *self.running.lock().unwrap());
+        running.shutdown().await;
     }
 
     /// The issuer name.
@@ -170,14 +166,6 @@ impl Provider {
     pub(crate) fn claims(&self, now: DateTime<Utc>) -> Value {
         let now = now.timestamp();
         json!({ "iss": self.issuer(), "sub": "customer-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 3600 })
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.lock().unwrap().take() {
-            running.abort();
-        }
     }
 }
 

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::postgres::free_port;
+use super::secrets;
+use super::signals::signal;
+
 /// The maximum time for a start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,10 +33,10 @@ impl Redis {
     /// Starts the server, and waits until it answers.
     pub(crate) fn start() -> Self {
         let (folder, password) = (TempDir::new().unwrap(), Uuid::new_v4().simple().to_string());
-        super::secrets::keep(&password);
+        secrets::keep(&password);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let port = port();
+            let port = free_port();
             if let Some(child) = spawn(port, &password, &folder, deadline) {
                 return Self { child, port, password, folder };
             }
@@ -59,12 +63,12 @@ impl Redis {
 
     /// Suspends the server, so that it accepts connections but does not answer.
     pub(crate) fn stop(&self) {
-        self.signal("STOP");
+        signal("STOP", &[self.child.id()]);
     }
 
     /// Continues after [`Redis::stop`].
     pub(crate) fn continue_process(&self) {
-        self.signal("CONT");
+        signal("CONT", &[self.child.id()]);
     }
 
     /// Kills the server. Its data is lost.
@@ -76,16 +80,8 @@ impl Redis {
     /// Starts the server again on the same port after [`Redis::kill`].
     pub(crate) fn restart(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        self.child = loop {
-            if let Some(child) = spawn(self.port, &self.password, &self.folder, deadline) {
-                break child;
-            }
-        };
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success(), "kill -{name}");
+        let mut tries = std::iter::repeat_with(|| spawn(self.port, &self.password, &self.folder, deadline));
+        self.child = tries.find_map(|child| child).unwrap();
     }
 }
 
@@ -100,11 +96,6 @@ fn binary() -> Option<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
     let candidates = ["redis-server", "valkey-server"];
     candidates.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
-}
-
-/// A random port below the system's ephemeral range, so that it is still free after a kill.
-fn port() -> u16 {
-    20_000 + u16::from_be_bytes(*Uuid::new_v4().as_bytes().first_chunk().unwrap()) % 12_000
 }
 
 fn url(port: u16, password: &str) -> String {

@@ -81,6 +81,16 @@ pub(crate) fn assert_none_in(text: &str, what: &str) {
     }
 }
 
+/// Asserts that a text contains none of these secrets, neither in clear nor in Base64.
+#[track_caller]
+pub(crate) fn assert_none_of(secrets: impl IntoIterator<Item = impl AsRef<str>>, text: &str, what: &str) {
+    for secret in secrets {
+        let (secret, encoded) = (secret.as_ref(), BASE64_STANDARD.encode(secret.as_ref()));
+        let is_there = text.contains(secret) || text.contains(encoded.trim_end_matches('='));
+        assert!(!is_there, "{secret} is in {what}:\n{text}");
+    }
+}
+
 /// Checks the log of this process from now on.
 pub(crate) fn watch_log() {
     static WATCHED: Once = Once::new();

@@ -11,7 +11,7 @@ use identity_connector::testing::directory::Faults;
 use identity_connector::testing::tls::Tls;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -183,11 +183,8 @@ impl Server {
 
     /// A connector with this directory file.
     pub(crate) async fn with_directory(directory: Value, settings: &[(&str, &str)]) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), directory.to_string()).unwrap();
-        let path = file.path().to_str().unwrap();
-        let settings: Vec<_> = [("directory.file", path)].into_iter().chain(settings.iter().copied()).collect();
-        Self::demo(&settings).await
+        let file = file_with(directory.to_string());
+        Self::demo(&[&[("directory.file", file.path().to_str().unwrap())], settings].concat()).await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -223,6 +220,17 @@ impl Server {
         metrics
     }
 
+    /// The status in `/readyz` of both ports, which always answer 200.
+    pub(crate) async fn readiness(&self) -> String {
+        let mut statuses = Vec::new();
+        for port in [&self.api, &self.management] {
+            let answer = self.client.get(format!("{port}/readyz")).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            statuses.push(answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned());
+        }
+        if statuses[0] == statuses[1] { statuses.swap_remove(0) } else { "changing".to_owned() }
+    }
+
     /// Asks the connector to stop, as SIGTERM does, without waiting.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.stop.take());
@@ -244,6 +252,7 @@ impl Drop for Server {
     }
 }
 
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -310,6 +319,13 @@ fn plain_client() -> reqwest::ClientBuilder {
 pub(crate) fn environment<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> Vec<(String, String)> {
     let variable = |name: &str| format!("CONNECTOR__{}", name.to_uppercase().replace('.', "__"));
     settings.into_iter().map(|(name, value)| (variable(name), (*value).to_owned())).collect()
+}
+
+/// A file with this content. It is removed when dropped.
+pub(crate) fn file_with(content: impl AsRef<[u8]>) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    file
 }
 
 /// Settings with borrowed names and values.

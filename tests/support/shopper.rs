@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,7 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::carts::CARTS;
-use super::checks::{PATIENCE, assert_error_form, assert_refused};
+use super::checks::{assert_error_form, assert_refused, wait_until};
 use super::{Answer, Server, client_without_credentials, secrets};
 
 /// The demo's `X-Auth-Key`.
@@ -212,14 +211,12 @@ pub(crate) async fn assert_table(server: &Server, table: &Value, token: impl Fn(
 
 /// Sends requests with a token until one is accepted. Before, the provider of the token has no keys.
 pub(crate) async fn retry_until_accepted(server: &Server, token: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_until("the token is accepted", async || {
         let answer = context(server, token).await;
-        if answer.status == 200 {
-            return;
+        if answer.status != 200 {
+            assert_unavailable(&answer);
         }
-        assert_unavailable(&answer);
-        assert!(Instant::now() < deadline, "the token is not accepted in time");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-    }
+        answer.status == 200
+    })
+    .await;
 }

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::file_with;
+
 /// A test that needs promtool.
 macro_rules! with_promtool {
     ($($function:tt)*) => { test_that_needs! { missing; $($function)* } };
@@ -137,7 +139,6 @@ async fn dashboard_queries_are_valid() {
             json!({ "record": format!("panel:{number}"), "expr": query })
         })
         .collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string()).unwrap();
+    let file = file_with(json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string());
     promtool(&["check", "rules", file.path().to_str().unwrap()]);
 }

@@ -4,7 +4,7 @@ use crate::trials::{apply, test};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use identity_connector::clock::Clock;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::checks::PATIENCE;
+use crate::checks::{metric, repeat_until, wait_until};
 use crate::support::backend::Backend;
 use crate::support::certificates::{Authority, TlsFiles};
 use crate::support::{IDENTITY_KEYS, Server, scan, scan_with_key};
@@ -106,12 +106,9 @@ async fn scrapes() -> [String; 4] {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let secure = Server::demo(&settings).await;
     TcpStream::connect(secure.address()).await.unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while !secure.metrics().await.contains("connector_tls_handshake_failures_total{") {
-        assert!(Instant::now() < deadline, "{}", secure.metrics().await);
-        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
-    }
-    [plain, called, asking, secure.metrics().await]
+    let failed = |metrics: &String| metrics.contains("connector_tls_handshake_failures_total{");
+    let secure = repeat_until("the failed handshake", async || secure.metrics().await, failed).await;
+    [plain, called, asking, secure]
 }
 
 async fn after_some_requests() -> Server {
@@ -260,11 +257,8 @@ async fn decisions_are_counted_once_and_unknown_stores_get_no_label() {
 #[apply(test)]
 async fn faults_are_counted_by_default_gate_decision_even_if_the_directory_fails() {
     let server = Server::demo(&[]).await;
-    let deadline = Instant::now() + PATIENCE;
-    while !server.metrics().await.contains(r#"connector_stores{store_default="open"} 1"#) {
-        assert!(Instant::now() < deadline, "{}", server.metrics().await);
-        tokio::time::sleep(Duration::from_millis(10)).await; // poll until the deadline above
-    }
+    let open_stores = r#"connector_stores{store_default="open"}"#;
+    wait_until(open_stores, async || metric(&server, open_stores).await == 1).await;
     server.faults.set(Some(identity_connector::testing::directory::Fault::Fail));
     for store in ["STORE-001", "STORE-002", "STORE-002", "NO-SUCH-STORE"] {
         let mut body = scan();

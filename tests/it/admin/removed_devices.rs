@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::engine::Engine;
-use crate::engines::import::{TestDatabase, spawn_command};
-use crate::engines::outage::wait_until;
+use crate::engines::import::TestDatabase;
 use crate::shopper::scan_key_codes::{request_code, scan_of_code};
-use crate::support::Server;
 use crate::support::carts::signed_in;
 use crate::support::shopper::UNLIMITED;
+use crate::support::{Process, Server};
 
 const SHOPPER: &str = "shopper-uuid-001";
 
@@ -133,16 +132,13 @@ async fn export_during_changes_can_be_imported(engine: Engine) {
         UPDATE registration SET device_id = 'e' WHERE shopper_id = 'v'";
     let held = database.postgres().begin(changes);
     let output = database.path("b.jsonl");
-    let child = spawn_command(&database, &["export", "--output", &output]);
-    wait_until(PATIENCE, "the export waits", async || database.postgres().waiting() > 0).await;
+    let process = Process::run(&["export", "--output", &output], &database.settings());
+    wait_until("the export waits", async || database.postgres().waiting() > 0).await;
     held.commit();
-    let ended = child.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let stderr = String::from_utf8(ended.stderr).unwrap();
-    assert!(
-        stderr.starts_with("exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers"),
-        "{stderr}"
-    );
+    let ended = process.wait_for_end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let exported = "exported 0 stores, 1 shopper, 1 identity key, 0 recognition tokens, 0 customers";
+    assert!(ended.stderr.starts_with(exported), "{ended:?}");
     let other_database = TestDatabase::new(engine);
     let export = std::fs::read_to_string(output).unwrap();
     assert!(other_database.import("a.jsonl", &export).contains(": 2 changed"), "{export}");

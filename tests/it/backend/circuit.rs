@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::backend::{lookup_count, readiness, shopper, verify, verify_timed, wait_until_backend_is_used};
+use crate::backend::{lookup_count, shopper, verify, verify_timed, wait_until_backend_is_used};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{Answer, Server, scan_with_key};
@@ -32,7 +32,7 @@ async fn an_unanswered_key_gets_429_while_other_keys_are_answered() {
             assert_too_many(&server.verify(&retry(&body)).await, &format!("{poison:?}"));
         }
         assert_granted(&verify(&server, "badge").await, "v1", "SHOPPER", "another key, while one key fails");
-        assert_eq!(readiness(&server).await, "ready");
+        assert_eq!(server.readiness().await, "ready");
         backend.set_reply(Reply::json(&shopper()));
         assert_granted(&server.verify(&retry(&body)).await, "v1", "SHOPPER", "the 429 was not recorded");
     }
@@ -62,7 +62,7 @@ async fn an_unanswered_key_gets_429_even_without_other_scans() {
             });
             let before = (backend.requests().len(), backend.made_up().len());
             assert_too_many(&verify(&server, &key).await, &format!("{what}, {kind}"));
-            assert_eq!(readiness(&server).await, "ready");
+            assert_eq!(server.readiness().await, "ready");
             assert_eq!(lookup_count(&server, "made_up").await, 1, "{what}, {kind}");
             let store = backend.requests()[before.0].json()["storeId"].clone();
             let made_up = backend.made_up().split_off(before.1);
@@ -87,7 +87,7 @@ async fn many_unanswered_keys_open_the_breaker_so_that_later_scans_do_not_wait()
     backend.set_reply(Reply::Silence);
     let server = Arc::new(backend.connector(&[]).await);
     many_scans(&server, "first", 40).await;
-    assert_eq!(readiness(&server).await, "degraded");
+    assert_eq!(server.readiness().await, "degraded");
     let before = backend.requests().len();
     let mut waited = 0;
     for number in 0..20 {
@@ -101,7 +101,7 @@ async fn many_unanswered_keys_open_the_breaker_so_that_later_scans_do_not_wait()
     for number in 0..20 {
         assert_granted(&verify(&server, &format!("after {number}")).await, "v1", "SHOPPER", "the breaker is closed");
     }
-    assert_eq!(readiness(&server).await, "ready");
+    assert_eq!(server.readiness().await, "ready");
 }
 
 /// Many such keys at the same time, without any other scan.
@@ -112,7 +112,7 @@ async fn many_unanswered_keys_at_the_same_time_get_429() {
     for (name, poison) in [("poison a", Reply::Status(500, String::new())), ("poison b", Reply::Silence)] {
         answer_all_but_poison(&backend, poison);
         many_scans(&server, name, 40).await.iter().for_each(|answer| assert_too_many(answer, name));
-        assert_eq!(readiness(&server).await, "ready", "{name}");
+        assert_eq!(server.readiness().await, "ready", "{name}");
     }
     assert_eq!(lookup_count(&server, "not_asked").await, 0);
 }
@@ -124,7 +124,7 @@ async fn an_unanswered_key_cannot_keep_the_breaker_open() {
     let server = Arc::new(backend.connector(&[("directory.timeout", "400ms")]).await);
     backend.set_reply(Reply::Silence);
     many_scans(&server, "first", 40).await;
-    assert_eq!(readiness(&server).await, "degraded");
+    assert_eq!(server.readiness().await, "degraded");
     answer_all_but_poison(&backend, Reply::Silence);
     let attacker = tokio::spawn({
         let server = Arc::clone(&server);
@@ -142,5 +142,5 @@ async fn an_unanswered_key_cannot_keep_the_breaker_open() {
         tokio::time::sleep(Duration::from_millis(100)).await; // as a gate does between attempts
     }
     attacker.abort();
-    assert_eq!(readiness(&server).await, "ready");
+    assert_eq!(server.readiness().await, "ready");
 }

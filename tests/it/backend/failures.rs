@@ -5,7 +5,7 @@ use crate::trials::{apply, test};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{lookup_count, readiness, shopper, verify, verify_timed, wait_until_backend_is_used};
+use crate::backend::{lookup_count, shopper, verify, verify_timed, wait_until_backend_is_used};
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
 use crate::support::scan_with_key;
@@ -106,7 +106,7 @@ async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up
     let server = backend.connector(&[]).await;
     let recorded = scan_with_key(b"badge");
     assert_granted(&server.verify(&recorded).await, "v1", "SHOPPER", "before the failure");
-    assert_eq!(readiness(&server).await, "ready");
+    assert_eq!(server.readiness().await, "ready");
     backend.stop().await;
     let mut took = Vec::new();
     for number in 0..10 {
@@ -115,7 +115,7 @@ async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up
         took.push(elapsed);
     }
     assert_most_within(50, Duration::from_millis(400), &took, "the backend is down");
-    assert_eq!(readiness(&server).await, "degraded");
+    assert_eq!(server.readiness().await, "degraded");
     assert_eq!(metric(&server, "connector_identity_backend_up").await, 0);
     assert!(lookup_count(&server, "not_asked").await >= 5);
     assert_granted(
@@ -133,7 +133,7 @@ async fn scans_fail_immediately_while_the_backend_is_down_and_pass_when_it_is_up
     backend.resume().await;
     wait_until_backend_is_used(&server, &backend).await;
     assert_eq!(
-        (readiness(&server).await.as_str(), metric(&server, "connector_identity_backend_up").await),
+        (server.readiness().await.as_str(), metric(&server, "connector_identity_backend_up").await),
         ("ready", 1)
     );
 }
@@ -194,5 +194,5 @@ async fn the_connector_recovers_after_every_kind_of_failure() {
         backend.resume().await;
     }
     wait_until_backend_is_used(&server, &backend).await;
-    assert_eq!(readiness(&server).await, "ready");
+    assert_eq!(server.readiness().await, "ready");
 }

@@ -6,15 +6,11 @@ use std::time::Duration;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{Process, wait_until};
 
-async fn wait_for_metric(process: &Process, name: &str, value: f64) {
-    wait_until(name, async || process.metric(name).await == value).await;
-}
-
 #[apply(test)]
 async fn a_backend_that_is_down_is_noticed_without_a_scan() {
     let backend = Backend::start().await;
     let process = Process::demo(&[("directory.url", &backend.url())]).await;
-    wait_for_metric(&process, "connector_identity_backend_up", 1.0).await;
+    process.wait_for_metric("connector_identity_backend_up", 1.0).await;
     for (cause, failure) in [
         ("connection refused", None),
         ("no answer in time", Some(Reply::Silence)),
@@ -24,8 +20,8 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
             None => backend.stop().await,
             Some(reply) => backend.set_reply(reply),
         }
-        wait_for_metric(&process, "connector_identity_backend_up", 0.0).await;
-        wait_for_metric(&process, "connector_breaker_open{backend=\"identity_backend\"}", 1.0).await;
+        process.wait_for_metric("connector_identity_backend_up", 0.0).await;
+        process.wait_for_metric("connector_breaker_open{backend=\"identity_backend\"}", 1.0).await;
         assert_eq!(process.readiness().await, "degraded", "{cause}");
         let line = process.wait_for_log("the identity backend does not answer: scans get a 500");
         assert!(line.contains(cause), "{line}");
@@ -33,7 +29,7 @@ async fn a_backend_that_is_down_is_noticed_without_a_scan() {
             "connection refused" => backend.resume().await,
             _ => backend.set_reply(Reply::not_found()),
         }
-        wait_for_metric(&process, "connector_identity_backend_up", 1.0).await;
+        process.wait_for_metric("connector_identity_backend_up", 1.0).await;
         process.wait_for_log("the identity backend answers again");
     }
     assert_eq!(backend.requests().len(), 0, "no look-up requests for scans");

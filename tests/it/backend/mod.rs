@@ -14,6 +14,7 @@ pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
+use crate::checks::metric;
 use crate::support::backend::Backend;
 use crate::support::{Answer, Server, scan_with_key, wait_until};
 use identity_connector::testing::digest::{Fingerprint, HashKey};
@@ -38,18 +39,9 @@ async fn verify_timed(server: &Server, key: &str) -> (Answer, Duration) {
     (answer, began.elapsed())
 }
 
-/// The status in `/readyz`, which must answer 200 in every state.
-async fn readiness(server: &Server) -> String {
-    let answer = server.client.get(format!("{}/readyz", server.api)).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned()
-}
-
 /// The number of look-ups with this outcome.
 async fn lookup_count(server: &Server, outcome: &str) -> u64 {
-    let wanted = format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}} ");
-    let metrics = server.metrics().await;
-    metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0, |count| count.parse().unwrap())
+    metric(server, &format!("connector_identity_backend_questions_total{{outcome=\"{outcome}\"}}")).await
 }
 
 /// Makes the backend answer, and waits until the connector accepts its answers.

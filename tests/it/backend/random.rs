@@ -3,37 +3,13 @@
 use crate::trials::{apply, test};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
 use crate::backend::verify;
 use crate::checks::*;
 use crate::support::backend::{Backend, Reply};
+use crate::support::random::{check_random, mutate, mutations};
 use crate::support::{Server, scan_with_key};
-
-/// Runs `property` on values of `strategy`, all against one connector and its backend.
-fn check_property<S: Strategy>(
-    cases: u32,
-    strategy: S,
-    settings: &[(&str, &str)],
-    property: &impl AsyncFn(&Server, &Backend, S::Value) -> Result<(), String>,
-) {
-    let runtime = Runtime::new().unwrap();
-    let (backend, server) = runtime.block_on(async {
-        let backend = Backend::start().await;
-        let server = backend.connector(settings).await;
-        (backend, server)
-    });
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
-    let outcome = TestRunner::new(config)
-        .run(&strategy, |value| runtime.block_on(property(&server, &backend, value)).map_err(TestCaseError::fail));
-    // Both must be dropped inside their runtime.
-    runtime.block_on(async { drop((server, backend)) });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
-}
 
 /// JSON that resembles an answer.
 fn answer_like_json() -> impl Strategy<Value = Value> {
@@ -60,103 +36,70 @@ fn answer_like_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A valid answer with these changes.
-fn mutate(changes: Vec<(u8, prop::sample::Index, u8)>) -> Vec<u8> {
-    let full = json!({
+/// A valid answer.
+fn full_answer() -> String {
+    json!({
         "shopper": { "id": "v1", "type": "SHOPPER", "account": "active", "paymentMethod": { "lastMonth": "2029-06", "id": "pm" } },
         "device": "d1", "channel": "OPTICAL", "revoked": false,
-    });
-    let mut bytes = full.to_string().into_bytes();
-    for (kind, index, byte) in changes {
-        let index = index.index(bytes.len() + 1);
-        match kind {
-            0 => bytes.insert(index, byte),
-            1 if index < bytes.len() => bytes[index] = byte,
-            2 if index < bytes.len() => drop(bytes.remove(index)),
-            3 => bytes.truncate(index),
-            _ => {}
-        }
-    }
-    bytes
+    })
+    .to_string()
 }
 
-fn expect_200_or_401(status: u16, what: &str) -> Result<(), String> {
-    if [200, 401].contains(&status) { Ok(()) } else { Err(format!("{status}: {what}")) }
-}
-
-/// Checks that this answer of the backend is a 200 or a 401 for the gate, and that a retry gets the same answer.
-async fn check_answer(server: &Server, backend: &Backend, reply: Reply) -> Result<(), String> {
-    let what = format!("{reply:?}");
-    backend.set_reply(reply);
-    let key = format!("badge {}", new_id());
-    let body = scan_with_key(key.as_bytes());
+/// Asserts that the gate gets a 200 or a 401 after this answer of the backend, and that a retry gets the same answer.
+async fn assert_200_or_401(server: &Server, backend: &Backend, answer: Vec<u8>) {
+    backend.set_reply(Reply::Bytes(answer));
+    let body = scan_with_key(format!("badge {}", new_id()).as_bytes());
     let first = server.verify(&body).await;
-    expect_200_or_401(first.status, &what)?;
-    if server.verify(&retry(&body)).await.body != first.body {
-        return Err(format!("another answer to the retry: {what}"));
-    }
-    Ok(())
+    assert!([200, 401].contains(&first.status), "{}", first.status);
+    assert_all_same([&first, &server.verify(&retry(&body)).await]);
 }
 
 #[apply(test)]
-fn any_body_with_status_200_gets_200_or_401() {
-    let changes = vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..5);
+async fn any_body_with_status_200_gets_200_or_401() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("directory.cache_for", "60s")]).await;
     let bodies = prop_oneof![
         vec(any::<u8>(), 0..600),
         answer_like_json().prop_map(|json| json.to_string().into_bytes()),
-        changes.prop_map(mutate),
+        mutations().prop_map(|mutations| mutate(&full_answer(), mutations)),
     ];
-    check_property(250, bodies, &[("directory.cache_for", "60s")], &async |server, backend, body| {
+    check_random(250, bodies, async |body| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-        check_answer(server, backend, Reply::Bytes([head.into_bytes(), body].concat())).await
+        assert_200_or_401(&server, &backend, [head.into_bytes(), body].concat()).await;
     });
 }
 
 #[apply(test)]
-fn any_status_below_500_except_429_gets_200_or_401() {
+async fn any_status_below_500_except_429_gets_200_or_401() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
     let status = (200..500_u16).prop_filter("429 is a 429", |status| *status != 429);
-    check_property(60, (status, "[ -~]{0,80}"), &[], &async |server, backend, (status, body)| {
+    check_random(60, (status, "[ -~]{0,80}"), async |(status, body)| {
         let has_none = status == 204 || status == 304;
         let body = if has_none { String::new() } else { body };
-        check_answer(
-            server,
-            backend,
-            Reply::Bytes(format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()),
-        )
-        .await
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        assert_200_or_401(&server, &backend, answer.into_bytes()).await;
     });
 }
 
-/// Checks that a look-up request has the documented form and contains the key of the scan.
-fn check_documented_form(lookup: &Value, scanned_key: &[u8]) -> Result<(), String> {
-    let mismatch = |what: &str| Err(format!("{what}: {lookup} for {}", String::from_utf8_lossy(scanned_key)));
-    let Some(scanned_key) = std::str::from_utf8(scanned_key)
-        .ok()
-        .filter(|scanned_key| scanned_key.bytes().all(|byte| (0x20..=0x7e).contains(&byte)))
-    else {
-        return mismatch("an unreadable key");
-    };
+/// Asserts that a look-up request has the documented form and contains the key of the scan.
+fn assert_documented_form(lookup: &Value, scanned_key: &[u8]) {
+    let scanned_key = std::str::from_utf8(scanned_key).unwrap();
+    assert!(scanned_key.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{lookup}");
     let names: Vec<&str> = lookup.as_object().unwrap().keys().map(String::as_str).collect();
-    if names != ["channel", "kind", "storeId", "value"]
-        || lookup["storeId"] != "STORE-001"
-        || lookup["channel"] != "OPTICAL"
-    {
-        return mismatch("members");
-    }
-    let value = lookup["value"].as_str().unwrap();
+    assert_eq!(names, ["channel", "kind", "storeId", "value"]);
+    assert_eq!((&lookup["storeId"], &lookup["channel"]), (&json!("STORE-001"), &json!("OPTICAL")));
     let looks_like_a_code = scanned_key.starts_with("JWO") && scanned_key.len() >= 49;
-    match lookup["kind"].as_str().unwrap() {
-        "identity_key" if !looks_like_a_code && value == scanned_key => Ok(()),
-        "recognition_token" if looks_like_a_code => {
-            let at = &scanned_key[PREFIX.len() + 32..][..10];
-            let is_good = scanned_key.starts_with(PREFIX)
-                && scanned_key.len() <= 154
-                && scanned_key.bytes().all(|byte| byte.is_ascii_alphanumeric())
-                && &scanned_key[PREFIX.len()..][..32] == value
-                && at.parse::<i64>().is_ok_and(|at| (SCANNED_AT - 75..=SCANNED_AT + 15).contains(&at));
-            if is_good { Ok(()) } else { mismatch("not a valid code") }
-        }
-        _ => mismatch("kind and value"),
+    if looks_like_a_code {
+        assert_eq!(lookup["kind"], "recognition_token");
+        assert!(scanned_key.starts_with(PREFIX) && scanned_key.len() <= 154, "{lookup}");
+        assert!(scanned_key.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{lookup}");
+        let (token, rest) = scanned_key[PREFIX.len()..].split_at(32);
+        assert_eq!(lookup["value"], token);
+        let at: i64 = rest[..10].parse().unwrap();
+        assert!((SCANNED_AT - 75..=SCANNED_AT + 15).contains(&at), "{lookup}");
+    } else {
+        assert_eq!((&lookup["kind"], &lookup["value"]), (&json!("identity_key"), &json!(scanned_key)));
     }
 }
 
@@ -175,22 +118,25 @@ fn keys_of_every_kind() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[apply(test)]
-fn lookup_request_for_any_key_has_the_documented_form() {
-    check_property(200, keys_of_every_kind(), &[], &async |server, backend, key| {
+async fn lookup_request_for_any_key_has_the_documented_form() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[]).await;
+    check_random(200, keys_of_every_kind(), async |key| {
         let before = backend.requests().len();
         let answer = server.verify(&scan_with_key(&key)).await;
-        expect_200_or_401(answer.status, "")?;
-        backend.requests()[before..].iter().try_for_each(|request| check_documented_form(&request.json(), &key))
+        assert!([200, 401].contains(&answer.status), "{}", answer.status);
+        backend.requests()[before..].iter().for_each(|request| assert_documented_form(&request.json(), &key));
     });
 }
 
 #[apply(test)]
-fn no_lookup_request_is_sent_for_an_unsigned_code() {
-    let key = base64([7; 32]);
+async fn no_lookup_request_is_sent_for_an_unsigned_code() {
+    let backend = Backend::start().await;
+    let server = backend.connector(&[("scan_key.signing_keys", &base64([7; 32]))]).await;
     let code = ("[0-9a-f]{32}", -70..10_i64, "[0-9A-Za-z]{0,100}");
-    check_property(60, code, &[("scan_key.signing_keys", &key)], &async |server, backend, (token, near, custom)| {
-        let code = format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near);
-        expect_200_or_401(verify(server, &code).await.status, &code)?;
-        if backend.requests().is_empty() { Ok(()) } else { Err(code) }
+    check_random(60, code, async |(token, near, custom)| {
+        let answer = verify(&server, &format!("{PREFIX}{token}{:010}{custom}", SCANNED_AT + near)).await;
+        assert!([200, 401].contains(&answer.status), "{}", answer.status);
+        assert!(backend.requests().is_empty());
     });
 }

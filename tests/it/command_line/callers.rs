@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Ended, IDENTITY_KEYS, Process, client, scan};
+use crate::support::{Ended, IDENTITY_KEYS, Process, client, file_with, scan, secrets};
 
 const KEY: &str = "the-key-of-amazon";
 
@@ -32,9 +32,7 @@ async fn the_log_names_the_caller_and_warns_of_unknown_callers() {
     ] {
         assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}\n{log}");
     }
-    for secret in [KEY, "another-key", &digest(KEY)] {
-        assert!(!log.contains(secret), "{secret}");
-    }
+    secrets::assert_none_of([KEY, "another-key", &digest(KEY)], &log, "the log");
 }
 
 /// Probes a connector. Returns the exit code, and a line for each check.
@@ -91,7 +89,7 @@ async fn a_probe_does_not_read_the_configuration_of_this_machine() {
     let invalid = [("server.bnd", "127.0.0.1:1")];
     let probe = Ended::run(&["check-config", "--probe", &demo.api, "--store", "STORE-001"], &invalid);
     assert!(probe.stdout.contains("  ok  a whole scan"), "{}{}", probe.stdout, probe.stderr);
-    let config = tempfile::NamedTempFile::new().unwrap();
+    let config = file_with("");
     let with_config = ["check-config", "--probe", &demo.api, "--config", config.path().to_str().unwrap()];
     assert_eq!(Ended::run(&with_config, &invalid).code, Some(64), "--config is read");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -9,18 +9,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use crate::command_line::open_files::run_until_ready;
-use crate::support::{Ended, HASH_KEY, Process, environment};
+use crate::support::{Ended, HASH_KEY, Process, environment, file_with};
 
 const FREE_PORTS: [(&str, &str); 2] = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0")];
-
-fn write(content: &str) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), content).unwrap();
-    file
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -65,13 +59,13 @@ fn all_mistakes_are_reported_together_with_exit_code_64() {
 
 #[apply(test)]
 fn check_config_shows_settings_sources_and_warnings_and_no_secret() {
-    let directory = write(
+    let directory = file_with(
         r#"{
         "stores": [{ "id": "S", "defaultGateDecision": "open" }],
         "recognitionTokens": [{ "token": "0123456789abcdef0123456789abcdef", "revoked": true }]
     }"#,
     );
-    let config = write("[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n");
+    let config = file_with("[rate_limit]\nburst = 7\nrequests_per_second = 1000\n[log]\nlevel = 'warn'\n");
     let path = text(config.path());
     let settings = [
         ("directory.file", text(directory.path())),
@@ -105,7 +99,7 @@ fn check_config_shows_settings_sources_and_warnings_and_no_secret() {
 
 #[apply(test)]
 fn every_subcommand_reads_the_file_of_connector_config() {
-    let (bad, good) = (write("[server]\nbnd = 1\n"), write("[rate_limit]\nburst = 7\n"));
+    let (bad, good) = (file_with("[server]\nbnd = 1\n"), file_with("[rate_limit]\nburst = 7\n"));
     let bad = ("CONNECTOR_CONFIG", text(bad.path()));
     let token = "0123456789abcdef0123456789abcdef";
     for arguments in [

@@ -170,7 +170,7 @@ async fn a_full_disk_causes_500_until_space_is_free_again() {
     assert_eq!(verify(&process.api, &recorded).await.unwrap().0, 200);
 
     process.limit_files(None);
-    wait_until("the connector recovers", async || process.readiness().await == "ready").await;
+    process.wait_for_readiness("ready").await;
     for body in &refused {
         assert_eq!(verify(&process.api, body).await.unwrap().0, 401);
     }

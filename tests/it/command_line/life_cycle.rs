@@ -20,7 +20,7 @@ async fn start_with_stalling_key(settings: &[(&str, &str)]) -> Process {
 async fn stalled_scan(process: &Process) -> JoinHandle<reqwest::Result<reqwest::Response>> {
     let url = format!("{}{IDENTITY_KEYS}", process.api);
     let running = tokio::spawn(client().post(url).body(scan_with_key(b"slow").to_string()).send());
-    wait_until("the scan runs", async || process.metric("connector_in_flight").await == 1.0).await;
+    process.wait_for_metric("connector_in_flight", 1.0).await;
     running
 }
 

@@ -4,12 +4,10 @@ use crate::trials::{apply, test};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::support::checks::{PATIENCE, repeat_until};
 use crate::support::{MANAGEMENT_TOKEN, Process, environment};
-
-/// The maximum time that a test waits for an expected event.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `serve` in memory with the limit of open files that `ulimit` sets, stops it once it is ready, and returns its
 /// exit code and log.
@@ -121,11 +119,7 @@ async fn without_free_file_descriptors_the_listener_pauses_and_retries() {
         process.limit_open_files(0);
         let mut waiting = TcpStream::connect(&address).unwrap();
         let began = Instant::now();
-        while watcher.accept_errors() < 12 {
-            assert!(began.elapsed() < PATIENCE, "the listener does not retry");
-            tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline above
-        }
-        let tries = watcher.accept_errors();
+        let tries = repeat_until("retries", async || watcher.accept_errors(), |tries| *tries >= 12).await;
         assert!(
             u128::from(tries) < 12 + began.elapsed().as_millis() / 25,
             "the listener retries too often: {tries} in {:?}",

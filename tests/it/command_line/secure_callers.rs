@@ -6,17 +6,16 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 
 use crate::command_line::tls::Connector;
 use crate::support::certificates::{Authority, Certified};
-use crate::support::wait_until;
+use crate::support::{file_with, wait_until};
 
 /// Starts a connector with one caller, which is identified by its certificate.
 async fn start(clients: &str, subject: &str) -> Connector {
-    let directory = tempfile::NamedTempFile::new().unwrap();
     let rows = serde_json::json!({
         "stores": [{ "id": "STORE-001" }],
         "shoppers": [{ "id": "v", "type": "ASSOCIATE" }],
         "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
     });
-    std::fs::write(directory.path(), rows.to_string()).unwrap();
+    let directory = file_with(rows.to_string());
     let settings = [
         ("server.callers.gateway.certificate_subject", subject),
         ("log.level", "trace"),

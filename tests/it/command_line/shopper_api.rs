@@ -8,14 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{Document, Provider};
-use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS};
-use crate::support::{Answer, Process, borrowed, client_without_credentials};
+use crate::support::shopper::{AUTH_KEY, CONTEXTS, TOKENS, send};
+use crate::support::{Process, borrowed, client_without_credentials, secrets};
 
 const ID: &str = "0f0e0d0c-1111-2222-3333-44445555abcd";
-
-async fn send(request: reqwest::RequestBuilder) -> Answer {
-    Answer::read(request.send().await.unwrap()).await
-}
 
 /// Settings with which `serve` starts the shopper API, with an identity provider. In `demo`, its paths are on the API's
 /// port in either case, since the demo's page calls the port that served it.
@@ -109,25 +105,23 @@ async fn each_refusal_is_logged_with_its_reason_and_without_secrets() {
     }
     bodies.push(send(client_without_credentials().get(&contexts)).await.body);
     assert!(bodies.iter().all(|body| body == br#"{"message":"Unauthorized"}"#));
-    let mut secrets = vec![anonymous_token.clone(), provider_token.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
+    let mut hidden = vec![anonymous_token.clone(), provider_token.clone(), ID.to_owned(), AUTH_KEY.to_owned()];
     for token in [&anonymous_token, &provider_token] {
         let answer = send(client_without_credentials().get(&contexts).bearer_auth(token)).await;
-        secrets.push(answer.json()["customerContext"].as_str().unwrap().to_owned());
+        hidden.push(answer.json()["customerContext"].as_str().unwrap().to_owned());
     }
-    secrets.extend(refused.values().cloned());
-    secrets.extend(["customer-1", "a-wrong-authorization-key"].map(str::to_owned));
+    hidden.extend(refused.values().cloned());
+    hidden.extend(["customer-1", "a-wrong-authorization-key"].map(str::to_owned));
     // A part of a token must not be logged either.
     let parts: Vec<String> =
-        secrets.iter().flat_map(|secret| secret.split('.')).filter(|part| part.len() > 16).map(str::to_owned).collect();
-    secrets.extend(parts);
-    secrets.extend([ID.to_uppercase(), ID.replace('-', "")]);
+        hidden.iter().flat_map(|secret| secret.split('.')).filter(|part| part.len() > 16).map(str::to_owned).collect();
+    hidden.extend(parts);
+    hidden.extend([ID.to_uppercase(), ID.replace('-', "")]);
 
     let metrics = process.get("/metrics").await;
     let ended = process.stop();
     let output = [ended.stderr, ended.stdout, metrics].concat();
-    for secret in &secrets {
-        assert!(!output.contains(secret.as_str()), "{secret} is in\n{output}");
-    }
+    secrets::assert_none_of(&hidden, &output, "log, output and metrics");
     let lines: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let reasons = lines.iter().filter(|line| line["message"] == "request" && line["status"] == 401);
     let mut found: Vec<&str> = reasons.map(|line| line["reason"].as_str().unwrap()).collect();

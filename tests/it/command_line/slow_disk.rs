@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::support::checks::{new_id, retry};
-use crate::support::{IDENTITY_KEYS, Process, SlowDisk, borrowed, client, scan, scan_with_key, wait_until};
+use crate::support::{IDENTITY_KEYS, Process, SlowDisk, borrowed, client, scan, scan_with_key};
 
 /// The time that a gate has for an attempt, and for all attempts.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -19,10 +19,6 @@ async fn start(disk: &SlowDisk, folder: &TempDir) -> Process {
     let url = format!("sqlite://{}", folder.path().join("connector.db").display());
     let settings = [("storage.url", url.as_str()), ("rate_limit.burst", "1000000")];
     Process::with_variables(&settings, &borrowed(&disk.variables())).await
-}
-
-async fn wait_for_status(process: &Process, wanted: &str) {
-    wait_until(wanted, async || process.readiness().await == wanted).await;
 }
 
 async fn verify(api: &str, body: &Value) -> u16 {
@@ -47,7 +43,7 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
             running.spawn(async move { verify(&api, &scan_with_key(&[b'k', b'0' + number])).await });
         }
         assert!(running.join_all().await.iter().all(|status| *status == 500));
-        wait_for_status(&process, "degraded").await;
+        process.wait_for_readiness("degraded").await;
         let figures =
             ["connector_database_up", "connector_database_slow", "connector_breaker_open{backend=\"database\"}"];
         for (name, value) in figures.into_iter().zip([0.0, 1.0, 0.0]) {
@@ -57,7 +53,7 @@ async fn a_slow_disk_is_detected_and_logged_with_and_without_scans() {
         let line = process.wait_for_log("a commit takes longer than 600ms: the disk of the SQLite file is slow");
         assert!(line.contains("WARN") && line.contains("connector.db"), "{line}");
         disk.set_delay(Duration::ZERO);
-        wait_for_status(&process, "ready").await;
+        process.wait_for_readiness("ready").await;
         process.wait_for_log("the disk of the SQLite file is fast enough again");
     }
 }
@@ -85,7 +81,7 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
     let (disk, folder) = (SlowDisk::new(), TempDir::new().unwrap());
     let process = start(&disk, &folder).await;
     disk.set_delay(Duration::from_millis(1600));
-    wait_for_status(&process, "degraded").await;
+    process.wait_for_readiness("degraded").await;
     let mut gates = JoinSet::new();
     for _ in 0..24 {
         gates.spawn(gate(process.api.clone()));
@@ -98,7 +94,7 @@ async fn on_a_slow_disk_scans_are_refused_early_and_a_retry_is_accepted() {
     longest.sort();
     assert!(longest[12] < Duration::from_secs(1), "half of the gates wait 1 s or longer for a refusal: {longest:?}");
     disk.set_delay(Duration::ZERO);
-    wait_for_status(&process, "ready").await;
+    process.wait_for_readiness("ready").await;
 }
 
 /// Space to overwrite a row is not enough to insert a decision. The status must not alternate between the two.
@@ -128,7 +124,7 @@ async fn fill_disk_nearly(free_bytes: u64) {
     }
     assert_eq!(process.readiness().await, "degraded");
     process.limit_files(None);
-    wait_for_status(&process, "ready").await;
+    process.wait_for_readiness("ready").await;
     assert_eq!(verify(&process.api, &scan()).await, 200);
     let log = process.stop().stderr;
     let changes = log.lines().filter(|line| line.contains("\"message\":\"the database ")).count();

@@ -2,19 +2,27 @@
 //! stop immediately on a signal, and give up after 30 s.
 
 use crate::trials::{apply, test};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ended, HASH_KEY, Starting, silent_server};
+use crate::support::{Ended, HASH_KEY, Process};
 
 /// Far below the 30 s after which a start gives up, with a wide margin for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 const COMMANDS: [&[&str]; 3] = [&["serve"], &["import", "config/default.toml", "--format", "jsonl"], &["export"]];
 
-fn starting(address: &str) -> Vec<Starting> {
+/// A listener whose connections stay in the accept queue: it never sends a byte. Also returns its address.
+fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+fn starting(address: &str) -> Vec<Process> {
     let url = format!("postgres://connector:hush@{address}/connector");
-    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY), ("log.format", "json")];
-    COMMANDS.iter().map(|arguments| Starting::run(arguments, &settings)).collect()
+    let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
+    COMMANDS.iter().map(|arguments| Process::run(arguments, &settings)).collect()
 }
 
 #[apply(test)]
@@ -22,19 +30,19 @@ fn a_start_gives_up_when_the_database_does_not_answer_for_30_s() {
     let (_silent, address) = silent_server();
     let began = Instant::now();
     for (process, command) in starting(&address).into_iter().zip(COMMANDS) {
-        let (code, log) = process.wait_for_end();
-        assert_eq!(code, Some(1), "{command:?}: {log:#?}");
+        let ended = process.wait_for_end();
+        let log = &ended.stderr;
+        assert_eq!(ended.code, Some(1), "{command:?}: {log}");
         assert!(began.elapsed() > Duration::from_secs(29), "{command:?} after {:?}", began.elapsed());
-        let waits: Vec<_> = log.iter().filter(|line| line.contains("the database does not answer yet")).collect();
-        assert!((6..=12).contains(&waits.len()), "{command:?}: {log:#?}");
+        let waits: Vec<_> = log.lines().filter(|line| line.contains("the database does not answer yet")).collect();
+        assert!((6..=12).contains(&waits.len()), "{command:?}: {log}");
         for part in [&address, "connecting", "no answer within 10 s"] {
             assert!(waits.last().unwrap().contains(part), "{part}: {waits:#?}");
         }
-        let last = log.last().unwrap();
         let error =
             format!("storage.url: postgres://{address}/connector: no answer within 30 s, at this step: connecting");
-        assert!(last.contains(&error), "{command:?}: {log:#?}");
-        assert!(!log.join("\n").contains("hush"), "{log:#?}");
+        assert!(log.lines().last().unwrap().contains(&error), "{command:?}: {log}");
+        assert!(!log.contains("hush"), "{log}");
     }
     // The commands ran at the same time. The deadline is for the whole start, not for each step.
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
@@ -46,14 +54,14 @@ fn a_signal_stops_a_start_immediately() {
     let (_silent, address) = silent_server();
     let processes = ["TERM", "INT"].map(|signal| (signal, starting(&address)));
     for (signal, processes) in processes {
-        for (mut process, command) in processes.into_iter().zip(COMMANDS) {
+        for (process, command) in processes.into_iter().zip(COMMANDS) {
             process.wait_for_log("the database does not answer yet");
             let began = Instant::now();
             process.signal(signal);
-            let (code, log) = process.wait_for_end();
-            assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to stop: {log:#?}", began.elapsed());
-            assert_eq!(code, Some(i32::from(command[0] != "serve")), "{command:?}: {log:#?}");
-            assert!(log.last().unwrap().contains("stopped before"), "{command:?}: {log:#?}");
+            let ended = process.wait_for_end();
+            assert!(began.elapsed() < AT_ONCE, "{command:?} took {:?} to stop: {ended:?}", began.elapsed());
+            assert_eq!(ended.code, Some(i32::from(command[0] != "serve")), "{command:?}: {ended:?}");
+            assert!(ended.stderr.lines().last().unwrap().contains("stopped before"), "{command:?}: {ended:?}");
         }
     }
 }
@@ -64,18 +72,17 @@ fn second_signal_stops_an_export_with_unread_output() {
     let folder = tempfile::TempDir::new().unwrap();
     let url = format!("sqlite://{}", folder.path().join("c.db").display());
     let settings = [("storage.url", url.as_str()), ("security.hash_key", HASH_KEY)];
-    let rows: String = (0..2000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
+    let rows: String = (0..4000).map(|number| format!("{{\"store\":{{\"id\":\"S{number}\"}}}}\n")).collect();
     let file = folder.path().join("a.jsonl");
     std::fs::write(&file, rows).unwrap();
     let imported = Ended::run(&["import", file.to_str().unwrap(), "--create"], &settings);
     assert_eq!(imported.code, Some(0), "{}", imported.stderr);
-    let mut process = Starting::run_with_unread_output(&["export"], &settings);
+    let mut process = Process::run_with_unread_output(&["export"], &settings);
     let began = Instant::now();
     while !process.has_ended() && began.elapsed() < AT_ONCE {
         process.signal("TERM"); // signals that arrive together may count as one
         std::thread::sleep(Duration::from_millis(20)); // poll until the deadline
     }
     assert!(process.has_ended(), "the export still runs");
-    let (code, log) = process.wait_for_end();
-    assert_eq!(code, Some(1), "{log:#?}");
+    assert_eq!(process.wait_for_end().code, Some(1));
 }

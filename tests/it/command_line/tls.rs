@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::certificates::{Authority, Certified, TlsFiles, text};
 use crate::support::checks::PATIENCE;
-use crate::support::{Ended, Process, borrowed};
+use crate::support::{Ended, Process, borrowed, file_with};
 
 /// A connector with TLS that requests client certificates, and the files that a gate needs to connect.
 pub(crate) struct Connector {
@@ -110,9 +110,8 @@ async fn healthcheck_connects_with_tls() {
     let ended = Ended::run(&["healthcheck"], &settings);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ready\n"), "{}", ended.stderr);
     // The image runs its health check without arguments: the file has the address and the certificate.
-    let file = tempfile::NamedTempFile::new().unwrap();
     let toml: String = settings.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
-    std::fs::write(file.path(), toml).unwrap();
+    let file = file_with(toml);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_identity-connector"));
     let command = command.arg("healthcheck").env("CONNECTOR_CONFIG", file.path());
     let output = command.env("CONNECTOR_DEFAULT_BIND", "127.0.0.1:1").output().unwrap();

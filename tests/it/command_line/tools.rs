@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use crate::support::{Ended, Process};
+use crate::support::{Ended, Process, file_with};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -184,8 +184,7 @@ async fn a_code_from_scan_key_opens_the_gate() {
     assert!(created.stdout.contains('█'), "the QR code is drawn");
     let scanned = Ended::run(&["gate", "--url", &demo.api, "--code", &code], &[]);
     assert_eq!(scanned.code, Some(0), "{}{}", scanned.stdout, scanned.stderr);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[scan_key]\ncustomer_prefix = 'SHOP'\ntimestamp_unit = 'milliseconds'\n").unwrap();
+    let file = file_with("[scan_key]\ncustomer_prefix = 'SHOP'\ntimestamp_unit = 'milliseconds'\n");
     let gate = ["gate", "--url", &demo.api, "--token", TOKEN];
     let with_file = [&gate[..], &["--config", file.path().to_str().unwrap()]].concat();
     assert_eq!(Ended::run(&gate, &settings).code, Some(0), "the gate reads the same settings");
@@ -224,8 +223,7 @@ fn scan_key_prints_the_merchant_portals_pattern_for_the_configuration() {
     let own = Ended::run(&["scan-key", "pattern"], &settings);
     assert_eq!(own.stdout, "^JWOSHOP1[0-9A-Za-z]{32}[0-9]{13}[0-9A-Za-z]{0,101}$\n");
     assert_eq!(own.stderr, "");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[log]\nlevel = 'warn'\n").unwrap();
+    let file = file_with("[log]\nlevel = 'warn'\n");
     let none = Ended::run(&["scan-key", "pattern", "--config", file.path().to_str().unwrap()], &[]);
     assert_eq!((none.code, none.stdout.as_str()), (Some(64), ""), "{}", none.stderr);
 }

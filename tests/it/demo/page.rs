@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::support::carts::ask_to_sign_in;
-use crate::support::shopper::context;
+use crate::support::shopper::{context, send};
 use crate::support::{Answer, MANAGEMENT_TOKEN, Process, Server, client_without_credentials, scan_with_key};
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -72,10 +72,6 @@ async fn assert_all(requests: Vec<(String, RequestBuilder)>, headers: &[(&str, &
 
 fn not_from_here() -> Value {
     json!({ "message": "The demo answers requests of its own page only", "reason": "not_from_here" })
-}
-
-async fn send(request: RequestBuilder) -> Answer {
-    Answer::read(request.send().await.unwrap()).await
 }
 
 pub(crate) async fn ask(server: &Server, method: &str, path: &str) -> Answer {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use governor::clock::{Clock as _, FakeRelativeClock};
 use governor::{Quota, RateLimiter};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 
 use crate::support::Redis;
+use crate::support::random::check_random;
 
 const SCRIPT: &str = include_str!("../../../src/rate_limit/gcra.lua");
 
@@ -101,8 +101,7 @@ fn any_pause() -> impl Strategy<Value = Pause> {
 #[apply(with_redis)]
 async fn script_and_governor_agree_on_every_request(redis: Redis) {
     let cases = (any_size(), any_size(), 0.0..=1.0_f64, prop::collection::vec(any_pause(), 1..40));
-    let config = ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() };
-    let run = TestRunner::new(config).run(&cases, |(per_second, burst, used, pauses)| {
+    check_random(150, cases, async |(per_second, burst, used, pauses)| {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let (clock, mut now) = (FakeRelativeClock::default(), START);
         let governor = RateLimiter::direct_with_clock(quota, clock.clone());
@@ -125,11 +124,9 @@ async fn script_and_governor_agree_on_every_request(redis: Redis) {
             now += micros;
             clock.advance(Duration::from_micros(micros));
             wait = governor.check().err().map(|until| until.wait_time_from(clock.now()));
-            prop_assert_eq!(script.charge(now), wait, "{} µs after the start", now - START);
+            assert_eq!(script.charge(now), wait, "{} µs after the start", now - START);
         }
-        Ok(())
     });
-    run.unwrap_or_else(|difference| panic!("{difference}"));
 }
 
 fn quota(per_second: u32, burst: u32) -> Quota {

@@ -1,7 +1,6 @@
 //! `import` and `export` with databases: between engines, beside a running connector, and interrupted.
 
 use crate::trials::{apply, on_databases, on_postgres};
-use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -9,8 +8,7 @@ use tempfile::TempDir;
 use crate::checks::*;
 use crate::engine::{Database, Engine};
 use crate::engines::hostile::hostile_texts;
-use crate::engines::outage::wait_until;
-use crate::support::{Ended, HASH_KEY, Server, environment, scan_with_key};
+use crate::support::{Ended, HASH_KEY, Process, Server, scan_with_key};
 
 /// More rows than one batch of an import has.
 const KEYS: usize = 2_000;
@@ -173,7 +171,7 @@ async fn running_connector_sees_an_import(engine: Engine) {
     let body = || set(scan_with_key(b"badge 1"), "storeId", "S");
     assert_refused(&server.verify(&body()).await, 400, INVALID_STORE, "before the import");
     database.import("a.jsonl", &many_rows(FEW_KEYS).replace("\"RADIO\"", "null"));
-    wait_until(PATIENCE, "the connector sees the import", async || server.verify(&body()).await.status != 400).await;
+    wait_until("the connector sees the import", async || server.verify(&body()).await.status != 400).await;
     assert_refused(&server.verify(&body()).await, 401, FLAGGED, "shopper 0 is flagged");
 }
 
@@ -208,18 +206,6 @@ async fn refused_command_leaves_an_empty_database_empty(_: Engine) {
 /// Another hash key than that of the tests.
 const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-/// Starts an import or export as a process that ends by itself.
-pub(crate) fn spawn_command(database: &TestDatabase, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_identity-connector"))
-        .args(arguments)
-        .envs(environment(&database.settings()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
 #[apply(on_postgres)]
 async fn interrupted_import_can_be_repeated(engine: Engine) {
     let database = TestDatabase::new(engine);
@@ -234,18 +220,15 @@ async fn interrupted_import_can_be_repeated(engine: Engine) {
     for signal in ["INT", "KILL"] {
         // The import is blocked at its first batch until the signal has been sent.
         let held = postgres.begin("SELECT * FROM directory_version FOR UPDATE");
-        let child = spawn_command(&database, &["import", &file]);
-        wait_until(PATIENCE, "the import waits", async || postgres.waiting() > 0).await;
-        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        let process = Process::run(&["import", &file], &database.settings());
+        wait_until("the import waits", async || postgres.waiting() > 0).await;
+        process.signal(signal);
         drop(held);
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let ended = process.wait_for_end();
         if signal == "INT" {
-            assert_eq!(output.status.code(), Some(1), "{stderr}");
-            assert!(stderr.contains("stopped before the end"), "{stderr}");
-            let summary = String::from_utf8(output.stdout).unwrap();
-            assert!(summary.contains(&format!(": {} changed", imported())), "{summary}");
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.stderr.contains("stopped before the end"), "{ended:?}");
+            assert!(ended.stdout.contains(&format!(": {} changed", imported())), "{ended:?}");
         }
         assert!(imported() < all, "{signal}: the import has completed before the signal");
     }

@@ -9,9 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::*;
 use crate::engine::Database;
-use crate::engines::outage::{
-    RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
-};
+use crate::engines::outage::{TIME_LIMIT, assert_500_in_time, assert_consistent, verify_timed};
 use crate::support::{Server, scan, scan_with_key};
 
 /// Asserts that other scans pass and the connector stays ready while one scan and its retries fail.
@@ -39,7 +37,7 @@ async fn assert_other_scans_pass(server: &Arc<Server>, locked_scan: &Value) {
         let (answer, elapsed) = verify_timed(server, &scan_with_key(b"associate_key")).await;
         assert_granted(&answer, "associate-uuid-001", "ASSOCIATE", "another scan");
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
-        assert_eq!(readiness(server).await, "ready");
+        assert_eq!(server.readiness().await, "ready");
         passed += 1;
     }
     assert_eq!(retries.await.unwrap(), 16);
@@ -61,7 +59,7 @@ async fn locked_event_blocks_only_its_own_scans(database: Database) {
     ));
     assert_other_scans_pass(&server, &locked_scan).await;
     drop(transaction);
-    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
+    wait_until("the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
     assert_consistent(&server, &[recorded_scan, locked_scan]).await;
 }
 
@@ -74,7 +72,7 @@ async fn locked_session_blocks_only_exits(database: Database) {
     let transaction = database.begin("SELECT 1 FROM session FOR UPDATE");
     assert_other_scans_pass(&server, &locked_scan).await;
     drop(transaction);
-    wait_until(RECOVERY, "the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
+    wait_until("the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;
     let sessions = server.sessions().await;
     let of_shopper: Vec<_> = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").collect();
     assert_eq!((of_shopper.len(), &of_shopper[0]["state"]), (1, &json!("closed")));

@@ -19,8 +19,6 @@ pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(4);
 const IMMEDIATE: Duration = Duration::from_millis(100);
 /// The number of failures of different keys after which scans must fail immediately.
 const MAX_FAILURES: usize = 16;
-/// The time limit for scans to pass after the database is available: 5 s, and a wide margin for a busy machine.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
 pub(crate) async fn verify_timed(server: &Server, body: &Value) -> (Answer, Duration) {
     let began = Instant::now();
@@ -37,26 +35,6 @@ fn another_scan() -> Value {
 pub(crate) fn assert_500_in_time((answer, elapsed): &(Answer, Duration), what: &str) {
     assert_refused(answer, 500, OUR_FAULT, what);
     assert!(*elapsed < TIME_LIMIT, "{what}: after {elapsed:?}");
-}
-
-/// Polls a condition until it is true.
-pub(crate) async fn wait_until(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < deadline, "{what}: not within {deadline:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline
-    }
-}
-
-/// The readiness on both ports, which always answer 200.
-pub(crate) async fn readiness(server: &Server) -> String {
-    let mut statuses = Vec::new();
-    for port in [&server.api, &server.management] {
-        let answer = server.client.get(format!("{port}/readyz")).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        statuses.push(answer.json::<Value>().await.unwrap()["status"].as_str().unwrap().to_owned());
-    }
-    if statuses[0] == statuses[1] { statuses.swap_remove(0) } else { "changing".to_owned() }
 }
 
 /// Asserts that every scan can be repeated, that its event has one answer, and one session if it was accepted.
@@ -81,7 +59,7 @@ async fn connector(postgres: &Postgres) -> (Arc<Server>, Vec<(Value, Answer)>) {
         let answer = server.verify(&body).await;
         recorded.push((body, answer));
     }
-    assert_eq!(readiness(&server).await, "ready");
+    assert_eq!(server.readiness().await, "ready");
     (server, recorded)
 }
 
@@ -112,7 +90,7 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
         assert_500_in_time(&outcome, "during the outage");
         asked.push(body);
         failures += 1;
-        if outcome.1 < IMMEDIATE && readiness(&server).await == "degraded" {
+        if outcome.1 < IMMEDIATE && server.readiness().await == "degraded" {
             break;
         }
         assert!(
@@ -135,11 +113,11 @@ async fn assert_fails_and_recovers(postgres: Postgres, fail: fn(&Postgres), reco
         assert_all_same([first, &again]);
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
     }
-    assert_eq!(readiness(&server).await, "degraded");
+    assert_eq!(server.readiness().await, "degraded");
 
     recover(&postgres);
-    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
-    wait_until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
+    wait_until("a scan passes", async || server.verify(&scan()).await.status == 200).await;
+    wait_until("the connector is ready", async || server.readiness().await == "ready").await;
     asked.extend(recorded.into_iter().map(|(body, _)| body));
     assert_consistent(&server, &asked).await;
 }
@@ -161,7 +139,7 @@ async fn restarted_server_is_used_again(postgres: Postgres) {
     postgres.kill();
     postgres.restart();
     let body = scan();
-    wait_until(RECOVERY, "a scan passes", async || {
+    wait_until("a scan passes", async || {
         let (answer, elapsed) = verify_timed(&server, &retry(&body)).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
@@ -186,6 +164,6 @@ async fn many_scans_at_a_frozen_server_fail_in_time(postgres: Postgres) {
         assert_500_in_time(&outcome, "one of many scans");
     }
     postgres.resume();
-    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan()).await.status == 200).await;
+    wait_until("a scan passes", async || server.verify(&scan()).await.status == 200).await;
     assert_consistent(&server, &asked[..16]).await;
 }

@@ -10,9 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::*;
 use crate::engine::Database;
-use crate::engines::outage::{
-    RECOVERY, TIME_LIMIT, assert_500_in_time, assert_consistent, readiness, verify_timed, wait_until,
-};
+use crate::engines::outage::{TIME_LIMIT, assert_500_in_time, assert_consistent, verify_timed};
 use crate::support::{LISTS, Server, scan, scan_with_key};
 
 /// No record can be written. Every scan fails in time, later ones immediately, and none of them is recorded later, when
@@ -32,14 +30,13 @@ async fn locked_table_fails_scans_in_time(database: Database) {
         assert_500_in_time(&outcome, "while the table is locked");
     }
     // All scans so far have one shopper's key. Failures of several keys are needed to open the breaker.
-    wait_until(RECOVERY, "the connector is degraded", async || {
+    wait_until("the connector is degraded", async || {
         server.verify(&scan_with_key(new_id().as_bytes())).await;
-        readiness(&server).await == "degraded"
+        server.readiness().await == "degraded"
     })
     .await;
     drop(held);
-    wait_until(RECOVERY, "a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200)
-        .await;
+    wait_until("a scan passes", async || server.verify(&scan_with_key(b"associate_key")).await.status == 200).await;
     let sessions = server.sessions().await;
     let of_shopper = sessions.iter().filter(|session| session["visitor"]["type"] == "SHOPPER").count();
     assert_eq!(of_shopper, 1, "scans that got a 500 were not recorded");
@@ -62,7 +59,7 @@ async fn lists_take_no_connection_from_scans(database: Database) {
         let (answer, elapsed) = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_refused(&answer, 401, KEY_NOT_FOUND, "while the lists wait");
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
-        assert_eq!(readiness(&server).await, "ready");
+        assert_eq!(server.readiness().await, "ready");
     }
     drop(held);
     lists.join_all().await;
@@ -97,10 +94,10 @@ async fn slow_server_causes_429_and_no_500(database: Database) {
         }
         if faults == 0 {
             assert!((1..scans).contains(&decided), "{decided}");
-            assert_eq!(readiness(&server).await, "ready");
+            assert_eq!(server.readiness().await, "ready");
             return;
         }
-        wait_until(RECOVERY, "the connector is ready", async || readiness(&server).await == "ready").await;
+        wait_until("the connector is ready", async || server.readiness().await == "ready").await;
     }
     panic!("some scans got a 500 each time");
 }
@@ -113,15 +110,15 @@ async fn read_only_server_degrades_and_recovers(database: Database) {
     assert_eq!(server.verify(&recorded).await.status, 200);
     database.set_read_only(true);
     database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()");
-    wait_until(RECOVERY, "the connector is degraded", async || {
+    wait_until("the connector is degraded", async || {
         let outcome = verify_timed(&server, &scan_with_key(new_id().as_bytes())).await;
         assert_500_in_time(&outcome, "while the server is read-only");
-        readiness(&server).await == "degraded"
+        server.readiness().await == "degraded"
     })
     .await;
     assert_eq!(server.verify(&retry(&recorded)).await.status, 200, "a cached record is answered");
     database.set_read_only(false);
-    wait_until(RECOVERY, "a scan passes", async || {
+    wait_until("a scan passes", async || {
         let (answer, elapsed) = verify_timed(&server, &scan()).await;
         assert!(elapsed < TIME_LIMIT, "{elapsed:?}");
         answer.status == 200
@@ -177,7 +174,7 @@ async fn schema_is_migrated_while_another_connector_serves_scans(database: Datab
     );
     let start = server.replica();
     tokio::pin!(start);
-    wait_until(RECOVERY, "the migration waits", async || {
+    wait_until("the migration waits", async || {
         let is_early = tokio::time::timeout(Duration::from_millis(50), &mut start).await.is_ok();
         assert!(!is_early, "the migration did not wait for the change");
         database.waiting() > 0

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::checks::{PATIENCE, assert_most_within};
+use crate::checks::{PATIENCE, assert_most_within, repeat_until, wait_until};
 use crate::support::certificates::Authority;
 use crate::support::{Answer, IDENTITY_KEYS, Process, Redis, Server, client, free_port, scan};
 
@@ -39,20 +39,14 @@ struct Metrics {
 
 /// Waits until the metrics of a management port meet the condition.
 async fn wait_for_metrics(management: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let read = async || {
         let text = client().get(format!("{management}/metrics")).send().await.unwrap().text().await.unwrap();
         let metric =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
-        let (shared, failures): (u64, u64) =
-            (metric("connector_rate_limit_shared "), metric("connector_rate_limit_failures_total "));
-        let metrics = Metrics { shared: shared == 1, failures };
-        if condition(&metrics) {
-            return metrics;
-        }
-        assert!(Instant::now() < deadline, "{metrics:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-    }
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse::<u64>().unwrap();
+        let shared = metric("connector_rate_limit_shared ") == 1;
+        Metrics { shared, failures: metric("connector_rate_limit_failures_total ") }
+    };
+    repeat_until("the metrics of the rate limits", read, condition).await
 }
 
 /// Repeats an attempt, each time with full allowances, until both connectors have reached Redis for every request. On a
@@ -161,11 +155,7 @@ async fn keys_of_idle_callers_expire(redis: Redis) {
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
     assert!(keys.iter().all(|key| key.starts_with("connector:rate_limit:")), "{keys:?}");
     drop([first, second]); // otherwise they would keep testing the connection
-    let deadline = Instant::now() + PATIENCE;
-    while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
-        assert!(Instant::now() < deadline, "keys were not removed: {keys:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-    }
+    wait_until("the keys expire", async || redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() == 0).await;
 }
 
 /// An outage of Redis for two connectors, and its recovery.

@@ -1,8 +1,7 @@
-//! Connectors that share a database act as one: it makes no difference which of them receives a scan, or
-//! whether several receive it at the same time.
+//! Connectors that share a database act as one: it makes no difference which of them receives a scan. `races` tests
+//! scans that several receive at the same time.
 
 use crate::trials::{apply, on_postgres, with_database};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,13 +10,10 @@ use serde_json::{Value, json};
 
 use crate::checks::*;
 use crate::engine::{Database, Engine};
-use crate::support::{Answer, Server, scan};
+use crate::support::{Answer, Server, file_with, scan};
 
-/// The number of simultaneous requests.
-const CONCURRENT_REQUESTS: usize = 64;
-
-/// Connectors on an empty database, which the first one owns.
-async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
+/// Connectors on one empty storage, which the first one owns.
+pub(crate) async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
     let mut replicas = vec![engine.demo(&[]).await];
     while replicas.len() < count {
         replicas.push(replicas[0].replica().await);
@@ -25,23 +21,8 @@ async fn replicas(engine: Engine, count: usize) -> Vec<Arc<Server>> {
     replicas.into_iter().map(Arc::new).collect()
 }
 
-/// Sends copies of each request at the same time, distributed over the replicas. Returns the answers to each request.
-async fn send_concurrently(replicas: &[Arc<Server>], requests: &[Value]) -> Vec<Vec<Answer>> {
-    let copies = (CONCURRENT_REQUESTS / requests.len()).max(replicas.len());
-    let to_replicas = |copy: usize| {
-        requests.iter().map(move |request| (Arc::clone(&replicas[copy % replicas.len()]), retry(request)))
-    };
-    let mut answers: Vec<Vec<Answer>> = requests.iter().map(|_| Vec::new()).collect();
-    for (index, answer) in
-        verify_on_servers_until_decided((0..copies).flat_map(to_replicas).collect()).await.into_iter().enumerate()
-    {
-        answers[index % requests.len()].push(answer);
-    }
-    answers
-}
-
 /// Asserts that every replica gives this answer to a retry.
-async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: &Answer) {
+pub(crate) async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: &Answer) {
     for replica in replicas {
         let again = replica.verify(&retry(request)).await;
         assert_all_same([expected, &again]);
@@ -49,85 +30,12 @@ async fn assert_all_answer(replicas: &[Arc<Server>], request: &Value, expected: 
 }
 
 /// All sessions. Asserts that all replicas list the same ones.
-async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
+pub(crate) async fn sessions(replicas: &[Arc<Server>]) -> Vec<Value> {
     let listed = replicas[0].sessions().await;
     for replica in replicas {
         assert_eq!(replica.sessions().await, listed);
     }
     listed
-}
-
-#[apply(on_postgres)]
-async fn duplicates_across_replicas_are_one_scan(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    for round in 1..=4 {
-        let request = scan();
-        let answers = send_concurrently(&replicas, std::slice::from_ref(&request)).await;
-        assert_all_same(&answers[0]);
-        assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "one of the duplicates");
-        assert_all_answer(&replicas, &request, &answers[0][0]).await;
-        assert_eq!(sessions(&replicas).await.len(), round);
-    }
-}
-
-#[apply(on_postgres)]
-async fn one_of_conflicting_acceptances_across_replicas_wins(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    for round in 1..=4 {
-        let event = new_id();
-        let requests = ["valid_shopper_key", "associate_key", "device_shopper_key", "radio_badge_key"]
-            .map(|key| set(scan_of(&event, key), "keyChannel", Value::Null));
-        let mut accepted = Vec::new();
-        for (request, answers) in requests.iter().zip(send_concurrently(&replicas, &requests).await) {
-            assert_all_same(&answers);
-            match answers[0].status {
-                200 => accepted.push(answers[0].json()),
-                _ => assert_refused(&answers[0], 400, ALREADY_USED, "another was accepted"),
-            }
-            assert_all_answer(&replicas, request, &answers[0]).await;
-        }
-        let sessions = sessions(&replicas).await;
-        assert_eq!((accepted.len(), sessions.len()), (1, round));
-        assert_eq!(sessions[0]["visitor"], accepted[0]["visitorDetails"]);
-    }
-}
-
-#[apply(on_postgres)]
-async fn guesses_across_replicas_get_eight_rejections(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    let event = new_id();
-    let guesses: Vec<_> = (0..24).map(|number| scan_of(&event, &format!("guess {number}"))).collect();
-    let mut rejected = 0;
-    for (guess, answers) in guesses.iter().zip(send_concurrently(&replicas, &guesses).await) {
-        assert_all_same(&answers);
-        match answers[0].status {
-            401 => rejected += 1,
-            _ => assert_refused(&answers[0], 400, ALREADY_USED, "the ninth and more"),
-        }
-        assert_all_answer(&replicas, guess, &answers[0]).await;
-    }
-    assert_eq!(rejected, 8);
-}
-
-#[apply(on_postgres)]
-async fn acceptance_and_rejections_across_replicas_are_answered_consistently(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    for round in 1..=4 {
-        let event = new_id();
-        // Fewer than eight rejections, so the acceptance is recorded whenever it arrives.
-        let requests =
-            ["valid_shopper_key", "unknown_key", "invalid_key", "flagged_shopper_key"].map(|key| scan_of(&event, key));
-        let answers = send_concurrently(&replicas, &requests).await;
-        for (request, answers) in requests.iter().zip(&answers) {
-            assert_all_same(answers);
-            assert_all_answer(&replicas, request, &answers[0]).await;
-        }
-        assert_granted(&answers[0][0], "shopper-uuid-001", "SHOPPER", "the acceptance");
-        for rejected in &answers[1..] {
-            assert!(rejected[0].status == 401 || rejected[0].message().as_deref() == Some(ALREADY_USED));
-        }
-        assert_eq!(sessions(&replicas).await.len(), round);
-    }
 }
 
 /// One connector is still writing a rejection of a new event when another accepts the event, and a third receives a
@@ -184,25 +92,6 @@ async fn rejection_being_written_precedes_an_acceptance(database: Database) {
 }
 
 #[apply(on_postgres)]
-async fn exits_across_replicas_close_the_oldest_sessions(engine: Engine) {
-    let replicas = replicas(engine, 3).await;
-    for number in 0..24 {
-        assert_eq!(replicas[number % replicas.len()].verify(&scan()).await.status, 200);
-    }
-    let exits: Vec<_> = (0..16).map(|_| scan_with("authEvent.location", "EXIT")).collect();
-    for (exit, answers) in exits.iter().zip(send_concurrently(&replicas, &exits).await) {
-        assert_all_same(&answers);
-        assert_granted(&answers[0], "shopper-uuid-001", "SHOPPER", "an exit");
-        assert_all_answer(&replicas, exit, &answers[0]).await;
-    }
-    let sessions = sessions(&replicas).await;
-    let states: Vec<_> = sessions.iter().map(|session| session["state"].as_str().unwrap()).collect();
-    assert_eq!(states, [["open"; 8].as_slice(), &["closed"; 16]].concat(), "newest first");
-    let exits: BTreeSet<_> = sessions.iter().filter_map(|session| session["exit"]["authEventId"].as_str()).collect();
-    assert_eq!(exits.len(), 16, "each exit closed another session");
-}
-
-#[apply(on_postgres)]
 async fn record_of_one_replica_is_answered_by_all(engine: Engine) {
     let mut replicas = replicas(engine, 2).await;
     let mut recorded = Vec::new();
@@ -237,8 +126,7 @@ async fn record_outlives_its_store_on_every_replica(engine: Engine) {
             "identityKeys": [{ "key": "valid_shopper_key", "shopper": "v" }],
         })
     };
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), directory(true).to_string()).unwrap();
+    let file = file_with(directory(true).to_string());
     let before = engine.demo(&[("directory.file", file.path().to_str().unwrap())]).await;
     let request = scan_with("storeId", "S");
     let answer = before.verify(&request).await;

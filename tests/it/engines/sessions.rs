@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::engine::Engine;
-use crate::engines::outage::wait_until;
 use crate::{
     checks::*,
     support::{Server, scan_with_key},
@@ -46,7 +45,7 @@ async fn state(server: &Server, entry: &str) -> String {
 
 /// Waits until the session has this state, since timeouts may be detected with a delay.
 async fn wait_for_state(server: &Server, entry: &str, expected: &str) {
-    wait_until(PATIENCE, expected, async || state(server, entry).await == expected).await;
+    wait_until(expected, async || state(server, entry).await == expected).await;
 }
 
 #[apply(on_every_engine)]

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     checks::*,
     gate::wire::{Wire, head},
-    support::{Answer, IDENTITY_KEYS, Server, scan},
+    support::{Answer, IDENTITY_KEYS, Server, random::check_random, scan},
 };
 
 const AMAZON: &str = "the-key-of-amazon";
@@ -154,15 +154,12 @@ async fn unknown_callers_are_limited_by_address() {
 
 /// Any header value that is not a key.
 #[apply(test)]
-fn random_api_keys_are_refused() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let server = runtime.block_on(with_callers(&[("rate_limit.failures_per_minute", "1000000")]));
-    let config = ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(value in prop::collection::vec(0x20_u8..=0xff, 0..300))| {
-        let Ok(value) = reqwest::header::HeaderValue::from_bytes(&value) else { return Ok(()) };
+async fn random_api_keys_are_refused() {
+    let server = with_callers(&[("rate_limit.failures_per_minute", "1000000")]).await;
+    check_random(120, prop::collection::vec(0x20_u8..=0xff, 0..300), async |value| {
+        let Ok(value) = reqwest::header::HeaderValue::from_bytes(&value) else { return };
         let request = server.client.post(format!("{}{IDENTITY_KEYS}", server.api)).header("X-Api-Key", value);
-        let answer = runtime.block_on(async { Answer::read(request.body(scan().to_string()).send().await.unwrap()).await });
+        let answer = Answer::read(request.body(scan().to_string()).send().await.unwrap()).await;
         assert_refused(&answer, 401, UNAUTHORIZED, "a random key");
     });
-    runtime.block_on(async { drop(server) });
 }

@@ -17,11 +17,9 @@ pub(crate) mod traces;
 pub(crate) mod validation;
 pub(crate) mod wire;
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
-use crate::checks::{PATIENCE, metric};
+use crate::checks::{metric, repeat_until};
 use crate::support::Server;
 
 /// A status and a body.
@@ -50,13 +48,5 @@ async fn assert_answers(server: &Server, rows: impl IntoIterator<Item = (Value, 
 
 /// Waits until a metric is as wanted.
 async fn wait_for_metric(server: &Server, name: &str, is_wanted: impl Fn(u64) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let value = metric(server, name).await;
-        if is_wanted(value) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{name} is {value}");
-        tokio::time::sleep(Duration::from_millis(5)).await; // poll until the deadline
-    }
+    repeat_until(name, async || metric(server, name).await, |value| is_wanted(*value)).await;
 }

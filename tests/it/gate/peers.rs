@@ -3,13 +3,11 @@
 
 use crate::trials::{apply, test};
 use std::io::ErrorKind;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -17,6 +15,7 @@ use crate::checks::{PATIENCE, assert_granted, assert_most_within, assert_one_wit
 use crate::gate::tls::Port;
 use crate::gate::wait_for_metric;
 use crate::gate::wire::{Wire, head, request};
+use crate::support::random::check_random;
 use crate::support::{Server, scan};
 
 /// The address of the clients that flood the server; all others use 127.0.0.1.
@@ -242,28 +241,18 @@ async fn endless_pipelining_does_not_delay_other_clients() {
     reading.abort();
 }
 
-static PORT: LazyLock<(Runtime, Server)> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(Server::demo(&[]));
-    (runtime, server)
-});
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Random bytes, alone or after the beginning of a valid request.
-    #[apply(test)]
-    fn random_bytes_do_not_stop_the_server(valid_start in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let (runtime, server) = &*PORT;
-        runtime.block_on(async {
-            let mut wire = Wire::connect(server).await;
-            let start = if valid_start { head("").replace("\r\n\r\n", "\r\n") } else { String::new() };
-            let _ = wire.try_send([start.as_bytes(), &bytes].concat()).await;
-            let _ = wire.finish_sending().await;
-            let answer = wire.rest().await;
-            prop_assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&answer));
-            assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "the server still answers");
-            Ok(())
-        })?;
-    }
+/// Random bytes, alone or after the beginning of a valid request.
+#[apply(test)]
+async fn random_bytes_do_not_stop_the_server() {
+    let server = Server::demo(&[]).await;
+    let bytes = prop::collection::vec(any::<u8>(), 0..2000);
+    check_random(64, (any::<bool>(), bytes), async |(valid_start, bytes)| {
+        let mut wire = Wire::connect(&server).await;
+        let start = if valid_start { head("").replace("\r\n\r\n", "\r\n") } else { String::new() };
+        let _ = wire.try_send([start.as_bytes(), &bytes].concat()).await;
+        let _ = wire.finish_sending().await;
+        let answer = wire.rest().await;
+        assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&answer));
+        assert_granted(&server.verify(&scan()).await, "shopper-uuid-001", "SHOPPER", "the server still answers");
+    });
 }

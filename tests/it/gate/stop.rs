@@ -5,9 +5,8 @@ use std::net::TcpStream as StdStream;
 use std::time::{Duration, Instant};
 
 use identity_connector::testing::directory::Fault;
-use tokio::time::timeout;
 
-use crate::checks::{OUR_FAULT, PATIENCE, assert_granted, assert_one_within, assert_refused};
+use crate::checks::{OUR_FAULT, assert_granted, assert_one_within, assert_refused, wait_until};
 use crate::gate::wait_for_metric;
 use crate::gate::wire::{Wire, request};
 use crate::support::{Answer, Server, scan};
@@ -15,8 +14,6 @@ use crate::support::{Answer, Server, scan};
 fn has_connection_close(answer: &Answer) -> bool {
     answer.headers.get("connection").is_some_and(|value| value == "close")
 }
-
-const READYZ: &str = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// During `server.stop_delay` a load balancer still sends requests. They are served, with `Connection: close`.
 #[apply(test)]
@@ -26,16 +23,12 @@ async fn unready_server_still_serves_during_the_stop_delay() {
     open.send(request(&scan().to_string())).await;
     assert!(!has_connection_close(&open.answer().await), "not before the stop");
     server.ask_to_stop();
-    let unready = async {
-        loop {
-            let mut probe = Wire::connect(&server).await;
-            probe.send(READYZ).await;
-            if probe.answer().await.status == 503 {
-                return;
-            }
-        }
-    };
-    assert!(timeout(PATIENCE, unready).await.is_ok(), "the server is still ready");
+    wait_until("the server is unready", async || {
+        let mut probe = Wire::connect(&server).await;
+        probe.send("GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        probe.answer().await.status == 503
+    })
+    .await;
     for mut wire in [open, Wire::connect(&server).await] {
         wire.send(request(&scan().to_string())).await;
         let answer = wire.answer().await;

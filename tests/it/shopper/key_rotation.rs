@@ -8,7 +8,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::checks::{PATIENCE, assert_too_many, set};
+use crate::checks::{PATIENCE, assert_too_many, set, wait_until};
 use crate::support::keys::{Key, rsa};
 use crate::support::provider::{AUDIENCE, Document, Provider};
 use crate::support::shopper::{ACCEPTED, CONTEXTS, anonymous, assert_tokens, context, get, retry_until_accepted, send};
@@ -167,11 +167,7 @@ async fn keys_are_kept_while_the_provider_is_down() {
     assert!(provider.fetches() > 1, "the empty key set was fetched");
     // The connector repeats a failed fetch, so it gets a new key without a request that needs it.
     provider.publish(&[&new]);
-    let deadline = Instant::now() + PATIENCE;
-    while context(&server, &token(&new)).await.status != 200 {
-        assert!(Instant::now() < deadline, "the token is not accepted in time");
-        tokio::time::sleep(Duration::from_millis(20)).await; // poll until the deadline above
-    }
+    wait_until("the token is accepted", async || context(&server, &token(&new)).await.status == 200).await;
 }
 
 /// Sends `number` simultaneous requests with unsigned tokens that name unknown keys, while the provider does not

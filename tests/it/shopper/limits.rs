@@ -1,7 +1,6 @@
 //! Limits of the shopper endpoints, so that shoppers' requests never delay a gate.
 
 use crate::trials::{apply, test};
-use std::time::Instant;
 
 use identity_connector::testing::directory::Fault;
 use reqwest::Method;
@@ -10,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::checks::{PATIENCE, assert_too_many};
+use crate::checks::{assert_too_many, repeat_until};
 use crate::support::carts::signed_in;
 use crate::support::shopper::{
     AUTH_KEY, CONTEXTS, TOKENS, ask_for_token, assert_unauthorized, context, get, refusals, send, token,
@@ -101,15 +100,8 @@ async fn max_in_flight_is_enforced_and_the_gate_still_answers() {
         let shopper = shopper.clone();
         hanging_requests.spawn(async move { shopper.request(Method::POST, "/v1/scan-key-codes", None).await });
     }
-    let deadline = Instant::now() + PATIENCE;
-    let refused = loop {
-        let answer = context(&server, &token).await;
-        if answer.status == 429 {
-            break answer;
-        }
-        assert_eq!(answer.status, 200);
-        assert!(Instant::now() < deadline, "the limit was not reached in time");
-    };
+    let ask = async || context(&server, &token).await;
+    let refused = repeat_until("the limit is reached", ask, |answer| answer.status != 200).await;
     assert_too_many(&refused, "too many simultaneous requests");
     assert!(refusals(&server).await["overloaded"] >= 1);
     server.faults.set(None);

@@ -4,29 +4,15 @@ use crate::trials::{apply, test};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
-use tokio::runtime::Handle;
-use tokio::task::block_in_place;
 
 use crate::support::Server;
-use crate::support::keys::{rsa, signed};
+use crate::support::keys::{Key, rsa, signed};
 use crate::support::provider::Provider;
-use crate::support::shopper::{CONTEXTS, anonymous, assert_unauthorized, get, get_carts, send, token};
+use crate::support::random::check_random;
+use crate::support::shopper::{CONTEXTS, anonymous, assert_unauthorized, context, get, get_carts, send, token};
 
 const CASES: u32 = 100;
-
-/// Runs `check` on values of `strategy`.
-fn check_random<S: Strategy>(strategy: S, check: impl AsyncFn(S::Value)) {
-    let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&strategy, |value| {
-        block_in_place(|| Handle::current().block_on(check(value)));
-        Ok(())
-    });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
-}
 
 /// Asserts that this value of the header `authorization` is refused.
 async fn assert_refused(server: &Server, authorization: impl AsRef<[u8]>) {
@@ -64,25 +50,30 @@ fn json_like() -> impl Strategy<Value = String> {
 #[apply(test)]
 async fn random_tokens_are_refused() {
     let (_provider, server, _) = Provider::trusted(&[rsa()], &[]).await;
-    check_random(header_bytes(300), async |bytes| {
+    check_random(CASES, header_bytes(300), async |bytes| {
         assert_refused(&server, &bytes).await;
         assert_refused(&server, [b"Bearer ", &bytes[..]].concat()).await;
     });
-    check_random((json_like(), json_like(), vec(any::<u8>(), 0..64)), async |(header, claims, signature)| {
+    check_random(CASES, (json_like(), json_like(), vec(any::<u8>(), 0..64)), async |(header, claims, signature)| {
         assert_refused(&server, format!("Bearer {}", signed(header, claims, |_| signature))).await;
     });
     // The signature of a trusted provider is valid here, but invalid claims are refused.
-    check_random(json_like(), async |claims| {
+    check_random(CASES, json_like(), async |claims| {
         assert_refused(&server, format!("Bearer {}", rsa().token_of(rsa().header().to_string(), claims))).await;
     });
 }
 
 #[apply(test)]
 async fn valid_token_with_random_changes_is_refused() {
-    let (_provider, server, claims) = Provider::trusted(&[rsa()], &[]).await;
-    let valid = [token(&server, &json!({})).await, rsa().token(&claims)];
+    let ec = Key::ec("ec");
+    let algorithms = ("commerce.identity_providers.test.algorithms", "RS256,ES256");
+    let (_provider, server, claims) = Provider::trusted(&[rsa(), &ec], &[algorithms]).await;
+    let valid = [token(&server, &json!({})).await, rsa().token(&claims), ec.token(&claims)];
+    for token in &valid {
+        assert_eq!(context(&server, token).await.status, 200);
+    }
     let changes = vec((any::<Index>(), 0x21..=0x7e_u8), 1..4);
-    check_random((changes, any::<Index>()), async |(changes, which)| {
+    check_random(3 * CASES, (changes, any::<Index>()), async |(changes, which)| {
         let good = which.get(&valid).as_bytes();
         let mut changed = good.to_vec();
         for (index, byte) in changes {
@@ -99,7 +90,7 @@ async fn random_bytes_are_refused_as_a_context() {
     let (_provider, server, _) = Provider::trusted(&[rsa()], &[]).await;
     let shopper = anonymous(&server).await;
     let base64 = "[A-Za-z0-9_-]{0,200}".prop_map(String::into_bytes);
-    check_random(prop_oneof![header_bytes(300), base64], async |bytes| {
+    check_random(CASES, prop_oneof![header_bytes(300), base64], async |bytes| {
         let answer = send(get_carts(&server, &shopper.token, &bytes)).await;
         assert_unauthorized(&answer, &String::from_utf8_lossy(&bytes));
     });

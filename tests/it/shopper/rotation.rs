@@ -4,7 +4,7 @@ use crate::trials::{apply, test};
 use serde_json::json;
 
 use crate::support::shopper::{ACCEPTED, anonymous, assert_outcomes, assert_tokens, get_carts, token, with_token};
-use crate::support::{HASH_KEY, Server};
+use crate::support::{HASH_KEY, Server, file_with};
 
 const OLD: &str = "b2xkIHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
 const NEW: &str = "bmV3IHNpZ25pbmcga2V5IG9mIHRoZSB0ZXN0cywgMzI=";
@@ -64,8 +64,7 @@ async fn first_context_key_seals_and_all_open() {
 
 #[apply(test)]
 async fn keys_can_be_read_from_a_file_with_one_key_a_line() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("{NEW}\r\n\n  {OLD}\n")).unwrap();
+    let file = file_with(format!("{NEW}\r\n\n  {OLD}\n"));
     let path = file.path().to_str().unwrap();
     let server = Server::demo(&[("commerce.signing_keys_file", path), ("commerce.context_keys_file", "")]).await;
     let [old, new] = [start(OLD, OTHER, HASH_KEY).await, start(NEW, OTHER, HASH_KEY).await];

@@ -1,12 +1,11 @@
 //! The administration and the probes: their answers match the document.
 
 use crate::trials::{apply, test};
-use std::time::Instant;
 
 use serde_json::json;
 
 use super::contract::{Seen, calls, check};
-use crate::checks::PATIENCE;
+use crate::checks::repeat_until;
 use crate::support::{Answer, Server, client, client_without_credentials, scan};
 
 /// The example body of a call.
@@ -104,13 +103,7 @@ async fn readyz_of_a_stopping_connector_matches_the_document() {
     let ask = async || Answer::read(client.get(&url).send().await.unwrap()).await;
     check("readyz", &ask().await);
     server.ask_to_stop();
-    let deadline = Instant::now() + PATIENCE;
-    let answer = loop {
-        let answer = ask().await;
-        if answer.status == 503 || Instant::now() > deadline {
-            break answer;
-        }
-    };
+    let answer = repeat_until("the stop", ask, |answer| answer.status == 503).await;
     check("readyz", &answer);
     assert_eq!(answer.json(), json!({ "status": "unready" }));
 }

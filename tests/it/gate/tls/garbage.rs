@@ -1,16 +1,15 @@
 //! Bytes that are not TLS, on a TLS port.
 
 use crate::trials::{apply, test};
-use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::{PATIENCE, Port, wait_until_failed};
 use crate::support::Server;
+use crate::support::random::check_random;
 
 /// Sends these bytes, then closes the sending side if `ends` is set. Returns everything that the server sends until it
 /// closes the connection.
@@ -42,32 +41,20 @@ async fn plain_http_is_not_answered() {
     port.assert_answers("the server still answers").await;
 }
 
-static PORT: LazyLock<(Runtime, Port)> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let port = runtime.block_on(Port::asking_for_certificates());
-    (runtime, port)
-});
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Random bytes, alone or after the beginning of a valid handshake.
-    #[apply(test)]
-    fn random_bytes_do_not_stop_the_server(
-        valid_start in any::<bool>(),
-        bytes in prop::collection::vec(any::<u8>(), 0..2000),
-    ) {
-        let (runtime, port) = &*PORT;
-        runtime.block_on(async {
-            let mut all = Vec::new();
-            if valid_start {
-                let length = u16::try_from(bytes.len() + 4).unwrap().to_be_bytes();
-                let inner = u32::try_from(bytes.len()).unwrap().to_be_bytes();
-                all.extend([22, 3, 1, length[0], length[1], 1, inner[1], inner[2], inner[3]]);
-            }
-            all.extend(&bytes);
-            exchange(&port.server, &all, true).await;
-            port.assert_answers("the server still answers").await;
-        });
-    }
+/// Random bytes, alone or after the beginning of a valid handshake.
+#[apply(test)]
+async fn random_bytes_do_not_stop_the_server() {
+    let port = Port::asking_for_certificates().await;
+    let bytes = prop::collection::vec(any::<u8>(), 0..2000);
+    check_random(64, (any::<bool>(), bytes), async |(valid_start, bytes)| {
+        let mut all = Vec::new();
+        if valid_start {
+            let length = u16::try_from(bytes.len() + 4).unwrap().to_be_bytes();
+            let inner = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+            all.extend([22, 3, 1, length[0], length[1], 1, inner[1], inner[2], inner[3]]);
+        }
+        all.extend(&bytes);
+        exchange(&port.server, &all, true).await;
+        port.assert_answers("the server still answers").await;
+    });
 }
