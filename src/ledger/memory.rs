@@ -244,13 +244,10 @@ mod tests {
 
     use super::*;
     use crate::digest::HashKey;
-    use crate::domain::decision::Grant;
     use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::{StoreId, VisitorId};
+    use crate::domain::ids::StoreId;
     use crate::domain::scan::AuthEvent;
-    use crate::domain::visitor::{Visitor, VisitorType};
     use crate::ledger::tests::{accepted, with_code};
-    use crate::ledger::{Session, SessionState};
 
     /// A rejection of an event with this number.
     fn entry(number: u32, now: DateTime<Utc>) -> NewRecord {
@@ -352,20 +349,6 @@ mod tests {
         let find = |at| ledger.find(entry.event.id, &entry.fingerprint, at);
         assert!(matches!(find(end), Lookup::Recorded(_)));
         assert_eq!(find(past), Lookup::Unknown);
-    }
-
-    #[test]
-    fn session_may_be_open_for_exactly_its_maximum_age() {
-        let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
-        let visitor = Visitor { id: VisitorId::parse("v").expect("an id"), kind: VisitorType::Associate };
-        let grant = Grant { visitor, device: None, payment_source: None };
-        let accepted = NewRecord { decision: Decision::Accepted(grant), ..entry(0, start) };
-        ledger.record(&accepted, start);
-        let end = start.checked_add_signed(TimeDelta::hours(24)).expect("in range");
-        let past = end.checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");
-        let state = |at| ledger.sessions(None, 1, at).sessions.first().map(Session::state);
-        assert_eq!(state(end), Some(SessionState::Open));
-        assert_eq!(state(past), Some(SessionState::TimedOut));
     }
 
     #[test]
