@@ -79,6 +79,16 @@ async fn erasure_removes_the_name_and_keeps_the_visits(engine: Engine) {
     assert_eq!(pass(&server, "associate_key", "STORE-001", "EXIT").await.len(), 36, "other visitors are not affected");
 }
 
+/// An exit without a session leaves only a decision.
+#[apply(on_every_engine)]
+async fn decisions_without_a_session_are_erased(engine: Engine) {
+    let server = engine.demo(&[]).await;
+    pass(&server, "device_shopper_key", "STORE-001", "EXIT").await;
+    assert_eq!(server.all("sessions").await, [] as [Value; 0]);
+    erase(&server, SHOPPER).await;
+    assert_name_is_gone(&server.everything().await);
+}
+
 #[apply(on_every_engine)]
 async fn erasing_an_erased_or_unknown_shopper_succeeds(engine: Engine) {
     let server = engine.demo(&[]).await;
