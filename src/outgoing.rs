@@ -1,4 +1,4 @@
-//! Requests to other systems, and whether an address or URL is of this machine.
+//! HTTP clients for requests to other systems, and whether an address or URL belongs to this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,6 +1,6 @@
 //! The management port: metrics, and the administration of the directory and the ledger.
 //!
-//! With `management.token`, both need it. Without it, metrics need no token, and administration is closed.
+//! If `management.token` is set, both require it. Otherwise metrics need no token, and administration is closed.
 
 mod administration;
 mod directory;

@@ -142,7 +142,7 @@ pub async fn build_with(config: Config, clock: Clock, faults: Faults) -> Result<
     };
     Ok(App {
         api: port("api", api_port, api, config.server.max_connections, parts.tls.clone()),
-        // Without TLS: off loopback it requires a token, and it must never be published.
+        // Without TLS: on an address other than loopback it requires a token, and it must never be published.
         management: port("management", management_port, management, MANAGEMENT_CONNECTIONS, None),
         shoppers: shoppers_port.zip(shoppers.clone()).zip(config.commerce.as_ref()).map(
             |((bound, shoppers), commerce)| {

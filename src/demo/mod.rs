@@ -3,7 +3,8 @@
 //! shopper, flagging a shopper, and the switch for a backend that is down.
 //!
 //! Every web page that is open in the user's browser can send requests to a demo on loopback, so requests of other
-//! pages are refused. A demo that is published off loopback also needs a key, since signing in takes no password.
+//! pages are refused. A demo on an address other than loopback (`--publish`) also needs a key, since signing in takes no
+//! password.
 
 pub(crate) mod issuer;
 

@@ -1,7 +1,7 @@
 //! The gate's call: `POST /v1/identity/identity-keys`.
 //!
 //! [`verify`] is the handler: a request is admitted (`admission`), read (`request`), gets a permit (`in_flight`), is
-//! verified by the use case ([`crate::verify`]) and answered (`answer`, or `error`).
+//! verified by the use case ([`crate::verify`]) and answered (`answer`, also without a decision).
 
 mod admission;
 mod answer;

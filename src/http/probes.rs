@@ -18,8 +18,8 @@ use crate::storage::Database;
 
 /// Whether the connector accepts requests: after it has started, and until it is asked to stop. Clones share it.
 ///
-/// A connector whose database or identity backend does not answer is still ready (`degraded`): it answers recorded
-/// events, and taking every replica out of service at the same time would not help any gate.
+/// A connector whose database or identity backend does not answer in time is still ready (`degraded`): it answers
+/// recorded events, and taking every replica out of service at the same time would not help any gate.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     ready: Arc<AtomicBool>,
@@ -73,8 +73,8 @@ async fn livez() -> Json<Status> {
 /// Check that the connector accepts requests
 #[utoipa::path(
     get, path = READYZ, operation_id = "readyz", tag = "operations", security(()),
-    description = "`degraded` means that the database or the identity backend does not answer. Recorded events are still \
-        answered.",
+    description = "`degraded` means that the database or the identity backend does not answer, or that the disk of the \
+        SQLite file is slow. Recorded events are still answered.",
     responses(
         (
             status = 200, description = "The connector accepts requests: `ready` or `degraded`.",

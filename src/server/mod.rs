@@ -95,8 +95,8 @@ pub(crate) enum Phase {
 /// Receives the [`Phase`]. When the sender is dropped, the port closes immediately.
 pub(crate) type Stop = watch::Receiver<Phase>;
 
-/// How long an idle connection may still send a request after its port has closed. A request takes as long to cross an
-/// ocean.
+/// How long an idle connection may still send a request after its port has closed. This covers the travel time of a
+/// request between continents.
 const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 /// How long to pause when no connection can be accepted, for example because the process has no file descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);

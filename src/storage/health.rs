@@ -373,7 +373,8 @@ async fn read_probe(connection: &mut AnyConnection) -> Result<(), DatabaseError>
 /// Adds the metrics of the database, if there is one, to a registry.
 pub(crate) fn register(database: Option<&Database>, registry: &mut Registry) {
     readings! { registry, database = &database.cloned();
-        /// 1 while the database answers, or none is configured; 0 while it does not, so that scans get a 500.
+        /// 1 while the database answers in time, or none is configured; 0 while it does not, or its disk is slow, so
+        /// that scans get a 500.
         gauge database_up = database.as_ref().is_none_or(Database::is_up);
         /// 1 while the disk of the SQLite file takes longer for a commit than a scan may wait, so that scans get a 500
         /// and only their retries get the decision; else 0.

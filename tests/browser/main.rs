@@ -40,7 +40,7 @@ const CASES: [&str; 22] = [
     "page_works_with_the_keyboard_alone",
     "motion_is_reduced_on_request",
 ];
-/// The case about a demo that is published off loopback.
+/// The case about a demo that is published on an address other than loopback.
 const PUBLISHED: &str = "published_demo_needs_the_link_with_its_key";
 /// The case about the API's page.
 const API_REFERENCE: &str = "api_reference_is_readable";

@@ -1,5 +1,6 @@
-//! Black-box tests: the whole service over real sockets, and the binary as a separate process. Amazon's published cases
-//! are in `tests/published_cases`, the pages in a browser in `tests/browser`.
+//! Tests from outside: the whole service over real sockets, and the binary as a separate process. A few tests call a
+//! part directly, through `identity_connector::testing`; their module docs say so. Amazon's published cases are in
+//! `tests/published_cases`, the pages in a browser in `tests/browser`.
 //!
 //! - `gate`: the gate's call, rule by rule (`docs/api.md`), and connections;
 //! - `backend`: the retailer's identity backend, which is slow, wrong or down;

@@ -1,8 +1,9 @@
 //! The 46 test cases that Amazon publishes for `POST /v1/identity/identity-keys`. Each is a trial named after its
 //! number and runs over real sockets. The cases are data: see `tests/cases/` and its README.
 //!
-//! Without `CONNECTOR_URL`, each case runs against its own demo connector, and one more trial runs the whole list twice
-//! against one live `identity-connector demo`. With `CONNECTOR_URL`, the cases run against the connector at that URL.
+//! Without `CONNECTOR_URL`, each case runs against its own demo connector. One more trial checks that all 46 files exist,
+//! and another runs the whole list twice against one running `identity-connector demo`. With `CONNECTOR_URL`, the cases
+//! run against the connector at that URL.
 
 #![expect(
     clippy::arithmetic_side_effects,

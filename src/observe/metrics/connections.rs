@@ -1,4 +1,4 @@
-//! What connections count, by port.
+//! Metrics of connections, by port.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

@@ -1,9 +1,9 @@
 //! Metrics in the Prometheus text format. Each running connector has its own; only the count of dropped log lines
 //! belongs to the process.
 //!
-//! A metric is a line of a table, and its doc comment is the help text. [`Metrics`] is what requests count,
-//! [`ConnectionMetrics`] what connections count. Other parts have their own tables, and add them to the registry that
-//! they are given when the connector is built.
+//! A metric is a line of a table, and its doc comment is the help text. [`Metrics`] has the metrics of
+//! requests, [`ConnectionMetrics`] those of connections. Other parts have their own tables, and add them to the registry
+//! that they are given when the connector is built.
 //!
 //! `docs/metrics.md` lists all metrics, and `tests/it/admin/metrics.rs` checks that.
 

@@ -1,4 +1,4 @@
-//! What requests count: answers, decisions, faults and limits.
+//! Metrics of requests: answers, decisions, faults and limits.
 //!
 //! Labels are bounded: decisions are only made for stores of the directory, and only the first [`STORES`] of them get
 //! their own label.
@@ -56,7 +56,7 @@ const ALERTED: [(u16, &str); 11] = [
 ];
 
 metrics! {
-    /// What requests count.
+    /// The metrics of requests.
     #[derive(Debug)]
     pub struct Table {
         /// Answers to VerifyIdentityKeys requests, by HTTP status and reason. Growth of status 500 means faults of the
@@ -149,7 +149,7 @@ struct Inner {
     defaults: RwLock<HashMap<StoreId, GateDefault>>,
 }
 
-/// What is counted in one way only is counted in the table itself: `metrics.rate_limited.inc()`.
+/// A metric that needs no method of its own is used through the table: `metrics.rate_limited.inc()`.
 impl Deref for Metrics {
     type Target = Table;
 
